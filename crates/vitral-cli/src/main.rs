@@ -1,0 +1,3 @@
+//! The binary `vitral`.
+
+fn main() {}

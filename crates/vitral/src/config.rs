@@ -1,0 +1,421 @@
+//! What a Vision Transformer is made of, as data.
+//!
+//! [`ModelConfig`] holds every architectural choice as a typed field, so that a model from any library can be
+//! described without flags that mean different things in different places. No default differs from the weights'
+//! origin silently: readers of foreign configurations fill in every field.
+
+use serde::{Deserialize, Serialize};
+
+/// A height and a width, in pixels or patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "SizeForm", into = "SizeForm")]
+pub struct Size {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+/// How a size is written: one number for a square, or `[height, width]`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum SizeForm {
+    Square(usize),
+    Pair([usize; 2]),
+}
+
+impl From<SizeForm> for Size {
+    fn from(form: SizeForm) -> Self {
+        match form {
+            SizeForm::Square(side) => Size::square(side),
+            SizeForm::Pair([height, width]) => Size { height, width },
+        }
+    }
+}
+
+impl From<Size> for SizeForm {
+    fn from(size: Size) -> Self {
+        if size.height == size.width {
+            SizeForm::Square(size.height)
+        } else {
+            SizeForm::Pair([size.height, size.width])
+        }
+    }
+}
+
+impl Size {
+    /// A square.
+    pub const fn square(side: usize) -> Self {
+        Size { height: side, width: side }
+    }
+
+    /// `height × width`.
+    pub const fn area(self) -> usize {
+        self.height * self.width
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.height == self.width {
+            write!(f, "{}", self.height)
+        } else {
+            write!(f, "{}×{}", self.height, self.width)
+        }
+    }
+}
+
+/// The non-linearity of an MLP or a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// Exact GELU, by the error function (PyTorch's default; timm, Hugging Face `gelu`).
+    Gelu,
+    /// GELU's tanh approximation (JAX's default; Hugging Face `gelu_pytorch_tanh`, `gelu_new`).
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`, of OpenAI's CLIP.
+    QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x · sigmoid(x)`, also called swish.
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// The shape of the MLP in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MlpKind {
+    /// `down(activation(up(x)))`.
+    Plain,
+    /// `down(activation(gate(x)) · up(x))`; with SiLU this is SwiGLU. The gate comes first in the packed weight.
+    Gated,
+}
+
+/// Which normalisation is used throughout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormKind {
+    /// LayerNorm (arXiv:1607.06450): mean and variance over the width, with weight and bias.
+    Layer,
+    /// RMSNorm (arXiv:1910.07467): root mean square over the width, with weight only.
+    Rms,
+}
+
+/// How a block joins norms, attention, MLP and the residual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockKind {
+    /// `x + attention(norm(x))`, then `x + mlp(norm(x))`: the ViT paper.
+    PreNorm,
+    /// `norm(x + attention(x))`, then `norm(x + mlp(x))`: the original Transformer.
+    PostNorm,
+    /// `x + norm(attention(x))`, then `x + norm(mlp(x))`: timm's `ResPostBlock`.
+    ResidualPostNorm,
+    /// `x + attention(norm(x)) + mlp(norm(x))` with one shared norm and one fused input projection: ViT-22B
+    /// (arXiv:2302.05442), timm's `ParallelScalingBlock`.
+    ParallelScaling,
+    /// Two attentions side by side, then two MLPs side by side (arXiv:2203.09795), timm's `ParallelThingsBlock`.
+    ParallelPairs,
+}
+
+/// Where position embeddings come from and which tokens they are added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// No positions.
+    None,
+    /// Learned, one for every token, prefix tokens included; added after the tokens are joined.
+    LearnedAll,
+    /// Learned, for the class token, the distillation token and the patches, registers getting none (Hugging Face
+    /// DINOv2 with registers).
+    LearnedWithoutRegisters,
+    /// Learned, for patches only; added before the prefix tokens are joined (timm `no_embed_class`, big_vision).
+    LearnedPatches,
+    /// Fixed sine-cosine in two dimensions for patches only, as big_vision and lucidrains' SimpleViT make it.
+    SinCos2d,
+}
+
+/// How the tokens become one feature vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// The class token (with a distillation token: both, each to its own head).
+    Class,
+    /// Mean over the patch tokens.
+    Mean,
+    /// Mean over all tokens, prefix included (lucidrains `pool = 'mean'`).
+    MeanAll,
+    /// Maximum over the patch tokens.
+    Max,
+    /// Half the sum of mean and maximum over the patch tokens (timm `avgmax`).
+    AverageMax,
+    /// Attention pooling by a learned probe (big_vision MAP head, SigLIP, timm `map`).
+    Attention,
+    /// Class token and mean over patches side by side (DINOv2's linear classifier); features are twice as wide.
+    ClassAndMean,
+    /// No pooling: features are all tokens.
+    None,
+}
+
+/// The classifier after pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// One linear map.
+    Linear,
+    /// Linear, activation, linear.
+    Mlp {
+        /// Width of the hidden layer.
+        width: usize,
+        /// Its non-linearity.
+        activation: Activation,
+    },
+}
+
+/// How a position grid is resampled to another size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PositionResample {
+    /// Bicubic with antialiasing (timm; Hugging Face DINOv2 with registers).
+    BicubicAntialias,
+    /// Bicubic, a = −0.75, no antialiasing (most of Hugging Face).
+    Bicubic,
+    /// Linear with aligned corners, as `scipy.ndimage.zoom(order=1)` (Google's JAX code).
+    LinearAligned,
+}
+
+/// What happens when an image has another size than the model's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtherSizes {
+    /// An error.
+    Refuse,
+    /// Positions are resampled to the new grid.
+    Resample {
+        /// By which kernel.
+        kernel: PositionResample,
+        /// Zero-pad right and bottom to whole patches (timm `dynamic_img_pad`); without it a remainder is an error.
+        pad: bool,
+    },
+}
+
+/// What turns pixels into tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// Non-overlapping patches through one linear map.
+    Patches,
+    /// A ResNetV2 (weight-standardised convolutions, group norm), then patches of its feature map: the hybrid.
+    Hybrid(HybridStem),
+}
+
+/// The convolutional part of a hybrid (ViT paper, section 3.1; BiT's ResNetV2, arXiv:1912.11370).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HybridStem {
+    /// Blocks in each stage: `[3, 4, 9]` for R50+ViT-B/16. Empty: only the stem convolution.
+    pub layers: Vec<usize>,
+    /// Width multiplier over 64 base channels.
+    pub width_factor: usize,
+    /// Whether convolutions pad as TensorFlow and JAX do (SAME), or symmetrically as PyTorch does.
+    pub same_padding: bool,
+    /// Group-norm groups, 32 everywhere so far.
+    pub groups: usize,
+    /// Epsilon of the weight standardisation.
+    pub standardisation_epsilon: f32,
+    /// Epsilon of the group norms.
+    pub norm_epsilon: f32,
+}
+
+/// Rates of everything that is dropped in training. All off in inference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DropRates {
+    /// After the attention projection and inside the MLP.
+    pub hidden: f32,
+    /// On attention weights.
+    pub attention: f32,
+    /// After positions are added.
+    pub positions: f32,
+    /// Before the head.
+    pub head: f32,
+    /// Drop path (stochastic depth, arXiv:1603.09382) of the last block; earlier blocks get less, linearly.
+    pub path: f32,
+    /// Fraction of patch tokens left out in training.
+    pub patches: f32,
+}
+
+/// Everything that defines a Vision Transformer's computation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Height and width of the input in pixels.
+    pub image_size: Size,
+    /// Height and width of a patch, in pixels (for hybrids: in cells of the feature map).
+    pub patch_size: Size,
+    /// Input channels.
+    pub channels: usize,
+    /// Classes; 0 means no head.
+    pub classes: usize,
+    /// Width of a token.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of a head, independent of `width / heads`.
+    pub head_width: usize,
+    /// Width of the MLP's hidden layer (after gating, where it is gated).
+    pub mlp_width: usize,
+    /// What turns pixels into tokens.
+    pub stem: Stem,
+    /// Whether the patch embedding has a bias.
+    pub patch_bias: bool,
+    /// Norm on the flattened patch and on its embedding (current vit-pytorch).
+    pub patch_norms: bool,
+    /// Class token.
+    pub class_token: bool,
+    /// DeiT's distillation token with its own head (arXiv:2012.12877).
+    pub distillation_token: bool,
+    /// Register tokens (arXiv:2309.16588).
+    pub registers: usize,
+    /// Position embeddings.
+    pub positions: Positions,
+    /// What happens at another image size.
+    pub other_sizes: OtherSizes,
+    /// Norm before the first block (CLIP).
+    pub pre_norm: bool,
+    /// How a block is put together.
+    pub block: BlockKind,
+    /// Which norm.
+    pub norm: NormKind,
+    /// The norm's epsilon.
+    pub norm_epsilon: f32,
+    /// Bias on query, key and value.
+    pub qkv_bias: bool,
+    /// Scale of the attention logits; `head_width^-0.5` if not given.
+    pub qk_scale: Option<f32>,
+    /// Norm of queries and keys, per head.
+    pub qk_norm: bool,
+    /// Norm before the attention projection (timm `scale_attn_norm`).
+    pub attention_norm: bool,
+    /// Whether attention has an output projection.
+    pub attention_projection: bool,
+    /// Bias on the attention projection.
+    pub projection_bias: bool,
+    /// The MLP's shape.
+    pub mlp: MlpKind,
+    /// The MLP's non-linearity.
+    pub activation: Activation,
+    /// Bias in the MLP.
+    pub mlp_bias: bool,
+    /// Norm inside the MLP (timm `scale_mlp_norm`).
+    pub mlp_norm: bool,
+    /// LayerScale's initial value (arXiv:2103.17239); absent without LayerScale.
+    pub layer_scale: Option<f32>,
+    /// Norm after the last block.
+    pub final_norm: bool,
+    /// How tokens are pooled.
+    pub pooling: Pooling,
+    /// Norm after pooling (timm `fc_norm`).
+    pub pooled_norm: bool,
+    /// Width of a linear + tanh after pooling (the paper's pre-logits, Hugging Face's pooler).
+    pub pre_logits: Option<usize>,
+    /// The classifier.
+    pub head: Head,
+    /// Bias in the classifier.
+    pub head_bias: bool,
+    /// Drop rates for training.
+    pub drop: DropRates,
+}
+
+impl Default for ModelConfig {
+    /// ViT-B/16 at 224 pixels with 1000 classes, as in timm.
+    fn default() -> Self {
+        ModelConfig {
+            image_size: Size::square(224),
+            patch_size: Size::square(16),
+            channels: 3,
+            classes: 1000,
+            width: 768,
+            depth: 12,
+            heads: 12,
+            head_width: 64,
+            mlp_width: 3072,
+            stem: Stem::Patches,
+            patch_bias: true,
+            patch_norms: false,
+            class_token: true,
+            distillation_token: false,
+            registers: 0,
+            positions: Positions::LearnedAll,
+            other_sizes: OtherSizes::Refuse,
+            pre_norm: false,
+            block: BlockKind::PreNorm,
+            norm: NormKind::Layer,
+            norm_epsilon: 1e-6,
+            qkv_bias: true,
+            qk_scale: None,
+            qk_norm: false,
+            attention_norm: false,
+            attention_projection: true,
+            projection_bias: true,
+            mlp: MlpKind::Plain,
+            activation: Activation::Gelu,
+            mlp_bias: true,
+            mlp_norm: false,
+            layer_scale: None,
+            final_norm: true,
+            pooling: Pooling::Class,
+            pooled_norm: false,
+            pre_logits: None,
+            head: Head::Linear,
+            head_bias: true,
+            drop: DropRates::default(),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The patch grid at the configured image size.
+    pub fn grid(&self) -> Size {
+        let stride = self.token_stride();
+        Size { height: self.image_size.height / stride.height, width: self.image_size.width / stride.width }
+    }
+
+    /// Pixels between neighbouring tokens: the patch size, times the stem's stride in a hybrid.
+    pub fn token_stride(&self) -> Size {
+        let stem = match &self.stem {
+            Stem::Patches => 1,
+            // The stem convolution and its pooling halve twice; every stage but the first halves once more.
+            Stem::Hybrid(stem) => 4 << stem.layers.len().saturating_sub(1),
+        };
+        Size { height: self.patch_size.height * stem, width: self.patch_size.width * stem }
+    }
+
+    /// Class, distillation and register tokens together.
+    pub fn prefix_tokens(&self) -> usize {
+        usize::from(self.class_token) + usize::from(self.distillation_token) + self.registers
+    }
+
+    /// All tokens at the configured image size.
+    pub fn tokens(&self) -> usize {
+        self.prefix_tokens() + self.grid().area()
+    }
+
+    /// Width of the attention's inside: heads × head width.
+    pub fn attention_width(&self) -> usize {
+        self.heads * self.head_width
+    }
+
+    /// Width of the pooled features, before the head.
+    pub fn feature_width(&self) -> usize {
+        match (self.pre_logits, self.pooling) {
+            (Some(width), _) => width,
+            (None, Pooling::ClassAndMean) => 2 * self.width,
+            (None, _) => self.width,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The Vision Transformer as a library: image to label, features, explanation.
+
+pub mod config;
