@@ -4,3 +4,13 @@
 //! row-major, and there is one operation for each thing a ViT does, written well.
 
 pub mod arena;
+pub mod device;
+pub mod ops;
+pub mod tape;
+pub mod tensor;
+
+pub use arena::{Declarations, ParameterId, ParameterKind, ParameterSpec, Parameters};
+pub use device::cpu::Cpu;
+pub use ops::Activation;
+pub use tape::{Context, Observer};
+pub use tensor::{Shape, Tensor};

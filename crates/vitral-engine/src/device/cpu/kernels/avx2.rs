@@ -1,0 +1,177 @@
+//! AVX2 with FMA: eight numbers a vector, tiles of 6 × 16.
+
+use std::arch::x86_64::*;
+
+use super::lanes::{Kernel, Lanes};
+
+/// The token of AVX2 with FMA; made only in [`run`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+/// Runs a kernel with AVX2 and FMA.
+///
+/// # Safety
+/// The processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+/// A mask whose first `count` lanes are set.
+#[inline(always)]
+fn first_lanes(count: usize) -> __m256i {
+    const TABLE: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: the offset is 0…8, so eight numbers remain in the table.
+    unsafe { _mm256_loadu_si256(TABLE.as_ptr().add(8 - count.min(8)).cast()) }
+}
+
+impl Lanes for Avx2 {
+    type V = __m256;
+    const N: usize = 8;
+
+    // SAFETY (all methods): the token proves the instruction set; memory is checked against the slice's length.
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m256 {
+        assert!(from.len() >= 8);
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> __m256 {
+        unsafe { _mm256_maskload_ps(from.as_ptr(), first_lanes(from.len())) }
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32], v: __m256) {
+        assert!(to.len() >= 8);
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), v) }
+    }
+
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], v: __m256) {
+        unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), first_lanes(to.len()), v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+
+    #[inline(always)]
+    fn scale_by_power(self, a: __m256, n: __m256) -> __m256 {
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+
+    #[inline(always)]
+    fn select_less(self, x: __m256, y: __m256, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_blendv_ps(b, a, _mm256_cmp_ps::<_CMP_LT_OQ>(x, y)) }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    fn greatest(self, a: __m256) -> f32 {
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+}
+
+/// A tile of `M × 16`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][16]`.
+///
+/// # Safety
+/// AVX2 and FMA are present; `a` holds `k · M` numbers, `b` holds `k · 16`, and `c` has `M` rows of 16 numbers,
+/// `stride` apart.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn tile<const M: usize>(
+    k: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let mut sums = [[_mm256_setzero_ps(); 2]; M];
+    // SAFETY: all accesses stay within the extents that the caller promises.
+    unsafe {
+        if accumulate {
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let c = c.add(row * stride);
+                *sum = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
+            }
+        }
+        for _ in 0..k {
+            let right = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let left = _mm256_broadcast_ss(&*a.add(row));
+                sum[0] = _mm256_fmadd_ps(left, right[0], sum[0]);
+                sum[1] = _mm256_fmadd_ps(left, right[1], sum[1]);
+            }
+            a = a.add(M);
+            b = b.add(16);
+        }
+        for (row, sum) in sums.iter().enumerate() {
+            let c = c.add(row * stride);
+            _mm256_storeu_ps(c, sum[0]);
+            _mm256_storeu_ps(c.add(8), sum[1]);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! AVX-512: sixteen numbers a vector, tiles of 14 × 32.
+
+use std::arch::x86_64::*;
+
+use super::lanes::{Kernel, Lanes};
+
+/// The token of AVX-512; made only in [`run`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// Runs a kernel with AVX-512.
+///
+/// # Safety
+/// The processor has AVX-512 F, DQ, BW, VL and FMA.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
+#[inline(always)]
+fn first_lanes(count: usize) -> __mmask16 {
+    if count >= 16 { !0 } else { (1u16 << count) - 1 }
+}
+
+impl Lanes for Avx512 {
+    type V = __m512;
+    const N: usize = 16;
+
+    // SAFETY (all methods): the token proves the instruction set; memory is checked against the slice's length.
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m512 {
+        assert!(from.len() >= 16);
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(first_lanes(from.len()), from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32], v: __m512) {
+        assert!(to.len() >= 16);
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], v: __m512) {
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first_lanes(to.len()), v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(a) }
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+
+    #[inline(always)]
+    fn scale_by_power(self, a: __m512, n: __m512) -> __m512 {
+        unsafe { _mm512_scalef_ps(a, n) }
+    }
+
+    #[inline(always)]
+    fn select_less(self, x: __m512, y: __m512, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, y), b, a) }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m512) -> f32 {
+        unsafe { _mm512_reduce_add_ps(a) }
+    }
+
+    #[inline(always)]
+    fn greatest(self, a: __m512) -> f32 {
+        unsafe { _mm512_reduce_max_ps(a) }
+    }
+}
+
+/// A tile of `M × 32`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][32]`.
+///
+/// # Safety
+/// AVX-512 is present; `a` holds `k · M` numbers, `b` holds `k · 32`, and `c` has `M` rows of 32 numbers, `stride` apart.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+pub(super) unsafe fn tile<const M: usize>(
+    k: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; M];
+    // SAFETY: all accesses stay within the extents that the caller promises.
+    unsafe {
+        if accumulate {
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let c = c.add(row * stride);
+                *sum = [_mm512_loadu_ps(c), _mm512_loadu_ps(c.add(16))];
+            }
+        } else {
+            for row in 0..M {
+                _mm_prefetch::<_MM_HINT_T0>(c.add(row * stride).cast());
+            }
+        }
+        for _ in 0..k {
+            let right = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let left = _mm512_set1_ps(*a.add(row));
+                sum[0] = _mm512_fmadd_ps(left, right[0], sum[0]);
+                sum[1] = _mm512_fmadd_ps(left, right[1], sum[1]);
+            }
+            a = a.add(M);
+            b = b.add(32);
+        }
+        for (row, sum) in sums.iter().enumerate() {
+            let c = c.add(row * stride);
+            _mm512_storeu_ps(c, sum[0]);
+            _mm512_storeu_ps(c.add(16), sum[1]);
+        }
+    }
+}
+
+/// Packs `rows ≤ 16` rows of `depth` numbers, `stride` apart, as `[depth][rows]`.
+///
+/// # Safety
+/// AVX-512 is present; the rows are readable, and `out` has room for `rows · depth + 16 − rows` numbers: each store
+/// writes sixteen, of which the next overwrites what was too much.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+pub(super) unsafe fn pack_rows(data: *const f32, stride: usize, rows: usize, depth: usize, out: *mut f32) {
+    // SAFETY: within the extents that the caller promises; partial loads are masked.
+    unsafe {
+        let mut start = 0;
+        while start < depth {
+            let steps = (depth - start).min(16);
+            let mask = first_lanes(steps);
+            let mut v = [_mm512_setzero_ps(); 16];
+            for (row, v) in v.iter_mut().enumerate().take(rows) {
+                *v = _mm512_maskz_loadu_ps(mask, data.add(row * stride + start));
+            }
+            let v = transpose(v);
+            for (k, v) in v.iter().enumerate().take(steps) {
+                _mm512_storeu_ps(out.add((start + k) * rows), *v);
+            }
+            start += 16;
+        }
+    }
+}
+
+/// Transposes sixteen vectors.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn transpose(r: [__m512; 16]) -> [__m512; 16] {
+    let zero = _mm512_setzero_ps();
+    let mut t = [zero; 16];
+    for i in 0..8 {
+        t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    let mut q = [zero; 16];
+    for i in 0..4 {
+        let pair = |a: __m512, b: __m512| {
+            let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+            (_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))
+        };
+        (q[4 * i], q[4 * i + 1]) = pair(t[4 * i], t[4 * i + 2]);
+        (q[4 * i + 2], q[4 * i + 3]) = pair(t[4 * i + 1], t[4 * i + 3]);
+    }
+    // q[4 i + j] holds, in its 128-bit lane b, column 4 b + j of rows 4 i … 4 i + 3.
+    let mut out = [zero; 16];
+    for j in 0..4 {
+        let low = _mm512_shuffle_f32x4::<0x88>(q[j], q[4 + j]);
+        let high = _mm512_shuffle_f32x4::<0xdd>(q[j], q[4 + j]);
+        let low2 = _mm512_shuffle_f32x4::<0x88>(q[8 + j], q[12 + j]);
+        let high2 = _mm512_shuffle_f32x4::<0xdd>(q[8 + j], q[12 + j]);
+        out[j] = _mm512_shuffle_f32x4::<0x88>(low, low2);
+        out[8 + j] = _mm512_shuffle_f32x4::<0xdd>(low, low2);
+        out[4 + j] = _mm512_shuffle_f32x4::<0x88>(high, high2);
+        out[12 + j] = _mm512_shuffle_f32x4::<0xdd>(high, high2);
+    }
+    out
+}

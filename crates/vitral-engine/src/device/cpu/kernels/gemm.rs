@@ -1,0 +1,545 @@
+//! Matrix products over packed operands: `C = epilogue(norm(A) · B)`.
+//!
+//! `B` (the weights) lies in panels `[k][NR]`, packed once. A task takes some rows of `A`, packs them into tiles
+//! `[k][MR]` that stay in the L2 cache (normalising on the way), and passes every panel over them. The depth is cut into
+//! blocks of a fixed length, so each element of `C` is one chain of multiply-adds in the same order whatever the
+//! number of threads, rows or tiles: results do not depend on how the work was cut.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::lanes::{Isa, Kernel, Lanes};
+use super::shared::SharedMut;
+use crate::device::cpu::buffer::Buffer;
+use crate::device::cpu::{Cpu, math};
+
+/// Depth of a block: two blocks of a panel and a tile of `A` fit the L1 cache.
+const DEPTH_BLOCK: usize = 384;
+/// Numbers of packed `A` that a task keeps in the L2 cache.
+const LHS_IN_CACHE: usize = 96 * 1024;
+/// Multiply-adds below which a second thread costs more than it brings.
+const SERIAL_WORK: usize = 100_000;
+/// Most rows of any tile.
+const MAX_TILE_ROWS: usize = 14;
+/// Widest panel.
+const MAX_PANEL: usize = 32;
+
+type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize, bool);
+
+impl Isa {
+    /// Most rows of a tile.
+    pub(crate) const fn tile_rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 14,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 6,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => 12,
+            Isa::Portable => 4,
+        }
+    }
+
+    /// Columns of a panel.
+    pub(crate) const fn panel(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 32,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 16,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => 8,
+            Isa::Portable => 8,
+        }
+    }
+
+    /// The tile kernel for this many rows.
+    fn tile(self, rows: usize) -> Tile {
+        macro_rules! table {
+            ($module:ident: $($rows:literal)+) => {{
+                const TILES: &[Tile] = &[$(super::$module::tile::<$rows>),+];
+                TILES[rows - 1]
+            }};
+        }
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => table!(avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => table!(avx2: 1 2 3 4 5 6),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => table!(neon: 1 2 3 4 5 6 7 8 9 10 11 12),
+            Isa::Portable => table!(portable: 1 2 3 4),
+        }
+    }
+}
+
+/// The left operand `[rows, depth]` as it lies in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Lhs<'a> {
+    /// Element `(row, k)` at `row · stride + k`.
+    Rows { data: &'a [f32], stride: usize },
+    /// Element `(row, k)` at `k · stride + row`: the transpose of a row-major matrix.
+    Columns { data: &'a [f32], stride: usize },
+}
+
+/// The right operand `[depth, columns]` as it lies in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Rhs<'a> {
+    /// Element `(k, n)` at `k · stride + n`.
+    Rows { data: &'a [f32], stride: usize },
+    /// Element `(k, n)` at `n · stride + k`: a weight `[out, in]`.
+    Columns { data: &'a [f32], stride: usize },
+}
+
+/// A norm over the depth, applied while the left operand is packed.
+#[derive(Clone, Copy)]
+pub(crate) struct NormOnLoad<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) epsilon: f32,
+    /// Root mean square only; no mean is taken away.
+    pub(crate) rms: bool,
+}
+
+/// A non-linearity in the epilogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Exact GELU (arXiv:1606.08415), `x Φ(x)`.
+    Gelu,
+    /// GELU's tanh approximation.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// What happens to the product before it is stored: `residual + scale · activation(product + bias)`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Epilogue<'a> {
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) activation: Option<Activation>,
+    pub(crate) scale: Option<&'a [f32]>,
+    /// `[rows, columns]`, contiguous.
+    pub(crate) residual: Option<&'a [f32]>,
+}
+
+/// The right operand, packed in panels.
+pub(crate) struct PackedRhs {
+    panels: Buffer,
+    depth: usize,
+    columns: usize,
+}
+
+impl PackedRhs {
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn panels(&self) -> &[f32] {
+        self.panels.as_slice()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        4 * self.panels.len()
+    }
+}
+
+/// Numbers that a packed right operand takes.
+pub(crate) fn packed_len(isa: Isa, depth: usize, columns: usize) -> usize {
+    columns.next_multiple_of(isa.panel()) * depth
+}
+
+/// Packs a right operand into panels, on all threads.
+pub(crate) fn pack_rhs_parallel(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usize) -> PackedRhs {
+    let mut panels = Buffer::zeros(packed_len(cpu.isa(), depth, columns));
+    pack_rhs_into(cpu, rhs, depth, columns, panels.as_mut_slice());
+    PackedRhs { panels, depth, columns }
+}
+
+/// Packs a right operand into memory that is there already, on all threads.
+pub(crate) fn pack_rhs_into(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usize, panels: &mut [f32]) {
+    let width = cpu.isa().panel();
+    assert_eq!(panels.len(), packed_len(cpu.isa(), depth, columns));
+    let count = columns.div_ceil(width);
+    let tasks = if depth * columns < SERIAL_WORK { 1 } else { (4 * cpu.threads()).min(count) };
+    let shared = SharedMut::new(panels);
+    cpu.parallel(tasks, |task| {
+        for panel in count * task / tasks..count * (task + 1) / tasks {
+            pack_panel(rhs, depth, columns, panel, width, shared.part(panel * width * depth, width * depth));
+        }
+    });
+}
+
+/// Packs a right operand on the calling thread.
+pub(crate) fn pack_rhs_serial(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panels: &mut [f32]) {
+    let width = isa.panel();
+    for (panel, out) in panels.chunks_exact_mut((width * depth).max(1)).enumerate() {
+        pack_panel(rhs, depth, columns, panel, width, out);
+    }
+}
+
+fn pack_panel(rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, width: usize, out: &mut [f32]) {
+    let first = panel * width;
+    let count = width.min(columns - first);
+    match rhs {
+        Rhs::Rows { data, stride } => {
+            for (k, out) in out.chunks_exact_mut(width).enumerate() {
+                out[..count].copy_from_slice(&data[k * stride + first..][..count]);
+                out[count..].fill(0.0);
+            }
+        }
+        Rhs::Columns { data, stride } => {
+            // Sixteen steps of depth at a time: whole cache lines on both sides.
+            const STEP: usize = 16;
+            for start in (0..depth).step_by(STEP) {
+                let steps = STEP.min(depth - start);
+                let block = &mut out[start * width..(start + steps) * width];
+                for n in 0..count {
+                    let column = &data[(first + n) * stride + start..][..steps];
+                    for (k, &value) in column.iter().enumerate() {
+                        block[k * width + n] = value;
+                    }
+                }
+                for row in block.chunks_exact_mut(width) {
+                    row[count..].fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// Memory that a thread reuses for packing.
+#[derive(Default)]
+struct Scratch {
+    tiles: Option<Buffer>,
+    normalised: Option<Buffer>,
+    statistics: Vec<(f32, f32)>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn grown(buffer: &mut Option<Buffer>, length: usize) -> &mut [f32] {
+    let buffer = buffer.get_or_insert_with(|| Buffer::zeros(0));
+    buffer.set_len(length);
+    buffer.as_mut_slice()
+}
+
+/// One matrix product.
+#[derive(Clone, Copy)]
+pub(crate) struct Gemm<'a> {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) depth: usize,
+    pub(crate) lhs: Lhs<'a>,
+    pub(crate) norm: Option<NormOnLoad<'a>>,
+    /// The packed right operand.
+    pub(crate) panels: &'a [f32],
+    pub(crate) epilogue: Epilogue<'a>,
+    /// Adds to what `C` holds. Not together with an epilogue.
+    pub(crate) accumulate: bool,
+}
+
+impl<'a> Gemm<'a> {
+    /// The product with a packed right operand, nothing else.
+    pub(crate) fn new(rows: usize, lhs: Lhs<'a>, rhs: &'a PackedRhs) -> Self {
+        Gemm {
+            rows,
+            columns: rhs.columns,
+            depth: rhs.depth,
+            lhs,
+            norm: None,
+            panels: rhs.panels(),
+            epilogue: Epilogue::default(),
+            accumulate: false,
+        }
+    }
+
+    /// Computes `C`, `[rows, columns]` and contiguous, on all threads.
+    pub(crate) fn run(&self, cpu: &Cpu, c: &mut [f32]) {
+        assert_eq!(c.len(), self.rows * self.columns, "product is {} × {}", self.rows, self.columns);
+        self.check(cpu.isa());
+        if c.is_empty() {
+            return;
+        }
+        let isa = cpu.isa();
+        let tiles = self.rows.div_ceil(isa.tile_rows());
+        let panels = self.columns.div_ceil(isa.panel());
+        let (row_parts, column_parts) = if self.rows * self.columns * self.depth < SERIAL_WORK || cpu.threads() == 1 {
+            (tiles.div_ceil(self.tiles_in_cache(isa)), 1)
+        } else {
+            self.split(isa, cpu.threads(), tiles, panels)
+        };
+        let c = SharedMut::new(c);
+        cpu.parallel(row_parts * column_parts, |task| {
+            let (i, j) = (task / column_parts, task % column_parts);
+            let rows = self.rows * i / row_parts..self.rows * (i + 1) / row_parts;
+            let panels = panels * j / column_parts..panels * (j + 1) / column_parts;
+            self.run_part(isa, c, self.columns, rows, panels);
+        });
+    }
+
+    /// Computes `C` on the calling thread, with any row stride.
+    pub(crate) fn run_serial(&self, isa: Isa, c: SharedMut<'_>, start: usize, stride: usize) {
+        self.check(isa);
+        assert!(stride >= self.columns && c.len() - start >= (self.rows - 1) * stride + self.columns);
+        let c = SharedMut::new(c.part(start, (self.rows - 1) * stride + self.columns));
+        self.run_part(isa, c, stride, 0..self.rows, 0..self.columns.div_ceil(isa.panel()));
+    }
+
+    fn check(&self, isa: Isa) {
+        assert_eq!(self.panels.len(), packed_len(isa, self.depth, self.columns), "packed for another shape");
+        let (data, needed) = match self.lhs {
+            Lhs::Rows { data, stride } => (data, self.rows.saturating_sub(1) * stride + self.depth),
+            Lhs::Columns { data, stride } => (data, self.depth.saturating_sub(1) * stride + self.rows),
+        };
+        assert!(data.len() >= needed || self.rows == 0 || self.depth == 0, "left operand too short");
+        for vector in [self.epilogue.bias, self.epilogue.scale].into_iter().flatten() {
+            assert_eq!(vector.len(), self.columns);
+        }
+        if let Some(residual) = self.epilogue.residual {
+            assert_eq!(residual.len(), self.rows * self.columns);
+        }
+        if let Some(norm) = self.norm {
+            assert_eq!(norm.weight.len(), self.depth);
+            assert!(matches!(self.lhs, Lhs::Rows { .. }), "a norm needs whole rows");
+        }
+    }
+
+    fn tiles_in_cache(&self, isa: Isa) -> usize {
+        (LHS_IN_CACHE / (self.depth.clamp(1, DEPTH_BLOCK) * isa.tile_rows())).max(1)
+    }
+
+    /// Into how many parts rows and columns are cut: enough tasks that a slow thread holds up nobody, few enough that
+    /// packing the rows again for each column part costs little.
+    fn split(&self, isa: Isa, threads: usize, tiles: usize, panels: usize) -> (usize, usize) {
+        let wanted = 4 * threads;
+        let row_parts = tiles.div_ceil(self.tiles_in_cache(isa)).max(tiles.min(threads));
+        let row_parts = row_parts.next_multiple_of(threads).min(tiles);
+        let column_parts = wanted.div_ceil(row_parts).min(panels.div_ceil(4)).max(1);
+        (row_parts, column_parts)
+    }
+
+    /// Rows and panels of one task.
+    fn run_part(&self, isa: Isa, c: SharedMut<'_>, stride: usize, rows: Range<usize>, panels: Range<usize>) {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let count = rows.len();
+            let tiles = count.div_ceil(isa.tile_rows());
+            let tile = |t: usize| count * t / tiles..count * (t + 1) / tiles;
+            if self.depth == 0 {
+                // An empty sum is zero; the epilogue still applies.
+                for row in rows.clone() {
+                    c.part(row * stride, self.columns).fill(0.0);
+                }
+            }
+            if let Some(norm) = self.norm {
+                scratch.statistics.clear();
+                isa.run(Statistics { gemm: self, norm, rows: rows.clone(), out: &mut scratch.statistics });
+            }
+            let width = isa.panel();
+            let mut edge = [0.0f32; MAX_TILE_ROWS * MAX_PANEL];
+            for start in (0..self.depth.max(1)).step_by(DEPTH_BLOCK) {
+                let depth = DEPTH_BLOCK.min(self.depth - start);
+                let last = start + depth >= self.depth;
+                let packed = grown(&mut scratch.tiles, count * depth + 16);
+                let lhs = match (self.norm, self.lhs) {
+                    (Some(norm), Lhs::Rows { data, stride }) => {
+                        let normalised = grown(&mut scratch.normalised, count * depth);
+                        isa.run(Normalise {
+                            data,
+                            stride,
+                            rows: rows.clone(),
+                            depth: start..start + depth,
+                            norm,
+                            statistics: &scratch.statistics,
+                            out: normalised,
+                        });
+                        Lhs::Rows { data: normalised, stride: depth }
+                    }
+                    (_, Lhs::Rows { data, stride }) => Lhs::Rows { data: &data[rows.start * stride + start..], stride },
+                    (_, Lhs::Columns { data, stride }) => {
+                        Lhs::Columns { data: &data[start * stride + rows.start..], stride }
+                    }
+                };
+                for t in 0..tiles {
+                    let tile = tile(t);
+                    pack_tile(isa, lhs, tile.clone(), depth, &mut packed[tile.start * depth..]);
+                }
+                let accumulate = self.accumulate || start > 0;
+                for panel in panels.clone() {
+                    let b = &self.panels[(panel * self.depth + start) * width..][..depth * width];
+                    let first = panel * width;
+                    let columns = width.min(self.columns - first);
+                    for t in 0..tiles {
+                        let tile = tile(t);
+                        let a = &packed[tile.start * depth..tile.end * depth];
+                        let row = rows.start + tile.start;
+                        let kernel = isa.tile(tile.len());
+                        if columns == width {
+                            let corner = c.pointer(row * stride + first);
+                            debug_assert!((row + tile.len() - 1) * stride + first + width <= c.len());
+                            // SAFETY: the instruction set was detected; `a` and `b` have the packed lengths, sliced
+                            // above; the tile's rows lie in `c`, and no other task writes these rows and columns.
+                            unsafe { kernel(depth, a.as_ptr(), b.as_ptr(), corner, stride, accumulate) };
+                        } else {
+                            if accumulate {
+                                for (i, edge) in edge.chunks_exact_mut(width).take(tile.len()).enumerate() {
+                                    edge[..columns].copy_from_slice(c.part((row + i) * stride + first, columns));
+                                }
+                            }
+                            // SAFETY: as above; `edge` has room for a whole tile.
+                            unsafe { kernel(depth, a.as_ptr(), b.as_ptr(), edge.as_mut_ptr(), width, accumulate) };
+                            for (i, edge) in edge.chunks_exact(width).take(tile.len()).enumerate() {
+                                c.part((row + i) * stride + first, columns).copy_from_slice(&edge[..columns]);
+                            }
+                        }
+                        if last && !self.epilogue.is_empty() {
+                            isa.run(Finish {
+                                epilogue: self.epilogue,
+                                c,
+                                stride,
+                                total: self.columns,
+                                rows: row..row + tile.len(),
+                                columns: first..first + columns,
+                            });
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Packs rows `tile` of the left operand as `[depth][rows]`. `out` has sixteen numbers to spare.
+fn pack_tile(isa: Isa, lhs: Lhs<'_>, tile: Range<usize>, depth: usize, out: &mut [f32]) {
+    let rows = tile.len();
+    match lhs {
+        Lhs::Rows { data, stride } => {
+            let data = &data[tile.start * stride..];
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => {
+                    assert!(out.len() >= rows * depth + 16 - rows && data.len() >= (rows - 1) * stride + depth);
+                    // SAFETY: the instruction set was detected; lengths are checked on the line above.
+                    unsafe { super::avx512::pack_rows(data.as_ptr(), stride, rows, depth, out.as_mut_ptr()) };
+                }
+                _ => {
+                    for (row, source) in data.chunks(stride).take(rows).enumerate() {
+                        for (k, &value) in source[..depth].iter().enumerate() {
+                            out[k * rows + row] = value;
+                        }
+                    }
+                }
+            }
+        }
+        Lhs::Columns { data, stride } => {
+            for (k, out) in out.chunks_exact_mut(rows).take(depth).enumerate() {
+                out.copy_from_slice(&data[k * stride + tile.start..][..rows]);
+            }
+        }
+    }
+}
+
+/// Mean and reciprocal deviation of each row.
+struct Statistics<'a> {
+    gemm: &'a Gemm<'a>,
+    norm: NormOnLoad<'a>,
+    rows: Range<usize>,
+    out: &'a mut Vec<(f32, f32)>,
+}
+
+impl Kernel for Statistics<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Lhs::Rows { data, stride } = self.gemm.lhs else { unreachable!("checked on entry") };
+        for row in self.rows {
+            let row = &data[row * stride..][..self.gemm.depth];
+            self.out.push(math::row_statistics(l, row, self.norm.epsilon, self.norm.rms));
+        }
+    }
+}
+
+/// Normalises a block of rows into dense memory.
+struct Normalise<'a> {
+    data: &'a [f32],
+    stride: usize,
+    rows: Range<usize>,
+    depth: Range<usize>,
+    norm: NormOnLoad<'a>,
+    statistics: &'a [(f32, f32)],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Normalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let weight = &self.norm.weight[self.depth.clone()];
+        let bias = self.norm.bias.map(|bias| &bias[self.depth.clone()]);
+        for ((row, out), &statistics) in self.rows.zip(self.out.chunks_exact_mut(self.depth.len())).zip(self.statistics)
+        {
+            let row = &self.data[row * self.stride + self.depth.start..][..out.len()];
+            math::normalise_row(l, row, statistics, weight, bias, out);
+        }
+    }
+}
+
+impl Epilogue<'_> {
+    fn is_empty(&self) -> bool {
+        self.bias.is_none() && self.activation.is_none() && self.scale.is_none() && self.residual.is_none()
+    }
+}
+
+/// The epilogue over one tile of `C`.
+struct Finish<'a> {
+    epilogue: Epilogue<'a>,
+    c: SharedMut<'a>,
+    stride: usize,
+    /// Columns of the whole product, the residual's row stride.
+    total: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Epilogue { bias, activation, scale, residual } = self.epilogue;
+        for row in self.rows {
+            let c = self.c.part(row * self.stride + self.columns.start, self.columns.len());
+            for (i, c) in c.chunks_mut(L::N).enumerate() {
+                let column = self.columns.start + i * L::N;
+                let mut v = l.load_part(c);
+                if let Some(bias) = bias {
+                    v = l.add(v, l.load_part(&bias[column..self.columns.end]));
+                }
+                if let Some(activation) = activation {
+                    v = math::activate(l, activation, v);
+                }
+                if let Some(scale) = scale {
+                    v = l.mul(v, l.load_part(&scale[column..self.columns.end]));
+                }
+                if let Some(residual) = residual {
+                    let end = row * self.total + self.columns.end;
+                    v = l.add(v, l.load_part(&residual[row * self.total + column..end]));
+                }
+                l.store_part(c, v);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! One vocabulary of vector operations over every instruction set, chosen at run time.
+
+/// Vector operations of one instruction set.
+///
+/// The value is a token: holding one proves that the processor has the instructions. Methods are inlined into a
+/// function compiled for that instruction set ([`Isa::run`]), so generic kernels become plain vector code.
+pub(crate) trait Lanes: Copy {
+    /// A vector of [`Lanes::N`] numbers.
+    type V: Copy;
+    /// Numbers in a vector.
+    const N: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// Loads the first `N` numbers of a slice.
+    fn load(self, from: &[f32]) -> Self::V;
+    /// Loads up to `N` numbers, zeros after the slice's end.
+    fn load_part(self, from: &[f32]) -> Self::V;
+    /// Stores to the first `N` numbers of a slice.
+    fn store(self, to: &mut [f32], v: Self::V);
+    /// Stores as many numbers as the slice has room for, `N` at most.
+    fn store_part(self, to: &mut [f32], v: Self::V);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b + c`; fused where the instruction set can.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn abs(self, a: Self::V) -> Self::V;
+    /// To the nearest integer, as a float.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `a · 2^n` for an integral `n` within −126…127.
+    fn scale_by_power(self, a: Self::V, n: Self::V) -> Self::V;
+    /// `if x < y { a } else { b }`.
+    fn select_less(self, x: Self::V, y: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// Sum of all lanes, in a fixed order.
+    fn sum(self, a: Self::V) -> f32;
+    /// Greatest of all lanes.
+    fn greatest(self, a: Self::V) -> f32;
+
+    /// `a · b + c` with scalars spread over the lanes.
+    #[inline(always)]
+    fn fma_scalar(self, a: Self::V, b: f32, c: f32) -> Self::V {
+        self.fma(a, self.splat(b), self.splat(c))
+    }
+}
+
+/// A piece of work written once over [`Lanes`].
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Does the work. Must be `#[inline(always)]`.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    Portable,
+}
+
+impl Isa {
+    /// All that this processor has, the best first.
+    pub(crate) fn available() -> Vec<Isa> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("fma");
+            if fma
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                found.push(Isa::Avx512);
+            }
+            if fma && is_x86_feature_detected!("avx2") {
+                found.push(Isa::Avx2);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        found.push(Isa::Neon);
+        found.push(Isa::Portable);
+        found
+    }
+
+    /// A name for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2+fma",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => "neon",
+            Isa::Portable => "portable",
+        }
+    }
+
+    /// Runs a kernel compiled for this instruction set.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx512` is only made where the features were detected.
+            Isa::Avx512 => unsafe { super::avx512::run(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx2` is only made where the features were detected.
+            Isa::Avx2 => unsafe { super::avx2::run(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: every aarch64 processor that Rust's std supports has NEON.
+            Isa::Neon => unsafe { super::neon::run(kernel) },
+            Isa::Portable => kernel.run(super::portable::Portable),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The only place in the engine with `unsafe`: instruction sets, raw tiles, and views of memory.
+#![expect(unsafe_code, reason = "vector intrinsics, and disjoint writes from several threads")]
+
+mod gemm;
+mod lanes;
+mod shared;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(test)]
+mod tests;
+
+pub use gemm::Activation;
+pub(crate) use gemm::{
+    Epilogue, Gemm, Lhs, NormOnLoad, PackedRhs, Rhs, pack_rhs_into, pack_rhs_parallel, pack_rhs_serial, packed_len,
+};
+pub(crate) use lanes::{Isa, Kernel, Lanes};
+pub(crate) use shared::{SharedMut, flatten, flatten_mut};

@@ -1,0 +1,111 @@
+//! Plain Rust in groups of eight, for processors without an instruction set of their own here.
+
+use super::lanes::Lanes;
+
+/// The token of the portable instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+const N: usize = 8;
+
+macro_rules! lanewise {
+    ($($name:ident($($arg:ident),+) = $value:expr;)+) => {
+        $(#[inline(always)]
+        fn $name(self, $($arg: Self::V),+) -> Self::V {
+            std::array::from_fn(|i| {
+                $(let $arg = $arg[i];)+
+                $value
+            })
+        })+
+    };
+}
+
+impl Lanes for Portable {
+    type V = [f32; N];
+    const N: usize = N;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; N]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        from[..N].try_into().expect("eight numbers")
+    }
+
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> Self::V {
+        std::array::from_fn(|i| from.get(i).copied().unwrap_or(0.0))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32], v: Self::V) {
+        to[..N].copy_from_slice(&v);
+    }
+
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], v: Self::V) {
+        let count = to.len().min(N);
+        to[..count].copy_from_slice(&v[..count]);
+    }
+
+    lanewise! {
+        add(a, b) = a + b;
+        sub(a, b) = a - b;
+        mul(a, b) = a * b;
+        div(a, b) = a / b;
+        fma(a, b, c) = a * b + c;
+        max(a, b) = if a > b { a } else { b };
+        min(a, b) = if a < b { a } else { b };
+        abs(a) = a.abs();
+        round(a) = a.round_ties_even();
+        scale_by_power(a, n) = a * f32::from_bits(((n as i32 + 127) as u32) << 23);
+        select_less(x, y, a, b) = if x < y { a } else { b };
+    }
+
+    #[inline(always)]
+    fn sum(self, a: Self::V) -> f32 {
+        ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    }
+
+    #[inline(always)]
+    fn greatest(self, a: Self::V) -> f32 {
+        a.into_iter().fold(f32::NEG_INFINITY, |greatest, x| if x > greatest { x } else { greatest })
+    }
+}
+
+/// A tile of `M × 8`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][8]`.
+///
+/// # Safety
+/// `a` holds `k · M` numbers, `b` holds `k · 8`, and `c` has `M` rows of 8 numbers, `stride` apart.
+pub(super) unsafe fn tile<const M: usize>(
+    k: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let mut sums = [[0.0f32; N]; M];
+    // SAFETY: all accesses stay within the extents that the caller promises.
+    unsafe {
+        if accumulate {
+            for (row, sum) in sums.iter_mut().enumerate() {
+                sum.copy_from_slice(std::slice::from_raw_parts(c.add(row * stride), N));
+            }
+        }
+        for step in 0..k {
+            let left = std::slice::from_raw_parts(a.add(step * M), M);
+            let right = std::slice::from_raw_parts(b.add(step * N), N);
+            for (row, sum) in sums.iter_mut().enumerate() {
+                for (lane, value) in sum.iter_mut().enumerate() {
+                    *value += left[row] * right[lane];
+                }
+            }
+        }
+        for (row, sum) in sums.iter().enumerate() {
+            std::slice::from_raw_parts_mut(c.add(row * stride), N).copy_from_slice(sum);
+        }
+    }
+}

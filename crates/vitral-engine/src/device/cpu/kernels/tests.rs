@@ -1,0 +1,274 @@
+//! Products and elementary functions against plain references, on every instruction set present.
+
+use super::*;
+use crate::device::cpu::{Cpu, math};
+
+/// Numbers in −1…1 from a seed.
+fn noise(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn reference(rows: usize, columns: usize, depth: usize, a: &[f32], b: &[f32]) -> Vec<f64> {
+    let mut c = vec![0.0; rows * columns];
+    for i in 0..rows {
+        for j in 0..columns {
+            c[i * columns + j] = (0..depth).map(|k| f64::from(a[i * depth + k]) * f64::from(b[k * columns + j])).sum();
+        }
+    }
+    c
+}
+
+fn transposed(rows: usize, columns: usize, a: &[f32]) -> Vec<f32> {
+    let mut t = vec![0.0; a.len()];
+    for i in 0..rows {
+        for j in 0..columns {
+            t[j * rows + i] = a[i * columns + j];
+        }
+    }
+    t
+}
+
+fn close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
+    for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        assert!((f64::from(found) - expected).abs() <= tolerance, "{what}: element {i}: {found} for {expected}");
+    }
+}
+
+#[test]
+fn products_over_odd_shapes_and_layouts() {
+    let shapes =
+        [(1, 1, 1), (1, 1000, 17), (3, 5, 7), (13, 31, 40), (15, 33, 385), (29, 64, 800), (197, 70, 129), (45, 96, 1)];
+    for isa in Isa::available() {
+        for threads in [1, 2, 3] {
+            let cpu = Cpu::with_threads(threads).with_isa(isa);
+            for &(rows, columns, depth) in &shapes {
+                let a = noise(rows * depth, 1);
+                let b = noise(depth * columns, 2);
+                let expected = reference(rows, columns, depth, &a, &b);
+                let a_t = transposed(rows, depth, &a);
+                let b_t = transposed(depth, columns, &b);
+                let lefts =
+                    [Lhs::Rows { data: &a, stride: depth }, Lhs::Columns { data: &a_t, stride: rows }];
+                let rights =
+                    [Rhs::Rows { data: &b, stride: columns }, Rhs::Columns { data: &b_t, stride: depth }];
+                let mut first: Option<Vec<f32>> = None;
+                for lhs in lefts {
+                    for rhs in rights {
+                        let packed = pack_rhs_parallel(&cpu, rhs, depth, columns);
+                        let gemm = Gemm::new(rows, lhs, &packed);
+                        let mut c = vec![f32::NAN; rows * columns];
+                        gemm.run(&cpu, &mut c);
+                        close(&c, &expected, 1e-5 * (depth as f64).sqrt() + 1e-6, isa.name());
+                        match &first {
+                            Some(first) => assert_eq!(first, &c, "the layout changed the bits"),
+                            None => first = Some(c.clone()),
+                        }
+                        Gemm { accumulate: true, ..gemm }.run(&cpu, &mut c);
+                        let twice: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
+                        close(&c, &twice, 4e-5 * (depth as f64).sqrt() + 1e-6, "accumulated");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_of_the_rows_gives_the_same_bits() {
+    for isa in Isa::available() {
+        let cpu = Cpu::with_threads(2).with_isa(isa);
+        let (rows, columns, depth) = (97, 131, 900);
+        let a = noise(rows * depth, 3);
+        let b = noise(depth * columns, 4);
+        let packed = pack_rhs_parallel(&cpu, Rhs::Rows { data: &b, stride: columns }, depth, columns);
+        let product = |cpu: &Cpu, a: &[f32]| {
+            let mut c = vec![0.0; a.len() / depth * columns];
+            Gemm::new(a.len() / depth, Lhs::Rows { data: a, stride: depth }, &packed).run(cpu, &mut c);
+            c
+        };
+        let whole = product(&cpu, &a);
+        let one = Cpu::with_threads(1).with_isa(isa);
+        for (row, a) in a.chunks(depth).enumerate() {
+            assert_eq!(product(&one, a), whole[row * columns..][..columns], "row {row} on {}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn norm_and_epilogue_are_fused_correctly() {
+    for isa in Isa::available() {
+        let cpu = Cpu::with_threads(2).with_isa(isa);
+        let (rows, columns, depth) = (31, 45, 777);
+        let a = noise(rows * depth, 5);
+        let b = noise(depth * columns, 6);
+        let [gain, shift] = [noise(depth, 7), noise(depth, 8)];
+        let [bias, scale] = [noise(columns, 9), noise(columns, 10)];
+        let residual = noise(rows * columns, 11);
+        let mut normed = Vec::new();
+        for row in a.chunks(depth) {
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / depth as f64;
+            let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / depth as f64;
+            normed.extend(row.iter().zip(gain.iter().zip(&shift)).map(|(&x, (&g, &s))| {
+                ((f64::from(x) - mean) / (variance + 1e-6).sqrt() * f64::from(g) + f64::from(s)) as f32
+            }));
+        }
+        let mut expected = reference(rows, columns, depth, &normed, &b);
+        for (i, value) in expected.iter_mut().enumerate() {
+            let j = i % columns;
+            let x = *value + f64::from(bias[j]);
+            *value = f64::from(residual[i]) + f64::from(scale[j]) * x.max(0.0);
+        }
+        let packed = pack_rhs_parallel(&cpu, Rhs::Rows { data: &b, stride: columns }, depth, columns);
+        let gemm = Gemm {
+            norm: Some(NormOnLoad { weight: &gain, bias: Some(&shift), epsilon: 1e-6, rms: false }),
+            epilogue: Epilogue {
+                bias: Some(&bias),
+                activation: Some(Activation::Relu),
+                scale: Some(&scale),
+                residual: Some(&residual),
+            },
+            ..Gemm::new(rows, Lhs::Rows { data: &a, stride: depth }, &packed)
+        };
+        let mut c = vec![0.0; rows * columns];
+        gemm.run(&cpu, &mut c);
+        close(&c, &expected, 1e-3, isa.name());
+    }
+}
+
+/// Applies a function of one vector over a slice.
+struct Map<'a, F> {
+    x: &'a mut [f32],
+    f: F,
+}
+
+/// A function that exists for every instruction set.
+trait Function: Copy {
+    fn apply<L: Lanes>(self, l: L, x: L::V) -> L::V;
+}
+
+impl<F: Function> Kernel for Map<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        for x in self.x.chunks_mut(L::N) {
+            let y = self.f.apply(l, l.load_part(x));
+            l.store_part(x, y);
+        }
+    }
+}
+
+macro_rules! function {
+    ($name:ident: $path:path) => {
+        #[derive(Clone, Copy)]
+        struct $name;
+        impl Function for $name {
+            #[inline(always)]
+            fn apply<L: Lanes>(self, l: L, x: L::V) -> L::V {
+                $path(l, x)
+            }
+        }
+    };
+}
+function!(Exp: math::exp);
+function!(Tanh: math::tanh);
+function!(Sigmoid: math::sigmoid);
+function!(NormalCdf: math::normal_cdf);
+
+fn ulps(found: f32, expected: f64) -> f64 {
+    let nearest = expected as f32;
+    let ulp = f64::from(f32::from_bits(nearest.abs().max(f32::MIN_POSITIVE).to_bits() + 1))
+        - f64::from(nearest.abs().max(f32::MIN_POSITIVE));
+    (f64::from(found) - expected).abs() / ulp
+}
+
+fn worst(f: impl Function, isa: Isa, from: f32, to: f32, exact: impl Fn(f64) -> f64) -> f64 {
+    let count = 200_001;
+    let x: Vec<f32> = (0..count).map(|i| from + (to - from) * i as f32 / (count - 1) as f32).collect();
+    let mut y = x.clone();
+    isa.run(Map { x: &mut y, f });
+    x.iter().zip(&y).map(|(&x, &y)| ulps(y, exact(f64::from(x)))).fold(0.0, f64::max)
+}
+
+/// Φ by its series, or the continued fraction of the tail.
+fn exact_normal_cdf(x: f64) -> f64 {
+    let t = x.abs();
+    let density = (-0.5 * t * t).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let tail = if t < 3.0 {
+        let (mut term, mut sum) = (t, t);
+        for n in 1..200 {
+            term *= t * t / (2 * n + 1) as f64;
+            sum += term;
+        }
+        0.5 - density * sum
+    } else {
+        let mut fraction = t;
+        for n in (1..200).rev() {
+            fraction = t + f64::from(n) / fraction;
+        }
+        density / fraction
+    };
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+#[test]
+fn elementary_functions_keep_their_bounds() {
+    for isa in Isa::available() {
+        let exp = worst(Exp, isa, -87.3, 88.7, f64::exp);
+        let tanh = worst(Tanh, isa, -12.0, 12.0, f64::tanh);
+        let sigmoid = worst(Sigmoid, isa, -40.0, 40.0, |x| 1.0 / (1.0 + (-x).exp()));
+        let bound = if isa == Isa::Portable { 2.0 } else { 1.0 };
+        assert!(exp <= 2.0 * bound && tanh <= 4.0 * bound && sigmoid <= 4.0 * bound, "{exp} {tanh} {sigmoid} ulp");
+        let x: Vec<f32> = (-8000..8000).map(|i| i as f32 * 1e-3).collect();
+        let mut y = x.clone();
+        isa.run(Map { x: &mut y, f: NormalCdf });
+        for (&x, &y) in x.iter().zip(&y) {
+            let exact = exact_normal_cdf(f64::from(x));
+            assert!((f64::from(y) - exact).abs() <= 1.2e-7, "Φ({x}) = {y}, not {exact}, on {}", isa.name());
+        }
+        let mut edges = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -88.0, 88.72, 89.0, -1e30, 0.0];
+        isa.run(Map { x: &mut edges, f: Exp });
+        assert!(edges[0].is_nan() && edges[1] == 0.0 && edges[2] == f32::INFINITY && edges[3] == 0.0);
+        assert!(edges[4].is_finite() && edges[5] == f32::INFINITY && edges[6] == 0.0 && edges[7] == 1.0);
+    }
+}
+
+#[test]
+fn packed_lengths_round_up_to_panels() {
+    for isa in Isa::available() {
+        let cpu = Cpu::with_threads(1).with_isa(isa);
+        let mut panels = vec![f32::NAN; packed_len(isa, 2, 3)];
+        pack_rhs_into(&cpu, Rhs::Rows { data: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], stride: 3 }, 2, 3, &mut panels);
+        assert_eq!(panels[..3], [1.0, 2.0, 3.0]);
+        assert_eq!(panels[isa.panel()..isa.panel() + 3], [4.0, 5.0, 6.0]);
+        assert_eq!(panels.iter().sum::<f32>(), 21.0, "padding is zero");
+    }
+}
+#[test]
+fn zz_bench() {
+    let cpu = Cpu::with_threads(std::env::var("T").map_or(2, |t| t.parse().unwrap()));
+    for (m, k, n) in [(197, 768, 2304), (197, 768, 768), (197, 768, 3072), (197, 3072, 768), (1576, 768, 3072), (1576, 3072, 768), (197, 192, 576), (1576,192,768)] {
+        let a = noise(m * k, 1);
+        let b = noise(n * k, 2);
+        let packed = pack_rhs_parallel(&cpu, Rhs::Columns { data: &b, stride: k }, k, n);
+        let mut c = vec![0.0; m * n];
+        let g = Gemm::new(m, Lhs::Rows { data: &a, stride: k }, &packed);
+        let mut times = vec![];
+        for _ in 0..(20_000_000_000u64 / (2 * m * k * n) as u64).clamp(5, 200) {
+            let t = std::time::Instant::now();
+            cpu.scope(|| g.run(&cpu, &mut c));
+            times.push(t.elapsed().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        let f = 2.0 * (m * k * n) as f64 * 1e-9;
+        println!("{m}x{k}x{n}: median {:.1} GFLOP/s best {:.1}", f / times[times.len() / 2], f / times[0]);
+    }
+}

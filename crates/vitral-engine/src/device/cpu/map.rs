@@ -1,0 +1,87 @@
+//! Elementwise work over whole buffers, on all threads.
+
+use super::Cpu;
+use super::kernels::{Kernel, Lanes, SharedMut};
+
+/// Elements below which a second thread costs more than it brings.
+const GRAIN: usize = 16 * 1024;
+
+/// A function of `N` numbers, for every instruction set.
+pub(crate) trait Elementwise<const N: usize>: Copy + Sync + Send {
+    /// The function. Must be `#[inline(always)]`.
+    fn apply<L: Lanes>(self, l: L, x: [L::V; N]) -> L::V;
+}
+
+pub(crate) struct Map<'a, const N: usize, F> {
+    pub(crate) inputs: [&'a [f32]; N],
+    pub(crate) out: &'a mut [f32],
+    pub(crate) f: F,
+}
+
+impl<const N: usize, F: Elementwise<N>> Kernel for Map<'_, N, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let whole = self.out.len() / L::N * L::N;
+        let (out, out_rest) = self.out.split_at_mut(whole);
+        for (i, out) in out.chunks_exact_mut(L::N).enumerate() {
+            let x = std::array::from_fn(|input| l.load(&self.inputs[input][i * L::N..]));
+            l.store(out, self.f.apply(l, x));
+        }
+        if !out_rest.is_empty() {
+            let x = std::array::from_fn(|input| l.load_part(&self.inputs[input][whole..]));
+            l.store_part(out_rest, self.f.apply(l, x));
+        }
+    }
+}
+
+impl Cpu {
+    /// `out[i] = f(inputs[0][i], inputs[1][i], …)`.
+    pub(crate) fn map<const N: usize>(&self, inputs: [&[f32]; N], out: &mut [f32], f: impl Elementwise<N>) {
+        for input in inputs {
+            assert_eq!(input.len(), out.len(), "elementwise operands differ in length");
+        }
+        let total = out.len();
+        let out = SharedMut::new(out);
+        self.parallel_ranges(total, GRAIN, |range| {
+            let inputs = inputs.map(|input| &input[range.clone()]);
+            self.isa().run(Map { inputs, out: out.part(range.start, range.len()), f });
+        });
+    }
+
+    /// As [`Cpu::map`], with rows of `width`: the last input is one row that every row is combined with.
+    pub(crate) fn map_rows<const N: usize>(
+        &self,
+        inputs: [&[f32]; N],
+        width: usize,
+        out: &mut [f32],
+        f: impl Elementwise<N>,
+    ) {
+        let rows = out.len() / width.max(1);
+        let out = SharedMut::new(out);
+        self.parallel_ranges(rows, GRAIN.div_ceil(width.max(1)), |range| {
+            for row in range {
+                let inputs = std::array::from_fn(|i| {
+                    if i == N - 1 { &inputs[i][..width] } else { &inputs[i][row * width..(row + 1) * width] }
+                });
+                self.isa().run(Map { inputs, out: out.part(row * width, width), f });
+            }
+        });
+    }
+
+    /// Sums the rows of a matrix `[rows, width]` into `sums`, adding to what is there. The order is by row, whatever the
+    /// threads.
+    pub(crate) fn add_row_sums(&self, matrix: &[f32], sums: &mut [f32]) {
+        let width = sums.len();
+        let sums = SharedMut::new(sums);
+        self.parallel_ranges(width, 64, |columns| {
+            let sums = sums.part(columns.start, columns.len());
+            for row in matrix.chunks_exact(width) {
+                for (sum, x) in sums.iter_mut().zip(&row[columns.clone()]) {
+                    *sum += x;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,3 @@
+//! Where tensors live and operations run.
+
+pub mod cpu;

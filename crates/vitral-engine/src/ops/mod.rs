@@ -1,0 +1,24 @@
+//! The operations, one file each: forward, backward, a plain reference and tests side by side.
+
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod convolution;
+pub(crate) mod elementwise;
+pub(crate) mod linear;
+pub(crate) mod loss;
+pub(crate) mod norm;
+pub(crate) mod patches;
+pub(crate) mod pooling;
+pub mod random;
+pub(crate) mod resample;
+pub(crate) mod tokens;
+pub(crate) mod window;
+
+#[cfg(test)]
+mod check;
+
+pub use crate::device::cpu::kernels::Activation;
+pub use attention::{Attention, AttentionOutput};
+pub use convolution::{Convolution, Padding};
+pub use linear::{After, Linear};
+pub use norm::{ChannelNorm, Norm, NormKind};

@@ -1,0 +1,234 @@
+//! Runs operations, records them where gradients are wanted, and replays them backwards.
+
+use std::cell::{Cell, RefCell};
+
+use crate::arena::{ParameterId, Parameters};
+use crate::device::cpu::Cpu;
+use crate::tensor::{Shape, Tensor};
+
+/// A tensor's place on the tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeId(usize);
+
+/// What an operation does with the gradient of its output.
+type Backward = Box<dyn FnOnce(&Tensor, &mut Gradients<'_>)>;
+
+struct Node {
+    shape: Shape,
+    backward: Option<Backward>,
+    watched: bool,
+}
+
+/// Receives named intermediates of a forward pass.
+pub trait Observer: Sync {
+    /// Whether an intermediate of this name is wanted. Operations make what they would not make otherwise (attention
+    /// weights) only when it is.
+    fn wants(&self, name: &str) -> bool;
+    /// Takes an intermediate.
+    fn observe(&self, name: &str, tensor: &Tensor);
+}
+
+/// One pass through a model: the parameters it uses, whether it trains, and who watches.
+///
+/// Operations are methods of this type, one file each under `ops/`.
+pub struct Context<'a> {
+    pub(crate) device: &'a Cpu,
+    pub(crate) parameters: &'a Parameters,
+    nodes: Option<RefCell<Vec<Node>>>,
+    /// Seeds everything that is dropped; none of it happens without.
+    seed: Option<u64>,
+    draws: Cell<u64>,
+    observer: Option<&'a dyn Observer>,
+}
+
+impl<'a> Context<'a> {
+    /// A pass without gradients: operations are fused, nothing is recorded or dropped.
+    pub fn inference(parameters: &'a Parameters) -> Self {
+        Context { device: parameters.device(), parameters, nodes: None, seed: None, draws: Cell::new(0), observer: None }
+    }
+
+    /// A pass that records what backward needs, without dropping anything.
+    pub fn recording(parameters: &'a Parameters) -> Self {
+        Context { nodes: Some(RefCell::default()), ..Context::inference(parameters) }
+    }
+
+    /// A training pass: recorded, with dropout and drop path drawn from this seed.
+    pub fn training(parameters: &'a Parameters, seed: u64) -> Self {
+        Context { seed: Some(seed), ..Context::recording(parameters) }
+    }
+
+    /// Sends named intermediates to an observer.
+    #[must_use]
+    pub fn observed_by(mut self, observer: &'a dyn Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// The device that operations run on.
+    pub fn device(&self) -> &Cpu {
+        self.device
+    }
+
+    /// The parameters in use.
+    pub fn parameters(&self) -> &Parameters {
+        self.parameters
+    }
+
+    /// Whether operations are recorded for backward.
+    pub fn is_recording(&self) -> bool {
+        self.nodes.is_some()
+    }
+
+    /// Whether this is a training pass, in which things are dropped.
+    pub fn is_training(&self) -> bool {
+        self.seed.is_some()
+    }
+
+    /// Whether somebody wants the intermediate of this name.
+    pub fn wants(&self, name: &str) -> bool {
+        self.observer.is_some_and(|observer| observer.wants(name))
+    }
+
+    /// Names an intermediate. The name is only made when somebody watches.
+    pub fn name(&self, tensor: &Tensor, name: impl FnOnce() -> String) {
+        if let Some(observer) = self.observer {
+            let name = name();
+            if observer.wants(&name) {
+                observer.observe(&name, tensor);
+            }
+        }
+    }
+
+    /// Marks a tensor so that [`Tape::backward`] gives its gradient.
+    ///
+    /// Go on with the tensor that comes back: what is computed from the original is not watched.
+    pub fn watch(&self, tensor: &Tensor) -> Tensor {
+        let node = tensor.node;
+        let watched = self.record(tensor.clone(), true, || {
+            Box::new(move |grad, gradients| gradients.add(node, |_| grad.clone()))
+        });
+        if let (Some(nodes), Some(NodeId(index))) = (&self.nodes, watched.node) {
+            nodes.borrow_mut()[index].watched = true;
+        }
+        watched
+    }
+
+    /// A parameter as a tensor `[…shape]`, with gradient.
+    pub fn parameter(&self, id: ParameterId) -> Tensor {
+        let spec = self.parameters.declarations().spec(id);
+        let tensor = Tensor::from_slice(self.device, Shape::new(&spec.shape), self.parameters.plain(id));
+        self.record(tensor, true, move || Box::new(move |grad, gradients| gradients.add_parameter(id, grad.values())))
+    }
+
+    /// Puts an output on the tape, if the pass is recorded and the output depends on anything that wants gradients.
+    pub(crate) fn record(&self, mut output: Tensor, needed: bool, backward: impl FnOnce() -> Backward) -> Tensor {
+        output.node = None;
+        if let Some(nodes) = self.nodes.as_ref().filter(|_| needed) {
+            let mut nodes = nodes.borrow_mut();
+            output.node = Some(NodeId(nodes.len()));
+            nodes.push(Node { shape: output.shape(), backward: Some(backward()), watched: false });
+        }
+        output
+    }
+
+    /// A number that seeds one random operation, or none outside training.
+    pub(crate) fn draw(&self) -> Option<u64> {
+        let seed = self.seed?;
+        let draw = self.draws.get();
+        self.draws.set(draw + 1);
+        Some(crate::ops::random::mix(seed ^ crate::ops::random::mix(draw)))
+    }
+
+    /// Gradients of a scalar (a tensor of one element) with respect to all parameters, added to `parameters`, which is
+    /// laid out like [`Parameters::flat`], and with respect to watched tensors.
+    ///
+    /// # Panics
+    /// If the pass was not recorded, or the tensor is not a scalar on its tape.
+    pub fn backward(self, loss: &Tensor, parameters: &mut [f32]) -> WatchedGradients {
+        assert_eq!(loss.shape().count(), 1, "gradients are of one number, not of {:?}", loss.shape());
+        let one = Tensor::filled(self.device, loss.shape(), |out| out.fill(1.0));
+        self.backward_from(loss, one, Some(parameters))
+    }
+
+    /// As [`Context::backward`], from a tensor of any shape whose gradient is given; without `parameters`, only
+    /// gradients of watched tensors are computed.
+    pub fn backward_from(self, output: &Tensor, gradient: Tensor, parameters: Option<&mut [f32]>) -> WatchedGradients {
+        assert_eq!(output.shape(), gradient.shape(), "gradient of another shape");
+        let mut nodes = self.nodes.expect("the pass was recorded").into_inner();
+        let start = output.node.expect("the output is on the tape");
+        if let Some(parameters) = &parameters {
+            assert_eq!(parameters.len(), self.parameters.flat().len(), "gradients are laid out like the parameters");
+        }
+        let mut gradients = Gradients {
+            device: self.device,
+            parameters: self.parameters,
+            flat: parameters,
+            slots: nodes.iter().map(|_| None).collect(),
+        };
+        gradients.slots[start.0] = Some(gradient);
+        for index in (0..=start.0).rev() {
+            let Some(gradient) = gradients.slots[index].take() else { continue };
+            debug_assert_eq!(gradient.shape(), nodes[index].shape);
+            if let Some(backward) = nodes[index].backward.take() {
+                backward(&gradient, &mut gradients);
+            }
+            if nodes[index].watched {
+                gradients.slots[index] = Some(gradient);
+            }
+        }
+        WatchedGradients { slots: gradients.slots }
+    }
+}
+
+/// Gradients while a tape runs backwards.
+pub(crate) struct Gradients<'a> {
+    pub(crate) device: &'a Cpu,
+    pub(crate) parameters: &'a Parameters,
+    flat: Option<&'a mut [f32]>,
+    slots: Vec<Option<Tensor>>,
+}
+
+impl Gradients<'_> {
+    /// Whether parameter gradients are wanted at all.
+    pub(crate) fn wants_parameters(&self) -> bool {
+        self.flat.is_some()
+    }
+
+    /// The gradient of a parameter, to be added to; nothing where parameter gradients are not wanted.
+    pub(crate) fn parameter(&mut self, id: ParameterId) -> Option<&mut [f32]> {
+        let range = self.flat.as_ref().map(|_| self.parameters.range(id))?;
+        self.flat.as_mut().map(|flat| &mut flat[range])
+    }
+
+    /// Adds to a parameter's gradient.
+    pub(crate) fn add_parameter(&mut self, id: ParameterId, gradient: &[f32]) {
+        if let Some(sum) = self.parameter(id) {
+            for (sum, gradient) in sum.iter_mut().zip(gradient) {
+                *sum += gradient;
+            }
+        }
+    }
+
+    /// Adds to a tensor's gradient, if it is on the tape. The gradient is only made when it is.
+    pub(crate) fn add(&mut self, node: Option<NodeId>, gradient: impl FnOnce(&Self) -> Tensor) {
+        let Some(NodeId(node)) = node else { return };
+        let gradient = gradient(self);
+        let sum = match self.slots[node].take() {
+            None => gradient,
+            Some(sum) => crate::ops::elementwise::sum_of(self.device, &sum, &gradient),
+        };
+        self.slots[node] = Some(Tensor { node: None, ..sum });
+    }
+}
+
+/// Gradients of tensors, after a tape ran backwards.
+pub struct WatchedGradients {
+    slots: Vec<Option<Tensor>>,
+}
+
+impl WatchedGradients {
+    /// The gradient of a watched tensor; nothing if the output does not depend on it.
+    pub fn of(&self, tensor: &Tensor) -> Option<&Tensor> {
+        self.slots[tensor.node?.0].as_ref()
+    }
+}
