@@ -1,0 +1,230 @@
+"""Cases in the Hugging Face layout, saved by `save_pretrained`."""
+
+import importlib
+import json
+import logging
+from types import SimpleNamespace
+
+import torch
+import transformers as hf
+from safetensors.torch import load_file, save_file
+
+from common import MODELS, Capture, additive, patch_mask, pixels, randomise, seeded, write
+
+hf.utils.logging.set_verbosity_error()
+hf.utils.logging.disable_progress_bar()
+logging.disable(logging.WARNING)
+
+TINY = dict(
+    hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, image_size=32, patch_size=8
+)
+# DINOv2 derives its MLP width from a ratio.
+TINY_DINO = {key: value for key, value in TINY.items() if key != "intermediate_size"} | dict(mlp_ratio=2)
+TINY_TEXT = dict(
+    hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9, max_position_embeddings=4
+)
+LABELS = dict(id2label={index: f"class {index}" for index in range(5)}, label2id={f"class {i}": i for i in range(5)})
+
+
+def blocks_of(model):
+    for module in model.modules():
+        for name in ["layers", "layer", "blocks"]:
+            found = getattr(module, name, None)
+            if isinstance(found, torch.nn.ModuleList):
+                return found
+    raise LookupError("no blocks")
+
+
+def attention_of(block):
+    return getattr(block, "self_attn", None) or block.attention
+
+
+def processor(model_type):
+    size = {"height": 32, "width": 32}
+    if model_type.startswith("clip"):
+        return hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size)
+    if model_type.startswith("siglip"):
+        return hf.SiglipImageProcessor(size=size)
+    if model_type == "deit":
+        return hf.DeiTImageProcessor(size={"height": 36, "width": 36}, crop_size=size)
+    if model_type.startswith("dinov2"):
+        return hf.BitImageProcessor(
+            size={"shortest_edge": 36},
+            crop_size=size,
+            image_mean=[0.485, 0.456, 0.406],
+            image_std=[0.229, 0.224, 0.225],
+        )
+    return hf.ViTImageProcessor(size=size)
+
+
+def with_mask(model, bias, run):
+    """Runs with `bias` added to the attention logits of every block, by wrapping the library's eager attention."""
+    module = importlib.import_module(type(blocks_of(model)[0]).__module__)
+    original = module.eager_attention_forward
+
+    def masked(self, query, key, value, attention_mask, **kwargs):
+        return original(self, query, key, value, bias, **kwargs)
+
+    module.eager_attention_forward = masked
+    try:
+        return run()
+    finally:
+        module.eager_attention_forward = original
+
+
+def features_of(model, output, last_hidden_state):
+    """`features` as the contract defines them."""
+    kind = type(model).__name__
+    if kind == "CLIPVisionModelWithProjection":
+        return model.vision_model.post_layernorm(last_hidden_state[:, 0])
+    if kind == "SiglipForImageClassification":
+        return last_hidden_state.mean(1)
+    if kind == "CLIPForImageClassification":
+        return last_hidden_state[:, 1:].mean(1)
+    if kind == "Dinov2ForImageClassification":
+        return torch.cat([last_hidden_state[:, 0], last_hidden_state[:, 1:].mean(1)], 1)
+    if kind == "Dinov2WithRegistersForImageClassification":
+        patches = last_hidden_state[:, 1 + model.config.num_register_tokens :]
+        return torch.cat([last_hidden_state[:, 0], patches.mean(1)], 1)
+    if kind == "DeiTForImageClassificationWithTeacher":
+        return last_hidden_state[:, :2].mean(1)
+    pooled = getattr(output, "pooler_output", None)
+    return last_hidden_state[:, 0] if pooled is None else pooled
+
+
+def logits_of(output):
+    logits = getattr(output, "logits", None)
+    return getattr(output, "image_embeds", None) if logits is None else logits
+
+
+def container_of(folder, kind):
+    """Rewrites `model.safetensors` as another container or type. The weights are exact in bfloat16."""
+    if kind not in ("bfloat16", "pytorch"):
+        return
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    if kind == "bfloat16":
+        save_file({key: value.to(torch.bfloat16) for key, value in tensors.items()}, path, metadata={"format": "pt"})
+    elif kind == "pytorch":
+        path.unlink()
+        torch.save(tensors, folder / "pytorch_model.bin")
+
+
+def case(model_class, config, size=(32, 32), masked=False, edit=None, container=None, **call):
+    def make(name):
+        generator = seeded(name)
+        torch.manual_seed(0)
+        model = model_class._from_config(config, attn_implementation="eager").eval()
+        randomise(model, generator)
+        folder = MODELS / name
+        model.save_pretrained(folder, **(dict(max_shard_size="15KB") if container == "sharded" else {}))
+        container_of(folder, container)
+        processor(config.model_type).save_pretrained(folder)
+        if edit:
+            path = folder / "config.json"
+            path.write_text(json.dumps(edit(json.loads(path.read_text())), indent=2) + "\n")
+        vision = getattr(config, "vision_config", config)
+        patch = vision.patch_size if isinstance(vision.patch_size, (list, tuple)) else (vision.patch_size,) * 2
+        inputs = dict(pixel_values=pixels(generator, 2, vision.num_channels, *size))
+        grid = (size[0] // patch[0], size[1] // patch[1])
+
+        blocks = blocks_of(getattr(model, "vision_model", model))
+        capture = Capture(blocks)
+        for block in blocks:
+            capture.attention(attention_of(block), lambda args, out: out[1])
+        # The encoder's own result gives the tokens after the final norm.
+        last = []
+        for module in model.modules():
+            if type(module).__name__.endswith(("ViTModel", "DeiTModel", "Dinov2Model", "RegistersModel", "MSNModel")) or type(
+                module
+            ).__name__ in ("CLIPVisionModel", "CLIPVisionTransformer", "SiglipVisionModel", "SiglipVisionTransformer"):
+                module.register_forward_hook(lambda _, __, out: last.append(out.last_hidden_state))
+
+        def run():
+            with torch.no_grad():
+                if type(model) is hf.CLIPModel:
+                    pooled = model.vision_model(inputs["pixel_values"]).pooler_output
+                    return SimpleNamespace(pooler_output=pooled, image_embeds=model.visual_projection(pooled))
+                return model(inputs["pixel_values"], **call)
+
+        if masked:
+            inputs["mask"] = patch_mask(generator, 2, *grid)
+            run()
+            prefix = capture.hidden[0].shape[1] - grid[0] * grid[1]
+            for kept in [capture.hidden, capture.attentions, last]:
+                kept.clear()
+            output = with_mask(model, additive(inputs["mask"], prefix), run)
+        else:
+            output = run()
+        expected = dict(features=features_of(model, output, last[-1]))
+        logits = logits_of(output)
+        if logits is not None:
+            expected = dict(logits=logits) | expected
+        write(folder, inputs, expected | capture.states())
+
+    return make
+
+
+def older(config):
+    """A configuration as early releases of the library wrote it: fewer keys, labels as strings."""
+    for key in ["dtype", "transformers_version", "pooler_act", "pooler_output_size", "encoder_stride", "qkv_bias"]:
+        config.pop(key, None)
+    return config | {"torch_dtype": "float32", "transformers_version": "4.6.0.dev0"}
+
+
+def cases():
+    vit = lambda **more: hf.ViTConfig(**TINY | more)
+    deit = lambda **more: hf.DeiTConfig(**TINY | more)
+    dino = lambda **more: hf.Dinov2Config(**TINY_DINO | more)
+    registers = lambda **more: hf.Dinov2WithRegistersConfig(**TINY_DINO | dict(num_register_tokens=3) | more)
+    clip = lambda **more: hf.CLIPVisionConfig(**TINY | dict(projection_dim=7) | more)
+    siglip = lambda **more: hf.SiglipVisionConfig(**TINY | more)
+    larger = dict(size=(48, 24), interpolate_pos_encoding=True)
+    return dict(
+        hf_vit_model=case(hf.ViTModel, vit()),
+        hf_vit_model_narrow_pooler=case(hf.ViTModel, vit(pooler_output_size=10, qkv_bias=False)),
+        hf_vit_classifier=case(hf.ViTForImageClassification, vit(**LABELS)),
+        hf_vit_sharded=case(hf.ViTForImageClassification, vit(**LABELS), container="sharded"),
+        hf_vit_pytorch_bin=case(hf.ViTForImageClassification, vit(**LABELS), container="pytorch"),
+        hf_vit_bfloat16=case(hf.ViTForImageClassification, vit(**LABELS), container="bfloat16"),
+        hf_vit_classifier_old_config=case(hf.ViTForImageClassification, vit(**LABELS), edit=older),
+        hf_vit_gelu_new=case(hf.ViTForImageClassification, vit(hidden_act="gelu_new", **LABELS)),
+        hf_vit_gelu_pytorch_tanh=case(
+            hf.ViTForImageClassification, vit(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6, **LABELS)
+        ),
+        hf_vit_other_size=case(hf.ViTForImageClassification, vit(**LABELS), **larger),
+        hf_vit_rectangular=case(
+            hf.ViTForImageClassification, vit(image_size=[24, 40], patch_size=[8, 10], **LABELS), size=(24, 40)
+        ),
+        hf_vit_one_channel=case(hf.ViTForImageClassification, vit(num_channels=1, **LABELS)),
+        hf_vit_masked=case(hf.ViTForImageClassification, vit(**LABELS), masked=True),
+        hf_deit_model=case(hf.DeiTModel, deit()),
+        hf_deit_classifier=case(hf.DeiTForImageClassification, deit(**LABELS)),
+        hf_deit_teacher=case(hf.DeiTForImageClassificationWithTeacher, deit(**LABELS)),
+        hf_deit_teacher_masked=case(hf.DeiTForImageClassificationWithTeacher, deit(**LABELS), masked=True),
+        hf_deit_other_size=case(hf.DeiTForImageClassificationWithTeacher, deit(**LABELS), **larger),
+        hf_dinov2_model=case(hf.Dinov2Model, dino()),
+        hf_dinov2_classifier=case(hf.Dinov2ForImageClassification, dino(**LABELS)),
+        hf_dinov2_swiglu=case(hf.Dinov2ForImageClassification, dino(use_swiglu_ffn=True, **LABELS)),
+        hf_dinov2_other_size=case(hf.Dinov2Model, dino(), size=(40, 24)),
+        hf_dinov2_registers_model=case(hf.Dinov2WithRegistersModel, registers()),
+        hf_dinov2_registers_classifier=case(hf.Dinov2WithRegistersForImageClassification, registers(**LABELS)),
+        hf_dinov2_registers_other_size=case(hf.Dinov2WithRegistersModel, registers(), size=(24, 48)),
+        hf_dinov2_registers_masked=case(hf.Dinov2WithRegistersForImageClassification, registers(**LABELS), masked=True),
+        hf_clip_vision=case(hf.CLIPVisionModel, clip()),
+        hf_clip_vision_projection=case(hf.CLIPVisionModelWithProjection, clip()),
+        hf_clip_vision_other_size=case(hf.CLIPVisionModelWithProjection, clip(), **larger),
+        hf_clip_classifier=case(
+            hf.CLIPForImageClassification, hf.CLIPConfig(vision_config=clip().to_dict(), **LABELS)
+        ),
+        hf_clip_both_towers=case(
+            hf.CLIPModel, hf.CLIPConfig(vision_config=clip().to_dict(), text_config=TINY_TEXT, projection_dim=7)
+        ),
+        hf_siglip_vision=case(hf.SiglipVisionModel, siglip()),
+        hf_siglip_classifier=case(
+            hf.SiglipForImageClassification, hf.SiglipConfig(vision_config=siglip().to_dict(), **LABELS)
+        ),
+        hf_siglip_other_size=case(hf.SiglipVisionModel, siglip(), **larger),
+        hf_msn_model=case(hf.ViTMSNModel, hf.ViTMSNConfig(**TINY)),
+        hf_msn_classifier=case(hf.ViTMSNForImageClassification, hf.ViTMSNConfig(**TINY, **LABELS)),
+    )
