@@ -44,7 +44,14 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A pass without gradients: operations are fused, nothing is recorded or dropped.
     pub fn inference(parameters: &'a Parameters) -> Self {
-        Context { device: parameters.device(), parameters, nodes: None, seed: None, draws: Cell::new(0), observer: None }
+        Context {
+            device: parameters.device(),
+            parameters,
+            nodes: None,
+            seed: None,
+            draws: Cell::new(0),
+            observer: None,
+        }
     }
 
     /// A pass that records what backward needs, without dropping anything.
@@ -104,9 +111,8 @@ impl<'a> Context<'a> {
     /// Go on with the tensor that comes back: what is computed from the original is not watched.
     pub fn watch(&self, tensor: &Tensor) -> Tensor {
         let node = tensor.node;
-        let watched = self.record(tensor.clone(), true, || {
-            Box::new(move |grad, gradients| gradients.add(node, |_| grad.clone()))
-        });
+        let watched = self
+            .record(tensor.clone(), true, || Box::new(move |grad, gradients| gradients.add(node, |_| grad.clone())));
         if let (Some(nodes), Some(NodeId(index))) = (&self.nodes, watched.node) {
             nodes.borrow_mut()[index].watched = true;
         }
@@ -217,7 +223,7 @@ impl Gradients<'_> {
             None => gradient,
             Some(sum) => crate::ops::elementwise::sum_of(self.device, &sum, &gradient),
         };
-        self.slots[node] = Some(Tensor { node: None, ..sum });
+        self.slots[node] = Some(sum);
     }
 }
 

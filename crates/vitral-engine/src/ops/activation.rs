@@ -52,7 +52,8 @@ impl Elementwise<3> for PullGate {
 impl Context<'_> {
     /// A non-linearity of every number.
     pub fn activation(&self, x: &Tensor, activation: Activation) -> Tensor {
-        let output = Tensor::filled(self.device, x.shape(), |out| self.device.map([x.values()], out, Apply(activation)));
+        let output =
+            Tensor::filled(self.device, x.shape(), |out| self.device.map([x.values()], out, Apply(activation)));
         let saved = x.clone();
         self.record(output, x.node.is_some(), || {
             Box::new(move |grad, gradients| {
@@ -170,4 +171,52 @@ pub(crate) fn softmax_rows(device: &Cpu, x: &Tensor) -> Tensor {
             device.isa().run(SoftmaxRows { x, out: shared.part(rows.start * width, x.len()), width });
         });
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{Check, Golden};
+    use super::*;
+
+    const ALL: [(&str, Activation); 6] = [
+        ("gelu", Activation::Gelu),
+        ("gelu_tanh", Activation::GeluTanh),
+        ("quick_gelu", Activation::QuickGelu),
+        ("relu", Activation::Relu),
+        ("silu", Activation::Silu),
+        ("tanh", Activation::Tanh),
+    ];
+
+    #[test]
+    fn equal_pytorch() {
+        let check = Check::new();
+        for (name, activation) in ALL {
+            let golden = Golden::load(name);
+            check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| cx.activation(&x[0], activation));
+        }
+        let golden = Golden::load("swiglu");
+        check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| cx.gated(&x[0], Activation::Silu));
+        let golden = Golden::load("softmax");
+        check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| cx.softmax(&x[0]));
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let check = Check::new();
+        for (_, activation) in ALL {
+            check.differences(&[check.input(&[3, 7])], |cx, x| cx.activation(&x[0], activation));
+            check.differences(&[check.input(&[3, 14])], |cx, x| cx.gated(&x[0], activation));
+        }
+        check.differences(&[check.input(&[3, 7])], |cx, x| cx.softmax(&x[0]));
+    }
+
+    #[test]
+    fn a_nan_stays_a_nan() {
+        let check = Check::new();
+        for (name, activation) in ALL {
+            let x = check.tensor(&[3], &[f32::NAN, 1.0, -1.0]);
+            let y = check.run(&[x], |cx, x| cx.activation(&x[0], activation));
+            assert!(y.values()[0].is_nan() && !y.values()[1].is_nan(), "{name}: {y:?}");
+        }
+    }
 }

@@ -8,9 +8,7 @@ use std::cell::RefCell;
 
 use super::random::uniform;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{
-    Epilogue, Gemm, Kernel, Lanes, Lhs, Rhs, SharedMut, pack_rhs_serial, packed_len,
-};
+use crate::device::cpu::kernels::{Epilogue, Gemm, Kernel, Lanes, Lhs, Rhs, SharedMut, pack_rhs_serial, packed_len};
 use crate::device::cpu::{Cpu, math};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
@@ -61,7 +59,9 @@ impl Context<'_> {
     /// Self-attention of packed `qkv`, `[batch, tokens, 3 · heads · head width]`: queries, then keys, then values, each
     /// head after head.
     pub fn attention(&self, qkv: &Tensor, call: Attention<'_>) -> AttentionOutput {
-        let [batch, tokens, packed] = qkv.shape()[..] else { panic!("packed qkv is [batch, tokens, …], not {:?}", qkv.shape()) };
+        let [batch, tokens, packed] = qkv.shape()[..] else {
+            panic!("packed qkv is [batch, tokens, …], not {:?}", qkv.shape())
+        };
         let width = packed / (3 * call.heads);
         assert_eq!(packed, 3 * call.heads * width, "{packed} does not divide into 3 × {} heads", call.heads);
         if let Some(mask) = call.key_mask {
@@ -86,7 +86,8 @@ impl Context<'_> {
         let shape = [batch, tokens, call.heads * width];
         if call.capture {
             weights = Some(Tensor::filled(self.device, [batch, call.heads, tokens, tokens], |weights| {
-                output = Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, Some(weights))));
+                output =
+                    Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, Some(weights))));
             }));
         } else {
             output = Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, None)));
@@ -130,9 +131,10 @@ impl Problem {
         gemm.run_serial(device.isa(), SharedMut::new(scores), 0, self.tokens);
         let mask = self.key_mask.as_ref().map(|mask| &mask.values()[at.image * self.tokens..][..self.tokens]);
         for (row, scores) in scores.chunks_exact_mut(self.tokens).take(rows).enumerate() {
-            let bias = self.bias.as_ref().map(|bias| {
-                &bias.values()[(at.head * self.tokens + at.query + row) * self.tokens..][..self.tokens]
-            });
+            let bias = self
+                .bias
+                .as_ref()
+                .map(|bias| &bias.values()[(at.head * self.tokens + at.query + row) * self.tokens..][..self.tokens]);
             device.isa().run(Adjust { scores, scale: self.scale, bias, mask });
         }
     }
@@ -217,7 +219,8 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
     let out = SharedMut::new(out);
     let weights = weights.map(SharedMut::new);
     // Queries are cut only where heads alone would leave threads idle: each part packs the keys and values again.
-    let parts = (2 * device.threads()).div_ceil((batch * heads).max(1)).clamp(1, tokens.div_ceil(4 * QUERY_ROWS).max(1));
+    let parts =
+        (2 * device.threads()).div_ceil((batch * heads).max(1)).clamp(1, tokens.div_ceil(4 * QUERY_ROWS).max(1));
     let small = batch * heads * tokens * tokens * width < 100_000;
     let work = |task: usize| {
         let (pair, part) = (task / parts, task % parts);
@@ -391,9 +394,7 @@ mod tests {
 
     /// Attention as it is written in the paper, one number at a time.
     fn reference(qkv: &[f32], tokens: usize, heads: usize, width: usize, scale: f32) -> Vec<f32> {
-        let at = |t: usize, which: usize, h: usize, d: usize| {
-            f64::from(qkv[((t * 3 + which) * heads + h) * width + d])
-        };
+        let at = |t: usize, which: usize, h: usize, d: usize| f64::from(qkv[((t * 3 + which) * heads + h) * width + d]);
         let mut out = Vec::new();
         for t in 0..tokens {
             for h in 0..heads {

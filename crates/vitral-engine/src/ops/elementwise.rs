@@ -149,3 +149,35 @@ impl Context<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Check;
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let mut check = Check::new();
+        let row = check.vector(5);
+        let inputs = [check.input(&[3, 5]), check.input(&[3, 5])];
+        check.differences(&inputs, |cx, x| cx.add(&cx.times(&x[0], 0.3), &x[1]));
+        check.differences(&inputs[..1], |cx, x| cx.add_row(&cx.layer_scale(&x[0], row), row));
+        check.differences_in_training(&inputs[..1], |cx, x| cx.drop_path(&cx.dropout(&x[0], 0.4), 0.3));
+    }
+
+    #[test]
+    fn dropping_keeps_the_mean_and_whole_samples() {
+        use crate::arena::{Declarations, Parameters};
+        let device = crate::Cpu::with_threads(2);
+        let parameters = Parameters::zeros(Declarations::default(), device.clone());
+        let cx = crate::Context::training(&parameters, 3);
+        let ones = crate::Tensor::filled(&device, [400, 100], |out| out.fill(1.0));
+        let dropped = cx.dropout(&ones, 0.25);
+        let mean = dropped.values().iter().sum::<f32>() / 40_000.0;
+        assert!((mean - 1.0).abs() < 0.02, "{mean}");
+        let paths = cx.drop_path(&ones, 0.25);
+        for sample in paths.values().chunks(100) {
+            assert!(sample.iter().all(|&x| x == sample[0]));
+        }
+        assert_ne!(cx.dropout(&ones, 0.25).values(), dropped.values(), "draws differ");
+    }
+}

@@ -114,7 +114,8 @@ pub(crate) fn multiply(
 ) {
     let panels = packed(device, rhs, depth, columns);
     let epilogue = Epilogue::default();
-    Gemm { rows, columns, depth, lhs, norm: None, panels: panels.as_slice(), epilogue, accumulate }.run(device, product);
+    Gemm { rows, columns, depth, lhs, norm: None, panels: panels.as_slice(), epilogue, accumulate }
+        .run(device, product);
 }
 
 fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
@@ -152,9 +153,12 @@ mod tests {
 
     #[test]
     fn equals_pytorch() {
-        for (case, activation, scaled) in
-            [("linear", None, false), ("linear_gelu", Some(Activation::Gelu), false), ("linear_residual", None, true)]
-        {
+        for (case, activation, scaled) in [
+            ("linear", None, false),
+            ("linear_gelu", Some(Activation::Gelu), false),
+            ("linear_scale_residual", None, true),
+            ("linear_gelu_residual", Some(Activation::Gelu), true),
+        ] {
             let golden = Golden::load(case);
             let mut check = Check::new();
             let linear =
@@ -165,7 +169,12 @@ mod tests {
             let mut inputs = vec![x];
             inputs.extend(residual);
             check.against(&golden, &inputs, &["x", "residual"], |cx, inputs| {
-                cx.linear_with(&inputs[0], None, linear, After { activation, scale, residual: inputs.get(1), ..After::default() })
+                cx.linear_with(
+                    &inputs[0],
+                    None,
+                    linear,
+                    After { activation, scale, residual: inputs.get(1), ..After::default() },
+                )
             });
         }
     }

@@ -21,4 +21,6 @@ pub use crate::device::cpu::kernels::Activation;
 pub use attention::{Attention, AttentionOutput};
 pub use convolution::{Convolution, Padding};
 pub use linear::{After, Linear};
+pub use loss::one_hot;
 pub use norm::{ChannelNorm, Norm, NormKind};
+pub use resample::{AxisWeights, resample};

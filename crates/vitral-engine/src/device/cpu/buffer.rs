@@ -8,34 +8,29 @@ use std::sync::{Arc, Mutex};
 struct Line([f32; 16]);
 
 /// A run of `f32`, aligned to a cache line.
-pub struct Buffer {
+pub(crate) struct Buffer {
     lines: Vec<Line>,
     length: usize,
 }
 
 impl Buffer {
     /// `length` zeros.
-    pub fn zeros(length: usize) -> Self {
+    pub(crate) fn zeros(length: usize) -> Self {
         Buffer { lines: vec![Line([0.0; 16]); length.div_ceil(16)], length }
     }
 
     /// How many numbers it holds.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
     /// How many numbers fit without new memory.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.lines.len() * 16
     }
 
     /// Changes the length, growing where needed. What was there stays, what is new is zero or left over.
-    pub fn set_len(&mut self, length: usize) {
+    pub(crate) fn set_len(&mut self, length: usize) {
         if length > self.capacity() {
             self.lines.resize(length.div_ceil(16), Line([0.0; 16]));
         }
@@ -43,12 +38,12 @@ impl Buffer {
     }
 
     /// The numbers.
-    pub fn as_slice(&self) -> &[f32] {
+    pub(crate) fn as_slice(&self) -> &[f32] {
         &super::kernels::flatten(&self.lines, |line| &line.0)[..self.length]
     }
 
     /// The numbers, to be written.
-    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
         &mut super::kernels::flatten_mut(&mut self.lines, |line| &line.0)[..self.length]
     }
 }

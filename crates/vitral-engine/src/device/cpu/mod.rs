@@ -34,7 +34,9 @@ impl Cpu {
         let threads = if threads == 0 { available() } else { threads };
         // Without a pool (one thread, or the system refuses more) everything runs on the caller.
         let pool = (threads > 1)
-            .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("vitral-{i}")).build())
+            .then(|| {
+                rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("vitral-{i}")).build()
+            })
             .and_then(Result::ok)
             .map(Arc::new);
         let threads = if pool.is_some() { threads } else { 1 };

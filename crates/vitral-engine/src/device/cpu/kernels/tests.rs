@@ -55,10 +55,8 @@ fn products_over_odd_shapes_and_layouts() {
                 let expected = reference(rows, columns, depth, &a, &b);
                 let a_t = transposed(rows, depth, &a);
                 let b_t = transposed(depth, columns, &b);
-                let lefts =
-                    [Lhs::Rows { data: &a, stride: depth }, Lhs::Columns { data: &a_t, stride: rows }];
-                let rights =
-                    [Rhs::Rows { data: &b, stride: columns }, Rhs::Columns { data: &b_t, stride: depth }];
+                let lefts = [Lhs::Rows { data: &a, stride: depth }, Lhs::Columns { data: &a_t, stride: rows }];
+                let rights = [Rhs::Rows { data: &b, stride: columns }, Rhs::Columns { data: &b_t, stride: depth }];
                 let mut first: Option<Vec<f32>> = None;
                 for lhs in lefts {
                     for rhs in rights {
@@ -250,25 +248,5 @@ fn packed_lengths_round_up_to_panels() {
         assert_eq!(panels[..3], [1.0, 2.0, 3.0]);
         assert_eq!(panels[isa.panel()..isa.panel() + 3], [4.0, 5.0, 6.0]);
         assert_eq!(panels.iter().sum::<f32>(), 21.0, "padding is zero");
-    }
-}
-#[test]
-fn zz_bench() {
-    let cpu = Cpu::with_threads(std::env::var("T").map_or(2, |t| t.parse().unwrap()));
-    for (m, k, n) in [(197, 768, 2304), (197, 768, 768), (197, 768, 3072), (197, 3072, 768), (1576, 768, 3072), (1576, 3072, 768), (197, 192, 576), (1576,192,768)] {
-        let a = noise(m * k, 1);
-        let b = noise(n * k, 2);
-        let packed = pack_rhs_parallel(&cpu, Rhs::Columns { data: &b, stride: k }, k, n);
-        let mut c = vec![0.0; m * n];
-        let g = Gemm::new(m, Lhs::Rows { data: &a, stride: k }, &packed);
-        let mut times = vec![];
-        for _ in 0..(20_000_000_000u64 / (2 * m * k * n) as u64).clamp(5, 200) {
-            let t = std::time::Instant::now();
-            cpu.scope(|| g.run(&cpu, &mut c));
-            times.push(t.elapsed().as_secs_f64());
-        }
-        times.sort_by(f64::total_cmp);
-        let f = 2.0 * (m * k * n) as f64 * 1e-9;
-        println!("{m}x{k}x{n}: median {:.1} GFLOP/s best {:.1}", f / times[times.len() / 2], f / times[0]);
     }
 }

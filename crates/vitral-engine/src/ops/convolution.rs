@@ -1,0 +1,435 @@
+//! Convolution with channels last, weight standardisation and group norm: what a hybrid's stem is made of.
+
+use crate::arena::ParameterId;
+use crate::device::cpu::Cpu;
+use crate::device::cpu::kernels::{Gemm, Lhs, Rhs, SharedMut, pack_rhs_parallel};
+use crate::ops::linear::multiply;
+use crate::tape::{Context, Gradients};
+use crate::tensor::Tensor;
+
+/// How the border is padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// As many on every side.
+    Explicit(usize),
+    /// So that the output is ⌈input / stride⌉, the odd one at the end: TensorFlow's and JAX's SAME.
+    Same,
+}
+
+impl Padding {
+    /// Output extent and padding before, of one axis.
+    pub(crate) fn axis(self, extent: usize, kernel: usize, stride: usize) -> (usize, usize) {
+        match self {
+            Padding::Explicit(pad) => {
+                assert!(extent + 2 * pad >= kernel, "a kernel of {kernel} over {extent} padded by {pad}");
+                ((extent + 2 * pad - kernel) / stride + 1, pad)
+            }
+            Padding::Same => {
+                let output = extent.div_ceil(stride);
+                (output, ((output - 1) * stride + kernel).saturating_sub(extent) / 2)
+            }
+        }
+    }
+}
+
+/// A convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution {
+    /// `[out, in, height, width]`.
+    pub weight: ParameterId,
+    /// `[out]`.
+    pub bias: Option<ParameterId>,
+    /// Step of the kernel, both ways.
+    pub stride: usize,
+    /// Border.
+    pub padding: Padding,
+    /// Epsilon of weight standardisation (arXiv:1903.10520), where it is used: each output's weights get mean 0 and
+    /// variance 1.
+    pub standardise: Option<f32>,
+}
+
+/// Extents of one convolution.
+#[derive(Clone, Copy)]
+struct Extents {
+    batch: usize,
+    height: usize,
+    width: usize,
+    channels: usize,
+    outputs: usize,
+    kernel: [usize; 2],
+    grid: [usize; 2],
+    before: [usize; 2],
+    stride: usize,
+}
+
+impl Extents {
+    fn depth(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.channels
+    }
+
+    fn rows(&self) -> usize {
+        self.batch * self.grid[0] * self.grid[1]
+    }
+
+    /// Whether the input itself is the matrix of columns.
+    fn is_linear(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == 1 && self.before == [0, 0]
+    }
+
+    /// Calls `copy(input offset, column offset)` for every pixel under the kernel at every place of one output row.
+    fn pixels(&self, row: usize, mut copy: impl FnMut(usize, usize)) {
+        let (image, y) = (row / self.grid[0], row % self.grid[0]);
+        for x in 0..self.grid[1] {
+            let target = (row * self.grid[1] + x) * self.depth();
+            for ky in 0..self.kernel[0] {
+                for kx in 0..self.kernel[1] {
+                    let (py, px) = (y * self.stride + ky, x * self.stride + kx);
+                    let inside = (self.before[0]..self.before[0] + self.height).contains(&py)
+                        && (self.before[1]..self.before[1] + self.width).contains(&px);
+                    if inside {
+                        let (py, px) = (py - self.before[0], px - self.before[1]);
+                        let source = ((image * self.height + py) * self.width + px) * self.channels;
+                        copy(source, target + (ky * self.kernel[1] + kx) * self.channels);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The input as a matrix `[batch · output pixels, kernel pixels · channels]`.
+    fn columns(&self, device: &Cpu, x: &Tensor) -> Tensor {
+        let shape = [self.rows(), self.depth()];
+        if self.is_linear() {
+            return x.reshape(shape);
+        }
+        Tensor::filled(device, shape, |out| {
+            let row = self.grid[1] * self.depth();
+            let out = SharedMut::new(out);
+            device.parallel_ranges(self.batch * self.grid[0], 2, |rows| {
+                for y in rows {
+                    out.part(y * row, row).fill(0.0);
+                    self.pixels(y, |source, target| {
+                        out.part(target, self.channels).copy_from_slice(&x.values()[source..source + self.channels]);
+                    });
+                }
+            });
+        })
+    }
+
+    /// `[out, in, height, width]` as a matrix `[out, height · width · in]`, standardised.
+    fn matrix(&self, weight: &[f32], standardise: Option<f32>) -> Vec<f32> {
+        let area = self.kernel[0] * self.kernel[1];
+        let mut matrix = vec![0.0; weight.len()];
+        let rows = weight.chunks_exact(self.depth()).zip(matrix.chunks_exact_mut(self.depth()));
+        for (filter, row) in rows {
+            let (mean, reciprocal) = standardise.map_or((0.0, 1.0), |epsilon| moments(filter, epsilon));
+            for (i, &w) in filter.iter().enumerate() {
+                row[i % area * self.channels + i / area] = (w - mean) * reciprocal;
+            }
+        }
+        matrix
+    }
+}
+
+/// Mean and reciprocal deviation of a filter.
+fn moments(filter: &[f32], epsilon: f32) -> (f32, f32) {
+    let count = filter.len() as f64;
+    let mean = filter.iter().map(|&w| f64::from(w)).sum::<f64>() / count;
+    let variance = filter.iter().map(|&w| (f64::from(w) - mean).powi(2)).sum::<f64>() / count;
+    (mean as f32, (1.0 / (variance + f64::from(epsilon)).sqrt()) as f32)
+}
+
+impl Context<'_> {
+    /// A convolution of `[batch, height, width, channels]`.
+    pub fn convolution(&self, x: &Tensor, convolution: &Convolution) -> Tensor {
+        let spec = self.parameters.declarations().spec(convolution.weight);
+        let [outputs, channels, kernel_height, kernel_width] = spec.shape[..] else {
+            panic!("`{}` of shape {:?} is no convolution", spec.name, spec.shape)
+        };
+        let [batch, height, width, found] = x.shape()[..] else {
+            panic!("a convolution takes [batch, height, width, channels], not {:?}", x.shape())
+        };
+        assert_eq!(found, channels, "`{}` takes {channels} channels, not {:?}", spec.name, x.shape());
+        let (rows, above) = convolution.padding.axis(height, kernel_height, convolution.stride);
+        let (columns, left) = convolution.padding.axis(width, kernel_width, convolution.stride);
+        let extents = Extents {
+            batch,
+            height,
+            width,
+            channels,
+            outputs,
+            kernel: [kernel_height, kernel_width],
+            grid: [rows, columns],
+            before: [above, left],
+            stride: convolution.stride,
+        };
+        let matrix = self.parameters.derived(convolution.weight, |weight| {
+            let matrix = extents.matrix(weight, convolution.standardise);
+            let rhs = Rhs::Columns { data: &matrix, stride: extents.depth() };
+            pack_rhs_parallel(self.device, rhs, extents.depth(), outputs)
+        });
+        let unfolded = extents.columns(self.device, x);
+        let lhs = Lhs::Rows { data: unfolded.values(), stride: extents.depth() };
+        let mut gemm = Gemm::new(extents.rows(), lhs, &matrix);
+        gemm.epilogue.bias = convolution.bias.map(|bias| self.parameters.plain(bias));
+        let output = Tensor::filled(self.device, [batch, rows, columns, outputs], |out| gemm.run(self.device, out));
+        let (saved, convolution) = (x.clone(), *convolution);
+        self.record(output, true, || {
+            Box::new(move |grad, gradients| backward(&convolution, extents, &saved, grad, gradients))
+        })
+    }
+
+    /// Group norm (arXiv:1803.08494) of `[batch, …, channels]`: statistics over all places and the channels of a group.
+    pub fn group_norm(
+        &self,
+        x: &Tensor,
+        weight: ParameterId,
+        bias: ParameterId,
+        groups: usize,
+        epsilon: f32,
+    ) -> Tensor {
+        let channels = x.shape().last();
+        assert_eq!(channels % groups, 0, "{channels} channels in {groups} groups");
+        let norm = GroupNorm { channels, groups, epsilon, sample: x.shape().count() / x.extent(0).max(1) };
+        let (gain, shift) = (self.parameters.plain(weight), self.parameters.plain(bias));
+        let output = Tensor::filled(self.device, x.shape(), |out| {
+            let out = SharedMut::new(out);
+            self.device.parallel(x.extent(0), |sample| {
+                let x = &x.values()[sample * norm.sample..][..norm.sample];
+                let statistics = norm.statistics(x);
+                let rows = out.part(sample * norm.sample, norm.sample).chunks_exact_mut(channels);
+                for (out, x) in rows.zip(x.chunks_exact(channels)) {
+                    for c in 0..channels {
+                        let (mean, reciprocal) = statistics[c / norm.group()];
+                        out[c] = (x[c] - mean) * reciprocal * gain[c] + shift[c];
+                    }
+                }
+            });
+        });
+        let saved = x.clone();
+        self.record(output, true, || {
+            Box::new(move |grad, gradients| norm.backward(weight, bias, &saved, grad, gradients))
+        })
+    }
+}
+
+fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
+    let device = gradients.device;
+    let (rows, depth, outputs) = (extents.rows(), extents.depth(), extents.outputs);
+    let weight = gradients.parameters.plain(convolution.weight);
+    if let Some(sums) = gradients.parameter(convolution.weight) {
+        let unfolded = extents.columns(device, x);
+        let mut matrix = vec![0.0; outputs * depth];
+        let lhs = Lhs::Columns { data: grad.values(), stride: outputs };
+        let rhs = Rhs::Rows { data: unfolded.values(), stride: depth };
+        multiply(device, (outputs, rows, depth), lhs, rhs, &mut matrix, false);
+        let area = extents.kernel[0] * extents.kernel[1];
+        let filters = sums.chunks_exact_mut(depth).zip(matrix.chunks_exact(depth)).zip(weight.chunks_exact(depth));
+        for ((sums, row), filter) in filters {
+            let pulled = |i: usize| row[i % area * extents.channels + i / area];
+            let Some(epsilon) = convolution.standardise else {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum += pulled(i);
+                }
+                continue;
+            };
+            let (mean, reciprocal) = moments(filter, epsilon);
+            let normed = |i: usize| (filter[i] - mean) * reciprocal;
+            let average = (0..depth).map(pulled).sum::<f32>() / depth as f32;
+            let along = (0..depth).map(|i| pulled(i) * normed(i)).sum::<f32>() / depth as f32;
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum += reciprocal * (pulled(i) - average - normed(i) * along);
+            }
+        }
+    }
+    if let Some(sums) = convolution.bias.and_then(|bias| gradients.parameter(bias)) {
+        device.add_row_sums(grad.values(), sums);
+    }
+    gradients.add(x.node, |_| {
+        let matrix = extents.matrix(weight, convolution.standardise);
+        let unfolded = Tensor::filled(device, [rows, depth], |out| {
+            let lhs = Lhs::Rows { data: grad.values(), stride: outputs };
+            multiply(device, (rows, outputs, depth), lhs, Rhs::Rows { data: &matrix, stride: depth }, out, false);
+        });
+        if extents.is_linear() {
+            return unfolded.reshape(x.shape());
+        }
+        Tensor::filled(device, x.shape(), |out| {
+            let sample = extents.height * extents.width * extents.channels;
+            let out = SharedMut::new(out);
+            device.parallel(extents.batch, |image| {
+                let out = out.part(image * sample, sample);
+                out.fill(0.0);
+                for row in image * extents.grid[0]..(image + 1) * extents.grid[0] {
+                    extents.pixels(row, |source, target| {
+                        let source = source - image * sample;
+                        let pulled = &unfolded.values()[target..target + extents.channels];
+                        for (out, pulled) in out[source..source + extents.channels].iter_mut().zip(pulled) {
+                            *out += pulled;
+                        }
+                    });
+                }
+            });
+        })
+    });
+}
+
+#[derive(Clone, Copy)]
+struct GroupNorm {
+    channels: usize,
+    groups: usize,
+    epsilon: f32,
+    /// Numbers in a sample.
+    sample: usize,
+}
+
+impl GroupNorm {
+    fn group(&self) -> usize {
+        self.channels / self.groups
+    }
+
+    /// Mean and reciprocal deviation of every group of one sample.
+    fn statistics(&self, x: &[f32]) -> Vec<(f32, f32)> {
+        let count = (self.sample / self.groups) as f64;
+        let mut sums = vec![(0.0f64, 0.0f64); self.groups];
+        let each = |sums: &mut Vec<(f64, f64)>, add: &dyn Fn(&mut (f64, f64), f64)| {
+            for x in x.chunks_exact(self.channels) {
+                for (sum, x) in sums.iter_mut().zip(x.chunks_exact(self.group())) {
+                    for &x in x {
+                        add(sum, f64::from(x));
+                    }
+                }
+            }
+        };
+        each(&mut sums, &|sum, x| sum.0 += x);
+        for sum in &mut sums {
+            sum.0 /= count;
+        }
+        each(&mut sums, &|sum, x| sum.1 += (x - sum.0) * (x - sum.0));
+        let reciprocal = |variance: f64| (1.0 / (variance / count + f64::from(self.epsilon)).sqrt()) as f32;
+        sums.into_iter().map(|(mean, variance)| (mean as f32, reciprocal(variance))).collect()
+    }
+
+    fn backward(
+        &self,
+        weight: ParameterId,
+        bias: ParameterId,
+        x: &Tensor,
+        grad: &Tensor,
+        gradients: &mut Gradients<'_>,
+    ) {
+        let gain = gradients.parameters.plain(weight);
+        let (channels, group) = (self.channels, self.group());
+        let count = (self.sample / self.groups) as f32;
+        let mut weight_sums = vec![0.0; channels];
+        let mut bias_sums = vec![0.0; channels];
+        let input = Tensor::filled(gradients.device, x.shape(), |out| {
+            let samples = out.chunks_exact_mut(self.sample).zip(x.values().chunks_exact(self.sample));
+            for ((out, x), grad) in samples.zip(grad.values().chunks_exact(self.sample)) {
+                let statistics = self.statistics(x);
+                let normed = |i: usize| {
+                    let (mean, reciprocal) = statistics[i % channels / group];
+                    (x[i] - mean) * reciprocal
+                };
+                let mut averages = vec![(0.0f32, 0.0f32); self.groups];
+                for (i, &grad) in grad.iter().enumerate() {
+                    let c = i % channels;
+                    weight_sums[c] += grad * normed(i);
+                    bias_sums[c] += grad;
+                    averages[c / group].0 += grad * gain[c];
+                    averages[c / group].1 += grad * gain[c] * normed(i);
+                }
+                for (i, out) in out.iter_mut().enumerate() {
+                    let c = i % channels;
+                    let (sum, along) = averages[c / group];
+                    *out = statistics[c / group].1 * (grad[i] * gain[c] - (sum + normed(i) * along) / count);
+                }
+            }
+        });
+        gradients.add_parameter(weight, &weight_sums);
+        gradients.add_parameter(bias, &bias_sums);
+        gradients.add(x.node, |_| input);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{Check, Golden};
+    use super::*;
+
+    #[test]
+    fn equals_pytorch() {
+        for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (7, 1), (7, 2)] {
+            for same in [false, true] {
+                let name = format!("conv2d_{}{kernel}_stride_{stride}", if same { "same_" } else { "" });
+                if same && matches!((kernel, stride), (1, 1) | (7, 1)) {
+                    continue;
+                }
+                let golden = Golden::load(&name).channels_last();
+                let padding = if same { Padding::Same } else { Padding::Explicit(golden.scalar("padding") as usize) };
+                let mut check = Check::new();
+                let weight = check.golden(&golden, "weight");
+                let bias = (!same).then(|| check.golden(&golden, "bias"));
+                let convolution = Convolution { weight, bias, stride, padding, standardise: None };
+                check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| cx.convolution(&x[0], &convolution));
+            }
+        }
+    }
+
+    #[test]
+    fn standardised_weights_equal_timm() {
+        for (name, padding) in [
+            ("std_conv2d", Padding::Explicit(1)),
+            ("std_conv2d_1e_8", Padding::Explicit(1)),
+            ("std_conv2d_1x1", Padding::Explicit(0)),
+            ("std_conv2d_same", Padding::Same),
+            ("std_conv2d_same_1e_8", Padding::Same),
+            ("std_conv2d_same_1e_5", Padding::Same),
+        ] {
+            let golden = Golden::load(name).channels_last();
+            let mut check = Check::new();
+            let convolution = Convolution {
+                weight: check.golden(&golden, "weight"),
+                bias: None,
+                stride: golden.scalar("stride") as usize,
+                padding,
+                standardise: Some(golden.scalar("epsilon")),
+            };
+            check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| cx.convolution(&x[0], &convolution));
+        }
+    }
+
+    #[test]
+    fn group_norm_equals_pytorch() {
+        for (name, relu) in [("group_norm", false), ("group_norm_relu", true)] {
+            let golden = Golden::load(name).channels_last();
+            let mut check = Check::new();
+            let (weight, bias) = (check.golden(&golden, "weight"), check.golden(&golden, "bias"));
+            check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| {
+                let y = cx.group_norm(&x[0], weight, bias, 32, golden.scalar("epsilon"));
+                if relu { cx.activation(&y, super::super::Activation::Relu) } else { y }
+            });
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        for (kernel, stride, padding, standardise) in [
+            (3, 2, Padding::Same, None),
+            (2, 1, Padding::Explicit(1), Some(1e-3)),
+            (1, 1, Padding::Explicit(0), Some(1e-3)),
+        ] {
+            let mut check = Check::new();
+            let convolution = Convolution {
+                weight: check.plain(&[3, 2, kernel, kernel]),
+                bias: Some(check.vector(3)),
+                stride,
+                padding,
+                standardise,
+            };
+            let (weight, bias) = (check.vector(4), check.vector(4));
+            check.differences(&[check.input(&[2, 5, 4, 2])], |cx, x| cx.convolution(&x[0], &convolution));
+            check.differences(&[check.input(&[2, 3, 3, 4])], |cx, x| cx.group_norm(&x[0], weight, bias, 2, 1e-3));
+        }
+    }
+}
