@@ -96,6 +96,11 @@ impl<'a> Context<'a> {
         self.observer.is_some_and(|observer| observer.wants(name))
     }
 
+    /// Whether anybody watches at all.
+    pub fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
     /// Names an intermediate. The name is only made when somebody watches.
     pub fn name(&self, tensor: &Tensor, name: impl FnOnce() -> String) {
         if let Some(observer) = self.observer {
@@ -170,11 +175,11 @@ impl<'a> Context<'a> {
             parameters: self.parameters,
             flat: parameters,
             slots: nodes.iter().map(|_| None).collect(),
+            shapes: nodes.iter().map(|node| node.shape).collect(),
         };
-        gradients.slots[start.0] = Some(gradient);
+        gradients.add(Some(start), |_| gradient);
         for index in (0..=start.0).rev() {
             let Some(gradient) = gradients.slots[index].take() else { continue };
-            debug_assert_eq!(gradient.shape(), nodes[index].shape);
             if let Some(backward) = nodes[index].backward.take() {
                 backward(&gradient, &mut gradients);
             }
@@ -192,6 +197,7 @@ pub(crate) struct Gradients<'a> {
     pub(crate) parameters: &'a Parameters,
     flat: Option<&'a mut [f32]>,
     slots: Vec<Option<Tensor>>,
+    shapes: Vec<Shape>,
 }
 
 impl Gradients<'_> {
@@ -218,7 +224,8 @@ impl Gradients<'_> {
     /// Adds to a tensor's gradient, if it is on the tape. The gradient is only made when it is.
     pub(crate) fn add(&mut self, node: Option<NodeId>, gradient: impl FnOnce(&Self) -> Tensor) {
         let Some(NodeId(node)) = node else { return };
-        let gradient = gradient(self);
+        // A tensor may have been used in another shape than it was made in.
+        let gradient = gradient(self).reshape(self.shapes[node]);
         let sum = match self.slots[node].take() {
             None => gradient,
             Some(sum) => crate::ops::elementwise::sum_of(self.device, &sum, &gradient),

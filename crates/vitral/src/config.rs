@@ -141,7 +141,7 @@ pub enum Positions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// The class token (with a distillation token: both, each to its own head).
+    /// The class token (with a distillation head: both tokens, each to its own head).
     Class,
     /// Mean over the patch tokens.
     Mean,
@@ -275,10 +275,16 @@ pub struct ModelConfig {
     pub patch_bias: bool,
     /// Norm on the flattened patch and on its embedding (current vit-pytorch).
     pub patch_norms: bool,
+    /// Norm on the patch's embedding alone (timm `embed_norm_layer`, AIMv2).
+    pub patch_output_norm: bool,
     /// Class token.
     pub class_token: bool,
     /// DeiT's distillation token with its own head (arXiv:2012.12877).
     pub distillation_token: bool,
+    /// Whether the distillation token is read out: its own head beside the class token's, logits averaged, features the
+    /// mean of both tokens. Without it the token only takes part in attention (Hugging Face `DeiTModel` and
+    /// `DeiTForImageClassification`).
+    pub distillation_head: bool,
     /// Register tokens (arXiv:2309.16588).
     pub registers: usize,
     /// Position embeddings.
@@ -319,6 +325,9 @@ pub struct ModelConfig {
     pub final_norm: bool,
     /// How tokens are pooled.
     pub pooling: Pooling,
+    /// Whether maximum and attention pooling see the prefix tokens too (timm `pool_include_prefix`; for the mean there
+    /// is [`Pooling::MeanAll`]).
+    pub pool_prefix: bool,
     /// Norm after pooling (timm `fc_norm`).
     pub pooled_norm: bool,
     /// Width of a linear + tanh after pooling (the paper's pre-logits, Hugging Face's pooler).
@@ -347,8 +356,10 @@ impl Default for ModelConfig {
             stem: Stem::Patches,
             patch_bias: true,
             patch_norms: false,
+            patch_output_norm: false,
             class_token: true,
             distillation_token: false,
+            distillation_head: false,
             registers: 0,
             positions: Positions::LearnedAll,
             other_sizes: OtherSizes::Refuse,
@@ -369,6 +380,7 @@ impl Default for ModelConfig {
             layer_scale: None,
             final_norm: true,
             pooling: Pooling::Class,
+            pool_prefix: false,
             pooled_norm: false,
             pre_logits: None,
             head: Head::Linear,
@@ -378,7 +390,137 @@ impl Default for ModelConfig {
     }
 }
 
+/// A configuration that contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// An extent that has to be positive.
+    #[error("`{field}` is 0 in the model configuration, expected at least 1")]
+    Zero {
+        /// The field.
+        field: &'static str,
+    },
+    /// Two fields that do not fit.
+    #[error("the model configuration {problem}; {remedy}")]
+    Contradiction {
+        /// What does not fit.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A rate outside 0…1, or an epsilon that is not positive.
+    #[error("`{field}` is {found} in the model configuration, expected {expected}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// More numbers than any machine holds.
+    #[error("the model configuration asks for {count} parameters, more than {limit}; check its widths")]
+    TooLarge {
+        /// Parameters asked for, roughly.
+        count: u128,
+        /// Most that are taken.
+        limit: u128,
+    },
+}
+
 impl ModelConfig {
+    /// Checks that the fields fit each other.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (field, value) in [
+            ("image_size", self.image_size.area()),
+            ("patch_size", self.patch_size.area()),
+            ("channels", self.channels),
+            ("width", self.width),
+            ("heads", self.heads),
+            ("head_width", self.head_width),
+            ("mlp_width", self.mlp_width),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        let grid = self.grid();
+        if grid.area() == 0 {
+            let problem = format!("has images of {} and patches of {}", self.image_size, self.token_stride());
+            return contradiction(problem, "an image holds at least one patch");
+        }
+        let needs_class = matches!(self.pooling, Pooling::Class | Pooling::ClassAndMean);
+        if needs_class && !self.class_token {
+            let problem = "pools the class token and has none".to_owned();
+            return contradiction(problem, "set `class_token` or another `pooling`");
+        }
+        if self.distillation_head && !(self.distillation_token && self.class_token) {
+            let problem = "has a distillation head without class and distillation token".to_owned();
+            return contradiction(problem, "set `class_token` and `distillation_token`");
+        }
+        if self.positions == Positions::SinCos2d && !self.width.is_multiple_of(4) {
+            let problem = format!("has sine-cosine positions at width {}", self.width);
+            return contradiction(problem, "a quarter of the width goes to each sine and cosine of each axis");
+        }
+        if !self.attention_projection && self.attention_width() != self.width {
+            let problem =
+                format!("has no attention projection from {} back to width {}", self.attention_width(), self.width);
+            return contradiction(problem, "set `attention_projection`");
+        }
+        if self.pooling == Pooling::Attention && !self.width.is_multiple_of(self.heads) {
+            let problem = format!("pools width {} by attention of {} heads", self.width, self.heads);
+            return contradiction(problem, "the width has to divide by the heads");
+        }
+        if let Stem::Hybrid(stem) = &self.stem
+            && (stem.groups == 0 || !(64 * stem.width_factor).is_multiple_of(stem.groups) || stem.width_factor == 0)
+        {
+            let problem = format!("norms {} channels in {} groups", 64 * stem.width_factor, stem.groups);
+            return contradiction(problem, "the stem's channels have to divide by `groups`");
+        }
+        let drop = self.drop;
+        for (field, rate) in [
+            ("drop.hidden", drop.hidden),
+            ("drop.attention", drop.attention),
+            ("drop.positions", drop.positions),
+            ("drop.head", drop.head),
+            ("drop.path", drop.path),
+            ("drop.patches", drop.patches),
+        ] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(ConfigError::Range {
+                    field,
+                    found: rate.to_string(),
+                    expected: "a rate from 0 to below 1",
+                });
+            }
+        }
+        if !(self.norm_epsilon >= 0.0 && self.norm_epsilon.is_finite()) {
+            let found = self.norm_epsilon.to_string();
+            return Err(ConfigError::Range { field: "norm_epsilon", found, expected: "a number of at least 0" });
+        }
+        self.check_size()
+    }
+
+    /// Refuses what could only be a mistake or an attack, before anything is allocated for it.
+    fn check_size(&self) -> Result<(), ConfigError> {
+        const LIMIT: u128 = 1 << 40;
+        let wide = |x: usize| x as u128;
+        let block = wide(self.width)
+            .saturating_mul(4u128.saturating_mul(wide(self.heads).saturating_mul(wide(self.head_width))))
+            .saturating_add(3u128.saturating_mul(wide(self.width).saturating_mul(wide(self.mlp_width))));
+        let count = block
+            .saturating_add(16 * wide(self.width))
+            .saturating_mul(wide(self.depth))
+            .saturating_add(wide(self.width).saturating_mul(wide(self.classes).saturating_add(wide(self.tokens()))))
+            .saturating_add(
+                wide(self.channels).saturating_mul(wide(self.patch_size.area())).saturating_mul(wide(self.width)),
+            );
+        if count > LIMIT { Err(ConfigError::TooLarge { count, limit: LIMIT }) } else { Ok(()) }
+    }
+
     /// The patch grid at the configured image size.
     pub fn grid(&self) -> Size {
         let stride = self.token_stride();

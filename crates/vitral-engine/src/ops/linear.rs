@@ -49,19 +49,7 @@ impl Context<'_> {
     pub fn linear_with(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, after: After<'_>) -> Tensor {
         if self.is_recording() {
             let normed = norm.map(|norm| self.norm(x, norm));
-            let mut y = self.linear(normed.as_ref().unwrap_or(x), linear);
-            if let Some(activation) = after.activation {
-                y = self.activation(&y, activation);
-            }
-            y = self.dropout(&y, after.dropout);
-            if let Some(scale) = after.scale {
-                y = self.layer_scale(&y, scale);
-            }
-            y = self.drop_path(&y, after.drop_path);
-            return match after.residual {
-                Some(residual) => self.add(residual, &y),
-                None => y,
-            };
+            return self.finish(&self.linear(normed.as_ref().unwrap_or(x), linear), after);
         }
         let epilogue = Epilogue {
             bias: None,
@@ -70,6 +58,23 @@ impl Context<'_> {
             residual: after.residual.map(Tensor::values),
         };
         self.product(x, norm, linear, epilogue)
+    }
+
+    /// What comes after a linear map, one operation at a time.
+    pub fn finish(&self, x: &Tensor, after: After<'_>) -> Tensor {
+        let mut y = x.clone();
+        if let Some(activation) = after.activation {
+            y = self.activation(&y, activation);
+        }
+        y = self.dropout(&y, after.dropout);
+        if let Some(scale) = after.scale {
+            y = self.layer_scale(&y, scale);
+        }
+        y = self.drop_path(&y, after.drop_path);
+        match after.residual {
+            Some(residual) => self.add(residual, &y),
+            None => y,
+        }
     }
 
     fn product(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, epilogue: Epilogue<'_>) -> Tensor {

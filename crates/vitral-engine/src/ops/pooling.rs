@@ -67,7 +67,7 @@ impl Context<'_> {
                 for token in x[first * width..].chunks_exact(width) {
                     for (out, &x) in out.iter_mut().zip(token) {
                         // A NaN stays.
-                        if !(x <= *out) {
+                        if x > *out || x.is_nan() {
                             *out = x;
                         }
                     }

@@ -18,7 +18,8 @@ pub fn uniform(seed: u64, index: u64) -> f32 {
 
 /// Element `index` of a draw, standard normal (Box and Muller).
 pub fn normal(seed: u64, index: u64) -> f32 {
-    let bits = |i: u64| (mix(seed ^ (2 * index + i).wrapping_mul(0xd134_2543_de82_ef95)) >> 11) as f64 / (1u64 << 53) as f64;
+    let bits =
+        |i: u64| (mix(seed ^ (2 * index + i).wrapping_mul(0xd134_2543_de82_ef95)) >> 11) as f64 / (1u64 << 53) as f64;
     let radius = (-2.0 * (1.0 - bits(0)).ln()).sqrt();
     (radius * (2.0 * std::f64::consts::PI * bits(1)).cos()) as f32
 }

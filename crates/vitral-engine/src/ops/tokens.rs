@@ -1,5 +1,6 @@
 //! Joining, selecting and adding to tokens.
 
+use super::random::mix;
 use crate::arena::ParameterId;
 use crate::device::cpu::Cpu;
 use crate::tape::Context;
@@ -94,6 +95,24 @@ impl Context<'_> {
         })
     }
 
+    /// Patch dropout (arXiv:2212.00794): in training, leaves out this fraction of the tokens after the first `prefix`,
+    /// others in every sample, keeping at least one and their order.
+    pub fn drop_tokens(&self, x: &Tensor, prefix: usize, rate: f32) -> Tensor {
+        let Some(seed) = self.draw().filter(|_| rate > 0.0) else { return x.clone() };
+        let [batch, tokens, _] = extents(x);
+        let patches = tokens - prefix;
+        let count = ((patches as f32 * (1.0 - rate)) as usize).max(1);
+        let mut kept = Vec::with_capacity(batch * (prefix + count));
+        for sample in 0..batch {
+            let mut order: Vec<usize> = (0..patches).collect();
+            order.sort_by_key(|&i| (mix(seed ^ mix((sample * patches + i) as u64)), i));
+            order.truncate(count);
+            order.sort_unstable();
+            kept.extend((0..prefix).chain(order.into_iter().map(|i| prefix + i)));
+        }
+        self.keep_tokens(x, kept, prefix + count)
+    }
+
     /// Adds one `[tokens, width]` to every sample of `[batch, tokens, width]`: position embeddings.
     pub fn add_positions(&self, x: &Tensor, positions: &Tensor) -> Tensor {
         let [_, tokens, width] = extents(x);
@@ -119,6 +138,23 @@ impl Context<'_> {
                         }
                     })
                 });
+            })
+        })
+    }
+
+    /// Rows of `a`, then those of `b`: `[rows a, width]` and `[rows b, width]` to `[both, width]`.
+    pub fn join_rows(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        let (width, split) = (a.shape().last(), a.shape().count());
+        assert_eq!(width, b.shape().last(), "{:?} above {:?}", a.shape(), b.shape());
+        let output = Tensor::filled(self.device, [a.rows() + b.rows(), width], |out| {
+            out[..split].copy_from_slice(a.values());
+            out[split..].copy_from_slice(b.values());
+        });
+        let (a, b) = ((a.node, a.shape()), (b.node, b.shape()));
+        self.record(output, a.0.is_some() || b.0.is_some(), || {
+            Box::new(move |grad, gradients| {
+                gradients.add(a.0, |g| Tensor::from_slice(g.device, a.1, &grad.values()[..split]));
+                gradients.add(b.0, |g| Tensor::from_slice(g.device, b.1, &grad.values()[split..]));
             })
         })
     }
@@ -178,9 +214,12 @@ mod tests {
         check.differences(&[x.clone()], |cx, x| cx.prepend_tokens(&x[0], &learned));
         check.differences(&[x.clone()], |cx, x| cx.tokens(&x[0], 1, 2));
         check.differences(&[x.clone()], |cx, x| cx.keep_tokens(&x[0], vec![2, 0, 1, 1], 2));
+        check.differences_in_training(std::slice::from_ref(&x), |cx, x| cx.drop_tokens(&x[0], 1, 0.5));
         check.differences(&[x.clone(), positions], |cx, x| cx.add_positions(&x[0], &x[1]));
         let rows = [check.input(&[3, 2]), check.input(&[3, 5])];
         check.differences(&rows, |cx, x| cx.side_by_side(&x[0], &x[1]));
+        let rows = [check.input(&[3, 2]), check.input(&[1, 2])];
+        check.differences(&rows, |cx, x| cx.join_rows(&x[0], &x[1]));
     }
 
     #[test]

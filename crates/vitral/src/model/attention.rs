@@ -1,0 +1,71 @@
+//! Multi-head self-attention with its projections.
+
+use vitral_engine::ops::{After, Attention, Linear, Norm};
+use vitral_engine::{Context, Tensor};
+
+use super::build::Builder;
+
+pub(super) struct SelfAttention {
+    qkv: Linear,
+    query_key_norms: Option<(Norm, Norm)>,
+    norm: Option<Norm>,
+    projection: Option<Linear>,
+    heads: usize,
+    scale: f32,
+    dropout: f32,
+    hidden_dropout: f32,
+}
+
+impl SelfAttention {
+    pub(super) fn new(place: &mut Builder<'_>) -> Self {
+        let config = place.config;
+        let inner = config.attention_width();
+        let norms = config
+            .qk_norm
+            .then(|| (place.norm("query_norm", config.head_width), place.norm("key_norm", config.head_width)));
+        SelfAttention {
+            qkv: place.linear("qkv", config.width, 3 * inner, config.qkv_bias),
+            query_key_norms: norms,
+            norm: config.attention_norm.then(|| place.norm("norm", inner)),
+            projection: config
+                .attention_projection
+                .then(|| place.linear("projection", inner, config.width, config.projection_bias)),
+            heads: config.heads,
+            scale: config.qk_scale.unwrap_or_else(|| (config.head_width as f32).powf(-0.5)),
+            dropout: config.drop.attention,
+            hidden_dropout: config.drop.hidden,
+        }
+    }
+
+    /// Attention of `norm(x)`, `[batch, tokens, width]`, and what comes after its projection.
+    pub(super) fn forward(
+        &self,
+        cx: &Context<'_>,
+        x: &Tensor,
+        norm: Option<&Norm>,
+        key_mask: Option<&Tensor>,
+        name: impl Fn() -> String,
+        after: After<'_>,
+    ) -> Tensor {
+        let mut qkv = cx.linear_with(x, norm, self.qkv, After::default());
+        if let Some((query, key)) = &self.query_key_norms {
+            qkv = cx.norm_queries_and_keys(&qkv, self.heads, query, key);
+        }
+        let capture = cx.is_observed() && cx.wants(&name());
+        let call =
+            Attention { heads: self.heads, scale: self.scale, key_mask, bias: None, dropout: self.dropout, capture };
+        let attended = cx.attention(&qkv, call);
+        if let Some(weights) = &attended.weights {
+            cx.name(weights, &name);
+        }
+        let after = After { dropout: self.hidden_dropout, ..after };
+        match self.projection {
+            Some(projection) => cx.linear_with(&attended.output, self.norm.as_ref(), projection, after),
+            None => {
+                let x =
+                    self.norm.as_ref().map_or_else(|| attended.output.clone(), |norm| cx.norm(&attended.output, norm));
+                cx.finish(&x, after)
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! One encoder block: attention and MLP around the residual.
+
+use vitral_engine::ops::{After, Norm};
+use vitral_engine::{Context, ParameterId, Tensor};
+
+use super::attention::SelfAttention;
+use super::build::Builder;
+use super::mlp::Mlp;
+use crate::config::BlockKind;
+
+/// The parts that every kind of block is put together from.
+struct Parts {
+    norm1: Norm,
+    attention: SelfAttention,
+    scale1: Option<ParameterId>,
+    /// Absent where one norm serves both.
+    norm2: Option<Norm>,
+    mlp: Mlp,
+    scale2: Option<ParameterId>,
+}
+
+pub(super) struct Block {
+    name: String,
+    kind: BlockKind,
+    parts: Vec<Parts>,
+    drop_path: f32,
+}
+
+impl Block {
+    pub(super) fn new(builder: &mut Builder<'_>, index: usize) -> Self {
+        let config = builder.config;
+        let mut place = builder.at(format_args!("blocks.{index}"));
+        let parts = match config.block {
+            BlockKind::ParallelPairs => {
+                (0..2).map(|pair| Parts::new(&mut place.at(format_args!("pairs.{pair}")), true)).collect()
+            }
+            kind => vec![Parts::new(&mut place, kind != BlockKind::ParallelScaling)],
+        };
+        // Stochastic depth grows linearly with depth, from none in the first block.
+        let drop_path = config.drop.path * index as f32 / (config.depth.max(2) - 1) as f32;
+        Block { name: format!("blocks.{index}"), kind: config.block, parts, drop_path }
+    }
+
+    /// What comes after the last linear map of a branch.
+    fn after<'a>(&self, scale: Option<ParameterId>, residual: Option<&'a Tensor>) -> After<'a> {
+        After { scale, drop_path: self.drop_path, residual, ..After::default() }
+    }
+
+    /// `[batch, tokens, width]` to the same.
+    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
+        let part = &self.parts[0];
+        let attention_name = || format!("{}.attention.weights", self.name);
+        let x = match self.kind {
+            BlockKind::PreNorm => {
+                let x = part.attention.forward(
+                    cx,
+                    x,
+                    Some(&part.norm1),
+                    mask,
+                    attention_name,
+                    self.after(part.scale1, Some(x)),
+                );
+                part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&x)))
+            }
+            BlockKind::PostNorm => {
+                let y = part.attention.forward(cx, x, None, mask, attention_name, self.after(part.scale1, Some(x)));
+                let x = cx.norm(&y, &part.norm1);
+                let y = part.mlp.forward(cx, &x, None, self.after(part.scale2, Some(&x)));
+                part.normed(cx, &y)
+            }
+            BlockKind::ResidualPostNorm => {
+                let y = part.attention.forward(cx, x, None, mask, attention_name, After::default());
+                let x = cx.add(x, &cx.drop_path(&cx.norm(&y, &part.norm1), self.drop_path));
+                let y = part.mlp.forward(cx, &x, None, After::default());
+                cx.add(&x, &cx.drop_path(&part.normed(cx, &y), self.drop_path))
+            }
+            BlockKind::ParallelScaling => {
+                let y = part.attention.forward(cx, x, Some(&part.norm1), mask, attention_name, After::default());
+                let both = After { residual: Some(&y), ..After::default() };
+                let mut y = part.mlp.forward(cx, x, Some(&part.norm1), both);
+                if let Some(scale) = part.scale1 {
+                    y = cx.layer_scale(&y, scale);
+                }
+                cx.add(x, &cx.drop_path(&y, self.drop_path))
+            }
+            BlockKind::ParallelPairs => {
+                let mut sum = x.clone();
+                for (pair, part) in self.parts.iter().enumerate() {
+                    let name = || format!("{}.pairs.{pair}.attention.weights", self.name);
+                    sum = part.attention.forward(
+                        cx,
+                        x,
+                        Some(&part.norm1),
+                        mask,
+                        name,
+                        self.after(part.scale1, Some(&sum)),
+                    );
+                }
+                let x = sum;
+                let mut sum = x.clone();
+                for part in &self.parts {
+                    sum = part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&sum)));
+                }
+                sum
+            }
+        };
+        cx.name(&x, || format!("{}.output", self.name));
+        x
+    }
+}
+
+impl Parts {
+    fn new(place: &mut Builder<'_>, own_mlp_norm: bool) -> Self {
+        let width = place.config.width;
+        Parts {
+            norm1: place.norm("norm1", width),
+            attention: SelfAttention::new(&mut place.at("attention")),
+            scale1: place.scale("scale1"),
+            norm2: own_mlp_norm.then(|| place.norm("norm2", width)),
+            mlp: Mlp::new(&mut place.at("mlp"), width),
+            scale2: if own_mlp_norm { place.scale("scale2") } else { None },
+        }
+    }
+
+    fn normed(&self, cx: &Context<'_>, x: &Tensor) -> Tensor {
+        cx.norm(x, self.norm2.as_ref().expect("a block that norms after its MLP has the norm"))
+    }
+}

@@ -1,0 +1,241 @@
+//! Initial values of parameters, as the libraries that people come from draw them.
+
+use vitral_engine::ops::random::{mix, normal, uniform};
+use vitral_engine::{ParameterSpec, Parameters};
+
+use super::Vit;
+use crate::config::ModelConfig;
+
+/// Whose initial values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Initialisation {
+    /// timm: linear maps normal 0.02, the patch embedding as PyTorch's convolution, positions 0.02, tokens 1e-6.
+    Timm,
+    /// The ViT paper's JAX code: Xavier uniform, patch embedding LeCun normal, class token and head zero, MLP biases
+    /// 1e-6, positions 0.02.
+    Jax,
+    /// Hugging Face: everything normal 0.02, biases zero.
+    HuggingFace,
+    /// `_init_vit_weights` of the first PyTorch ports: linear maps normal 0.01, convolutions Kaiming by fan-out, tokens
+    /// and positions 0.02.
+    Classic,
+    /// lucidrains: PyTorch's defaults for layers, tokens and positions standard normal.
+    Lucidrains,
+}
+
+/// How one tensor is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Draw {
+    Constant(f32),
+    Normal(f32),
+    /// Normal cut off at two deviations, with this deviation after the cut.
+    Truncated(f32),
+    Uniform(f32),
+}
+
+/// What a tensor is to the model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Norm {
+        weight: bool,
+    },
+    LayerScale,
+    /// Class, distillation and register tokens, and an attention pool's probe.
+    Token,
+    Positions,
+    /// The patch embedding and the stem's convolutions.
+    Convolution {
+        weight: bool,
+    },
+    Head {
+        weight: bool,
+    },
+    Mlp {
+        weight: bool,
+    },
+    Linear {
+        weight: bool,
+    },
+}
+
+fn role(name: &str) -> Role {
+    let weight = name.ends_with(".weight");
+    let parts: Vec<&str> = name.split('.').collect();
+    let parent = parts.len().checked_sub(2).map_or("", |i| parts[i]);
+    let leaf = parts.last().copied().unwrap_or_default();
+    if parent.contains("norm") {
+        Role::Norm { weight }
+    } else if leaf.starts_with("scale") {
+        Role::LayerScale
+    } else if name == "positions" {
+        Role::Positions
+    } else if parts[0] == "tokens" || leaf == "probe" {
+        Role::Token
+    } else if parts[0] == "patches" || parts[0] == "stem" {
+        Role::Convolution { weight }
+    } else if parts[0] == "head" || parts[0] == "distillation_head" {
+        Role::Head { weight }
+    } else if parts.contains(&"mlp") {
+        Role::Mlp { weight }
+    } else {
+        Role::Linear { weight }
+    }
+}
+
+/// Numbers that one output of a linear map or convolution sums over, and outputs that one input reaches.
+fn fans(spec: &ParameterSpec, config: &ModelConfig) -> (f32, f32) {
+    let inputs: usize = spec.shape[1..].iter().product();
+    let area: usize = match spec.shape.len() {
+        4 => spec.shape[2..].iter().product(),
+        _ if spec.name.starts_with("patches.") => config.patch_size.area(),
+        _ => 1,
+    };
+    // Packed projections are drawn as the single ones they consist of.
+    let packed = if spec.name.ends_with("qkv.weight") {
+        3
+    } else if spec.name.ends_with("key_value.weight") {
+        2
+    } else {
+        1
+    };
+    (inputs as f32, (spec.shape[0] / packed * area) as f32)
+}
+
+impl Initialisation {
+    fn draw(self, spec: &ParameterSpec, fan: impl Fn() -> (f32, f32), layer_scale: f32) -> Draw {
+        let role = role(&spec.name);
+        match role {
+            Role::Norm { weight } => return Draw::Constant(if weight { 1.0 } else { 0.0 }),
+            Role::LayerScale => return Draw::Constant(layer_scale),
+            _ => {}
+        }
+        // A stem's filters are standardised: only their direction counts.
+        if spec.shape.len() == 4 {
+            return Draw::Normal((2.0 / fan().1).sqrt());
+        }
+        let weight = matches!(
+            role,
+            Role::Convolution { weight: true }
+                | Role::Head { weight: true }
+                | Role::Mlp { weight: true }
+                | Role::Linear { weight: true }
+        );
+        let torch_default = || Draw::Uniform(1.0 / fan().0.sqrt());
+        match (self, role) {
+            (Initialisation::Timm, Role::Token) => Draw::Normal(1e-6),
+            (Initialisation::Timm, Role::Positions) => Draw::Normal(0.02),
+            (Initialisation::Timm, Role::Convolution { .. }) => torch_default(),
+            (Initialisation::Timm, _) => Draw::Normal(if weight { 0.02 } else { 0.0 }),
+
+            (Initialisation::Jax, Role::Token | Role::Head { .. }) => Draw::Constant(0.0),
+            (Initialisation::Jax, Role::Positions) => Draw::Normal(0.02),
+            (Initialisation::Jax, Role::Convolution { weight: true }) => Draw::Truncated((1.0 / fan().0).sqrt()),
+            (Initialisation::Jax, Role::Mlp { weight: false }) => Draw::Normal(1e-6),
+            (Initialisation::Jax, _) if weight => {
+                let (inputs, outputs) = fan();
+                Draw::Uniform((6.0 / (inputs + outputs)).sqrt())
+            }
+            (Initialisation::Jax, _) => Draw::Constant(0.0),
+
+            (Initialisation::HuggingFace, Role::Token | Role::Positions) => Draw::Normal(0.02),
+            (Initialisation::HuggingFace, _) => Draw::Normal(if weight { 0.02 } else { 0.0 }),
+
+            (Initialisation::Classic, Role::Token | Role::Positions) => Draw::Normal(0.02),
+            (Initialisation::Classic, Role::Convolution { weight: true }) => Draw::Normal((2.0 / fan().1).sqrt()),
+            (Initialisation::Classic, _) => Draw::Normal(if weight { 0.01 } else { 0.0 }),
+
+            (Initialisation::Lucidrains, Role::Token | Role::Positions) => Draw::Normal(1.0),
+            (Initialisation::Lucidrains, _) => torch_default(),
+        }
+    }
+}
+
+impl Draw {
+    fn value(self, seed: u64, index: u64) -> f32 {
+        match self {
+            Draw::Constant(value) => value,
+            Draw::Normal(deviation) => deviation * normal(seed, index),
+            Draw::Uniform(bound) => bound * (2.0 * uniform(seed, index) - 1.0),
+            Draw::Truncated(deviation) => {
+                // The deviation of a standard normal cut off at two.
+                const CUT: f32 = 0.879_625_66;
+                let value = (0..).map(|again| normal(mix(seed ^ again), index)).find(|value| value.abs() <= 2.0);
+                deviation / CUT * value.expect("most draws are within two deviations")
+            }
+        }
+    }
+}
+
+/// Fills flat parameters with initial values drawn from a seed. A tensor's values depend on the seed and its name alone.
+pub fn initialise(vit: &Vit, parameters: &mut Parameters, scheme: Initialisation, seed: u64) {
+    let config = vit.config();
+    for id in vit.declarations().ids() {
+        let spec = vit.declarations().spec(id);
+        let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
+        let own = |spec: &ParameterSpec| fans(spec, config);
+        // A bias is drawn like the weight it belongs to.
+        let weight = spec.name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
+        let weight = weight.and_then(|weight| vit.declarations().find(&weight)).map(|id| vit.declarations().spec(id));
+        let fan = || own(weight.unwrap_or(spec));
+        let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));
+        let range = parameters.range(id);
+        for (i, value) in parameters.flat_mut()[range].iter_mut().enumerate() {
+            *value = draw.value(of_name, i as u64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::variants;
+    use vitral_engine::Cpu;
+
+    fn drawn(scheme: Initialisation) -> (Vit, Parameters) {
+        let config = variants::find("Ti/16").expect("known");
+        let vit = Vit::new(ModelConfig { depth: 1, ..config }).expect("valid");
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
+        initialise(&vit, &mut parameters, scheme, 3);
+        (vit, parameters)
+    }
+
+    fn deviation(scheme: Initialisation, name: &str) -> f32 {
+        let (vit, parameters) = drawn(scheme);
+        let values = parameters.read(vit.declarations().find(name).expect("declared"));
+        (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
+    }
+
+    #[test]
+    fn deviations_are_those_of_each_scheme() {
+        use Initialisation::*;
+        let uniform = |bound: f32| bound / 3f32.sqrt();
+        let fan_in = 1.0 / (768f32).sqrt();
+        for (scheme, name, expected) in [
+            (Timm, "blocks.0.mlp.up.weight", 0.02),
+            (Timm, "blocks.0.mlp.up.bias", 0.0),
+            (Timm, "patches.weight", uniform(fan_in)),
+            (Timm, "tokens.class", 1e-6),
+            (Timm, "positions", 0.02),
+            (Jax, "head.weight", 0.0),
+            (Jax, "tokens.class", 0.0),
+            (Jax, "blocks.0.attention.qkv.weight", uniform((6.0f32 / 384.0).sqrt())),
+            (Jax, "blocks.0.mlp.down.bias", 1e-6),
+            (Jax, "patches.weight", fan_in),
+            (HuggingFace, "patches.weight", 0.02),
+            (HuggingFace, "tokens.class", 0.02),
+            (Classic, "head.weight", 0.01),
+            (Classic, "patches.weight", (2.0f32 / (192.0 * 256.0)).sqrt()),
+            (Lucidrains, "positions", 1.0),
+            (Lucidrains, "blocks.0.mlp.up.weight", uniform(1.0 / 192f32.sqrt())),
+            (Lucidrains, "blocks.0.mlp.up.bias", uniform(1.0 / 192f32.sqrt())),
+        ] {
+            let found = deviation(scheme, name);
+            assert!((found - expected).abs() <= 0.15 * expected, "{scheme:?} `{name}`: {found} for {expected}");
+        }
+        for scheme in [Timm, Jax, HuggingFace, Classic, Lucidrains] {
+            assert_eq!(deviation(scheme, "norm.weight"), 1.0);
+            assert_eq!(deviation(scheme, "blocks.0.norm1.bias"), 0.0);
+        }
+    }
+}

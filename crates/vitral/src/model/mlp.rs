@@ -1,0 +1,52 @@
+//! The MLP of a block, plain or gated.
+
+use vitral_engine::ops::{After, Linear, Norm};
+use vitral_engine::{Context, Tensor, ops};
+
+use super::build::Builder;
+use crate::config::{BlockKind, MlpKind};
+
+pub(super) struct Mlp {
+    up: Linear,
+    norm: Option<Norm>,
+    down: Linear,
+    kind: MlpKind,
+    activation: ops::Activation,
+    dropout: f32,
+}
+
+impl Mlp {
+    pub(super) fn new(place: &mut Builder<'_>, width: usize) -> Self {
+        let config = place.config;
+        let hidden = config.mlp_width;
+        let (kind, up_width) = match config.mlp {
+            MlpKind::Plain => (MlpKind::Plain, hidden),
+            MlpKind::Gated => (MlpKind::Gated, 2 * hidden),
+        };
+        // The fused input projection of parallel scaling has a bias for the MLP in any case.
+        let up_bias = config.mlp_bias || config.block == BlockKind::ParallelScaling;
+        Mlp {
+            up: place.linear("up", width, up_width, up_bias),
+            norm: config.mlp_norm.then(|| place.norm("norm", hidden)),
+            down: place.linear("down", hidden, width, config.mlp_bias),
+            kind,
+            activation: config.activation.into(),
+            dropout: config.drop.hidden,
+        }
+    }
+
+    /// `after(down(norm(activation(up(norm(x))))))` of `[…, width]`.
+    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: After<'_>) -> Tensor {
+        let hidden = match self.kind {
+            MlpKind::Plain => {
+                let activated = After { activation: Some(self.activation), dropout: self.dropout, ..After::default() };
+                cx.linear_with(x, norm, self.up, activated)
+            }
+            MlpKind::Gated => {
+                let pair = cx.linear_with(x, norm, self.up, After::default());
+                cx.dropout(&cx.gated(&pair, self.activation), self.dropout)
+            }
+        };
+        cx.linear_with(&hidden, self.norm.as_ref(), self.down, After { dropout: self.dropout, ..after })
+    }
+}

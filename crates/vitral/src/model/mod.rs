@@ -1,0 +1,17 @@
+//! The Vision Transformer, written once: training, inference and explanation run the same forward.
+//!
+//! Read [`vit`], then `block`. Every part declares its parameters when it is built and uses them in `forward`.
+
+mod attention;
+mod block;
+mod build;
+mod head;
+pub mod init;
+mod mlp;
+mod patches;
+mod stem;
+mod tokens;
+pub mod variants;
+pub mod vit;
+
+pub use vit::{Input, ModelError, Output, Vit};

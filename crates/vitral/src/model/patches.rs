@@ -1,0 +1,54 @@
+//! Pixels to patch embeddings.
+
+use vitral_engine::ops::{Linear, Norm};
+use vitral_engine::{Context, Tensor};
+
+use super::build::Builder;
+use super::stem::ResNetStem;
+use crate::config::{Size, Stem};
+
+/// The patch embedding: a linear map over the pixels of a patch, or over a hybrid's feature map.
+pub(super) struct PatchEmbedding {
+    stem: Option<ResNetStem>,
+    norm_in: Option<Norm>,
+    projection: Linear,
+    norm_out: Option<Norm>,
+    patch: Size,
+}
+
+impl PatchEmbedding {
+    pub(super) fn new(builder: &mut Builder<'_>) -> Self {
+        let config = builder.config;
+        let stem = match &config.stem {
+            Stem::Patches => None,
+            Stem::Hybrid(hybrid) => Some(ResNetStem::new(&mut builder.at("stem"), hybrid)),
+        };
+        let channels = stem.as_ref().map_or(config.channels, ResNetStem::channels);
+        let inputs = channels * config.patch_size.area();
+        let mut place = builder.at("patches");
+        let norm_in = config.patch_norms.then(|| place.norm("norm_in", inputs));
+        let norm_out = (config.patch_norms || config.patch_output_norm).then(|| place.norm("norm_out", config.width));
+        let projection = builder.linear("patches", inputs, config.width, config.patch_bias);
+        PatchEmbedding { stem, norm_in, projection, norm_out, patch: config.patch_size }
+    }
+
+    /// `[batch, channels, height, width]` to `[batch, patches, width]`, row by row.
+    pub(super) fn forward(&self, cx: &Context<'_>, pixels: &Tensor) -> Tensor {
+        let patch = [self.patch.height, self.patch.width];
+        let flat = match &self.stem {
+            None => cx.patches(pixels, patch),
+            Some(stem) => {
+                let map = stem.forward(cx, pixels);
+                let [batch, height, width, channels] = map.shape()[..] else { unreachable!("a feature map") };
+                let cells = map.reshape([batch, height * width, channels]);
+                if self.patch.area() == 1 {
+                    cells
+                } else {
+                    cx.patches(&cx.swap_last_two(&cells).reshape([batch, channels, height, width]), patch)
+                }
+            }
+        };
+        let x = cx.linear_with(&flat, self.norm_in.as_ref(), self.projection, Default::default());
+        self.norm_out.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(&x, norm))
+    }
+}

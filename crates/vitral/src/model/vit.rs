@@ -1,0 +1,193 @@
+//! A whole Vision Transformer: images in, logits and features out.
+
+use vitral_engine::ops::Norm;
+use vitral_engine::{Context, Declarations, Tensor};
+
+use super::block::Block;
+use super::build::Builder;
+use super::head::{Head, Pooled};
+use super::patches::PatchEmbedding;
+use super::tokens::Tokens;
+use crate::config::{ConfigError, ModelConfig, OtherSizes, Size};
+
+/// A Vision Transformer: which parameters it has and what is computed with them.
+///
+/// The values of the parameters live elsewhere ([`vitral_engine::Parameters`]), so one model may be run with several.
+pub struct Vit {
+    config: ModelConfig,
+    declarations: Declarations,
+    patches: PatchEmbedding,
+    tokens: Tokens,
+    blocks: Vec<Block>,
+    norm: Option<Norm>,
+    head: Head,
+}
+
+/// What a forward pass takes.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// `[batch, channels, height, width]`, already preprocessed.
+    pub pixels: &'a Tensor,
+    /// `[batch, grid height, grid width]`, 1 where a patch is attended. A patch with 0 gets no attention from any token,
+    /// in every block; prefix tokens always stay.
+    pub mask: Option<&'a [u8]>,
+}
+
+/// What a forward pass gives.
+pub struct Output {
+    /// `[batch, classes]` (`[batch, tokens, classes]` without pooling); absent without a head. With a distillation head:
+    /// the mean of both.
+    pub logits: Option<Tensor>,
+    /// Logits of the class token's and the distillation token's heads, where there are both.
+    pub both_logits: Option<[Tensor; 2]>,
+    /// `[batch, width]`, what the head sees (`[batch, tokens, width]` without pooling).
+    pub features: Tensor,
+}
+
+/// An input that the model does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// The pixels do not have four extents, or another number of channels.
+    #[error("the model takes images of {channels} channels as [batch, {channels}, height, width], found {found:?}")]
+    Pixels {
+        /// Channels that the model has.
+        channels: usize,
+        /// The shape that was given.
+        found: Vec<usize>,
+    },
+    /// Another image size, which this model does not resample its positions to.
+    #[error(
+        "the model takes images of {expected} pixels, found {found}: resize the images, or load the model at that size"
+    )]
+    ImageSize {
+        /// The model's size.
+        expected: Size,
+        /// The size that was given.
+        found: Size,
+    },
+    /// An image size that does not divide into patches.
+    #[error("images of {found} pixels do not divide into patches of {patch}: resize them to a multiple")]
+    PatchSize {
+        /// Pixels between tokens.
+        patch: Size,
+        /// The size that was given.
+        found: Size,
+    },
+    /// A mask of another size.
+    #[error("the patch mask holds {found} values, expected {expected}: one for each image and patch")]
+    Mask {
+        /// Values there should be.
+        expected: usize,
+        /// Values there are.
+        found: usize,
+    },
+}
+
+impl Vit {
+    /// Builds the model that a configuration describes.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself.
+    pub fn new(config: ModelConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut declarations = Declarations::default();
+        let mut builder = Builder::new(&config, &mut declarations);
+        let patches = PatchEmbedding::new(&mut builder);
+        let tokens = Tokens::new(&mut builder);
+        let blocks = (0..config.depth).map(|i| Block::new(&mut builder, i)).collect();
+        let norm = config.final_norm.then(|| builder.norm("norm", config.width));
+        let head = Head::new(&mut builder);
+        Ok(Vit { config, declarations, patches, tokens, blocks, norm, head })
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Names and shapes of its parameters.
+    pub fn declarations(&self) -> &Declarations {
+        &self.declarations
+    }
+
+    /// The patch grid of an image of this size.
+    ///
+    /// # Errors
+    /// If the model does not take such images.
+    pub fn grid(&self, image: Size) -> Result<Size, ModelError> {
+        let stride = self.config.token_stride();
+        let pad = match self.config.other_sizes {
+            OtherSizes::Refuse if image != self.config.image_size => {
+                return Err(ModelError::ImageSize { expected: self.config.image_size, found: image });
+            }
+            OtherSizes::Refuse => false,
+            OtherSizes::Resample { pad, .. } => pad,
+        };
+        // A hybrid's stem rounds up by itself.
+        let whole = image.height % stride.height == 0 && image.width % stride.width == 0;
+        if !(whole || pad || image == self.config.image_size) || image.height == 0 || image.width == 0 {
+            return Err(ModelError::PatchSize { patch: stride, found: image });
+        }
+        if image == self.config.image_size && !pad {
+            return Ok(self.config.grid());
+        }
+        Ok(Size { height: image.height.div_ceil(stride.height), width: image.width.div_ceil(stride.width) })
+    }
+
+    /// Runs the model.
+    ///
+    /// Named intermediates: `tokens` (the input of the first block), `blocks.{i}.attention.weights`,
+    /// `blocks.{i}.output` (residual included, before the final norm), `norm` (all tokens after the final norm),
+    /// `features`, `logits`.
+    ///
+    /// # Errors
+    /// If the model does not take such an input.
+    pub fn forward(&self, cx: &Context<'_>, input: Input<'_>) -> Result<Output, ModelError> {
+        let (image, batch) = self.image_size(input.pixels)?;
+        let grid = self.grid(image)?;
+        let mask = input.mask.map(|mask| self.key_mask(cx, mask, batch, grid)).transpose()?;
+
+        let patches = self.patches.forward(cx, input.pixels);
+        let mut x = self.tokens.forward(cx, &self.config, &patches, grid);
+        cx.name(&x, || "tokens".into());
+        for block in &self.blocks {
+            x = block.forward(cx, &x, mask.as_ref());
+        }
+        let pooled = self.pool(cx, &x);
+        Ok(self.head.forward(cx, &self.config, pooled))
+    }
+
+    /// The final norm and the pooling. The norm is per token, so it is only taken of tokens that are used, unless
+    /// somebody wants to see them all.
+    fn pool(&self, cx: &Context<'_>, x: &Tensor) -> Pooled {
+        let normed = |x: &Tensor| self.norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(x, norm));
+        if cx.wants("norm") {
+            cx.name(&normed(x), || "norm".into());
+        }
+        self.head.pool(cx, &self.config, x, normed)
+    }
+
+    fn image_size(&self, pixels: &Tensor) -> Result<(Size, usize), ModelError> {
+        match pixels.shape()[..] {
+            [batch, channels, height, width] if channels == self.config.channels => Ok((Size { height, width }, batch)),
+            ref found => Err(ModelError::Pixels { channels: self.config.channels, found: found.to_vec() }),
+        }
+    }
+
+    /// A patch mask as what is added to attention scores, for all tokens.
+    fn key_mask(&self, cx: &Context<'_>, mask: &[u8], batch: usize, grid: Size) -> Result<Tensor, ModelError> {
+        if mask.len() != batch * grid.area() {
+            return Err(ModelError::Mask { expected: batch * grid.area(), found: mask.len() });
+        }
+        let prefix = self.config.prefix_tokens();
+        let tokens = prefix + grid.area();
+        Ok(Tensor::filled(cx.device(), [batch, tokens], |out| {
+            for (out, mask) in out.chunks_exact_mut(tokens).zip(mask.chunks_exact(grid.area())) {
+                out[..prefix].fill(0.0);
+                for (out, &attended) in out[prefix..].iter_mut().zip(mask) {
+                    *out = if attended == 0 { f32::NEG_INFINITY } else { 0.0 };
+                }
+            }
+        }))
+    }
+}
