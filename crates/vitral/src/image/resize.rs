@@ -4,6 +4,9 @@
 //! along rows and then along columns, in 22-bit fixed point, rounded and clipped to 8 bits between the two. Doing
 //! anything else shifts a model's logits, so this is that arithmetic, and nothing approximate. The part of a resized
 //! picture that a crop keeps is computed alone ([`resize_window`]), which changes no value.
+//!
+//! Since version 13, Pillow goes along columns first where the height shrinks by more than twice as many pixels as the
+//! width. On photographs the order moves a value by a level or two; it is followed here.
 
 mod passes;
 mod weights;
@@ -127,9 +130,15 @@ pub(super) fn resample<const CHANNELS: usize>(
         let columns = weights::nearest(from.width, to.width, columns);
         return passes::gather::<CHANNELS>(pixels, from.width, &rows, &columns);
     }
-    // Pillow leaves out a pass that changes no length; its filters would be the identity there anyway.
+    // Pillow leaves out a pass that changes no length; its filters are the identity there anyway.
     let down = Weights::new(filter, from.height, to.height, rows);
     let across = Weights::new(filter, from.width, to.width, columns);
-    let needed = down.reach();
-    passes::resample::<CHANNELS>(pixels, from.width, needed, &across, &down)
+    passes::resample::<CHANNELS>(pixels, from.width, &across, &down, columns_first(from, to))
+}
+
+/// Whether Pillow goes along columns before rows.
+fn columns_first(from: Size, to: Size) -> bool {
+    let removed = |from: usize, to: usize| from as i128 - to as i128;
+    let (rows, columns) = (removed(from.height, to.height), removed(from.width, to.width));
+    rows > 0 && rows > 2 * columns
 }

@@ -12,15 +12,35 @@ use super::weights::{PRECISION, Weights};
 /// Half a unit, so that the shift rounds.
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// Both passes over the source rows `rows`.
+/// Both passes.
 pub(super) fn resample<const CHANNELS: usize>(
     pixels: &[u8],
     width: usize,
-    rows: Range<usize>,
     across: &Weights,
     down: &Weights,
+    columns_first: bool,
 ) -> Vec<u8> {
-    Arch::new().dispatch(Passes::<CHANNELS> { pixels, width, rows, across, down })
+    if columns_first {
+        // Only the columns that the second pass reads.
+        let reach = across.reach();
+        let bytes = reach.start * CHANNELS..reach.end * CHANNELS;
+        let between = Arch::new().dispatch(DownColumns { pixels, stride: width * CHANNELS, bytes, first: 0, down });
+        let rows = 0..down.len();
+        Arch::new().dispatch(AlongRows::<CHANNELS> {
+            pixels: &between,
+            width: reach.len(),
+            left: reach.start,
+            rows,
+            across,
+        })
+    } else {
+        // Only the rows that the second pass reads.
+        let rows = down.reach();
+        let first = rows.start;
+        let between = Arch::new().dispatch(AlongRows::<CHANNELS> { pixels, width, left: 0, rows, across });
+        let stride = across.len() * CHANNELS;
+        Arch::new().dispatch(DownColumns { pixels: &between, stride, bytes: 0..stride, first, down })
+    }
 }
 
 /// One source pixel for each target pixel.
@@ -35,34 +55,29 @@ pub(super) fn gather<const CHANNELS: usize>(pixels: &[u8], width: usize, rows: &
     out
 }
 
-struct Passes<'a, const CHANNELS: usize> {
+/// The pass that changes the width, over the rows `rows`.
+struct AlongRows<'a, const CHANNELS: usize> {
     pixels: &'a [u8],
     width: usize,
+    /// The column at which `pixels` begins.
+    left: usize,
     rows: Range<usize>,
     across: &'a Weights,
-    down: &'a Weights,
 }
 
-impl<const CHANNELS: usize> WithSimd for Passes<'_, CHANNELS> {
+impl<const CHANNELS: usize> WithSimd for AlongRows<'_, CHANNELS> {
     type Output = Vec<u8>;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Vec<u8> {
         let stride = self.width * CHANNELS;
         let narrow = self.across.len() * CHANNELS;
-        let mut between = vec![0u8; self.rows.len() * narrow];
+        let mut out = vec![0u8; self.rows.len() * narrow];
         // One pixel is read as four bytes, so a row needs room after its last pixel.
         let mut row = vec![0u8; stride + 4];
-        for (source, target) in self.rows.clone().zip(between.chunks_exact_mut(narrow)) {
+        for (source, target) in self.rows.zip(out.chunks_exact_mut(narrow)) {
             row[..stride].copy_from_slice(&self.pixels[source * stride..(source + 1) * stride]);
-            along_row::<CHANNELS>(&row, self.across, target);
-        }
-        let mut out = vec![0u8; self.down.len() * narrow];
-        let mut sums = vec![0i32; narrow];
-        for (index, target) in out.chunks_exact_mut(narrow).enumerate() {
-            let (start, weights) = self.down.of(index);
-            let first = (start - self.rows.start) * narrow;
-            down_columns(&between[first..first + weights.len() * narrow], weights, &mut sums, target);
+            along_row::<CHANNELS>(&row, self.left, self.across, target);
         }
         out
     }
@@ -70,10 +85,10 @@ impl<const CHANNELS: usize> WithSimd for Passes<'_, CHANNELS> {
 
 /// Each target pixel is a weighted sum of neighbouring source pixels; four lanes hold its channels.
 #[inline(always)]
-fn along_row<const CHANNELS: usize>(row: &[u8], across: &Weights, target: &mut [u8]) {
+fn along_row<const CHANNELS: usize>(row: &[u8], left: usize, across: &Weights, target: &mut [u8]) {
     for (index, pixel) in target.chunks_exact_mut(CHANNELS).enumerate() {
         let (start, weights) = across.of(index);
-        let source = &row[start * CHANNELS..(start + weights.len()) * CHANNELS + 4 - CHANNELS];
+        let source = &row[(start - left) * CHANNELS..];
         let mut sums = [HALF; 4];
         for (tap, &weight) in weights.iter().enumerate() {
             let bytes: [u8; 4] = source[tap * CHANNELS..tap * CHANNELS + 4].try_into().expect("four bytes");
@@ -87,17 +102,51 @@ fn along_row<const CHANNELS: usize>(row: &[u8], across: &Weights, target: &mut [
     }
 }
 
-/// Each target row is a weighted sum of whole source rows.
-#[inline(always)]
-fn down_columns(source: &[u8], weights: &[i32], sums: &mut [i32], target: &mut [u8]) {
-    sums.fill(HALF);
-    for (row, &weight) in source.chunks_exact(target.len()).zip(weights) {
-        for (sum, &byte) in sums.iter_mut().zip(row) {
-            *sum = sum.wrapping_add(i32::from(byte).wrapping_mul(weight));
+/// The pass that changes the height, over the bytes `bytes` of every row.
+struct DownColumns<'a> {
+    pixels: &'a [u8],
+    stride: usize,
+    bytes: Range<usize>,
+    /// The row at which `pixels` begins.
+    first: usize,
+    down: &'a Weights,
+}
+
+/// How many neighbouring bytes are summed at a time: their sums stay in registers.
+const LANES: usize = 64;
+
+impl WithSimd for DownColumns<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<u8> {
+        let mut out = vec![0u8; self.down.len() * self.bytes.len()];
+        for (index, target) in out.chunks_exact_mut(self.bytes.len()).enumerate() {
+            let (start, weights) = self.down.of(index);
+            let mut at = (start - self.first) * self.stride + self.bytes.start;
+            let mut chunks = target.chunks_exact_mut(LANES);
+            for target in &mut chunks {
+                let mut sums = [HALF; LANES];
+                for (tap, &weight) in weights.iter().enumerate() {
+                    let source: &[u8; LANES] =
+                        self.pixels[at + tap * self.stride..][..LANES].try_into().expect("lanes");
+                    for (sum, &byte) in sums.iter_mut().zip(source) {
+                        *sum = sum.wrapping_add(i32::from(byte).wrapping_mul(weight));
+                    }
+                }
+                for (byte, sum) in target.iter_mut().zip(sums) {
+                    *byte = clip(sum);
+                }
+                at += LANES;
+            }
+            for (lane, byte) in chunks.into_remainder().iter_mut().enumerate() {
+                let tap = |(tap, &weight): (usize, &i32)| {
+                    i32::from(self.pixels[at + lane + tap * self.stride]).wrapping_mul(weight)
+                };
+                *byte = clip(weights.iter().enumerate().map(tap).fold(HALF, i32::wrapping_add));
+            }
         }
-    }
-    for (byte, &sum) in target.iter_mut().zip(sums.iter()) {
-        *byte = clip(sum);
+        out
     }
 }
 
