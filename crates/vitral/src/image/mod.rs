@@ -7,12 +7,12 @@
 
 pub mod decode;
 pub mod error;
-//pub mod preprocess;
+pub mod preprocess;
 pub mod resize;
 mod rgb;
 
 pub use decode::{Limits, decode, open};
 pub use error::ImageError;
-//pub use preprocess::Preprocess;
+pub use preprocess::Preprocess;
 pub use resize::{Filter, resize};
 pub use rgb::RgbImage;
