@@ -18,6 +18,10 @@ pub(super) fn decode(format: Format, bytes: &[u8], limits: &Limits) -> Result<(R
     allowed.max_alloc = Some(limits.max_bytes);
     match format {
         Format::Png => {
+            // Before the decoder holds it against the memory alone.
+            if let (Some(b"IHDR"), Some(width), Some(height)) = (bytes.get(12..16), side(bytes, 16), side(bytes, 20)) {
+                limits.check(format, width, height, RESULT_BYTES)?;
+            }
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), allowed.clone()).map_err(fault)?;
             read(format, decoder, allowed, limits)
         }
@@ -52,6 +56,11 @@ fn read(
         detail: format!("samples of kind {colour:?}"),
     })?;
     Ok((RgbImage::new(width, height, pixels)?, orientation))
+}
+
+/// A big-endian side in a PNG header.
+fn side(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
 }
 
 /// Samples of any integer kind to RGB; 16-bit samples come in the machine's byte order.

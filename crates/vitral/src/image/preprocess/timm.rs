@@ -29,7 +29,7 @@ impl Preprocess {
 
         let scaled = |side: usize| (side as f64 / crop_pct).floor() as usize;
         let scale = Size { height: scaled(size.height), width: scaled(size.width) };
-        if scale.area() == 0 || scale.height.max(scale.width) > 1 << 15 {
+        if scale.height.min(scale.width) == 0 || scale.height.max(scale.width) > 1 << 15 {
             return Err(fields.fault("crop_pct", "a fraction that leaves a side from 1 to 32768"));
         }
         let (to, fill) = match fields.text("crop_mode")?.filter(|mode| !mode.is_empty()) {
