@@ -84,7 +84,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
     } else {
         let samples = match model {
             Model::Grey => samples(bytes, ColorSpace::Luma, &header)?,
-            Model::YCbCr => samples(bytes, ColorSpace::YCbCr, &header)?,
+            // Converted by the decoder, block by block while they are in the cache.
+            Model::YCbCr => samples(bytes, ColorSpace::RGB, &header)?,
             Model::Cmyk => samples(bytes, ColorSpace::CMYK, &header)?,
             Model::Ycck => samples(bytes, ColorSpace::YCCK, &header)?,
             Model::Rgb if header.components == *b"RGB" => samples(bytes, ColorSpace::RGB, &header)?,

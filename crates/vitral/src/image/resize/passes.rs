@@ -55,6 +55,9 @@ pub(super) fn gather<const CHANNELS: usize>(pixels: &[u8], width: usize, rows: &
     out
 }
 
+/// How many rows go side by side: their pixels at one column stand together, four lanes each, and share its weight.
+const ROWS: usize = 8;
+
 /// The pass that changes the width, over the rows `rows`.
 struct AlongRows<'a, const CHANNELS: usize> {
     pixels: &'a [u8],
@@ -73,33 +76,37 @@ impl<const CHANNELS: usize> WithSimd for AlongRows<'_, CHANNELS> {
         let stride = self.width * CHANNELS;
         let narrow = self.across.len() * CHANNELS;
         let mut out = vec![0u8; self.rows.len() * narrow];
-        // One pixel is read as four bytes, so a row needs room after its last pixel.
-        let mut row = vec![0u8; stride + 4];
-        for (source, target) in self.rows.zip(out.chunks_exact_mut(narrow)) {
-            row[..stride].copy_from_slice(&self.pixels[source * stride..(source + 1) * stride]);
-            along_row::<CHANNELS>(&row, self.left, self.across, target);
+        let mut columns = vec![[0u8; ROWS * 4]; self.width];
+        let source = &self.pixels[self.rows.start * stride..self.rows.end * stride];
+        for (source, target) in source.chunks(ROWS * stride).zip(out.chunks_mut(ROWS * narrow)) {
+            for (row, bytes) in source.chunks_exact(stride).enumerate() {
+                for (lanes, pixel) in columns.iter_mut().zip(bytes.chunks_exact(CHANNELS)) {
+                    lanes[row * 4..row * 4 + CHANNELS].copy_from_slice(pixel);
+                }
+            }
+            for index in 0..self.across.len() {
+                let (start, weights) = self.across.of(index);
+                let start = start - self.left;
+                let sums = weighted(&columns[start..start + weights.len()], weights);
+                for (row, line) in target.chunks_exact_mut(narrow).enumerate() {
+                    line[index * CHANNELS..(index + 1) * CHANNELS].copy_from_slice(&sums[row * 4..row * 4 + CHANNELS]);
+                }
+            }
         }
         out
     }
 }
 
-/// Each target pixel is a weighted sum of neighbouring source pixels; four lanes hold its channels.
+/// The weighted sum of neighbouring columns, lane by lane.
 #[inline(always)]
-fn along_row<const CHANNELS: usize>(row: &[u8], left: usize, across: &Weights, target: &mut [u8]) {
-    for (index, pixel) in target.chunks_exact_mut(CHANNELS).enumerate() {
-        let (start, weights) = across.of(index);
-        let source = &row[(start - left) * CHANNELS..];
-        let mut sums = [HALF; 4];
-        for (tap, &weight) in weights.iter().enumerate() {
-            let bytes: [u8; 4] = source[tap * CHANNELS..tap * CHANNELS + 4].try_into().expect("four bytes");
-            for (sum, byte) in sums.iter_mut().zip(bytes) {
-                *sum = sum.wrapping_add(i32::from(byte).wrapping_mul(weight));
-            }
-        }
-        for (byte, sum) in pixel.iter_mut().zip(sums) {
-            *byte = clip(sum);
+fn weighted(columns: &[[u8; ROWS * 4]], weights: &[i32]) -> [u8; ROWS * 4] {
+    let mut sums = [HALF; ROWS * 4];
+    for (lanes, &weight) in columns.iter().zip(weights) {
+        for (sum, &byte) in sums.iter_mut().zip(lanes) {
+            *sum = sum.wrapping_add(i32::from(byte).wrapping_mul(weight));
         }
     }
+    sums.map(clip)
 }
 
 /// The pass that changes the height, over the bytes `bytes` of every row.
@@ -113,7 +120,7 @@ struct DownColumns<'a> {
 }
 
 /// How many neighbouring bytes are summed at a time: their sums stay in registers.
-const LANES: usize = 64;
+const LANES: usize = 32;
 
 impl WithSimd for DownColumns<'_> {
     type Output = Vec<u8>;

@@ -1,7 +1,5 @@
 //! Coded samples to light, in libjpeg's and Pillow's integer arithmetic.
 
-use pulp::{Arch, Simd, WithSimd};
-
 /// The colour model of the coded samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Model {
@@ -17,15 +15,11 @@ pub(super) enum Model {
     Ycck,
 }
 
-/// Interleaved samples of a model to interleaved RGB.
-pub(super) fn to_rgb(model: Model, mut samples: Vec<u8>) -> Vec<u8> {
+/// Interleaved samples of a model to interleaved RGB; those of YCbCr are RGB already.
+pub(super) fn to_rgb(model: Model, samples: Vec<u8>) -> Vec<u8> {
     match model {
-        Model::Rgb => samples,
+        Model::YCbCr | Model::Rgb => samples,
         Model::Grey => samples.into_iter().flat_map(|grey| [grey; 3]).collect(),
-        Model::YCbCr => {
-            Arch::new().dispatch(FromYCbCr(&mut samples));
-            samples
-        }
         Model::Cmyk => samples.chunks_exact(4).flat_map(|ink| light([ink[0], ink[1], ink[2]], ink[3])).collect(),
         Model::Ycck => samples
             .chunks_exact(4)
@@ -34,22 +28,7 @@ pub(super) fn to_rgb(model: Model, mut samples: Vec<u8>) -> Vec<u8> {
     }
 }
 
-struct FromYCbCr<'a>(&'a mut [u8]);
-
-impl WithSimd for FromYCbCr<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for pixel in self.0.chunks_exact_mut(3) {
-            let rgb = red_green_blue([pixel[0], pixel[1], pixel[2]]);
-            pixel.copy_from_slice(&rgb);
-        }
-    }
-}
-
 /// YCbCr to RGB in libjpeg's 16-bit fixed point.
-#[inline(always)]
 fn red_green_blue([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     let half = 1 << 15;
