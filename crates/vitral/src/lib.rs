@@ -1,4 +1,5 @@
 //! The Vision Transformer as a library: image to label, features, explanation.
 
 pub mod config;
+pub mod image;
 pub mod model;

@@ -1,0 +1,57 @@
+//! GIF: the first frame on its screen.
+
+use super::{Format, ImageError, Limits, RgbImage};
+
+/// The screen, the indices and the palette.
+const BYTES_PER_PIXEL: u64 = 4;
+
+fn fault(error: gif::DecodingError) -> ImageError {
+    let detail = error.to_string();
+    match error {
+        gif::DecodingError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            ImageError::Truncated { format: Format::Gif.name(), detail }
+        }
+        _ => ImageError::Corrupt { format: Format::Gif.name(), detail },
+    }
+}
+
+fn corrupt(detail: &str) -> ImageError {
+    ImageError::Corrupt { format: Format::Gif.name(), detail: detail.to_string() }
+}
+
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::Indexed);
+    options.check_lzw_end_code(false);
+    options.allow_unknown_blocks(true);
+    options.set_memory_limit(gif::MemoryLimit::Bytes(limits.max_bytes.try_into().unwrap_or(std::num::NonZeroU64::MAX)));
+    let mut decoder = options.read_info(bytes).map_err(fault)?;
+    let (mut width, mut height) = (usize::from(decoder.width()), usize::from(decoder.height()));
+    limits.check(Format::Gif, width.max(1), height.max(1), BYTES_PER_PIXEL)?;
+    let global = decoder.global_palette().map(<[u8]>::to_vec);
+    let background = decoder.bg_color();
+    let frame = decoder.next_frame_info().map_err(fault)?.ok_or_else(|| corrupt("no frame"))?.clone();
+    // A frame that reaches out of the screen enlarges it, as in Pillow.
+    width = width.max(usize::from(frame.left) + usize::from(frame.width));
+    height = height.max(usize::from(frame.top) + usize::from(frame.height));
+    limits.check(Format::Gif, width, height, BYTES_PER_PIXEL)?;
+    let mut indices = vec![0u8; decoder.buffer_size()];
+    decoder.read_into_buffer(&mut indices).map_err(fault)?;
+    let palette = frame.palette.or(global).ok_or_else(|| corrupt("no palette"))?;
+    let colour = |index: u8| -> [u8; 3] {
+        let start = usize::from(index) * 3;
+        palette.get(start..start + 3).map_or([0; 3], |colour| [colour[0], colour[1], colour[2]])
+    };
+    let around = colour(background.and_then(|index| u8::try_from(index).ok()).unwrap_or(0));
+    let mut pixels: Vec<u8> = std::iter::repeat_n(around, width * height).flatten().collect();
+    let frame_width = usize::from(frame.width);
+    if frame_width > 0 {
+        for (row, indices) in indices.chunks_exact(frame_width).enumerate() {
+            let start = ((usize::from(frame.top) + row) * width + usize::from(frame.left)) * 3;
+            for (pixel, &index) in pixels[start..].chunks_exact_mut(3).zip(indices) {
+                pixel.copy_from_slice(&colour(index));
+            }
+        }
+    }
+    RgbImage::new(width, height, pixels)
+}

@@ -1,0 +1,76 @@
+//! The EXIF orientation: how a camera was held.
+
+use super::super::RgbImage;
+
+/// What turns stored pixels upright.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Orientation {
+    /// Rows become columns, before anything is mirrored.
+    transpose: bool,
+    /// Left becomes right.
+    mirror_columns: bool,
+    /// Top becomes bottom.
+    mirror_rows: bool,
+}
+
+impl Orientation {
+    /// The orientation of an EXIF value; values out of 1 to 8 say nothing, and nothing is done.
+    pub(super) fn from_exif(value: u16) -> Self {
+        let (transpose, mirror_columns, mirror_rows) = match value {
+            2 => (false, true, false),
+            3 => (false, true, true),
+            4 => (false, false, true),
+            5 => (true, false, false),
+            6 => (true, true, false),
+            7 => (true, true, true),
+            8 => (true, false, true),
+            _ => (false, false, false),
+        };
+        Orientation { transpose, mirror_columns, mirror_rows }
+    }
+
+    /// The orientation that a TIFF structure (the payload of an EXIF block) records in its first directory.
+    pub(super) fn from_tiff(bytes: &[u8]) -> Option<Self> {
+        let big = match bytes.get(..4)? {
+            b"II*\0" => false,
+            b"MM\0*" => true,
+            _ => return None,
+        };
+        let short = |at: usize| -> Option<u16> {
+            let pair = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
+            Some(if big { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) })
+        };
+        let long = |at: usize| -> Option<usize> {
+            let four = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
+            Some(if big { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) } as usize)
+        };
+        let directory = long(4)?;
+        let entries = short(directory)? as usize;
+        for entry in 0..entries {
+            let at = directory.checked_add(2 + entry * 12)?;
+            if short(at)? == 0x0112 {
+                return Some(Self::from_exif(short(at + 8)?));
+            }
+        }
+        None
+    }
+
+    /// Turns a picture upright.
+    pub(super) fn apply(self, image: RgbImage) -> RgbImage {
+        if self == Orientation::default() {
+            return image;
+        }
+        let (width, height) = (image.width(), image.height());
+        let (out_width, out_height) = if self.transpose { (height, width) } else { (width, height) };
+        let mut pixels = Vec::with_capacity(image.pixels().len());
+        for row in 0..out_height {
+            let row = if self.mirror_rows { out_height - 1 - row } else { row };
+            for column in 0..out_width {
+                let column = if self.mirror_columns { out_width - 1 - column } else { column };
+                let (row, column) = if self.transpose { (column, row) } else { (row, column) };
+                pixels.extend_from_slice(&image.pixel(row, column));
+            }
+        }
+        RgbImage::new(out_width, out_height, pixels).expect("as many pixels as before")
+    }
+}

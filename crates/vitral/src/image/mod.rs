@@ -1,0 +1,18 @@
+//! From bytes to the tensor a model was trained to see.
+//!
+//! [`decode`](decode::decode) reads any common format into an upright [`RgbImage`], [`resize`](resize::resize) resamples
+//! it as Pillow does, and [`Preprocess`] holds every choice a checkpoint makes about its input: size, filter, crop,
+//! scale, mean and deviation. The choices are read from the model's own files ([`Preprocess::from_huggingface`],
+//! [`Preprocess::from_timm`], [`Preprocess::from_torchvision`]) and never assumed.
+
+pub mod decode;
+pub mod error;
+pub mod preprocess;
+pub mod resize;
+mod rgb;
+
+pub use decode::{Limits, decode, open};
+pub use error::ImageError;
+pub use preprocess::Preprocess;
+pub use resize::{Filter, resize};
+pub use rgb::RgbImage;

@@ -1,0 +1,144 @@
+//! Everything a checkpoint decides about its input, as data.
+//!
+//! A [`Preprocess`] turns a picture into the tensor `[channels, height, width]` that a model was trained to see. It is
+//! read from the model's own files and written beside the weights; nothing in it is guessed.
+
+mod apply;
+mod display;
+mod fields;
+mod huggingface;
+mod timm;
+mod torchvision;
+
+pub use torchvision::ImageClassification;
+
+use serde::{Deserialize, Serialize};
+
+use super::Filter;
+use crate::config::Size;
+
+/// ImageNet's mean.
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// ImageNet's deviation.
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+/// One half, which takes [0, 1] to [−1, 1]: the ViT paper's own models.
+pub const HALF: [f32; 3] = [0.5, 0.5, 0.5];
+/// CLIP's mean.
+pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// CLIP's deviation.
+pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// How a picture becomes a tensor: steps over 8-bit pixels in order, then scale, mean and deviation over numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// What a pixel holds.
+    pub channels: Channels,
+    /// Steps over 8-bit pixels, in order.
+    pub steps: Vec<Step>,
+    /// What takes 0 to 255 to the numbers that are normalised; absent, they stay 0 to 255.
+    pub rescale: Option<Rescale>,
+    /// Mean and deviation of every channel; absent, nothing is subtracted.
+    pub normalise: Option<Normalise>,
+}
+
+/// What a pixel holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Channels {
+    /// Red, green, blue.
+    Rgb,
+    /// Brightness, by Pillow's `convert("L")`, taken before any step.
+    Grey,
+}
+
+impl Channels {
+    /// How many numbers that is.
+    pub const fn count(self) -> usize {
+        match self {
+            Channels::Rgb => 3,
+            Channels::Grey => 1,
+        }
+    }
+}
+
+/// A step over 8-bit pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Step {
+    /// Resamples, as Pillow does.
+    Resize {
+        /// To what size.
+        to: Target,
+        /// With which filter.
+        filter: Filter,
+    },
+    /// Cuts out the middle. A side that is too short is filled up.
+    CentreCrop {
+        /// What remains.
+        size: Size,
+        /// How an odd difference is halved.
+        halving: Halving,
+        /// Red, green and blue of what is filled up; for grey, the first.
+        fill: [u8; 3],
+    },
+}
+
+/// The size that a picture is resized to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Target {
+    /// This size, whatever the proportions.
+    Exact(Size),
+    /// The short side to this length, the long side in proportion, rounded down.
+    ShortSide(usize),
+    /// The short side to this length unless the long side would pass its own, as Hugging Face computes it.
+    ShortSideWithin {
+        /// The short side.
+        short: usize,
+        /// The most that the long side may be.
+        longest: usize,
+    },
+    /// The long side to this length, the short side in proportion, rounded down.
+    LongSide(usize),
+    /// The smallest size in proportion that covers this one, rounded half to even: timm's `ResizeKeepRatio`.
+    Cover(Size),
+    /// The largest size in proportion that fits into this one, rounded half to even: timm's `ResizeKeepRatio` with
+    /// `longest`.
+    Fit(Size),
+}
+
+/// How a centre crop halves the difference between a side and its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Halving {
+    /// Rounded down, also below zero: Hugging Face.
+    Down,
+    /// Rounded half to even; what is filled up goes before by the half rounded down: torchvision and timm.
+    Even,
+}
+
+/// What takes an 8-bit value to a number.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Rescale {
+    /// `value · factor + offset`: multiplied in 64 bits and rounded to 32, then the offset added (Hugging Face).
+    Multiply {
+        /// The factor, 1/255 as a rule.
+        factor: f64,
+        /// What is added afterwards, 0 or −1.
+        offset: f32,
+    },
+    /// `value / 255` in 32 bits (torchvision's `ToTensor`).
+    Divide255,
+}
+
+/// `(number − mean) / std`, channel by channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalise {
+    /// What is subtracted; one number a channel.
+    pub mean: Vec<f32>,
+    /// What is divided by; one number a channel.
+    pub std: Vec<f32>,
+}

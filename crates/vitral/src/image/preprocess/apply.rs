@@ -1,0 +1,265 @@
+//! From a picture to a tensor.
+
+use std::borrow::Cow;
+
+use super::super::resize::{Window, resample};
+use super::super::{ImageError, RgbImage};
+use super::{Channels, Halving, Normalise, Preprocess, Rescale, Step, Target};
+use crate::config::Size;
+
+/// The most pixels that a picture may have between two steps; the parts that a crop drops are never computed, but count.
+const MOST_PIXELS: usize = 1 << 28;
+
+impl Target {
+    /// The size that a picture of `from` is resized to.
+    pub fn of(self, from: Size) -> Size {
+        let (short, long) = (from.height.min(from.width), from.height.max(from.width));
+        let oriented = |short, long| {
+            if from.width <= from.height {
+                Size { height: long, width: short }
+            } else {
+                Size { height: short, width: long }
+            }
+        };
+        let in_proportion = |to: Size, ratio: fn(f64, f64) -> f64| {
+            let (height, width) = (from.height as f64, from.width as f64);
+            let ratio = ratio(height / to.height as f64, width / to.width as f64);
+            let round = |side: f64| (side / ratio).round_ties_even() as usize;
+            Size { height: round(height).max(1), width: round(width).max(1) }
+        };
+        match self {
+            Target::Exact(size) => size,
+            Target::ShortSide(length) => oriented(length, length.saturating_mul(long) / short),
+            Target::LongSide(length) => oriented((length.saturating_mul(short) / long).max(1), length),
+            Target::Cover(size) => in_proportion(size, f64::min),
+            Target::Fit(size) => in_proportion(size, f64::max),
+            Target::ShortSideWithin { short: wanted, longest } => {
+                if (long as f64 / short as f64) * wanted as f64 <= longest as f64 {
+                    return oriented(wanted, wanted.saturating_mul(long) / short);
+                }
+                let exact = longest as f64 * short as f64 / long as f64;
+                let wanted = exact.round_ties_even() as usize;
+                if wanted == short {
+                    return from;
+                }
+                oriented(wanted.max(1), (exact * long as f64 / short as f64) as usize)
+            }
+        }
+    }
+
+    /// The size, where it is the same for every picture.
+    fn fixed(self) -> Option<Size> {
+        match self {
+            Target::Exact(size) => Some(size),
+            _ => None,
+        }
+    }
+}
+
+impl Halving {
+    /// Where a crop of `to` begins in a side of `from`; below zero, so much is filled up first.
+    fn offset(self, from: usize, to: usize) -> isize {
+        let spare = from as isize - to as isize;
+        match self {
+            Halving::Down => spare.div_euclid(2),
+            Halving::Even if spare < 0 => -(-spare / 2),
+            Halving::Even => (spare as f64 / 2.0).round_ties_even() as isize,
+        }
+    }
+}
+
+impl Preprocess {
+    /// The size of every tensor, where it is one: the last crop or exact resize. `None` if it follows the picture.
+    pub fn output_size(&self) -> Option<Size> {
+        self.steps.iter().fold(None, |_, step| match step {
+            Step::Resize { to, .. } => to.fixed(),
+            Step::CentreCrop { size, .. } => Some(*size),
+        })
+    }
+
+    /// The size of the tensor of a picture of `from`.
+    pub fn output_size_for(&self, from: Size) -> Size {
+        self.steps.iter().fold(from, |size, step| match step {
+            Step::Resize { to, .. } => to.of(size),
+            Step::CentreCrop { size, .. } => *size,
+        })
+    }
+
+    /// The tensor `[channels, height, width]` of a picture.
+    pub fn apply(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
+        let pixels = self.pixels(image)?;
+        let mut tensor = vec![0.0; pixels.bytes.len()];
+        self.numbers(&pixels.bytes, &mut tensor);
+        Ok(tensor)
+    }
+
+    /// [`apply`](Self::apply) into a buffer of the tensor's length.
+    pub fn apply_into(&self, image: &RgbImage, tensor: &mut [f32]) -> Result<(), ImageError> {
+        let size = self.output_size_for(image.size());
+        let expected = size.area().saturating_mul(self.channels.count());
+        if tensor.len() != expected {
+            let shape = format!("[{}, {}, {}]", self.channels.count(), size.height, size.width);
+            return Err(ImageError::BufferLength { expected, shape, found: tensor.len() });
+        }
+        self.numbers(&self.pixels(image)?.bytes, tensor);
+        Ok(())
+    }
+
+    /// The picture after every step over 8-bit pixels, before scale and mean: what the model sees, to look at. A grey
+    /// one comes back with its brightness replicated.
+    pub fn picture(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
+        let pixels = self.pixels(image)?;
+        let Size { height, width } = pixels.size;
+        match self.channels {
+            Channels::Rgb => RgbImage::new(width, height, pixels.bytes.into_owned()),
+            Channels::Grey => RgbImage::from_grey(width, height, &pixels.bytes),
+        }
+    }
+
+    /// Runs the steps.
+    fn pixels<'a>(&self, image: &'a RgbImage) -> Result<Pixels<'a>, ImageError> {
+        let bytes = match self.channels {
+            Channels::Rgb => Cow::Borrowed(image.pixels()),
+            Channels::Grey => Cow::Owned(image.to_grey()),
+        };
+        let mut pixels = Pixels { size: image.size(), bytes };
+        let mut steps = self.steps.iter().peekable();
+        while let Some(step) = steps.next() {
+            let from = pixels.size;
+            let to = match step {
+                Step::Resize { to, .. } => to.of(from),
+                Step::CentreCrop { size, .. } => *size,
+            };
+            let area = to.height.saturating_mul(to.width);
+            if area == 0 || area > MOST_PIXELS {
+                let to = format!("{}×{}", to.height, to.width);
+                return Err(ImageError::Elongated { from, to, step: step.to_string(), limit: MOST_PIXELS });
+            }
+            pixels = match step {
+                Step::Resize { filter, .. } => {
+                    // What the next crop drops is not computed.
+                    let window = match steps.peek() {
+                        Some(Step::CentreCrop { size, halving, .. }) => kept(to, *size, *halving),
+                        _ => Window::whole(to),
+                    };
+                    let resized = match self.channels {
+                        Channels::Rgb => resample::<3>(&pixels.bytes, from, to, *filter, window),
+                        Channels::Grey => resample::<1>(&pixels.bytes, from, to, *filter, window),
+                    };
+                    let part = Pixels { size: window.size, bytes: Cow::Owned(resized) };
+                    match steps.next_if(|next| matches!(next, Step::CentreCrop { .. })) {
+                        Some(Step::CentreCrop { size, halving, fill }) => {
+                            part.placed(to, window, *size, *halving, *fill, self.channels)
+                        }
+                        _ => part,
+                    }
+                }
+                Step::CentreCrop { size, halving, fill } => {
+                    let window = kept(from, *size, *halving);
+                    pixels.cut(window, self.channels.count()).placed(
+                        from,
+                        window,
+                        *size,
+                        *halving,
+                        *fill,
+                        self.channels,
+                    )
+                }
+            };
+        }
+        Ok(pixels)
+    }
+
+    /// Scales and normalises interleaved bytes into planes.
+    ///
+    /// # Panics
+    /// If mean or deviation have another number of channels.
+    fn numbers(&self, bytes: &[u8], tensor: &mut [f32]) {
+        let channels = self.channels.count();
+        for (channel, plane) in tensor.chunks_exact_mut((bytes.len() / channels).max(1)).enumerate() {
+            let table = self.table(channel);
+            for (number, pixel) in plane.iter_mut().zip(bytes.chunks_exact(channels)) {
+                *number = table[usize::from(pixel[channel])];
+            }
+        }
+    }
+
+    /// The number of every 8-bit value in a channel, rounded where the origin rounds.
+    fn table(&self, channel: usize) -> [f32; 256] {
+        std::array::from_fn(|value| {
+            let number = match self.rescale {
+                None => value as f32,
+                Some(Rescale::Divide255) => value as f32 / 255.0,
+                Some(Rescale::Multiply { factor, offset }) => (value as f64 * factor) as f32 + offset,
+            };
+            match &self.normalise {
+                None => number,
+                Some(Normalise { mean, std }) => {
+                    assert_eq!(
+                        (mean.len(), std.len()),
+                        (self.channels.count(), self.channels.count()),
+                        "mean and std have one number a channel"
+                    );
+                    (number - mean[channel]) / std[channel]
+                }
+            }
+        })
+    }
+}
+
+/// The part of a picture of `from` that a centre crop keeps.
+fn kept(from: Size, crop: Size, halving: Halving) -> Window {
+    let side = |from: usize, to: usize| {
+        let offset = halving.offset(from, to).max(0) as usize;
+        (offset, to.min(from))
+    };
+    let (top, height) = side(from.height, crop.height);
+    let (left, width) = side(from.width, crop.width);
+    Window { top, left, size: Size { height, width } }
+}
+
+/// Interleaved bytes between two steps.
+struct Pixels<'a> {
+    size: Size,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Pixels<'a> {
+    /// A part.
+    fn cut(self, window: Window, channels: usize) -> Pixels<'a> {
+        if window == Window::whole(self.size) {
+            return self;
+        }
+        let mut bytes = Vec::with_capacity(window.size.area() * channels);
+        for row in window.top..window.top + window.size.height {
+            let start = (row * self.size.width + window.left) * channels;
+            bytes.extend_from_slice(&self.bytes[start..start + window.size.width * channels]);
+        }
+        Pixels { size: window.size, bytes: Cow::Owned(bytes) }
+    }
+
+    /// The part `window` of a picture of `from`, put into its crop and filled up around.
+    fn placed(
+        self,
+        from: Size,
+        window: Window,
+        crop: Size,
+        halving: Halving,
+        fill: [u8; 3],
+        channels: Channels,
+    ) -> Pixels<'a> {
+        if self.size == crop {
+            return self;
+        }
+        let before = |from, to| (-halving.offset(from, to)).max(0) as usize;
+        let (top, left) = (before(from.height, crop.height), before(from.width, crop.width));
+        let count = channels.count();
+        let mut bytes = fill[..count].repeat(crop.area());
+        let stride = window.size.width * count;
+        for (row, line) in self.bytes.chunks_exact(stride).enumerate() {
+            let start = ((top + row) * crop.width + left) * count;
+            bytes[start..start + stride].copy_from_slice(line);
+        }
+        Pixels { size: crop, bytes: Cow::Owned(bytes) }
+    }
+}

@@ -1,0 +1,141 @@
+//! Which source pixels make a target pixel, and by how much.
+
+use std::ops::Range;
+
+use super::Filter;
+
+/// Fraction bits of a weight.
+pub(super) const PRECISION: u32 = 32 - 8 - 2;
+
+/// For every target position of a range: where its source pixels start, and their weights in fixed point.
+pub(super) struct Weights {
+    starts: Vec<usize>,
+    lengths: Vec<usize>,
+    values: Vec<i32>,
+    stride: usize,
+}
+
+impl Weights {
+    /// The weights that take `from` pixels to the targets `range` of `to` pixels, by Pillow's `precompute_coeffs` and
+    /// `normalize_coeffs_8bpc`.
+    pub(super) fn new(filter: Filter, from: usize, to: usize, range: Range<usize>) -> Self {
+        if from == to {
+            let count = range.len();
+            return Weights {
+                starts: range.collect(),
+                lengths: vec![1; count],
+                values: vec![1 << PRECISION; count],
+                stride: 1,
+            };
+        }
+        let (support, shape) = kernel(filter);
+        let scale = from as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let support = support * stretch;
+        let stride = (support.ceil() as usize * 2 + 1).min(from);
+        let mut weights = Weights {
+            starts: Vec::with_capacity(range.len()),
+            lengths: Vec::with_capacity(range.len()),
+            values: vec![0; range.len() * stride],
+            stride,
+        };
+        let mut exact = vec![0.0; stride];
+        for (row, target) in range.enumerate() {
+            let centre = (target as f64 + 0.5) * scale;
+            // A cast to an unsigned integer truncates, and takes negative numbers to 0.
+            let start = (centre - support + 0.5) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            let length = end - start;
+            let mut sum = 0.0;
+            for (offset, weight) in exact[..length].iter_mut().enumerate() {
+                *weight = shape(((offset + start) as f64 - centre + 0.5) * (1.0 / stretch));
+                sum += *weight;
+            }
+            for (weight, fixed) in exact[..length].iter().zip(&mut weights.values[row * stride..]) {
+                let weight = if sum == 0.0 { *weight } else { weight / sum };
+                let half = if weight < 0.0 { -0.5 } else { 0.5 };
+                *fixed = (half + weight * f64::from(1 << PRECISION)) as i32;
+            }
+            weights.starts.push(start);
+            weights.lengths.push(length);
+        }
+        weights
+    }
+
+    /// How many targets there are.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The first source pixel of a target, and the weights from there on.
+    #[inline(always)]
+    pub(super) fn of(&self, target: usize) -> (usize, &[i32]) {
+        let first = target * self.stride;
+        (self.starts[target], &self.values[first..first + self.lengths[target]])
+    }
+
+    /// The source pixels that any target needs.
+    pub(super) fn reach(&self) -> Range<usize> {
+        let end = (0..self.len()).map(|target| self.starts[target] + self.lengths[target]).max();
+        self.starts.iter().copied().min().unwrap_or(0)..end.unwrap_or(0)
+    }
+}
+
+/// For every target position of a range, the one source pixel under its centre, by Pillow's `ImagingScaleAffine`: the
+/// position is accumulated, rounding errors included.
+pub(super) fn nearest(from: usize, to: usize, range: Range<usize>) -> Vec<usize> {
+    let scale = from as f64 / to as f64;
+    let mut position = scale * 0.5;
+    let mut sources = Vec::with_capacity(range.len());
+    for target in 0..range.end {
+        if target >= range.start {
+            sources.push((position as usize).min(from - 1));
+        }
+        position += scale;
+    }
+    sources
+}
+
+/// A filter's support and its shape.
+fn kernel(filter: Filter) -> (f64, fn(f64) -> f64) {
+    match filter {
+        Filter::Nearest => unreachable!("nearest has no weights"),
+        Filter::Box => (0.5, |x| if x > -0.5 && x <= 0.5 { 1.0 } else { 0.0 }),
+        Filter::Bilinear => (1.0, |x| (1.0 - x.abs()).max(0.0)),
+        Filter::Hamming => (1.0, hamming),
+        Filter::Bicubic => (2.0, bicubic),
+        Filter::Lanczos => (3.0, |x| if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 }),
+    }
+}
+
+fn hamming(x: f64) -> f64 {
+    let x = x.abs();
+    if x == 0.0 {
+        return 1.0;
+    }
+    if x >= 1.0 {
+        return 0.0;
+    }
+    let x = x * std::f64::consts::PI;
+    x.sin() / x * (0.54 + 0.46 * x.cos())
+}
+
+fn bicubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let x = x * std::f64::consts::PI;
+    x.sin() / x
+}

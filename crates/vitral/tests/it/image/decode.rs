@@ -1,0 +1,36 @@
+//! Every format and kind of sample, against Pillow.
+
+use safetensors::SafeTensors;
+use vitral::image::{Limits, open};
+
+use super::{furthest, golden, golden_bytes};
+
+#[test]
+fn every_kind_of_file_decodes_as_in_pillow() {
+    let bytes = golden_bytes("decoded.safetensors");
+    let expected = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, tensor) in expected.tensors() {
+        let image = open(golden(&name), &Limits::default()).unwrap();
+        assert_eq!([image.height(), image.width(), 3], tensor.shape(), "`{name}`");
+        let allowed = if name.ends_with(".jpg") { 4 } else { 0 };
+        let found = furthest(image.pixels(), tensor.data());
+        assert!(found <= allowed, "`{name}`: {found} levels from Pillow, {allowed} allowed");
+    }
+}
+
+#[test]
+fn the_content_decides_the_format_and_the_error_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = folder.path().join("really_a.jpg");
+    std::fs::copy(golden("rgb.png"), &png).unwrap();
+    assert_eq!(
+        open(&png, &Limits::default()).unwrap().size(),
+        open(golden("rgb.png"), &Limits::default()).unwrap().size()
+    );
+    let text = folder.path().join("text.png");
+    std::fs::write(&text, "not a picture").unwrap();
+    let error = open(&text, &Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("text.png") && error.contains("JPEG, PNG, WebP, GIF, BMP or TIFF"), "{error}");
+    let error = open(folder.path().join("absent.png"), &Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("absent.png"), "{error}");
+}

@@ -1,0 +1,82 @@
+//! Real photographs and awkward files, which are not part of this repository.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+use vitral::config::Size;
+use vitral::image::{Filter, Limits, open, resize};
+
+use super::{furthest, golden_bytes, golden_json, levels_apart, numbers};
+
+/// The folder, or `None` with a printed reason.
+fn shared_data() -> Option<PathBuf> {
+    let folder = match std::env::var_os("VITRAL_SHARED_DATA") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+    };
+    if folder.join("photos").is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: no test pictures in `{}`; set VITRAL_SHARED_DATA", folder.display());
+    None
+}
+
+#[test]
+fn photographs_are_within_three_levels() {
+    let Some(folder) = shared_data() else { return };
+    let bytes = golden_bytes("shared.safetensors");
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut worst = 0f32;
+    for (index, case) in golden_json("shared.json").as_array().unwrap().iter().enumerate() {
+        let image = open(folder.join(case["image"].as_str().unwrap()), &Limits::default()).unwrap();
+        let apart = levels_apart(case, &numbers(&tensors, &index.to_string()), &image);
+        assert!(apart < 3.001, "{case}: {apart} levels away");
+        worst = worst.max(apart);
+    }
+    println!("largest difference: {worst} levels");
+}
+
+/// Files where this and Pillow differ on purpose or by a decoder's leniency, and why.
+const EXCEPTIONS: [(&str, &str); 6] = [
+    ("bmp/images/pal4rletrns.bmp", "skipped pixels of a run-length bitmap are black, not the first colour"),
+    ("bmp/images/rgb16", "5-bit and 6-bit fields are widened with another rounding, one level away"),
+    ("bmp/images/lenient/", "invalid bitmaps; Pillow and the decoder forgive different ones"),
+    ("gif/anim/issue_1455_undersized.gif", "a first frame smaller than its screen"),
+    ("webp/extended_images/anim.webp", "a transparent first frame shows its canvas"),
+    ("png/xcsn0g01.png", "a wrong checksum, which Pillow forgives"),
+];
+
+#[test]
+fn the_corpus_decodes_as_in_pillow_or_is_refused() {
+    let Some(folder) = shared_data() else { return };
+    let bytes = golden_bytes("corpus.safetensors");
+    let thumbnails = SafeTensors::deserialize(&bytes).unwrap();
+    let corpus: BTreeMap<String, Value> = serde_json::from_value(golden_json("corpus.json")).unwrap();
+    let mut faults = Vec::new();
+    for (name, expected) in &corpus {
+        let outcome = open(folder.join(name), &Limits::default());
+        let allowed = if name.ends_with("jpg") || name.ends_with("jpeg") { 3 } else { 1 };
+        let fault = match (&outcome, expected.get("refused")) {
+            // More bitmaps are read here than Pillow reads.
+            (Ok(_), Some(_)) if name.ends_with(".bmp") => None,
+            (Err(error), Some(_)) if error.to_string().contains(name) => None,
+            (Ok(image), None) if expected["width"] != image.width() || expected["height"] != image.height() => {
+                Some(format!("a size of {}", image.size()))
+            }
+            (Ok(image), None) => {
+                let thumbnail = resize(image, Size::square(16), Filter::Bicubic);
+                let apart = furthest(thumbnail.pixels(), thumbnails.tensor(name).unwrap().data());
+                (apart > allowed).then(|| format!("{apart} levels away"))
+            }
+            (Ok(_), Some(_)) => Some("accepted, where Pillow refuses".to_string()),
+            (Err(error), _) => Some(error.to_string()),
+        };
+        let excepted = EXCEPTIONS.iter().any(|(part, _)| name.contains(part));
+        if let Some(fault) = fault.filter(|_| !excepted) {
+            faults.push(format!("{name}: {fault}"));
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} differ:\n{}", faults.len(), corpus.len(), faults.join("\n"));
+}

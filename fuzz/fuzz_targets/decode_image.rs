@@ -1,0 +1,14 @@
+//! Any bytes decode to a picture or an error, within the limits.
+//!
+//!     cargo +nightly fuzz run decode_image fuzz/corpus/decode_image goldens/image
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vitral::image::{Limits, decode};
+
+fuzz_target!(|bytes: &[u8]| {
+    let limits = Limits { max_pixels: 1 << 20, max_bytes: 64 << 20 };
+    if let Ok(image) = decode(bytes, &limits) {
+        assert_eq!(image.pixels().len(), image.width() * image.height() * 3);
+    }
+});
