@@ -141,7 +141,7 @@ pub enum Positions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// The class token (with a distillation token: both, each to its own head).
+    /// The class token (with a distillation head: both tokens, each to its own head).
     Class,
     /// Mean over the patch tokens.
     Mean,
@@ -275,10 +275,16 @@ pub struct ModelConfig {
     pub patch_bias: bool,
     /// Norm on the flattened patch and on its embedding (current vit-pytorch).
     pub patch_norms: bool,
+    /// Norm on the patch's embedding alone (timm `embed_norm_layer`, AIMv2).
+    pub patch_output_norm: bool,
     /// Class token.
     pub class_token: bool,
     /// DeiT's distillation token with its own head (arXiv:2012.12877).
     pub distillation_token: bool,
+    /// Whether the distillation token is read out: its own head beside the class token's, logits averaged, features the
+    /// mean of both tokens. Without it the token only takes part in attention (Hugging Face `DeiTModel` and
+    /// `DeiTForImageClassification`).
+    pub distillation_head: bool,
     /// Register tokens (arXiv:2309.16588).
     pub registers: usize,
     /// Position embeddings.
@@ -319,6 +325,9 @@ pub struct ModelConfig {
     pub final_norm: bool,
     /// How tokens are pooled.
     pub pooling: Pooling,
+    /// Whether maximum and attention pooling see the prefix tokens too (timm `pool_include_prefix`; for the mean there
+    /// is [`Pooling::MeanAll`]).
+    pub pool_prefix: bool,
     /// Norm after pooling (timm `fc_norm`).
     pub pooled_norm: bool,
     /// Width of a linear + tanh after pooling (the paper's pre-logits, Hugging Face's pooler).
@@ -347,8 +356,10 @@ impl Default for ModelConfig {
             stem: Stem::Patches,
             patch_bias: true,
             patch_norms: false,
+            patch_output_norm: false,
             class_token: true,
             distillation_token: false,
+            distillation_head: false,
             registers: 0,
             positions: Positions::LearnedAll,
             other_sizes: OtherSizes::Refuse,
@@ -369,6 +380,7 @@ impl Default for ModelConfig {
             layer_scale: None,
             final_norm: true,
             pooling: Pooling::Class,
+            pool_prefix: false,
             pooled_norm: false,
             pre_logits: None,
             head: Head::Linear,

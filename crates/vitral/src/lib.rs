@@ -1,3 +1,4 @@
 //! The Vision Transformer as a library: image to label, features, explanation.
 
 pub mod config;
+pub mod weights;
