@@ -3,3 +3,4 @@
 pub mod config;
 pub mod image;
 pub mod model;
+pub mod weights;

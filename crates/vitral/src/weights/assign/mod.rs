@@ -1,0 +1,242 @@
+//! Which tensor goes to which parameter, strictly: everything fits, or one error lists all that does not.
+
+mod plan;
+mod values;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use vitral_engine::arena::ParameterSpec;
+
+use super::dialect::{Dialect, matches_glob};
+use super::error::Mismatch;
+use super::{Container, WeightsError, adapt};
+use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, Size};
+use plan::{Piece, Planner};
+
+/// What `resolve` needs to know of the model beside its parameters, and what the caller allows.
+#[derive(Clone, Debug)]
+pub struct ResolveOptions {
+    /// Patch height and width, for dialects that order a patch's values differently.
+    pub patch_size: Size,
+    /// How positions are brought to this model's grid, should the file have another one.
+    pub positions: Option<PositionAdaptation>,
+    /// Names that need not fit, ours or theirs, with `*` for anything. A parameter left out this way is not assigned, and
+    /// a tensor left out is not read.
+    pub ignore: Vec<String>,
+}
+
+/// How positions of another grid are resampled.
+#[derive(Clone, Copy, Debug)]
+pub struct PositionAdaptation {
+    /// Positions that are not part of the grid and stay.
+    pub prefix: usize,
+    /// The grid the file was trained on; square if not given.
+    pub trained: Option<Size>,
+    /// The grid of this model.
+    pub grid: Size,
+    /// By which kernel.
+    pub kernel: PositionResample,
+}
+
+impl ResolveOptions {
+    /// What a model's configuration says. Positions are adapted where the configuration allows another size.
+    pub fn for_model(config: &ModelConfig) -> Self {
+        let prefix = match config.positions {
+            Positions::LearnedAll => config.prefix_tokens(),
+            Positions::LearnedWithoutRegisters => config.prefix_tokens() - config.registers,
+            Positions::LearnedPatches | Positions::None | Positions::SinCos2d => 0,
+        };
+        let positions = match config.other_sizes {
+            OtherSizes::Refuse => None,
+            OtherSizes::Resample { kernel, .. } => {
+                Some(PositionAdaptation { prefix, trained: None, grid: config.grid(), kernel })
+            }
+        };
+        ResolveOptions { patch_size: config.patch_size, positions, ignore: Vec::new() }
+    }
+
+    /// Lets these names be missing, unused or misshapen.
+    #[must_use]
+    pub fn ignoring(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.ignore.extend(names.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// Parameters with the tensors they are read from.
+#[derive(Debug)]
+pub struct Assignment<'a> {
+    container: &'a Container,
+    sources: BTreeMap<String, Resolved>,
+    patch_size: Size,
+}
+
+/// One parameter's source.
+#[derive(Debug)]
+struct Resolved {
+    shape: Vec<usize>,
+    pieces: Vec<Piece>,
+    /// The file's positions and their grid, where they must be resampled.
+    resampled: Option<(Size, PositionAdaptation)>,
+}
+
+/// Finds a tensor for every parameter, and a parameter for every tensor.
+///
+/// # Errors
+/// [`WeightsError::Mismatch`], with everything that is missing, unused or misshapen and not named in
+/// [`ResolveOptions::ignore`].
+pub fn resolve<'a>(
+    specs: &[ParameterSpec],
+    dialect: &Dialect,
+    container: &'a Container,
+    options: &ResolveOptions,
+) -> Result<Assignment<'a>, WeightsError> {
+    let planner = Planner { dialect, container };
+    let ignored = |name: &str| options.ignore.iter().any(|pattern| matches_glob(pattern, name));
+    let mut mismatch = Mismatch { dialect: dialect.name().to_owned(), ..Mismatch::default() };
+    let mut sources = BTreeMap::new();
+    let mut claimed: HashMap<String, (usize, String)> = HashMap::new();
+    for spec in specs {
+        if ignored(&spec.name) {
+            // What would have been its tensor is left unread without complaint.
+            for name in planner.names(&spec.name) {
+                claimed.insert(name, (usize::MAX, spec.name.clone()));
+            }
+            continue;
+        }
+        let pieces = match planner.pieces(spec) {
+            Ok(pieces) => pieces,
+            Err(tried) => {
+                mismatch.missing.push((spec.name.clone(), spec.shape.clone(), tried));
+                continue;
+            }
+        };
+        match planner.fit(spec, &pieces, options) {
+            Ok(resampled) => {
+                for piece in &pieces {
+                    let entry = claimed.entry(piece.name.clone()).or_insert((0, spec.name.clone()));
+                    entry.0 = entry.0.saturating_add(piece.rows.len());
+                }
+                let shape = spec.shape.clone();
+                sources.insert(spec.name.clone(), Resolved { shape, pieces, resampled });
+            }
+            Err((theirs, found)) => {
+                for piece in &pieces {
+                    claimed.insert(piece.name.clone(), (usize::MAX, spec.name.clone()));
+                }
+                mismatch.misshapen.push((spec.name.clone(), theirs, spec.shape.clone(), found));
+            }
+        }
+    }
+    for name in container.names() {
+        let shape = container.shape(name).unwrap_or_default();
+        match claimed.get(name) {
+            None if shape.contains(&0) || dialect.is_leftover(name) || ignored(name) => {}
+            None => mismatch.unused.push((name.to_owned(), shape.to_owned())),
+            // A tensor that several parameters share is used up by them, or one of them has a wrong width.
+            Some((rows, ours)) if *rows != usize::MAX && *rows != plan::rows_of(shape) => {
+                let expected = std::iter::once(*rows).chain(shape.iter().skip(1).copied()).collect();
+                mismatch.misshapen.push((ours.clone(), name.to_owned(), expected, shape.to_owned()));
+            }
+            Some(_) => {}
+        }
+    }
+    if mismatch.is_empty() {
+        Ok(Assignment { container, sources, patch_size: options.patch_size })
+    } else {
+        Err(WeightsError::Mismatch(Box::new(mismatch)))
+    }
+}
+
+/// Finds the dialect whose names the container has.
+///
+/// # Errors
+/// [`WeightsError::UnknownDialect`] when none has a name for every parameter, with the one that came nearest.
+pub fn recognise(
+    specs: &[ParameterSpec],
+    container: &Container,
+    options: &ResolveOptions,
+) -> Result<Dialect, WeightsError> {
+    let vitral = Dialect::vitral();
+    let candidates = std::iter::once(&vitral).chain(Dialect::built_in());
+    let wanted = || specs.iter().filter(|spec| !options.ignore.iter().any(|pattern| matches_glob(pattern, &spec.name)));
+    let mut nearest: Option<(Vec<String>, &Dialect)> = None;
+    for dialect in candidates {
+        let planner = Planner { dialect, container };
+        let missing: Vec<String> =
+            wanted().filter_map(|spec| planner.pieces(spec).err().map(|tried| first_of(tried, spec))).collect();
+        if nearest.as_ref().is_none_or(|(fewest, _)| missing.len() < fewest.len()) {
+            nearest = Some((missing, dialect));
+        }
+    }
+    match nearest {
+        Some((missing, dialect)) if missing.is_empty() => Ok(dialect.clone()),
+        Some((missing, dialect)) => Err(WeightsError::UnknownDialect {
+            nearest: dialect.name().to_owned(),
+            expected: wanted().count(),
+            missing,
+        }),
+        None => Ok(vitral),
+    }
+}
+
+fn first_of(tried: Vec<String>, spec: &ParameterSpec) -> String {
+    tried.into_iter().next().unwrap_or_else(|| spec.name.clone())
+}
+
+impl Assignment<'_> {
+    /// Names of all assigned parameters, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.keys().map(String::as_str)
+    }
+
+    /// Whether the parameter has a tensor: false for what the caller asked to leave out.
+    pub fn is_assigned(&self, name: &str) -> bool {
+        self.sources.contains_key(name)
+    }
+
+    /// A parameter's shape.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.sources.get(name).map(|resolved| resolved.shape.as_slice())
+    }
+
+    /// A parameter's values in our layout: borrowed from the file where it holds them just so, converted otherwise.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotAssigned`], or [`WeightsError::DataType`] for tensors that are no floating point numbers.
+    pub fn read(&self, name: &str) -> Result<Cow<'_, [f32]>, WeightsError> {
+        let resolved = self.sources.get(name).ok_or_else(|| WeightsError::NotAssigned(name.to_owned()))?;
+        let values = match resolved.pieces.as_slice() {
+            [piece] => values::read(self.container, piece, self.patch_size)?,
+            pieces => {
+                let mut joined = Vec::with_capacity(resolved.shape.iter().product());
+                for piece in pieces {
+                    joined.extend_from_slice(&values::read(self.container, piece, self.patch_size)?);
+                }
+                Cow::Owned(joined)
+            }
+        };
+        Ok(match resolved.resampled {
+            None => values,
+            Some((trained, to)) => {
+                let width = resolved.shape[1];
+                adapt::resample_positions(&values, to.prefix, trained, to.grid, width, to.kernel).into()
+            }
+        })
+    }
+
+    /// Checks that every value of every parameter is finite.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotFinite`] with the first value that is not.
+    pub fn check_finite(&self) -> Result<(), WeightsError> {
+        for name in self.sources.keys() {
+            let values = self.read(name)?;
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                return Err(WeightsError::NotFinite { name: name.clone(), index, value: values[index] });
+            }
+        }
+        Ok(())
+    }
+}

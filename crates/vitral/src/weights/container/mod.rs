@@ -1,0 +1,280 @@
+//! Files of named tensors, whatever wrote them: safetensors (one file or many) and PyTorch checkpoints.
+//!
+//! A container is opened by its content, not by its file's name. Tensors stay in the mapped file until they are asked
+//! for, and then come as a borrowed slice wherever their bytes lie in order.
+
+mod mapping;
+pub mod pytorch;
+pub mod safetensors;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use mapping::Bytes;
+
+use super::WeightsError;
+
+/// The type of a stored tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataType {
+    /// 32-bit floating point.
+    Float32,
+    /// 16-bit floating point (IEEE 754 binary16).
+    Float16,
+    /// 16-bit floating point with float32's exponent.
+    BFloat16,
+    /// 64-bit floating point.
+    Float64,
+    /// 64-bit integer.
+    Int64,
+    /// 32-bit integer.
+    Int32,
+    /// 16-bit integer.
+    Int16,
+    /// 8-bit integer.
+    Int8,
+    /// 8-bit unsigned integer.
+    UInt8,
+    /// A byte that is 0 or 1.
+    Bool,
+    /// A type that weights do not have: small floats, complex numbers.
+    Other {
+        /// Bits an element takes.
+        bits: usize,
+    },
+}
+
+impl DataType {
+    /// Bits an element takes.
+    pub fn bits(self) -> usize {
+        match self {
+            DataType::Float64 | DataType::Int64 => 64,
+            DataType::Float32 | DataType::Int32 => 32,
+            DataType::Float16 | DataType::BFloat16 | DataType::Int16 => 16,
+            DataType::Int8 | DataType::UInt8 | DataType::Bool => 8,
+            DataType::Other { bits } => bits,
+        }
+    }
+
+    /// Whether the values are real numbers that a weight can be read from.
+    pub fn is_float(self) -> bool {
+        matches!(self, DataType::Float32 | DataType::Float16 | DataType::BFloat16 | DataType::Float64)
+    }
+}
+
+/// Where a tensor's elements lie in its file.
+#[derive(Clone, Debug)]
+pub(crate) enum Layout {
+    /// In order.
+    Contiguous { bytes: Range<usize> },
+    /// With strides, in elements, over a storage: a transposed or sliced view.
+    Strided { storage: Range<usize>, offset: usize, strides: Vec<usize> },
+}
+
+/// A tensor's place and form.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) file: usize,
+    pub(crate) data_type: DataType,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) layout: Layout,
+    pub(crate) big_endian: bool,
+}
+
+/// One tensor of a container.
+#[derive(Clone, Debug)]
+pub struct TensorView<'a> {
+    /// Type of its elements.
+    pub data_type: DataType,
+    /// Extents, outermost first.
+    pub shape: &'a [usize],
+    /// Elements in row-major order, little-endian.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+/// The tensors of one model, in one file or several.
+#[derive(Debug)]
+pub struct Container {
+    files: Vec<(PathBuf, Bytes)>,
+    entries: BTreeMap<String, Entry>,
+    section: Option<String>,
+}
+
+impl Container {
+    /// Opens a weight file, or the index (`*.index.json`) of a model in several files.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        Self::open_section(path, None)
+    }
+
+    /// As [`Container::open`], taking the state under `section` of a checkpoint that holds several (`model`,
+    /// `state_dict_ema`, `teacher`…).
+    pub fn open_section(path: &Path, section: Option<&str>) -> Result<Self, WeightsError> {
+        Self::open_files(&expand(path)?, section)
+    }
+
+    /// Opens several files as one container. A name may stand in one of them only.
+    pub fn open_files(paths: &[PathBuf], section: Option<&str>) -> Result<Self, WeightsError> {
+        let mut container = Container { files: Vec::new(), entries: BTreeMap::new(), section: None };
+        for path in paths {
+            container.add(path.clone(), Bytes::map(path)?, section)?;
+        }
+        Ok(container)
+    }
+
+    /// Reads a container that is in memory already. `name` stands for the file in errors.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, WeightsError> {
+        let mut container = Container { files: Vec::new(), entries: BTreeMap::new(), section: None };
+        container.add(PathBuf::from(name), Bytes::Owned(bytes), None)?;
+        Ok(container)
+    }
+
+    fn add(&mut self, path: PathBuf, bytes: Bytes, section: Option<&str>) -> Result<(), WeightsError> {
+        let entries = if pytorch::recognises(&bytes) {
+            let read = pytorch::entries(&path, &bytes, section)?;
+            self.section = read.section;
+            read.entries
+        } else if safetensors::recognises(&bytes) {
+            safetensors::entries(&path, &bytes)?
+        } else {
+            return Err(WeightsError::UnknownContainer { path, found: first_bytes(&bytes) });
+        };
+        let file = self.files.len();
+        for (name, entry) in entries {
+            if let Some(earlier) = self.entries.insert(name.clone(), Entry { file, ..entry }) {
+                let first = self.files.get(earlier.file).map_or_else(|| path.clone(), |(path, _)| path.clone());
+                return Err(WeightsError::Duplicate { name, first, second: path });
+            }
+        }
+        self.files.push((path, bytes));
+        Ok(())
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no tensor at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// A tensor's extents.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// A tensor's type.
+    pub fn data_type(&self, name: &str) -> Option<DataType> {
+        self.entries.get(name).map(|entry| entry.data_type)
+    }
+
+    /// The part of a checkpoint the tensors were taken from, such as `model` or `state_dict_ema`, where it has parts.
+    pub fn section(&self) -> Option<&str> {
+        self.section.as_deref()
+    }
+
+    /// The files behind the container.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// A tensor, borrowed from its file where its bytes lie in order.
+    pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
+        let entry = self.entries.get(name)?;
+        let file: &[u8] = &self.files[entry.file].1;
+        let size = entry.data_type.bits() / 8;
+        let mut bytes = match &entry.layout {
+            Layout::Contiguous { bytes } => Cow::Borrowed(&file[bytes.clone()]),
+            Layout::Strided { storage, offset, strides } => {
+                Cow::Owned(gather(&file[storage.clone()], size, *offset, &entry.shape, strides))
+            }
+        };
+        if entry.big_endian && size > 1 {
+            bytes.to_mut().chunks_exact_mut(size).for_each(<[u8]>::reverse);
+        }
+        Some(TensorView { data_type: entry.data_type, shape: &entry.shape, bytes })
+    }
+}
+
+/// Copies a strided view into row-major order. The caller has checked that all elements lie in the storage.
+fn gather(storage: &[u8], size: usize, offset: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
+    let count: usize = shape.iter().product();
+    let mut gathered = Vec::with_capacity(count * size);
+    let mut index = vec![0; shape.len()];
+    for _ in 0..count {
+        let place = offset + index.iter().zip(strides).map(|(at, stride)| at * stride).sum::<usize>();
+        gathered.extend_from_slice(&storage[place * size..][..size]);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    gathered
+}
+
+/// The files behind a path: those that an index lists, or the file itself.
+pub(crate) fn expand(path: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    if path.to_string_lossy().ends_with(".index.json") { shards(path) } else { Ok(vec![path.to_owned()]) }
+}
+
+/// The files that an index lists, each once.
+fn shards(index: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read(index).map_err(|source| WeightsError::io(index, source))?;
+    let listed: Index = serde_json::from_slice(&text)
+        .map_err(|error| WeightsError::description(index, format!("not a list of weight files: {error}")))?;
+    let mut names: Vec<String> = listed.weight_map.into_values().collect();
+    names.sort();
+    names.dedup();
+    let folder = index.parent().unwrap_or(Path::new("."));
+    names
+        .into_iter()
+        .map(|name| {
+            // A shard lies beside its index; a path that leads elsewhere is an attack or a mistake.
+            let plain = Path::new(&name).file_name().is_some_and(|file| file == name.as_str());
+            if plain {
+                Ok(folder.join(name))
+            } else {
+                Err(WeightsError::description(index, format!("`{name}` is no file beside the index")))
+            }
+        })
+        .collect()
+}
+
+fn first_bytes(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "the file is empty".into();
+    }
+    if bytes.starts_with(b"version https://git-lfs") {
+        return "this is a Git LFS pointer; fetch the real file with `git lfs pull`".into();
+    }
+    if bytes.get(257..262) == Some(b"ustar") {
+        return "a tar archive, as PyTorch wrote before 0.4; load and save it with a newer PyTorch".into();
+    }
+    if bytes.starts_with(b"\x89HDF") {
+        return "an HDF5 file of Keras or TensorFlow".into();
+    }
+    if bytes.starts_with(b"<") {
+        return "it begins like a web page, perhaps of a failed download".into();
+    }
+    format!("it begins with `{}`", bytes[..bytes.len().min(16)].escape_ascii())
+}

@@ -1,0 +1,83 @@
+//! PyTorch checkpoints (`.pth`, `.pt`, `.bin`): a pickle that describes tensors, and their bytes.
+//!
+//! A pickle is a program. The interpreter here knows only the few calls that make tensors and dictionaries, executes
+//! nothing, and refuses every other global by its name. (The crate `pytorch-reader` was looked at first: it keeps unknown
+//! calls as opaque values instead of refusing them, copies tensors through file reads instead of borrowing from a
+//! mapping, and stands at a pre-release.)
+
+mod legacy;
+mod pickle;
+mod tensors;
+mod zip;
+
+use std::path::Path;
+
+use super::Entry;
+use crate::weights::WeightsError;
+
+/// A fault inside a checkpoint, before it has a path.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The file is broken or uses a feature that no checkpoint has.
+    Damaged(String),
+    /// The pickle asks for a global that is not allowed.
+    Forbidden(String),
+    /// No such section.
+    Section { asked: String, found: Vec<String> },
+}
+
+impl From<String> for Fault {
+    fn from(fault: String) -> Self {
+        Fault::Damaged(fault)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(fault: &str) -> Self {
+        Fault::Damaged(fault.into())
+    }
+}
+
+/// The tensors of a checkpoint, and the key of the part they were found under.
+pub(crate) struct Read {
+    pub(crate) entries: Vec<(String, Entry)>,
+    pub(crate) section: Option<String>,
+}
+
+/// Whether the bytes look like a checkpoint: a zip archive, or a pickle of protocol 2 and later.
+pub(crate) fn recognises(bytes: &[u8]) -> bool {
+    zip::recognises(bytes) || legacy::recognises(bytes)
+}
+
+/// Finds every tensor of the checkpoint.
+pub(crate) fn entries(path: &Path, bytes: &[u8], section: Option<&str>) -> Result<Read, WeightsError> {
+    let read = if zip::recognises(bytes) { from_archive(bytes, section) } else { legacy::entries(bytes, section) };
+    read.map_err(|fault| match fault {
+        Fault::Damaged(fault) => WeightsError::Damaged { path: path.to_owned(), format: "PyTorch", fault },
+        Fault::Forbidden(global) => WeightsError::ForbiddenGlobal { path: path.to_owned(), global },
+        Fault::Section { asked, found } => {
+            WeightsError::MissingSection { path: path.to_owned(), section: asked, found }
+        }
+    })
+}
+
+fn from_archive(bytes: &[u8], section: Option<&str>) -> Result<Read, Fault> {
+    let archive = zip::Archive::read(bytes)?;
+    let folder = archive
+        .names()
+        .find_map(|name| name.strip_suffix("data.pkl").filter(|folder| folder.matches('/').count() <= 1))
+        .ok_or("a zip archive without `data.pkl`, so not one that `torch.save` wrote")?
+        .to_owned();
+    let program = &bytes[archive.stored(&format!("{folder}data.pkl"))?];
+    let big_endian = match archive.stored(&format!("{folder}byteorder")) {
+        Ok(range) => match &bytes[range] {
+            b"little" => false,
+            b"big" => true,
+            other => return Err(format!("unknown byte order `{}`", other.escape_ascii()).into()),
+        },
+        Err(_) => false,
+    };
+    let (heap, root, _) = pickle::load(program)?;
+    let storage = |key: &str| archive.stored(&format!("{folder}data/{key}"));
+    tensors::collect(&heap, root, section, big_endian, &storage)
+}

@@ -1,0 +1,235 @@
+//! Hugging Face transformers: `config.json` of ViT, DeiT, DINOv2, CLIP, SigLIP and their relatives.
+//!
+//! Defaults are those of the library's configuration classes, which a saved file may leave out.
+
+use std::path::PathBuf;
+
+use super::fields::Fields;
+use super::{Description, PreprocessSource};
+use crate::config::{
+    Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size,
+};
+use crate::weights::WeightsError;
+
+/// What a model class puts after the encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// The encoder with its own pooling.
+    Base,
+    /// A classifier.
+    Classifier,
+    /// DeiT's classifier with two heads.
+    Teacher,
+    /// CLIP's image embedding.
+    Projection,
+}
+
+/// Reads a folder's `config.json`.
+pub(super) fn folder(
+    fields: &Fields<'_>,
+    stem: String,
+    files: Vec<PathBuf>,
+    preprocess: PreprocessSource,
+) -> Result<Description, WeightsError> {
+    let class = fields.value("architectures").and_then(|value| value.as_array()?.first()?.as_str()).unwrap_or_default();
+    let kind = fields.text("model_type")?.unwrap_or_default();
+    // The tower's own settings lie inside for models of image and text; numbers of classes stay outside.
+    let nested = fields.object("vision_config")?;
+    let vision = nested.as_ref().unwrap_or(fields);
+    let task = match class {
+        _ if class.ends_with("ForImageClassificationWithTeacher") => Task::Teacher,
+        _ if class.ends_with("ForImageClassification") => Task::Classifier,
+        "CLIPVisionModelWithProjection" | "CLIPModel" => Task::Projection,
+        _ => Task::Base,
+    };
+    let (mut config, dialect) = match kind {
+        "vit" | "vit_msn" => (vit(vision, class, kind)?, "huggingface-vit"),
+        "deit" => (deit(vision, class, task)?, "huggingface-deit"),
+        "dinov2" | "dinov2_with_registers" => (dinov2(vision, kind, task)?, "huggingface-dinov2"),
+        "clip" | "clip_vision_model" => (clip(fields, vision, class, task)?, "huggingface-clip"),
+        "siglip" | "siglip_vision_model" => (siglip(vision, task)?, "huggingface-siglip"),
+        "" => {
+            return Err(fields.fault("model_type", "missing, so the architecture is not known; add it, such as `vit`"));
+        }
+        other => {
+            return Err(fields.fault(
+                "model_type",
+                format!(
+                    "`{other}` is no Vision Transformer known here; \
+                     expected vit, vit_msn, deit, dinov2, dinov2_with_registers, clip or siglip"
+                ),
+            ));
+        }
+    };
+    let labels = labels(fields)?;
+    if matches!(task, Task::Classifier | Task::Teacher) {
+        config.classes = match &labels {
+            Some(labels) => labels.len(),
+            None => fields.count("num_labels")?.unwrap_or(2),
+        };
+    }
+    let name = fields.text("_name_or_path")?.filter(|name| !name.is_empty()).map_or(stem, str::to_owned);
+    let labels = labels.filter(|labels| labels.len() == config.classes);
+    Ok(Description {
+        name,
+        config,
+        preprocess,
+        labels,
+        licence: fields.text("license")?.map(str::to_owned),
+        dialect: Some(dialect.into()),
+        names: Vec::new(),
+        files,
+    })
+}
+
+/// `ViTModel` may be saved with or without its pooler, and the configuration does not tell: the weights do.
+pub(super) fn without_absent_pooler(description: &mut Description) -> Result<(), WeightsError> {
+    if description.config.pre_logits.is_some() {
+        let container = description.open()?;
+        if !container.names().any(|name| name.ends_with("pooler.dense.weight")) {
+            description.config.pre_logits = None;
+        }
+    }
+    Ok(())
+}
+
+/// The part that all of them share.
+fn common(
+    fields: &Fields<'_>,
+    patch: usize,
+    epsilon: f64,
+    activation: Activation,
+) -> Result<ModelConfig, WeightsError> {
+    let width = fields.count("hidden_size")?.unwrap_or(768);
+    let heads = fields.count("num_attention_heads")?.unwrap_or(12);
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return Err(fields.fault("num_attention_heads", format!("{heads} heads do not divide a width of {width}")));
+    }
+    Ok(ModelConfig {
+        image_size: fields.size("image_size")?.unwrap_or(Size::square(224)),
+        patch_size: fields.size("patch_size")?.unwrap_or(Size::square(patch)),
+        channels: fields.count("num_channels")?.unwrap_or(3),
+        classes: 0,
+        width,
+        depth: fields.count("num_hidden_layers")?.unwrap_or(12),
+        heads,
+        head_width: fields.count("head_dim")?.unwrap_or(width / heads),
+        mlp_width: fields.count("intermediate_size")?.unwrap_or(3072),
+        norm_epsilon: fields.number("layer_norm_eps")?.unwrap_or(epsilon) as f32,
+        qkv_bias: fields.truth("qkv_bias")?.unwrap_or(true),
+        activation: fields.activation("hidden_act")?.unwrap_or(activation),
+        other_sizes: OtherSizes::Resample { kernel: PositionResample::Bicubic, pad: false },
+        drop: DropRates {
+            hidden: fields.number("hidden_dropout_prob")?.unwrap_or(0.0) as f32,
+            positions: fields.number("hidden_dropout_prob")?.unwrap_or(0.0) as f32,
+            attention: match fields.number("attention_probs_dropout_prob")? {
+                Some(rate) => rate as f32,
+                None => fields.number("attention_dropout")?.unwrap_or(0.0) as f32,
+            },
+            path: fields.number("drop_path_rate")?.unwrap_or(0.0) as f32,
+            ..DropRates::default()
+        },
+        ..ModelConfig::default()
+    })
+}
+
+/// The pooler of `ViTModel` and `DeiTModel`: a linear map of the class token, then tanh.
+fn pooler(fields: &Fields<'_>, width: usize) -> Result<Option<usize>, WeightsError> {
+    match fields.activation("pooler_act")? {
+        None | Some(Activation::Tanh) => Ok(Some(fields.count("pooler_output_size")?.unwrap_or(width))),
+        Some(_) => Err(fields.fault("pooler_act", "expected tanh; no other pooler can be expressed")),
+    }
+}
+
+fn vit(fields: &Fields<'_>, class: &str, kind: &str) -> Result<ModelConfig, WeightsError> {
+    let epsilon = if kind == "vit_msn" { 1e-6 } else { 1e-12 };
+    let mut config = common(fields, 16, epsilon, Activation::Gelu)?;
+    if kind == "vit" && matches!(class, "ViTModel" | "") {
+        config.pre_logits = pooler(fields, config.width)?;
+    }
+    Ok(config)
+}
+
+fn deit(fields: &Fields<'_>, class: &str, task: Task) -> Result<ModelConfig, WeightsError> {
+    let mut config = common(fields, 16, 1e-12, Activation::Gelu)?;
+    config.distillation_token = true;
+    config.distillation_head = task == Task::Teacher;
+    if matches!(class, "DeiTModel" | "") {
+        config.pre_logits = pooler(fields, config.width)?;
+    }
+    Ok(config)
+}
+
+fn dinov2(fields: &Fields<'_>, kind: &str, task: Task) -> Result<ModelConfig, WeightsError> {
+    let with_registers = kind == "dinov2_with_registers";
+    let mut config = common(fields, if with_registers { 16 } else { 14 }, 1e-6, Activation::Gelu)?;
+    let ratio = fields.number("mlp_ratio")?.unwrap_or(4.0);
+    config.mlp_width = (config.width as f64 * ratio) as usize;
+    if fields.truth("use_swiglu_ffn")?.unwrap_or(false) {
+        // Two thirds of the plain width, rounded up to a multiple of 8, as DINOv2 has it.
+        config.mlp_width = ((config.mlp_width as f64 * 2.0 / 3.0) as usize).div_ceil(8) * 8;
+        config.mlp = MlpKind::Gated;
+        config.activation = Activation::Silu;
+    }
+    config.layer_scale = Some(fields.number("layerscale_value")?.unwrap_or(1.0) as f32);
+    if with_registers {
+        config.registers = fields.count("num_register_tokens")?.unwrap_or(4);
+        config.positions = Positions::LearnedWithoutRegisters;
+        config.other_sizes = OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, pad: false };
+    }
+    if task == Task::Classifier {
+        config.pooling = Pooling::ClassAndMean;
+    }
+    Ok(config)
+}
+
+fn clip(all: &Fields<'_>, vision: &Fields<'_>, class: &str, task: Task) -> Result<ModelConfig, WeightsError> {
+    let mut config = common(vision, 32, 1e-5, Activation::QuickGelu)?;
+    config.patch_bias = false;
+    config.pre_norm = true;
+    config.final_norm = false;
+    config.pooled_norm = true;
+    match task {
+        Task::Projection => {
+            let given = if class == "CLIPModel" { all.count("projection_dim")? } else { None };
+            config.classes = match given {
+                Some(width) => width,
+                None => vision.count("projection_dim")?.unwrap_or(512),
+            };
+            config.head_bias = false;
+        }
+        Task::Classifier => {
+            config.pooling = Pooling::Mean;
+            config.pooled_norm = false;
+        }
+        Task::Base | Task::Teacher => {}
+    }
+    Ok(config)
+}
+
+fn siglip(fields: &Fields<'_>, task: Task) -> Result<ModelConfig, WeightsError> {
+    let mut config = common(fields, 16, 1e-6, Activation::GeluTanh)?;
+    config.class_token = false;
+    config.positions = Positions::LearnedPatches;
+    config.pooling = match task {
+        Task::Classifier => Pooling::Mean,
+        _ if fields.truth("vision_use_head")?.unwrap_or(true) => Pooling::Attention,
+        _ => Pooling::None,
+    };
+    Ok(config)
+}
+
+/// `id2label`, in order of class.
+fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>, WeightsError> {
+    let Some(table) = fields.object("id2label")? else {
+        return Ok(None);
+    };
+    let mut labels = vec![None; table.keys().count()];
+    for key in table.keys() {
+        let place = key.parse::<usize>().ok().and_then(|index| labels.get_mut(index));
+        let place = place.ok_or_else(|| fields.fault("id2label", format!("class `{key}` is out of order")))?;
+        // Some files have numbers for names.
+        *place = table.value(key).map(|label| label.as_str().map_or_else(|| label.to_string(), str::to_owned));
+    }
+    Ok(Some(labels.into_iter().map(Option::unwrap_or_default).collect()))
+}

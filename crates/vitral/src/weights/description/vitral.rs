@@ -1,0 +1,84 @@
+//! Our own descriptions: a bundle's `vitral.json`, and the file that describes one checkpoint for `--config`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Description, PreprocessSource, read_json};
+use crate::config::ModelConfig;
+use crate::weights::dialect::Source;
+use crate::weights::{Dialect, WeightsError};
+
+/// Both files have these keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// The format's version, in bundles.
+    #[serde(default)]
+    format: Option<u32>,
+    #[serde(default)]
+    name: Option<String>,
+    model: ModelConfig,
+    #[serde(default)]
+    dialect: Option<String>,
+    #[serde(default)]
+    names: serde_json::Map<String, Value>,
+    #[serde(default)]
+    preprocess: Option<Value>,
+    #[serde(default)]
+    labels: Option<Vec<String>>,
+    #[serde(default)]
+    licence: Option<String>,
+}
+
+/// The newest bundle format this reader knows.
+const FORMAT: u32 = 1;
+
+/// Reads a bundle: tensors have our own names.
+pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
+    let mut description = checkpoint(file, stem, files)?;
+    description.dialect.get_or_insert_with(|| "vitral".into());
+    Ok(description)
+}
+
+/// Reads the description of a checkpoint.
+pub(super) fn checkpoint(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
+    let read: File =
+        serde_json::from_value(read_json(file)?).map_err(|error| WeightsError::description(file, error))?;
+    if let Some(format) = read.format.filter(|format| *format > FORMAT) {
+        return Err(WeightsError::description(
+            file,
+            format!("format {format} is newer than {FORMAT}, the newest known here; use a newer Vitral"),
+        ));
+    }
+    if let Some(dialect) = &read.dialect {
+        Dialect::named(dialect)?;
+    }
+    if let Some(labels) = read.labels.as_ref().filter(|labels| labels.len() != read.model.classes) {
+        return Err(WeightsError::description(
+            file,
+            format!("`labels`: expected {} (`model.classes`), found {}", read.model.classes, labels.len()),
+        ));
+    }
+    let mut names = Vec::new();
+    for (ours, theirs) in read.names {
+        let source: Source = serde_json::from_value(theirs).map_err(|_| {
+            WeightsError::description(
+                file,
+                format!("`names.{ours}`: expected a tensor's name, a list of names to join, or an object with `from`"),
+            )
+        })?;
+        names.push((ours, source));
+    }
+    Ok(Description {
+        name: read.name.unwrap_or(stem),
+        config: read.model,
+        preprocess: read.preprocess.map_or(PreprocessSource::Absent, PreprocessSource::Vitral),
+        labels: read.labels,
+        licence: read.licence,
+        dialect: read.dialect,
+        names,
+        files,
+    })
+}

@@ -1,0 +1,245 @@
+//! What each library calls its tensors and how it lays them out, as data: one TOML file a dialect.
+//!
+//! A dialect maps our parameter names to foreign ones. In both, `{i}` stands for a block, `{j}` for one of a pair, `{s}`
+//! and `{b}` for a stage and its block, and `{p}` for `weight` or `bias`. A foreign side is
+//!
+//! - a name;
+//! - a list of sources, joined along the first axis (query, key and value; gate and up);
+//! - `{ any = […] }`: the first source whose tensors are all there;
+//! - `{ from = name, rows = "first" | "last" }`: as many rows as the parameter has, of a tensor that holds several;
+//! - `{ from = name, layout = … }`: a [`SourceLayout`].
+
+mod pattern;
+
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+pub(crate) use pattern::{Pattern, matches_glob};
+
+use super::WeightsError;
+
+/// One library's names and layouts.
+#[derive(Clone, Debug)]
+pub struct Dialect {
+    name: String,
+    prefixes: Vec<String>,
+    leftovers: Vec<String>,
+    tensors: Vec<(Pattern, Source)>,
+    identity: bool,
+}
+
+/// Where a parameter comes from.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A tensor as it is.
+    Name(String),
+    /// Several sources, joined along the first axis.
+    Joined(Vec<Source>),
+    /// The first source that is there.
+    Any {
+        /// The sources, in order of preference.
+        any: Vec<Source>,
+    },
+    /// A part of a tensor, or a tensor in another layout.
+    Part {
+        /// The tensor.
+        from: String,
+        /// Which rows of it.
+        #[serde(default)]
+        rows: Option<Rows>,
+        /// How it is laid out.
+        #[serde(default)]
+        layout: Option<SourceLayout>,
+    },
+}
+
+/// Which rows of a tensor that holds several parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rows {
+    /// The first, as many as the parameter has.
+    First,
+    /// The last, as many as the parameter has.
+    Last,
+}
+
+/// A foreign layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceLayout {
+    /// The last axis runs over a patch's rows, columns, channels; ours over channels, rows, columns.
+    PatchChannelsLast,
+    /// `[in, out]`; ours is `[out, in]`.
+    Transposed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DialectFile {
+    #[serde(default)]
+    prefixes: Vec<String>,
+    #[serde(default)]
+    leftovers: Vec<String>,
+    tensors: toml::Table,
+}
+
+/// Every built-in dialect: one line and one file each.
+const BUILT_IN: [(&str, &str); 9] = [
+    ("huggingface-vit", include_str!("huggingface-vit.toml")),
+    ("huggingface-deit", include_str!("huggingface-deit.toml")),
+    ("huggingface-dinov2", include_str!("huggingface-dinov2.toml")),
+    ("huggingface-clip", include_str!("huggingface-clip.toml")),
+    ("huggingface-siglip", include_str!("huggingface-siglip.toml")),
+    ("timm", include_str!("timm.toml")),
+    ("torchvision", include_str!("torchvision.toml")),
+    ("lucidrains", include_str!("lucidrains.toml")),
+    ("lucidrains-simple", include_str!("lucidrains-simple.toml")),
+];
+
+/// Buffers that are no weights in any dialect.
+const BUFFERS: [&str; 2] = ["*num_batches_tracked", "*position_ids"];
+
+impl Dialect {
+    /// All built-in dialects of other libraries.
+    pub fn built_in() -> &'static [Dialect] {
+        static DIALECTS: OnceLock<Vec<Dialect>> = OnceLock::new();
+        DIALECTS.get_or_init(|| {
+            BUILT_IN
+                .iter()
+                .map(|(name, text)| match Self::parse(name, text) {
+                    Ok(dialect) => dialect,
+                    // The files are part of the program, and a test reads each of them.
+                    Err(fault) => panic!("built-in dialect `{name}`: {fault}"),
+                })
+                .collect()
+        })
+    }
+
+    /// Our own names, as in a Vitral bundle.
+    pub fn vitral() -> Dialect {
+        let name = "vitral".to_owned();
+        Dialect { name, prefixes: Vec::new(), leftovers: Vec::new(), tensors: Vec::new(), identity: true }
+    }
+
+    /// The dialect of this name.
+    pub fn named(name: &str) -> Result<Dialect, WeightsError> {
+        if name == "vitral" {
+            return Ok(Self::vitral());
+        }
+        Self::built_in().iter().find(|dialect| dialect.name == name).cloned().ok_or_else(|| {
+            let known = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).chain(["vitral".to_owned()]);
+            WeightsError::NoSuchDialect { found: name.to_owned(), known: known.collect() }
+        })
+    }
+
+    /// Reads a dialect from TOML.
+    pub fn parse(name: &str, text: &str) -> Result<Dialect, String> {
+        let file: DialectFile = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut tensors = Vec::new();
+        for (ours, theirs) in file.tensors {
+            let source: Source = theirs.try_into().map_err(|error| format!("`{ours}`: {error}"))?;
+            tensors.push((Pattern::new(&ours), source));
+        }
+        Ok(Dialect {
+            name: name.to_owned(),
+            prefixes: file.prefixes,
+            leftovers: file.leftovers,
+            tensors,
+            identity: false,
+        })
+    }
+
+    /// The same dialect with some names replaced: ours on the left, theirs on the right.
+    #[must_use]
+    pub fn with_names(mut self, names: &[(String, Source)]) -> Dialect {
+        for (ours, source) in names {
+            // Newer entries are found first.
+            self.tensors.insert(0, (Pattern::new(ours), source.clone()));
+        }
+        self
+    }
+
+    /// The dialect's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where a parameter comes from, its placeholders filled in.
+    pub(crate) fn source(&self, parameter: &str) -> Option<Source> {
+        self.tensors
+            .iter()
+            .find_map(|(pattern, source)| pattern.captures(parameter).map(|found| source.filled(&found)))
+            .or_else(|| self.identity.then(|| Source::Name(parameter.to_owned())))
+    }
+
+    /// The forms a foreign name can take, the plain one first.
+    pub(crate) fn spellings<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
+        std::iter::once(name.to_owned()).chain(self.prefixes.iter().map(move |prefix| format!("{prefix}{name}")))
+    }
+
+    /// Whether an unused tensor is no fault: buffers, and parts of a larger model that a ViT has no use for.
+    pub(crate) fn is_leftover(&self, name: &str) -> bool {
+        let plain = |pattern: &&str| {
+            matches_glob(pattern, name)
+                || self
+                    .prefixes
+                    .iter()
+                    .any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(|name| matches_glob(pattern, name)))
+        };
+        self.leftovers.iter().map(String::as_str).chain(BUFFERS).any(|pattern| plain(&pattern))
+    }
+}
+
+impl Source {
+    fn filled(&self, captures: &pattern::Captures<'_>) -> Source {
+        let all = |sources: &[Source]| sources.iter().map(|source| source.filled(captures)).collect();
+        match self {
+            Source::Name(name) => Source::Name(captures.fill(name)),
+            Source::Joined(sources) => Source::Joined(all(sources)),
+            Source::Any { any } => Source::Any { any: all(any) },
+            Source::Part { from, rows, layout } => {
+                Source::Part { from: captures.fill(from), rows: *rows, layout: *layout }
+            }
+        }
+    }
+
+    /// Every foreign name in the source.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Source::Name(name) | Source::Part { from: name, .. } => vec![name.clone()],
+            Source::Joined(sources) | Source::Any { any: sources } => sources.iter().flat_map(Source::names).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_dialect_reads() {
+        for (name, text) in BUILT_IN {
+            let dialect = Dialect::parse(name, text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+            assert!(dialect.source("blocks.11.attention.qkv.weight").is_some(), "{name}");
+            assert!(dialect.source("head.bias").is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn placeholders_are_filled_and_overrides_win() {
+        let dialect = Dialect::named("torchvision").unwrap();
+        let source = dialect.source("blocks.3.attention.qkv.bias");
+        let name = "encoder.layers.encoder_layer_3.self_attention.in_proj_bias";
+        assert_eq!(source, Some(Source::Name(name.into())));
+        let own = dialect.with_names(&[("blocks.{i}.norm1.{p}".into(), Source::Name("b{i}.n.{p}".into()))]);
+        assert_eq!(own.source("blocks.2.norm1.weight"), Some(Source::Name("b2.n.weight".into())));
+    }
+
+    #[test]
+    fn an_unknown_dialect_names_the_known_ones() {
+        let error = Dialect::named("keras").unwrap_err().to_string();
+        assert!(error.contains("`keras`") && error.contains("`timm`") && error.contains("`vitral`"), "{error}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Names with placeholders.
+
+/// A parameter name with placeholders, such as `blocks.{i}.norm1.{p}`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    parts: Vec<String>,
+}
+
+/// What stood at the placeholders.
+#[derive(Debug, Default)]
+pub(crate) struct Captures<'a>(Vec<(&'a str, &'a str)>);
+
+impl Pattern {
+    /// Reads a pattern.
+    pub(crate) fn new(text: &str) -> Self {
+        Pattern { parts: text.split('.').map(str::to_owned).collect() }
+    }
+
+    /// What the placeholders stand for in `name`, if it fits.
+    pub(crate) fn captures<'a>(&'a self, name: &'a str) -> Option<Captures<'a>> {
+        let mut captures = Captures::default();
+        let mut found = name.split('.');
+        for part in &self.parts {
+            let given = found.next()?;
+            match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+                Some("p") if given == "weight" || given == "bias" => captures.0.push(("p", given)),
+                Some("p") => return None,
+                Some(placeholder) => {
+                    if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_digit()) {
+                        return None;
+                    }
+                    captures.0.push((placeholder, given));
+                }
+                None if part == given => {}
+                None => return None,
+            }
+        }
+        found.next().is_none().then_some(captures)
+    }
+}
+
+impl Captures<'_> {
+    /// Puts what was found into another name.
+    pub(crate) fn fill(&self, name: &str) -> String {
+        self.0
+            .iter()
+            .fold(name.to_owned(), |name, (placeholder, value)| name.replace(&format!("{{{placeholder}}}"), value))
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for anything.
+pub(crate) fn matches_glob(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            after.is_empty()
+                || (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches_glob(after, &rest[at..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_whole_names_only() {
+        let pattern = Pattern::new("blocks.{i}.norm1.{p}");
+        assert_eq!(pattern.captures("blocks.12.norm1.bias").unwrap().fill("b{i}/{p}"), "b12/bias");
+        for other in ["blocks.x.norm1.bias", "blocks.1.norm1", "blocks.1.norm1.bias.x", "blocks.1.norm1.gamma", ""] {
+            assert!(pattern.captures(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn globs() {
+        assert!(matches_glob("head.*", "head.weight") && matches_glob("*ids", "a.ids") && matches_glob("a", "a"));
+        assert!(!matches_glob("head.*", "heads.weight") && !matches_glob("*ids", "a.idsx") && !matches_glob("", "a"));
+    }
+}

@@ -1,0 +1,63 @@
+"""Writes timm's own defaults for every Vision Transformer it registers, as data for the crate.
+
+Each registered function is called with the model builder replaced by one that only notes its arguments. The result is
+`crates/vitral/src/weights/description/timm_architectures.json`: one line an architecture, arguments as timm has them,
+callables by name.
+
+    python tools/golden/timm_architectures.py
+"""
+
+import functools
+import json
+from pathlib import Path
+
+import timm.models.deit as deit
+import timm.models.vision_transformer as vision_transformer
+import timm.models.vision_transformer_hybrid as hybrid
+from timm.models import list_models
+
+OUT = Path(__file__).resolve().parents[2] / "crates/vitral/src/weights/description/timm_architectures.json"
+noted = {}
+
+
+def plain(value):
+    if isinstance(value, functools.partial):
+        return {"name": plain(value.func)} | {key: plain(each) for key, each in value.keywords.items()}
+    if callable(value):
+        return value.__name__
+    return list(value) if isinstance(value, tuple) else value
+
+
+def note(model_class, variant, pretrained, **kwargs):
+    dropped = ("pretrained_filter_fn", "feature_cfg", "pretrained_strict", "kwargs_filter", "embed_layer", "device", "dtype")
+    arguments = {key: plain(value) for key, value in kwargs.items() if key not in dropped}
+    embed = kwargs.get("embed_layer")
+    if embed is not None:
+        arguments["stem"] = embed.keywords["backbone"]
+    if model_class.__name__ != "VisionTransformer":
+        arguments["class"] = model_class.__name__
+    noted[variant] = arguments
+
+
+def stem(layers=(3, 4, 9), **kwargs):
+    return {"kind": "resnetv2", "layers": list(layers), "padding_same": kwargs.get("padding_same", True)}
+
+
+def main():
+    for module in [vision_transformer, deit, hybrid]:
+        module.build_model_with_cfg = note
+    hybrid._resnetv2 = stem
+    hybrid.resnet26d = lambda **_: {"kind": "resnet26d"}
+    hybrid.resnet50d = lambda **_: {"kind": "resnet50d"}
+    hybrid.ConvStem = lambda **_: {"kind": "conv"}
+    for module in [vision_transformer, deit, hybrid]:
+        for name in list_models(module=module.__name__.rpartition(".")[2]):
+            getattr(module, name)()
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"  {json.dumps(name)}: {json.dumps(arguments)}" for name, arguments in sorted(noted.items())]
+    OUT.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    print(f"{OUT}: {len(noted)} architectures")
+
+
+if __name__ == "__main__":
+    main()
