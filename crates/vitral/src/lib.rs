@@ -1,6 +1,24 @@
 //! The Vision Transformer as a library: image to label, features, explanation.
+//!
+//! ```no_run
+//! use vitral::{Cpu, LoadOptions, Model};
+//!
+//! let model = Model::load("google/vit-base-patch16-224".as_ref(), &LoadOptions::default(), &Cpu::new())?;
+//! for answer in model.classify_bytes(&std::fs::read("cat.jpg")?, 5)? {
+//!     println!("{:5.1} %  {}", 100.0 * answer.probability, answer.label);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod config;
+pub mod error;
 pub mod image;
+pub mod labels;
 pub mod model;
+pub mod predict;
+pub mod trace;
 pub mod weights;
+
+pub use error::Error;
+pub use predict::{LoadOptions, Model};
+pub use vitral_engine::{Cpu, Tensor};

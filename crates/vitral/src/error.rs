@@ -1,0 +1,75 @@
+//! What can go wrong between a path and an answer: one enum for the whole library, over one a room.
+
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::image::ImageError;
+use crate::model::ModelError;
+use crate::weights::WeightsError;
+
+/// Any fault of the library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A picture could not be read or preprocessed.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A model's files could not be read, or do not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A configuration contradicts itself.
+    #[error("{}: {fault}", path.display())]
+    Config {
+        /// The model.
+        path: PathBuf,
+        /// The contradiction.
+        fault: ConfigError,
+    },
+    /// An input does not fit the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model's files do not say how to preprocess.
+    #[error(
+        "{}: its files do not say how pictures are preprocessed; add `preprocessor_config.json`, or describe the steps \
+         with `--config FILE`",
+        path.display()
+    )]
+    NoPreprocessing {
+        /// The model.
+        path: PathBuf,
+    },
+    /// The preprocessing file of a model could not be understood.
+    #[error("{}: its preprocessing: {fault}", path.display())]
+    Preprocessing {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: ImageError,
+    },
+    /// Preprocessing gives other pictures than the model takes.
+    #[error("{}: its preprocessing gives {found}, but the model takes {expected}; correct one of its two files", path.display())]
+    Disagreement {
+        /// The model.
+        path: PathBuf,
+        /// What the model takes.
+        expected: String,
+        /// What preprocessing gives.
+        found: String,
+    },
+    /// There are not as many labels as classes.
+    #[error("{}: it names {found} labels for {expected} classes", path.display())]
+    Labels {
+        /// The model.
+        path: PathBuf,
+        /// Classes.
+        expected: usize,
+        /// Labels.
+        found: usize,
+    },
+    /// Something was asked of a model without a classifier.
+    #[error("the model `{name}` has no classifier; use `embed` for its features")]
+    NoHead {
+        /// The model.
+        name: String,
+    },
+}

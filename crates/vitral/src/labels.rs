@@ -1,0 +1,74 @@
+//! Class names, and the best of many scores.
+
+/// Names of a model's classes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Option<Vec<String>>);
+
+impl Labels {
+    /// Names in the order of classes; without names, classes are called by their number.
+    pub fn new(names: Option<Vec<String>>) -> Self {
+        Labels(names)
+    }
+
+    /// The name of a class.
+    pub fn name(&self, class: usize) -> String {
+        match self.0.as_ref().and_then(|names| names.get(class)) {
+            Some(name) => name.clone(),
+            None => format!("class {class}"),
+        }
+    }
+
+    /// All names, if there are any.
+    pub fn names(&self) -> Option<&[String]> {
+        self.0.as_deref()
+    }
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranked {
+    /// Number of the class.
+    pub class: usize,
+    /// Its name.
+    pub label: String,
+    /// Softmax over all classes.
+    pub probability: f32,
+    /// The model's own number.
+    pub logit: f32,
+}
+
+/// The `count` best classes, best first; equal ones in the order of classes.
+pub fn top(logits: &[f32], count: usize, labels: &Labels) -> Vec<Ranked> {
+    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|&x| f64::from(x - greatest).exp()).sum();
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    let ranked = |class: usize| Ranked {
+        class,
+        label: labels.name(class),
+        probability: (f64::from(logits[class] - greatest).exp() / total) as f32,
+        logit: logits[class],
+    };
+    order.into_iter().take(count).map(ranked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_come_first_with_their_softmax() {
+        let labels = Labels::new(Some(vec!["a".into(), "b".into(), "c".into()]));
+        let top = top(&[1.0, 3.0, 3.0], 2, &labels);
+        assert_eq!(top.iter().map(|r| r.label.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+        let share = 1.0 / (2.0 + (-2.0f32).exp());
+        assert!((top[0].probability - share).abs() < 1e-6);
+    }
+
+    #[test]
+    fn nameless_classes_have_numbers_and_more_than_all_is_all() {
+        let top = top(&[0.0, 1000.0], 5, &Labels::default());
+        assert_eq!(top.len(), 2);
+        assert_eq!((top[0].label.as_str(), top[0].probability), ("class 1", 1.0));
+    }
+}

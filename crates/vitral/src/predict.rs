@@ -1,0 +1,163 @@
+//! Bytes of a picture to ranked labels: the main job, on one screen.
+
+use std::path::{Path, PathBuf};
+
+use vitral_engine::{Context, Cpu, Parameters, Tensor};
+
+use crate::error::Error;
+use crate::image::{Limits, Preprocess, RgbImage, decode};
+use crate::labels::{Labels, Ranked, top};
+use crate::model::{Input, Output, Vit};
+use crate::weights::{self, Description, PreprocessSource, ResolveOptions};
+
+/// A model ready to answer: architecture, weights, and what its own files say of preprocessing and labels.
+pub struct Model {
+    /// The path it came from.
+    pub path: PathBuf,
+    /// What it is called.
+    pub name: String,
+    /// Its licence, where stated.
+    pub licence: Option<String>,
+    /// Names of its classes.
+    pub labels: Labels,
+    /// The architecture.
+    pub vit: Vit,
+    /// The weights.
+    pub parameters: Parameters,
+    preprocess: Option<Preprocess>,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The file that describes a checkpoint which does not describe itself.
+    pub config: Option<PathBuf>,
+    /// Tensors, by our names or theirs, that may be missing or unused; `*` stands for anything.
+    pub ignore: Vec<String>,
+}
+
+impl Model {
+    /// Loads a model: a Hugging Face folder, a timm folder, a Vitral bundle, or a checkpoint with `config`.
+    ///
+    /// # Errors
+    /// If its files are missing, damaged, or do not fit each other; the error names the file and the tensor.
+    pub fn load(path: &Path, options: &LoadOptions, device: &Cpu) -> Result<Self, Error> {
+        let description = weights::load_description(path, options.config.as_deref())?;
+        let container = description.open()?;
+        Model::assemble(path, description, &container, options, device)
+    }
+
+    /// Puts a model together from its description and its opened weights.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn assemble(
+        path: &Path,
+        description: Description,
+        container: &weights::Container,
+        options: &LoadOptions,
+        device: &Cpu,
+    ) -> Result<Self, Error> {
+        let vit = Vit::new(description.config.clone()).map_err(|fault| Error::Config { path: path.into(), fault })?;
+        let specs = vit.declarations().specs();
+        let resolving = ResolveOptions::for_model(vit.config()).ignoring(&options.ignore);
+        let dialect = match description.dialect()? {
+            Some(dialect) => dialect,
+            None => weights::recognise(specs, container, &resolving)?,
+        };
+        let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
+        assignment.check_finite()?;
+        let read = |spec: &vitral_engine::ParameterSpec| assignment.read(&spec.name);
+        let parameters = Parameters::frozen(vit.declarations().clone(), device.clone(), read)?;
+        let preprocess = interpret(path, &description.preprocess, &vit)?;
+        let classes = vit.config().classes;
+        if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0) {
+            return Err(Error::Labels { path: path.into(), expected: classes, found });
+        }
+        let labels = Labels::new(description.labels);
+        Ok(Model {
+            path: path.into(),
+            name: description.name,
+            licence: description.licence,
+            labels,
+            vit,
+            parameters,
+            preprocess,
+        })
+    }
+
+    /// The steps from a picture to the model's input, as the model's own files demand.
+    ///
+    /// # Errors
+    /// If they say nothing of it: guessing would change the answers silently.
+    pub fn preprocess(&self) -> Result<&Preprocess, Error> {
+        self.preprocess.as_ref().ok_or_else(|| Error::NoPreprocessing { path: self.path.clone() })
+    }
+
+    /// Ranks the classes of one picture, from its bytes: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    ///
+    /// # Errors
+    /// If the bytes are no such picture, or the model cannot classify.
+    pub fn classify_bytes(&self, bytes: &[u8], count: usize) -> Result<Vec<Ranked>, Error> {
+        let image = decode(bytes, &Limits::default())?;
+        Ok(self.classify(&[image], count)?.remove(0))
+    }
+
+    /// Ranks the classes of a batch of pictures.
+    ///
+    /// # Errors
+    /// As [`Model::classify_bytes`].
+    pub fn classify(&self, images: &[RgbImage], count: usize) -> Result<Vec<Vec<Ranked>>, Error> {
+        let logits = self.run(&self.pixels(images)?, None)?.logits;
+        let logits = logits.ok_or_else(|| Error::NoHead { name: self.name.clone() })?;
+        let classes = logits.shape().last();
+        Ok(logits.values().chunks(classes).map(|logits| top(logits, count, &self.labels)).collect())
+    }
+
+    /// Pictures as the model's input, `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// If the model's files do not say how, or a picture cannot be brought to its size.
+    pub fn pixels(&self, images: &[RgbImage]) -> Result<Tensor, Error> {
+        let preprocess = self.preprocess()?;
+        let mut all = Vec::new();
+        for image in images {
+            all.extend(preprocess.apply(image)?);
+        }
+        let size = images.first().map_or(self.vit.config().image_size, |image| preprocess.output_size_for(image.size()));
+        let shape = [images.len(), preprocess.channels.count(), size.height, size.width];
+        Ok(Tensor::from_slice(self.parameters.device(), shape, &all))
+    }
+
+    /// Runs the model on preprocessed pixels `[batch, channels, height, width]`; `mask` as in [`Input`].
+    ///
+    /// # Errors
+    /// If the model does not take such an input.
+    pub fn run(&self, pixels: &Tensor, mask: Option<&[u8]>) -> Result<Output, Error> {
+        let device = self.parameters.device();
+        let forward = || self.vit.forward(&Context::inference(&self.parameters), Input { pixels, mask });
+        Ok(device.scope(forward)?)
+    }
+}
+
+/// Reads the preprocessing that came with the weights, and holds it against the model.
+fn interpret(path: &Path, source: &PreprocessSource, vit: &Vit) -> Result<Option<Preprocess>, Error> {
+    let read = match source {
+        PreprocessSource::Absent => return Ok(None),
+        PreprocessSource::HuggingFace(value) => Preprocess::from_huggingface(value, None),
+        PreprocessSource::Timm(value) => Preprocess::from_timm(value),
+        PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
+    };
+    let preprocess = read.map_err(|fault| Error::Preprocessing { path: path.into(), fault })?;
+    let (channels, expected) = (preprocess.channels.count(), vit.config().channels);
+    if channels != expected {
+        let name = |count| format!("{count} channels");
+        return Err(Error::Disagreement { path: path.into(), expected: name(expected), found: name(channels) });
+    }
+    if let Some(size) = preprocess.output_size().filter(|&size| vit.grid(size).is_err()) {
+        let name = |size| format!("{size} pixels");
+        let expected = name(vit.config().image_size);
+        return Err(Error::Disagreement { path: path.into(), expected, found: name(size) });
+    }
+    Ok(Some(preprocess))
+}
