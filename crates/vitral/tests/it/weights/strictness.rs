@@ -119,6 +119,24 @@ fn descriptions_that_cannot_be_followed() {
 }
 
 #[test]
+fn older_forms_of_either_file() {
+    let flat = r#"{"architecture": "vit_tiny_patch16_224", "num_classes": 2, "input_size": [1, 64, 64],
+        "fixed_input_size": true, "labels": ["cat", "dog"], "license": "mit", "mean": [0.5]}"#;
+    let timm = described(flat).unwrap();
+    assert_eq!((timm.config.channels, timm.config.classes, timm.config.image_size.height), (1, 2, 64));
+    assert_eq!(timm.labels.as_deref(), Some(&["cat".to_owned(), "dog".to_owned()][..]));
+    assert_eq!(timm.licence.as_deref(), Some("mit"));
+    assert!(timm.preprocess.value().is_some_and(|value| value.get("mean").is_some()));
+    let tagged = r#"{"architecture": "vit_tiny_patch16_224.augreg_in21k", "model_args": {"dynamic_img_size": true},
+        "pretrained_cfg": {"input_size": [3, 518, 518], "fixed_input_size": true}}"#;
+    assert_eq!(described(tagged).unwrap().config.image_size.height, 224);
+    let clip = r#"{"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 6,
+        "vision_config": null, "vision_config_dict": {"hidden_size": 48, "num_attention_heads": 4}}"#;
+    let clip = described(clip).unwrap().config;
+    assert_eq!((clip.width, clip.classes, clip.head_width), (48, 6, 12));
+}
+
+#[test]
 fn architectures_of_timm_translate() {
     let table = include_str!("../../../src/weights/description/timm_architectures.json");
     let table: serde_json::Map<String, serde_json::Value> = serde_json::from_str(table).unwrap();
