@@ -71,7 +71,8 @@ impl Model {
         let parameters = Parameters::frozen(vit.declarations().clone(), device.clone(), read)?;
         let preprocess = interpret(path, &description.preprocess, &vit)?;
         let classes = vit.config().classes;
-        if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0) {
+        if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
+        {
             return Err(Error::Labels { path: path.into(), expected: classes, found });
         }
         let labels = Labels::new(description.labels);
@@ -124,7 +125,8 @@ impl Model {
         for image in images {
             all.extend(preprocess.apply(image)?);
         }
-        let size = images.first().map_or(self.vit.config().image_size, |image| preprocess.output_size_for(image.size()));
+        let size =
+            images.first().map_or(self.vit.config().image_size, |image| preprocess.output_size_for(image.size()));
         let shape = [images.len(), preprocess.channels.count(), size.height, size.width];
         Ok(Tensor::from_slice(self.parameters.device(), shape, &all))
     }

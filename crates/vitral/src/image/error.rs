@@ -165,4 +165,10 @@ pub enum ImageError {
         /// The steps that exist.
         known: String,
     },
+    /// Our own description of preprocessing does not follow its form.
+    #[error("expected `preprocess` as Vitral writes it, with `channels`, `steps`, `rescale` and `normalise`: {fault}")]
+    OwnForm {
+        /// What does not fit.
+        fault: String,
+    },
 }

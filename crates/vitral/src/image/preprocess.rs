@@ -9,6 +9,7 @@ mod fields;
 mod huggingface;
 mod timm;
 mod torchvision;
+mod vitral;
 
 pub use torchvision::ImageClassification;
 

@@ -1,3 +1,5 @@
 //! Integration tests of the library, in one binary.
 
 mod image;
+mod parity;
+mod weights;

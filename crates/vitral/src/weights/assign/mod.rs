@@ -12,7 +12,7 @@ use super::dialect::{Dialect, matches_glob};
 use super::error::Mismatch;
 use super::{Container, WeightsError, adapt};
 use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, Size};
-use plan::{Piece, Planner};
+use plan::{Misfit, Piece, Planner, Resampling};
 
 /// What `resolve` needs to know of the model beside its parameters, and what the caller allows.
 #[derive(Clone, Debug)]
@@ -78,7 +78,19 @@ struct Resolved {
     shape: Vec<usize>,
     pieces: Vec<Piece>,
     /// The file's positions and their grid, where they must be resampled.
-    resampled: Option<(Size, PositionAdaptation)>,
+    resampled: Option<Resampling>,
+}
+
+/// How many rows of a tensor no parameter has taken yet; below zero where two took the same.
+struct Claim {
+    free: isize,
+    parameter: String,
+}
+
+impl Claim {
+    fn all(spec: &ParameterSpec) -> Self {
+        Claim { free: 0, parameter: spec.name.clone() }
+    }
 }
 
 /// Finds a tensor for every parameter, and a parameter for every tensor.
@@ -96,12 +108,12 @@ pub fn resolve<'a>(
     let ignored = |name: &str| options.ignore.iter().any(|pattern| matches_glob(pattern, name));
     let mut mismatch = Mismatch { dialect: dialect.name().to_owned(), ..Mismatch::default() };
     let mut sources = BTreeMap::new();
-    let mut claimed: HashMap<String, (usize, String)> = HashMap::new();
+    let mut claimed: HashMap<String, Claim> = HashMap::new();
     for spec in specs {
         if ignored(&spec.name) {
             // What would have been its tensor is left unread without complaint.
             for name in planner.names(&spec.name) {
-                claimed.insert(name, (usize::MAX, spec.name.clone()));
+                claimed.insert(name, Claim::all(spec));
             }
             continue;
         }
@@ -115,15 +127,16 @@ pub fn resolve<'a>(
         match planner.fit(spec, &pieces, options) {
             Ok(resampled) => {
                 for piece in &pieces {
-                    let entry = claimed.entry(piece.name.clone()).or_insert((0, spec.name.clone()));
-                    entry.0 = entry.0.saturating_add(piece.rows.len());
+                    let free = Claim { free: piece.total as isize, parameter: spec.name.clone() };
+                    let claim = claimed.entry(piece.name.clone()).or_insert(free);
+                    claim.free -= piece.rows.len() as isize;
                 }
                 let shape = spec.shape.clone();
                 sources.insert(spec.name.clone(), Resolved { shape, pieces, resampled });
             }
-            Err((theirs, found)) => {
+            Err(Misfit { theirs, found }) => {
                 for piece in &pieces {
-                    claimed.insert(piece.name.clone(), (usize::MAX, spec.name.clone()));
+                    claimed.insert(piece.name.clone(), Claim::all(spec));
                 }
                 mismatch.misshapen.push((spec.name.clone(), theirs, spec.shape.clone(), found));
             }
@@ -134,10 +147,11 @@ pub fn resolve<'a>(
         match claimed.get(name) {
             None if shape.contains(&0) || dialect.is_leftover(name) || ignored(name) => {}
             None => mismatch.unused.push((name.to_owned(), shape.to_owned())),
-            // A tensor that several parameters share is used up by them, or one of them has a wrong width.
-            Some((rows, ours)) if *rows != usize::MAX && *rows != plan::rows_of(shape) => {
-                let expected = std::iter::once(*rows).chain(shape.iter().skip(1).copied()).collect();
-                mismatch.misshapen.push((ours.clone(), name.to_owned(), expected, shape.to_owned()));
+            // A tensor that several parameters share must be used up by them, or one of them has a wrong width.
+            Some(claim) if claim.free != 0 => {
+                let used = plan::rows_of(shape).saturating_add_signed(-claim.free);
+                let expected = std::iter::once(used).chain(shape.iter().skip(1).copied()).collect();
+                mismatch.misshapen.push((claim.parameter.clone(), name.to_owned(), expected, shape.to_owned()));
             }
             Some(_) => {}
         }
@@ -219,7 +233,7 @@ impl Assignment<'_> {
         };
         Ok(match resolved.resampled {
             None => values,
-            Some((trained, to)) => {
+            Some(Resampling { trained, to }) => {
                 let width = resolved.shape[1];
                 adapt::resample_positions(&values, to.prefix, trained, to.grid, width, to.kernel).into()
             }

@@ -16,10 +16,26 @@ pub(super) struct Piece {
     pub(super) name: String,
     /// Which rows of it, along the first axis longer than one.
     pub(super) rows: Range<usize>,
-    /// Whether these are all rows.
+    /// How many rows the tensor has.
+    pub(super) total: usize,
+    /// Whether the tensor is this parameter's alone.
     pub(super) whole: bool,
     /// Its layout, if not ours.
     pub(super) layout: Option<SourceLayout>,
+}
+
+/// The file's position grid, and what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resampling {
+    pub(super) trained: Size,
+    pub(super) to: PositionAdaptation,
+}
+
+/// Tensors that do not have a parameter's shape.
+#[derive(Debug)]
+pub(super) struct Misfit {
+    pub(super) theirs: String,
+    pub(super) found: Vec<usize>,
 }
 
 /// Rows of a tensor: the extent of the first axis, those of one place before it not counted.
@@ -85,7 +101,7 @@ impl Planner<'_> {
             Some(Rows::First) => 0..wanted,
             Some(Rows::Last) => all - wanted..all,
         };
-        Some(Piece { name, whole: rows.is_none(), rows: range, layout })
+        Some(Piece { name, total: all, whole: rows.is_none(), rows: range, layout })
     }
 
     /// The spelling of a foreign name that is in the file.
@@ -93,35 +109,34 @@ impl Planner<'_> {
         self.dialect.spellings(name).find(|name| self.container.contains(name))
     }
 
-    /// Whether the pieces have the parameter's shape, perhaps after resampling positions. Otherwise the tensor's name and
-    /// the shape that was found.
+    /// Whether the pieces have the parameter's shape, perhaps after resampling positions.
     pub(super) fn fit(
         &self,
         spec: &ParameterSpec,
         pieces: &[Piece],
         options: &ResolveOptions,
-    ) -> Result<Option<(Size, PositionAdaptation)>, (String, Vec<usize>)> {
+    ) -> Result<Option<Resampling>, Misfit> {
         let rank = spec.shape.len();
         let mut rows = 0;
         let mut joined = Vec::new();
         for piece in pieces {
             let full = self.container.shape(&piece.name).unwrap_or_default();
             let shape = squeezed(full, rank);
-            let mut given =
-                flattened(shape, spec, options.patch_size).ok_or_else(|| (piece.name.clone(), full.to_vec()))?;
+            let mut given = flattened(shape, spec, options.patch_size)
+                .ok_or_else(|| Misfit { theirs: piece.name.clone(), found: full.to_vec() })?;
             if piece.layout == Some(SourceLayout::Transposed) {
                 given.reverse();
             }
             rows += if piece.whole { given.first().copied().unwrap_or(1) } else { piece.rows.len() };
             if !joined.is_empty() && joined[1..] != given[1..] {
-                return Err((piece.name.clone(), full.to_vec()));
+                return Err(Misfit { theirs: piece.name.clone(), found: full.to_vec() });
             }
             joined = given;
         }
         if let Some(first) = joined.first_mut() {
             *first = rows;
         }
-        let fault = |shape: Vec<usize>| (names(pieces), shape);
+        let fault = |found: Vec<usize>| Misfit { theirs: names(pieces), found };
         if joined == spec.shape {
             return Ok(None);
         }
@@ -131,7 +146,7 @@ impl Planner<'_> {
                 if spec.shape[0] != to.prefix + to.grid.area() {
                     return Err(fault(joined));
                 }
-                Ok(Some((trained, to)))
+                Ok(Some(Resampling { trained, to }))
             }
             _ => Err(fault(joined)),
         }

@@ -49,6 +49,11 @@ impl<'a> Fields<'a> {
         self.value(key).is_some()
     }
 
+    /// The object as it is.
+    pub(super) fn to_value(&self) -> Value {
+        Value::Object(self.map.clone())
+    }
+
     /// All keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.map.keys().map(String::as_str)

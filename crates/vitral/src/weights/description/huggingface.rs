@@ -34,7 +34,11 @@ pub(super) fn folder(
     let class = fields.value("architectures").and_then(|value| value.as_array()?.first()?.as_str()).unwrap_or_default();
     let kind = fields.text("model_type")?.unwrap_or_default();
     // The tower's own settings lie inside for models of image and text; numbers of classes stay outside.
-    let nested = fields.object("vision_config")?;
+    let nested = match fields.object("vision_config")? {
+        Some(vision) => Some(vision),
+        // CLIP's files of 2021.
+        None => fields.object("vision_config_dict")?,
+    };
     let vision = nested.as_ref().unwrap_or(fields);
     let task = match class {
         _ if class.ends_with("ForImageClassificationWithTeacher") => Task::Teacher,

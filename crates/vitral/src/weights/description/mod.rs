@@ -49,6 +49,18 @@ pub enum PreprocessSource {
     Vitral(Value),
 }
 
+impl PreprocessSource {
+    /// The raw value, for whoever reads preprocessing of this origin.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            PreprocessSource::Absent => None,
+            PreprocessSource::HuggingFace(value) | PreprocessSource::Timm(value) | PreprocessSource::Vitral(value) => {
+                Some(value)
+            }
+        }
+    }
+}
+
 impl Description {
     /// Opens the weight files.
     ///

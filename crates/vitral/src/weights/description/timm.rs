@@ -47,7 +47,11 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let given = fields.text("architecture")?.unwrap_or_default();
     // A tag names the weights, not the architecture.
     let architecture = given.split('.').next().unwrap_or_default();
-    let pretrained = fields.object("pretrained_cfg")?;
+    // Before timm 0.9 the whole file was what now is `pretrained_cfg`.
+    let pretrained = match fields.object("pretrained_cfg")? {
+        Some(pretrained) => pretrained,
+        None => fields.clone(),
+    };
     let defaults = architectures().get(architecture).and_then(Value::as_object).ok_or_else(|| {
         fields.fault(
             "architecture",
@@ -58,39 +62,33 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     if let Some(own) = fields.value("model_args").and_then(Value::as_object) {
         arguments.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
+    let own = fields.object("model_args")?;
+    let own_truth = |key: &str| own.as_ref().map_or(Ok(None), |own| own.truth(key));
+    let any_size = own_truth("dynamic_img_size")? == Some(true) || own_truth("strict_img_size")? == Some(false);
     let mut fill = |key: &str, value: Option<Value>| {
         if let Some(value) = value.filter(|value| !value.is_null()) {
             arguments.entry(key).or_insert(value);
         }
     };
     fill("num_classes", fields.value("num_classes").cloned());
-    if let Some(pretrained) = &pretrained {
-        fill("num_classes", pretrained.value("num_classes").cloned());
-        fill("global_pool", pretrained.value("global_pool").cloned());
-        if let Some([channels, height, width]) =
-            pretrained.value("input_size").and_then(Value::as_array).map(Vec::as_slice)
-        {
-            fill("in_chans", Some(channels.clone()));
-            if pretrained.truth("fixed_input_size")?.unwrap_or(false) {
-                fill("img_size", Some(Value::Array(vec![height.clone(), width.clone()])));
-            }
+    fill("num_classes", pretrained.value("num_classes").cloned());
+    fill("global_pool", pretrained.value("global_pool").cloned());
+    let input = pretrained.value("input_size").and_then(Value::as_array).map(Vec::as_slice);
+    if let Some([channels, height, width]) = input {
+        fill("in_chans", Some(channels.clone()));
+        if pretrained.truth("fixed_input_size")?.unwrap_or(false) && !any_size {
+            fill("img_size", Some(Value::Array(vec![height.clone(), width.clone()])));
         }
     }
     let arguments = Value::Object(arguments);
     let config = Arguments { fields: fields.inside("model_args", &arguments)?, architecture }.config()?;
-    let labels = labels(fields, pretrained.as_ref())?.filter(|labels| labels.len() == config.classes);
-    let licence = match &pretrained {
-        Some(pretrained) => pretrained.text("license")?,
-        None => None,
-    };
+    let labels = labels(fields, &pretrained)?.filter(|labels| labels.len() == config.classes);
     Ok(Description {
         name: if stem.is_empty() { architecture.to_owned() } else { stem },
         config,
-        preprocess: fields
-            .value("pretrained_cfg")
-            .map_or(PreprocessSource::Absent, |value| PreprocessSource::Timm(value.clone())),
+        preprocess: PreprocessSource::Timm(pretrained.to_value()),
         labels,
-        licence: licence.map(str::to_owned),
+        licence: pretrained.text("license")?.map(str::to_owned),
         dialect: Some("timm".into()),
         names: Vec::new(),
         files,
@@ -104,10 +102,11 @@ fn nearest(name: &str) -> String {
     best.map_or_else(String::new, |best| format!("the nearest name is `{best}`"))
 }
 
-/// `label_names`, through `label_descriptions` where there are any; beside `pretrained_cfg` or inside it.
-fn labels(fields: &Fields<'_>, pretrained: Option<&Fields<'_>>) -> Result<Option<Vec<String>>, WeightsError> {
-    for place in [Some(fields), pretrained].into_iter().flatten() {
-        if let Some(names) = place.value("label_names").and_then(Value::as_array) {
+/// `label_names` (once `labels`), through `label_descriptions` where there are any; beside `pretrained_cfg` or inside it.
+fn labels(fields: &Fields<'_>, pretrained: &Fields<'_>) -> Result<Option<Vec<String>>, WeightsError> {
+    for place in [fields, pretrained] {
+        let names = place.value("label_names").or_else(|| place.value("labels"));
+        if let Some(names) = names.and_then(Value::as_array) {
             let described = place.object("label_descriptions")?;
             let label = |name: &Value| {
                 let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);

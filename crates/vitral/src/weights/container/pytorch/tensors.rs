@@ -37,9 +37,9 @@ pub(super) fn collect(
     big_endian: bool,
     storage: &dyn Fn(&str) -> Result<Range<usize>, Fault>,
 ) -> Result<Read, Fault> {
-    let (state, section) = state_of(heap, root, asked, 0)?;
+    let State { named, section } = state_of(heap, root, asked, 0)?;
     let mut entries = Vec::new();
-    for (name, id) in state {
+    for (name, id) in named {
         if let Object::Tensor { .. } = heap.get(id) {
             let mut entry = tensor(heap, id, storage).map_err(|fault| in_tensor(name, fault))?;
             entry.big_endian = big_endian;
@@ -57,13 +57,14 @@ fn in_tensor(name: &str, fault: Fault) -> Fault {
     }
 }
 
-/// The named values of the dictionary that holds the weights, and the key it lies under.
-fn state_of<'a>(
-    heap: &'a Heap,
-    id: Id,
-    asked: Option<&str>,
-    depth: usize,
-) -> Result<(Vec<(&'a str, Id)>, Option<String>), Fault> {
+/// A dictionary of weights: its values by name, and the key it lies under.
+struct State<'a> {
+    named: Vec<(&'a str, Id)>,
+    section: Option<String>,
+}
+
+/// The dictionary that holds the weights.
+fn state_of<'a>(heap: &'a Heap, id: Id, asked: Option<&str>, depth: usize) -> Result<State<'a>, Fault> {
     let Object::Dict(pairs) = heap.get(id) else {
         return Err("expected a dictionary of tensors, found something else; save `model.state_dict()`".into());
     };
@@ -74,7 +75,10 @@ fn state_of<'a>(
     };
     if let Some(asked) = asked {
         return match named.iter().find(|(name, _)| *name == asked) {
-            Some((_, value)) => Ok((state_of(heap, *value, None, depth + 1)?.0, Some(asked.into()))),
+            Some((_, value)) => {
+                let state = state_of(heap, *value, None, depth + 1)?;
+                Ok(State { section: Some(asked.into()), ..state })
+            }
             None => {
                 let found = named.iter().filter(|(_, value)| holds_tensors(*value)).map(|(name, _)| (*name).into());
                 Err(Fault::Section { asked: asked.into(), found: found.collect() })
@@ -82,16 +86,16 @@ fn state_of<'a>(
         };
     }
     if holds_tensors(id) {
-        return Ok((named, None));
+        return Ok(State { named, section: None });
     }
     if depth < DEPTH {
         for section in SECTIONS {
             // A later key of the same name wins, as in Python.
             if let Some((_, value)) = named.iter().rev().find(|(name, _)| *name == section)
-                && let Ok((state, inner)) = state_of(heap, *value, None, depth + 1)
+                && let Ok(state) = state_of(heap, *value, None, depth + 1)
             {
-                let path = inner.map_or(section.to_owned(), |inner| format!("{section}.{inner}"));
-                return Ok((state, Some(path)));
+                let path = state.section.map_or(section.to_owned(), |inner| format!("{section}.{inner}"));
+                return Ok(State { named: state.named, section: Some(path) });
             }
         }
     }

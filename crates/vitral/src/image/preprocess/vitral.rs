@@ -1,0 +1,48 @@
+//! Our own form: the steps written out, or a transform of torchvision by name.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Preprocess;
+use crate::image::ImageError;
+
+/// `{"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"}`: torchvision's files hold no preprocessing, its code does.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    torchvision: String,
+    weights: String,
+}
+
+impl Preprocess {
+    /// Reads the `preprocess` of a bundle or a `--config` file.
+    ///
+    /// # Errors
+    /// If it does not follow the form, with the key that does not.
+    pub fn from_vitral(value: &Value) -> Result<Self, ImageError> {
+        let fault = |error: serde_json::Error| ImageError::OwnForm { fault: error.to_string() };
+        if value.get("torchvision").is_some() {
+            let named = Named::deserialize(value).map_err(fault)?;
+            return Preprocess::from_torchvision(&named.torchvision, &named.weights);
+        }
+        Preprocess::deserialize(value).map_err(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn steps_round_trip_and_names_are_looked_up() {
+        let named = json!({"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"});
+        let preset = Preprocess::from_vitral(&named).expect("a known preset");
+        let written = serde_json::to_value(&preset).expect("plain data");
+        assert_eq!(Preprocess::from_vitral(&written).expect("our own form"), preset);
+        for wrong in [json!({"torchvision": "vit_b_16"}), json!({"steps": []}), json!(3)] {
+            assert!(Preprocess::from_vitral(&wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Whole models against the libraries they come from: every folder of `goldens/models`.
+
+use std::path::{Path, PathBuf};
+
+use vitral::trace::TraceOptions;
+use vitral::weights::Container;
+use vitral::{Cpu, LoadOptions, Model, Tensor};
+
+/// Relative to the reference's standard deviation.
+const TOLERANCE: f32 = 2e-4;
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens")
+}
+
+/// Folders of `goldens/models`, in order.
+pub(crate) fn cases() -> Vec<PathBuf> {
+    let folder = goldens().join("models");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("goldens/models")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    cases.sort();
+    cases
+}
+
+/// Loads a golden model: its folder, or its checkpoint with the description beside it.
+pub(crate) fn load(case: &Path, device: &Cpu) -> Model {
+    let described_apart = ["vitral-config.json", "config.json"]
+        .into_iter()
+        .map(|name| case.join(name))
+        .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"dialect\"")));
+    let path = match &described_apart {
+        Some(_) => ["model.safetensors", "model.pth", "pytorch_model.bin"]
+            .into_iter()
+            .map(|name| case.join(name))
+            .find(|path| path.is_file())
+            .expect("a checkpoint"),
+        None => case.to_owned(),
+    };
+    let options = LoadOptions { config: described_apart, ..LoadOptions::default() };
+    Model::load(&path, &options, device).unwrap_or_else(|error| panic!("{}: {error}", case.display()))
+}
+
+/// The tensors of a golden file.
+pub(crate) struct Stored(Container);
+
+impl Stored {
+    pub(crate) fn open(path: &Path) -> Self {
+        Stored(Container::open(path).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    pub(crate) fn values(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        let view = self.0.tensor(name)?;
+        let values = view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four"))).collect();
+        Some((view.shape.to_vec(), values))
+    }
+
+    pub(crate) fn pixels(&self, device: &Cpu) -> Tensor {
+        let (shape, values) = self.values("pixel_values").expect("pixel_values");
+        Tensor::from_slice(device, vitral_engine::Shape::new(&shape), &values)
+    }
+
+    pub(crate) fn mask(&self) -> Option<Vec<u8>> {
+        self.0.tensor("mask").map(|view| view.bytes.to_vec())
+    }
+}
+
+/// The largest difference in units of the reference's standard deviation.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let count = expected.len() as f64;
+    let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+    let deviation = (expected.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let worst = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    assert!(found.iter().all(|x| x.is_finite()), "not finite");
+    (worst / deviation) as f32
+}
+
+/// Compares one case and returns its largest difference, or what is wrong.
+fn compare(case: &Path) -> Result<f32, String> {
+    let device = Cpu::with_threads(2);
+    let model = load(case, &device);
+    let input = Stored::open(&case.join("input.safetensors"));
+    let expected = Stored::open(&case.join("expected.safetensors"));
+    let options = TraceOptions { hidden_states: true, attentions: true };
+    let trace =
+        model.trace(&input.pixels(&device), input.mask().as_deref(), options).map_err(|error| error.to_string())?;
+    let mut named = vec![("features".to_owned(), trace.output.features)];
+    named.extend(trace.output.logits.map(|logits| ("logits".to_owned(), logits)));
+    named.extend(trace.hidden_states.into_iter().enumerate().map(|(i, x)| (format!("hidden_states.{i}"), x)));
+    named.extend(trace.attentions.into_iter().enumerate().map(|(i, x)| (format!("attentions.{i}"), x)));
+    let mut worst = 0.0f32;
+    for (name, found) in &named {
+        let Some((shape, values)) = expected.values(name) else {
+            if name.starts_with("attentions") {
+                continue;
+            }
+            return Err(format!("we give `{name}` {:?}, the reference does not", found.shape()));
+        };
+        if found.shape()[..] != shape[..] {
+            return Err(format!("`{name}` is {:?}, expected {shape:?}", found.shape()));
+        }
+        let difference = difference(found.values(), &values);
+        if difference > TOLERANCE {
+            return Err(format!("`{name}` differs by {difference:.2e} deviations"));
+        }
+        worst = worst.max(difference);
+    }
+    let missing = |name: &&str| !named.iter().any(|(known, _)| known == name);
+    match expected.0.names().find(missing) {
+        Some(name) => Err(format!("the reference gives `{name}`, we do not")),
+        None => Ok(worst),
+    }
+}
+
+#[test]
+fn every_golden_model_gives_its_librarys_numbers() {
+    let cases = cases();
+    assert!(cases.len() > 80, "only {} golden models", cases.len());
+    let mut faults = Vec::new();
+    let mut worst = (0.0f32, String::new());
+    for case in &cases {
+        let name = case.file_name().expect("a folder").to_string_lossy().into_owned();
+        match std::panic::catch_unwind(|| compare(case)) {
+            Ok(Ok(difference)) if difference > worst.0 => worst = (difference, name),
+            Ok(Ok(_)) => {}
+            Ok(Err(fault)) => faults.push(format!("{name}: {fault}")),
+            Err(panic) => faults.push(format!("{name}: panicked: {:?}", panic.downcast_ref::<String>())),
+        }
+    }
+    println!("{} models, largest difference {:.1e} deviations in {}", cases.len(), worst.0, worst.1);
+    assert!(faults.is_empty(), "{} of {} differ:\n{}", faults.len(), cases.len(), faults.join("\n"));
+}
+
+#[test]
+fn threads_batches_and_watching_keep_the_bits() {
+    let [one, two] = [1, 2].map(Cpu::with_threads);
+    for case in ["timm_plain", "hf_dinov2_registers_classifier", "timm_map", "timm_qk_norm", "timm_hybrid_stages"] {
+        let case = goldens().join("models").join(case);
+        let input = Stored::open(&case.join("input.safetensors"));
+        let (shape, values) = input.values("pixel_values").expect("pixel_values");
+        let (serial, parallel) = (load(&case, &one), load(&case, &two));
+        // Eight images, all different.
+        let pixels = values.len() / shape[0];
+        let images: Vec<f32> =
+            (0..8).flat_map(|i| values[..pixels].iter().map(move |x| x * (1.0 - 0.1 * i as f32))).collect();
+        let tensor =
+            |count: usize, values: &[f32]| Tensor::from_slice(&two, [count, shape[1], shape[2], shape[3]], values);
+        let together = parallel.run(&tensor(8, &images), None).expect("runs");
+        let options = TraceOptions { hidden_states: true, attentions: true };
+        let watched = parallel.trace(&tensor(8, &images), None, options).expect("runs").output;
+        assert_eq!(together.features.values(), watched.features.values(), "{}", case.display());
+        let width = together.features.values().len() / 8;
+        for (i, image) in images.chunks(pixels).enumerate() {
+            for model in [&serial, &parallel] {
+                let alone = model.run(&tensor(1, image), None).expect("runs");
+                let expected = &together.features.values()[i * width..][..width];
+                assert_eq!(alone.features.values(), expected, "{} image {i}", case.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Weights from other libraries: every golden fits its description strictly, and no file harms the reader.
+
+mod embedding;
+mod goldens;
+mod hostile;
+mod specs;
+mod strictness;
+
+use std::path::PathBuf;
+
+use vitral::weights::{Container, Description, Dialect, ResolveOptions, load_description, recognise};
+
+/// The repository's goldens.
+pub(crate) fn goldens() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../goldens")
+}
+
+/// Names of all model cases, sorted.
+pub(crate) fn cases() -> Vec<String> {
+    let folder = goldens().join("models");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 80, "the goldens are incomplete");
+    names
+}
+
+/// A case's description.
+pub(crate) fn describe(case: &str) -> Description {
+    let folder = goldens().join("models").join(case);
+    let own = folder.join("vitral-config.json");
+    let description =
+        if own.is_file() { load_description(&folder, Some(&own)) } else { load_description(&folder, None) };
+    description.unwrap_or_else(|error| panic!("{case}: {error}"))
+}
+
+/// The dialect that fits a description's weights.
+pub(crate) fn dialect(description: &Description, container: &Container) -> Dialect {
+    let specs = specs::of(&description.config);
+    let options = ResolveOptions::for_model(&description.config);
+    description
+        .dialect()
+        .unwrap()
+        .unwrap_or_else(|| recognise(&specs, container, &options).unwrap_or_else(|error| panic!("{error}")))
+}

@@ -1,0 +1,212 @@
+//! What does not fit is listed in one error; what the caller names is left out; folders that hold no model say so.
+
+use std::fs;
+use std::path::Path;
+
+use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, recognise, resolve};
+use vitral_engine::arena::ParameterSpec;
+
+use super::{describe, dialect, goldens, specs};
+
+fn spec(name: &str, shape: &[usize]) -> ParameterSpec {
+    ParameterSpec { name: name.into(), shape: shape.into() }
+}
+
+#[test]
+fn everything_that_does_not_fit_stands_in_one_error() {
+    let mut description = describe("timm_plain");
+    description.config.classes = 9;
+    description.config.qk_norm = true;
+    description.config.final_norm = false;
+    let container = description.open().unwrap();
+    let specs = specs::of(&description.config);
+    let options = ResolveOptions::for_model(&description.config);
+    let dialect = dialect(&description, &container);
+    let error = resolve(&specs, &dialect, &container, &options).unwrap_err();
+    let text = error.to_string();
+    let WeightsError::Mismatch(mismatch) = error else { panic!("{text}") };
+    assert_eq!((mismatch.missing.len(), mismatch.unused.len(), mismatch.misshapen.len()), (8, 2, 2), "{text}");
+    for part in
+        ["`blocks.1.attention.key_norm.bias` [8]", "`norm.weight` [24]", "expected [9, 24], `head.weight` has [5, 24]"]
+    {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    let allowed = options.ignoring(["head.*", "norm.*", "*_norm.*"]);
+    let assignment = resolve(&specs, &dialect, &container, &allowed).unwrap();
+    assert!(assignment.is_assigned("blocks.0.norm1.bias") && !assignment.is_assigned("head.weight"));
+    assert!(matches!(assignment.read("head.weight"), Err(WeightsError::NotAssigned(_))));
+}
+
+#[test]
+fn a_shared_tensor_must_be_used_up() {
+    let mut description = describe("timm_parallel_scaling");
+    description.config.mlp_width += 1;
+    let container = description.open().unwrap();
+    let options = ResolveOptions::for_model(&description.config);
+    let specs = specs::of(&description.config);
+    let error = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap_err();
+    assert!(error.to_string().contains("blocks.0.in_proj.weight"), "{error}");
+}
+
+#[test]
+fn unknown_names_say_which_dialect_is_nearest() {
+    let description = describe("timm_qk_norm");
+    let container = description.open().unwrap();
+    let mut specs = specs::of(&description.config);
+    specs.push(spec("tokens.distillation", &[24]));
+    let options = ResolveOptions::for_model(&description.config);
+    let error = recognise(&specs, &container, &options).unwrap_err().to_string();
+    assert!(error.contains("nearest is `timm`") && error.contains("`dist_token`"), "{error}");
+}
+
+#[test]
+fn another_grid_is_an_error_where_the_model_refuses_other_sizes() {
+    let mut description = describe("timm_plain");
+    description.config.image_size = vitral::config::Size::square(48);
+    let container = description.open().unwrap();
+    let options = ResolveOptions::for_model(&description.config);
+    let specs = specs::of(&description.config);
+    let error = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap_err();
+    assert!(error.to_string().contains("misshapen `positions`: expected [37, 24]"), "{error}");
+}
+
+#[test]
+fn values_that_are_not_finite_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = goldens().join("models/torchvision_plain");
+    let mut bytes = fs::read(source.join("model.safetensors")).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+    let description = load_description(folder.path(), Some(&source.join("config.json"))).unwrap();
+    let container = description.open().unwrap();
+    let options = ResolveOptions::for_model(&description.config);
+    let specs = specs::of(&description.config);
+    let dialect = dialect(&description, &container);
+    let assignment = resolve(&specs, &dialect, &container, &options).unwrap();
+    let error = assignment.check_finite().unwrap_err();
+    assert!(error.to_string().contains("NaN"), "{error}");
+}
+
+fn described(config: &str) -> Result<vitral::weights::Description, WeightsError> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), config).unwrap();
+    fs::write(folder.path().join("model.safetensors"), b"").unwrap();
+    load_description(folder.path(), None)
+}
+
+#[test]
+fn descriptions_that_cannot_be_followed() {
+    for (config, part) in [
+        ("", "not valid JSON"),
+        ("[]", "expected a JSON object"),
+        ("{}", "expected `model_type`"),
+        (r#"{"model_type": "bert"}"#, "`bert` is no Vision Transformer"),
+        (r#"{"model_type": "vit", "hidden_size": "wide"}"#, "`hidden_size`: expected a whole number, found `\"wide\"`"),
+        (r#"{"model_type": "vit", "hidden_act": "mish"}"#, "`hidden_act`: expected one of gelu"),
+        (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "7 heads do not divide"),
+        (r#"{"architecture": "resnet50"}"#, "`resnet50` is no Vision Transformer of timm"),
+        (r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"rope": true}}"#, "`model_args.rope`"),
+        (r#"{"architecture": "vit_dlittle_patch16_reg1_gap_256"}"#, "`diff`"),
+        (r#"{"architecture": "vit_base_mci_224"}"#, "`conv`"),
+        (r#"{"model": {"wings": 2}}"#, "wings"),
+        (r#"{"model": {}, "dialect": "keras"}"#, "no dialect `keras`"),
+        (r#"{"model": {}, "names": {"norm.weight": 3}}"#, "`names.norm.weight`"),
+    ] {
+        let error = described(config).unwrap_err().to_string();
+        assert!(error.contains(part), "{config}: {error}");
+    }
+}
+
+#[test]
+fn older_forms_of_either_file() {
+    let flat = r#"{"architecture": "vit_tiny_patch16_224", "num_classes": 2, "input_size": [1, 64, 64],
+        "fixed_input_size": true, "labels": ["cat", "dog"], "license": "mit", "mean": [0.5]}"#;
+    let timm = described(flat).unwrap();
+    assert_eq!((timm.config.channels, timm.config.classes, timm.config.image_size.height), (1, 2, 64));
+    assert_eq!(timm.labels.as_deref(), Some(&["cat".to_owned(), "dog".to_owned()][..]));
+    assert_eq!(timm.licence.as_deref(), Some("mit"));
+    assert!(timm.preprocess.value().is_some_and(|value| value.get("mean").is_some()));
+    let tagged = r#"{"architecture": "vit_tiny_patch16_224.augreg_in21k", "model_args": {"dynamic_img_size": true},
+        "pretrained_cfg": {"input_size": [3, 518, 518], "fixed_input_size": true}}"#;
+    assert_eq!(described(tagged).unwrap().config.image_size.height, 224);
+    let clip = r#"{"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 6,
+        "vision_config": null, "vision_config_dict": {"hidden_size": 48, "num_attention_heads": 4}}"#;
+    let clip = described(clip).unwrap().config;
+    assert_eq!((clip.width, clip.classes, clip.head_width), (48, 6, 12));
+}
+
+#[test]
+fn architectures_of_timm_translate() {
+    let table = include_str!("../../../src/weights/description/timm_architectures.json");
+    let table: serde_json::Map<String, serde_json::Value> = serde_json::from_str(table).unwrap();
+    let mut refused = Vec::new();
+    for name in table.keys() {
+        let config = format!(r#"{{"architecture": "{name}", "pretrained_cfg": {{"input_size": [3, 224, 224]}}}}"#);
+        match described(&config) {
+            Ok(description) => assert!(!specs::of(&description.config).is_empty()),
+            Err(_) => refused.push(name.as_str()),
+        }
+    }
+    // Differential attention, and hybrids over networks that are no ResNetV2.
+    let expected = [
+        "vit_base_mci_224",
+        "vit_base_resnet26d_224",
+        "vit_base_resnet50d_224",
+        "vit_dlittle_patch16_reg1_gap_256",
+        "vit_dwee_patch16_reg1_gap_256",
+        "vit_dpwee_patch16_reg1_gap_256",
+        "vit_small_resnet26d_224",
+        "vit_small_resnet50d_s16_224",
+    ];
+    refused.retain(|name| !expected.contains(name));
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn paths_that_hold_no_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = load_description(folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("expected `config.json` or `vitral.json`"), "{error}");
+    let error = load_description(Path::new("nowhere/at/all"), None).unwrap_err().to_string();
+    assert!(error.contains("no such file or folder"), "{error}");
+    let file = goldens().join("models/torchvision_plain/model.pth");
+    let error = load_description(&file, None).unwrap_err().to_string();
+    assert!(error.contains("`--config FILE`"), "{error}");
+    fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#).unwrap();
+    let error = load_description(folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("no weights; expected one of `model.safetensors`"), "{error}");
+    let index = folder.path().join("model.safetensors.index.json");
+    fs::write(&index, r#"{"weight_map": {"a": "../../etc/passwd"}}"#).unwrap();
+    let error = Container::open(&index).unwrap_err().to_string();
+    assert!(error.contains("no file beside the index"), "{error}");
+}
+
+#[test]
+fn a_bundle_reads_with_our_own_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = r#"{"format": 1, "name": "mine", "licence": "MIT", "labels": ["a", "b"],
+        "preprocess": {"mean": [0.5]},
+        "model": {"depth": 0, "width": 2, "heads": 1, "head_width": 2, "classes": 2, "positions": "none",
+                  "patch_size": 1, "channels": 1, "final_norm": false}}"#;
+    fs::write(folder.path().join("vitral.json"), config).unwrap();
+    let bytes: Vec<u8> = (0..12).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    let view = |shape: &[usize], from: usize, to: usize| {
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &bytes[from * 4..to * 4]).unwrap()
+    };
+    let tensors = [
+        ("patches.weight", view(&[2, 1], 0, 2)),
+        ("patches.bias", view(&[2], 2, 4)),
+        ("tokens.class", view(&[2], 4, 6)),
+        ("head.weight", view(&[2, 2], 6, 10)),
+        ("head.bias", view(&[2], 10, 12)),
+    ];
+    fs::write(folder.path().join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let description = load_description(folder.path(), None).unwrap();
+    assert_eq!((description.name.as_str(), description.licence.as_deref()), ("mine", Some("MIT")));
+    let container = description.open().unwrap();
+    let specs = specs::of(&description.config);
+    let options = ResolveOptions::for_model(&description.config);
+    let assignment = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap();
+    assert_eq!(*assignment.read("head.weight").unwrap(), [6.0, 7.0, 8.0, 9.0]);
+}
