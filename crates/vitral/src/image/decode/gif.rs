@@ -29,7 +29,6 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageErr
     let (mut width, mut height) = (usize::from(decoder.width()), usize::from(decoder.height()));
     limits.check(Format::Gif, width.max(1), height.max(1), BYTES_PER_PIXEL)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
-    let background = decoder.bg_color();
     let frame = decoder.next_frame_info().map_err(fault)?.ok_or_else(|| corrupt("no frame"))?.clone();
     // A frame that reaches out of the screen enlarges it, as in Pillow.
     width = width.max(usize::from(frame.left) + usize::from(frame.width));
@@ -42,7 +41,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageErr
         let start = usize::from(index) * 3;
         palette.get(start..start + 3).map_or([0; 3], |colour| [colour[0], colour[1], colour[2]])
     };
-    let around = colour(background.and_then(|index| u8::try_from(index).ok()).unwrap_or(0));
+    // What the frame leaves bare has the transparent colour, or the first one, as in Pillow; not the background.
+    let around = colour(frame.transparent.unwrap_or(0));
     let mut pixels: Vec<u8> = std::iter::repeat_n(around, width * height).flatten().collect();
     let frame_width = usize::from(frame.width);
     if frame_width > 0 {

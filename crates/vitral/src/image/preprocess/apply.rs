@@ -96,7 +96,7 @@ impl Preprocess {
     /// [`apply`](Self::apply) into a buffer of the tensor's length.
     pub fn apply_into(&self, image: &RgbImage, tensor: &mut [f32]) -> Result<(), ImageError> {
         let size = self.output_size_for(image.size());
-        let expected = size.area().saturating_mul(self.channels.count());
+        let expected = size.height.saturating_mul(size.width).saturating_mul(self.channels.count());
         if tensor.len() != expected {
             let shape = format!("[{}, {}, {}]", self.channels.count(), size.height, size.width);
             return Err(ImageError::BufferLength { expected, shape, found: tensor.len() });
@@ -116,8 +116,26 @@ impl Preprocess {
         }
     }
 
+    /// Mean and deviation must speak of the channels there are: a description may have been read from a file.
+    fn check_channels(&self) -> Result<(), ImageError> {
+        let expected = self.channels.count();
+        let Some(Normalise { mean, std }) = &self.normalise else { return Ok(()) };
+        for (key, numbers) in [("mean", mean), ("std", std)] {
+            if numbers.len() != expected {
+                return Err(ImageError::Value {
+                    place: "the preprocessing",
+                    key: key.to_string(),
+                    expected: format!("a list of {expected}, one a channel"),
+                    found: format!("{numbers:?}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the steps.
     fn pixels<'a>(&self, image: &'a RgbImage) -> Result<Pixels<'a>, ImageError> {
+        self.check_channels()?;
         let bytes = match self.channels {
             Channels::Rgb => Cow::Borrowed(image.pixels()),
             Channels::Grey => Cow::Owned(image.to_grey()),
@@ -171,9 +189,6 @@ impl Preprocess {
     }
 
     /// Scales and normalises interleaved bytes into planes.
-    ///
-    /// # Panics
-    /// If mean or deviation have another number of channels.
     fn numbers(&self, bytes: &[u8], tensor: &mut [f32]) {
         let channels = self.channels.count();
         for (channel, plane) in tensor.chunks_exact_mut((bytes.len() / channels).max(1)).enumerate() {
@@ -194,14 +209,7 @@ impl Preprocess {
             };
             match &self.normalise {
                 None => number,
-                Some(Normalise { mean, std }) => {
-                    assert_eq!(
-                        (mean.len(), std.len()),
-                        (self.channels.count(), self.channels.count()),
-                        "mean and std have one number a channel"
-                    );
-                    (number - mean[channel]) / std[channel]
-                }
+                Some(Normalise { mean, std }) => (number - mean[channel]) / std[channel],
             }
         })
     }

@@ -118,3 +118,12 @@ fn a_sliver_does_not_become_a_plain() {
     let error = preprocess.apply(&sliver).unwrap_err().to_string();
     assert!(error.contains("resize short 256"), "{error}");
 }
+
+#[test]
+fn a_mean_of_other_channels_is_an_error() {
+    let mut preprocess = Preprocess::from_torchvision("vit_b_16", "IMAGENET1K_V1").unwrap();
+    preprocess.normalise.as_mut().unwrap().mean.pop();
+    let image = RgbImage::from_grey(2, 2, &[1; 4]).unwrap();
+    let error = preprocess.apply(&image).unwrap_err().to_string();
+    assert!(error.contains("`mean`") && error.contains("a list of 3"), "{error}");
+}

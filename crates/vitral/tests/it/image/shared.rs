@@ -39,11 +39,10 @@ fn photographs_are_within_three_levels() {
 }
 
 /// Files where this and Pillow differ on purpose or by a decoder's leniency, and why.
-const EXCEPTIONS: [(&str, &str); 6] = [
+const EXCEPTIONS: [(&str, &str); 5] = [
     ("bmp/images/pal4rletrns.bmp", "skipped pixels of a run-length bitmap are black, not the first colour"),
     ("bmp/images/rgb16", "5-bit and 6-bit fields are widened with another rounding, one level away"),
     ("bmp/images/lenient/", "invalid bitmaps; Pillow and the decoder forgive different ones"),
-    ("gif/anim/issue_1455_undersized.gif", "a first frame smaller than its screen"),
     ("webp/extended_images/anim.webp", "a transparent first frame shows its canvas"),
     ("png/xcsn0g01.png", "a wrong checksum, which Pillow forgives"),
 ];
