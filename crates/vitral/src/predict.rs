@@ -24,7 +24,7 @@ pub struct Model {
     pub vit: Vit,
     /// The weights.
     pub parameters: Parameters,
-    preprocess: Option<Preprocess>,
+    preprocess: PreprocessSource,
 }
 
 /// How a model is loaded.
@@ -69,7 +69,6 @@ impl Model {
         assignment.check_finite()?;
         let read = |spec: &vitral_engine::ParameterSpec| assignment.read(&spec.name);
         let parameters = Parameters::frozen(vit.declarations().clone(), device.clone(), read)?;
-        let preprocess = interpret(path, &description.preprocess, &vit)?;
         let classes = vit.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
         {
@@ -83,16 +82,32 @@ impl Model {
             labels,
             vit,
             parameters,
-            preprocess,
+            preprocess: description.preprocess,
         })
     }
 
     /// The steps from a picture to the model's input, as the model's own files demand.
     ///
     /// # Errors
-    /// If they say nothing of it: guessing would change the answers silently.
-    pub fn preprocess(&self) -> Result<&Preprocess, Error> {
-        self.preprocess.as_ref().ok_or_else(|| Error::NoPreprocessing { path: self.path.clone() })
+    /// If they say nothing of it (guessing would change the answers silently), or what they say does not fit the model.
+    pub fn preprocess(&self) -> Result<Preprocess, Error> {
+        let path = || self.path.clone();
+        let read = match &self.preprocess {
+            PreprocessSource::Absent => return Err(Error::NoPreprocessing { path: path() }),
+            PreprocessSource::HuggingFace(value) => Preprocess::from_huggingface(value, None),
+            PreprocessSource::Timm(value) => Preprocess::from_timm(value),
+            PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
+        };
+        let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault })?;
+        let disagreement = |expected, found| Err(Error::Disagreement { path: path(), expected, found });
+        let (found, expected) = (preprocess.channels.count(), self.vit.config().channels);
+        if found != expected {
+            return disagreement(format!("{expected} channels"), format!("{found}"));
+        }
+        match preprocess.output_size().filter(|&size| self.vit.grid(size).is_err()) {
+            Some(size) => disagreement(format!("{} pixels", self.vit.config().image_size), format!("{size}")),
+            None => Ok(preprocess),
+        }
     }
 
     /// Ranks the classes of one picture, from its bytes: JPEG, PNG, WebP, GIF, BMP or TIFF.
@@ -140,26 +155,4 @@ impl Model {
         let forward = || self.vit.forward(&Context::inference(&self.parameters), Input { pixels, mask });
         Ok(device.scope(forward)?)
     }
-}
-
-/// Reads the preprocessing that came with the weights, and holds it against the model.
-fn interpret(path: &Path, source: &PreprocessSource, vit: &Vit) -> Result<Option<Preprocess>, Error> {
-    let read = match source {
-        PreprocessSource::Absent => return Ok(None),
-        PreprocessSource::HuggingFace(value) => Preprocess::from_huggingface(value, None),
-        PreprocessSource::Timm(value) => Preprocess::from_timm(value),
-        PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
-    };
-    let preprocess = read.map_err(|fault| Error::Preprocessing { path: path.into(), fault })?;
-    let (channels, expected) = (preprocess.channels.count(), vit.config().channels);
-    if channels != expected {
-        let name = |count| format!("{count} channels");
-        return Err(Error::Disagreement { path: path.into(), expected: name(expected), found: name(channels) });
-    }
-    if let Some(size) = preprocess.output_size().filter(|&size| vit.grid(size).is_err()) {
-        let name = |size| format!("{size} pixels");
-        let expected = name(vit.config().image_size);
-        return Err(Error::Disagreement { path: path.into(), expected, found: name(size) });
-    }
-    Ok(Some(preprocess))
 }
