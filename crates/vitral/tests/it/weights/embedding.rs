@@ -1,60 +1,31 @@
-//! The input of the first block, computed from assigned parameters by a few plain loops: it shows that tokens, positions,
-//! patch layouts and resampled grids are what the libraries take them for.
+//! From an image to the input of the first block, in plain loops.
 
-use vitral::config::{ModelConfig, NormKind, Positions, Size, Stem};
-use vitral::weights::{Assignment, Container, ResolveOptions, resolve};
+use vitral::config::{ModelConfig, Positions, Size, Stem};
+use vitral::weights::Assignment;
 
-use super::{cases, describe, dialect, goldens, specs};
+use super::reference::{add, norm};
+use super::stem;
 
-#[test]
-fn first_hidden_states_are_those_of_the_libraries() {
-    let mut compared = 0;
-    for case in cases() {
-        let folder = goldens().join("models").join(&case);
-        let mut config = describe(&case).config;
-        if matches!(config.stem, Stem::Hybrid(_)) {
-            continue;
-        }
-        let input = Container::open(&folder.join("input.safetensors")).unwrap();
-        let shape = input.shape("pixel_values").unwrap().to_vec();
-        let pixels = floats(&input, "pixel_values");
-        // The model as it is loaded for this image: positions come out resampled.
-        let patch = config.patch_size;
-        config.image_size = Size {
-            height: shape[2].div_ceil(patch.height) * patch.height,
-            width: shape[3].div_ceil(patch.width) * patch.width,
-        };
-        let description = describe(&case);
-        let container = description.open().unwrap();
-        let options = ResolveOptions::for_model(&config);
-        let dialect = dialect(&description, &container);
-        let assignment = resolve(&specs::of(&config), &dialect, &container, &options)
-            .unwrap_or_else(|error| panic!("{case}: {error}"));
-        let expected = Container::open(&folder.join("expected.safetensors")).unwrap();
-        let expected = floats(&expected, "hidden_states.0");
-        let image = &pixels[..shape[1..].iter().product()];
-        let ours = embed(&config, &assignment, image, Size { height: shape[2], width: shape[3] });
-        for (index, (ours, theirs)) in ours.iter().zip(&expected).enumerate() {
-            let close = (ours - theirs).abs() < 2e-4 * theirs.abs().max(1.0);
-            assert!(close, "{case}: token {} is {ours}, expected {theirs}", index / config.width);
-        }
-        assert_eq!(ours.len() * shape[0], expected.len(), "{case}");
-        compared += 1;
-    }
-    assert!(compared > 80, "{compared}");
-}
-
-fn floats(container: &Container, name: &str) -> Vec<f32> {
-    container.tensor(name).unwrap().bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+/// An image or a feature map, channel by channel.
+pub(crate) struct Map {
+    pub(crate) channels: usize,
+    pub(crate) size: Size,
+    pub(crate) values: Vec<f32>,
 }
 
 /// Tokens of one image, in order.
-fn embed(config: &ModelConfig, weights: &Assignment<'_>, image: &[f32], size: Size) -> Vec<f32> {
+pub(crate) fn embed(config: &ModelConfig, weights: &Assignment<'_>, image: &[f32], size: Size) -> Vec<f32> {
     let read = |name: &str| weights.read(name).unwrap().into_owned();
     let width = config.width;
     let mut patches = Vec::new();
+    let map = match &config.stem {
+        Stem::Patches => Map { channels: config.channels, size, values: image.to_vec() },
+        Stem::Hybrid(hybrid) => {
+            stem::forward(hybrid, weights, &Map { channels: config.channels, size, values: image.to_vec() })
+        }
+    };
     let (kernel, bias) = (read("patches.weight"), config.patch_bias.then(|| read("patches.bias")));
-    for patch in cut(config, image, size) {
+    for patch in cut(config, &map) {
         let patch = if config.patch_norms { norm(config, weights, "patches.norm_in", &patch) } else { patch };
         let mut token: Vec<f32> =
             kernel.chunks(patch.len()).map(|row| row.iter().zip(&patch).map(|(a, b)| a * b).sum()).collect();
@@ -103,43 +74,27 @@ fn embed(config: &ModelConfig, weights: &Assignment<'_>, image: &[f32], size: Si
 }
 
 /// Flattened patches, each channel by channel and row by row; beyond the image there are zeros.
-fn cut(config: &ModelConfig, image: &[f32], size: Size) -> Vec<Vec<f32>> {
-    let (grid, patch) = (config.grid(), config.patch_size);
+fn cut(config: &ModelConfig, map: &Map) -> Vec<Vec<f32>> {
+    let (grid, patch, size) = (config.grid(), config.patch_size, map.size);
     let mut patches = Vec::new();
     for place in 0..grid.area() {
         let (top, left) = (place / grid.width * patch.height, place % grid.width * patch.width);
         let mut values = Vec::new();
-        for channel in 0..config.channels {
+        for channel in 0..map.channels {
             for row in top..top + patch.height {
                 for column in left..left + patch.width {
                     let inside = row < size.height && column < size.width;
-                    values.push(if inside { image[(channel * size.height + row) * size.width + column] } else { 0.0 });
+                    values.push(if inside {
+                        map.values[(channel * size.height + row) * size.width + column]
+                    } else {
+                        0.0
+                    });
                 }
             }
         }
         patches.push(values);
     }
     patches
-}
-
-fn add(target: &mut [f32], other: &[f32]) {
-    for (target, other) in target.iter_mut().zip(other) {
-        *target += other;
-    }
-}
-
-fn norm(config: &ModelConfig, weights: &Assignment<'_>, name: &str, values: &[f32]) -> Vec<f32> {
-    let count = values.len() as f32;
-    let weight = weights.read(&format!("{name}.weight")).unwrap();
-    let mean = if config.norm == NormKind::Layer { values.iter().sum::<f32>() / count } else { 0.0 };
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / count;
-    let scale = (variance + config.norm_epsilon).sqrt().recip();
-    let mut out: Vec<f32> =
-        values.iter().zip(&*weight).map(|(value, weight)| (value - mean) * scale * weight).collect();
-    if config.norm == NormKind::Layer {
-        add(&mut out, &weights.read(&format!("{name}.bias")).unwrap());
-    }
-    out
 }
 
 fn sin_cos(grid: Size, width: usize) -> Vec<f32> {

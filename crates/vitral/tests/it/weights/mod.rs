@@ -1,9 +1,13 @@
-//! Weights from other libraries: every golden fits its description strictly, and no file harms the reader.
+//! Weights from other libraries: every golden fits its description strictly and computes what its library computes, and no
+//! file harms the reader.
 
 mod embedding;
 mod goldens;
 mod hostile;
+mod parity;
+mod reference;
 mod specs;
+mod stem;
 mod strictness;
 
 use std::path::PathBuf;
