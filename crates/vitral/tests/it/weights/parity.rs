@@ -2,7 +2,7 @@
 //! configuration that was read, the order and layout of every parameter, and the goldens themselves.
 
 use vitral::config::Size;
-use vitral::weights::{Container, ResolveOptions, resolve};
+use vitral::weights::{Container, ResolveOptions, load_description, resolve};
 
 use super::reference::{Output, Reference};
 use super::{cases, describe, dialect, goldens, specs};
@@ -72,6 +72,34 @@ fn compare(case: &str) -> Result<(), String> {
     }
     let logits = outputs[0].logits.is_some() == expected.contains("logits");
     if compared < 4 || !logits { Err("too little to compare".into()) } else { Ok(()) }
+}
+
+/// DINOv2 ViT-S/14 itself, at another size than it was trained for.
+#[test]
+fn dinov2_is_computed_again() {
+    let folder = |variable: &str| std::env::var_os(variable).map(std::path::PathBuf::from);
+    let paths = folder("VITRAL_DATA").zip(folder("VITRAL_TEST_DATA"));
+    let paths =
+        paths.map(|(cache, data)| (cache.join("dinov2-s14"), data.join("dinov2-s14/reference_daisy.safetensors")));
+    let Some((model, reference)) = paths.filter(|(model, reference)| model.is_dir() && reference.is_file()) else {
+        eprintln!("skipped: VITRAL_DATA and VITRAL_TEST_DATA name no folders with dinov2-s14");
+        return;
+    };
+    let description = load_description(&model, None).unwrap();
+    let mut config = description.config.clone();
+    config.image_size = Size::square(224);
+    let container = description.open().unwrap();
+    let (specs, options) = (specs::of(&config), ResolveOptions::for_model(&config));
+    let weights = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap();
+    weights.check_finite().unwrap();
+    let golden = Container::open(&reference).unwrap();
+    let pixels = floats(&golden, "pixel_values");
+    let output = Reference { config: &config, weights: &weights }.forward(&pixels, config.image_size, None);
+    let far = |ours: &[f32], theirs: &[f32]| ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let first = far(&output.attentions[0], &floats(&golden, "attention_first"));
+    let last = far(&output.attentions[11], &floats(&golden, "attention_last"));
+    let class = far(&output.features, &floats(&golden, "last_hidden_state")[..384]);
+    assert!(first < 1e-4 && last < 1e-4 && class < 1e-3, "{first} {last} {class}");
 }
 
 fn floats(container: &Container, name: &str) -> Vec<f32> {
