@@ -417,7 +417,8 @@ mod tests {
         for (tokens, heads, width) in [(1, 1, 1), (2, 3, 5), (29, 2, 24), (57, 1, 64), (131, 2, 33)] {
             let check = Check::new();
             let x = check.input(&[1, tokens, 3 * heads * width]);
-            let y = check.run(&[x.clone()], |cx, x| cx.attention(&x[0], Attention { heads, ..PLAIN }).output);
+            let y =
+                check.run(std::slice::from_ref(&x), |cx, x| cx.attention(&x[0], Attention { heads, ..PLAIN }).output);
             for (y, expected) in y.values().iter().zip(reference(x.values(), tokens, heads, width, PLAIN.scale)) {
                 assert!((y - expected).abs() < 2e-5, "{y} for {expected}");
             }
@@ -475,8 +476,9 @@ mod tests {
         let check = Check::new();
         let x = check.input(&[3, 61, 3 * 40]);
         let call = Attention { heads: 5, ..PLAIN };
-        let plain = check.run(&[x.clone()], |cx, x| cx.attention(&x[0], call).output);
-        let captured = check.run(&[x.clone()], |cx, x| cx.attention(&x[0], Attention { capture: true, ..call }).output);
+        let plain = check.run(std::slice::from_ref(&x), |cx, x| cx.attention(&x[0], call).output);
+        let captured = check
+            .run(std::slice::from_ref(&x), |cx, x| cx.attention(&x[0], Attention { capture: true, ..call }).output);
         assert_eq!(plain.values(), captured.values());
         let serial = Check::with_threads(1);
         for (image, expected) in plain.values().chunks(61 * 40).enumerate() {

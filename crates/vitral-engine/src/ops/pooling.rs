@@ -168,8 +168,8 @@ mod tests {
     fn gradients_are_those_of_differences() {
         let check = Check::new();
         let x = check.input(&[2, 5, 6]);
-        check.differences(&[x.clone()], |cx, x| cx.mean_tokens(&x[0], 2));
-        check.differences(&[x.clone()], |cx, x| cx.max_tokens(&x[0], 1));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.mean_tokens(&x[0], 2));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.max_tokens(&x[0], 1));
         let inputs = [check.input(&[6]), check.input(&[2, 4, 12])];
         check.differences(&inputs, |cx, x| cx.probe_attention(&x[0], &x[1], 2, 0.6));
     }
