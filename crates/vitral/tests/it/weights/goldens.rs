@@ -1,7 +1,6 @@
 //! Every golden model is described, opened and resolved without a remainder.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use vitral::weights::{Container, PreprocessSource, ResolveOptions, load_description, recognise, resolve};
 
@@ -106,9 +105,8 @@ fn descriptions_carry_labels_preprocessing_and_licence() {
 
 #[test]
 fn checkpoints_of_other_people_resolve() {
-    let shared = std::env::var_os("VITRAL_TEST_DATA");
-    let Some(data) = shared.map(|folder| Path::new(&folder).join("tiny-vits")).filter(|folder| folder.is_dir()) else {
-        eprintln!("skipped: VITRAL_TEST_DATA names no folder with tiny-vits");
+    let Some(data) = crate::shared_data("tiny-vits") else {
+        eprintln!("skipped: no tiny-vits in VITRAL_SHARED_DATA");
         return;
     };
     for (name, file) in [

@@ -174,7 +174,7 @@ pub(crate) fn pack_rhs_into(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usiz
     let shared = SharedMut::new(panels);
     cpu.parallel(tasks, |task| {
         for panel in count * task / tasks..count * (task + 1) / tasks {
-            pack_panel(rhs, depth, columns, panel, width, shared.part(panel * width * depth, width * depth));
+            pack_panel(cpu.isa(), rhs, depth, columns, panel, shared.part(panel * width * depth, width * depth));
         }
     });
 }
@@ -183,11 +183,12 @@ pub(crate) fn pack_rhs_into(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usiz
 pub(crate) fn pack_rhs_serial(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panels: &mut [f32]) {
     let width = isa.panel();
     for (panel, out) in panels.chunks_exact_mut((width * depth).max(1)).enumerate() {
-        pack_panel(rhs, depth, columns, panel, width, out);
+        pack_panel(isa, rhs, depth, columns, panel, out);
     }
 }
 
-fn pack_panel(rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, width: usize, out: &mut [f32]) {
+fn pack_panel(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, out: &mut [f32]) {
+    let width = isa.panel();
     let first = panel * width;
     let count = width.min(columns - first);
     match rhs {
@@ -198,19 +199,28 @@ fn pack_panel(rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, width: u
             }
         }
         Rhs::Columns { data, stride } => {
-            // Sixteen steps of depth at a time: whole cache lines on both sides.
-            const STEP: usize = 16;
-            for start in (0..depth).step_by(STEP) {
-                let steps = STEP.min(depth - start);
-                let block = &mut out[start * width..(start + steps) * width];
-                for n in 0..count {
-                    let column = &data[(first + n) * stride + start..][..steps];
-                    for (k, &value) in column.iter().enumerate() {
-                        block[k * width + n] = value;
-                    }
+            let data = &data[first * stride..];
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => {
+                    assert!(data.len() >= (count - 1) * stride + depth && out.len() >= depth * width);
+                    // SAFETY: the instruction set was detected; lengths are checked on the line above.
+                    unsafe { super::avx512::pack_columns(data.as_ptr(), stride, count, depth, out.as_mut_ptr()) };
                 }
-                for row in block.chunks_exact_mut(width) {
-                    row[count..].fill(0.0);
+                _ => {
+                    // Sixteen steps of depth at a time: whole cache lines on both sides.
+                    const STEP: usize = 16;
+                    for (block, start) in out.chunks_mut(STEP * width).zip((0..depth).step_by(STEP)) {
+                        for n in 0..count {
+                            let column = &data[n * stride + start..][..block.len() / width];
+                            for (row, &value) in block.chunks_exact_mut(width).zip(column) {
+                                row[n] = value;
+                            }
+                        }
+                        for row in block.chunks_exact_mut(width) {
+                            row[count..].fill(0.0);
+                        }
+                    }
                 }
             }
         }

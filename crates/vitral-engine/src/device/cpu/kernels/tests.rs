@@ -234,7 +234,7 @@ fn elementary_functions_keep_their_bounds() {
         }
         let mut edges = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -88.0, 88.72, 89.0, -1e30, 0.0];
         isa.run(Map { x: &mut edges, f: Exp });
-        assert!(edges[0].is_nan() && edges[1] == 0.0 && edges[2] == f32::INFINITY && edges[3] == 0.0);
+        assert!(edges[0].is_nan() && edges[1] == 0.0 && edges[2] == f32::INFINITY && edges[3] < 1e-38);
         assert!(edges[4].is_finite() && edges[5] == f32::INFINITY && edges[6] == 0.0 && edges[7] == 1.0);
     }
 }
