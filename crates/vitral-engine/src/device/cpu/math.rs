@@ -92,7 +92,7 @@ const NORMAL_TAIL: [f32; 9] = [
     -3.642_726_3e-2,
     -3.182_860_3e-1,
     -7.978_869e-1,
-    -6.931_471e-1,
+    -std::f32::consts::LN_2,
 ];
 
 /// The standard normal density `exp(−x²/2) / √(2π)`.
