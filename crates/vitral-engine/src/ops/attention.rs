@@ -115,8 +115,9 @@ impl Problem {
         Rhs::Columns { data: self.part(image, head, 1), stride: self.stride() }
     }
 
-    /// `rows` of scaled scores, masked and biased, from query `first` on; `packed` are the packed keys.
-    fn scores(&self, device: &Cpu, at: At, rows: usize, packed: &[f32], scores: &mut [f32]) {
+    /// `rows` of scores from query `at` on, masked and biased; `packed` are the packed keys. Gives what is left to scale
+    /// them by: the whole scale where nothing was added, which spares a pass, or 1.
+    fn scores(&self, device: &Cpu, at: At, rows: usize, packed: &[f32], scores: &mut [f32]) -> f32 {
         let queries = &self.part(at.image, at.head, 0)[at.query * self.stride()..];
         let gemm = Gemm {
             rows,
@@ -129,6 +130,9 @@ impl Problem {
             accumulate: false,
         };
         gemm.run_serial(device.isa(), SharedMut::new(scores), 0, self.tokens);
+        if self.key_mask.is_none() && self.bias.is_none() && self.scale > 0.0 {
+            return self.scale;
+        }
         let mask = self.key_mask.as_ref().map(|mask| &mask.values()[at.image * self.tokens..][..self.tokens]);
         for (row, scores) in scores.chunks_exact_mut(self.tokens).take(rows).enumerate() {
             let bias = self
@@ -137,6 +141,7 @@ impl Problem {
                 .map(|bias| &bias.values()[(at.head * self.tokens + at.query + row) * self.tokens..][..self.tokens]);
             device.isa().run(Adjust { scores, scale: self.scale, bias, mask });
         }
+        1.0
     }
 
     /// Which weights are dropped, as factors on one row.
@@ -182,15 +187,15 @@ impl Kernel for Adjust<'_> {
     }
 }
 
-/// Exponentials of one row and their sum.
-struct Exponentials<'a>(&'a mut [f32]);
+/// Exponentials of one scaled row and their sum.
+struct Exponentials<'a>(&'a mut [f32], f32);
 
 impl Kernel for Exponentials<'_> {
     type Output = f32;
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> f32 {
-        math::exp_row(l, self.0)
+        math::exp_row(l, self.0, self.1)
     }
 }
 
@@ -239,9 +244,9 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
             for first in queries.clone().step_by(QUERY_ROWS) {
                 let at = At { image, head, query: first };
                 let rows = QUERY_ROWS.min(queries.end - first);
-                problem.scores(device, at, rows, keys, scores);
+                let scale = problem.scores(device, at, rows, keys, scores);
                 for (row, scores) in scores.chunks_exact_mut(tokens).take(rows).enumerate() {
-                    sums[row] = isa.run(Exponentials(scores));
+                    sums[row] = isa.run(Exponentials(scores, scale));
                     if let Some(weights) = weights {
                         let start = ((image * heads + head) * tokens + first + row) * tokens;
                         let weights = weights.part(start, tokens);
@@ -325,13 +330,13 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
                         .run_serial(isa, c, first, c_stride);
                 };
                 let at = At { image, head, query: 0 };
-                {
+                let scale = {
                     let mut packed = vec![0.0; packed_len(isa, width, tokens)];
                     pack_rhs_serial(isa, problem.keys(image, head), width, tokens, &mut packed);
-                    problem.scores(device, at, tokens, &packed, weights);
-                }
+                    problem.scores(device, at, tokens, &packed, weights)
+                };
                 for row in weights.chunks_exact_mut(tokens) {
-                    let sum = isa.run(Exponentials(row));
+                    let sum = isa.run(Exponentials(row, scale));
                     isa.run(ScaleRow(row, 1.0 / sum));
                 }
                 // dV = droppedᵀ dO

@@ -13,7 +13,7 @@ impl Kernel for ExpRow<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let sum = math::exp_row(l, self.0);
+        let sum = math::exp_row(l, self.0, 1.0);
         math::scale_row(l, self.0, 1.0 / sum);
     }
 }

@@ -234,27 +234,27 @@ pub(crate) fn greatest<L: Lanes>(l: L, row: &[f32]) -> f32 {
     chunks.remainder().iter().fold(top, |top, &x| if x > top { x } else { top })
 }
 
-/// Replaces a row by `exp(x − greatest)` and returns its sum: softmax before the division. A row that is −∞ throughout
-/// becomes zeros with sum 1, so that a query without keys attends to nothing.
+/// Replaces a row by `exp(scale · (x − greatest))` and returns its sum: softmax before the division. The scale is
+/// positive. A row that is −∞ throughout becomes zeros with sum 1, so that a query without keys attends to nothing.
 #[inline(always)]
-pub(crate) fn exp_row<L: Lanes>(l: L, row: &mut [f32]) -> f32 {
+pub(crate) fn exp_row<L: Lanes>(l: L, row: &mut [f32], scale: f32) -> f32 {
     let top = greatest(l, row);
     if top == f32::NEG_INFINITY && !row.iter().any(|x| x.is_nan()) {
         row.fill(0.0);
         return 1.0;
     }
-    let top = l.splat(top);
+    let (top, scale) = (l.splat(top), l.splat(scale));
     let mut total = l.splat(0.0);
     let whole = row.len() / L::N * L::N;
     let (chunks, rest) = row.split_at_mut(whole);
     for chunk in chunks.chunks_exact_mut(L::N) {
-        let y = exp_of_nonpositive(l, l.sub(l.load(chunk), top));
+        let y = exp_of_nonpositive(l, l.mul(l.sub(l.load(chunk), top), scale));
         total = l.add(total, y);
         l.store(chunk, y);
     }
     let mut sum = l.sum(total);
     if !rest.is_empty() {
-        let y = exp_of_nonpositive(l, l.sub(l.load_part(rest), top));
+        let y = exp_of_nonpositive(l, l.mul(l.sub(l.load_part(rest), top), scale));
         l.store_part(rest, y);
         for y in rest {
             sum += *y;

@@ -16,7 +16,7 @@ use crate::device::cpu::{Cpu, math};
 /// Depth of a block: two blocks of a panel and a tile of `A` fit the L1 cache.
 const DEPTH_BLOCK: usize = 384;
 /// Numbers of packed `A` that a task keeps in the L2 cache.
-const LHS_IN_CACHE: usize = 96 * 1024;
+const LHS_IN_CACHE: usize = 48 * 1024;
 /// Multiply-adds below which a second thread costs more than it brings.
 const SERIAL_WORK: usize = 100_000;
 /// Most rows of any tile.
