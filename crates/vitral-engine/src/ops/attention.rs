@@ -8,7 +8,9 @@ use std::cell::RefCell;
 
 use super::random::uniform;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Kernel, Lanes, Lhs, Rhs, SharedMut, pack_rhs_serial, packed_len};
+use crate::device::cpu::kernels::{
+    Epilogue, Gemm, Kernel, Lanes, Lhs, Panels, Rhs, SharedMut, pack_rhs_serial, packed_len,
+};
 use crate::device::cpu::{Cpu, math};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
@@ -125,7 +127,7 @@ impl Problem {
             depth: self.width,
             lhs: Lhs::Rows { data: queries, stride: self.stride() },
             norm: None,
-            panels: packed,
+            panels: Panels::F32(packed),
             epilogue: Epilogue::default(),
             accumulate: false,
         };
@@ -261,7 +263,7 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
                     depth: tokens,
                     lhs: Lhs::Rows { data: scores, stride: tokens },
                     norm: None,
-                    panels: values,
+                    panels: Panels::F32(values),
                     epilogue: Epilogue::default(),
                     accumulate: false,
                 };
@@ -325,7 +327,7 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
                 let mut product = |rows, depth, columns, lhs, rhs, c: SharedMut<'_>, first, c_stride| {
                     let panels = grown(panels, packed_len(isa, depth, columns));
                     pack_rhs_serial(isa, rhs, depth, columns, panels);
-                    let epilogue = Epilogue::default();
+                    let (epilogue, panels) = (Epilogue::default(), Panels::F32(panels));
                     Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false }
                         .run_serial(isa, c, first, c_stride);
                 };
