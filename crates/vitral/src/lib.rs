@@ -11,10 +11,12 @@
 //! ```
 
 pub mod config;
+mod embedded;
 pub mod error;
 pub mod image;
 pub mod labels;
 pub mod model;
+pub mod pipeline;
 pub mod predict;
 pub mod trace;
 pub mod weights;
