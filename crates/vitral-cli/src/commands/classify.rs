@@ -24,7 +24,7 @@ Examples:
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
 With --json, every picture is one line:
-  {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, \"logit\": 9.1}, …]}
+  {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
 With --csv, every label is one row: image,rank,class,label,probability,logit")]
 pub(crate) struct ClassifyArgs {
     #[command(flatten)]

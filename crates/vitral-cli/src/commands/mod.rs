@@ -23,24 +23,17 @@ pub(crate) enum Outcome {
     Incomplete,
 }
 
-/// What is to be done.
+/// What is to be done. The words for it stand at each command's arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Say what pictures show
     Classify(classify::ClassifyArgs),
-    /// Turn pictures into feature vectors
     Embed(embed::EmbedArgs),
-    /// Run a model on a tensor and keep what happens inside
     Forward(forward::ForwardArgs),
-    /// Turn pictures into the tensor a model sees
     Preprocess(preprocess::PreprocessArgs),
-    /// Say what a model is
     Info(info::InfoArgs),
     /// List the known sizes of Vision Transformers
     Models,
-    /// Measure how fast a model runs here
     Bench(bench::BenchArgs),
-    /// Print a script that completes commands in a shell
     Completions(completions::CompletionsArgs),
 }
 
