@@ -45,7 +45,7 @@ pub(crate) fn run(settings: &Settings, printer: &Printer) -> anyhow::Result<Outc
     }
     let names = ["name", "width", "depth", "heads", "MLP", "parameters", "GMACs"];
     let [name, width, depth, heads, mlp, parameters, macs] = names;
-    let head = format!("{name:12} {width:>5} {depth:>5} {heads:>5} {mlp:>6} {parameters:>11} {macs:>8}  name in timm");
+    let head = format!("{name:12} {width:>5} {depth:>5} {heads:>5} {mlp:>6} {parameters:>11} {macs:>8}  long name");
     printer.line(printer.heading(head))?;
     for row in &rows {
         let Row { name, width, depth, heads, mlp_width, parameters, macs, timm } = row;
