@@ -150,7 +150,8 @@ fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
 /// All that a pattern matches; folders count with what is in them.
 fn add_pattern(pattern: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
     let text = pattern.to_string_lossy();
-    let found = glob::glob(&text).map_err(|fault| Usage(format!("`{text}` is no pattern: {fault}")))?;
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let found = glob::glob_with(&text, options).map_err(|fault| Usage(format!("`{text}` is no pattern: {fault}")))?;
     let before = sources.len();
     for path in found {
         let path = path.with_context(|| format!("`{text}`"))?;

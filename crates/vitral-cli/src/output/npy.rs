@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::{Aside, OneShape, Rows, little_endian};
 
 /// Magic, version and header: room for any shape.
-const HEADER: usize = 128;
+const HEADER: usize = 192;
 
 pub(super) struct Npy {
     file: Aside,

@@ -2,4 +2,5 @@
 
 mod image;
 mod parity;
+mod tiny_vits;
 mod weights;
