@@ -69,7 +69,7 @@ impl InputArgs {
         let options = BatchOptions { batch, threads: settings.threads() };
         let mut skipped = 0;
         printer.start_progress(sources.len(), "images");
-        batches(&sources, &preprocess, options, &settings.device, Source::read, |batch| {
+        batches(&sources, &preprocess, options, &settings.device, Source::read, |batch| -> anyhow::Result<()> {
             for (index, error) in &batch.faults {
                 let name = sources[*index].name();
                 let line = fault::line(&anyhow::anyhow!("{error}"));
@@ -82,8 +82,7 @@ impl InputArgs {
             if !names.is_empty() {
                 each(&names, &batch)?;
             }
-            printer.advance(batch.indices.len() + batch.faults.len());
-            anyhow::Ok(())
+            Ok(printer.advance(batch.indices.len() + batch.faults.len())?)
         })?;
         printer.finish_progress();
         if skipped == 0 {

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
-use std::io::{BufWriter, IsTerminal, Stdout, Write};
+use std::io::{IsTerminal, Write};
 
 use console::Style;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::fault::StandardOutput;
@@ -13,10 +13,13 @@ use crate::settings::Settings;
 
 /// Fewer items than this need no progress bar.
 const FEW: usize = 8;
+/// Bytes that wait, at most.
+const MUCH: usize = 1 << 16;
 
 /// Prints.
 pub(crate) struct Printer {
-    out: RefCell<BufWriter<Stdout>>,
+    /// Results that wait, so that those of a batch appear at once.
+    waiting: RefCell<Vec<u8>>,
     bar: RefCell<Option<ProgressBar>>,
     quiet: bool,
     terminal: bool,
@@ -24,9 +27,8 @@ pub(crate) struct Printer {
 
 impl Printer {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let out = std::io::stdout();
-        let terminal = out.is_terminal();
-        Printer { out: BufWriter::new(out).into(), bar: RefCell::default(), quiet: settings.quiet, terminal }
+        let terminal = std::io::stdout().is_terminal();
+        Printer { waiting: RefCell::default(), bar: RefCell::default(), quiet: settings.quiet, terminal }
     }
 
     /// Whether a person reads the results.
@@ -41,22 +43,13 @@ impl Printer {
 
     /// A line of results.
     pub(crate) fn line(&self, text: impl Display) -> Result<(), StandardOutput> {
-        let write = || {
-            let mut out = self.out.borrow_mut();
-            writeln!(out, "{text}")?;
-            if self.terminal { out.flush() } else { Ok(()) }
-        };
-        let bar = self.bar.borrow();
-        let written = match bar.as_ref().filter(|_| self.terminal) {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        };
-        written.map_err(StandardOutput)
+        self.bytes(format!("{text}\n").as_bytes())
     }
 
     /// Bytes of results.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), StandardOutput> {
-        self.out.borrow_mut().write_all(bytes).map_err(StandardOutput)
+        self.waiting.borrow_mut().extend_from_slice(bytes);
+        if self.waiting.borrow().len() < MUCH { Ok(()) } else { self.flush() }
     }
 
     /// Results as indented JSON.
@@ -71,7 +64,21 @@ impl Printer {
 
     /// Hands on what waits to be printed.
     pub(crate) fn flush(&self) -> Result<(), StandardOutput> {
-        self.out.borrow_mut().flush().map_err(StandardOutput)
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let write = || {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&waiting)?;
+            out.flush()
+        };
+        let bar = self.bar.borrow();
+        let written = match bar.as_ref().filter(|_| self.terminal) {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        };
+        written.map_err(StandardOutput)
     }
 
     /// Something good to know, unless it is to be quiet.
@@ -95,19 +102,24 @@ impl Printer {
         if self.quiet || total <= FEW || !std::io::stderr().is_terminal() {
             return;
         }
-        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left");
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left");
+        let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+            let _ = write!(to, "{:.1}/s", state.per_sec());
+        };
         let bar = ProgressBar::new(total as u64);
         if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", rate));
         }
         *self.bar.borrow_mut() = Some(bar);
     }
 
-    /// Moves the bar on.
-    pub(crate) fn advance(&self, count: usize) {
+    /// Prints what the last items gave, and moves the bar on.
+    pub(crate) fn advance(&self, count: usize) -> Result<(), StandardOutput> {
+        self.flush()?;
         if let Some(bar) = self.bar.borrow().as_ref() {
             bar.inc(count as u64);
         }
+        Ok(())
     }
 
     /// Takes the bar away.

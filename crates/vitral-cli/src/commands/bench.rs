@@ -102,7 +102,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
 
     let peak = device.fma_peak();
     printer.start_progress(runs + 1, "passes");
-    let mut times = time_forward(&vit, &parameters, (batch, image), runs, || printer.advance(1))?;
+    let mut times = time_forward(&vit, &parameters, (batch, image), runs, || drop(printer.advance(1)))?;
     printer.finish_progress();
     let peak = peak.max(device.fma_peak());
     times.sort();

@@ -103,16 +103,12 @@ fn rows(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()>
 const BAR: usize = 20;
 
 fn lines(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()> {
-    printer.line(printer.heading(image))?;
+    let mut text = printer.heading(image);
     for Ranked { label, probability, .. } in ranked {
-        let percent = 100.0 * probability;
-        if printer.is_terminal() {
-            printer.line(format_args!("  {percent:6.2} %  {}  {label}", bar(*probability)))?;
-        } else {
-            printer.line(format_args!("  {percent:6.2} %  {label}"))?;
-        }
+        let bar = if printer.is_terminal() { format!("{}  ", bar(*probability)) } else { String::new() };
+        text.push_str(&format!("\n  {:6.2} %  {bar}{label}", 100.0 * probability));
     }
-    Ok(())
+    Ok(printer.line(text)?)
 }
 
 /// A bar in eighths of a cell.

@@ -98,7 +98,8 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
         if settings.json {
             printer.json(&serde_json::json!({ "output": path.display().to_string(), "images": count }))?;
         } else {
-            printer.note(format_args!("{count} images to `{}`", path.display()));
+            let noun = if count == 1 { "image" } else { "images" };
+            printer.note(format_args!("{count} {noun} to `{}`", path.display()));
         }
     }
     Ok(outcome)

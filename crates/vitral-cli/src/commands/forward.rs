@@ -91,7 +91,7 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
                 Some((_, _, values)) => values.extend_from_slice(tensor.values()),
             }
         }
-        printer.advance(size);
+        printer.advance(size)?;
     }
     printer.finish_progress();
     write_tensors(output, &tensors)?;
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     if settings.json {
         let shapes: serde_json::Map<_, _> =
             tensors.iter().map(|(name, shape, _)| (name.clone(), serde_json::json!(shape))).collect();
-        printer.json(&shapes)?;
+        printer.json_line(&shapes)?;
     } else {
         for (name, shape, _) in &tensors {
             printer.note(format_args!("{name} {shape:?}"));

@@ -188,9 +188,8 @@ impl Report {
                 field("", &format!("{name:<16}{:>14}  {:5.1} %", grouped(part), 100.0 * part as f64 / total as f64))?;
             }
         }
-        let giga = self.macs_total as f64 / 1e9;
-        let total = format!("{} GMACs an image ({} GFLOP)", significant(giga), significant(2.0 * giga));
-        field("cost", &total)?;
+        let [macs, flop] = [self.macs_total, 2 * self.macs_total].map(scaled);
+        field("cost", &format!("{macs}MACs an image ({flop}FLOP)"))?;
         let Macs { stem, patch_embedding, qkv, attention, projection, mlp, head } = self.macs;
         for (name, part) in [
             ("stem", stem),
@@ -361,10 +360,10 @@ fn grouped(number: usize) -> String {
     grouped
 }
 
-/// Three significant digits of small numbers, two decimals of others.
-fn significant(number: f64) -> String {
-    let decimals = if number >= 1.0 { 2 } else { (2.0 - number.max(1e-9).log10().floor()) as usize };
-    format!("{number:.decimals$}")
+/// Billions or millions, with the letter for them.
+fn scaled(number: u64) -> String {
+    let number = number as f64;
+    if number >= 1e8 { format!("{:.2} G", number / 1e9) } else { format!("{:.2} M", number / 1e6) }
 }
 
 #[cfg(test)]
@@ -374,6 +373,6 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 86_567_656].map(grouped), ["0", "999", "1,000", "86,567,656"]);
-        assert_eq!([17.5643, 0.025_34, 0.5].map(significant), ["17.56", "0.0253", "0.500"]);
+        assert_eq!([17_564_300_000, 25_340_000].map(scaled), ["17.56 G", "25.34 M"]);
     }
 }

@@ -26,7 +26,7 @@ fn the_built_in_model_is_told_of() {
                   MLP                     99,456   19.9 %
                   norms                    1,664    0.3 %
                   head                       650    0.1 %
-    cost          0.0323 GMACs an image (0.0646 GFLOP)
+    cost          32.31 MMACs an image (64.61 MFLOP)
                   patch embedding         50,176    0.2 %
                   qkv                 14,745,600   45.6 %
                   attention            7,680,000   23.8 %
