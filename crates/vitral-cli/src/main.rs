@@ -1,3 +1,51 @@
-//! The binary `vitral`.
+//! The binary `vitral`: reads its arguments, runs one command, and says how it went by its exit code.
+//!
+//! 0: done. 1: something failed, and standard error says what. 2: the command line was wrong.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod commands;
+mod fault;
+mod inputs;
+mod output;
+mod printer;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Outcome;
+use fault::Fault;
+use printer::Printer;
+use settings::{Cli, Settings};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that has gone away is no fault of ours.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let settings = Settings::resolve(&cli.global);
+    let printer = Printer::new(&settings);
+    let outcome = commands::run(cli.command, &settings, &printer).and_then(|outcome| {
+        printer.flush()?;
+        Ok(outcome)
+    });
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Incomplete) => ExitCode::from(1),
+        Err(error) => {
+            let fault = Fault::of(&error);
+            if fault != Fault::NobodyReads {
+                printer.finish_progress();
+                // What was found until here is worth having.
+                let _ = printer.flush();
+                printer.fault(format_args!("error: {}", fault::line(&error)));
+            }
+            fault.exit_code()
+        }
+    }
+}

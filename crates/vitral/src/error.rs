@@ -72,4 +72,10 @@ pub enum Error {
         /// The model.
         name: String,
     },
+    /// The class token was asked of a model without one.
+    #[error("the model `{name}` has no class token; ask for its pooled features, or the mean of its patches")]
+    NoClassToken {
+        /// The model.
+        name: String,
+    },
 }

@@ -11,11 +11,15 @@
 //! ```
 
 pub mod config;
+mod embedded;
 pub mod error;
+pub mod features;
 pub mod image;
 pub mod labels;
 pub mod model;
+pub mod pipeline;
 pub mod predict;
+pub mod timing;
 pub mod trace;
 pub mod weights;
 

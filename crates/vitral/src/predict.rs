@@ -18,6 +18,8 @@ pub struct Model {
     pub name: String,
     /// Its licence, where stated.
     pub licence: Option<String>,
+    /// Whose names its tensors had: `huggingface-vit`, `timm`, `vitral`…
+    pub dialect: String,
     /// Names of its classes.
     pub labels: Labels,
     /// The architecture.
@@ -79,6 +81,7 @@ impl Model {
             path: path.into(),
             name: description.name,
             licence: description.licence,
+            dialect: dialect.name().to_owned(),
             labels,
             vit,
             parameters,

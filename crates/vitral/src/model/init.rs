@@ -1,7 +1,10 @@
 //! Initial values of parameters, as the libraries that people come from draw them.
 
+use std::convert::Infallible;
+
+use rayon::prelude::*;
 use vitral_engine::ops::random::{mix, normal, uniform};
-use vitral_engine::{ParameterSpec, Parameters};
+use vitral_engine::{Cpu, ParameterSpec, Parameters};
 
 use super::Vit;
 use crate::config::ModelConfig;
@@ -169,28 +172,43 @@ impl Draw {
 
 /// Fills flat parameters with initial values drawn from a seed. A tensor's values depend on the seed and its name alone.
 pub fn initialise(vit: &Vit, parameters: &mut Parameters, scheme: Initialisation, seed: u64) {
-    let config = vit.config();
     for id in vit.declarations().ids() {
-        let spec = vit.declarations().spec(id);
-        let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
-        let own = |spec: &ParameterSpec| fans(spec, config);
-        // A bias is drawn like the weight it belongs to.
-        let weight = spec.name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
-        let weight = weight.and_then(|weight| vit.declarations().find(&weight)).map(|id| vit.declarations().spec(id));
-        let fan = || own(weight.unwrap_or(spec));
-        let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));
         let range = parameters.range(id);
-        for (i, value) in parameters.flat_mut()[range].iter_mut().enumerate() {
-            *value = draw.value(of_name, i as u64);
-        }
+        fill(vit, vit.declarations().spec(id), scheme, seed, &mut parameters.flat_mut()[range]);
     }
+}
+
+/// The same values in the form for inference, drawn one tensor at a time.
+pub fn frozen(vit: &Vit, scheme: Initialisation, seed: u64, device: &Cpu) -> Parameters {
+    let read = |spec: &ParameterSpec| {
+        let mut values = vec![0.0; spec.count()];
+        fill(vit, spec, scheme, seed, &mut values);
+        Ok::<_, Infallible>(values.into())
+    };
+    let Ok(parameters) = Parameters::frozen(vit.declarations().clone(), device.clone(), read);
+    parameters
+}
+
+fn fill(vit: &Vit, spec: &ParameterSpec, scheme: Initialisation, seed: u64, values: &mut [f32]) {
+    let config = vit.config();
+    let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
+    // A bias is drawn like the weight it belongs to.
+    let weight = spec.name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
+    let weight = weight.and_then(|weight| vit.declarations().find(&weight)).map(|id| vit.declarations().spec(id));
+    let fan = || fans(weight.unwrap_or(spec), config);
+    let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));
+    const CHUNK: usize = 1 << 14;
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = draw.value(of_name, (chunk * CHUNK + i) as u64);
+        }
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::variants;
-    use vitral_engine::Cpu;
 
     fn drawn(scheme: Initialisation) -> (Vit, Parameters) {
         let config = variants::find("Ti/16").expect("known");
@@ -204,6 +222,15 @@ mod tests {
         let (vit, parameters) = drawn(scheme);
         let values = parameters.read(vit.declarations().find(name).expect("declared"));
         (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
+    }
+
+    #[test]
+    fn both_forms_have_the_same_values() {
+        let (vit, flat) = drawn(Initialisation::Timm);
+        let frozen = frozen(&vit, Initialisation::Timm, 3, &Cpu::with_threads(1));
+        for id in vit.declarations().ids() {
+            assert_eq!(flat.read(id), frozen.read(id), "{}", vit.declarations().spec(id).name);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod attention;
 mod block;
 mod build;
+pub mod cost;
 mod head;
 pub mod init;
 mod mlp;

@@ -5,7 +5,7 @@ use vitral_engine::ops::{Activation, Convolution, Padding};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
-use crate::config::HybridStem;
+use crate::config::{HybridStem, Size};
 
 /// A standardised convolution and the group norm after it.
 struct ConvolutionNorm {
@@ -124,4 +124,27 @@ impl Bottleneck {
         let y = relu(&self.spatial.forward(cx, &y));
         relu(&cx.add(&self.expand.forward(cx, &y), &shortcut))
     }
+}
+
+/// Multiply-accumulates of the convolutions for one image, and the channels of the feature map.
+pub(super) fn cost(stem: &HybridStem, channels: usize, image: Size) -> (u64, usize) {
+    let halved = |size: Size| Size { height: size.height.div_ceil(2), width: size.width.div_ceil(2) };
+    let mut inputs = 64 * stem.width_factor;
+    let mut size = halved(image);
+    let mut total = size.area() * 49 * channels * inputs;
+    size = halved(size);
+    for (stage, &count) in stem.layers.iter().enumerate() {
+        let outputs = (256 * stem.width_factor) << stage;
+        let middle = outputs / 4;
+        for block in 0..count {
+            total += size.area() * inputs * middle;
+            if stage > 0 && block == 0 {
+                size = halved(size);
+            }
+            let shortcut = if block == 0 { inputs * outputs } else { 0 };
+            total += size.area() * (9 * middle * middle + middle * outputs + shortcut);
+            inputs = outputs;
+        }
+    }
+    (total as u64, inputs)
 }

@@ -9,6 +9,7 @@
 
 pub mod adapt;
 pub mod assign;
+mod bundle;
 pub mod container;
 pub mod description;
 pub mod dialect;

@@ -4,6 +4,7 @@ mod dinov2;
 mod image;
 mod parity;
 mod rooms;
+mod tiny_vits;
 mod weights;
 
 /// A file or folder of data that lies beside the project on some machines, in `VITRAL_SHARED_DATA` or `../shared/data`.

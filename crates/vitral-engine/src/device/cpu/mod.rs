@@ -4,6 +4,7 @@ pub(crate) mod buffer;
 pub(crate) mod kernels;
 pub(crate) mod map;
 pub(crate) mod math;
+mod peak;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use super::dialect::Source;
 use super::{Container, Dialect, WeightsError};
 use crate::config::ModelConfig;
 use fields::Fields;
+pub(crate) use vitral::FORMAT;
 
 /// All that the files beside the weights say.
 #[derive(Clone, Debug)]
@@ -62,6 +63,14 @@ impl PreprocessSource {
 }
 
 impl Description {
+    /// Reads a bundle's `vitral.json` that is in memory already. `name` stands for the file in errors.
+    ///
+    /// # Errors
+    /// A [`WeightsError`] that says what does not fit.
+    pub fn from_bundle(name: &str, text: &[u8]) -> Result<Self, WeightsError> {
+        vitral::embedded(name, text)
+    }
+
     /// Opens the weight files.
     ///
     /// # Errors

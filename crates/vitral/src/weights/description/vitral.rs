@@ -33,7 +33,7 @@ struct File {
 }
 
 /// The newest bundle format this reader knows.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// Reads a bundle: tensors have our own names.
 pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
@@ -44,8 +44,20 @@ pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<D
 
 /// Reads the description of a checkpoint.
 pub(super) fn checkpoint(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
-    let read: File =
-        serde_json::from_value(read_json(file)?).map_err(|error| WeightsError::description(file, error))?;
+    described(file, read_json(file)?, stem, files)
+}
+
+/// Reads a bundle's description that is in memory already. `name` stands for the file in errors.
+pub(super) fn embedded(name: &str, text: &[u8]) -> Result<Description, WeightsError> {
+    let file = Path::new(name);
+    let value = serde_json::from_slice(text).map_err(|error| WeightsError::description(file, error))?;
+    let mut description = described(file, value, name.to_owned(), Vec::new())?;
+    description.dialect.get_or_insert_with(|| "vitral".into());
+    Ok(description)
+}
+
+fn described(file: &Path, value: Value, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
+    let read: File = serde_json::from_value(value).map_err(|error| WeightsError::description(file, error))?;
     if let Some(format) = read.format.filter(|format| *format > FORMAT) {
         return Err(WeightsError::description(
             file,

@@ -1,0 +1,188 @@
+//! `vitral bench`: how fast a model runs here.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use vitral::Model;
+use vitral::config::Size;
+use vitral::model::Vit;
+use vitral::model::init::{Initialisation, frozen};
+use vitral::timing::time_forward;
+
+use super::Outcome;
+use super::info::{Architecture, architecture};
+use crate::fault::Usage;
+use crate::printer::Printer;
+use crate::settings::{ModelArgs, Settings};
+
+/// Measure how fast a model runs here
+///
+/// Times forward passes over made-up images, from a tensor, after one to warm up. A known size gets random weights.
+/// The share of the peak is held against what this processor's threads multiply and add at most, measured in the same
+/// minute.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral bench --arch B/16
+  vitral bench --arch Ti/16 --batch 8 --threads 2 --runs 20 --json
+  vitral bench --arch S/16 --image-size 384
+  vitral bench --model vit-base-patch16-224
+
+With --json: arch, image_size, batch, threads, instruction_set, runs, median_ms, min_ms, images_per_second (of the
+median), gflops (2 × multiply-accumulates), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null where the system does
+not tell).")]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A known size with random weights: `B/16`, `vit_base_patch16_384`, … (see `vitral models`) [default: B/16]
+    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = architecture)]
+    arch: Option<Architecture>,
+    /// Another size of images than the model's: `384`, or `height x width` as in `384x256`
+    #[arg(long, value_name = "N", value_parser = size)]
+    image_size: Option<Size>,
+    /// Another size of patches than the name says
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "model")]
+    patch_size: Option<Size>,
+    /// Images in a pass
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Passes to time
+    #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+/// Reads `224` or `384x256`.
+fn size(text: &str) -> Result<Size, String> {
+    let side = |text: &str| text.parse().ok().filter(|&side: &usize| (1..=1 << 16).contains(&side));
+    let size = match text.split_once('x') {
+        Some((height, width)) => side(height).zip(side(width)).map(|(height, width)| Size { height, width }),
+        None => side(text).map(Size::square),
+    };
+    size.ok_or_else(|| "expected pixels, as in `224` or `384x256`".into())
+}
+
+#[derive(Serialize)]
+struct Measured {
+    arch: String,
+    image_size: Size,
+    batch: usize,
+    threads: usize,
+    instruction_set: &'static str,
+    runs: usize,
+    median_ms: f64,
+    min_ms: f64,
+    images_per_second: f64,
+    gflops: f64,
+    fma_peak_gflops: f64,
+    fraction_of_peak: f64,
+    peak_rss_mb: Option<f64>,
+}
+
+pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let device = &settings.device;
+    let (name, vit, parameters) = if args.model.model.is_some() {
+        let Model { name, vit, parameters, .. } = args.model.load(settings)?;
+        (name, vit, parameters)
+    } else {
+        let mut architecture = match &args.arch {
+            Some(architecture) => architecture.clone(),
+            None => architecture("B/16").map_err(Usage)?,
+        };
+        architecture.config.image_size = args.image_size.unwrap_or(architecture.config.image_size);
+        architecture.config.patch_size = args.patch_size.unwrap_or(architecture.config.patch_size);
+        let vit = Vit::new(architecture.config)?;
+        let parameters = frozen(&vit, Initialisation::Timm, 0, device);
+        (architecture.name, vit, parameters)
+    };
+    let image = args.image_size.unwrap_or(vit.config().image_size);
+    let (batch, runs) = (usize::from(args.batch), args.runs as usize);
+    let flop = 2.0 * (batch as u64 * vit.macs(image)?.total()) as f64;
+
+    let peak = device.fma_peak();
+    printer.start_progress(runs + 1, "passes");
+    let mut times = time_forward(&vit, &parameters, (batch, image), runs, || drop(printer.advance(1)))?;
+    printer.finish_progress();
+    let peak = peak.max(device.fma_peak());
+    times.sort();
+    let (Some(median), Some(least)) = (median(&times), times.first().copied()) else { bail!("nothing was timed") };
+
+    let gflops = flop / median.as_secs_f64() / 1e9;
+    let measured = Measured {
+        arch: name,
+        image_size: image,
+        batch,
+        threads: device.threads(),
+        instruction_set: device.instruction_set(),
+        runs,
+        median_ms: rounded(1e3 * median.as_secs_f64(), 3),
+        min_ms: rounded(1e3 * least.as_secs_f64(), 3),
+        images_per_second: rounded(batch as f64 / median.as_secs_f64(), 3),
+        gflops: rounded(gflops, 1),
+        fma_peak_gflops: rounded(peak, 1),
+        fraction_of_peak: rounded(gflops / peak, 4),
+        peak_rss_mb: peak_memory().map(|megabytes| rounded(megabytes, 1)),
+    };
+    if settings.json {
+        printer.json(&measured)?;
+    } else {
+        measured.print(printer)?;
+    }
+    Ok(Outcome::Done)
+}
+
+impl Measured {
+    fn print(&self, printer: &Printer) -> anyhow::Result<()> {
+        let field = |name: &str, value: String| printer.line(format_args!("{name:<12}{value}"));
+        let threads = if self.threads == 1 { "1 thread".into() } else { format!("{} threads", self.threads) };
+        let title = format!("{}, {} pixels, batch {}", self.arch, self.image_size, self.batch);
+        printer.line(format_args!("{}, {threads} ({})", printer.heading(title), self.instruction_set))?;
+        field("median", format!("{:.2} ms of {} passes, least {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
+        field("throughput", format!("{:.2} images/s", self.images_per_second))?;
+        let share = 100.0 * self.fraction_of_peak;
+        field("arithmetic", format!("{} GFLOP/s, {share:.0} % of a peak of {}", self.gflops, self.fma_peak_gflops))?;
+        if let Some(memory) = self.peak_rss_mb {
+            field("memory", format!("{memory} MB at most"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The middle of sorted times; between the two middle ones where there are two.
+fn median(sorted: &[Duration]) -> Option<Duration> {
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = *sorted.get((sorted.len() - 1) / 2)?;
+    Some((lower + upper) / 2)
+}
+
+fn rounded(number: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (number * scale).round() / scale
+}
+
+/// The most memory this process has held, in MB, where the system tells.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_sizes() {
+        let times = [1, 2, 10, 20].map(Duration::from_millis);
+        assert_eq!(median(&times), Some(Duration::from_millis(6)));
+        assert_eq!(median(&times[..3]), Some(Duration::from_millis(2)));
+        assert_eq!(median(&[]), None);
+        assert_eq!(size("384x256"), Ok(Size { height: 384, width: 256 }));
+        assert_eq!(size("224"), Ok(Size::square(224)));
+        for wrong in ["", "0", "x", "-1", "1x", "99999999", "axb"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

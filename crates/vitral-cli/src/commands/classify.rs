@@ -1,0 +1,135 @@
+//! `vitral classify`: ranked labels for every picture.
+
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use vitral::Error;
+use vitral::labels::{Ranked, top};
+
+use super::Outcome;
+use crate::inputs::InputArgs;
+use crate::printer::Printer;
+use crate::settings::{ModelArgs, Settings};
+
+/// Say what pictures show
+///
+/// Prints the likeliest labels of every picture, in the order the pictures are named. A picture that cannot be read is
+/// told of on standard error and skipped; the exit code is then 1.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral classify digit.png
+  vitral classify --model vit-base-patch16-224 --top 3 photos/
+  vitral classify --model vit-base-patch16-224 'photos/**/*.jpg' --csv > labels.csv
+  curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
+
+With --json, every picture is one line:
+  {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
+With --csv, every label is one row: image,rank,class,label,probability,logit")]
+pub(crate) struct ClassifyArgs {
+    #[command(flatten)]
+    inputs: InputArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Labels to print for each picture, at most
+    #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Print results as CSV
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    image: &'a str,
+    labels: Vec<Label<'a>>,
+}
+
+#[derive(Serialize)]
+struct Label<'a> {
+    class: usize,
+    label: &'a str,
+    probability: f32,
+    logit: f32,
+}
+
+impl<'a> Label<'a> {
+    fn of(ranked: &'a Ranked) -> Self {
+        Label { class: ranked.class, label: &ranked.label, probability: ranked.probability, logit: ranked.logit }
+    }
+}
+
+pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let model = args.model.load(settings)?;
+    if model.vit.config().classes == 0 {
+        return Err(Error::NoHead { name: model.name }.into());
+    }
+    let show = |image: &str, ranked: &[Ranked]| -> anyhow::Result<()> {
+        if settings.json {
+            printer.json_line(&Answer { image, labels: ranked.iter().map(Label::of).collect() })
+        } else if args.csv {
+            rows(printer, image, ranked)
+        } else {
+            lines(printer, image, ranked)
+        }
+    };
+    if args.csv {
+        printer.line("image,rank,class,label,probability,logit")?;
+    }
+    args.inputs.each_batch(&model, settings, printer, |names, batch| {
+        let Some(logits) = model.run(&batch.pixels, None)?.logits else {
+            return Err(Error::NoHead { name: model.name.clone() }.into());
+        };
+        let [_, classes] = logits.shape()[..] else {
+            bail!("the model `{}` gives logits for every token, not for the picture", model.name)
+        };
+        for (name, logits) in names.iter().zip(logits.values().chunks_exact(classes)) {
+            show(name, &top(logits, args.top as usize, &model.labels))?;
+        }
+        Ok(())
+    })
+}
+
+fn rows(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()> {
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    for (rank, label) in ranked.iter().enumerate() {
+        let Label { class, label, probability, logit } = Label::of(label);
+        rows.serialize((image, rank + 1, class, label, probability, logit))?;
+    }
+    Ok(printer.bytes(&rows.into_inner()?)?)
+}
+
+/// Cells of a full bar.
+const BAR: usize = 20;
+
+fn lines(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()> {
+    let mut text = printer.heading(image);
+    for Ranked { label, probability, .. } in ranked {
+        let bar = if printer.is_terminal() { format!("{}  ", bar(*probability)) } else { String::new() };
+        text.push_str(&format!("\n  {:6.2} %  {bar}{label}", 100.0 * probability));
+    }
+    Ok(printer.line(text)?)
+}
+
+/// A bar in eighths of a cell.
+fn bar(share: f32) -> String {
+    const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let eighths = (share * (8 * BAR) as f32).round() as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    if eighths % 8 > 0 {
+        bar.push(PARTS[eighths % 8]);
+    }
+    format!("{bar:BAR$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_their_share() {
+        assert_eq!(bar(0.0), " ".repeat(BAR));
+        assert_eq!(bar(1.0), "█".repeat(BAR));
+        assert_eq!(bar(0.53125), format!("{:BAR$}", "██████████▋"));
+    }
+}

@@ -1,0 +1,106 @@
+//! `vitral embed`: a feature vector for every picture.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use vitral::features::FeatureKind;
+
+use super::Outcome;
+use crate::inputs::InputArgs;
+use crate::output::{Format, JsonLines};
+use crate::printer::Printer;
+use crate::settings::{ModelArgs, Settings};
+
+/// Turn pictures into feature vectors
+///
+/// Rows stand in the order the pictures are named. A picture that cannot be read is told of on standard error and has no
+/// row; the exit code is then 1. The file appears when it is whole, and not before.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral embed --model dinov2-small photos/ --output photos.npy
+  vitral embed --model vit-base-patch16-224 --pool mean 'photos/*.jpg' --output photos.safetensors
+  vitral embed --model dinov2-small cat.jpg | jq .features[0]
+
+Formats, by the ending of the output's name:
+  .npy          float32 [images, width]; names beside it in a .txt, one a line
+  .safetensors  the tensor `features`; names in the metadata `names`, as a JSON list
+  .csv          image,0,1,…  (with --pool tokens: image,token,0,1,…)
+  .jsonl        {\"image\": …, \"features\": […]}, as on standard output")]
+pub(crate) struct EmbedArgs {
+    #[command(flatten)]
+    inputs: InputArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Which features
+    #[arg(long, value_enum, default_value_t)]
+    pool: Pool,
+    /// Where to write: .npy, .safetensors, .csv or .jsonl [default: JSON Lines on standard output]
+    #[arg(long, short, value_name = "FILE", value_parser = output)]
+    output: Option<(PathBuf, Format)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Pool {
+    /// The model's own: what its classifier sees
+    #[default]
+    Pooled,
+    /// The class token after the final norm
+    Class,
+    /// The mean of the patch tokens after the final norm
+    Mean,
+    /// All tokens after the final norm: class, distillation or registers, then patches row by row
+    Tokens,
+}
+
+impl From<Pool> for FeatureKind {
+    fn from(pool: Pool) -> Self {
+        match pool {
+            Pool::Pooled => FeatureKind::Pooled,
+            Pool::Class => FeatureKind::Class,
+            Pool::Mean => FeatureKind::Mean,
+            Pool::Tokens => FeatureKind::Tokens,
+        }
+    }
+}
+
+fn output(text: &str) -> Result<(PathBuf, Format), String> {
+    let path = PathBuf::from(text);
+    let format = Format::of(&path)?;
+    Ok((path, format))
+}
+
+const TENSOR: &str = "features";
+
+pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let mut rows = args.output.as_ref().map(|(path, format)| format.create(path, TENSOR)).transpose()?;
+    let model = args.model.load(settings)?;
+    let mut count = 0;
+    let outcome = args.inputs.each_batch(&model, settings, printer, |names, batch| {
+        let features = model.features(&batch.pixels, args.pool.into())?;
+        let shape = &features.shape()[1..];
+        let width = shape.iter().product::<usize>().max(1);
+        count += names.len();
+        for (image, values) in names.iter().zip(features.values().chunks_exact(width)) {
+            match &mut rows {
+                Some(rows) => rows.row(image, shape, values)?,
+                None => printer.json_line(&JsonLines { tensor: TENSOR, image, shape, values })?,
+            }
+        }
+        Ok(())
+    })?;
+    if count == 0 {
+        // Nothing could be read: an empty file would look like a result.
+        return Ok(outcome);
+    }
+    if let (Some(rows), Some((path, _))) = (rows, &args.output) {
+        rows.finish()?;
+        if settings.json {
+            printer.json(&serde_json::json!({ "output": path.display().to_string(), "images": count }))?;
+        } else {
+            let noun = if count == 1 { "image" } else { "images" };
+            printer.note(format_args!("{count} {noun} to `{}`", path.display()));
+        }
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,152 @@
+//! `vitral forward`: how anybody checks us against their own model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use vitral::trace::TraceOptions;
+use vitral::weights::{Container, DataType};
+use vitral::{Model, Tensor};
+
+use super::Outcome;
+use crate::output::{Aside, write_tensors};
+use crate::printer::Printer;
+use crate::settings::{GivenModelArgs, Settings};
+
+/// Run a model on a tensor and keep what happens inside
+///
+/// Reads `pixel_values`, float32 [N, channels, height, width], already preprocessed, and optionally `mask`, uint8
+/// [N, grid height, grid width], 1 where a patch is attended. Writes `logits` [N, classes] (where there is a head) and
+/// `features` [N, width]. Everything is computed in float32, with dropout off.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+With --hidden-states: `hidden_states.0`, the input of the first block, and `hidden_states.l` after block l, before the
+final norm, [N, tokens, width]; tokens in the order class, distillation or registers, patches row by row.
+With --attentions: `attentions.i` of block i, [N, heads, tokens, tokens], after softmax.
+
+Examples:
+  vitral preprocess --model vit-base-patch16-224 cat.jpg --output in.safetensors
+  vitral forward --model vit-base-patch16-224 --input in.safetensors --output out.safetensors --attentions")]
+pub(crate) struct ForwardArgs {
+    #[command(flatten)]
+    model: GivenModelArgs,
+    /// A safetensors file with `pixel_values`, and `mask` if patches are masked
+    #[arg(long, value_name = "IN.safetensors")]
+    input: PathBuf,
+    /// Where to write
+    #[arg(long, value_name = "OUT.safetensors")]
+    output: PathBuf,
+    /// Keep the tokens before the first block and after every block
+    #[arg(long)]
+    hidden_states: bool,
+    /// Keep the attention weights of every block
+    #[arg(long)]
+    attentions: bool,
+    /// Images that go through the model together; the results do not depend on it
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+}
+
+/// What the input file holds.
+struct Pixels {
+    shape: [usize; 4],
+    values: Vec<f32>,
+    mask: Option<Vec<u8>>,
+}
+
+pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let output = Aside::create(&args.output)?;
+    let model = args.model.load(settings)?;
+    let input = read(&args.input, &model)?;
+    let options = TraceOptions { hidden_states: args.hidden_states, attentions: args.attentions };
+
+    let [count, channels, height, width] = input.shape;
+    let image = channels * height * width;
+    let mask_per_image = input.mask.as_ref().map_or(0, |mask| mask.len() / count);
+    // Name, shape, values; each batch adds its rows.
+    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+    printer.start_progress(count, "images");
+    for first in (0..count).step_by(usize::from(args.batch)) {
+        let size = usize::from(args.batch).min(count - first);
+        let values = &input.values[first * image..(first + size) * image];
+        let pixels = Tensor::from_slice(&settings.device, [size, channels, height, width], values);
+        let mask = input.mask.as_ref().map(|mask| &mask[first * mask_per_image..(first + size) * mask_per_image]);
+        let trace = model.trace(&pixels, mask, options).with_context(|| format!("`{}`", args.input.display()))?;
+        let mut found = vec![("features".to_owned(), trace.output.features)];
+        found.extend(trace.output.logits.map(|logits| ("logits".to_owned(), logits)));
+        let numbered = |name, all: Vec<Tensor>| {
+            all.into_iter().enumerate().map(move |(i, tensor)| (format!("{name}.{i}"), tensor))
+        };
+        found.extend(numbered("hidden_states", trace.hidden_states));
+        found.extend(numbered("attentions", trace.attentions));
+        for (place, (name, tensor)) in found.into_iter().enumerate() {
+            match tensors.get_mut(place) {
+                None => {
+                    let mut shape = tensor.shape().to_vec();
+                    shape[0] = count;
+                    let mut values = Vec::with_capacity(shape.iter().product());
+                    values.extend_from_slice(tensor.values());
+                    tensors.push((name, shape, values));
+                }
+                Some((_, _, values)) => values.extend_from_slice(tensor.values()),
+            }
+        }
+        printer.advance(size)?;
+    }
+    printer.finish_progress();
+    write_tensors(output, &tensors)?;
+
+    if settings.json {
+        let shapes: serde_json::Map<_, _> =
+            tensors.iter().map(|(name, shape, _)| (name.clone(), serde_json::json!(shape))).collect();
+        printer.json_line(&shapes)?;
+    } else {
+        for (name, shape, _) in &tensors {
+            printer.note(format_args!("{name} {shape:?}"));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Reads the input and holds it against the model.
+fn read(path: &Path, model: &Model) -> anyhow::Result<Pixels> {
+    let place = path.display();
+    let container = Container::open(path)?;
+    let Some(view) = container.tensor("pixel_values") else {
+        let found: Vec<&str> = container.names().take(8).collect();
+        let found = if found.is_empty() { "no tensor".into() } else { format!("`{}`", found.join("`, `")) };
+        bail!("`{place}`: expected a tensor `pixel_values`, found {found}; `vitral preprocess` writes such a file");
+    };
+    if view.data_type != DataType::Float32 {
+        bail!("`{place}`: expected `pixel_values` in float32, found {:?}; convert it", view.data_type);
+    }
+    let channels = model.vit.config().channels;
+    let &[count, found, height, width] = view.shape else {
+        bail!(
+            "`{place}`: expected `pixel_values` of shape [images, {channels}, height, width], found {:?}",
+            view.shape
+        );
+    };
+    if found != channels {
+        bail!("`{place}`: expected `pixel_values` with {channels} channels, found {:?}", view.shape);
+    }
+    if view.bytes.is_empty() {
+        bail!("`{place}`: expected at least one image, found `pixel_values` of shape {:?}", view.shape);
+    }
+    let grid = model.vit.grid(vitral::config::Size { height, width }).with_context(|| format!("`{place}`"))?;
+    let mask = match container.tensor("mask") {
+        None => None,
+        Some(mask) => {
+            if !matches!(mask.data_type, DataType::UInt8 | DataType::Bool) {
+                bail!("`{place}`: expected `mask` in uint8, 1 where a patch is attended, found {:?}", mask.data_type);
+            }
+            let expected = [count, grid.height, grid.width];
+            if mask.shape != expected {
+                bail!("`{place}`: expected `mask` of shape {expected:?}, found {:?}", mask.shape);
+            }
+            Some(mask.bytes.into_owned())
+        }
+    };
+    let values = view.bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    Ok(Pixels { shape: [count, channels, height, width], values: values.collect(), mask })
+}

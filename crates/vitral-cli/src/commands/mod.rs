@@ -1,0 +1,51 @@
+//! One file a command.
+
+mod bench;
+mod classify;
+mod completions;
+mod embed;
+mod forward;
+mod info;
+mod models;
+mod preprocess;
+
+use clap::Subcommand;
+
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is done.
+    Done,
+    /// Some inputs were skipped, and standard error says which.
+    Incomplete,
+}
+
+/// What is to be done. The words for it stand at each command's arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Classify(classify::ClassifyArgs),
+    Embed(embed::EmbedArgs),
+    Forward(forward::ForwardArgs),
+    Preprocess(preprocess::PreprocessArgs),
+    Info(info::InfoArgs),
+    /// List the known sizes of Vision Transformers
+    Models,
+    Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Classify(args) => classify::run(&args, settings, printer),
+        Command::Embed(args) => embed::run(&args, settings, printer),
+        Command::Forward(args) => forward::run(&args, settings, printer),
+        Command::Preprocess(args) => preprocess::run(&args, settings, printer),
+        Command::Info(args) => info::run(&args, settings, printer),
+        Command::Models => models::run(settings, printer),
+        Command::Bench(args) => bench::run(&args, settings, printer),
+        Command::Completions(args) => completions::run(&args, printer),
+    }
+}

@@ -1,0 +1,54 @@
+//! `vitral preprocess`: pictures to the tensor a model sees.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Outcome;
+use crate::inputs::InputArgs;
+use crate::output::Format;
+use crate::printer::Printer;
+use crate::settings::{ModelArgs, Settings};
+
+/// Turn pictures into the tensor a model sees
+///
+/// Writes `pixel_values`, float32 [images, channels, height, width], exactly as the model's own files demand and in the
+/// order the pictures are named, and prints the steps in a line. `vitral forward` takes the file as its input.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral preprocess --model vit-base-patch16-224 cat.jpg dog.jpg --output pixels.safetensors")]
+pub(crate) struct PreprocessArgs {
+    #[command(flatten)]
+    inputs: InputArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Where to write: a .safetensors file; names of the pictures stand in its metadata
+    #[arg(long, short, value_name = "OUT.safetensors")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: &PreprocessArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let mut rows = Format::Safetensors.create(&args.output, "pixel_values")?;
+    let model = args.model.load(settings)?;
+    let pipeline = model.preprocess()?.to_string();
+    let mut count = 0;
+    let outcome = args.inputs.each_batch(&model, settings, printer, |names, batch| {
+        let shape = &batch.pixels.shape()[1..];
+        count += names.len();
+        for (name, values) in names.iter().zip(batch.pixels.values().chunks_exact(shape.iter().product())) {
+            rows.row(name, shape, values)?;
+        }
+        Ok(())
+    })?;
+    if count > 0 {
+        rows.finish()?;
+    }
+    if settings.json {
+        let output = args.output.display().to_string();
+        printer.json(&serde_json::json!({ "preprocess": pipeline, "images": count, "output": output }))?;
+    } else {
+        printer.line(pipeline)?;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,97 @@
+//! Faults, told once and in one line.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+/// What kind of fault ended a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The work failed.
+    Failed,
+    /// The command line was wrong in a way that only the work could find out.
+    Usage,
+    /// The reader of our output has gone, as `head` does: no fault at all.
+    NobodyReads,
+}
+
+/// A fault of the command line.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Standard output could not be written to.
+#[derive(Debug)]
+pub(crate) struct StandardOutput(pub(crate) std::io::Error);
+
+impl std::fmt::Display for StandardOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "standard output: {}", self.0)
+    }
+}
+
+impl std::error::Error for StandardOutput {}
+
+impl Fault {
+    pub(crate) fn of(error: &anyhow::Error) -> Fault {
+        let gone = |cause: &StandardOutput| cause.0.kind() == ErrorKind::BrokenPipe;
+        if error.chain().any(|cause| cause.downcast_ref().is_some_and(gone)) {
+            Fault::NobodyReads
+        } else if error.is::<Usage>() {
+            Fault::Usage
+        } else {
+            Fault::Failed
+        }
+    }
+
+    pub(crate) fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Fault::NobodyReads => 0,
+            Fault::Failed => 1,
+            Fault::Usage => 2,
+        })
+    }
+}
+
+/// An error and its causes in one line. A cause that its effect quotes already is not said again.
+pub(crate) fn line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn causes_stand_once_in_one_line() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = anyhow::Error::new(cause).context("`a`: not written: disk on fire").context("saving");
+        assert_eq!(line(&error), "saving: `a`: not written: disk on fire");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_fault_and_a_wrong_flag_is_usage() {
+        let gone = Err::<(), _>(StandardOutput(ErrorKind::BrokenPipe.into())).context("printing").unwrap_err();
+        assert_eq!(Fault::of(&gone), Fault::NobodyReads);
+        assert_eq!(Fault::of(&Usage("no".into()).into()), Fault::Usage);
+        assert_eq!(Fault::of(&anyhow::anyhow!("broken")), Fault::Failed);
+    }
+}

@@ -1,0 +1,168 @@
+//! Pictures that were named on the command line: files, folders, patterns, standard input.
+
+use std::io::Read;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use vitral::image::{Limits, RgbImage, decode, open};
+use vitral::pipeline::{Batch, BatchOptions, batches};
+use vitral::{Error, Model};
+
+use crate::commands::Outcome;
+use crate::fault::{self, Usage};
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Ends of names that make a file in a folder a picture. A file that is named itself may be called anything.
+const ENDINGS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff"];
+
+/// Which pictures, and how they go through the model.
+#[derive(Args, Debug)]
+pub(crate) struct InputArgs {
+    /// Pictures: files, folders (with all folders in them, in order of name), quoted patterns such as
+    /// `'photos/**/*.jpg'`, or `-` for one picture from standard input
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<PathBuf>,
+    /// Pictures that go through the model together; the results do not depend on it
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+}
+
+/// One picture.
+pub(crate) enum Source {
+    File(PathBuf),
+    StandardInput(Vec<u8>),
+}
+
+impl Source {
+    /// What it is called in results.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Source::File(path) => path.display().to_string(),
+            Source::StandardInput(_) => "-".into(),
+        }
+    }
+
+    fn read(&self) -> Result<RgbImage, Error> {
+        Ok(match self {
+            Source::File(path) => open(path, &Limits::default())?,
+            Source::StandardInput(bytes) => decode(bytes, &Limits::default())?,
+        })
+    }
+}
+
+impl InputArgs {
+    /// Finds all pictures, preprocesses them ahead of the model and hands them over in batches, with the names of each.
+    /// Pictures that cannot be read are told of and counted; the outcome says so.
+    pub(crate) fn each_batch(
+        &self,
+        model: &Model,
+        settings: &Settings,
+        printer: &Printer,
+        mut each: impl FnMut(&[String], &Batch) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Outcome> {
+        let preprocess = model.preprocess()?;
+        let sources = self.sources()?;
+        let batch = NonZero::new(usize::from(self.batch)).unwrap_or(NonZero::<usize>::MIN);
+        let options = BatchOptions { batch, threads: settings.threads() };
+        let mut skipped = 0;
+        printer.start_progress(sources.len(), "images");
+        batches(&sources, &preprocess, options, &settings.device, Source::read, |batch| -> anyhow::Result<()> {
+            for (index, error) in &batch.faults {
+                let name = sources[*index].name();
+                let line = fault::line(&anyhow::anyhow!("{error}"));
+                // Errors of files say which; those of standard input do not.
+                let line = if line.contains(&name) { line } else { format!("`{name}`: {line}") };
+                printer.fault(format_args!("skipped: {line}"));
+            }
+            skipped += batch.faults.len();
+            let names: Vec<String> = batch.indices.iter().map(|&index| sources[index].name()).collect();
+            if !names.is_empty() {
+                each(&names, &batch)?;
+            }
+            Ok(printer.advance(batch.indices.len() + batch.faults.len())?)
+        })?;
+        printer.finish_progress();
+        if skipped == 0 {
+            return Ok(Outcome::Done);
+        }
+        printer.flush()?;
+        let noun = if sources.len() == 1 { "image" } else { "images" };
+        printer.fault(format_args!("{skipped} of {} {noun} could not be read", sources.len()));
+        Ok(Outcome::Incomplete)
+    }
+
+    /// All pictures, in the order they were named.
+    fn sources(&self) -> anyhow::Result<Vec<Source>> {
+        let mut sources = Vec::new();
+        for image in &self.images {
+            if image.as_os_str() == "-" {
+                if sources.iter().any(|source| matches!(source, Source::StandardInput(_))) {
+                    bail!(Usage("`-` stands twice, but there is one standard input".into()));
+                }
+                sources.push(Source::StandardInput(standard_input()?));
+            } else if image.is_dir() {
+                add_folder(image, &mut sources)?;
+            } else if !image.exists() && is_pattern(image) {
+                add_pattern(image, &mut sources)?;
+            } else {
+                sources.push(Source::File(image.clone()));
+            }
+        }
+        Ok(sources)
+    }
+}
+
+fn standard_input() -> anyhow::Result<Vec<u8>> {
+    let limit = Limits::default().max_bytes;
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes).context("standard input could not be read")?;
+    if bytes.len() as u64 > limit {
+        bail!("standard input: expected an image of at most {limit} bytes, found more");
+    }
+    Ok(bytes)
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.contains(['*', '?', '[']))
+}
+
+/// All pictures of a folder and of the folders in it, in order of name.
+fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
+    let before = sources.len();
+    let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
+    for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(shown) {
+        let entry = entry.with_context(|| format!("`{}`: the folder could not be read", folder.display()))?;
+        let ending = entry.path().extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        if entry.file_type().is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+            sources.push(Source::File(entry.into_path()));
+        }
+    }
+    if sources.len() == before {
+        bail!("`{}`: no images in this folder; expected files ending in .{}", folder.display(), ENDINGS.join(", ."));
+    }
+    Ok(())
+}
+
+/// All that a pattern matches; folders count with what is in them.
+fn add_pattern(pattern: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
+    let text = pattern.to_string_lossy();
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let found = glob::glob_with(&text, options).map_err(|fault| Usage(format!("`{text}` is no pattern: {fault}")))?;
+    let before = sources.len();
+    for path in found {
+        let path = path.with_context(|| format!("`{text}`"))?;
+        if path.is_dir() {
+            // A folder without pictures is no fault where nobody named it.
+            let _ = add_folder(&path, sources);
+        } else {
+            sources.push(Source::File(path));
+        }
+    }
+    if sources.len() == before {
+        bail!("`{text}`: no such file, and as a pattern it matches none");
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! JSON Lines: one object a picture, `{"image": …, "features": […]}`.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+
+use super::{Aside, Rows};
+
+/// One line.
+pub(crate) struct JsonLines<'a> {
+    pub(crate) tensor: &'a str,
+    pub(crate) image: &'a str,
+    pub(crate) shape: &'a [usize],
+    pub(crate) values: &'a [f32],
+}
+
+impl Serialize for JsonLines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(Some(2))?;
+        line.serialize_entry("image", self.image)?;
+        line.serialize_entry(self.tensor, &Nested(self.shape, self.values))?;
+        line.end()
+    }
+}
+
+/// Numbers in lists of lists, as their shape says.
+struct Nested<'a>(&'a [usize], &'a [f32]);
+
+impl Serialize for Nested<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            [] | [_] => self.1.serialize(serializer),
+            [outer, inner @ ..] => {
+                let mut list = serializer.serialize_seq(Some(*outer))?;
+                for values in self.1.chunks_exact(inner.iter().product::<usize>().max(1)) {
+                    list.serialize_element(&Nested(inner, values))?;
+                }
+                list.end()
+            }
+        }
+    }
+}
+
+pub(super) struct JsonLinesFile {
+    file: Aside,
+    tensor: &'static str,
+}
+
+impl JsonLinesFile {
+    pub(super) fn new(file: Aside, tensor: &'static str) -> Self {
+        JsonLinesFile { file, tensor }
+    }
+}
+
+impl Rows for JsonLinesFile {
+    fn row(&mut self, image: &str, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
+        let line = JsonLines { tensor: self.tensor, image, shape, values };
+        let mut line = serde_json::to_vec(&line)?;
+        line.push(b'\n');
+        self.file.write(&line)
+    }
+
+    fn finish(self: Box<Self>) -> anyhow::Result<()> {
+        self.file.finish()
+    }
+}

@@ -1,0 +1,68 @@
+//! NumPy's own format, float32; names go to a text file beside it, one a line.
+//!
+//! Written here and not by a library because the count of rows, which stands first, is known last.
+
+use std::io::{Seek, SeekFrom, Write};
+
+use anyhow::Context;
+
+use super::{Aside, OneShape, Rows, little_endian};
+
+/// Magic, version and header: room for any shape.
+const HEADER: usize = 192;
+
+pub(super) struct Npy {
+    file: Aside,
+    names: Aside,
+    shape: OneShape,
+}
+
+impl Npy {
+    pub(super) fn new(mut file: Aside) -> anyhow::Result<Self> {
+        let names = Aside::create(&file.path().with_extension("txt"))?;
+        file.write(&[0; HEADER])?;
+        Ok(Npy { file, names, shape: OneShape::default() })
+    }
+}
+
+impl Rows for Npy {
+    fn row(&mut self, name: &str, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
+        self.shape.add(name, shape)?;
+        self.names.write(name.replace('\n', "\\n").as_bytes())?;
+        self.names.write(b"\n")?;
+        self.file.write(&little_endian(values))
+    }
+
+    fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
+        let header = header(&self.shape.all());
+        let fault = self.file.fault();
+        let file = &mut self.file.file;
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).context(fault)?;
+        self.names.finish()?;
+        self.file.finish()
+    }
+}
+
+/// The first bytes of a version 1.0 file.
+fn header(shape: &[usize]) -> Vec<u8> {
+    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
+    let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", extents.trim_end());
+    let length = HEADER - 10;
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((length as u16).to_le_bytes());
+    header.extend(format!("{text:<0$}\n", length - 1).bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_its_length_for_any_shape() {
+        for shape in [vec![0], vec![1, 2], vec![usize::MAX; 3]] {
+            assert_eq!(header(&shape).len(), HEADER, "{shape:?}");
+        }
+        assert!(header(&[7]).windows(4).any(|part| part == b"(7,)"));
+    }
+}

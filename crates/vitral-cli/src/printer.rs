@@ -1,0 +1,131 @@
+//! The only place that prints: results to standard output, everything else to standard error.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+
+use console::Style;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use serde::Serialize;
+
+use crate::fault::StandardOutput;
+use crate::settings::Settings;
+
+/// Fewer items than this need no progress bar.
+const FEW: usize = 8;
+/// Bytes that wait, at most.
+const MUCH: usize = 1 << 16;
+
+/// Prints.
+pub(crate) struct Printer {
+    /// Results that wait, so that those of a batch appear at once.
+    waiting: RefCell<Vec<u8>>,
+    bar: RefCell<Option<ProgressBar>>,
+    quiet: bool,
+    terminal: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        Printer { waiting: RefCell::default(), bar: RefCell::default(), quiet: settings.quiet, terminal }
+    }
+
+    /// Whether a person reads the results.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Bold on a terminal that can.
+    pub(crate) fn heading(&self, text: impl Display) -> String {
+        if self.terminal { Style::new().bold().apply_to(text).to_string() } else { text.to_string() }
+    }
+
+    /// A line of results.
+    pub(crate) fn line(&self, text: impl Display) -> Result<(), StandardOutput> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// Bytes of results.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), StandardOutput> {
+        self.waiting.borrow_mut().extend_from_slice(bytes);
+        if self.waiting.borrow().len() < MUCH { Ok(()) } else { self.flush() }
+    }
+
+    /// Results as indented JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        Ok(self.line(serde_json::to_string_pretty(value)?)?)
+    }
+
+    /// Results as one line of JSON.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        Ok(self.line(serde_json::to_string(value)?)?)
+    }
+
+    /// Hands on what waits to be printed.
+    pub(crate) fn flush(&self) -> Result<(), StandardOutput> {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let write = || {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&waiting)?;
+            out.flush()
+        };
+        let bar = self.bar.borrow();
+        let written = match bar.as_ref().filter(|_| self.terminal) {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        };
+        written.map_err(StandardOutput)
+    }
+
+    /// Something good to know, unless it is to be quiet.
+    pub(crate) fn note(&self, text: impl Display) {
+        if !self.quiet {
+            self.fault(text);
+        }
+    }
+
+    /// Something that went wrong. Nothing can be done if this cannot be written either.
+    pub(crate) fn fault(&self, text: impl Display) {
+        let write = || drop(writeln!(std::io::stderr(), "{text}"));
+        match self.bar.borrow().as_ref() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Shows a bar for long work, where a person looks on.
+    pub(crate) fn start_progress(&self, total: usize, unit: &str) {
+        if self.quiet || total <= FEW || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left");
+        let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+            let _ = write!(to, "{:.1}/s", state.per_sec());
+        };
+        let bar = ProgressBar::new(total as u64);
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style.with_key("rate", rate));
+        }
+        *self.bar.borrow_mut() = Some(bar);
+    }
+
+    /// Prints what the last items gave, and moves the bar on.
+    pub(crate) fn advance(&self, count: usize) -> Result<(), StandardOutput> {
+        self.flush()?;
+        if let Some(bar) = self.bar.borrow().as_ref() {
+            bar.inc(count as u64);
+        }
+        Ok(())
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish_progress(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}

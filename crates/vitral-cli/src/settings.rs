@@ -1,0 +1,119 @@
+//! What was typed, and the settings that every command shares.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+use vitral::{Cpu, LoadOptions, Model};
+
+use crate::commands::Command;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vitral",
+    version,
+    about = "Vision Transformers: classify, embed, inspect, measure",
+    long_about = "Vision Transformers: classify pictures, take their features, inspect and measure models.\n\n\
+        A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a file that describes \
+        it; without one, the built-in model reads handwritten digits.",
+    after_help = "Exit codes: 0 done, 1 something failed, 2 wrong usage.",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct GlobalArgs {
+    /// Threads to work with [default: all the processor has]
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t, global = true)]
+    device: Device,
+    /// Say nothing but results and faults
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Device {
+    /// The processor
+    #[default]
+    Cpu,
+}
+
+/// Settings that every command shares, resolved.
+pub(crate) struct Settings {
+    /// The processor, with its threads.
+    pub(crate) device: Cpu,
+    /// No notes, no progress.
+    pub(crate) quiet: bool,
+    /// Results as JSON.
+    pub(crate) json: bool,
+}
+
+impl Settings {
+    pub(crate) fn resolve(args: &GlobalArgs) -> Self {
+        let device = match args.device {
+            Device::Cpu => Cpu::with_threads(args.threads.map_or(0, usize::from)),
+        };
+        Settings { device, quiet: args.quiet, json: args.json }
+    }
+
+    /// Threads as the library takes them.
+    pub(crate) fn threads(&self) -> std::num::NonZero<usize> {
+        std::num::NonZero::new(self.device.threads()).unwrap_or(std::num::NonZero::<usize>::MIN)
+    }
+}
+
+/// Which model.
+#[derive(Args, Debug)]
+pub(crate) struct ModelArgs {
+    /// A model: a Hugging Face or timm folder, a Vitral bundle, or a checkpoint with `--config` [default: built in]
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    /// The file that describes a checkpoint which does not describe itself
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// Loads it.
+    pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
+        let options = LoadOptions { config: self.config.clone(), ..LoadOptions::default() };
+        Ok(match &self.model {
+            Some(path) => Model::load(path, &options, &settings.device)?,
+            None => Model::embedded(&settings.device)?,
+        })
+    }
+}
+
+/// Which model, where there is no sense in a default.
+#[derive(Args, Debug)]
+pub(crate) struct GivenModelArgs {
+    /// A model: a Hugging Face or timm folder, a Vitral bundle, or a checkpoint with `--config`
+    #[arg(long, short, value_name = "PATH")]
+    model: PathBuf,
+    /// The file that describes a checkpoint which does not describe itself
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl GivenModelArgs {
+    /// Loads it.
+    pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
+        let options = LoadOptions { config: self.config.clone(), ..LoadOptions::default() };
+        Ok(Model::load(&self.model, &options, &settings.device)?)
+    }
+}

@@ -1,0 +1,23 @@
+use serde_json::Value;
+
+use super::*;
+
+#[test]
+fn a_measurement_has_every_number() {
+    let args = ["bench", "--arch", "test/8", "--image-size", "64", "--batch", "2", "--threads", "1", "--runs", "3"];
+    let out = vitral(args.into_iter().chain(["--json"])).ok();
+    let measured: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&measured["arch"], &measured["batch"], &measured["runs"]), (&"test/8".into(), &2.into(), &3.into()));
+    for name in ["median_ms", "min_ms", "images_per_second", "gflops", "fma_peak_gflops", "fraction_of_peak"] {
+        assert!(measured[name].as_f64().is_some_and(|number| number > 0.0), "{name}: {measured}");
+    }
+    assert!(measured["fraction_of_peak"].as_f64().is_some_and(|share| share < 1.0), "{measured}");
+    if cfg!(target_os = "linux") {
+        assert!(measured["peak_rss_mb"].as_f64().is_some_and(|memory| memory > 1.0), "{measured}");
+    }
+    assert!(vitral(args).ok().contains("images/s"));
+    assert!(vitral(["bench", "--model", "assets/digits", "--runs", "1"]).ok().starts_with("digits, 28 pixels"));
+    vitral(["bench", "--arch", "test/8", "--image-size", "0"]).fails(2);
+    let said = vitral(["bench", "--model", "assets/digits", "--image-size", "30"]).fails(1);
+    assert!(said.contains("takes images of 28 pixels"), "{said}");
+}

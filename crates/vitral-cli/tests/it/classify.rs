@@ -1,0 +1,134 @@
+use serde_json::Value;
+
+use super::*;
+
+#[test]
+fn every_committed_digit_gets_its_label() {
+    let images = DIGITS.map(digit);
+    let out = vitral(["classify", "--json", "--top", "1"].into_iter().map(str::to_owned).chain(images.clone())).ok();
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 10);
+    for (number, (line, image)) in lines.iter().zip(images).enumerate() {
+        assert_eq!(line["image"], image);
+        assert_eq!(line["labels"][0]["class"], number, "{line}");
+        assert_eq!(line["labels"][0]["label"], number.to_string());
+    }
+}
+
+#[test]
+fn people_read_names_and_percentages() {
+    insta::assert_snapshot!(vitral(["classify", "--top", "2", &digit("four"), &digit("two")]).ok(), @r"
+    assets/digits/images/four.png
+       99.66 %  4
+        0.25 %  9
+    assets/digits/images/two.png
+       99.31 %  2
+        0.49 %  1
+    ");
+}
+
+#[test]
+fn csv_has_a_row_for_every_label() {
+    let out = vitral(["classify", "--csv", "--top", "2", &digit("seven")]).ok();
+    let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines[0], ["image", "rank", "class", "label", "probability", "logit"]);
+    assert_eq!(lines[1][..4], ["assets/digits/images/seven.png", "1", "7", "7"]);
+    assert_eq!((lines.len(), lines[2][1]), (3, "2"));
+}
+
+#[test]
+fn standard_input_is_a_picture() {
+    let bytes = std::fs::read(root().join(digit("seven"))).expect("an asset");
+    let run = vitral_fed(["classify", "-", "--top", "1"], &bytes);
+    assert_eq!(run.ok(), "-\n   99.99 %  7\n");
+    let said = vitral_fed(["classify", "-"], b"not a picture").fails(1);
+    assert!(said.starts_with("skipped: `-`: expected an image (JPEG, PNG,"), "{said}");
+    assert!(vitral(["classify", "-", "-"]).fails(2).contains("`-` stands twice"));
+}
+
+#[test]
+fn a_bad_file_is_skipped_and_told_of() {
+    let folder = folder();
+    let bad = folder.path().join("bad.png");
+    std::fs::write(&bad, b"\x89PNG\r\n\x1a\nnothing").expect("written");
+    let (bad, missing) = (bad.display().to_string(), folder.path().join("missing.jpg").display().to_string());
+    let run = vitral(["classify", "--json", &digit("one"), &bad, &missing, &digit("two")]);
+    assert_eq!(run.out.lines().count(), 2);
+    let said = run.fails(1);
+    assert!(said.contains(&format!("skipped: `{bad}`: ")), "{said}");
+    assert!(said.contains(&format!("skipped: `{missing}`: the file could not be read: No such file")), "{said}");
+    assert_eq!(said.lines().last(), Some("2 of 4 images could not be read"));
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
+#[test]
+fn folders_and_patterns_are_searched() {
+    let folder = folder();
+    let sub = folder.path().join("b/c");
+    std::fs::create_dir_all(&sub).expect("made");
+    for (from, to) in [("three", "z.png"), ("two", "b/c/2.PNG"), ("one", "a.png")] {
+        std::fs::copy(root().join(digit(from)), folder.path().join(to)).expect("copied");
+    }
+    std::fs::write(folder.path().join("notes.txt"), "no picture").expect("written");
+    std::fs::write(folder.path().join(".hidden.png"), "no picture").expect("written");
+    let seen = |place: PathBuf| -> Vec<String> {
+        let out = vitral(["classify".as_ref(), "--json".as_ref(), place.as_os_str()]).ok();
+        let name = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            let path = PathBuf::from(line["image"].as_str().expect("a name"));
+            path.strip_prefix(folder.path()).expect("in the folder").display().to_string()
+        };
+        out.lines().map(name).collect()
+    };
+    assert_eq!(seen(folder.path().into()), ["a.png", "b/c/2.PNG", "z.png"]);
+    assert_eq!(seen(folder.path().join("*.png")), ["a.png", "z.png"]);
+    assert_eq!(seen(folder.path().join("**/*.[Pp]*")), ["a.png", "b/c/2.PNG", "z.png"]);
+
+    std::fs::create_dir(folder.path().join("empty")).expect("made");
+    let empty = vitral(["classify".as_ref(), folder.path().join("empty").as_os_str()]).fails(1);
+    assert!(empty.starts_with("error: ") && empty.contains("no images in this folder"), "{empty}");
+    let nothing = vitral(["classify".as_ref(), folder.path().join("*.gif").as_os_str()]).fails(1);
+    assert!(nothing.contains("as a pattern it matches none"), "{nothing}");
+}
+
+#[test]
+fn threads_and_batches_keep_every_bit() {
+    let run = |threads, batch| {
+        let options = ["classify", "--json", "--top", "10", "--threads", threads, "--batch", batch];
+        vitral(options.into_iter().chain(["assets/digits/images"])).ok()
+    };
+    let expected = run("1", "1");
+    assert_eq!(expected.lines().count(), 10);
+    for (threads, batch) in [("1", "8"), ("2", "1"), ("2", "8"), ("3", "4")] {
+        assert_eq!(run(threads, batch), expected, "{threads} threads, batch {batch}");
+    }
+}
+
+#[test]
+fn models_of_other_libraries_are_read() {
+    let photo = "goldens/image/baseline.jpg";
+    for model in ["hf_vit_classifier", "timm_plain"] {
+        let model = golden(model).display().to_string();
+        let out = vitral(["classify", "--model", &model, photo, "--json", "--top", "3"]).ok();
+        let line: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(line["labels"].as_array().map(Vec::len), Some(3), "{line}");
+    }
+    let headless = golden("hf_vit_model").display().to_string();
+    let said = vitral(["classify", "--model", &headless, photo]).fails(1);
+    assert!(said.contains("has no classifier; use `embed`"), "{said}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_fault() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vitral"))
+        .args(["classify", "--json"])
+        .args(vec!["assets/digits/images"; 60])
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}

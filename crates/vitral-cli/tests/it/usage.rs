@@ -1,0 +1,61 @@
+use super::*;
+
+#[test]
+fn wrong_command_lines_end_with_two() {
+    for (args, expected) in [
+        (vec![], "Usage"),
+        (vec!["classify"], "<IMAGE>..."),
+        (vec!["classify", "a.png", "--top", "0"], "--top"),
+        (vec!["classify", "a.png", "--threads", "0"], "--threads"),
+        (vec!["classify", "a.png", "--batch", "0"], "--batch"),
+        (vec!["classify", "a.png", "--json", "--csv"], "cannot be used with"),
+        (vec!["classify", "a.png", "--config", "c.json"], "--model <PATH>"),
+        (vec!["classify", "a.png", "--device", "cuda"], "[possible values: cpu]"),
+        (vec!["forward"], "--model <PATH>"),
+        (vec!["completions", "cmd"], "possible values"),
+        (vec!["train"], "unrecognized subcommand"),
+    ] {
+        let said = vitral(&args).fails(2);
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in ["classify", "embed", "forward", "preprocess", "info", "models", "bench", "completions"] {
+        let help = vitral([command, "--help"]).ok();
+        assert!(help.contains("Usage: vitral") && help.contains("--threads"), "{help}");
+        assert!(command == "models" || help.contains("Examples:"), "{help}");
+    }
+    assert!(vitral(["--version"]).ok().starts_with("vitral "));
+}
+
+#[test]
+fn shells_get_their_scripts() {
+    for (shell, part) in [("bash", "complete -F _vitral"), ("zsh", "#compdef vitral"), ("fish", "complete -c vitral")] {
+        assert!(vitral(["completions", shell]).ok().contains(part), "{shell}");
+    }
+}
+
+#[test]
+fn a_model_that_is_not_there_is_one_clear_line() {
+    let folder = folder();
+    let empty = folder.path().display().to_string();
+    for (path, expected) in [("nowhere", "no such file or folder"), (empty.as_str(), "`config.json` or `vitral.json`")]
+    {
+        let said = vitral(["classify", "--model", path, &digit("one")]).fails(1);
+        assert!(said.starts_with("error: ") && said.contains(expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn quiet_says_nothing_but_results() {
+    let folder = folder();
+    let file = folder.path().join("a.csv").display().to_string();
+    let args = ["embed", "assets/digits/images", "--output", &file];
+    let run = vitral(args);
+    assert!(run.err.contains("10 images to"), "{}", run.err);
+    let run = vitral(args.into_iter().chain(["--quiet"]));
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (Some(0), "", ""));
+}

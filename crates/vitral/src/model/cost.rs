@@ -1,0 +1,139 @@
+//! What a forward pass costs, in multiply-accumulates (MACs), part by part.
+
+use super::stem;
+use super::vit::{ModelError, Vit};
+use crate::config::{BlockKind, Head, MlpKind, ModelConfig, Pooling, Size, Stem};
+
+/// Multiply-accumulates of one image, by part. Matrix products and convolutions count; norms, activations and sums do
+/// not (below one per cent), as in fvcore and in timm's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Macs {
+    /// The convolutions of a hybrid's stem.
+    pub stem: u64,
+    /// Patches to tokens.
+    pub patch_embedding: u64,
+    /// Queries, keys and values.
+    pub qkv: u64,
+    /// Scores and weighted sums.
+    pub attention: u64,
+    /// From the heads back to the width.
+    pub projection: u64,
+    /// The MLPs of all blocks.
+    pub mlp: u64,
+    /// Attention pooling, pre-logits and classifiers.
+    pub head: u64,
+}
+
+impl Macs {
+    /// All parts together.
+    pub fn total(&self) -> u64 {
+        self.stem + self.patch_embedding + self.qkv + self.attention + self.projection + self.mlp + self.head
+    }
+}
+
+impl Vit {
+    /// Multiply-accumulates of one image of this size.
+    ///
+    /// # Errors
+    /// If the model does not take such images.
+    pub fn macs(&self, image: Size) -> Result<Macs, ModelError> {
+        let config = self.config();
+        let patches = self.grid(image)?.area();
+        let tokens = patches + config.prefix_tokens();
+        let (stem, channels) = match &config.stem {
+            Stem::Patches => (0, config.channels),
+            Stem::Hybrid(hybrid) => stem::cost(hybrid, config.channels, image),
+        };
+        let inner = config.attention_width();
+        let pairs = if config.block == BlockKind::ParallelPairs { 2 } else { 1 };
+        let blocks = config.depth * pairs;
+        let projection = if config.attention_projection { tokens * inner * config.width } else { 0 };
+        let count = |n: usize| n as u64;
+        Ok(Macs {
+            stem,
+            patch_embedding: count(patches * channels * config.patch_size.area() * config.width),
+            qkv: count(blocks * tokens * config.width * 3 * inner),
+            attention: count(blocks * 2 * tokens * tokens * inner),
+            projection: count(blocks * projection),
+            mlp: count(blocks * tokens * mlp(config)),
+            head: count(head(config, patches, tokens)),
+        })
+    }
+}
+
+/// The MLP of one token.
+fn mlp(config: &ModelConfig) -> usize {
+    let up = if config.mlp == MlpKind::Gated { 2 } else { 1 };
+    (up + 1) * config.width * config.mlp_width
+}
+
+fn head(config: &ModelConfig, patches: usize, tokens: usize) -> usize {
+    let width = config.width;
+    let pool = if config.pooling == Pooling::Attention {
+        let seen = if config.pool_prefix { tokens } else { patches };
+        // The probe's projection, keys and values, scores and sums, the output projection, the MLP.
+        width * width + seen * 2 * width * width + 2 * seen * width + width * width + mlp(config)
+    } else {
+        0
+    };
+    let pooled = if config.pooling == Pooling::ClassAndMean { 2 * width } else { width };
+    let rows = if config.pooling == Pooling::None { tokens } else { 1 };
+    let read_out = if config.distillation_head { 2 } else { 1 };
+    let features = config.feature_width();
+    let classifier = match config.head {
+        Head::Linear => features * config.classes,
+        Head::Mlp { width, .. } => (features + config.classes) * width,
+    };
+    let classifier = if config.classes == 0 { 0 } else { classifier };
+    let pre_logits = config.pre_logits.map_or(0, |features| pooled * features);
+    pool + rows * read_out * (pre_logits + classifier)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HybridStem;
+    use crate::model::variants;
+
+    /// timm's tables, in GMACs.
+    #[test]
+    fn costs_are_the_published_ones() {
+        for (name, expected) in [
+            ("Ti/16", 1.26),
+            ("S/16", 4.61),
+            ("B/32", 4.41),
+            ("B/16", 17.58),
+            ("vit_base_patch16_384", 55.54),
+            ("L/16", 61.60),
+            ("H/14", 167.40),
+        ] {
+            let config = variants::find(name).expect("known");
+            let image = config.image_size;
+            let macs = Vit::new(config).expect("valid").macs(image).expect("its own size");
+            let found = macs.total() as f64 / 1e9;
+            assert!((found / expected - 1.0).abs() < 0.01, "{name}: {found} for {expected} GMACs");
+        }
+    }
+
+    /// timm's `vit_small_r26_s32_224` takes 3.54 GMACs, some of them in its group norms, which do not count here.
+    #[test]
+    fn a_hybrids_stem_counts() {
+        let stem = HybridStem {
+            layers: vec![2, 2, 2, 2],
+            width_factor: 1,
+            same_padding: true,
+            groups: 32,
+            standardisation_epsilon: 1e-8,
+            norm_epsilon: 1e-5,
+        };
+        let config = ModelConfig {
+            stem: Stem::Hybrid(stem),
+            patch_size: Size::square(1),
+            ..variants::find("S/16").expect("known")
+        };
+        let image = config.image_size;
+        let macs = Vit::new(config).expect("valid").macs(image).expect("its own size");
+        let found = macs.total() as f64 / 1e9;
+        assert!((found / 3.54 - 1.0).abs() < 0.03, "{found} GMACs");
+    }
+}

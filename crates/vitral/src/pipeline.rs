@@ -1,0 +1,177 @@
+//! Many pictures through one model: reading and preprocessing run ahead of it, in order and in bounded memory.
+
+use std::num::NonZero;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use crate::config::Size;
+use crate::error::Error;
+use crate::image::{Preprocess, RgbImage};
+use crate::{Cpu, Tensor};
+
+/// Results that each thread may be ahead by.
+const AHEAD: usize = 4;
+
+/// Runs `work` over `items` on several threads and gives the results to `consume` in the order of the items, whatever
+/// thread is first. At most a few results a thread wait at any time.
+pub fn ahead<I: Sync, T: Send, R>(
+    items: &[I],
+    threads: NonZero<usize>,
+    work: impl Fn(&I) -> T + Sync,
+    consume: impl FnOnce(&mut dyn Iterator<Item = T>) -> R,
+) -> R {
+    let threads = threads.get().min(items.len().max(1));
+    std::thread::scope(|scope| {
+        let work = &work;
+        // Thread `t` has every `threads`-th item and its own channel, so the turn says where the next result is.
+        let channels: Vec<Receiver<T>> = (0..threads)
+            .map(|first| {
+                let (send, receive) = sync_channel(AHEAD);
+                scope.spawn(move || {
+                    for item in items.iter().skip(first).step_by(threads) {
+                        // Nobody listens any more: the consumer has stopped early.
+                        if send.send(work(item)).is_err() {
+                            break;
+                        }
+                    }
+                });
+                receive
+            })
+            .collect();
+        consume(&mut (0..items.len()).map_while(move |turn| channels[turn % threads].recv().ok()))
+    })
+}
+
+/// A few pictures ready for the model.
+pub struct Batch {
+    /// Places in the list of sources, rising.
+    pub indices: Vec<usize>,
+    /// `[batch, channels, height, width]`; `batch` may be 0 when all that is left are faults.
+    pub pixels: Tensor,
+    /// Sources that gave no picture, and why.
+    pub faults: Vec<(usize, Error)>,
+}
+
+/// How pictures are gathered.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchOptions {
+    /// Pictures in a batch, at most.
+    pub batch: NonZero<usize>,
+    /// Threads that read and preprocess.
+    pub threads: NonZero<usize>,
+}
+
+/// Reads and preprocesses all sources and hands them over in batches, in order. Pictures of different sizes, which some
+/// preprocessing leaves, come in different batches. A source that cannot be read is a fault of its batch, not an end.
+///
+/// # Errors
+/// The first that `each` gives; it ends the work.
+pub fn batches<S: Sync, E>(
+    sources: &[S],
+    preprocess: &Preprocess,
+    options: BatchOptions,
+    device: &Cpu,
+    read: impl Fn(&S) -> Result<RgbImage, Error> + Sync,
+    mut each: impl FnMut(Batch) -> Result<(), E>,
+) -> Result<(), E> {
+    let prepare = |source: &S| -> Result<(Size, Vec<f32>), Error> {
+        let image = read(source)?;
+        Ok((preprocess.output_size_for(image.size()), preprocess.apply(&image)?))
+    };
+    let channels = preprocess.channels.count();
+    ahead(sources, options.threads, prepare, |prepared| {
+        let mut gathering = Gathering::default();
+        for (index, outcome) in prepared.enumerate() {
+            match outcome {
+                Err(fault) => gathering.faults.push((index, fault)),
+                Ok((size, pixels)) => {
+                    if gathering.size.is_some_and(|other| other != size) {
+                        each(gathering.take(channels, device))?;
+                    }
+                    gathering.size = Some(size);
+                    gathering.indices.push(index);
+                    gathering.pixels.extend(pixels);
+                    if gathering.indices.len() == options.batch.get() {
+                        each(gathering.take(channels, device))?;
+                    }
+                }
+            }
+        }
+        if gathering.indices.is_empty() && gathering.faults.is_empty() {
+            return Ok(());
+        }
+        each(gathering.take(channels, device))
+    })
+}
+
+#[derive(Default)]
+struct Gathering {
+    size: Option<Size>,
+    indices: Vec<usize>,
+    pixels: Vec<f32>,
+    faults: Vec<(usize, Error)>,
+}
+
+impl Gathering {
+    fn take(&mut self, channels: usize, device: &Cpu) -> Batch {
+        let Gathering { size, indices, pixels, faults } = std::mem::take(self);
+        let size = size.unwrap_or(Size { height: 0, width: 0 });
+        let shape = [indices.len(), channels, size.height, size.width];
+        Batch { indices, pixels: Tensor::from_slice(device, shape, &pixels), faults }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THREADS: [usize; 4] = [1, 2, 3, 50];
+
+    #[test]
+    fn results_come_in_order_from_any_number_of_threads() {
+        let items: Vec<usize> = (0..40).collect();
+        for threads in THREADS.map(|n| NonZero::new(n).expect("positive")) {
+            let slow_first = |&i: &usize| {
+                std::thread::sleep(std::time::Duration::from_micros(((40 - i) * 10) as u64));
+                i * i
+            };
+            let found: Vec<usize> = ahead(&items, threads, slow_first, |results| results.collect());
+            assert_eq!(found, items.iter().map(|i| i * i).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_consumer_may_stop_early_and_there_may_be_nothing() {
+        let items: Vec<usize> = (0..1000).collect();
+        for threads in THREADS.map(|n| NonZero::new(n).expect("positive")) {
+            assert_eq!(ahead(&items, threads, |&i| i, |results| results.nth(3)), Some(3));
+            assert_eq!(ahead(&[] as &[usize], threads, |&i| i, |results| results.next()), None);
+        }
+    }
+
+    #[test]
+    fn batches_keep_order_sizes_and_faults() {
+        let preprocess: Preprocess = serde_json::from_value(serde_json::json!({
+            "channels": "grey", "steps": [], "rescale": null, "normalise": null
+        }))
+        .expect("our own form");
+        // A side of 0 stands for a picture that cannot be read.
+        let sides = [2, 2, 2, 0, 2, 3, 3, 0, 0];
+        let read = |&side: &usize| Ok(RgbImage::new(side, side, vec![7; side * side * 3])?);
+        let two = NonZero::new(2).expect("positive");
+        let options = BatchOptions { batch: two, threads: two };
+        let mut seen = Vec::new();
+        let each = |batch: Batch| {
+            let faults: Vec<usize> = batch.faults.iter().map(|(index, _)| *index).collect();
+            seen.push((batch.indices, batch.pixels.shape().to_vec(), faults));
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let Ok(()) = batches(&sides, &preprocess, options, &Cpu::with_threads(1), read, each);
+        let expected: Vec<(Vec<usize>, Vec<usize>, Vec<usize>)> = vec![
+            (vec![0, 1], vec![2, 1, 2, 2], vec![]),
+            (vec![2, 4], vec![2, 1, 2, 2], vec![3]),
+            (vec![5, 6], vec![2, 1, 3, 3], vec![]),
+            (vec![], vec![0, 1, 0, 0], vec![7, 8]),
+        ];
+        assert_eq!(seen, expected);
+    }
+}

@@ -1,0 +1,149 @@
+//! Four checkpoints that others trained, on the data they were trained for: their own logits and their accuracy.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use serde_json::Value;
+use vitral::image::{Limits, RgbImage, decode};
+use vitral::{Cpu, LoadOptions, Model};
+
+const SIDE: usize = 28;
+
+/// The folder of shared data, or `None` with a printed reason.
+fn shared_data() -> Option<PathBuf> {
+    let folder = match std::env::var_os("VITRAL_SHARED_DATA") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+    };
+    if folder.join("tiny-vits").is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: no checkpoints in `{}`; set VITRAL_SHARED_DATA", folder.display());
+    None
+}
+
+/// The cache that `fetch.py` of the shared data fills, or `None` with a printed reason.
+fn fetched(name: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("VITRAL_DATA").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(PathBuf::from(home).join(".cache/vitral-data"))
+    })?;
+    let folder = cache.join(name);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: no `{}`; fetch it with `fetch.py {name}`", folder.display());
+    None
+}
+
+fn load(data: &Path, name: &str, file: &str) -> Model {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/tiny-vits/{name}.json"));
+    let options = LoadOptions { config: Some(config), ..LoadOptions::default() };
+    let path = data.join("tiny-vits").join(name).join(file);
+    Model::load(&path, &options, &Cpu::new()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn reference(data: &Path, name: &str) -> Value {
+    let text = std::fs::read(data.join("tiny-vits").join(name).join("reference_logits.json")).expect("a reference");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// Holds the logits of the first pictures against the reference.
+fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
+    let expected: Vec<Vec<f32>> = serde_json::from_value(reference["logits"].clone()).expect("rows of logits");
+    let output = model.run(&model.pixels(&images[..expected.len()]).expect("pixels"), None).expect("runs");
+    let found = output.logits.expect("a classifier");
+    let expected = expected.concat();
+    assert_eq!(found.values().len(), expected.len());
+    let worst = found.values().iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{}: largest difference of a logit {worst:.1e}", model.name);
+    assert!(worst < 1e-3, "{}: {worst}", model.name);
+}
+
+/// How many per cent of the pictures get their own label.
+fn accuracy(model: &Model, images: &[RgbImage], labels: &[u8]) -> f64 {
+    assert_eq!(images.len(), labels.len());
+    let right = |(images, labels): (&[RgbImage], &[u8])| {
+        let answers = model.classify(images, 1).expect("classified");
+        answers.iter().zip(labels).filter(|(answer, label)| answer[0].class == usize::from(**label)).count()
+    };
+    let right: usize = images.chunks(100).zip(labels.chunks(100)).map(right).sum();
+    let percent = 100.0 * right as f64 / images.len() as f64;
+    println!("{}: {percent:.2} % of {}", model.name, images.len());
+    percent
+}
+
+/// The test pictures and labels of MNIST or Fashion-MNIST.
+fn idx(folder: &Path) -> (Vec<RgbImage>, Vec<u8>) {
+    let unpacked = |name: &str, header: usize| {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(folder.join(name)).expect("a file");
+        GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
+        bytes.split_off(header)
+    };
+    let pixels = unpacked("t10k-images-idx3-ubyte.gz", 16);
+    let picture = |grey: &[u8]| RgbImage::from_grey(SIDE, SIDE, grey).expect("a picture");
+    (pixels.chunks_exact(SIDE * SIDE).map(picture).collect(), unpacked("t10k-labels-idx1-ubyte.gz", 8))
+}
+
+#[test]
+fn digits_have_their_authors_accuracy() {
+    let Some(data) = shared_data() else { return };
+    let (images, labels) = idx(&data.join("mnist"));
+    for (name, file, expected) in
+        [("mnist_lucid_p4", "vit_mnist_gpu.pt", 97.21), ("mnist_torchvision_p2", "vit_weights.pth", 95.88)]
+    {
+        let model = load(&data, name, file);
+        compare(&model, &images, &reference(&data, name));
+        let found = accuracy(&model, &images, &labels);
+        assert!((found - expected).abs() < 0.015, "{name}: {found} % for {expected} %");
+    }
+}
+
+#[test]
+fn fashion_has_its_authors_accuracy() {
+    let Some(data) = shared_data() else { return };
+    let model = load(&data, "fashion_prenorm_p4", "best_vit_model.pth");
+    let Some(folder) = fetched("fashion-mnist") else { return };
+    let (images, labels) = idx(&folder);
+    compare(&model, &images, &reference(&data, "fashion_prenorm_p4"));
+    let found = accuracy(&model, &images, &labels);
+    assert!((found - 90.77).abs() < 0.015, "{found} %");
+}
+
+/// Files of an uncompressed tar archive.
+fn tar(bytes: &[u8]) -> Vec<(String, &[u8])> {
+    let mut files = Vec::new();
+    let mut rest = bytes;
+    while rest.len() >= 512 && rest[0] != 0 {
+        let text = |range: std::ops::Range<usize>| {
+            let field = &rest[range];
+            String::from_utf8_lossy(&field[..field.iter().position(|&byte| byte == 0).unwrap_or(field.len())])
+                .into_owned()
+        };
+        let length = usize::from_str_radix(text(124..136).trim(), 8).expect("a length");
+        files.push((text(0..100), &rest[512..512 + length]));
+        rest = &rest[512 + length.next_multiple_of(512)..];
+    }
+    files
+}
+
+#[test]
+fn cifar_has_its_reference() {
+    let Some(data) = shared_data() else { return };
+    let model = load(&data, "cifar10_prenorm_p4", "best_vit.pth");
+    let reference = reference(&data, "cifar10_prenorm_p4");
+    let mut bytes = Vec::new();
+    let archive = std::fs::File::open(data.join("cifar10-jpeg/test.tar.gz")).expect("an archive");
+    GzDecoder::new(archive).read_to_end(&mut bytes).expect("gzip");
+    let files = tar(&bytes);
+    let named = |name: &Value| {
+        let name = name.as_str().expect("a file's name");
+        let found = files.iter().find(|(known, _)| known.ends_with(name)).unwrap_or_else(|| panic!("no `{name}`"));
+        decode(found.1, &Limits::default()).expect("a picture")
+    };
+    let list = reference.get("files").or_else(|| reference.get("inputs")).and_then(Value::as_array).expect("a list");
+    let images: Vec<RgbImage> = list.iter().map(named).collect();
+    compare(&model, &images, &reference);
+}
