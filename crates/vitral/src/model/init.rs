@@ -1,7 +1,7 @@
 //! Initial values of parameters, as the libraries that people come from draw them.
 
 use vitral_engine::ops::random::{mix, normal, uniform};
-use vitral_engine::{ParameterSpec, Parameters};
+use vitral_engine::{ParameterId, ParameterSpec, Parameters};
 
 use super::Vit;
 use crate::config::ModelConfig;
@@ -169,20 +169,31 @@ impl Draw {
 
 /// Fills flat parameters with initial values drawn from a seed. A tensor's values depend on the seed and its name alone.
 pub fn initialise(vit: &Vit, parameters: &mut Parameters, scheme: Initialisation, seed: u64) {
-    let config = vit.config();
     for id in vit.declarations().ids() {
-        let spec = vit.declarations().spec(id);
-        let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
-        let own = |spec: &ParameterSpec| fans(spec, config);
-        // A bias is drawn like the weight it belongs to.
-        let weight = spec.name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
-        let weight = weight.and_then(|weight| vit.declarations().find(&weight)).map(|id| vit.declarations().spec(id));
-        let fan = || own(weight.unwrap_or(spec));
-        let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));
         let range = parameters.range(id);
-        for (i, value) in parameters.flat_mut()[range].iter_mut().enumerate() {
-            *value = draw.value(of_name, i as u64);
-        }
+        fill(vit, id, scheme, seed, &mut parameters.flat_mut()[range]);
+    }
+}
+
+/// The initial values of one parameter.
+pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialisation, seed: u64) -> Vec<f32> {
+    let mut values = vec![0.0; vit.declarations().spec(id).count()];
+    fill(vit, id, scheme, seed, &mut values);
+    values
+}
+
+fn fill(vit: &Vit, id: ParameterId, scheme: Initialisation, seed: u64, values: &mut [f32]) {
+    let config = vit.config();
+    let spec = vit.declarations().spec(id);
+    let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
+    let own = |spec: &ParameterSpec| fans(spec, config);
+    // A bias is drawn like the weight it belongs to.
+    let weight = spec.name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
+    let weight = weight.and_then(|weight| vit.declarations().find(&weight)).map(|id| vit.declarations().spec(id));
+    let fan = || own(weight.unwrap_or(spec));
+    let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = draw.value(of_name, i as u64);
     }
 }
 

@@ -14,4 +14,5 @@ mod tokens;
 pub mod variants;
 pub mod vit;
 
+pub use init::Initialisation;
 pub use vit::{Input, ModelError, Output, Vit};

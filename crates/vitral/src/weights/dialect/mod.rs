@@ -140,7 +140,7 @@ struct DialectFile {
 }
 
 /// Every built-in dialect: one line and one file each.
-const BUILT_IN: [(&str, &str); 11] = [
+const BUILT_IN: [(&str, &str); 12] = [
     ("huggingface-vit", include_str!("huggingface-vit.toml")),
     ("huggingface-deit", include_str!("huggingface-deit.toml")),
     ("huggingface-dinov2", include_str!("huggingface-dinov2.toml")),
@@ -148,6 +148,7 @@ const BUILT_IN: [(&str, &str); 11] = [
     ("huggingface-siglip", include_str!("huggingface-siglip.toml")),
     ("timm", include_str!("timm.toml")),
     ("torchvision", include_str!("torchvision.toml")),
+    ("openai-clip", include_str!("openai-clip.toml")),
     ("jax", include_str!("jax.toml")),
     ("big-vision", include_str!("big-vision.toml")),
     ("lucidrains", include_str!("lucidrains.toml")),
