@@ -110,7 +110,7 @@ impl Model {
             PreprocessSource::Timm(value) => Preprocess::from_timm(value),
             PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
         };
-        let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault })?;
+        let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault: Box::new(fault) })?;
         let preprocess = preprocess.at_size(self.trained_size, self.vit.config().image_size);
         let disagreement = |expected, found| Err(Error::Disagreement { path: path(), expected, found });
         let (found, expected) = (preprocess.channels.count(), self.vit.config().channels);
