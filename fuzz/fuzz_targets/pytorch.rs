@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use vitral::weights::Container;
 
 fuzz_target!(|data: &[u8]| {
-    for bytes in [data.to_vec(), [b"\x80\x02", data].concat(), [b"PK\x03\x04", data].concat()] {
+    for bytes in [data.to_vec(), [&b"\x80\x02"[..], data].concat(), [&b"PK\x03\x04"[..], data].concat()] {
         if let Ok(container) = Container::from_bytes("fuzz", bytes) {
             for name in container.names() {
                 let _ = container.tensor(name);

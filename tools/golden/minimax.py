@@ -38,4 +38,4 @@ exp_remainder = lambda r: mp.mpf(0.5) if r == 0 else (mp.e**r - 1 - r) / r**2
 show("EXP", *lawson(exp_remainder, -half_ln2, half_ln2, 4, lambda r: r**2))
 tanh_remainder = lambda s: (mp.tanh(mp.sqrt(s)) / mp.sqrt(s) - 1) / s
 show("TANH", *lawson(tanh_remainder, 1e-6, 0.55**2, 4, lambda s: s))
-show("NORMAL_TAIL", *lawson(lambda t: mp.log(mp.ncdf(-t)), 0.0, 6.0, 11, lambda t: mp.ncdf(-t) * (1 + t)))
+show("NORMAL_TAIL", *lawson(lambda t: mp.log(mp.ncdf(-t)), 0.0, 6.0, 8, lambda t: mp.ncdf(-t) * (1 + t)))

@@ -97,14 +97,20 @@ def logits_of(output):
     return getattr(output, "image_embeds", None) if logits is None else logits
 
 
-def container_of(folder, kind):
+def container_of(folder, kind, model):
     """Rewrites `model.safetensors` as another container or type. The weights are exact in bfloat16."""
-    if kind not in ("bfloat16", "pytorch"):
+    if kind not in ("bfloat16", "pytorch", "memory names", "no pooler"):
         return
     path = folder / "model.safetensors"
     tensors = load_file(path)
     if kind == "bfloat16":
         save_file({key: value.to(torch.bfloat16) for key, value in tensors.items()}, path, metadata={"format": "pt"})
+    elif kind == "memory names":
+        save_file(model.state_dict(), path, metadata={"format": "pt"})
+    elif kind == "no pooler":
+        kept = {key: value for key, value in tensors.items() if not key.startswith("pooler.")}
+        save_file(kept, path, metadata={"format": "pt"})
+        model.pooler = None
     elif kind == "pytorch":
         path.unlink()
         torch.save(tensors, folder / "pytorch_model.bin")
@@ -118,7 +124,7 @@ def case(model_class, config, size=(32, 32), masked=False, edit=None, container=
         randomise(model, generator)
         folder = MODELS / name
         model.save_pretrained(folder, **(dict(max_shard_size="15KB") if container == "sharded" else {}))
-        container_of(folder, container)
+        container_of(folder, container, model)
         processor(config.model_type).save_pretrained(folder)
         if edit:
             path = folder / "config.json"
@@ -145,6 +151,8 @@ def case(model_class, config, size=(32, 32), masked=False, edit=None, container=
                 if type(model) is hf.CLIPModel:
                     pooled = model.vision_model(inputs["pixel_values"]).pooler_output
                     return SimpleNamespace(pooler_output=pooled, image_embeds=model.visual_projection(pooled))
+                if type(model) is hf.SiglipModel:
+                    return model.vision_model(inputs["pixel_values"])
                 return model(inputs["pixel_values"], **call)
 
         if masked:
@@ -183,6 +191,9 @@ def cases():
     return dict(
         hf_vit_model=case(hf.ViTModel, vit()),
         hf_vit_model_narrow_pooler=case(hf.ViTModel, vit(pooler_output_size=10, qkv_bias=False)),
+        hf_vit_model_without_pooler=case(hf.ViTModel, vit(), container="no pooler"),
+        hf_vit_memory_names=case(hf.ViTForImageClassification, vit(**LABELS), container="memory names"),
+        hf_dinov2_memory_names=case(hf.Dinov2Model, dino(use_swiglu_ffn=True), container="memory names"),
         hf_vit_classifier=case(hf.ViTForImageClassification, vit(**LABELS)),
         hf_vit_sharded=case(hf.ViTForImageClassification, vit(**LABELS), container="sharded"),
         hf_vit_pytorch_bin=case(hf.ViTForImageClassification, vit(**LABELS), container="pytorch"),
@@ -221,6 +232,9 @@ def cases():
             hf.CLIPModel, hf.CLIPConfig(vision_config=clip().to_dict(), text_config=TINY_TEXT, projection_dim=7)
         ),
         hf_siglip_vision=case(hf.SiglipVisionModel, siglip()),
+        hf_siglip_both_towers=case(
+            hf.SiglipModel, hf.SiglipConfig(vision_config=siglip().to_dict(), text_config=TINY_TEXT)
+        ),
         hf_siglip_classifier=case(
             hf.SiglipForImageClassification, hf.SiglipConfig(vision_config=siglip().to_dict(), **LABELS)
         ),

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{PackedRhs, Rhs, pack_rhs_parallel};
+use crate::device::cpu::kernels::{PackedRhs, Rhs, Storage, pack_rhs_parallel};
 
 /// A parameter's name and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,13 +127,26 @@ impl Parameters {
         Parameters { declarations, device, values: Values::Flat { buffer: Buffer::zeros(end), offsets } }
     }
 
-    /// Parameters for inference. `read` gives the values of each, in any order; nothing is kept twice.
+    /// Parameters for inference, with matrices in 32 bits. `read` gives the values of each; nothing is kept twice.
     ///
     /// # Errors
     /// The first that `read` gives.
     pub fn frozen<'a, E>(
         declarations: Declarations,
         device: Cpu,
+        read: impl FnMut(&ParameterSpec) -> Result<Cow<'a, [f32]>, E>,
+    ) -> Result<Self, E> {
+        Parameters::frozen_as(declarations, device, Storage::F32, read)
+    }
+
+    /// As [`Parameters::frozen`], with matrices kept in another storage.
+    ///
+    /// # Errors
+    /// The first that `read` gives.
+    pub fn frozen_as<'a, E>(
+        declarations: Declarations,
+        device: Cpu,
+        storage: Storage,
         mut read: impl FnMut(&ParameterSpec) -> Result<Cow<'a, [f32]>, E>,
     ) -> Result<Self, E> {
         let mut values = Vec::with_capacity(declarations.specs.len());
@@ -144,7 +157,7 @@ impl Parameters {
                 ParameterKind::Matrix => {
                     let (columns, depth) = (spec.shape[0], spec.shape[1]);
                     let rhs = Rhs::Columns { data: &source, stride: depth };
-                    FrozenParameter::Packed(pack_rhs_parallel(&device, rhs, depth, columns))
+                    FrozenParameter::Packed(pack_rhs_parallel(&device, rhs, depth, columns).stored_as(storage))
                 }
                 ParameterKind::Plain => {
                     let mut buffer = Buffer::zeros(source.len());
@@ -189,12 +202,7 @@ impl Parameters {
             Values::Flat { buffer, offsets } => buffer.as_slice()[offsets[id.0]..][..spec.count()].to_vec(),
             Values::Frozen(values) => match &values[id.0] {
                 FrozenParameter::Plain { values, .. } => values.as_slice().to_vec(),
-                FrozenParameter::Packed(packed) => {
-                    let (columns, depth, width) = (packed.columns(), packed.depth(), self.device.panel_width());
-                    let panels = packed.panels();
-                    let at = |n: usize, k: usize| panels[(n / width * depth + k) * width + n % width];
-                    (0..columns).flat_map(|n| (0..depth).map(move |k| at(n, k))).collect()
-                }
+                FrozenParameter::Packed(packed) => packed.unpacked(self.device.isa()),
             },
         }
     }

@@ -11,6 +11,7 @@ pub mod tensor;
 
 pub use arena::{Declarations, ParameterId, ParameterKind, ParameterSpec, Parameters};
 pub use device::cpu::Cpu;
+pub use device::cpu::kernels::Storage;
 pub use ops::Activation;
 pub use tape::{Context, Observer};
 pub use tensor::{Shape, Tensor};

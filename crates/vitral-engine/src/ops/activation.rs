@@ -156,7 +156,7 @@ impl Kernel for SoftmaxRows<'_> {
     fn run<L: Lanes>(self, l: L) {
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
             out.copy_from_slice(x);
-            let total = math::exp_row(l, out);
+            let total = math::exp_row(l, out, 1.0);
             math::scale_row(l, out, 1.0 / total);
         }
     }

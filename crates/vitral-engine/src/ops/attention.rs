@@ -8,7 +8,9 @@ use std::cell::RefCell;
 
 use super::random::uniform;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Kernel, Lanes, Lhs, Rhs, SharedMut, pack_rhs_serial, packed_len};
+use crate::device::cpu::kernels::{
+    Epilogue, Gemm, Kernel, Lanes, Lhs, Panels, Rhs, SharedMut, pack_rhs_serial, packed_len,
+};
 use crate::device::cpu::{Cpu, math};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
@@ -115,8 +117,9 @@ impl Problem {
         Rhs::Columns { data: self.part(image, head, 1), stride: self.stride() }
     }
 
-    /// `rows` of scaled scores, masked and biased, from query `first` on; `packed` are the packed keys.
-    fn scores(&self, device: &Cpu, at: At, rows: usize, packed: &[f32], scores: &mut [f32]) {
+    /// `rows` of scores from query `at` on, masked and biased; `packed` are the packed keys. Gives what is left to scale
+    /// them by: the whole scale where nothing was added, which spares a pass, or 1.
+    fn scores(&self, device: &Cpu, at: At, rows: usize, packed: &[f32], scores: &mut [f32]) -> f32 {
         let queries = &self.part(at.image, at.head, 0)[at.query * self.stride()..];
         let gemm = Gemm {
             rows,
@@ -124,11 +127,14 @@ impl Problem {
             depth: self.width,
             lhs: Lhs::Rows { data: queries, stride: self.stride() },
             norm: None,
-            panels: packed,
+            panels: Panels::F32(packed),
             epilogue: Epilogue::default(),
             accumulate: false,
         };
         gemm.run_serial(device.isa(), SharedMut::new(scores), 0, self.tokens);
+        if self.key_mask.is_none() && self.bias.is_none() && self.scale > 0.0 {
+            return self.scale;
+        }
         let mask = self.key_mask.as_ref().map(|mask| &mask.values()[at.image * self.tokens..][..self.tokens]);
         for (row, scores) in scores.chunks_exact_mut(self.tokens).take(rows).enumerate() {
             let bias = self
@@ -137,6 +143,7 @@ impl Problem {
                 .map(|bias| &bias.values()[(at.head * self.tokens + at.query + row) * self.tokens..][..self.tokens]);
             device.isa().run(Adjust { scores, scale: self.scale, bias, mask });
         }
+        1.0
     }
 
     /// Which weights are dropped, as factors on one row.
@@ -182,15 +189,15 @@ impl Kernel for Adjust<'_> {
     }
 }
 
-/// Exponentials of one row and their sum.
-struct Exponentials<'a>(&'a mut [f32]);
+/// Exponentials of one scaled row and their sum.
+struct Exponentials<'a>(&'a mut [f32], f32);
 
 impl Kernel for Exponentials<'_> {
     type Output = f32;
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) -> f32 {
-        math::exp_row(l, self.0)
+        math::exp_row(l, self.0, self.1)
     }
 }
 
@@ -239,9 +246,9 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
             for first in queries.clone().step_by(QUERY_ROWS) {
                 let at = At { image, head, query: first };
                 let rows = QUERY_ROWS.min(queries.end - first);
-                problem.scores(device, at, rows, keys, scores);
+                let scale = problem.scores(device, at, rows, keys, scores);
                 for (row, scores) in scores.chunks_exact_mut(tokens).take(rows).enumerate() {
-                    sums[row] = isa.run(Exponentials(scores));
+                    sums[row] = isa.run(Exponentials(scores, scale));
                     if let Some(weights) = weights {
                         let start = ((image * heads + head) * tokens + first + row) * tokens;
                         let weights = weights.part(start, tokens);
@@ -256,7 +263,7 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
                     depth: tokens,
                     lhs: Lhs::Rows { data: scores, stride: tokens },
                     norm: None,
-                    panels: values,
+                    panels: Panels::F32(values),
                     epilogue: Epilogue::default(),
                     accumulate: false,
                 };
@@ -320,18 +327,18 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
                 let mut product = |rows, depth, columns, lhs, rhs, c: SharedMut<'_>, first, c_stride| {
                     let panels = grown(panels, packed_len(isa, depth, columns));
                     pack_rhs_serial(isa, rhs, depth, columns, panels);
-                    let epilogue = Epilogue::default();
+                    let (epilogue, panels) = (Epilogue::default(), Panels::F32(panels));
                     Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false }
                         .run_serial(isa, c, first, c_stride);
                 };
                 let at = At { image, head, query: 0 };
-                {
+                let scale = {
                     let mut packed = vec![0.0; packed_len(isa, width, tokens)];
                     pack_rhs_serial(isa, problem.keys(image, head), width, tokens, &mut packed);
-                    problem.scores(device, at, tokens, &packed, weights);
-                }
+                    problem.scores(device, at, tokens, &packed, weights)
+                };
                 for row in weights.chunks_exact_mut(tokens) {
-                    let sum = isa.run(Exponentials(row));
+                    let sum = isa.run(Exponentials(row, scale));
                     isa.run(ScaleRow(row, 1.0 / sum));
                 }
                 // dV = droppedᵀ dO
@@ -417,7 +424,8 @@ mod tests {
         for (tokens, heads, width) in [(1, 1, 1), (2, 3, 5), (29, 2, 24), (57, 1, 64), (131, 2, 33)] {
             let check = Check::new();
             let x = check.input(&[1, tokens, 3 * heads * width]);
-            let y = check.run(&[x.clone()], |cx, x| cx.attention(&x[0], Attention { heads, ..PLAIN }).output);
+            let y =
+                check.run(std::slice::from_ref(&x), |cx, x| cx.attention(&x[0], Attention { heads, ..PLAIN }).output);
             for (y, expected) in y.values().iter().zip(reference(x.values(), tokens, heads, width, PLAIN.scale)) {
                 assert!((y - expected).abs() < 2e-5, "{y} for {expected}");
             }
@@ -475,8 +483,9 @@ mod tests {
         let check = Check::new();
         let x = check.input(&[3, 61, 3 * 40]);
         let call = Attention { heads: 5, ..PLAIN };
-        let plain = check.run(&[x.clone()], |cx, x| cx.attention(&x[0], call).output);
-        let captured = check.run(&[x.clone()], |cx, x| cx.attention(&x[0], Attention { capture: true, ..call }).output);
+        let plain = check.run(std::slice::from_ref(&x), |cx, x| cx.attention(&x[0], call).output);
+        let captured = check
+            .run(std::slice::from_ref(&x), |cx, x| cx.attention(&x[0], Attention { capture: true, ..call }).output);
         assert_eq!(plain.values(), captured.values());
         let serial = Check::with_threads(1);
         for (image, expected) in plain.values().chunks(61 * 40).enumerate() {

@@ -297,7 +297,7 @@ impl Check {
                 close(gradient.values()[i], difference, &format!("input {which}[{i}]"));
             }
         }
-        for i in 0..of_parameters.len() {
+        for (i, &found) in of_parameters.iter().enumerate() {
             let kept = parameters.flat()[i];
             let mut moved = |step: f32| {
                 parameters.flat_mut()[i] = kept + step;
@@ -305,7 +305,7 @@ impl Check {
             };
             let difference = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
             parameters.flat_mut()[i] = kept;
-            close(of_parameters[i], difference, &format!("parameter element {i}"));
+            close(found, difference, &format!("parameter element {i}"));
         }
     }
 

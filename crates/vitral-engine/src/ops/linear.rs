@@ -6,7 +6,7 @@ use super::{Activation, Norm};
 use crate::arena::{Matrix, ParameterId};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Rhs, pack_rhs_into, packed_len};
+use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs, pack_rhs_into, packed_len};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
@@ -86,7 +86,7 @@ impl Context<'_> {
             Matrix::Packed(packed) => packed.panels(),
             Matrix::Flat(values) => {
                 fresh = packed(self.device, Rhs::Columns { data: values, stride: depth }, depth, columns);
-                fresh.as_slice()
+                Panels::F32(fresh.as_slice())
             }
         };
         let gemm = Gemm {
@@ -119,8 +119,8 @@ pub(crate) fn multiply(
 ) {
     let panels = packed(device, rhs, depth, columns);
     let epilogue = Epilogue::default();
-    Gemm { rows, columns, depth, lhs, norm: None, panels: panels.as_slice(), epilogue, accumulate }
-        .run(device, product);
+    let panels = Panels::F32(panels.as_slice());
+    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate }.run(device, product);
 }
 
 fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {

@@ -154,8 +154,8 @@ mod tests {
         let check = Check::new();
         let x = check.input(&[3, 4]);
         let targets = check.tensor(&[3, 4], &[0.1, 0.2, 0.3, 0.4, 1.0, 0.0, 0.0, 0.0, 0.5, 0.2, 0.0, 0.0]);
-        check.differences(&[x.clone()], |cx, x| cx.cross_entropy(&x[0], &targets));
-        check.differences(&[x.clone()], |cx, x| cx.binary_cross_entropy(&x[0], &targets));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.cross_entropy(&x[0], &targets));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.binary_cross_entropy(&x[0], &targets));
         check.differences(&[x], |cx, x| cx.divergence(&x[0], &targets, 2.0));
     }
 }

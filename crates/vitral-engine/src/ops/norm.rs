@@ -307,8 +307,8 @@ mod tests {
         };
         let (query, key) = (norm(&mut check), norm(&mut check));
         let x = check.input(&[4, 36]);
-        check.differences(&[x.clone()], |cx, x| cx.norm_queries_and_keys(&x[0], 2, &query, &key));
-        let y = check.run(&[x.clone()], |cx, x| cx.norm_queries_and_keys(&x[0], 2, &query, &key));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.norm_queries_and_keys(&x[0], 2, &query, &key));
+        let y = check.run(std::slice::from_ref(&x), |cx, x| cx.norm_queries_and_keys(&x[0], 2, &query, &key));
         for (x, y) in x.values().chunks(36).zip(y.values().chunks(36)) {
             assert_eq!(x[24..], y[24..]);
             assert_ne!(x[..24], y[..24]);

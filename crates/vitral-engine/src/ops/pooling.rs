@@ -13,7 +13,7 @@ impl Kernel for ExpRow<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let sum = math::exp_row(l, self.0);
+        let sum = math::exp_row(l, self.0, 1.0);
         math::scale_row(l, self.0, 1.0 / sum);
     }
 }
@@ -168,8 +168,8 @@ mod tests {
     fn gradients_are_those_of_differences() {
         let check = Check::new();
         let x = check.input(&[2, 5, 6]);
-        check.differences(&[x.clone()], |cx, x| cx.mean_tokens(&x[0], 2));
-        check.differences(&[x.clone()], |cx, x| cx.max_tokens(&x[0], 1));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.mean_tokens(&x[0], 2));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.max_tokens(&x[0], 1));
         let inputs = [check.input(&[6]), check.input(&[2, 4, 12])];
         check.differences(&inputs, |cx, x| cx.probe_attention(&x[0], &x[1], 2, 0.6));
     }

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn equals_pytorch() {
-        let kernels: [(&str, fn(usize, usize) -> AxisWeights); 3] = [
+        type Kernel = fn(usize, usize) -> AxisWeights;
+        let kernels: [(&str, Kernel); 3] = [
             ("bicubic", AxisWeights::bicubic),
             ("bicubic_antialias", AxisWeights::bicubic_antialias),
             ("linear_aligned", AxisWeights::linear_aligned),

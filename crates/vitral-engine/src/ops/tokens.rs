@@ -211,9 +211,9 @@ mod tests {
         let learned = [check.vector(4), check.plain(&[2, 4])];
         let x = check.input(&[2, 3, 4]);
         let positions = check.input(&[3, 4]);
-        check.differences(&[x.clone()], |cx, x| cx.prepend_tokens(&x[0], &learned));
-        check.differences(&[x.clone()], |cx, x| cx.tokens(&x[0], 1, 2));
-        check.differences(&[x.clone()], |cx, x| cx.keep_tokens(&x[0], vec![2, 0, 1, 1], 2));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.prepend_tokens(&x[0], &learned));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.tokens(&x[0], 1, 2));
+        check.differences(std::slice::from_ref(&x), |cx, x| cx.keep_tokens(&x[0], vec![2, 0, 1, 1], 2));
         check.differences_in_training(std::slice::from_ref(&x), |cx, x| cx.drop_tokens(&x[0], 1, 0.5));
         check.differences(&[x.clone(), positions], |cx, x| cx.add_positions(&x[0], &x[1]));
         let rows = [check.input(&[3, 2]), check.input(&[3, 5])];

@@ -87,17 +87,25 @@ impl Tokens {
         let prefix = positions.extent(0) - own.area();
         let all = positions.reshape([1, positions.extent(0), config.width]);
         let patches = cx.tokens(&all, prefix, own.area()).reshape([own.area(), config.width]);
-        let [rows, columns] = [(own.height, grid.height), (own.width, grid.width)].map(|(from, to)| match kernel {
-            PositionResample::BicubicAntialias => AxisWeights::bicubic_antialias(from, to),
-            PositionResample::Bicubic => AxisWeights::bicubic(from, to),
-            PositionResample::LinearAligned => AxisWeights::linear_aligned(from, to),
-        });
+        let [rows, columns] = kernel.axes(own, grid);
         let patches = cx.resample_grid(&patches, &rows, &columns);
         if prefix == 0 {
             return patches;
         }
         let leading = cx.tokens(&all, 0, prefix);
         cx.join_rows(&leading.reshape([prefix, config.width]), &patches)
+    }
+}
+
+impl PositionResample {
+    /// The weights of both axes, rows first, from one grid to another.
+    pub(crate) fn axes(self, from: Size, to: Size) -> [AxisWeights; 2] {
+        let weights = match self {
+            PositionResample::BicubicAntialias => AxisWeights::bicubic_antialias,
+            PositionResample::Bicubic => AxisWeights::bicubic,
+            PositionResample::LinearAligned => AxisWeights::linear_aligned,
+        };
+        [weights(from.height, to.height), weights(from.width, to.width)]
     }
 }
 

@@ -1,46 +1,21 @@
 //! Whole models against the libraries they come from: every folder of `goldens/models`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vitral::trace::TraceOptions;
 use vitral::weights::Container;
 use vitral::{Cpu, LoadOptions, Model, Tensor};
 
+use crate::weights::{cases, goldens};
+
 /// Relative to the reference's standard deviation.
 const TOLERANCE: f32 = 2e-4;
 
-fn goldens() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens")
-}
-
-/// Folders of `goldens/models`, in order.
-pub(crate) fn cases() -> Vec<PathBuf> {
-    let folder = goldens().join("models");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
-        .expect("goldens/models")
-        .map(|entry| entry.expect("readable").path())
-        .filter(|path| path.is_dir())
-        .collect();
-    cases.sort();
-    cases
-}
-
-/// Loads a golden model: its folder, or its checkpoint with the description beside it.
+/// Loads a golden model, by the description beside it where its own files do not describe it.
 pub(crate) fn load(case: &Path, device: &Cpu) -> Model {
-    let described_apart = ["vitral-config.json", "config.json"]
-        .into_iter()
-        .map(|name| case.join(name))
-        .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"dialect\"")));
-    let path = match &described_apart {
-        Some(_) => ["model.safetensors", "model.pth", "pytorch_model.bin"]
-            .into_iter()
-            .map(|name| case.join(name))
-            .find(|path| path.is_file())
-            .expect("a checkpoint"),
-        None => case.to_owned(),
-    };
-    let options = LoadOptions { config: described_apart, ..LoadOptions::default() };
-    Model::load(&path, &options, device).unwrap_or_else(|error| panic!("{}: {error}", case.display()))
+    let own = case.join("vitral-config.json");
+    let options = LoadOptions { config: own.is_file().then_some(own), ..LoadOptions::default() };
+    Model::load(case, &options, device).unwrap_or_else(|error| panic!("{}: {error}", case.display()))
 }
 
 /// The tensors of a golden file.
@@ -122,8 +97,8 @@ fn every_golden_model_gives_its_librarys_numbers() {
     let mut faults = Vec::new();
     let mut worst = (0.0f32, String::new());
     for case in &cases {
-        let name = case.file_name().expect("a folder").to_string_lossy().into_owned();
-        match std::panic::catch_unwind(|| compare(case)) {
+        let name = case.clone();
+        match std::panic::catch_unwind(|| compare(&goldens().join("models").join(case))) {
             Ok(Ok(difference)) if difference > worst.0 => worst = (difference, name),
             Ok(Ok(_)) => {}
             Ok(Err(fault)) => faults.push(format!("{name}: {fault}")),

@@ -9,23 +9,31 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
-/// `e^x`, within 2 ulp; zero below −87.33, infinity above 88.72, NaN stays NaN.
+/// `e^x`, within 2 ulp; zero below −104, infinity above 88.72, NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     // The second operand survives when it is NaN.
-    let clamped = l.max(l.splat(-104.0), l.min(l.splat(89.0), x));
-    let n = l.round(l.mul(clamped, l.splat(LOG2_E)));
-    let r = l.fma(n, l.splat(-LN2_HIGH), clamped);
+    exp_within(l, l.max(l.splat(-104.0), l.min(l.splat(89.0), x)))
+}
+
+/// As [`exp`], for numbers that are not above 0.
+#[inline(always)]
+pub(crate) fn exp_of_nonpositive<L: Lanes>(l: L, x: L::V) -> L::V {
+    exp_within(l, l.max(l.splat(-104.0), x))
+}
+
+/// As [`exp`], for numbers within −104 and 89.
+#[inline(always)]
+fn exp_within<L: Lanes>(l: L, x: L::V) -> L::V {
+    let n = l.round(l.mul(x, l.splat(LOG2_E)));
+    let r = l.fma(n, l.splat(-LN2_HIGH), x);
     let r = l.fma(n, l.splat(-LN2_LOW), r);
     let mut p = l.splat(EXP[0]);
     for &coefficient in &EXP[1..] {
         p = l.fma(p, r, l.splat(coefficient));
     }
     let p = l.fma(l.mul(r, r), p, l.add(r, l.splat(1.0)));
-    // 2^n by two halves, so that n = 128 and n < −126 stay representable on the way.
-    let half = l.round(l.mul(n, l.splat(0.5)));
-    let y = l.scale_by_power(l.scale_by_power(p, half), l.sub(n, half));
-    l.select_less(x, l.splat(-87.33), l.splat(0.0), y)
+    l.scale_by_any_power(p, n)
 }
 
 /// (e^r − 1 − r) / r² on |r| ≤ ln 2 / 2.
@@ -69,32 +77,29 @@ pub(crate) fn normal_cdf<L: Lanes>(l: L, x: L::V) -> L::V {
     for &coefficient in &NORMAL_TAIL[1..] {
         p = l.fma(p, t, l.splat(coefficient));
     }
-    let tail = exp(l, p);
+    let tail = exp_within(l, p);
     let tail = l.select_less(l.splat(6.0), l.abs(x), l.splat(0.0), tail);
     l.select_less(x, l.splat(0.0), tail, l.sub(l.splat(1.0), tail))
 }
 
 /// ln Φ(−t) on 0 ≤ t ≤ 6, highest power first.
-const NORMAL_TAIL: [f32; 12] = [
-    1.843_030_5e-9,
-    -7.598_176e-8,
-    1.278_337e-6,
-    -1.203_343_5e-5,
-    6.983_401_5e-5,
-    -2.324_26e-4,
-    5.268_726_8e-5,
-    4.774_394e-3,
-    -3.633_336e-2,
-    -3.183_102_3e-1,
-    -7.978_845e-1,
-    -6.931_472e-1,
+const NORMAL_TAIL: [f32; 9] = [
+    -1.589_646e-6,
+    2.292_076_9e-5,
+    -1.088_945_65e-4,
+    -1.419_986e-4,
+    4.955_342e-3,
+    -3.642_726_3e-2,
+    -3.182_860_3e-1,
+    -7.978_869e-1,
+    -std::f32::consts::LN_2,
 ];
 
 /// The standard normal density `exp(−x²/2) / √(2π)`.
 #[inline(always)]
 pub(crate) fn normal_density<L: Lanes>(l: L, x: L::V) -> L::V {
     let square = l.mul(l.mul(x, x), l.splat(-0.5));
-    l.mul(exp(l, square), l.splat(0.398_942_3))
+    l.mul(exp_of_nonpositive(l, square), l.splat(0.398_942_3))
 }
 
 /// An activation of a vector.
@@ -229,27 +234,27 @@ pub(crate) fn greatest<L: Lanes>(l: L, row: &[f32]) -> f32 {
     chunks.remainder().iter().fold(top, |top, &x| if x > top { x } else { top })
 }
 
-/// Replaces a row by `exp(x − greatest)` and returns its sum: softmax before the division. A row that is −∞ throughout
-/// becomes zeros with sum 1, so that a query without keys attends to nothing.
+/// Replaces a row by `exp(scale · (x − greatest))` and returns its sum: softmax before the division. The scale is
+/// positive. A row that is −∞ throughout becomes zeros with sum 1, so that a query without keys attends to nothing.
 #[inline(always)]
-pub(crate) fn exp_row<L: Lanes>(l: L, row: &mut [f32]) -> f32 {
+pub(crate) fn exp_row<L: Lanes>(l: L, row: &mut [f32], scale: f32) -> f32 {
     let top = greatest(l, row);
     if top == f32::NEG_INFINITY && !row.iter().any(|x| x.is_nan()) {
         row.fill(0.0);
         return 1.0;
     }
-    let top = l.splat(top);
+    let (top, scale) = (l.splat(top), l.splat(scale));
     let mut total = l.splat(0.0);
     let whole = row.len() / L::N * L::N;
     let (chunks, rest) = row.split_at_mut(whole);
     for chunk in chunks.chunks_exact_mut(L::N) {
-        let y = exp(l, l.sub(l.load(chunk), top));
+        let y = exp_of_nonpositive(l, l.mul(l.sub(l.load(chunk), top), scale));
         total = l.add(total, y);
         l.store(chunk, y);
     }
     let mut sum = l.sum(total);
     if !rest.is_empty() {
-        let y = exp(l, l.sub(l.load_part(rest), top));
+        let y = exp_of_nonpositive(l, l.mul(l.sub(l.load_part(rest), top), scale));
         l.store_part(rest, y);
         for y in rest {
             sum += *y;

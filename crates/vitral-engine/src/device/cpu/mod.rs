@@ -58,11 +58,6 @@ impl Cpu {
         self.isa
     }
 
-    /// Columns of a packed panel.
-    pub(crate) fn panel_width(&self) -> usize {
-        self.isa.panel()
-    }
-
     /// The same processor with another of its instruction sets, for tests.
     #[cfg(test)]
     pub(crate) fn with_isa(mut self, isa: Isa) -> Self {

@@ -1,7 +1,7 @@
 //! Real photographs and awkward files, which are not part of this repository.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -12,15 +12,11 @@ use super::{furthest, golden_bytes, golden_json, levels_apart, numbers};
 
 /// The folder, or `None` with a printed reason.
 fn shared_data() -> Option<PathBuf> {
-    let folder = match std::env::var_os("VITRAL_SHARED_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-    };
-    if folder.join("photos").is_dir() {
-        return Some(folder);
+    let folder = crate::shared_data("photos").and_then(|photos| Some(photos.parent()?.to_owned()));
+    if folder.is_none() {
+        println!("skipped: no test pictures; set VITRAL_SHARED_DATA");
     }
-    println!("skipped: no test pictures in `{}`; set VITRAL_SHARED_DATA", folder.display());
-    None
+    folder
 }
 
 #[test]

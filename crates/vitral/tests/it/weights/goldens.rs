@@ -1,13 +1,10 @@
 //! Every golden model is described, opened and resolved without a remainder.
 
 use std::borrow::Cow;
-use std::path::Path;
 
-use vitral::config::{PositionResample, Size};
-use vitral::weights::adapt::resample;
 use vitral::weights::{Container, PreprocessSource, ResolveOptions, load_description, recognise, resolve};
 
-use super::{cases, describe, dialect, goldens, specs};
+use super::{cases, describe, dialect, goldens, specs_of};
 
 #[test]
 fn every_model_resolves_strictly() {
@@ -15,7 +12,7 @@ fn every_model_resolves_strictly() {
     for case in cases() {
         let description = describe(&case);
         let container = description.open().unwrap_or_else(|error| panic!("{case}: {error}"));
-        let specs = specs::of(&description.config);
+        let specs = specs_of(&description.config);
         let options = ResolveOptions::for_model(&description.config);
         match resolve(&specs, &dialect(&description, &container), &container, &options) {
             Err(error) => faults.push(format!("{case}: {error}")),
@@ -36,7 +33,7 @@ fn dialects_are_recognised_by_their_names() {
     for case in cases() {
         let description = describe(&case);
         let container = description.open().unwrap();
-        let specs = specs::of(&description.config);
+        let specs = specs_of(&description.config);
         let options = ResolveOptions::for_model(&description.config);
         let found = recognise(&specs, &container, &options).unwrap_or_else(|error| panic!("{case}: {error}"));
         // Where two dialects name all of a model's tensors alike, either will do.
@@ -49,7 +46,7 @@ fn the_same_model_in_every_container() {
     let read = |case: &str| {
         let description = describe(case);
         let container = description.open().unwrap();
-        let specs = specs::of(&description.config);
+        let specs = specs_of(&description.config);
         let options = ResolveOptions::for_model(&description.config);
         let dialect = dialect(&description, &container);
         let assignment = resolve(&specs, &dialect, &container, &options).unwrap();
@@ -88,7 +85,7 @@ fn sections_and_wrappers() {
 fn float32_weights_are_borrowed() {
     let description = describe("timm_plain");
     let container = description.open().unwrap();
-    let specs = specs::of(&description.config);
+    let specs = specs_of(&description.config);
     let options = ResolveOptions::for_model(&description.config);
     let assignment = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap();
     let borrowed = specs.iter().filter(|spec| matches!(assignment.read(&spec.name), Ok(Cow::Borrowed(_)))).count();
@@ -107,33 +104,9 @@ fn descriptions_carry_labels_preprocessing_and_licence() {
 }
 
 #[test]
-fn positions_resample_as_in_pytorch() {
-    let golden = Container::open(&goldens().join("operations.safetensors")).unwrap();
-    let values = |name: &str| -> Vec<f32> {
-        let tensor = golden.tensor(name).unwrap_or_else(|| panic!("no {name}"));
-        tensor.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-    };
-    for (name, kernel) in [
-        ("bicubic", PositionResample::Bicubic),
-        ("bicubic_antialias", PositionResample::BicubicAntialias),
-        ("linear_aligned", PositionResample::LinearAligned),
-    ] {
-        for (height, width) in [(8, 9), (4, 4), (14, 3)] {
-            let case = format!("resample_{name}_{height}x{width}");
-            let from = Size { height: 5, width: 7 };
-            let ours = resample(&values(&format!("{case}.x")), from, Size { height, width }, 6, kernel);
-            for (ours, theirs) in ours.iter().zip(values(&format!("{case}.y"))) {
-                assert!((ours - theirs).abs() < 2e-6, "{case}: {ours} {theirs}");
-            }
-        }
-    }
-}
-
-#[test]
 fn checkpoints_of_other_people_resolve() {
-    let shared = std::env::var_os("VITRAL_TEST_DATA");
-    let Some(data) = shared.map(|folder| Path::new(&folder).join("tiny-vits")).filter(|folder| folder.is_dir()) else {
-        eprintln!("skipped: VITRAL_TEST_DATA names no folder with tiny-vits");
+    let Some(data) = crate::shared_data("tiny-vits") else {
+        eprintln!("skipped: no tiny-vits in VITRAL_SHARED_DATA");
         return;
     };
     for (name, file) in [
@@ -145,7 +118,7 @@ fn checkpoints_of_other_people_resolve() {
         let config = goldens().join("tiny-vits").join(format!("{name}.json"));
         let description = load_description(&data.join(name).join(file), Some(&config)).unwrap();
         let container = description.open().unwrap();
-        let specs = specs::of(&description.config);
+        let specs = specs_of(&description.config);
         let options = ResolveOptions::for_model(&description.config);
         let assignment = resolve(&specs, &dialect(&description, &container), &container, &options);
         assignment.unwrap_or_else(|error| panic!("{name}: {error}")).check_finite().unwrap();

@@ -1,14 +1,15 @@
 //! Weights from other libraries: every golden fits its description strictly, and no file harms the reader.
 
-mod embedding;
 mod goldens;
 mod hostile;
-mod specs;
 mod strictness;
 
 use std::path::PathBuf;
 
+use vitral::config::ModelConfig;
+use vitral::model::Vit;
 use vitral::weights::{Container, Description, Dialect, ResolveOptions, load_description, recognise};
+use vitral_engine::ParameterSpec;
 
 /// The repository's goldens.
 pub(crate) fn goldens() -> PathBuf {
@@ -36,9 +37,14 @@ pub(crate) fn describe(case: &str) -> Description {
     description.unwrap_or_else(|error| panic!("{case}: {error}"))
 }
 
+/// Parameters of a model.
+pub(crate) fn specs_of(config: &ModelConfig) -> Vec<ParameterSpec> {
+    Vit::new(config.clone()).unwrap_or_else(|error| panic!("{error}")).declarations().specs().to_vec()
+}
+
 /// The dialect that fits a description's weights.
 pub(crate) fn dialect(description: &Description, container: &Container) -> Dialect {
-    let specs = specs::of(&description.config);
+    let specs = specs_of(&description.config);
     let options = ResolveOptions::for_model(&description.config);
     description
         .dialect()

@@ -6,7 +6,7 @@ use std::path::Path;
 use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, recognise, resolve};
 use vitral_engine::arena::ParameterSpec;
 
-use super::{describe, dialect, goldens, specs};
+use super::{describe, dialect, goldens, specs_of};
 
 fn spec(name: &str, shape: &[usize]) -> ParameterSpec {
     ParameterSpec { name: name.into(), shape: shape.into() }
@@ -19,7 +19,7 @@ fn everything_that_does_not_fit_stands_in_one_error() {
     description.config.qk_norm = true;
     description.config.final_norm = false;
     let container = description.open().unwrap();
-    let specs = specs::of(&description.config);
+    let specs = specs_of(&description.config);
     let options = ResolveOptions::for_model(&description.config);
     let dialect = dialect(&description, &container);
     let error = resolve(&specs, &dialect, &container, &options).unwrap_err();
@@ -43,7 +43,7 @@ fn a_shared_tensor_must_be_used_up() {
     description.config.mlp_width += 1;
     let container = description.open().unwrap();
     let options = ResolveOptions::for_model(&description.config);
-    let specs = specs::of(&description.config);
+    let specs = specs_of(&description.config);
     let error = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap_err();
     assert!(error.to_string().contains("blocks.0.in_proj.weight"), "{error}");
 }
@@ -52,7 +52,7 @@ fn a_shared_tensor_must_be_used_up() {
 fn unknown_names_say_which_dialect_is_nearest() {
     let description = describe("timm_qk_norm");
     let container = description.open().unwrap();
-    let mut specs = specs::of(&description.config);
+    let mut specs = specs_of(&description.config);
     specs.push(spec("tokens.distillation", &[24]));
     let options = ResolveOptions::for_model(&description.config);
     let error = recognise(&specs, &container, &options).unwrap_err().to_string();
@@ -65,7 +65,7 @@ fn another_grid_is_an_error_where_the_model_refuses_other_sizes() {
     description.config.image_size = vitral::config::Size::square(48);
     let container = description.open().unwrap();
     let options = ResolveOptions::for_model(&description.config);
-    let specs = specs::of(&description.config);
+    let specs = specs_of(&description.config);
     let error = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap_err();
     assert!(error.to_string().contains("misshapen `positions`: expected [37, 24]"), "{error}");
 }
@@ -81,7 +81,7 @@ fn values_that_are_not_finite_are_found() {
     let description = load_description(folder.path(), Some(&source.join("config.json"))).unwrap();
     let container = description.open().unwrap();
     let options = ResolveOptions::for_model(&description.config);
-    let specs = specs::of(&description.config);
+    let specs = specs_of(&description.config);
     let dialect = dialect(&description, &container);
     let assignment = resolve(&specs, &dialect, &container, &options).unwrap();
     let error = assignment.check_finite().unwrap_err();
@@ -144,7 +144,7 @@ fn architectures_of_timm_translate() {
     for name in table.keys() {
         let config = format!(r#"{{"architecture": "{name}", "pretrained_cfg": {{"input_size": [3, 224, 224]}}}}"#);
         match described(&config) {
-            Ok(description) => assert!(!specs::of(&description.config).is_empty()),
+            Ok(description) => assert!(!specs_of(&description.config).is_empty()),
             Err(_) => refused.push(name.as_str()),
         }
     }
@@ -205,7 +205,7 @@ fn a_bundle_reads_with_our_own_names() {
     let description = load_description(folder.path(), None).unwrap();
     assert_eq!((description.name.as_str(), description.licence.as_deref()), ("mine", Some("MIT")));
     let container = description.open().unwrap();
-    let specs = specs::of(&description.config);
+    let specs = specs_of(&description.config);
     let options = ResolveOptions::for_model(&description.config);
     let assignment = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap();
     assert_eq!(*assignment.read("head.weight").unwrap(), [6.0, 7.0, 8.0, 9.0]);

@@ -106,6 +106,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn scale_by_any_power(self, a: __m512, n: __m512) -> __m512 {
+        self.scale_by_power(a, n)
+    }
+
+    #[inline(always)]
     fn select_less(self, x: __m512, y: __m512, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, y), b, a) }
     }
@@ -187,6 +192,34 @@ pub(super) unsafe fn pack_rows(data: *const f32, stride: usize, rows: usize, dep
                 _mm512_storeu_ps(out.add((start + k) * rows), *v);
             }
             start += 16;
+        }
+    }
+}
+
+/// Packs `columns ≤ 32` columns of `depth` numbers, `stride` apart, as `[depth][32]`, with zeros beyond `columns`.
+///
+/// # Safety
+/// AVX-512 is present; the columns are readable, and `out` has room for `32 · depth` numbers.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+pub(super) unsafe fn pack_columns(data: *const f32, stride: usize, columns: usize, depth: usize, out: *mut f32) {
+    // SAFETY: within the extents that the caller promises; partial loads are masked.
+    unsafe {
+        for half in 0..2 {
+            let rows = columns.saturating_sub(16 * half).min(16);
+            let mut start = 0;
+            while start < depth {
+                let steps = (depth - start).min(16);
+                let mask = first_lanes(steps);
+                let mut v = [_mm512_setzero_ps(); 16];
+                for (row, v) in v.iter_mut().enumerate().take(rows) {
+                    *v = _mm512_maskz_loadu_ps(mask, data.add((16 * half + row) * stride + start));
+                }
+                let v = transpose(v);
+                for (k, v) in v.iter().enumerate().take(steps) {
+                    _mm512_storeu_ps(out.add((start + k) * 32 + 16 * half), *v);
+                }
+                start += 16;
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::lanes::{Isa, Kernel, Lanes};
+use super::pack::{PackedRhs, Panels, packed_len};
 use super::shared::SharedMut;
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::{Cpu, math};
@@ -16,9 +17,9 @@ use crate::device::cpu::{Cpu, math};
 /// Depth of a block: two blocks of a panel and a tile of `A` fit the L1 cache.
 const DEPTH_BLOCK: usize = 384;
 /// Numbers of packed `A` that a task keeps in the L2 cache.
-const LHS_IN_CACHE: usize = 96 * 1024;
+const LHS_IN_CACHE: usize = 48 * 1024;
 /// Multiply-adds below which a second thread costs more than it brings.
-const SERIAL_WORK: usize = 100_000;
+pub(super) const SERIAL_WORK: usize = 100_000;
 /// Most rows of any tile.
 const MAX_TILE_ROWS: usize = 14;
 /// Widest panel.
@@ -82,15 +83,6 @@ pub(crate) enum Lhs<'a> {
     Columns { data: &'a [f32], stride: usize },
 }
 
-/// The right operand `[depth, columns]` as it lies in memory.
-#[derive(Clone, Copy)]
-pub(crate) enum Rhs<'a> {
-    /// Element `(k, n)` at `k · stride + n`.
-    Rows { data: &'a [f32], stride: usize },
-    /// Element `(k, n)` at `n · stride + k`: a weight `[out, in]`.
-    Columns { data: &'a [f32], stride: usize },
-}
-
 /// A norm over the depth, applied while the left operand is packed.
 #[derive(Clone, Copy)]
 pub(crate) struct NormOnLoad<'a> {
@@ -128,100 +120,12 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) residual: Option<&'a [f32]>,
 }
 
-/// The right operand, packed in panels.
-pub(crate) struct PackedRhs {
-    panels: Buffer,
-    depth: usize,
-    columns: usize,
-}
-
-impl PackedRhs {
-    pub(crate) fn depth(&self) -> usize {
-        self.depth
-    }
-
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    pub(crate) fn panels(&self) -> &[f32] {
-        self.panels.as_slice()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        4 * self.panels.len()
-    }
-}
-
-/// Numbers that a packed right operand takes.
-pub(crate) fn packed_len(isa: Isa, depth: usize, columns: usize) -> usize {
-    columns.next_multiple_of(isa.panel()) * depth
-}
-
-/// Packs a right operand into panels, on all threads.
-pub(crate) fn pack_rhs_parallel(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usize) -> PackedRhs {
-    let mut panels = Buffer::zeros(packed_len(cpu.isa(), depth, columns));
-    pack_rhs_into(cpu, rhs, depth, columns, panels.as_mut_slice());
-    PackedRhs { panels, depth, columns }
-}
-
-/// Packs a right operand into memory that is there already, on all threads.
-pub(crate) fn pack_rhs_into(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usize, panels: &mut [f32]) {
-    let width = cpu.isa().panel();
-    assert_eq!(panels.len(), packed_len(cpu.isa(), depth, columns));
-    let count = columns.div_ceil(width);
-    let tasks = if depth * columns < SERIAL_WORK { 1 } else { (4 * cpu.threads()).min(count) };
-    let shared = SharedMut::new(panels);
-    cpu.parallel(tasks, |task| {
-        for panel in count * task / tasks..count * (task + 1) / tasks {
-            pack_panel(rhs, depth, columns, panel, width, shared.part(panel * width * depth, width * depth));
-        }
-    });
-}
-
-/// Packs a right operand on the calling thread.
-pub(crate) fn pack_rhs_serial(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panels: &mut [f32]) {
-    let width = isa.panel();
-    for (panel, out) in panels.chunks_exact_mut((width * depth).max(1)).enumerate() {
-        pack_panel(rhs, depth, columns, panel, width, out);
-    }
-}
-
-fn pack_panel(rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, width: usize, out: &mut [f32]) {
-    let first = panel * width;
-    let count = width.min(columns - first);
-    match rhs {
-        Rhs::Rows { data, stride } => {
-            for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                out[..count].copy_from_slice(&data[k * stride + first..][..count]);
-                out[count..].fill(0.0);
-            }
-        }
-        Rhs::Columns { data, stride } => {
-            // Sixteen steps of depth at a time: whole cache lines on both sides.
-            const STEP: usize = 16;
-            for start in (0..depth).step_by(STEP) {
-                let steps = STEP.min(depth - start);
-                let block = &mut out[start * width..(start + steps) * width];
-                for n in 0..count {
-                    let column = &data[(first + n) * stride + start..][..steps];
-                    for (k, &value) in column.iter().enumerate() {
-                        block[k * width + n] = value;
-                    }
-                }
-                for row in block.chunks_exact_mut(width) {
-                    row[count..].fill(0.0);
-                }
-            }
-        }
-    }
-}
-
 /// Memory that a thread reuses for packing.
 #[derive(Default)]
 struct Scratch {
     tiles: Option<Buffer>,
     normalised: Option<Buffer>,
+    widened: Option<Buffer>,
     statistics: Vec<(f32, f32)>,
 }
 
@@ -229,7 +133,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-fn grown(buffer: &mut Option<Buffer>, length: usize) -> &mut [f32] {
+pub(super) fn grown(buffer: &mut Option<Buffer>, length: usize) -> &mut [f32] {
     let buffer = buffer.get_or_insert_with(|| Buffer::zeros(0));
     buffer.set_len(length);
     buffer.as_mut_slice()
@@ -244,7 +148,7 @@ pub(crate) struct Gemm<'a> {
     pub(crate) lhs: Lhs<'a>,
     pub(crate) norm: Option<NormOnLoad<'a>>,
     /// The packed right operand.
-    pub(crate) panels: &'a [f32],
+    pub(crate) panels: Panels<'a>,
     pub(crate) epilogue: Epilogue<'a>,
     /// Adds to what `C` holds. Not together with an epilogue.
     pub(crate) accumulate: bool,
@@ -377,7 +281,8 @@ impl<'a> Gemm<'a> {
                 }
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
-                    let b = &self.panels[(panel * self.depth + start) * width..][..depth * width];
+                    let first = (panel * self.depth + start) * width;
+                    let b = self.panels.widened(isa, first..first + depth * width, &mut scratch.widened);
                     let first = panel * width;
                     let columns = width.min(self.columns - first);
                     for t in 0..tiles {

@@ -39,6 +39,14 @@ pub(crate) trait Lanes: Copy {
     /// Greatest of all lanes.
     fn greatest(self, a: Self::V) -> f32;
 
+    /// `a · 2^n` for an integral `n` within −252…254, rounded to what there is beyond the normal numbers.
+    #[inline(always)]
+    fn scale_by_any_power(self, a: Self::V, n: Self::V) -> Self::V {
+        // By two halves, so that both powers are normal numbers.
+        let half = self.round(self.mul(n, self.splat(0.5)));
+        self.scale_by_power(self.scale_by_power(a, half), self.sub(n, half))
+    }
+
     /// `a · b + c` with scalars spread over the lanes.
     #[inline(always)]
     fn fma_scalar(self, a: Self::V, b: f32, c: f32) -> Self::V {

@@ -11,13 +11,14 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pack;
 mod portable;
 #[cfg(test)]
 mod tests;
 
 pub use gemm::Activation;
-pub(crate) use gemm::{
-    Epilogue, Gemm, Lhs, NormOnLoad, PackedRhs, Rhs, pack_rhs_into, pack_rhs_parallel, pack_rhs_serial, packed_len,
-};
+pub(crate) use gemm::{Epilogue, Gemm, Lhs, NormOnLoad};
 pub(crate) use lanes::{Isa, Kernel, Lanes};
+pub use pack::Storage;
+pub(crate) use pack::{PackedRhs, Panels, Rhs, pack_rhs_into, pack_rhs_parallel, pack_rhs_serial, packed_len};
 pub(crate) use shared::{SharedMut, flatten, flatten_mut};

@@ -37,6 +37,9 @@ impl<'a> Archive<'a> {
         // The end record is 22 bytes and a comment of at most 65535.
         let first = bytes.len().saturating_sub(22 + 65535);
         let end = bytes[first..].windows(4).rposition(|window| window == END).ok_or(cut)? + first;
+        if bytes.len() != end + 22 + usize::from(short(bytes, end + 20)?) {
+            return Err(cut.into());
+        }
         let mut count = u64::from(short(bytes, end + 10)?);
         let mut start = u64::from(word(bytes, end + 16)?);
         if count == 0xFFFF || start == 0xFFFF_FFFF {

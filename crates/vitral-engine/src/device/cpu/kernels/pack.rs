@@ -1,0 +1,211 @@
+//! Right operands in panels, and how their numbers are kept.
+
+use std::ops::Range;
+
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+
+use super::gemm::{SERIAL_WORK, grown};
+use super::lanes::{Isa, Kernel, Lanes};
+use super::shared::SharedMut;
+use crate::device::cpu::Cpu;
+use crate::device::cpu::buffer::Buffer;
+
+/// The right operand `[depth, columns]` as it lies in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Rhs<'a> {
+    /// Element `(k, n)` at `k · stride + n`.
+    Rows { data: &'a [f32], stride: usize },
+    /// Element `(k, n)` at `n · stride + k`: a weight `[out, in]`.
+    Columns { data: &'a [f32], stride: usize },
+}
+
+/// How the numbers of packed weights are kept. Arithmetic is in 32 bits in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16: half the memory, 8 bits of precision.
+    Bf16,
+    /// IEEE half floats: half the memory, 11 bits of precision, nothing beyond 65,504.
+    F16,
+}
+
+/// Packed panels, as a product reads them.
+#[derive(Clone, Copy)]
+pub(crate) enum Panels<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u16]),
+    F16(&'a [u16]),
+}
+
+impl<'a> Panels<'a> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Panels::F32(panels) => panels.len(),
+            Panels::Bf16(panels) | Panels::F16(panels) => panels.len(),
+        }
+    }
+
+    /// A range of panels as 32-bit floats, widened into `scratch` where they are kept in fewer.
+    pub(super) fn widened<'s>(&self, isa: Isa, range: Range<usize>, scratch: &'s mut Option<Buffer>) -> &'s [f32]
+    where
+        'a: 's,
+    {
+        match *self {
+            Panels::F32(panels) => &panels[range],
+            Panels::Bf16(panels) => {
+                let out = grown(scratch, range.len());
+                isa.run(Widen { panels: &panels[range], out });
+                out
+            }
+            Panels::F16(panels) => {
+                let out = grown(scratch, range.len());
+                panels[range].reinterpret_cast::<half::f16>().convert_to_f32_slice(out);
+                out
+            }
+        }
+    }
+}
+
+/// bfloat16 to 32-bit floats: the upper half of their bits.
+struct Widen<'a> {
+    panels: &'a [u16],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (out, &bits) in self.out.iter_mut().zip(self.panels) {
+            *out = f32::from_bits(u32::from(bits) << 16);
+        }
+    }
+}
+
+/// The right operand, packed in panels.
+pub(crate) struct PackedRhs {
+    panels: Kept,
+    pub(super) depth: usize,
+    pub(super) columns: usize,
+}
+
+enum Kept {
+    F32(Buffer),
+    Bf16(Vec<u16>),
+    F16(Vec<u16>),
+}
+
+impl PackedRhs {
+    pub(crate) fn panels(&self) -> Panels<'_> {
+        match &self.panels {
+            Kept::F32(panels) => Panels::F32(panels.as_slice()),
+            Kept::Bf16(panels) => Panels::Bf16(panels),
+            Kept::F16(panels) => Panels::F16(panels),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.panels {
+            Kept::F32(panels) => 4 * panels.len(),
+            Kept::Bf16(panels) | Kept::F16(panels) => 2 * panels.len(),
+        }
+    }
+
+    /// The matrix `[columns, depth]` that was packed, with what its storage kept of it.
+    pub(crate) fn unpacked(&self, isa: Isa) -> Vec<f32> {
+        let width = isa.panel();
+        let mut scratch = None;
+        let panels = self.panels().widened(isa, 0..self.panels().len(), &mut scratch);
+        let at = |n: usize, k: usize| panels[(n / width * self.depth + k) * width + n % width];
+        (0..self.columns).flat_map(|n| (0..self.depth).map(move |k| at(n, k))).collect()
+    }
+
+    /// The same in another storage.
+    pub(crate) fn stored_as(self, storage: Storage) -> Self {
+        let Kept::F32(panels) = &self.panels else { return self };
+        let narrow = |narrow: fn(f32) -> u16| panels.as_slice().iter().map(|&x| narrow(x)).collect();
+        let panels = match storage {
+            Storage::F32 => return self,
+            Storage::Bf16 => Kept::Bf16(narrow(|x| half::bf16::from_f32(x).to_bits())),
+            Storage::F16 => Kept::F16(narrow(|x| half::f16::from_f32(x).to_bits())),
+        };
+        PackedRhs { panels, ..self }
+    }
+}
+
+/// Numbers that a packed right operand takes.
+pub(crate) fn packed_len(isa: Isa, depth: usize, columns: usize) -> usize {
+    columns.next_multiple_of(isa.panel()) * depth
+}
+
+/// Packs a right operand into panels, on all threads.
+pub(crate) fn pack_rhs_parallel(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usize) -> PackedRhs {
+    let mut panels = Buffer::zeros(packed_len(cpu.isa(), depth, columns));
+    pack_rhs_into(cpu, rhs, depth, columns, panels.as_mut_slice());
+    PackedRhs { panels: Kept::F32(panels), depth, columns }
+}
+
+/// Packs a right operand into memory that is there already, on all threads.
+pub(crate) fn pack_rhs_into(cpu: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usize, panels: &mut [f32]) {
+    let width = cpu.isa().panel();
+    assert_eq!(panels.len(), packed_len(cpu.isa(), depth, columns));
+    let count = columns.div_ceil(width);
+    let tasks = if depth * columns < SERIAL_WORK { 1 } else { (4 * cpu.threads()).min(count) };
+    let shared = SharedMut::new(panels);
+    cpu.parallel(tasks, |task| {
+        for panel in count * task / tasks..count * (task + 1) / tasks {
+            pack_panel(cpu.isa(), rhs, depth, columns, panel, shared.part(panel * width * depth, width * depth));
+        }
+    });
+}
+
+/// Packs a right operand on the calling thread.
+pub(crate) fn pack_rhs_serial(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panels: &mut [f32]) {
+    let width = isa.panel();
+    for (panel, out) in panels.chunks_exact_mut((width * depth).max(1)).enumerate() {
+        pack_panel(isa, rhs, depth, columns, panel, out);
+    }
+}
+
+fn pack_panel(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, out: &mut [f32]) {
+    let width = isa.panel();
+    let first = panel * width;
+    let count = width.min(columns - first);
+    match rhs {
+        Rhs::Rows { data, stride } => {
+            for (k, out) in out.chunks_exact_mut(width).enumerate() {
+                out[..count].copy_from_slice(&data[k * stride + first..][..count]);
+                out[count..].fill(0.0);
+            }
+        }
+        Rhs::Columns { data, stride } => {
+            let data = &data[first * stride..];
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => {
+                    assert!(data.len() >= (count - 1) * stride + depth && out.len() >= depth * width);
+                    // SAFETY: the instruction set was detected; lengths are checked on the line above.
+                    unsafe { super::avx512::pack_columns(data.as_ptr(), stride, count, depth, out.as_mut_ptr()) };
+                }
+                _ => {
+                    // Sixteen steps of depth at a time: whole cache lines on both sides.
+                    const STEP: usize = 16;
+                    for (block, start) in out.chunks_mut(STEP * width).zip((0..depth).step_by(STEP)) {
+                        for n in 0..count {
+                            let column = &data[n * stride + start..][..block.len() / width];
+                            for (row, &value) in block.chunks_exact_mut(width).zip(column) {
+                                row[n] = value;
+                            }
+                        }
+                        for row in block.chunks_exact_mut(width) {
+                            row[count..].fill(0.0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
