@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use vitral::image::{Limits, RgbImage, decode, open};
+use vitral::Model;
+use vitral::image::{ImageError, Limits, RgbImage, decode, open};
 use vitral::pipeline::{Batch, BatchOptions, batches};
-use vitral::{Error, Model};
 
 use crate::commands::Outcome;
 use crate::fault::{self, Usage};
@@ -45,11 +45,11 @@ impl Source {
         }
     }
 
-    fn read(&self) -> Result<RgbImage, Error> {
-        Ok(match self {
-            Source::File(path) => open(path, &Limits::default())?,
-            Source::StandardInput(bytes) => decode(bytes, &Limits::default())?,
-        })
+    fn read(&self) -> Result<RgbImage, ImageError> {
+        match self {
+            Source::File(path) => open(path, &Limits::default()),
+            Source::StandardInput(bytes) => decode(bytes, &Limits::default()),
+        }
     }
 }
 

@@ -4,8 +4,7 @@ use std::num::NonZero;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::config::Size;
-use crate::error::Error;
-use crate::image::{Preprocess, RgbImage};
+use crate::image::{ImageError, Preprocess, RgbImage};
 use crate::{Cpu, Tensor};
 
 /// Results that each thread may be ahead by.
@@ -48,7 +47,7 @@ pub struct Batch {
     /// `[batch, channels, height, width]`; `batch` may be 0 when all that is left are faults.
     pub pixels: Tensor,
     /// Sources that gave no picture, and why.
-    pub faults: Vec<(usize, Error)>,
+    pub faults: Vec<(usize, ImageError)>,
 }
 
 /// How pictures are gathered.
@@ -70,10 +69,10 @@ pub fn batches<S: Sync, E>(
     preprocess: &Preprocess,
     options: BatchOptions,
     device: &Cpu,
-    read: impl Fn(&S) -> Result<RgbImage, Error> + Sync,
+    read: impl Fn(&S) -> Result<RgbImage, ImageError> + Sync,
     mut each: impl FnMut(Batch) -> Result<(), E>,
 ) -> Result<(), E> {
-    let prepare = |source: &S| -> Result<(Size, Vec<f32>), Error> {
+    let prepare = |source: &S| -> Result<(Size, Vec<f32>), ImageError> {
         let image = read(source)?;
         Ok((preprocess.output_size_for(image.size()), preprocess.apply(&image)?))
     };
@@ -108,7 +107,7 @@ struct Gathering {
     size: Option<Size>,
     indices: Vec<usize>,
     pixels: Vec<f32>,
-    faults: Vec<(usize, Error)>,
+    faults: Vec<(usize, ImageError)>,
 }
 
 impl Gathering {
@@ -156,7 +155,7 @@ mod tests {
         .expect("our own form");
         // A side of 0 stands for a picture that cannot be read.
         let sides = [2, 2, 2, 0, 2, 3, 3, 0, 0];
-        let read = |&side: &usize| Ok(RgbImage::new(side, side, vec![7; side * side * 3])?);
+        let read = |&side: &usize| RgbImage::new(side, side, vec![7; side * side * 3]);
         let two = NonZero::new(2).expect("positive");
         let options = BatchOptions { batch: two, threads: two };
         let mut seen = Vec::new();
