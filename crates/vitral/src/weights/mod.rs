@@ -9,7 +9,6 @@
 
 pub mod adapt;
 pub mod assign;
-mod bundle;
 pub mod container;
 pub mod description;
 pub mod dialect;

@@ -6,10 +6,10 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, View};
 use serde_json::json;
 
-use super::WeightsError;
-use super::description::FORMAT;
 use crate::error::Error;
 use crate::predict::Model;
+use crate::weights::WeightsError;
+use crate::weights::description::FORMAT;
 
 /// A parameter's values on their way into a file.
 struct Values {
