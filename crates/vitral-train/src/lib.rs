@@ -1,0 +1,11 @@
+//! Training Vision Transformers: batch to better weights.
+//!
+//! Read `fit` for a whole run and [`step`] for one batch.
+
+pub mod data;
+pub mod error;
+pub mod loss;
+pub mod optimise;
+pub mod step;
+
+pub use error::TrainError;

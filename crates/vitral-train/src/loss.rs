@@ -1,0 +1,88 @@
+//! What is minimised.
+
+use serde::{Deserialize, Serialize};
+use vitral::model::Output;
+use vitral_engine::{Context, Tensor};
+
+/// How logits are held against targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Softmax cross-entropy.
+    #[default]
+    CrossEntropy,
+    /// A binary cross-entropy for each class (DeiT III, ResNet strikes back): targets need not exclude each other.
+    Binary,
+}
+
+/// A teacher's say (DeiT, arXiv:2012.12877).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum Distillation {
+    /// Divergence from the teacher's softmax at a temperature.
+    Soft {
+        /// The teacher's share of the loss.
+        share: f32,
+        /// Of both softmaxes.
+        temperature: f32,
+    },
+    /// Cross-entropy against the class that the teacher finds likeliest.
+    Hard {
+        /// The teacher's share of the loss.
+        share: f32,
+    },
+}
+
+impl Loss {
+    /// The loss of logits `[batch, classes]` against target distributions of the same shape, as one number.
+    pub fn of(self, cx: &Context<'_>, logits: &Tensor, targets: &Tensor) -> Tensor {
+        match self {
+            Loss::CrossEntropy => cx.cross_entropy(logits, targets),
+            Loss::Binary => cx.binary_cross_entropy(logits, targets),
+        }
+    }
+
+    /// The loss of a model's output. With two heads and no teacher, both learn the targets, half each; with a teacher, the
+    /// distillation head (or the only head) learns from it.
+    pub fn of_output(
+        self,
+        cx: &Context<'_>,
+        output: &Output,
+        targets: &Tensor,
+        teacher: Option<(&Tensor, Distillation)>,
+    ) -> Tensor {
+        let logits = output.logits.as_ref().expect("a model that is trained has a head");
+        let (class, distilled) = match &output.both_logits {
+            Some([class, distilled]) => (class, distilled),
+            None => (logits, logits),
+        };
+        let base = self.of(cx, class, targets);
+        let (share, other) = match teacher {
+            None if output.both_logits.is_none() => return base,
+            None => (0.5, self.of(cx, distilled, targets)),
+            Some((teacher, Distillation::Soft { share, temperature })) => {
+                let divergence = cx.divergence(distilled, teacher, temperature);
+                // Gradients of a softened softmax shrink with the square of its temperature.
+                (share, cx.times(&divergence, temperature * temperature))
+            }
+            Some((teacher, Distillation::Hard { share })) => {
+                let classes = teacher.shape().last();
+                let likeliest: Vec<usize> = teacher.values().chunks_exact(classes).map(likeliest).collect();
+                let targets = vitral_engine::ops::one_hot(cx.device(), &likeliest, classes, 0.0);
+                (share, cx.cross_entropy(distilled, &targets))
+            }
+        };
+        cx.add(&cx.times(&base, 1.0 - share), &cx.times(&other, share))
+    }
+}
+
+/// The class with the greatest number; the first of equals.
+pub fn likeliest(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (class, &value) in row.iter().enumerate() {
+        if value > row[best] {
+            best = class;
+        }
+    }
+    best
+}

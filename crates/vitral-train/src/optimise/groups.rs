@@ -1,0 +1,142 @@
+//! Which parameters decay, which stand still, and how fast each layer learns.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use vitral::model::Vit;
+use vitral_engine::{ParameterId, Parameters};
+
+/// A run of the flat buffer that is stepped alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Where in the flat buffer.
+    pub range: Range<usize>,
+    /// Weight decay.
+    pub decay: f32,
+    /// Factor on the learning rate.
+    pub rate_scale: f32,
+}
+
+/// How parameters are grouped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupOptions {
+    /// Weight decay of matrices and convolutions. Norms, biases, tokens and positions never decay.
+    pub weight_decay: f32,
+    /// Factor on the learning rate from each layer to the one before it (BEiT, arXiv:2106.08254); 1 is none.
+    pub layer_decay: f32,
+    /// Names that stand still; `*` stands for anything.
+    pub freeze: Vec<String>,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        GroupOptions { weight_decay: 0.0, layer_decay: 1.0, freeze: Vec::new() }
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for anything.
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
+            rest.is_empty() || (0..=name.len()).any(|i| name.is_char_boundary(i) && fits(rest, &name[i..]))
+        }),
+    }
+}
+
+/// Whether weight decay acts on a parameter.
+fn decays(name: &str, shape: &[usize]) -> bool {
+    let embedding = name == "positions" || name.starts_with("tokens.") || name.ends_with(".probe");
+    shape.len() > 1 && !embedding
+}
+
+/// A parameter's layer, from 0 (tokens and patches) to `depth + 1` (norm and head).
+fn layer(name: &str, depth: usize) -> usize {
+    if let Some(rest) = name.strip_prefix("blocks.") {
+        return 1 + rest.split('.').next().and_then(|index| index.parse::<usize>().ok()).unwrap_or(depth - 1);
+    }
+    let first = ["tokens.", "positions", "patches.", "stem.", "pre_norm."];
+    if first.iter().any(|prefix| name.starts_with(prefix)) { 0 } else { depth + 1 }
+}
+
+/// Groups of a model's parameters, neighbours that are stepped alike put together. Frozen ones are in no group.
+pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions) -> Vec<Group> {
+    let depth = vit.config().depth;
+    let mut groups: Vec<Group> = Vec::new();
+    for id in vit.declarations().ids() {
+        let spec = vit.declarations().spec(id);
+        if options.freeze.iter().any(|pattern| fits(pattern, &spec.name)) {
+            continue;
+        }
+        let group = Group {
+            range: aligned(parameters, id),
+            decay: if decays(&spec.name, &spec.shape) { options.weight_decay } else { 0.0 },
+            rate_scale: options.layer_decay.powi((depth + 1 - layer(&spec.name, depth)) as i32),
+        };
+        match groups.last_mut() {
+            Some(last)
+                if last.range.end == group.range.start
+                    && last.decay == group.decay
+                    && last.rate_scale == group.rate_scale =>
+            {
+                last.range.end = group.range.end;
+            }
+            _ => groups.push(group),
+        }
+    }
+    groups
+}
+
+/// A parameter's place with the padding after it, whose gradient is always zero.
+fn aligned(parameters: &Parameters, id: ParameterId) -> Range<usize> {
+    let range = parameters.range(id);
+    range.start..range.end.next_multiple_of(16).min(parameters.flat().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use vitral::model::variants;
+    use vitral_engine::Cpu;
+
+    use super::*;
+
+    fn grouped(options: &GroupOptions) -> (Vit, Parameters, Vec<Group>) {
+        let vit = Vit::new(variants::find("test/8").expect("known")).expect("valid");
+        let parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
+        let groups = groups(&vit, &parameters, options);
+        (vit, parameters, groups)
+    }
+
+    #[test]
+    fn norms_biases_tokens_and_positions_do_not_decay() {
+        let (vit, parameters, groups) = grouped(&GroupOptions { weight_decay: 0.1, ..GroupOptions::default() });
+        for id in vit.declarations().ids() {
+            let name = &vit.declarations().spec(id).name;
+            let place = parameters.range(id).start;
+            let group = groups.iter().find(|group| group.range.contains(&place)).expect("every parameter is grouped");
+            let expected = name.ends_with(".weight") && !name.contains("norm");
+            assert_eq!(group.decay > 0.0, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn later_layers_learn_faster_and_frozen_ones_not_at_all() {
+        let options = GroupOptions { layer_decay: 0.5, freeze: vec!["blocks.0.*".into()], ..GroupOptions::default() };
+        let (vit, parameters, groups) = grouped(&options);
+        let scale = |name: &str| {
+            let place = parameters.range(vit.declarations().find(name).expect("declared")).start;
+            groups.iter().find(|group| group.range.contains(&place)).map(|group| group.rate_scale)
+        };
+        assert_eq!(scale("head.weight"), Some(1.0));
+        assert_eq!(scale("blocks.1.norm1.weight"), Some(0.5));
+        assert_eq!(scale("blocks.0.norm1.weight"), None);
+        assert_eq!(scale("positions"), Some(0.125));
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        assert!(fits("*", "") && fits("a*c", "abbc") && fits("*.bias", "head.bias") && fits("x", "x"));
+        assert!(!fits("a*c", "abb") && !fits("x", "xy") && !fits("", "x"));
+    }
+}

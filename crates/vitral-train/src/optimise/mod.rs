@@ -1,0 +1,190 @@
+//! Optimisers over the flat buffer of parameters: one pass a step, whatever the number of tensors.
+
+mod groups;
+mod schedule;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use groups::{Group, GroupOptions, groups};
+pub use schedule::{Schedule, Shape};
+
+/// Which optimiser, with its own numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum Optimiser {
+    /// AdamW (arXiv:1711.05101), as PyTorch computes it: decay first, bias-corrected moments.
+    Adamw {
+        /// Decay of the first moment.
+        #[serde(default = "beta1")]
+        beta1: f32,
+        /// Decay of the second moment.
+        #[serde(default = "beta2")]
+        beta2: f32,
+        /// Added to the root of the second moment.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+    },
+    /// Stochastic gradient descent with momentum, as PyTorch computes it: decay is added to the gradient.
+    Sgd {
+        /// Of the velocity.
+        #[serde(default)]
+        momentum: f32,
+        /// Looks one step ahead (Nesterov).
+        #[serde(default)]
+        nesterov: bool,
+    },
+    /// Lion (arXiv:2302.06675): the sign of an interpolated momentum.
+    Lion {
+        /// Interpolation for the update.
+        #[serde(default = "beta1")]
+        beta1: f32,
+        /// Decay of the momentum.
+        #[serde(default = "lion_beta2")]
+        beta2: f32,
+    },
+}
+
+fn beta1() -> f32 {
+    0.9
+}
+
+fn beta2() -> f32 {
+    0.999
+}
+
+fn lion_beta2() -> f32 {
+    0.99
+}
+
+fn epsilon() -> f32 {
+    1e-8
+}
+
+/// What an optimiser remembers between steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// First moment, or velocity; laid out like the parameters.
+    pub first: Vec<f32>,
+    /// Second moment; empty where none is kept.
+    pub second: Vec<f32>,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+/// Elements below which a second thread costs more than it brings.
+const CHUNK: usize = 1 << 14;
+
+impl Optimiser {
+    /// Fresh memory for so many parameters.
+    pub fn moments(&self, count: usize) -> Moments {
+        let second = if matches!(self, Optimiser::Adamw { .. }) { count } else { 0 };
+        Moments { first: vec![0.0; count], second: vec![0.0; second], steps: 0 }
+    }
+
+    /// One step at learning rate `rate`: changes the parameters along their gradients, group by group. Elements of no
+    /// group stay.
+    pub fn step(&self, groups: &[Group], rate: f32, parameters: &mut [f32], gradients: &[f32], moments: &mut Moments) {
+        assert_eq!(parameters.len(), gradients.len(), "gradients are laid out like the parameters");
+        moments.steps += 1;
+        for group in groups {
+            let Range { start, end } = group.range.clone();
+            let rate = rate * group.rate_scale;
+            let parameters = &mut parameters[start..end];
+            let gradients = &gradients[start..end];
+            let first = &mut moments.first[start..end];
+            match *self {
+                Optimiser::Adamw { beta1, beta2, epsilon } => {
+                    let second = &mut moments.second[start..end];
+                    let correction = |beta: f32| 1.0 - f64::from(beta).powi(moments.steps.min(i32::MAX as u64) as i32);
+                    let size = (f64::from(rate) / correction(beta1)) as f32;
+                    let root = correction(beta2).sqrt() as f32;
+                    let keep = 1.0 - rate * group.decay;
+                    (parameters.par_chunks_mut(CHUNK), gradients.par_chunks(CHUNK))
+                        .into_par_iter()
+                        .zip((first.par_chunks_mut(CHUNK), second.par_chunks_mut(CHUNK)))
+                        .for_each(|((p, g), (m, v))| {
+                            for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                                *m += (1.0 - beta1) * (g - *m);
+                                *v = beta2 * *v + (1.0 - beta2) * g * g;
+                                *p = keep * *p - size * *m / (v.sqrt() / root + epsilon);
+                            }
+                        });
+                }
+                Optimiser::Sgd { momentum, nesterov } => {
+                    let begun = moments.steps > 1;
+                    each(parameters, gradients, first, |p, g, v| {
+                        let g = g + group.decay * *p;
+                        *v = if begun { momentum * *v + g } else { g };
+                        *p -= rate * if nesterov { g + momentum * *v } else { *v };
+                    });
+                }
+                Optimiser::Lion { beta1, beta2 } => {
+                    let keep = 1.0 - rate * group.decay;
+                    each(parameters, gradients, first, |p, g, m| {
+                        let along = beta1 * *m + (1.0 - beta1) * g;
+                        let sign = if along == 0.0 { 0.0 } else { along.signum() };
+                        *p = keep * *p - rate * sign;
+                        *m = beta2 * *m + (1.0 - beta2) * g;
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn each(parameters: &mut [f32], gradients: &[f32], moment: &mut [f32], f: impl Fn(&mut f32, f32, &mut f32) + Sync) {
+    (parameters.par_chunks_mut(CHUNK), gradients.par_chunks(CHUNK), moment.par_chunks_mut(CHUNK))
+        .into_par_iter()
+        .for_each(|(p, g, m)| p.iter_mut().zip(g).zip(m).for_each(|((p, g), m)| f(p, *g, m)));
+}
+
+/// How gradients are kept from exploding.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clip {
+    /// All gradients together get at most this Euclidean norm (PyTorch's `clip_grad_norm_`).
+    Norm(f32),
+    /// Every number is kept within ± this.
+    Value(f32),
+}
+
+/// Euclidean norm of all gradients, summed in a fixed order.
+pub fn norm(gradients: &[f32]) -> f64 {
+    let squares: Vec<f64> =
+        gradients.par_chunks(CHUNK).map(|chunk| chunk.iter().map(|&g| f64::from(g) * f64::from(g)).sum()).collect();
+    squares.iter().sum::<f64>().sqrt()
+}
+
+impl Clip {
+    /// Clips; `norm` is that of the gradients.
+    pub fn apply(self, gradients: &mut [f32], norm: f64) {
+        match self {
+            Clip::Norm(limit) => {
+                let factor = (f64::from(limit) / (norm + 1e-6)).min(1.0) as f32;
+                if factor < 1.0 {
+                    scale(gradients, factor);
+                }
+            }
+            Clip::Value(limit) => {
+                gradients.par_iter_mut().with_min_len(CHUNK).for_each(|g| *g = g.clamp(-limit, limit));
+            }
+        }
+    }
+}
+
+/// Every number times a factor.
+pub fn scale(numbers: &mut [f32], factor: f32) {
+    numbers.par_iter_mut().with_min_len(CHUNK).for_each(|x| *x *= factor);
+}
+
+/// Moves an exponential average towards the parameters: `average = decay · average + (1 − decay) · parameters`.
+pub fn follow(average: &mut [f32], parameters: &[f32], decay: f32) {
+    (average.par_chunks_mut(CHUNK), parameters.par_chunks(CHUNK)).into_par_iter().for_each(|(average, parameters)| {
+        for (average, parameter) in average.iter_mut().zip(parameters) {
+            *average += (1.0 - decay) * (parameter - *average);
+        }
+    });
+}

@@ -1,0 +1,80 @@
+//! Learning rates over a run.
+
+use serde::{Deserialize, Serialize};
+
+/// The course of the learning rate after warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Half a cosine from the base rate down to the final one.
+    #[default]
+    Cosine,
+    /// A straight line down to the final rate.
+    Linear,
+    /// The base rate throughout.
+    Constant,
+    /// The base rate, divided by 10 after 30 %, 60 % and 90 % of the steps.
+    Step,
+}
+
+/// A learning rate for every step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Schedule {
+    /// The highest rate.
+    pub rate: f32,
+    /// Course after warm-up.
+    pub shape: Shape,
+    /// Steps of linear warm-up, from `warmup_rate`.
+    pub warmup_steps: u64,
+    /// Rate of the first step, with warm-up.
+    pub warmup_rate: f32,
+    /// Rate of the last step.
+    pub final_rate: f32,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Schedule { rate: 1e-3, shape: Shape::Cosine, warmup_steps: 0, warmup_rate: 0.0, final_rate: 0.0 }
+    }
+}
+
+impl Schedule {
+    /// The rate of step `step` (from 0) of `total`.
+    pub fn at(&self, step: u64, total: u64) -> f32 {
+        let (rate, last) = (f64::from(self.rate), f64::from(self.final_rate));
+        if step < self.warmup_steps {
+            let first = f64::from(self.warmup_rate);
+            return (first + (rate - first) * (step + 1) as f64 / self.warmup_steps as f64) as f32;
+        }
+        let after = total.saturating_sub(self.warmup_steps).max(1);
+        let done = ((step - self.warmup_steps) as f64 / after as f64).min(1.0);
+        (match self.shape {
+            Shape::Cosine => last + 0.5 * (rate - last) * (1.0 + (std::f64::consts::PI * done).cos()),
+            Shape::Linear => last + (rate - last) * (1.0 - done),
+            Shape::Constant => rate,
+            Shape::Step => rate * 0.1f64.powi([0.3, 0.6, 0.9].iter().filter(|&&at| done >= at).count() as i32),
+        }) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warms_up_then_falls() {
+        let schedule = Schedule { rate: 1.0, warmup_steps: 10, ..Schedule::default() };
+        let rates: Vec<f32> = (0..110).map(|step| schedule.at(step, 110)).collect();
+        assert!((rates[0] - 0.1).abs() < 1e-6 && (rates[9] - 1.0).abs() < 1e-6 && (rates[10] - 1.0).abs() < 1e-6);
+        assert!((rates[60] - 0.5).abs() < 1e-6, "half way of the cosine");
+        assert!(rates[109] < 1e-3 && rates.windows(2).skip(10).all(|pair| pair[1] <= pair[0]));
+    }
+
+    #[test]
+    fn every_shape_ends_where_it_should() {
+        let end = |shape| Schedule { rate: 1.0, final_rate: 0.25, shape, ..Schedule::default() }.at(100, 100);
+        assert_eq!((end(Shape::Cosine), end(Shape::Linear), end(Shape::Constant)), (0.25, 0.25, 1.0));
+        assert!((end(Shape::Step) - 1e-3).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,160 @@
+//! One batch: forward, loss, backward, clip, update.
+
+use vitral::model::{Input, Vit};
+use vitral_engine::ops::random::mix;
+use vitral_engine::{Context, Parameters, Tensor};
+
+use crate::error::TrainError;
+use crate::loss::{Distillation, Loss, likeliest};
+use crate::optimise::{self, Clip, Group, Moments, Optimiser, Schedule};
+
+/// Pictures and what they should be taken for.
+pub struct Batch {
+    /// `[batch, channels, height, width]`.
+    pub pixels: Tensor,
+    /// Target distributions, `[batch, classes]`.
+    pub targets: Tensor,
+    /// The classes that the pictures were labelled with, before any mixing.
+    pub labels: Vec<usize>,
+}
+
+/// Everything that changes from step to step, and how it changes.
+pub struct Trainer {
+    /// The model.
+    pub vit: Vit,
+    /// Its parameters, flat.
+    pub parameters: Parameters,
+    /// Their exponential average, where one is kept.
+    pub average: Option<Vec<f32>>,
+    /// What the optimiser remembers.
+    pub moments: Moments,
+    /// Steps taken.
+    pub step: u64,
+    gradients: Vec<f32>,
+    groups: Vec<Group>,
+    rules: Rules,
+}
+
+/// The rules of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The optimiser.
+    pub optimiser: Optimiser,
+    /// Its learning rate.
+    pub schedule: Schedule,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// How gradients are clipped.
+    pub clip: Option<Clip>,
+    /// Decay of the parameters' average.
+    pub average_decay: Option<f32>,
+    /// What is minimised.
+    pub loss: Loss,
+    /// The teacher's say, where there is one.
+    pub distillation: Option<Distillation>,
+    /// Seeds what is dropped.
+    pub seed: u64,
+}
+
+/// What a step tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The step's number, from 1.
+    pub step: u64,
+    /// Mean loss over the step's batches.
+    pub loss: f32,
+    /// Pictures whose likeliest class was their label.
+    pub right: usize,
+    /// Pictures.
+    pub seen: usize,
+    /// Euclidean norm of the gradients, before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate.
+    pub rate: f32,
+}
+
+impl Trainer {
+    /// A trainer at the first step. `parameters` are flat and initialised.
+    pub fn new(vit: Vit, parameters: Parameters, groups: Vec<Group>, rules: Rules) -> Self {
+        let count = parameters.flat().len();
+        Trainer {
+            average: rules.average_decay.map(|_| parameters.flat().to_vec()),
+            moments: rules.optimiser.moments(count),
+            gradients: vec![0.0; count],
+            step: 0,
+            vit,
+            parameters,
+            groups,
+            rules,
+        }
+    }
+
+    /// The rules of the run.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Gradients of the last step, laid out like the parameters.
+    pub fn gradients(&self) -> &[f32] {
+        &self.gradients
+    }
+
+    /// One optimiser step over one or more batches, whose gradients are averaged. `teach` gives a teacher's logits.
+    ///
+    /// # Errors
+    /// If a batch does not fit the model, or the loss is no number any more; the parameters are then those of the step
+    /// before.
+    pub fn step(
+        &mut self,
+        batches: &[Batch],
+        teach: Option<&(dyn Fn(&Tensor) -> Result<Tensor, TrainError> + Sync)>,
+    ) -> Result<StepReport, TrainError> {
+        self.gradients.fill(0.0);
+        let (mut loss, mut right, mut seen) = (0.0f64, 0, 0);
+        for (index, batch) in batches.iter().enumerate() {
+            let taught = teach.map(|teach| teach(&batch.pixels)).transpose()?;
+            let seed = mix(self.rules.seed ^ mix(self.step * batches.len() as u64 + index as u64));
+            let (vit, parameters, rules, gradients) = (&self.vit, &self.parameters, &self.rules, &mut self.gradients);
+            let (batch_loss, batch_right) = parameters.device().scope(|| {
+                let cx = Context::training(parameters, seed);
+                let output =
+                    vit.forward(&cx, Input { pixels: &batch.pixels, mask: None }).map_err(vitral::Error::from)?;
+                let teacher = taught.as_ref().zip(rules.distillation);
+                let loss = rules.loss.of_output(&cx, &output, &batch.targets, teacher);
+                let logits = output.logits.as_ref().expect("a model that is trained has a head");
+                let rows = logits.values().chunks_exact(logits.shape().last());
+                let right = rows.zip(&batch.labels).filter(|(row, label)| likeliest(row) == **label).count();
+                let value = loss.values()[0];
+                if value.is_finite() {
+                    cx.backward(&loss, gradients);
+                }
+                Ok::<_, TrainError>((value, right))
+            })?;
+            if !batch_loss.is_finite() {
+                return Err(TrainError::Diverged { step: self.step + 1, loss: batch_loss });
+            }
+            loss += f64::from(batch_loss);
+            right += batch_right;
+            seen += batch.labels.len();
+        }
+        if batches.len() > 1 {
+            optimise::scale(&mut self.gradients, 1.0 / batches.len() as f32);
+        }
+        let norm = optimise::norm(&self.gradients);
+        if !norm.is_finite() {
+            return Err(TrainError::Diverged { step: self.step + 1, loss: f32::NAN });
+        }
+        if let Some(clip) = self.rules.clip {
+            clip.apply(&mut self.gradients, norm);
+        }
+        let rate = self.rules.schedule.at(self.step, self.rules.total_steps);
+        let parameters = self.parameters.flat_mut();
+        self.rules.optimiser.step(&self.groups, rate, parameters, &self.gradients, &mut self.moments);
+        if let (Some(average), Some(decay)) = (&mut self.average, self.rules.average_decay) {
+            optimise::follow(average, self.parameters.flat(), decay);
+        }
+        self.step += 1;
+        let loss = (loss / batches.len().max(1) as f64) as f32;
+        Ok(StepReport { step: self.step, loss, right, seen, gradient_norm: norm, rate })
+    }
+}
