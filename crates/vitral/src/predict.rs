@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::image::{Limits, Preprocess, RgbImage, decode};
 use crate::labels::{Labels, Ranked, top};
 use crate::model::{Input, Output, Vit};
-use crate::weights::{self, Description, PreprocessSource, ResolveOptions};
+use crate::weights::{self, Bundle, Description, PreprocessSource, ResolveOptions};
 
 /// A model ready to answer: architecture, weights, and what its own files say of preprocessing and labels.
 pub struct Model {
@@ -111,6 +111,16 @@ impl Model {
             Some(size) => disagreement(format!("{} pixels", self.vit.config().image_size), format!("{size}")),
             None => Ok(preprocess),
         }
+    }
+
+    /// Writes the model as a Vitral bundle, float32, into a folder that is made if it is not there.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to, or the model's files do not say how pictures are preprocessed.
+    pub fn save_bundle(&self, folder: &Path) -> Result<(), Error> {
+        let (name, licence) = (self.name.as_str(), self.licence.as_deref());
+        let (config, preprocess, labels) = (self.vit.config(), &self.preprocess()?, self.labels.names());
+        Ok(Bundle { name, licence, config, preprocess, labels }.write(folder, &self.parameters)?)
     }
 
     /// Ranks the classes of one picture, from its bytes: JPEG, PNG, WebP, GIF, BMP or TIFF.
