@@ -11,6 +11,8 @@ import sys
 import torch
 
 import models_huggingface
+import models_jax
+import models_original
 import models_others
 import models_timm
 
@@ -19,7 +21,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    for module in [models_huggingface, models_timm, models_others]:
+    for module in [models_huggingface, models_timm, models_others, models_jax, models_original]:
         for name, make in module.cases().items():
             if word in name:
                 make(name)

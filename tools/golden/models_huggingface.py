@@ -23,6 +23,9 @@ TINY_DINO = {key: value for key, value in TINY.items() if key != "intermediate_s
 TINY_TEXT = dict(
     hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9, max_position_embeddings=4
 )
+TINY_DECODER = dict(
+    decoder_hidden_size=8, decoder_num_hidden_layers=1, decoder_num_attention_heads=2, decoder_intermediate_size=8
+)
 LABELS = dict(id2label={index: f"class {index}" for index in range(5)}, label2id={f"class {i}": i for i in range(5)})
 
 
@@ -141,7 +144,7 @@ def case(model_class, config, size=(32, 32), masked=False, edit=None, container=
         # The encoder's own result gives the tokens after the final norm.
         last = []
         for module in model.modules():
-            if type(module).__name__.endswith(("ViTModel", "DeiTModel", "Dinov2Model", "RegistersModel", "MSNModel")) or type(
+            if type(module).__name__.endswith(("ViTModel", "DeiTModel", "Dinov2Model", "RegistersModel", "MSNModel", "MAEModel")) or type(
                 module
             ).__name__ in ("CLIPVisionModel", "CLIPVisionTransformer", "SiglipVisionModel", "SiglipVisionTransformer"):
                 module.register_forward_hook(lambda _, __, out: last.append(out.last_hidden_state))
@@ -151,6 +154,13 @@ def case(model_class, config, size=(32, 32), masked=False, edit=None, container=
                 if type(model) is hf.CLIPModel:
                     pooled = model.vision_model(inputs["pixel_values"]).pooler_output
                     return SimpleNamespace(pooler_output=pooled, image_embeds=model.visual_projection(pooled))
+                if type(model) is hf.ViTForMaskedImageModeling:
+                    return model.vit(inputs["pixel_values"])
+                if type(model) in (hf.ViTMAEModel, hf.ViTMAEForPreTraining):
+                    # No patch is left out, and their order stays.
+                    model.config.mask_ratio = 0.0
+                    noise = torch.arange(grid[0] * grid[1]).float().expand(2, -1)
+                    return getattr(model, "vit", model)(inputs["pixel_values"], noise=noise, **call)
                 if type(model) is hf.SiglipModel:
                     return model.vision_model(inputs["pixel_values"])
                 return model(inputs["pixel_values"], **call)
@@ -189,6 +199,12 @@ def cases():
     siglip = lambda **more: hf.SiglipVisionConfig(**TINY | more)
     larger = dict(size=(48, 24), interpolate_pos_encoding=True)
     return dict(
+        hf_vit_masked_images=case(hf.ViTForMaskedImageModeling, hf.ViTConfig(**TINY, encoder_stride=8)),
+        hf_mae_model=case(hf.ViTMAEModel, hf.ViTMAEConfig(**TINY)),
+        hf_mae_pretraining=case(hf.ViTMAEForPreTraining, hf.ViTMAEConfig(**TINY, **TINY_DECODER)),
+        hf_mae_other_size=case(
+            hf.ViTMAEModel, hf.ViTMAEConfig(**TINY), size=(48, 24), interpolate_pos_encoding=True
+        ),
         hf_vit_model=case(hf.ViTModel, vit()),
         hf_vit_model_narrow_pooler=case(hf.ViTModel, vit(pooler_output_size=10, qkv_bias=False)),
         hf_vit_model_without_pooler=case(hf.ViTModel, vit(), container="no pooler"),

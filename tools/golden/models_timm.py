@@ -72,7 +72,7 @@ def case(architecture="vit_tiny_patch16_224", size=(32, 32), masked=False, conta
     return make
 
 
-def hybrid_with_stages(name):
+def resnet_stem(**arguments):
     """timm's published hybrids are too large for a golden; this is the same stem with one block in two stages."""
     backbone = ResNetV2(
         layers=(1, 1),
@@ -83,7 +83,11 @@ def hybrid_with_stages(name):
         stem_type="same",
         conv_layer=partial(StdConv2dSame, eps=1e-8),
     )
-    model = VisionTransformer(embed_layer=partial(HybridEmbed, backbone=backbone), **TINY | dict(patch_size=1)).eval()
+    return VisionTransformer(embed_layer=partial(HybridEmbed, backbone=backbone), **arguments).eval()
+
+
+def hybrid_with_stages(name):
+    model = resnet_stem(**TINY | dict(patch_size=1))
     randomise(model, seeded(name))
     # Eight values a sign: git packs this to a fraction.
     with torch.no_grad():

@@ -13,10 +13,10 @@ use crate::weights::WeightsError;
 pub enum Error {
     /// A picture could not be read or preprocessed.
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(Box<ImageError>),
     /// A model's files could not be read, or do not fit.
     #[error(transparent)]
-    Weights(#[from] WeightsError),
+    Weights(Box<WeightsError>),
     /// A configuration contradicts itself.
     #[error("{}: {fault}", path.display())]
     Config {
@@ -44,7 +44,7 @@ pub enum Error {
         /// The model.
         path: PathBuf,
         /// What is wrong with it.
-        fault: ImageError,
+        fault: Box<ImageError>,
     },
     /// Preprocessing gives other pictures than the model takes.
     #[error("{}: its preprocessing gives {found}, but the model takes {expected}; correct one of its two files", path.display())]
@@ -78,4 +78,16 @@ pub enum Error {
         /// The model.
         name: String,
     },
+}
+
+impl From<WeightsError> for Error {
+    fn from(fault: WeightsError) -> Self {
+        Error::Weights(Box::new(fault))
+    }
+}
+
+impl From<ImageError> for Error {
+    fn from(fault: ImageError) -> Self {
+        Error::Image(Box::new(fault))
+    }
 }

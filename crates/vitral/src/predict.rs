@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use vitral_engine::{Context, Cpu, Parameters, Tensor};
 
+use crate::config::Size;
 use crate::error::Error;
 use crate::image::{Limits, Preprocess, RgbImage, decode};
 use crate::labels::{Labels, Ranked, top};
 use crate::model::{Input, Output, Vit};
-use crate::weights::{self, Bundle, Description, PreprocessSource, ResolveOptions};
+use crate::weights::adapt::{Adaptation, HeadChoice};
+use crate::weights::{self, Description, PreprocessSource, ResolveOptions};
 
 /// A model ready to answer: architecture, weights, and what its own files say of preprocessing and labels.
 pub struct Model {
@@ -27,6 +29,8 @@ pub struct Model {
     /// The weights.
     pub parameters: Parameters,
     preprocess: PreprocessSource,
+    /// The image size that preprocessing was written for.
+    trained_size: Size,
 }
 
 /// How a model is loaded.
@@ -36,6 +40,8 @@ pub struct LoadOptions {
     pub config: Option<PathBuf>,
     /// Tensors, by our names or theirs, that may be missing or unused; `*` stands for anything.
     pub ignore: Vec<String>,
+    /// Another form of the model: image or patch size, channels, head, tokens.
+    pub adapt: Adaptation,
 }
 
 impl Model {
@@ -60,23 +66,25 @@ impl Model {
         options: &LoadOptions,
         device: &Cpu,
     ) -> Result<Self, Error> {
-        let vit = Vit::new(description.config.clone()).map_err(|fault| Error::Config { path: path.into(), fault })?;
-        let specs = vit.declarations().specs();
-        let resolving = ResolveOptions::for_model(vit.config()).ignoring(&options.ignore);
+        let build = |config| Vit::new(config).map_err(|fault| Error::Config { path: path.into(), fault });
+        let stored = build(description.config.clone())?;
+        let specs = stored.declarations().specs();
+        let resolving = ResolveOptions::for_model(stored.config()).ignoring(&options.ignore);
         let dialect = match description.dialect()? {
             Some(dialect) => dialect,
             None => weights::recognise(specs, container, &resolving)?,
         };
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
         assignment.check_finite()?;
-        let read = |spec: &vitral_engine::ParameterSpec| assignment.read(&spec.name);
+        let vit = build(options.adapt.target(stored.config()))?;
+        let read = |spec: &vitral_engine::ParameterSpec| options.adapt.read(&assignment, spec, &stored, &vit);
         let parameters = Parameters::frozen(vit.declarations().clone(), device.clone(), read)?;
-        let classes = vit.config().classes;
+        let classes = stored.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
         {
             return Err(Error::Labels { path: path.into(), expected: classes, found });
         }
-        let labels = Labels::new(description.labels);
+        let labels = Labels::new(description.labels.filter(|_| options.adapt.head == HeadChoice::Keep));
         Ok(Model {
             path: path.into(),
             name: description.name,
@@ -86,6 +94,7 @@ impl Model {
             vit,
             parameters,
             preprocess: description.preprocess,
+            trained_size: stored.config().image_size,
         })
     }
 
@@ -101,7 +110,8 @@ impl Model {
             PreprocessSource::Timm(value) => Preprocess::from_timm(value),
             PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
         };
-        let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault })?;
+        let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault: Box::new(fault) })?;
+        let preprocess = preprocess.at_size(self.trained_size, self.vit.config().image_size);
         let disagreement = |expected, found| Err(Error::Disagreement { path: path(), expected, found });
         let (found, expected) = (preprocess.channels.count(), self.vit.config().channels);
         if found != expected {
@@ -111,16 +121,6 @@ impl Model {
             Some(size) => disagreement(format!("{} pixels", self.vit.config().image_size), format!("{size}")),
             None => Ok(preprocess),
         }
-    }
-
-    /// Writes the model as a Vitral bundle, float32, into a folder that is made if it is not there.
-    ///
-    /// # Errors
-    /// If the folder cannot be written to, or the model's files do not say how pictures are preprocessed.
-    pub fn save_bundle(&self, folder: &Path) -> Result<(), Error> {
-        let (name, licence) = (self.name.as_str(), self.licence.as_deref());
-        let (config, preprocess, labels) = (self.vit.config(), &self.preprocess()?, self.labels.names());
-        Ok(Bundle { name, licence, config, preprocess, labels }.write(folder, &self.parameters)?)
     }
 
     /// Ranks the classes of one picture, from its bytes: JPEG, PNG, WebP, GIF, BMP or TIFF.

@@ -43,6 +43,42 @@ pub struct Preprocess {
     pub normalise: Option<Normalise>,
 }
 
+impl Preprocess {
+    /// The same steps for another size of the model's input: what was cut to the old one is cut to the new one, and what
+    /// was resized before keeps its proportion to it.
+    #[must_use]
+    pub fn at_size(mut self, from: Size, to: Size) -> Self {
+        if from == to {
+            return self;
+        }
+        let scale = |side: usize, from: usize, to: usize| (side as f64 * to as f64 / from as f64).round() as usize;
+        let sized = |size: Size| Size {
+            height: scale(size.height, from.height, to.height),
+            width: scale(size.width, from.width, to.width),
+        };
+        let short = |side: usize| scale(side, from.height.min(from.width), to.height.min(to.width));
+        let long = |side: usize| scale(side, from.height.max(from.width), to.height.max(to.width));
+        for step in &mut self.steps {
+            match step {
+                Step::CentreCrop { size, .. } => *size = sized(*size),
+                Step::Resize { to, .. } => {
+                    *to = match *to {
+                        Target::Exact(size) => Target::Exact(sized(size)),
+                        Target::ShortSide(side) => Target::ShortSide(short(side)),
+                        Target::ShortSideWithin { short: side, longest } => {
+                            Target::ShortSideWithin { short: short(side), longest: long(longest) }
+                        }
+                        Target::LongSide(side) => Target::LongSide(long(side)),
+                        Target::Cover(size) => Target::Cover(sized(size)),
+                        Target::Fit(size) => Target::Fit(sized(size)),
+                    }
+                }
+            }
+        }
+        self
+    }
+}
+
 /// What a pixel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

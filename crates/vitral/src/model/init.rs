@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use rayon::prelude::*;
 use vitral_engine::ops::random::{mix, normal, uniform};
-use vitral_engine::{Cpu, ParameterSpec, Parameters};
+use vitral_engine::{Cpu, ParameterId, ParameterSpec, Parameters};
 
 use super::Vit;
 use crate::config::ModelConfig;
@@ -176,6 +176,14 @@ pub fn initialise(vit: &Vit, parameters: &mut Parameters, scheme: Initialisation
         let range = parameters.range(id);
         fill(vit, vit.declarations().spec(id), scheme, seed, &mut parameters.flat_mut()[range]);
     }
+}
+
+/// The initial values of one parameter.
+pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialisation, seed: u64) -> Vec<f32> {
+    let spec = vit.declarations().spec(id);
+    let mut values = vec![0.0; spec.count()];
+    fill(vit, spec, scheme, seed, &mut values);
+    values
 }
 
 /// The same values in the form for inference, drawn one tensor at a time.

@@ -15,4 +15,5 @@ mod tokens;
 pub mod variants;
 pub mod vit;
 
+pub use init::Initialisation;
 pub use vit::{Input, ModelError, Output, Vit};

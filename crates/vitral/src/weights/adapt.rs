@@ -1,8 +1,166 @@
-//! Weights brought to another form of the model: position grids resampled to another image size.
+//! Weights brought to another form of the model: another image or patch size, other input channels, another head, with or
+//! without a distillation token.
 
-use vitral_engine::ops::resample;
+use std::borrow::Cow;
 
-use crate::config::{PositionResample, Size};
+use vitral_engine::ParameterSpec;
+use vitral_engine::ops::{AxisWeights, resample};
+
+use super::{Assignment, WeightsError};
+use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, Size, Stem};
+use crate::model::init::initial_values;
+use crate::model::{Initialisation, Vit};
+
+/// What becomes of a model on loading. Nothing by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Adaptation {
+    /// Another image size: learned positions are resampled.
+    pub image_size: Option<Size>,
+    /// Another patch size: the patch embedding is resized so that patches resized alike give the same tokens (FlexiViT,
+    /// arXiv:2212.08013), and positions follow the new grid.
+    pub patch_size: Option<Size>,
+    /// Other input channels: one takes the sum of the kernels, more repeat them, scaled, as timm does.
+    pub channels: Option<usize>,
+    /// What becomes of the classifier.
+    pub head: HeadChoice,
+    /// What becomes of a distillation token.
+    pub distillation_token: TokenChoice,
+    /// By which kernel positions are resampled; the origin's if not given (timm's where the origin has none).
+    pub positions: Option<PositionResample>,
+}
+
+/// What becomes of the classifier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeadChoice {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes; logits too.
+    Drop,
+    /// A new one for so many classes, all zero, as the ViT paper begins to fine-tune.
+    Zeros {
+        /// Classes.
+        classes: usize,
+    },
+    /// A new one for so many classes, drawn from a seed.
+    Initialised {
+        /// Classes.
+        classes: usize,
+        /// Whose initial values.
+        scheme: Initialisation,
+        /// Where the draw begins.
+        seed: u64,
+    },
+}
+
+/// What becomes of a distillation token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenChoice {
+    /// It stays, where there is one.
+    #[default]
+    Keep,
+    /// It goes with its head and its position; the class token's head alone answers.
+    Drop,
+}
+
+impl Adaptation {
+    /// The configuration that comes out.
+    #[must_use]
+    pub fn target(&self, source: &ModelConfig) -> ModelConfig {
+        let mut config = source.clone();
+        config.image_size = self.image_size.unwrap_or(source.image_size);
+        config.patch_size = self.patch_size.unwrap_or(source.patch_size);
+        config.channels = self.channels.unwrap_or(source.channels);
+        match self.head {
+            HeadChoice::Keep => {}
+            HeadChoice::Drop => config.classes = 0,
+            HeadChoice::Zeros { classes } | HeadChoice::Initialised { classes, .. } => config.classes = classes,
+        }
+        if self.distillation_token == TokenChoice::Drop {
+            config.distillation_token = false;
+            config.distillation_head = false;
+        }
+        if let (Some(chosen), OtherSizes::Resample { kernel, .. }) = (self.positions, &mut config.other_sizes) {
+            *kernel = chosen;
+        }
+        config
+    }
+
+    /// A parameter of the target, from the weights of the source.
+    ///
+    /// # Errors
+    /// Those of [`Assignment::read`].
+    pub fn read<'a>(
+        &self,
+        assignment: &'a Assignment<'_>,
+        spec: &ParameterSpec,
+        source: &Vit,
+        target: &Vit,
+    ) -> Result<Cow<'a, [f32]>, WeightsError> {
+        if self.replaces(&spec.name) {
+            return Ok(match (self.head, target.declarations().find(&spec.name)) {
+                (HeadChoice::Initialised { scheme, seed, .. }, Some(id)) => {
+                    initial_values(target, id, scheme, seed).into()
+                }
+                _ => vec![0.0; spec.count()].into(),
+            });
+        }
+        let (source, target) = (source.config(), target.config());
+        let values = assignment.read(&spec.name)?;
+        let hybrid = matches!(source.stem, Stem::Hybrid(_));
+        Ok(match spec.name.as_str() {
+            "positions" => self.positions_of(values, source, target),
+            "patches.weight" => {
+                let (mut values, mut channels) = (values, source.channels);
+                if hybrid {
+                    channels = values.len() / (source.width * source.patch_size.area());
+                } else if target.channels != source.channels {
+                    let area = source.patch_size.area();
+                    values = adapt_channels(&values, source.channels, target.channels, area).into();
+                    channels = target.channels;
+                }
+                if source.patch_size == target.patch_size {
+                    values
+                } else {
+                    resample_patches(&values, source.width * channels, source.patch_size, target.patch_size).into()
+                }
+            }
+            "stem.conv.weight" if target.channels != source.channels => {
+                let area = values.len() / (spec.shape[0] * source.channels);
+                adapt_channels(&values, source.channels, target.channels, area).into()
+            }
+            _ => values,
+        })
+    }
+
+    /// Whether a parameter belongs to a head that is made anew.
+    pub fn replaces(&self, name: &str) -> bool {
+        let new = matches!(self.head, HeadChoice::Zeros { .. } | HeadChoice::Initialised { .. });
+        new && (name.starts_with("head.") || name.starts_with("distillation_head."))
+    }
+
+    fn positions_of<'a>(&self, values: Cow<'a, [f32]>, source: &ModelConfig, target: &ModelConfig) -> Cow<'a, [f32]> {
+        let width = source.width;
+        let mut values = values;
+        let with_prefix = matches!(source.positions, Positions::LearnedAll | Positions::LearnedWithoutRegisters);
+        if source.distillation_token && !target.distillation_token && with_prefix {
+            // Class, distillation, patches: the second goes.
+            let owned = values.to_mut();
+            let at = usize::from(source.class_token) * width;
+            owned.drain(at..at + width);
+        }
+        let (from, to) = (source.grid(), target.grid());
+        if from == to {
+            return values;
+        }
+        let prefix = values.len() / width - from.area();
+        let kernel = self.positions.unwrap_or(match source.other_sizes {
+            OtherSizes::Resample { kernel, .. } => kernel,
+            OtherSizes::Refuse => PositionResample::BicubicAntialias,
+        });
+        resample_positions(&values, prefix, from, to, width, kernel).into()
+    }
+}
 
 /// Resamples position embeddings: the first `prefix` of them stay, the rest is a grid `[height, width, channels]`.
 ///
@@ -22,4 +180,128 @@ pub fn resample_positions(
     let mut out = kept.to_vec();
     out.extend(resample(grid, channels, &rows, &columns));
     out
+}
+
+/// Brings kernels `[outputs, from, area]` to other input channels, as timm's `adapt_input_conv`: one channel takes the sum,
+/// more repeat those there are, scaled so that the same brightness everywhere gives the same answer.
+///
+/// # Panics
+/// When the values are not a whole number of kernels.
+pub fn adapt_channels(values: &[f32], from: usize, to: usize, area: usize) -> Vec<f32> {
+    assert!(values.len().is_multiple_of(from * area), "{} values of {from} channels and {area} places", values.len());
+    let scale = from as f32 / to as f32;
+    let mut out = Vec::with_capacity(values.len() / from * to);
+    for kernel in values.chunks_exact(from * area) {
+        if to == 1 {
+            out.extend((0..area).map(|place| kernel.iter().skip(place).step_by(area).sum::<f32>()));
+            continue;
+        }
+        for channel in 0..to {
+            out.extend(kernel[channel % from * area..][..area].iter().map(|value| value * scale));
+        }
+    }
+    out
+}
+
+/// Resizes `count` patch kernels `[height, width]` by the pseudo-inverse of resizing patches (FlexiViT): a patch resized
+/// by bicubic interpolation with antialias gives the same product with the new kernel as it gave with the old one.
+///
+/// # Panics
+/// When there are not as many values.
+pub fn resample_patches(values: &[f32], count: usize, from: Size, to: Size) -> Vec<f32> {
+    assert_eq!(values.len(), count * from.area(), "{count} kernels of {from}");
+    let rows = pseudo_inverse_of_resize(from.height, to.height);
+    let columns = pseudo_inverse_of_resize(from.width, to.width);
+    let kernels = values.chunks_exact(from.area().max(1));
+    kernels.flat_map(|kernel| resample(kernel, 1, &rows, &columns)).collect()
+}
+
+/// `pinv(Rᵀ)` for `R`, the `[to, from]` matrix that resizes one axis. A resize along two axes is a Kronecker product, whose
+/// pseudo-inverse is that of its factors.
+fn pseudo_inverse_of_resize(from: usize, to: usize) -> AxisWeights {
+    let resize = AxisWeights::bicubic_antialias(from, to);
+    let at = |i: usize, j: usize| f64::from(resize.weights[i * from + j]);
+    let mut weights = vec![0.0f32; to * from];
+    if to >= from {
+        // Full column rank: R (Rᵀ R)⁻¹, row by row.
+        let gram = |i: usize, j: usize| (0..to).map(|k| at(k, i) * at(k, j)).sum();
+        let solve = Solver::new(from, gram);
+        for i in 0..to {
+            let row = solve.solve((0..from).map(|j| at(i, j)).collect());
+            for (j, value) in row.into_iter().enumerate() {
+                weights[i * from + j] = value as f32;
+            }
+        }
+    } else {
+        // Full row rank: (R Rᵀ)⁻¹ R, column by column.
+        let gram = |i: usize, j: usize| (0..from).map(|k| at(i, k) * at(j, k)).sum();
+        let solve = Solver::new(to, gram);
+        for j in 0..from {
+            let column = solve.solve((0..to).map(|i| at(i, j)).collect());
+            for (i, value) in column.into_iter().enumerate() {
+                weights[i * from + j] = value as f32;
+            }
+        }
+    }
+    AxisWeights { from, to, weights }
+}
+
+/// A Cholesky factor of a symmetric positive definite matrix.
+struct Solver {
+    size: usize,
+    lower: Vec<f64>,
+}
+
+impl Solver {
+    fn new(size: usize, matrix: impl Fn(usize, usize) -> f64) -> Self {
+        let mut lower = vec![0.0f64; size * size];
+        for i in 0..size {
+            for j in 0..=i {
+                let done: f64 = (0..j).map(|k| lower[i * size + k] * lower[j * size + k]).sum();
+                let rest = matrix(i, j) - done;
+                lower[i * size + j] =
+                    if i == j { rest.max(f64::MIN_POSITIVE).sqrt() } else { rest / lower[j * size + j] };
+            }
+        }
+        Solver { size, lower }
+    }
+
+    fn solve(&self, mut b: Vec<f64>) -> Vec<f64> {
+        let (n, l) = (self.size, &self.lower);
+        for i in 0..n {
+            let done: f64 = (0..i).map(|k| l[i * n + k] * b[k]).sum();
+            b[i] = (b[i] - done) / l[i * n + i];
+        }
+        for i in (0..n).rev() {
+            let done: f64 = (i + 1..n).map(|k| l[k * n + i] * b[k]).sum();
+            b[i] = (b[i] - done) / l[i * n + i];
+        }
+        b
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_sum_or_repeat() {
+        // One output, three channels, two places.
+        let kernel = [1.0, 2.0, 10.0, 20.0, 100.0, 200.0];
+        assert_eq!(adapt_channels(&kernel, 3, 1, 2), [111.0, 222.0]);
+        assert_eq!(adapt_channels(&kernel, 3, 4, 2), [0.75, 1.5, 7.5, 15.0, 75.0, 150.0, 0.75, 1.5]);
+    }
+
+    #[test]
+    fn a_resized_patch_gives_the_same_token() {
+        let (from, to) = (Size::square(4), Size { height: 8, width: 6 });
+        let kernel: Vec<f32> = (0..16).map(|i| (i as f32 * 0.7).sin()).collect();
+        let patch: Vec<f32> = (0..16).map(|i| (i as f32 * 1.3).cos()).collect();
+        let [rows, columns] = PositionResample::BicubicAntialias.axes(from, to);
+        let resized = resample(&patch, 1, &rows, &columns);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let new = resample_patches(&kernel, 1, from, to);
+        assert!((dot(&kernel, &patch) - dot(&new, &resized)).abs() < 1e-4);
+        assert_eq!(resample_patches(&kernel, 1, from, from).len(), 16);
+    }
 }

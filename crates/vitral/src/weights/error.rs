@@ -17,7 +17,7 @@ pub enum WeightsError {
     },
     /// A file is of no known kind.
     #[error(
-        "`{}`: neither safetensors nor a PyTorch checkpoint: {found}; convert it with the library that wrote it",
+        "`{}`: neither safetensors, nor a PyTorch checkpoint, nor a NumPy archive: {found}; convert it with the library that wrote it",
         path.display()
     )]
     UnknownContainer {

@@ -9,14 +9,12 @@
 
 pub mod adapt;
 pub mod assign;
-pub mod bundle;
 pub mod container;
 pub mod description;
 pub mod dialect;
 pub mod error;
 
 pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognise, resolve};
-pub use bundle::Bundle;
 pub use container::{Container, DataType, TensorView};
 pub use description::{Description, PreprocessSource, load_description};
 pub use dialect::Dialect;

@@ -43,7 +43,7 @@ impl Stored {
 }
 
 /// The largest difference in units of the reference's standard deviation.
-fn difference(found: &[f32], expected: &[f32]) -> f32 {
+pub(crate) fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let count = expected.len() as f64;
     let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / count;

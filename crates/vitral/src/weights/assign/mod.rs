@@ -129,7 +129,7 @@ pub fn resolve<'a>(
                 for piece in &pieces {
                     let free = Claim { free: piece.total as isize, parameter: spec.name.clone() };
                     let claim = claimed.entry(piece.name.clone()).or_insert(free);
-                    claim.free -= piece.rows.len() as isize;
+                    claim.free -= piece.taken() as isize;
                 }
                 let shape = spec.shape.clone();
                 sources.insert(spec.name.clone(), Resolved { shape, pieces, resampled });

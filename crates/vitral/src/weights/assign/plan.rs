@@ -14,14 +14,40 @@ use crate::weights::dialect::{Dialect, Rows, Source, SourceLayout};
 pub(super) struct Piece {
     /// The tensor's full name in the file.
     pub(super) name: String,
-    /// Which rows of it, along the first axis longer than one.
-    pub(super) rows: Range<usize>,
+    /// How much of it.
+    pub(super) part: Part,
     /// How many rows the tensor has.
     pub(super) total: usize,
-    /// Whether the tensor is this parameter's alone.
-    pub(super) whole: bool,
     /// Its layout, if not ours.
     pub(super) layout: Option<SourceLayout>,
+}
+
+/// How much of a tensor belongs to a parameter.
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    /// All of it.
+    Whole,
+    /// Some rows, along the first axis longer than one.
+    Rows(Range<usize>),
+    /// One of the tensors stacked along the first axis.
+    Stacked(usize),
+}
+
+impl Piece {
+    /// How many of the tensor's rows are taken.
+    pub(super) fn taken(&self) -> usize {
+        match &self.part {
+            Part::Whole => self.total,
+            Part::Rows(rows) => rows.len(),
+            Part::Stacked(_) => 1,
+        }
+    }
+
+    /// The shape of what is taken, in the file's layout, without leading axes that a parameter of this rank does not have.
+    pub(super) fn shape<'a>(&self, full: &'a [usize], rank: usize) -> &'a [usize] {
+        let shape = if matches!(self.part, Part::Stacked(_)) { full.get(1..).unwrap_or_default() } else { full };
+        squeezed(shape, self.layout.and_then(SourceLayout::rank).unwrap_or(rank))
+    }
 }
 
 /// The file's position grid, and what becomes of it.
@@ -74,8 +100,10 @@ impl Planner<'_> {
 
     fn of_source(&self, source: &Source, spec: &ParameterSpec) -> Option<Vec<Piece>> {
         match source {
-            Source::Name(name) => Some(vec![self.piece(name, None, None, spec)?]),
-            Source::Part { from, rows, layout } => Some(vec![self.piece(from, *rows, *layout, spec)?]),
+            Source::Name(name) => Some(vec![self.whole(name, None)?]),
+            Source::Part { from, rows: Some(rows), layout, .. } => Some(vec![self.rows(from, *rows, *layout, spec)?]),
+            Source::Part { from, at: Some(at), layout, .. } => Some(vec![self.stacked(from, at, *layout)?]),
+            Source::Part { from, layout, .. } => Some(vec![self.whole(from, *layout)?]),
             Source::Joined(sources) => {
                 let pieces: Option<Vec<Vec<Piece>>> =
                     sources.iter().map(|source| self.of_source(source, spec)).collect();
@@ -85,23 +113,29 @@ impl Planner<'_> {
         }
     }
 
-    fn piece(
-        &self,
-        name: &str,
-        rows: Option<Rows>,
-        layout: Option<SourceLayout>,
-        spec: &ParameterSpec,
-    ) -> Option<Piece> {
+    fn whole(&self, name: &str, layout: Option<SourceLayout>) -> Option<Piece> {
+        let name = self.present(name)?;
+        let total = rows_of(self.container.shape(&name)?);
+        Some(Piece { name, total, part: Part::Whole, layout })
+    }
+
+    fn rows(&self, name: &str, rows: Rows, layout: Option<SourceLayout>, spec: &ParameterSpec) -> Option<Piece> {
         let name = self.present(name)?;
         let shape = squeezed(self.container.shape(&name)?, spec.shape.len());
-        let all = shape.first().copied().unwrap_or(1);
-        let wanted = spec.shape.first().copied().unwrap_or(1).min(all);
+        let total = shape.first().copied().unwrap_or(1);
+        let wanted = spec.shape.first().copied().unwrap_or(1).min(total);
         let range = match rows {
-            None => 0..all,
-            Some(Rows::First) => 0..wanted,
-            Some(Rows::Last) => all - wanted..all,
+            Rows::First => 0..wanted,
+            Rows::Last => total - wanted..total,
         };
-        Some(Piece { name, total: all, whole: rows.is_none(), rows: range, layout })
+        Some(Piece { name, total, part: Part::Rows(range), layout })
+    }
+
+    fn stacked(&self, name: &str, at: &str, layout: Option<SourceLayout>) -> Option<Piece> {
+        let name = self.present(name)?;
+        let total = self.container.shape(&name)?.first().copied()?;
+        let index = at.parse().ok().filter(|&index| index < total)?;
+        Some(Piece { name, total, part: Part::Stacked(index), layout })
     }
 
     /// The spelling of a foreign name that is in the file.
@@ -121,13 +155,14 @@ impl Planner<'_> {
         let mut joined = Vec::new();
         for piece in pieces {
             let full = self.container.shape(&piece.name).unwrap_or_default();
-            let shape = squeezed(full, rank);
-            let mut given = flattened(shape, spec, options.patch_size)
-                .ok_or_else(|| Misfit { theirs: piece.name.clone(), found: full.to_vec() })?;
-            if piece.layout == Some(SourceLayout::Transposed) {
-                given.reverse();
-            }
-            rows += if piece.whole { given.first().copied().unwrap_or(1) } else { piece.rows.len() };
+            let misfit = || Misfit { theirs: piece.name.clone(), found: full.to_vec() };
+            let shape = piece.shape(full, rank);
+            let shape = piece.layout.map_or_else(|| Some(shape.to_vec()), |layout| layout.ours(shape));
+            let given = flattened(&shape.ok_or_else(misfit)?, spec, options.patch_size).ok_or_else(misfit)?;
+            rows += match &piece.part {
+                Part::Rows(rows) => rows.len(),
+                Part::Whole | Part::Stacked(_) => given.first().copied().unwrap_or(1),
+            };
             if !joined.is_empty() && joined[1..] != given[1..] {
                 return Err(Misfit { theirs: piece.name.clone(), found: full.to_vec() });
             }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use half::{bf16, f16};
 
-use super::plan::Piece;
+use super::plan::{Part, Piece};
 use crate::config::Size;
 use crate::weights::container::TensorView;
 use crate::weights::dialect::SourceLayout;
@@ -13,15 +13,37 @@ use crate::weights::{Container, DataType, WeightsError};
 /// The values of a piece of a tensor.
 pub(super) fn read<'a>(container: &'a Container, piece: &Piece, patch: Size) -> Result<Cow<'a, [f32]>, WeightsError> {
     let view = container.tensor(&piece.name).ok_or_else(|| WeightsError::NotAssigned(piece.name.clone()))?;
-    let shape = view.shape.to_vec();
-    let values = rows(floats(view, &piece.name)?, piece, &shape);
-    Ok(match piece.layout {
-        None => values,
-        Some(SourceLayout::Transposed) => transposed(&values, shape.last().copied().unwrap_or(1)).into(),
-        Some(SourceLayout::PatchChannelsLast) => {
-            channels_first(&values, shape.last().copied().unwrap_or(1), patch.area()).into()
+    let full = view.shape.to_vec();
+    let values = floats(part(view, piece), &piece.name)?;
+    let Some(layout) = piece.layout else { return Ok(values) };
+    let shape = piece.shape(&full, full.len());
+    let last = shape.last().copied().unwrap_or(1);
+    Ok(match layout {
+        SourceLayout::Transposed | SourceLayout::HeadsOut => transposed(&values, last).into(),
+        SourceLayout::InHeads => transposed(&values, shape.iter().skip(1).product()).into(),
+        SourceLayout::Heads => values,
+        SourceLayout::PatchChannelsLast => channels_first(&values, last, patch.area()).into(),
+        SourceLayout::Hwio => {
+            let places = shape.iter().take(2).product();
+            channels_first(&transposed(&values, last), values.len() / last.max(1), places).into()
         }
     })
+}
+
+/// The bytes that a piece takes of its tensor.
+fn part<'a>(view: TensorView<'a>, piece: &Piece) -> TensorView<'a> {
+    let (rows, total) = match &piece.part {
+        Part::Whole => return view,
+        Part::Rows(rows) => (rows.clone(), super::plan::rows_of(view.shape)),
+        Part::Stacked(index) => (*index..index + 1, piece.total),
+    };
+    let width = view.bytes.len() / total.max(1);
+    let range = rows.start * width..rows.end * width;
+    let bytes = match view.bytes {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
+        Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
+    };
+    TensorView { bytes, ..view }
 }
 
 /// All values as float32: in place where the file holds float32 at an aligned place.
@@ -46,26 +68,26 @@ fn converted<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> 
     bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect()
 }
 
-fn rows<'a>(values: Cow<'a, [f32]>, piece: &Piece, shape: &[usize]) -> Cow<'a, [f32]> {
-    if piece.whole {
-        return values;
-    }
-    let count = super::plan::rows_of(shape).max(1);
-    let width = values.len() / count;
-    let range = piece.rows.start * width..piece.rows.end * width;
-    match values {
-        Cow::Borrowed(values) => Cow::Borrowed(&values[range]),
-        Cow::Owned(values) => Cow::Owned(values[range].to_vec()),
-    }
-}
-
-fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+/// `[rows, columns]` as `[columns, rows]`, in tiles that fit a cache.
+pub(crate) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    const TILE: usize = 32;
     let columns = columns.max(1);
-    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
+    let rows = values.len() / columns;
+    let mut out = vec![0.0; rows * columns];
+    for first_row in (0..rows).step_by(TILE) {
+        for first_column in (0..columns).step_by(TILE) {
+            for column in first_column..(first_column + TILE).min(columns) {
+                for row in first_row..(first_row + TILE).min(rows) {
+                    out[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    out
 }
 
 /// Patches of `[place, channel]` as `[channel, place]`, for each row of `width` values.
-fn channels_first(values: &[f32], width: usize, places: usize) -> Vec<f32> {
+pub(crate) fn channels_first(values: &[f32], width: usize, places: usize) -> Vec<f32> {
     let channels = (width / places.max(1)).max(1);
     values.chunks(width.max(1)).flat_map(|row| transposed(row, channels)).collect()
 }

@@ -1,11 +1,13 @@
-//! Files of named tensors, whatever wrote them: safetensors (one file or many) and PyTorch checkpoints.
+//! Files of named tensors, whatever wrote them: safetensors (one file or many), PyTorch checkpoints and NumPy archives.
 //!
 //! A container is opened by its content, not by its file's name. Tensors stay in the mapped file until they are asked
 //! for, and then come as a borrowed slice wherever their bytes lie in order.
 
 mod mapping;
+pub(crate) mod npz;
 pub mod pytorch;
 pub mod safetensors;
+mod zip;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -71,6 +73,8 @@ pub(crate) enum Layout {
     Contiguous { bytes: Range<usize> },
     /// With strides, in elements, over a storage: a transposed or sliced view.
     Strided { storage: Range<usize>, offset: usize, strides: Vec<usize> },
+    /// Deflated, after a header of `skip` bytes; checked when the file was opened. With strides where not in order.
+    Deflated { place: zip::Place, skip: usize, strides: Option<Vec<usize>> },
 }
 
 /// A tensor's place and form.
@@ -123,6 +127,11 @@ impl Container {
         Ok(container)
     }
 
+    /// Whether a file is a NumPy archive, by its first bytes.
+    pub(crate) fn is_numpy(path: &Path) -> Result<bool, WeightsError> {
+        Ok(npz::recognises(&Bytes::map(path)?))
+    }
+
     /// Reads a container that is in memory already. `name` stands for the file in errors.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, WeightsError> {
         let mut container = Container { files: Vec::new(), entries: BTreeMap::new(), section: None };
@@ -131,7 +140,9 @@ impl Container {
     }
 
     fn add(&mut self, path: PathBuf, bytes: Bytes, section: Option<&str>) -> Result<(), WeightsError> {
-        let entries = if pytorch::recognises(&bytes) {
+        let entries = if npz::recognises(&bytes) {
+            npz::entries(&path, &bytes)?
+        } else if pytorch::recognises(&bytes) {
             let read = pytorch::entries(&path, &bytes, section)?;
             self.section = read.section;
             read.entries
@@ -200,6 +211,15 @@ impl Container {
             Layout::Contiguous { bytes } => Cow::Borrowed(&file[bytes.clone()]),
             Layout::Strided { storage, offset, strides } => {
                 Cow::Owned(gather(&file[storage.clone()], size, *offset, &entry.shape, strides))
+            }
+            Layout::Deflated { place, skip, strides } => {
+                let mut unpacked = Vec::with_capacity(place.size);
+                zip::inflate(file, place, |part| unpacked.extend_from_slice(part)).ok()?;
+                let unpacked = unpacked.split_off(*skip);
+                Cow::Owned(match strides {
+                    Some(strides) => gather(&unpacked, size, 0, &entry.shape, strides),
+                    None => unpacked,
+                })
             }
         };
         if entry.big_endian && size > 1 {

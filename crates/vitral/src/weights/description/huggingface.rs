@@ -47,11 +47,18 @@ pub(super) fn folder(
         _ => Task::Base,
     };
     let (mut config, dialect) = match kind {
-        "vit" | "vit_msn" => (vit(vision, class, kind)?, "huggingface-vit"),
+        "vit" | "vit_msn" | "vit_mae" => (vit(vision, class, kind)?, "huggingface-vit"),
         "deit" => (deit(vision, class, task)?, "huggingface-deit"),
         "dinov2" | "dinov2_with_registers" => (dinov2(vision, kind, task)?, "huggingface-dinov2"),
         "clip" | "clip_vision_model" => (clip(fields, vision, class, task)?, "huggingface-clip"),
         "siglip" | "siglip_vision_model" => (siglip(vision, task)?, "huggingface-siglip"),
+        // Neighbours whose tokens meet positions in another way than any field of ours says.
+        "beit" | "data2vec-vision" => return Err(unlike(fields, kind, "adds relative positions inside attention")),
+        "dinov3_vit" => return Err(unlike(fields, kind, "rotates queries and keys by their positions")),
+        "siglip2" | "siglip2_vision_model" => {
+            let why = "packs images of any proportion (NaFlex); SigLIP 2 of a fixed size is `siglip` and is read";
+            return Err(unlike(fields, kind, why));
+        }
         "" => {
             return Err(fields.fault("model_type", "missing, so the architecture is not known; add it, such as `vit`"));
         }
@@ -60,7 +67,7 @@ pub(super) fn folder(
                 "model_type",
                 format!(
                     "`{other}` is no Vision Transformer known here; \
-                     expected vit, vit_msn, deit, dinov2, dinov2_with_registers, clip or siglip"
+                     expected vit, vit_msn, vit_mae, deit, dinov2, dinov2_with_registers, clip or siglip"
                 ),
             ));
         }
@@ -84,6 +91,11 @@ pub(super) fn folder(
         names: Vec::new(),
         files,
     })
+}
+
+/// A model that is no plain Vision Transformer.
+fn unlike(fields: &Fields<'_>, kind: &str, why: &str) -> WeightsError {
+    fields.fault("model_type", format!("`{kind}` {why}, which cannot be expressed here; take a ViT, DeiT or DINOv2"))
 }
 
 /// `ViTModel` may be saved with or without its pooler, and the configuration does not tell: the weights do.

@@ -3,6 +3,7 @@
 
 mod fields;
 mod huggingface;
+mod jax;
 mod timm;
 mod vitral;
 
@@ -118,6 +119,9 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
         return Err(no_model("no such file or folder; give a model's folder, or a checkpoint with `--config`".into()));
     }
     if !path.is_dir() {
+        if let Some(description) = by_arrays(path)? {
+            return Ok(description);
+        }
         return Err(no_model(
             "one weight file does not say what model it is; give its folder, or describe it with `--config FILE`"
                 .into(),
@@ -129,6 +133,11 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
     }
     let file = path.join("config.json");
     if !file.is_file() {
+        if let Some(array) = only_archive(path)
+            && let Some(description) = by_arrays(&array)?
+        {
+            return Ok(description);
+        }
         return Err(no_model("expected `config.json` or `vitral.json` in this folder".into()));
     }
     let json = read_json(&file)?;
@@ -154,6 +163,22 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
         &file,
         "expected `model_type` (Hugging Face), `architecture` (timm) or `model` (Vitral), found none of them",
     ))
+}
+
+/// Describes a NumPy archive by its arrays; nothing for files of other kinds.
+fn by_arrays(file: &Path) -> Result<Option<Description>, WeightsError> {
+    if !Container::is_numpy(file)? {
+        return Ok(None);
+    }
+    let container = Container::open(file)?;
+    jax::recognises(&container).then(|| jax::file(file, stem_of(file), &container)).transpose()
+}
+
+/// The NumPy archive in a folder that holds one and no description.
+fn only_archive(folder: &Path) -> Option<PathBuf> {
+    let files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut archives = files.filter(|file| file.extension().is_some_and(|extension| extension == "npz"));
+    archives.next().filter(|_| archives.next().is_none())
 }
 
 /// The weight files of a folder.

@@ -1,13 +1,18 @@
 //! What each library calls its tensors and how it lays them out, as data: one TOML file a dialect.
 //!
 //! A dialect maps our parameter names to foreign ones. In both, `{i}` stands for a block, `{j}` for one of a pair, `{s}`
-//! and `{b}` for a stage and its block, and `{p}` for `weight` or `bias`. A foreign side is
+//! and `{b}` for a stage and its block, and `{p}` for `weight` or `bias`. On the foreign side, `{s+1}` counts from one, and
+//! `{kernel}` and `{scale}` stand for `{p}` where a weight goes by that name. A foreign side is
 //!
 //! - a name;
 //! - a list of sources, joined along the first axis (query, key and value; gate and up);
 //! - `{ any = […] }`: the first source whose tensors are all there;
 //! - `{ from = name, rows = "first" | "last" }`: as many rows as the parameter has, of a tensor that holds several;
+//! - `{ from = name, at = "{i}" }`: one of several tensors of a shape, stacked along a leading axis;
 //! - `{ from = name, layout = … }`: a [`SourceLayout`].
+//!
+//! The same data serve both ways: reading takes what is there, writing takes the first source whose `when` holds for the
+//! model.
 
 mod pattern;
 
@@ -49,10 +54,26 @@ pub enum Source {
         /// Which rows of it.
         #[serde(default)]
         rows: Option<Rows>,
+        /// Which of the tensors stacked in it: `{i}`.
+        #[serde(default)]
+        at: Option<String>,
         /// How it is laid out.
         #[serde(default)]
         layout: Option<SourceLayout>,
+        /// Which models are written this way; any, if not given. Reading does not ask.
+        #[serde(default)]
+        when: Option<Condition>,
     },
+}
+
+/// Models that a source is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Blocks are [`crate::config::BlockKind::ParallelScaling`].
+    ParallelScaling,
+    /// Patch embeddings have norms ([`crate::config::ModelConfig::patch_norms`]).
+    PatchNorms,
 }
 
 /// Which rows of a tensor that holds several parameters.
@@ -73,6 +94,39 @@ pub enum SourceLayout {
     PatchChannelsLast,
     /// `[in, out]`; ours is `[out, in]`.
     Transposed,
+    /// A convolution's `[height, width, in, out]`; ours is `[out, in, height, width]`.
+    Hwio,
+    /// Queries, keys or values as `[in, heads, head width]`; ours is `[heads · head width, in]`.
+    InHeads,
+    /// An attention's projection as `[heads, head width, out]`; ours is `[out, heads · head width]`.
+    HeadsOut,
+    /// A bias as `[heads, head width]`; ours is flat.
+    Heads,
+}
+
+impl SourceLayout {
+    /// Axes of the foreign form, where they are not those of the parameter.
+    pub(crate) fn rank(self) -> Option<usize> {
+        match self {
+            SourceLayout::PatchChannelsLast | SourceLayout::Transposed => None,
+            SourceLayout::Hwio => Some(4),
+            SourceLayout::InHeads | SourceLayout::HeadsOut => Some(3),
+            SourceLayout::Heads => Some(2),
+        }
+    }
+
+    /// Our form of a foreign shape; nothing where it has another number of axes.
+    pub(crate) fn ours(self, shape: &[usize]) -> Option<Vec<usize>> {
+        match (self, shape) {
+            (SourceLayout::PatchChannelsLast, shape) => Some(shape.to_vec()),
+            (SourceLayout::Transposed, shape) => Some(shape.iter().rev().copied().collect()),
+            (SourceLayout::Hwio, &[height, width, inputs, outputs]) => Some(vec![outputs, inputs, height, width]),
+            (SourceLayout::InHeads, &[inputs, heads, width]) => Some(vec![heads.checked_mul(width)?, inputs]),
+            (SourceLayout::HeadsOut, &[heads, width, outputs]) => Some(vec![outputs, heads.checked_mul(width)?]),
+            (SourceLayout::Heads, &[heads, width]) => Some(vec![heads.checked_mul(width)?]),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,7 +140,7 @@ struct DialectFile {
 }
 
 /// Every built-in dialect: one line and one file each.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 12] = [
     ("huggingface-vit", include_str!("huggingface-vit.toml")),
     ("huggingface-deit", include_str!("huggingface-deit.toml")),
     ("huggingface-dinov2", include_str!("huggingface-dinov2.toml")),
@@ -94,6 +148,9 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("huggingface-siglip", include_str!("huggingface-siglip.toml")),
     ("timm", include_str!("timm.toml")),
     ("torchvision", include_str!("torchvision.toml")),
+    ("openai-clip", include_str!("openai-clip.toml")),
+    ("jax", include_str!("jax.toml")),
+    ("big-vision", include_str!("big-vision.toml")),
     ("lucidrains", include_str!("lucidrains.toml")),
     ("lucidrains-simple", include_str!("lucidrains-simple.toml")),
 ];
@@ -199,9 +256,13 @@ impl Source {
             Source::Name(name) => Source::Name(captures.fill(name)),
             Source::Joined(sources) => Source::Joined(all(sources)),
             Source::Any { any } => Source::Any { any: all(any) },
-            Source::Part { from, rows, layout } => {
-                Source::Part { from: captures.fill(from), rows: *rows, layout: *layout }
-            }
+            Source::Part { from, rows, at, layout, when } => Source::Part {
+                from: captures.fill(from),
+                rows: *rows,
+                at: at.as_ref().map(|at| captures.fill(at)),
+                layout: *layout,
+                when: *when,
+            },
         }
     }
 

@@ -42,9 +42,18 @@ impl Pattern {
 impl Captures<'_> {
     /// Puts what was found into another name.
     pub(crate) fn fill(&self, name: &str) -> String {
-        self.0
-            .iter()
-            .fold(name.to_owned(), |name, (placeholder, value)| name.replace(&format!("{{{placeholder}}}"), value))
+        let mut filled = name.to_owned();
+        for &(placeholder, value) in &self.0 {
+            filled = filled.replace(&format!("{{{placeholder}}}"), value);
+            if placeholder == "p" {
+                for weight in ["kernel", "scale"] {
+                    filled = filled.replace(&format!("{{{weight}}}"), if value == "weight" { weight } else { value });
+                }
+            } else if let Ok(number) = value.parse::<u64>() {
+                filled = filled.replace(&format!("{{{placeholder}+1}}"), &number.saturating_add(1).to_string());
+            }
+        }
+        filled
     }
 }
 
@@ -67,6 +76,10 @@ mod tests {
     fn patterns_fit_whole_names_only() {
         let pattern = Pattern::new("blocks.{i}.norm1.{p}");
         assert_eq!(pattern.captures("blocks.12.norm1.bias").unwrap().fill("b{i}/{p}"), "b12/bias");
+        let stage = Pattern::new("s.{s}.{b}.{p}");
+        let found = stage.captures("s.0.2.weight").unwrap();
+        assert_eq!(found.fill("block{s+1}/unit{b+1}/{kernel}/{scale}"), "block1/unit3/kernel/scale");
+        assert_eq!(stage.captures("s.0.2.bias").unwrap().fill("{kernel}"), "bias");
         for other in ["blocks.x.norm1.bias", "blocks.1.norm1", "blocks.1.norm1.bias.x", "blocks.1.norm1.gamma", ""] {
             assert!(pattern.captures(other).is_none(), "{other}");
         }

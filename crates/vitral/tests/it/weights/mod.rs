@@ -1,5 +1,6 @@
 //! Weights from other libraries: every golden fits its description strictly, and no file harms the reader.
 
+mod adaptations;
 mod goldens;
 mod hostile;
 mod strictness;

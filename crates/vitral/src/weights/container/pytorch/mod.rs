@@ -8,11 +8,10 @@
 mod legacy;
 mod pickle;
 mod tensors;
-mod zip;
 
 use std::path::Path;
 
-use super::Entry;
+use super::{Entry, zip};
 use crate::weights::WeightsError;
 
 /// A fault inside a checkpoint, before it has a path.
@@ -78,6 +77,7 @@ fn from_archive(bytes: &[u8], section: Option<&str>) -> Result<Read, Fault> {
         Err(_) => false,
     };
     let (heap, root, _) = pickle::load(program)?;
-    let storage = |key: &str| archive.stored(&format!("{folder}data/{key}"));
+    archive.check_apart()?;
+    let storage = |key: &str| Ok(archive.stored(&format!("{folder}data/{key}"))?);
     tensors::collect(&heap, root, section, big_endian, &storage)
 }

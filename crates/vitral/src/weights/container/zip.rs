@@ -1,9 +1,17 @@
-//! The table of contents of a zip archive. PyTorch stores entries uncompressed, so an entry is a range of the file.
+//! The table of contents of a zip archive. PyTorch and NumPy store entries uncompressed as a rule, so an entry is a range
+//! of the file; `numpy.savez_compressed` deflates them.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::ops::Range;
 
-use super::Fault;
+/// What is wrong with an archive, before it has a path.
+type Fault = String;
+
+/// No model has as many tensors; a table of contents that claims more is an attack.
+const MOST_ENTRIES: u64 = 1 << 20;
+/// Deflate makes nothing smaller than this fraction.
+const MOST_DEFLATED: u64 = 1032;
 
 const LOCAL: &[u8] = b"PK\x03\x04";
 const CENTRAL: &[u8] = b"PK\x01\x02";
@@ -16,6 +24,19 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(LOCAL)
 }
 
+/// Where an entry lies, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Its bytes in the file.
+    pub(crate) range: Range<usize>,
+    /// Whether they are deflated.
+    pub(crate) deflated: bool,
+    /// How many bytes it has when unpacked.
+    pub(crate) size: usize,
+    /// Checksum of the unpacked bytes.
+    checksum: u32,
+}
+
 /// The entries of an archive, by name.
 pub(super) struct Archive<'a> {
     bytes: &'a [u8],
@@ -25,6 +46,7 @@ pub(super) struct Archive<'a> {
 struct Member {
     method: u16,
     encrypted: bool,
+    checksum: u32,
     compressed: u64,
     size: u64,
     header: u64,
@@ -53,12 +75,15 @@ impl<'a> Archive<'a> {
                 start = long(bytes, wide + 48)?;
             }
         }
+        if count > MOST_ENTRIES {
+            return Err(format!("the zip archive claims {count} entries, more than {MOST_ENTRIES}"));
+        }
         let mut entries = HashMap::new();
         let mut at = index(start)?;
         for _ in 0..count {
             let (name, member, next) = central_entry(bytes, at)?;
             if entries.insert(name.clone(), member).is_some() {
-                return Err(format!("`{name}` stands twice in the zip archive").into());
+                return Err(format!("`{name}` stands twice in the zip archive"));
             }
             at = next;
         }
@@ -72,32 +97,81 @@ impl<'a> Archive<'a> {
 
     /// Where an uncompressed entry's bytes lie in the file.
     pub(super) fn stored(&self, name: &str) -> Result<Range<usize>, Fault> {
+        let place = self.place(name)?;
+        if place.deflated {
+            return Err(format!(
+                "`{name}` is compressed (method 8), which `torch.save` never does; unpack it and zip it with `-0`"
+            ));
+        }
+        Ok(place.range)
+    }
+
+    /// Where an entry's bytes lie in the file.
+    pub(super) fn place(&self, name: &str) -> Result<Place, Fault> {
         let member = self.entries.get(name).ok_or_else(|| format!("`{name}` is missing from the zip archive"))?;
         if member.encrypted {
-            return Err(format!("`{name}` is encrypted").into());
+            return Err(format!("`{name}` is encrypted"));
         }
-        if member.method != 0 {
-            return Err(format!(
-                "`{name}` is compressed (method {}), which `torch.save` never does; unpack it and zip it with `-0`",
-                member.method
-            )
-            .into());
-        }
-        if member.compressed != member.size {
-            return Err(format!("`{name}` claims {} bytes stored as {}", member.size, member.compressed).into());
-        }
+        let deflated = match member.method {
+            0 if member.compressed != member.size => {
+                return Err(format!("`{name}` claims {} bytes stored as {}", member.size, member.compressed));
+            }
+            0 => false,
+            8 if member.size > member.compressed.saturating_mul(MOST_DEFLATED) => {
+                return Err(format!("`{name}` claims {} bytes deflated to {}", member.size, member.compressed));
+            }
+            8 => true,
+            method => {
+                return Err(format!("`{name}` is compressed (method {method}); unpack it and zip it with `-0`"));
+            }
+        };
         let header = index(member.header)?;
         if self.bytes.get(header..header.saturating_add(4)) != Some(LOCAL) {
-            return Err(format!("`{name}` does not stand where the table of contents says").into());
+            return Err(format!("`{name}` does not stand where the table of contents says"));
         }
         let names = usize::from(short(self.bytes, header + 26)?) + usize::from(short(self.bytes, header + 28)?);
         let start = header + 30 + names;
-        let range = start..start.checked_add(index(member.size)?).ok_or("an entry's size overflows")?;
+        let range = start..start.checked_add(index(member.compressed)?).ok_or("an entry's size overflows")?;
         if range.end > self.bytes.len() {
-            return Err(format!("`{name}` reaches beyond the end of the file").into());
+            return Err(format!("`{name}` reaches beyond the end of the file"));
         }
-        Ok(range)
+        Ok(Place { range, deflated, size: index(member.size)?, checksum: member.checksum })
     }
+
+    /// Checks that no two entries share bytes: a small file could otherwise stand for any amount of data.
+    pub(super) fn check_apart(&self) -> Result<(), Fault> {
+        let mut places = Vec::with_capacity(self.entries.len());
+        for (name, member) in &self.entries {
+            places.push((index(member.header)?, self.place(name)?.range.end, name));
+        }
+        places.sort_unstable();
+        match places.windows(2).find(|pair| pair[0].1 > pair[1].0) {
+            Some(pair) => Err(format!("the bytes of `{}` and `{}` overlap", pair[0].2, pair[1].2)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Unpacks a deflated entry and checks its size and checksum. What is unpacked goes to `take`, a piece at a time.
+pub(super) fn inflate(bytes: &[u8], place: &Place, mut take: impl FnMut(&[u8])) -> Result<(), Fault> {
+    let mut reader = flate2::read::DeflateDecoder::new(&bytes[place.range.clone()]).take(place.size as u64 + 1);
+    let (mut checksum, mut size, mut buffer) = (flate2::Crc::new(), 0usize, vec![0; 1 << 16]);
+    loop {
+        let count = reader.read(&mut buffer).map_err(|error| format!("its deflated bytes are damaged: {error}"))?;
+        if count == 0 {
+            break;
+        }
+        checksum.update(&buffer[..count]);
+        size += count;
+        take(&buffer[..count]);
+    }
+    if size != place.size {
+        return Err(format!("it unpacks to another size than the {} bytes it claims", place.size));
+    }
+    if checksum.sum() != place.checksum {
+        return Err("its checksum is wrong".into());
+    }
+    Ok(())
 }
 
 /// One line of the table of contents, and where the next one begins.
@@ -113,6 +187,7 @@ fn central_entry(bytes: &[u8], at: usize) -> Result<(String, Member, usize), Fau
     let mut member = Member {
         method: short(bytes, at + 10)?,
         encrypted: short(bytes, at + 8)? & 1 != 0,
+        checksum: word(bytes, at + 16)?,
         compressed: u64::from(word(bytes, at + 20)?),
         size: u64::from(word(bytes, at + 24)?),
         header: u64::from(word(bytes, at + 42)?),

@@ -1,0 +1,82 @@
+//! Models brought to another form, against what timm makes of them: every folder of `goldens/adaptations`.
+
+use serde_json::Value;
+use vitral::config::Size;
+use vitral::model::Initialisation;
+use vitral::trace::TraceOptions;
+use vitral::weights::adapt::{Adaptation, HeadChoice, TokenChoice};
+use vitral::{Cpu, LoadOptions, Model};
+
+use super::goldens;
+use crate::parity::{Stored, difference};
+
+fn size(asked: &Value, key: &str) -> Option<Size> {
+    let value = asked.get(key).filter(|value| !value.is_null())?;
+    Some(serde_json::from_value(value.clone()).unwrap())
+}
+
+fn adaptation(asked: &Value) -> Adaptation {
+    Adaptation {
+        image_size: size(asked, "img_size"),
+        patch_size: size(asked, "patch_size"),
+        channels: asked.get("in_chans").and_then(Value::as_u64).map(|channels| channels as usize),
+        head: match asked.get("num_classes").and_then(Value::as_u64) {
+            None => HeadChoice::Keep,
+            Some(0) => HeadChoice::Drop,
+            Some(classes) => HeadChoice::Zeros { classes: classes as usize },
+        },
+        distillation_token: if asked["drop_distillation"] == true { TokenChoice::Drop } else { TokenChoice::Keep },
+        positions: None,
+    }
+}
+
+#[test]
+fn every_adaptation_is_timms() {
+    let device = Cpu::with_threads(2);
+    let mut count = 0;
+    for entry in std::fs::read_dir(goldens().join("adaptations")).unwrap() {
+        let case = entry.unwrap().path();
+        let asked: Value = serde_json::from_slice(&std::fs::read(case.join("adaptation.json")).unwrap()).unwrap();
+        let source = goldens().join("models").join(asked["source"].as_str().unwrap());
+        let options = LoadOptions { adapt: adaptation(&asked), ..LoadOptions::default() };
+        let model =
+            Model::load(&source, &options, &device).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+        let input = Stored::open(&case.join("input.safetensors"));
+        let expected = Stored::open(&case.join("expected.safetensors"));
+        let trace = TraceOptions { hidden_states: true, attentions: false };
+        let trace = model.trace(&input.pixels(&device), None, trace).unwrap();
+        let mut named = vec![("features".to_owned(), trace.output.features)];
+        named.extend(trace.output.logits.map(|logits| ("logits".to_owned(), logits)));
+        named.extend(trace.hidden_states.into_iter().enumerate().map(|(i, x)| (format!("hidden_states.{i}"), x)));
+        assert_eq!(named.iter().any(|(name, _)| name == "logits"), expected.values("logits").is_some());
+        for (name, found) in named {
+            let (shape, values) = expected.values(&name).unwrap();
+            assert_eq!(found.shape()[..], shape[..], "{} {name}", case.display());
+            if values.iter().all(|value| *value == 0.0) {
+                assert!(found.values().iter().all(|value| *value == 0.0), "{} {name}", case.display());
+                continue;
+            }
+            let difference = difference(found.values(), &values);
+            assert!(difference < 2e-4, "{} {name} differs by {difference:.2e} deviations", case.display());
+        }
+        count += 1;
+    }
+    assert!(count >= 14, "only {count} adaptations");
+}
+
+#[test]
+fn a_new_head_is_drawn_from_its_seed_and_preprocessing_follows_the_size() {
+    let device = Cpu::with_threads(1);
+    let case = goldens().join("models/hf_vit_classifier");
+    let load = |seed| {
+        let head = HeadChoice::Initialised { classes: 3, scheme: Initialisation::Timm, seed };
+        let adapt = Adaptation { image_size: Some(Size::square(64)), head, ..Adaptation::default() };
+        Model::load(&case, &LoadOptions { adapt, ..LoadOptions::default() }, &device).unwrap()
+    };
+    let head = |model: &Model| model.parameters.read(model.vit.declarations().find("head.weight").unwrap());
+    assert_eq!(head(&load(1)), head(&load(1)));
+    assert_ne!(head(&load(1)), head(&load(2)));
+    let model = load(1);
+    assert_eq!(model.preprocess().unwrap().output_size(), Some(Size::square(64)));
+    assert_eq!(model.vit.config().classes, 3);
+}
