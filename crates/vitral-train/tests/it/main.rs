@@ -1,0 +1,3 @@
+//! Integration tests of training, in one binary.
+
+mod parity;

@@ -1,0 +1,146 @@
+//! Gradients of every parameter and ten losses against PyTorch.
+
+use std::path::{Path, PathBuf};
+
+use vitral::Cpu;
+use vitral::model::{Input, Vit};
+use vitral::weights::{Container, ResolveOptions, load_description, recognise, resolve};
+use vitral_engine::ops::one_hot;
+use vitral_engine::{Context, Parameters, Shape, Tensor};
+use vitral_train::loss::Loss;
+use vitral_train::optimise::{Clip, GroupOptions, Optimiser, Schedule, Shape as Course, groups};
+use vitral_train::step::{Batch, Rules, Trainer};
+
+const CASES: [&str; 3] = ["vit", "deit_distilled", "hybrid"];
+
+fn folder(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/training").join(case)
+}
+
+fn numbers(container: &Container, name: &str) -> (Vec<usize>, Vec<f32>) {
+    let view = container.tensor(name).unwrap_or_else(|| panic!("no `{name}`"));
+    (view.shape.to_vec(), view.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// A golden model with flat parameters, and its gradients in the same layout.
+fn load(case: &str, device: &Cpu) -> (Vit, Parameters, Vec<f32>) {
+    let description = load_description(&folder(case), None).unwrap();
+    let vit = Vit::new(description.config.clone()).unwrap();
+    let flat = |file: &str| {
+        let container = Container::open(&folder(case).join(file)).unwrap();
+        let options = ResolveOptions::for_model(vit.config());
+        let dialect = recognise(vit.declarations().specs(), &container, &options).unwrap();
+        let assignment = resolve(vit.declarations().specs(), &dialect, &container, &options).unwrap();
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+        for id in vit.declarations().ids() {
+            let range = parameters.range(id);
+            let values = assignment.read(&vit.declarations().spec(id).name).unwrap();
+            parameters.flat_mut()[range].copy_from_slice(&values);
+        }
+        parameters
+    };
+    let gradients = flat("gradients.safetensors").flat().to_vec();
+    let parameters = flat("model.safetensors");
+    (vit, parameters, gradients)
+}
+
+fn batch(case: &str, device: &Cpu) -> Batch {
+    let container = Container::open(&folder(case).join("batch.safetensors")).unwrap();
+    let (shape, values) = numbers(&container, "pixel_values");
+    let labels = container.tensor("labels").unwrap();
+    let labels: Vec<usize> =
+        labels.bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as usize).collect();
+    let pixels = Tensor::from_slice(device, Shape::new(&shape), &values);
+    Batch { pixels, targets: one_hot(device, &labels, 5, 0.0), labels }
+}
+
+fn expected(case: &str, name: &str) -> Vec<f32> {
+    numbers(&Container::open(&folder(case).join("expected.safetensors")).unwrap(), name).1
+}
+
+#[test]
+fn gradients_of_every_parameter_are_pytorchs() {
+    for case in CASES {
+        let device = Cpu::with_threads(2);
+        let (vit, parameters, reference) = load(case, &device);
+        let batch = batch(case, &device);
+        let mut gradients = vec![0.0; parameters.flat().len()];
+        let cx = Context::recording(&parameters);
+        let output = vit.forward(&cx, Input { pixels: &batch.pixels, mask: None }).unwrap();
+        let loss = Loss::CrossEntropy.of_output(&cx, &output, &batch.targets, None);
+        cx.backward(&loss, &mut gradients);
+        for id in vit.declarations().ids() {
+            let range = parameters.range(id);
+            let (found, reference) = (&gradients[range.clone()], &reference[range]);
+            let scale = reference.iter().map(|g| g.abs()).fold(1e-3, f32::max);
+            let worst = found.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let name = &vit.declarations().spec(id).name;
+            assert!(worst <= 1e-4 * scale, "{case} `{name}`: off by {worst:.1e} of {scale:.1e}");
+        }
+        let norm = vitral_train::optimise::norm(&gradients) as f32;
+        let known = expected(case, "gradient_norm")[0];
+        assert!((norm - known).abs() < 1e-4 * known, "{case}: norm {norm} for {known}");
+    }
+}
+
+#[test]
+fn ten_losses_are_pytorchs() {
+    for case in CASES {
+        for (name, optimiser, rate, weight_decay, clip) in [
+            (
+                "losses.adamw",
+                Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+                1e-3,
+                0.05,
+                Some(Clip::Norm(1.0)),
+            ),
+            ("losses.sgd", Optimiser::Sgd { momentum: 0.9, nesterov: true }, 0.05, 1e-4, None),
+        ] {
+            let device = Cpu::with_threads(2);
+            let (vit, parameters, _) = load(case, &device);
+            let groups = groups(&vit, &parameters, &GroupOptions { weight_decay, ..GroupOptions::default() });
+            let rules = Rules {
+                optimiser,
+                schedule: Schedule { rate, shape: Course::Constant, ..Schedule::default() },
+                total_steps: 10,
+                clip,
+                average_decay: None,
+                loss: Loss::CrossEntropy,
+                distillation: None,
+                seed: 0,
+            };
+            let mut trainer = Trainer::new(vit, parameters, groups, rules);
+            let reference = expected(case, name);
+            for known in reference {
+                let report = trainer.step(&[batch(case, &device)], None).unwrap();
+                let near = (report.loss - known).abs() <= 1e-4 * known;
+                assert!(near, "{case} {name} step {}: {} for {known}", report.step, report.loss);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_keep_the_bits_of_training() {
+    let train = |threads| {
+        let device = Cpu::with_threads(threads);
+        let (vit, parameters, _) = load("vit", &device);
+        let groups = groups(&vit, &parameters, &GroupOptions::default());
+        let rules = Rules {
+            optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+            schedule: Schedule::default(),
+            total_steps: 3,
+            clip: Some(Clip::Norm(1.0)),
+            average_decay: Some(0.9),
+            loss: Loss::CrossEntropy,
+            distillation: None,
+            seed: 7,
+        };
+        let mut trainer = Trainer::new(vit, parameters, groups, rules);
+        for _ in 0..3 {
+            trainer.step(&[batch("vit", &device), batch("vit", &device)], None).unwrap();
+        }
+        (trainer.parameters.flat().to_vec(), trainer.average)
+    };
+    assert_eq!(train(1), train(2));
+}

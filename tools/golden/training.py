@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Gradients of every parameter and ten successive losses, from PyTorch and timm, for the training crate's tests.
+
+  python tools/golden/training.py      -> goldens/training/CASE/{config.json,model,batch,gradients,expected}.safetensors
+
+The losses are those of ten steps on one batch, once by AdamW (rate 1e-3, decay 0.05, gradients clipped to norm 1) and
+once by SGD (rate 0.05, Nesterov momentum 0.9, decay 1e-4), without anything dropped. Decay leaves out biases, norms, tokens
+and positions. `gradients` holds the first step's, under timm's names, before clipping. Needs torch, timm, safetensors.
+"""
+import json, pathlib
+
+import timm, torch
+from safetensors.torch import save_file
+
+OUT = pathlib.Path(__file__).resolve().parents[2] / "goldens/training"
+SMALL = dict(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2, num_classes=5)
+CASES = {
+    "vit": ("vit_tiny_patch16_224", dict(SMALL, init_values=0.5)),
+    "deit_distilled": ("deit_tiny_distilled_patch16_224", SMALL),
+    "hybrid": ("vit_tiny_r_s16_p8_224", dict(SMALL, img_size=16, patch_size=1)),
+}
+
+
+def loss_of(model, x, labels):
+    y = model(x)
+    if isinstance(y, tuple):
+        return sum(torch.nn.functional.cross_entropy(part, labels) for part in y) / 2
+    return torch.nn.functional.cross_entropy(y, labels)
+
+
+def make(case, architecture, arguments):
+    generator = torch.Generator().manual_seed(len(case) * 7919)
+
+    def fresh():
+        model = timm.create_model(architecture, **arguments)
+        model.train()
+        if hasattr(model, "distilled_training"):
+            model.set_distilled_training(True)
+        return model
+
+    model = fresh()
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data = (0.3 * noise + (1.0 if parameter.ndim == 1 and parameter.mean() > 0.5 else 0.0)).bfloat16().float()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(6, 3, arguments["img_size"], arguments["img_size"], generator=generator)
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+
+    loss_of(model, x, labels).backward()
+    gradients = {name: p.grad.clone().contiguous() for name, p in model.named_parameters()}
+    norm = torch.sqrt(sum((g.double() ** 2).sum() for g in gradients.values()))
+    expected = {"gradient_norm": torch.tensor([float(norm)])}
+    for name in ["adamw", "sgd"]:
+        model = fresh()
+        model.load_state_dict(start)
+        plain = [p for n, p in model.named_parameters() if p.ndim <= 1 or n in ("cls_token", "dist_token", "pos_embed")]
+        ids = {id(p) for p in plain}
+        decayed = [p for p in model.parameters() if id(p) not in ids]
+        if name == "adamw":
+            groups = [dict(params=decayed, weight_decay=0.05), dict(params=plain, weight_decay=0.0)]
+            optimiser = torch.optim.AdamW(groups, lr=1e-3)
+        else:
+            groups = [dict(params=decayed, weight_decay=1e-4), dict(params=plain, weight_decay=0.0)]
+            optimiser = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+        losses = []
+        for _ in range(10):
+            optimiser.zero_grad()
+            loss = loss_of(model, x, labels)
+            loss.backward()
+            if name == "adamw":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            losses.append(float(loss))
+        expected[f"losses.{name}"] = torch.tensor(losses)
+
+    folder = OUT / case
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(architecture=architecture, num_classes=5, num_features=arguments["embed_dim"], model_args=arguments,
+                  pretrained_cfg=dict(input_size=[3, arguments["img_size"], arguments["img_size"]]))
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    big = sum(p.numel() for p in model.parameters()) > 200_000
+    weights = {name: (value.bfloat16() if big else value).contiguous() for name, value in start.items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    save_file(gradients if not big else {n: g.bfloat16() for n, g in gradients.items()}, folder / "gradients.safetensors")
+    save_file({"pixel_values": x, "labels": labels.to(torch.int64)}, folder / "batch.safetensors")
+    save_file(expected, folder / "expected.safetensors")
+    print(case, {k: v.tolist() for k, v in expected.items()})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for case, (architecture, arguments) in CASES.items():
+        make(case, architecture, arguments)
