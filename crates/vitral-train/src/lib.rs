@@ -1,9 +1,12 @@
 //! Training Vision Transformers: batch to better weights.
 //!
-//! Read `fit` for a whole run and [`step`] for one batch.
+//! Read [`fit`] for a whole run and [`step`] for one batch.
 
+pub mod checkpoint;
 pub mod data;
 pub mod error;
+pub mod fit;
+pub mod journal;
 pub mod loss;
 pub mod optimise;
 pub mod step;

@@ -1,0 +1,159 @@
+//! A run's state in a file: parameters, what the optimiser remembers, the average, and where the run stood.
+//!
+//! Everything random in a run is drawn by counter from its seed, so the counters are the whole state of chance: a run
+//! that goes on from a checkpoint gives the same bits as one that was never stopped.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, View};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::fit::Sums;
+use crate::step::Trainer;
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Batches of that epoch that were used.
+    pub batch: usize,
+    /// Optimiser steps taken.
+    pub step: u64,
+    /// Steps that the optimiser counts.
+    pub optimiser_steps: u64,
+    /// The best accuracy on the held-out data so far, and its epoch.
+    pub best: Option<(f64, u64)>,
+    /// What the epoch's steps have given so far.
+    pub sums: Sums,
+    /// The recipe, as resolved.
+    pub recipe: String,
+}
+
+/// Numbers on their way into a file.
+struct Flat<'a> {
+    numbers: &'a [f32],
+    shape: [usize; 1],
+}
+
+impl View for Flat<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.numbers.len()
+    }
+}
+
+/// The key of the position in the file's header.
+const POSITION: &str = "vitral.position";
+
+/// Writes a checkpoint: aside first, then renamed, so that the file of that name is always whole.
+///
+/// # Errors
+/// If it cannot be written; what was there before stays.
+pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), TrainError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let flat = |numbers| Flat { numbers, shape: [<[f32]>::len(numbers)] };
+    let mut tensors = vec![("parameters", flat(trainer.parameters.flat())), ("first", flat(&trainer.moments.first))];
+    if !trainer.moments.second.is_empty() {
+        tensors.push(("second", flat(&trainer.moments.second)));
+    }
+    if let Some(average) = &trainer.average {
+        tensors.push(("average", flat(average)));
+    }
+    let position = serde_json::to_string(position).expect("plain data");
+    let header = HashMap::from([(POSITION.to_owned(), position)]);
+    let bytes = safetensors::serialize(tensors, Some(header)).expect("names are distinct and shapes are true");
+    let failed = |doing| TrainError::file(path, doing);
+    let mut aside =
+        tempfile::Builder::new().prefix(".checkpoint-").tempfile_in(folder).map_err(failed("writing a checkpoint"))?;
+    std::io::Write::write_all(&mut aside, &bytes).map_err(failed("writing a checkpoint"))?;
+    aside.as_file().sync_all().map_err(failed("writing a checkpoint"))?;
+    aside.persist(path).map_err(|error| failed("renaming a checkpoint")(error.error))?;
+    Ok(())
+}
+
+/// Brings a trainer to where a checkpoint stood.
+///
+/// # Errors
+/// If the file is damaged, or of another model or recipe.
+pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position, TrainError> {
+    let fault = |fault: String| TrainError::Checkpoint { path: path.to_owned(), fault };
+    let bytes = std::fs::read(path).map_err(TrainError::file(path, "reading a checkpoint"))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| fault(error.to_string()))?;
+    let position = header.metadata().as_ref().and_then(|header| header.get(POSITION)).cloned();
+    let position = position.ok_or_else(|| fault("it does not say where the run stood".into()))?;
+    let position: Position = serde_json::from_str(&position).map_err(|error| fault(error.to_string()))?;
+    if position.recipe != recipe {
+        return Err(fault("it was made with another recipe".into()));
+    }
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
+    let read = |name: &str, into: &mut [f32]| {
+        let tensor = file.tensor(name).map_err(|error| fault(format!("`{name}`: {error}")))?;
+        if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * into.len() {
+            let found = tensor.data().len() / 4;
+            return Err(fault(format!("`{name}` holds {found} numbers, expected {}", into.len())));
+        }
+        for (value, bytes) in into.iter_mut().zip(tensor.data().as_chunks().0) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+        Ok(())
+    };
+    read("parameters", trainer.parameters.flat_mut())?;
+    read("first", &mut trainer.moments.first)?;
+    if !trainer.moments.second.is_empty() {
+        read("second", &mut trainer.moments.second)?;
+    }
+    if let Some(average) = &mut trainer.average {
+        read("average", average)?;
+    }
+    trainer.step = position.step;
+    trainer.moments.steps = position.optimiser_steps;
+    Ok(position)
+}
+
+/// Checkpoints of a run's folder, the newest last. Names carry the step, so order of names is order of steps.
+pub fn list(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            name.starts_with("step-") && name.ends_with(".safetensors")
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The file of a step's checkpoint.
+pub fn name(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("step-{step:010}.safetensors"))
+}
+
+/// Removes all but the newest checkpoints.
+///
+/// # Errors
+/// If one cannot be removed.
+pub fn prune(folder: &Path, keep: usize) -> Result<(), TrainError> {
+    let found = list(folder);
+    for path in found.iter().take(found.len().saturating_sub(keep.max(1))) {
+        std::fs::remove_file(path).map_err(TrainError::file(path, "removing an old checkpoint"))?;
+    }
+    Ok(())
+}

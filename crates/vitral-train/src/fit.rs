@@ -1,0 +1,187 @@
+//! A whole run: epochs of steps, the held-out pictures after each, and a state on disk that can always go on.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, Position};
+use crate::error::TrainError;
+use crate::journal::{Entry, Journal};
+use crate::step::{Batch, StepReport, Trainer};
+
+/// Where batches come from, in an order that the epoch's number decides.
+pub trait Source: Sync {
+    /// Batches in an epoch.
+    fn batches(&self) -> usize;
+    /// Batches of one epoch, from one of them on.
+    fn epoch(&self, epoch: u64, from: usize) -> Box<dyn Iterator<Item = Result<Batch, TrainError>> + '_>;
+}
+
+/// How well a model does on held-out pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Mean loss.
+    pub loss: f64,
+    /// Share that was taken for its label.
+    pub accuracy: f64,
+}
+
+/// Who watches a run.
+pub trait Watcher {
+    /// After every step.
+    fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
+    /// After every epoch. `best` says whether it is the best so far.
+    fn epoch(&mut self, entry: &Entry, best: bool);
+}
+
+/// How a run is run.
+pub struct Plan<'a> {
+    /// The run's folder.
+    pub folder: &'a Path,
+    /// The recipe as resolved: a checkpoint of another one is refused.
+    pub recipe: &'a str,
+    /// Epochs of the whole run.
+    pub epochs: u64,
+    /// Batches whose gradients make one step.
+    pub accumulate: usize,
+    /// Steps between checkpoints within an epoch; 0 is only at its end.
+    pub checkpoint_every: u64,
+    /// Checkpoints that are kept.
+    pub keep: usize,
+    /// Set from outside to stop after the step in progress.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs are done. The best accuracy and its epoch.
+    Finished {
+        /// Share of held-out pictures taken for their label.
+        best: f64,
+        /// From 1.
+        epoch: u64,
+    },
+    /// It was stopped, and can go on.
+    Interrupted {
+        /// Steps taken.
+        step: u64,
+    },
+}
+
+/// Runs all that is left of a run. `score` judges the model on held-out pictures; `keep_best` is called where it did
+/// better than ever before.
+///
+/// # Errors
+/// If data cannot be read, the loss diverges, or the disk is full; the last whole checkpoint stays.
+pub fn fit(
+    trainer: &mut Trainer,
+    train: &dyn Source,
+    score: &dyn Fn(&Trainer) -> Result<Score, TrainError>,
+    keep_best: &dyn Fn(&Trainer) -> Result<(), TrainError>,
+    plan: &Plan<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Outcome, TrainError> {
+    // ------------------------------------------------------------------ where the run stands
+    let checkpoints = plan.folder.join("checkpoints");
+    std::fs::create_dir_all(&checkpoints).map_err(TrainError::file(&checkpoints, "making the folder"))?;
+    let mut position = match checkpoint::list(&checkpoints).last() {
+        Some(newest) => checkpoint::load(newest, trainer, plan.recipe)?,
+        None => {
+            Position { epoch: 0, batch: 0, step: 0, optimiser_steps: 0, best: None, recipe: plan.recipe.to_owned() }
+        }
+    };
+    let mut journal = Journal::open(plan.folder, position.epoch)?;
+    let before = journal.entries().last().map_or(0.0, |entry| entry.seconds);
+    let begun = Instant::now();
+    let save = |trainer: &Trainer, position: &mut Position| {
+        position.step = trainer.step;
+        position.optimiser_steps = trainer.moments.steps;
+        checkpoint::save(&checkpoint::name(&checkpoints, trainer.step), trainer, position)?;
+        checkpoint::prune(&checkpoints, plan.keep)
+    };
+
+    while position.epoch < plan.epochs {
+        // -------------------------------------------------------------- one epoch of steps
+        let epoch_begun = Instant::now();
+        let batches = train.batches();
+        let mut source = train.epoch(position.epoch, position.batch);
+        loop {
+            let group: Vec<Batch> = source.by_ref().take(plan.accumulate.max(1)).collect::<Result<_, _>>()?;
+            if group.is_empty() {
+                break;
+            }
+            let report = trainer.step(&group, None)?;
+            position.batch += group.len();
+            position.sums.add(&report);
+            watcher.step(&report, position.batch, batches);
+            let stop = plan.interrupted.load(Ordering::Relaxed);
+            if stop || (plan.checkpoint_every > 0 && trainer.step.is_multiple_of(plan.checkpoint_every)) {
+                save(trainer, &mut position)?;
+            }
+            if stop {
+                return Ok(Outcome::Interrupted { step: trainer.step });
+            }
+        }
+        drop(source);
+        let trained = epoch_begun.elapsed().as_secs_f64();
+
+        // -------------------------------------------------------------- held-out pictures
+        let score = score(trainer)?;
+        position.epoch += 1;
+        position.batch = 0;
+        let best = position.best.is_none_or(|(best, _)| score.accuracy > best);
+        if best {
+            position.best = Some((score.accuracy, position.epoch));
+            keep_best(trainer)?;
+        }
+        let seconds = before + begun.elapsed().as_secs_f64();
+        let entry = std::mem::take(&mut position.sums).entry(position.epoch, trainer.step, score, trained, seconds);
+        journal.push(entry)?;
+        save(trainer, &mut position)?;
+        watcher.epoch(&entry, best);
+    }
+    let (best, epoch) = position.best.unwrap_or_default();
+    Ok(Outcome::Finished { best, epoch })
+}
+
+/// Sums over an epoch's steps, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sums {
+    steps: u64,
+    loss: f64,
+    norm: f64,
+    right: usize,
+    seen: usize,
+    rate: f32,
+}
+
+impl Sums {
+    fn add(&mut self, report: &StepReport) {
+        self.steps += 1;
+        self.loss += f64::from(report.loss);
+        self.norm += report.gradient_norm;
+        self.right += report.right;
+        self.seen += report.seen;
+        self.rate = report.rate;
+    }
+
+    fn entry(&self, epoch: u64, step: u64, score: Score, trained: f64, seconds: f64) -> Entry {
+        let steps = self.steps.max(1) as f64;
+        Entry {
+            epoch,
+            step,
+            rate: self.rate,
+            train_loss: self.loss / steps,
+            train_accuracy: self.right as f64 / self.seen.max(1) as f64,
+            test_loss: score.loss,
+            test_accuracy: score.accuracy,
+            gradient_norm: self.norm / steps,
+            images_per_second: self.seen as f64 / trained.max(1e-9),
+            seconds,
+        }
+    }
+}

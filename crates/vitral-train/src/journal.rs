@@ -1,0 +1,118 @@
+//! What happened in a run, line by line: `journal.jsonl` for programs, `journal.csv` for tables.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+/// One epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Epochs done.
+    pub epoch: u64,
+    /// Steps done.
+    pub step: u64,
+    /// Learning rate of the last step.
+    pub rate: f32,
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Share of training pictures that were taken for their label, as augmented.
+    pub train_accuracy: f64,
+    /// Mean loss on the held-out pictures.
+    pub test_loss: f64,
+    /// Share of held-out pictures that were taken for their label.
+    pub test_accuracy: f64,
+    /// Mean norm of the gradients.
+    pub gradient_norm: f64,
+    /// Training pictures a second.
+    pub images_per_second: f64,
+    /// Seconds since the run began, all its parts together.
+    pub seconds: f64,
+}
+
+/// The journal of a run.
+pub struct Journal {
+    folder: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Opens the journal of a run's folder, and forgets what is beyond `epoch`: a run that goes on from a checkpoint
+    /// writes it again.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn open(folder: &Path, epoch: u64) -> Result<Self, TrainError> {
+        let path = folder.join("journal.jsonl");
+        let mut entries = Vec::new();
+        if path.is_file() {
+            let file = File::open(&path).map_err(TrainError::file(&path, "reading the journal"))?;
+            for line in BufReader::new(file).lines() {
+                let line = line.map_err(TrainError::file(&path, "reading the journal"))?;
+                // A line cut off by a crash is written again with its epoch.
+                if let Ok(entry) = serde_json::from_str::<Entry>(&line)
+                    && entry.epoch <= epoch
+                {
+                    entries.push(entry);
+                }
+            }
+        }
+        let journal = Journal { folder: folder.to_owned(), entries };
+        journal.rewrite()?;
+        Ok(journal)
+    }
+
+    /// All epochs so far.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Adds an epoch.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn push(&mut self, entry: Entry) -> Result<(), TrainError> {
+        self.entries.push(entry);
+        for (name, line) in [("journal.jsonl", json(&entry)), ("journal.csv", row(&entry))] {
+            let path = self.folder.join(name);
+            let mut file =
+                OpenOptions::new().append(true).open(&path).map_err(TrainError::file(&path, "writing the journal"))?;
+            file.write_all(line.as_bytes()).map_err(TrainError::file(&path, "writing the journal"))?;
+        }
+        Ok(())
+    }
+
+    fn rewrite(&self) -> Result<(), TrainError> {
+        let header = "epoch,step,rate,train_loss,train_accuracy,test_loss,test_accuracy,gradient_norm,images_per_second,seconds\n";
+        let table = self.entries.iter().fold(header.to_owned(), |text, entry| text + &row(entry));
+        let lines: String = self.entries.iter().map(json).collect();
+        for (name, text) in [("journal.jsonl", lines), ("journal.csv", table)] {
+            let path = self.folder.join(name);
+            std::fs::write(&path, text).map_err(TrainError::file(&path, "writing the journal"))?;
+        }
+        Ok(())
+    }
+}
+
+fn json(entry: &Entry) -> String {
+    serde_json::to_string(entry).expect("plain data") + "\n"
+}
+
+fn row(e: &Entry) -> String {
+    format!(
+        "{},{},{:e},{:.5},{:.5},{:.5},{:.5},{:.4},{:.1},{:.1}\n",
+        e.epoch,
+        e.step,
+        e.rate,
+        e.train_loss,
+        e.train_accuracy,
+        e.test_loss,
+        e.test_accuracy,
+        e.gradient_norm,
+        e.images_per_second,
+        e.seconds
+    )
+}
