@@ -13,6 +13,7 @@ pub mod container;
 pub mod description;
 pub mod dialect;
 pub mod error;
+pub mod export;
 
 pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognise, resolve};
 pub use container::{Container, DataType, TensorView};
