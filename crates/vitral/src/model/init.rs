@@ -159,7 +159,7 @@ impl Draw {
             Draw::Uniform(bound) => bound * (2.0 * uniform(seed, index) - 1.0),
             Draw::Truncated(deviation) => {
                 // The deviation of a standard normal cut off at two.
-                const CUT: f32 = 0.879_625_66;
+                const CUT: f32 = 0.879_625_7;
                 let value = (0..).map(|again| normal(mix(seed ^ again), index)).find(|value| value.abs() <= 2.0);
                 deviation / CUT * value.expect("most draws are within two deviations")
             }

@@ -124,7 +124,7 @@ impl Vit {
             OtherSizes::Resample { pad, .. } => pad,
         };
         // A hybrid's stem rounds up by itself.
-        let whole = image.height % stride.height == 0 && image.width % stride.width == 0;
+        let whole = image.height.is_multiple_of(stride.height) && image.width.is_multiple_of(stride.width);
         if !(whole || pad || image == self.config.image_size) || image.height == 0 || image.width == 0 {
             return Err(ModelError::PatchSize { patch: stride, found: image });
         }

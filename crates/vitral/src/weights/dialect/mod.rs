@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-pub(crate) use pattern::{Pattern, matches_glob};
+pub(crate) use pattern::{Pattern, matches_glob, matches_template};
 
 use super::WeightsError;
 use crate::config::{BlockKind, MlpKind, ModelConfig, Stem};
@@ -274,6 +274,15 @@ impl Dialect {
     /// The forms a foreign name can take, the plain one first.
     pub(crate) fn spellings<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         std::iter::once(name.to_owned()).chain(self.prefixes.iter().map(move |prefix| format!("{prefix}{name}")))
+    }
+
+    /// Whether a tensor's name is one of this dialect's.
+    pub fn knows(&self, name: &str) -> bool {
+        let plain = |name: &str| {
+            let templates = self.tensors.iter().flat_map(|(_, source)| source.names());
+            templates.into_iter().any(|template| matches_template(&template, name))
+        };
+        plain(name) || self.prefixes.iter().any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(plain))
     }
 
     /// Whether an unused tensor is no fault: buffers, and parts of a larger model that a ViT has no use for.

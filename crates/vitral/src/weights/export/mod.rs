@@ -81,8 +81,11 @@ pub struct Outgoing<'a> {
     /// Its licence, where stated.
     pub licence: Option<&'a str>,
     /// The values of a parameter.
-    pub read: Box<dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a>,
+    pub read: Box<Read<'a>>,
 }
+
+/// Gives the values of a parameter.
+pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
 
 impl<'a> Outgoing<'a> {
     /// A loaded model.
