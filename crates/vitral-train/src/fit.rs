@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{self, Position};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
-use crate::step::{Batch, StepReport, Trainer};
+use crate::step::{Batch, StepReport, Teach, Trainer};
 
 /// Where batches come from, in an order that the epoch's number decides.
 pub trait Source: Sync {
@@ -50,6 +50,8 @@ pub struct Plan<'a> {
     pub checkpoint_every: u64,
     /// Checkpoints that are kept.
     pub keep: usize,
+    /// A teacher, for distillation.
+    pub teacher: Option<&'a Teach<'a>>,
     /// Set from outside to stop after the step in progress.
     pub interrupted: &'a AtomicBool,
 }
@@ -89,9 +91,15 @@ pub fn fit(
     std::fs::create_dir_all(&checkpoints).map_err(TrainError::file(&checkpoints, "making the folder"))?;
     let mut position = match checkpoint::list(&checkpoints).last() {
         Some(newest) => checkpoint::load(newest, trainer, plan.recipe)?,
-        None => {
-            Position { epoch: 0, batch: 0, step: 0, optimiser_steps: 0, best: None, recipe: plan.recipe.to_owned() }
-        }
+        None => Position {
+            epoch: 0,
+            batch: 0,
+            step: 0,
+            optimiser_steps: 0,
+            best: None,
+            sums: Sums::default(),
+            recipe: plan.recipe.to_owned(),
+        },
     };
     let mut journal = Journal::open(plan.folder, position.epoch)?;
     let before = journal.entries().last().map_or(0.0, |entry| entry.seconds);
@@ -113,7 +121,7 @@ pub fn fit(
             if group.is_empty() {
                 break;
             }
-            let report = trainer.step(&group, None)?;
+            let report = trainer.step(&group, plan.teacher)?;
             position.batch += group.len();
             position.sums.add(&report);
             watcher.step(&report, position.batch, batches);

@@ -18,6 +18,9 @@ pub struct Batch {
     pub labels: Vec<usize>,
 }
 
+/// A teacher: pixels `[batch, channels, height, width]` to logits `[batch, classes]`.
+pub type Teach<'a> = dyn Fn(&Tensor) -> Result<Tensor, TrainError> + Sync + 'a;
+
 /// Everything that changes from step to step, and how it changes.
 pub struct Trainer {
     /// The model.
@@ -104,11 +107,7 @@ impl Trainer {
     /// # Errors
     /// If a batch does not fit the model, or the loss is no number any more; the parameters are then those of the step
     /// before.
-    pub fn step(
-        &mut self,
-        batches: &[Batch],
-        teach: Option<&(dyn Fn(&Tensor) -> Result<Tensor, TrainError> + Sync)>,
-    ) -> Result<StepReport, TrainError> {
+    pub fn step(&mut self, batches: &[Batch], teach: Option<&Teach<'_>>) -> Result<StepReport, TrainError> {
         self.gradients.fill(0.0);
         let (mut loss, mut right, mut seen) = (0.0f64, 0, 0);
         for (index, batch) in batches.iter().enumerate() {

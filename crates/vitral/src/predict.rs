@@ -104,12 +104,7 @@ impl Model {
     /// If they say nothing of it (guessing would change the answers silently), or what they say does not fit the model.
     pub fn preprocess(&self) -> Result<Preprocess, Error> {
         let path = || self.path.clone();
-        let read = match &self.preprocess {
-            PreprocessSource::Absent => return Err(Error::NoPreprocessing { path: path() }),
-            PreprocessSource::HuggingFace(value) => Preprocess::from_huggingface(value, None),
-            PreprocessSource::Timm(value) => Preprocess::from_timm(value),
-            PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
-        };
+        let read = self.preprocess.read().ok_or_else(|| Error::NoPreprocessing { path: path() })?;
         let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault: Box::new(fault) })?;
         let preprocess = preprocess.at_size(self.trained_size, self.vit.config().image_size);
         let disagreement = |expected, found| Err(Error::Disagreement { path: path(), expected, found });

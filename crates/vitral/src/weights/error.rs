@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::export::Difference;
+
 /// A fault in weight files, in their description, or in how the two fit the model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -130,6 +132,17 @@ pub enum WeightsError {
         path: PathBuf,
         /// What is wrong, what was expected, and the way out.
         fault: String,
+    },
+    /// A model has something that the library it is to be written for cannot say.
+    #[error(
+        "{target} cannot express this model:\n  {}\nchoose another target, or allow what may differ by its name",
+        differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
+    )]
+    Inexpressible {
+        /// The target.
+        target: &'static str,
+        /// Everything it says otherwise.
+        differences: Vec<Difference>,
     },
     /// Positions cannot be brought to another grid.
     #[error("`positions`: {0}")]

@@ -12,7 +12,10 @@ pub mod assign;
 pub mod container;
 pub mod description;
 pub mod dialect;
+pub mod doctor;
 pub mod error;
+pub mod export;
+pub mod inspect;
 
 pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognise, resolve};
 pub use container::{Container, DataType, TensorView};

@@ -1,7 +1,7 @@
 //! Which tensor goes to which parameter, strictly: everything fits, or one error lists all that does not.
 
 mod plan;
-mod values;
+pub(crate) mod values;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

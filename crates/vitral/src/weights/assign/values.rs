@@ -47,7 +47,7 @@ fn part<'a>(view: TensorView<'a>, piece: &Piece) -> TensorView<'a> {
 }
 
 /// All values as float32: in place where the file holds float32 at an aligned place.
-fn floats<'a>(view: TensorView<'a>, name: &str) -> Result<Cow<'a, [f32]>, WeightsError> {
+pub(crate) fn floats<'a>(view: TensorView<'a>, name: &str) -> Result<Cow<'a, [f32]>, WeightsError> {
     let bytes = view.bytes;
     Ok(match view.data_type {
         DataType::Float32 => match bytes {

@@ -60,9 +60,32 @@ impl DataType {
         }
     }
 
+    /// The name, as NumPy and PyTorch write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DataType::Float32 => "float32",
+            DataType::Float16 => "float16",
+            DataType::BFloat16 => "bfloat16",
+            DataType::Float64 => "float64",
+            DataType::Int64 => "int64",
+            DataType::Int32 => "int32",
+            DataType::Int16 => "int16",
+            DataType::Int8 => "int8",
+            DataType::UInt8 => "uint8",
+            DataType::Bool => "bool",
+            DataType::Other { .. } => "other",
+        }
+    }
+
     /// Whether the values are real numbers that a weight can be read from.
     pub fn is_float(self) -> bool {
         matches!(self, DataType::Float32 | DataType::Float16 | DataType::BFloat16 | DataType::Float64)
+    }
+}
+
+impl std::fmt::Display for DataType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::dialect::Source;
 use super::{Container, Dialect, WeightsError};
 use crate::config::ModelConfig;
+use crate::image::{ImageError, Preprocess};
 use fields::Fields;
 pub(crate) use vitral::FORMAT;
 
@@ -52,6 +53,16 @@ pub enum PreprocessSource {
 }
 
 impl PreprocessSource {
+    /// The steps that it says; nothing where the files say nothing.
+    pub fn read(&self) -> Option<Result<Preprocess, ImageError>> {
+        Some(match self {
+            PreprocessSource::Absent => return None,
+            PreprocessSource::HuggingFace(value) => Preprocess::from_huggingface(value, None),
+            PreprocessSource::Timm(value) => Preprocess::from_timm(value),
+            PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
+        })
+    }
+
     /// The raw value, for whoever reads preprocessing of this origin.
     pub fn value(&self) -> Option<&Value> {
         match self {
@@ -163,6 +174,17 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
         &file,
         "expected `model_type` (Hugging Face), `architecture` (timm) or `model` (Vitral), found none of them",
     ))
+}
+
+/// The configuration that timm's `config.json` says.
+pub(crate) fn timm_config(value: &Value) -> Result<ModelConfig, WeightsError> {
+    let fields = Fields::new(Path::new("config.json"), value)?;
+    timm::folder(&fields, String::new(), Vec::new()).map(|description| description.config)
+}
+
+/// The names of timm's architectures.
+pub(crate) fn timm_names() -> impl Iterator<Item = &'static str> {
+    timm::architectures().keys().map(String::as_str)
 }
 
 /// Describes a NumPy archive by its arrays; nothing for files of other kinds.

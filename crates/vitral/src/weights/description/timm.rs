@@ -18,7 +18,7 @@ use crate::config::{
 use crate::weights::WeightsError;
 
 /// Every architecture's arguments, as timm defines them.
-fn architectures() -> &'static Map<String, Value> {
+pub(super) fn architectures() -> &'static Map<String, Value> {
     static TABLE: OnceLock<Map<String, Value>> = OnceLock::new();
     TABLE.get_or_init(|| match serde_json::from_str(include_str!("timm_architectures.json")) {
         Ok(Value::Object(table)) => table,

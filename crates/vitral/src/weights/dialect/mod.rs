@@ -16,13 +16,15 @@
 
 mod pattern;
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-pub(crate) use pattern::{Pattern, matches_glob};
+pub(crate) use pattern::{Pattern, matches_glob, matches_template};
 
 use super::WeightsError;
+use crate::config::{BlockKind, MlpKind, ModelConfig, Stem};
 
 /// One library's names and layouts.
 #[derive(Clone, Debug)]
@@ -31,6 +33,7 @@ pub struct Dialect {
     prefixes: Vec<String>,
     leftovers: Vec<String>,
     tensors: Vec<(Pattern, Source)>,
+    axes: HashMap<String, usize>,
     identity: bool,
 }
 
@@ -70,10 +73,32 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// Blocks are [`crate::config::BlockKind::ParallelScaling`].
+    /// Blocks of [`BlockKind::ParallelScaling`].
     ParallelScaling,
-    /// Patch embeddings have norms ([`crate::config::ModelConfig::patch_norms`]).
-    PatchNorms,
+    /// The same, without bias on query, key and value.
+    ParallelScalingWithoutQkvBias,
+    /// A gated MLP.
+    Gated,
+    /// A head of the distillation token's own.
+    DistillationHead,
+    /// A bias in the classifier.
+    HeadBias,
+    /// A hybrid whose stem is one convolution.
+    StemOnly,
+}
+
+impl Condition {
+    /// Whether it holds for a model.
+    pub(crate) fn holds(self, config: &ModelConfig) -> bool {
+        match self {
+            Condition::ParallelScaling => config.block == BlockKind::ParallelScaling,
+            Condition::ParallelScalingWithoutQkvBias => config.block == BlockKind::ParallelScaling && !config.qkv_bias,
+            Condition::Gated => config.mlp == MlpKind::Gated,
+            Condition::DistillationHead => config.distillation_head,
+            Condition::HeadBias => config.head_bias,
+            Condition::StemOnly => matches!(&config.stem, Stem::Hybrid(stem) if stem.layers.is_empty()),
+        }
+    }
 }
 
 /// Which rows of a tensor that holds several parameters.
@@ -137,6 +162,8 @@ struct DialectFile {
     #[serde(default)]
     leftovers: Vec<String>,
     tensors: toml::Table,
+    #[serde(default)]
+    axes: HashMap<String, usize>,
 }
 
 /// Every built-in dialect: one line and one file each.
@@ -177,7 +204,14 @@ impl Dialect {
     /// Our own names, as in a Vitral bundle.
     pub fn vitral() -> Dialect {
         let name = "vitral".to_owned();
-        Dialect { name, prefixes: Vec::new(), leftovers: Vec::new(), tensors: Vec::new(), identity: true }
+        Dialect {
+            name,
+            prefixes: Vec::new(),
+            leftovers: Vec::new(),
+            tensors: Vec::new(),
+            axes: HashMap::new(),
+            identity: true,
+        }
     }
 
     /// The dialect of this name.
@@ -204,6 +238,7 @@ impl Dialect {
             prefixes: file.prefixes,
             leftovers: file.leftovers,
             tensors,
+            axes: file.axes,
             identity: false,
         })
     }
@@ -231,9 +266,23 @@ impl Dialect {
             .or_else(|| self.identity.then(|| Source::Name(parameter.to_owned())))
     }
 
+    /// How many axes the library gives a parameter, where it has more than ours.
+    pub(crate) fn axes(&self, parameter: &str) -> Option<usize> {
+        self.axes.get(parameter).copied()
+    }
+
     /// The forms a foreign name can take, the plain one first.
     pub(crate) fn spellings<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         std::iter::once(name.to_owned()).chain(self.prefixes.iter().map(move |prefix| format!("{prefix}{name}")))
+    }
+
+    /// Whether a tensor's name is one of this dialect's.
+    pub fn knows(&self, name: &str) -> bool {
+        let plain = |name: &str| {
+            let templates = self.tensors.iter().flat_map(|(_, source)| source.names());
+            templates.into_iter().any(|template| matches_template(&template, name))
+        };
+        plain(name) || self.prefixes.iter().any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(plain))
     }
 
     /// Whether an unused tensor is no fault: buffers, and parts of a larger model that a ViT has no use for.

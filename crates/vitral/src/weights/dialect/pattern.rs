@@ -57,6 +57,23 @@ impl Captures<'_> {
     }
 }
 
+/// Whether a name is a template with its placeholders filled.
+pub(crate) fn matches_template(template: &str, name: &str) -> bool {
+    let Some((before, rest)) = template.split_once('{') else { return template == name };
+    let Some((placeholder, after)) = rest.split_once('}') else { return false };
+    let Some(name) = name.strip_prefix(before) else { return false };
+    let words: &[&str] = match placeholder {
+        "p" => &["weight", "bias"],
+        "kernel" => &["kernel", "bias"],
+        "scale" => &["scale", "bias"],
+        _ => {
+            let digits = name.bytes().take_while(u8::is_ascii_digit).count();
+            return digits > 0 && matches_template(after, &name[digits..]);
+        }
+    };
+    words.iter().any(|word| name.strip_prefix(word).is_some_and(|name| matches_template(after, name)))
+}
+
 /// Whether a name fits a pattern in which `*` stands for anything.
 pub(crate) fn matches_glob(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
@@ -82,6 +99,18 @@ mod tests {
         assert_eq!(stage.captures("s.0.2.bias").unwrap().fill("{kernel}"), "bias");
         for other in ["blocks.x.norm1.bias", "blocks.1.norm1", "blocks.1.norm1.bias.x", "blocks.1.norm1.gamma", ""] {
             assert!(pattern.captures(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn templates() {
+        let template = "block{s+1}/unit{b+1}/gn1/{scale}";
+        assert!(
+            matches_template(template, "block2/unit11/gn1/scale")
+                && matches_template(template, "block1/unit1/gn1/bias")
+        );
+        for other in ["block/unit1/gn1/scale", "block1/unit1/gn1/kernel", "block1/unit1/gn1/scales", ""] {
+            assert!(!matches_template(template, other), "{other}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! Weights from other libraries: every golden fits its description strictly, and no file harms the reader.
 
 mod adaptations;
+mod examine;
+mod export;
 mod goldens;
 mod hostile;
 mod strictness;

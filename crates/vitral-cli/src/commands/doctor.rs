@@ -1,0 +1,32 @@
+//! `vitral doctor`: whether a model has all it needs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use vitral::weights::doctor::{self, Severity};
+use vitral::{Cpu, LoadOptions};
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// The model: a folder, or a checkpoint with `--config`.
+    pub path: PathBuf,
+    /// The file that describes a checkpoint which does not describe itself.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs `doctor`: exit code 1 where something is at fault.
+pub fn run(args: &DoctorArgs, device: &Cpu) -> anyhow::Result<ExitCode> {
+    let options = LoadOptions { config: args.config.clone(), ..LoadOptions::default() };
+    let found = doctor::examine(&args.path, &options, device);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        print!("{found}");
+    }
+    Ok(if found.worst() == Severity::Fault { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

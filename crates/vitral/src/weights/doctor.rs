@@ -1,0 +1,319 @@
+//! Whether a model has all it needs, and whether its weights look like weights.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+use vitral_engine::{Cpu, Tensor};
+
+use super::inspect::Statistics;
+use super::{Assignment, Container, PreprocessSource, ResolveOptions, load_description, recognise, resolve};
+use crate::image::preprocess::{CLIP_MEAN, HALF, IMAGENET_MEAN, Preprocess, Step, Target};
+use crate::model::Vit;
+use crate::predict::{LoadOptions, Model};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// As it should be.
+    Good,
+    /// Worth knowing.
+    Note,
+    /// Probably a mistake.
+    Warning,
+    /// The model cannot be used like this.
+    Fault,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was looked at: `config`, `weights`, `head`, `preprocessing`…
+    pub subject: &'static str,
+    /// What was found.
+    pub text: String,
+}
+
+/// All findings, in the order things were looked at.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Diagnosis {
+    /// The findings.
+    pub findings: Vec<Finding>,
+}
+
+/// The file in which a model's folder may keep `pixel_values` and the `logits` (or `features`) they gave.
+pub const CHECK_FILE: &str = "vitral-check.safetensors";
+/// How far recorded numbers may be missed, in standard deviations.
+const CHECK_TOLERANCE: f64 = 1e-3;
+
+impl Diagnosis {
+    /// The worst severity.
+    pub fn worst(&self) -> Severity {
+        self.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Good)
+    }
+
+    fn add(&mut self, severity: Severity, subject: &'static str, text: impl Into<String>) {
+        self.findings.push(Finding { severity, subject, text: text.into() });
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Finding { severity, subject, text } in &self.findings {
+            let mark = match severity {
+                Severity::Good => "ok     ",
+                Severity::Note => "note   ",
+                Severity::Warning => "warning",
+                Severity::Fault => "FAULT  ",
+            };
+            writeln!(f, "{mark}  {subject:<14} {}", text.replace('\n', "\n                         "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Examines the model at a path. Faults are findings, not errors.
+pub fn examine(path: &Path, options: &LoadOptions, device: &Cpu) -> Diagnosis {
+    let mut found = Diagnosis::default();
+    let description = match load_description(path, options.config.as_deref()) {
+        Ok(description) => description,
+        Err(error) => {
+            found.add(Severity::Fault, "config", error.to_string());
+            return found;
+        }
+    };
+    let config = &description.config;
+    let vit = match Vit::new(config.clone()) {
+        Ok(vit) => vit,
+        Err(error) => {
+            found.add(Severity::Fault, "config", error.to_string());
+            return found;
+        }
+    };
+    let count = vit.declarations().count() as f64 / 1e6;
+    let sizes = format!("width {}, depth {}, heads {}", config.width, config.depth, config.heads);
+    let (image, patch) = (config.image_size, config.token_stride());
+    found.add(Severity::Good, "config", format!("{count:.2} M parameters: {sizes}, patches of {patch} at {image}"));
+    let container = match description.open() {
+        Ok(container) => container,
+        Err(error) => {
+            found.add(Severity::Fault, "weights", error.to_string());
+            return found;
+        }
+    };
+    let resolving = ResolveOptions::for_model(config).ignoring(&options.ignore);
+    let dialect = description.dialect().and_then(|named| match named {
+        Some(dialect) => Ok(dialect),
+        None => recognise(vit.declarations().specs(), &container, &resolving),
+    });
+    let named = dialect.as_ref().map_or_else(|_| String::new(), |dialect| dialect.name().to_owned());
+    match dialect.and_then(|dialect| resolve(vit.declarations().specs(), &dialect, &container, &resolving)) {
+        Ok(assignment) => {
+            found.add(Severity::Good, "weights", format!("{} tensors in dialect `{named}`, all used", container.len()));
+            weights(&assignment, &mut found);
+        }
+        Err(error) => found.add(Severity::Fault, "weights", error.to_string()),
+    }
+    preprocessing(&description.preprocess, &named, &mut found);
+    labels(description.labels.as_deref(), config.classes, &mut found);
+    if found.worst() < Severity::Fault {
+        recorded(path, options, device, &mut found);
+    }
+    found
+}
+
+/// Values that no trained model has.
+fn weights(assignment: &Assignment<'_>, found: &mut Diagnosis) {
+    const ABSURD: f32 = 1e4;
+    let mut faults = 0;
+    for name in assignment.names() {
+        let Some(of) = assignment.read(name).ok().as_deref().and_then(Statistics::of) else { continue };
+        let all_zero = of.min == 0.0 && of.max == 0.0;
+        let before = found.findings.len();
+        if of.nan + of.infinite > 0 {
+            let text = format!("`{name}` has {} NaN and {} infinite values: the run diverged", of.nan, of.infinite);
+            found.add(Severity::Fault, "values", text);
+        } else if name == "head.weight" && all_zero {
+            let text = "the classifier is all zero, as in published in21k files: its logits say nothing; use `embed`, or \
+                        train a new head";
+            found.add(Severity::Warning, "head", text);
+        } else if name == "positions" && (of.std == 0.0) {
+            found.add(
+                Severity::Warning,
+                "positions",
+                "all positions are alike: the model does not know where a patch is",
+            );
+        } else if name.contains("norm") && name.ends_with("weight") && all_zero {
+            found.add(Severity::Warning, "norm", format!("`{name}` is all zero: nothing passes this norm"));
+        } else if of.max.max(-of.min) > ABSURD {
+            let text = format!("`{name}` reaches from {} to {}: no trained ViT has such weights", of.min, of.max);
+            found.add(Severity::Warning, "values", text);
+        }
+        faults += found.findings.len() - before;
+    }
+    if faults == 0 {
+        found.add(Severity::Good, "values", "all finite; positions, head and norms look trained");
+    }
+}
+
+/// What the published models of a dialect do to a picture.
+struct Customs {
+    dialect: &'static str,
+    means: &'static [[f32; 3]],
+    /// Whether a picture is resized whatever its proportions; either, if not said.
+    squashed: Option<bool>,
+    /// Whether a part is cut out; either, if not said.
+    cropped: Option<bool>,
+}
+
+const fn customs(
+    dialect: &'static str,
+    means: &'static [[f32; 3]],
+    squashed: Option<bool>,
+    cropped: Option<bool>,
+) -> Customs {
+    Customs { dialect, means, squashed, cropped }
+}
+
+/// Every dialect's own ways. Google's, DINO's and MAE's models all go by ViT's names in transformers.
+const CUSTOMS: [Customs; 9] = [
+    customs("huggingface-vit", &[HALF, IMAGENET_MEAN], None, None),
+    customs("huggingface-deit", &[IMAGENET_MEAN], None, Some(true)),
+    customs("huggingface-dinov2", &[IMAGENET_MEAN], Some(false), Some(true)),
+    customs("huggingface-clip", &[CLIP_MEAN], Some(false), Some(true)),
+    customs("huggingface-siglip", &[HALF], Some(true), Some(false)),
+    customs("timm", &[HALF, IMAGENET_MEAN, CLIP_MEAN], None, None),
+    customs("torchvision", &[IMAGENET_MEAN], Some(false), Some(true)),
+    customs("jax", &[HALF], Some(true), Some(false)),
+    customs("big-vision", &[HALF], Some(true), Some(false)),
+];
+
+fn preprocessing(source: &PreprocessSource, dialect: &str, found: &mut Diagnosis) {
+    let preprocess = match source.read() {
+        None => {
+            let text = "the files do not say how pictures are preprocessed; tensors work, pictures do not";
+            found.add(Severity::Warning, "preprocessing", text);
+            return;
+        }
+        Some(Err(error)) => {
+            found.add(Severity::Fault, "preprocessing", error.to_string());
+            return;
+        }
+        Some(Ok(preprocess)) => preprocess,
+    };
+    found.add(Severity::Good, "preprocessing", preprocess.to_string());
+    if let Some(customs) = CUSTOMS.iter().find(|customs| customs.dialect == dialect) {
+        for text in disagreements(&preprocess, customs) {
+            found.add(Severity::Warning, "preprocessing", text);
+        }
+    }
+}
+
+/// Where preprocessing is not that of the family.
+fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(normalise) = &preprocess.normalise {
+        let near = |mean: &[f32; 3]| normalise.mean.iter().zip(mean).all(|(a, b)| (a - b).abs() < 2e-3);
+        if normalise.mean.len() == 3 && !customs.means.iter().any(near) {
+            let (ours, theirs) = (&normalise.mean, customs.means);
+            found.push(format!("mean {ours:?} is not that of published `{}` models, {theirs:?}", customs.dialect));
+        }
+    }
+    let squashed = preprocess.steps.iter().find_map(|step| match step {
+        Step::Resize { to, .. } => Some(matches!(to, Target::Exact(_))),
+        Step::CentreCrop { .. } => None,
+    });
+    let says = |yes: bool, one: &str, other: &str| if yes { one.to_owned() } else { other.to_owned() };
+    if let (Some(squashed), Some(expected)) = (squashed, customs.squashed)
+        && squashed != expected
+    {
+        let how = |squashed| says(squashed, "to an exact size, whatever its proportions", "in proportion");
+        found.push(format!(
+            "a picture is resized {}; published models of this family: {}",
+            how(squashed),
+            how(expected)
+        ));
+    }
+    let cropped = preprocess.steps.iter().any(|step| matches!(step, Step::CentreCrop { .. }));
+    if let Some(expected) = customs.cropped.filter(|&expected| expected != cropped) {
+        let how = |cropped| says(cropped, "the middle is cut out", "nothing is cut off");
+        found.push(format!("{}; published models of this family: {}", how(cropped), how(expected)));
+    }
+    found
+}
+
+fn labels(labels: Option<&[String]>, classes: usize, found: &mut Diagnosis) {
+    match labels {
+        _ if classes == 0 => found.add(Severity::Note, "labels", "no classifier, so no labels"),
+        None => found.add(Severity::Note, "labels", format!("none: the {classes} classes go by their numbers")),
+        Some(labels) if labels.len() != classes => {
+            found.add(Severity::Fault, "labels", format!("{} labels for {classes} classes", labels.len()));
+        }
+        Some(labels) => {
+            let distinct = labels.iter().collect::<HashSet<_>>().len();
+            let generic = labels.iter().enumerate().all(|(i, label)| *label == format!("LABEL_{i}"));
+            if generic {
+                let text = format!("{classes}, all of the form LABEL_0: nobody named the classes");
+                found.add(Severity::Warning, "labels", text);
+            } else if distinct < labels.len() {
+                found.add(
+                    Severity::Note,
+                    "labels",
+                    format!("{classes}, {} names stand twice", labels.len() - distinct),
+                );
+            } else {
+                found.add(Severity::Good, "labels", format!("{classes}, one for each class"));
+            }
+        }
+    }
+}
+
+/// Runs the model on what it was recorded with.
+fn recorded(path: &Path, options: &LoadOptions, device: &Cpu, found: &mut Diagnosis) {
+    let file = path.join(CHECK_FILE);
+    if !file.is_file() {
+        found.add(Severity::Note, "recorded", format!("no `{CHECK_FILE}`: nothing to hold the numbers against"));
+        return;
+    }
+    match compare(path, &file, options, device) {
+        Ok((name, difference)) => {
+            let severity = if difference <= CHECK_TOLERANCE { Severity::Good } else { Severity::Fault };
+            found.add(
+                severity,
+                "recorded",
+                format!("`{name}` within {difference:.1e} standard deviations of the record"),
+            );
+        }
+        Err(fault) => found.add(Severity::Fault, "recorded", fault),
+    }
+}
+
+fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Cpu) -> Result<(&'static str, f64), String> {
+    let words = |error: &dyn fmt::Display| error.to_string();
+    let container = Container::open(file).map_err(|error| words(&error))?;
+    let values = |name: &str| {
+        let view = container.tensor(name)?;
+        let shape = view.shape.to_vec();
+        super::assign::values::floats(view, name).ok().map(|values| (shape, values.into_owned()))
+    };
+    let (shape, pixels) = values("pixel_values").ok_or(format!("`{CHECK_FILE}` has no `pixel_values`"))?;
+    let model = Model::load(path, options, device).map_err(|error| words(&error))?;
+    let [batch, channels, height, width] = shape[..] else { return Err(format!("`pixel_values` is {shape:?}")) };
+    let pixels = Tensor::from_slice(device, [batch, channels, height, width], &pixels);
+    let output = model.run(&pixels, None).map_err(|error| words(&error))?;
+    let (name, found) = match output.logits {
+        Some(logits) if container.contains("logits") => ("logits", logits),
+        _ => ("features", output.features),
+    };
+    let (expected_shape, expected) = values(name).ok_or(format!("`{CHECK_FILE}` has no `{name}`"))?;
+    if expected_shape[..] != found.shape()[..] {
+        return Err(format!("`{name}` is {:?}, recorded was {expected_shape:?}", found.shape()));
+    }
+    let spread = Statistics::of(&expected).map_or(1.0, |of| of.std.max(1e-12));
+    let worst = found.values().iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    Ok((name, worst / spread))
+}

@@ -1,0 +1,151 @@
+//! A dialect read the other way: which tensors the library expects, and which parameters each is made of.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use vitral_engine::ParameterSpec;
+
+use super::Difference;
+use super::describe::Naming;
+use crate::config::ModelConfig;
+use crate::model::Vit;
+use crate::weights::dialect::{Dialect, Rows, Source, SourceLayout};
+
+/// A tensor to be written.
+#[derive(Debug)]
+pub(super) struct Tensor {
+    /// Extents in the library's form.
+    pub(super) shape: Vec<usize>,
+    /// What it is made of, one after the other.
+    pub(super) pieces: Vec<Piece>,
+    /// What it is filled with where it is made of nothing.
+    pub(super) fill: f32,
+}
+
+/// Rows of a parameter, in the library's layout.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) spec: ParameterSpec,
+    pub(super) rows: Range<usize>,
+    pub(super) layout: Option<SourceLayout>,
+    /// Where the tensor holds several parameters: whether this one comes last.
+    last: bool,
+}
+
+/// All tensors of a model in a dialect, by name; or the parameters that it has no name for.
+pub(super) fn invert(vit: &Vit, naming: &Naming) -> Result<BTreeMap<String, Tensor>, Vec<Difference>> {
+    let dialect = &naming.dialect;
+    let mut tensors = BTreeMap::new();
+    let (mut nameless, mut idle) = (Vec::new(), BTreeMap::new());
+    for spec in vit.declarations().specs() {
+        let rows = 0..spec.shape.first().copied().unwrap_or(1);
+        let placed = dialect.source(&spec.name).is_some_and(|source| {
+            place(&source, spec, rows, &Placing { dialect, config: vit.config() }, &mut tensors).is_some()
+        });
+        if !placed {
+            let ours = format!("{:?} values", spec.shape);
+            nameless.push(Difference { field: spec.name.clone(), ours, theirs: "no such tensor".into() });
+        }
+    }
+    if !nameless.is_empty() {
+        return Err(nameless);
+    }
+    for norm in naming.idle_norms {
+        for (part, fill) in [("weight", 1.0), ("bias", 0.0)] {
+            let shape = vec![vit.config().width];
+            idle.insert(format!("{norm}.{part}"), Tensor { shape, pieces: Vec::new(), fill });
+        }
+    }
+    Ok(tensors.into_iter().map(|(name, tensor)| (naming.full(&name), tensor)).chain(idle).collect())
+}
+
+struct Placing<'a> {
+    dialect: &'a Dialect,
+    config: &'a ModelConfig,
+}
+
+fn place(
+    source: &Source,
+    spec: &ParameterSpec,
+    rows: Range<usize>,
+    placing: &Placing<'_>,
+    tensors: &mut BTreeMap<String, Tensor>,
+) -> Option<()> {
+    match source {
+        Source::Name(name) => {
+            insert(tensors, name, placing, Piece { spec: spec.clone(), rows, layout: None, last: false })
+        }
+        Source::Part { at: Some(_), .. } => None,
+        Source::Part { from, rows: part, layout, .. } => {
+            let last = *part == Some(Rows::Last);
+            insert(tensors, from, placing, Piece { spec: spec.clone(), rows, layout: *layout, last })
+        }
+        Source::Joined(sources) => {
+            let each = rows.len() / sources.len().max(1);
+            for (i, source) in sources.iter().enumerate() {
+                let start = rows.start + i * each;
+                place(source, spec, start..start + each, placing, tensors)?;
+            }
+            Some(())
+        }
+        Source::Any { any } => {
+            let written = |source: &&Source| match source {
+                Source::Part { when: Some(condition), .. } => condition.holds(placing.config),
+                _ => true,
+            };
+            place(any.iter().find(written)?, spec, rows, placing, tensors)
+        }
+    }
+}
+
+fn insert(tensors: &mut BTreeMap<String, Tensor>, name: &str, placing: &Placing<'_>, piece: Piece) -> Option<()> {
+    let shape = shape(&piece, placing)?;
+    match tensors.get_mut(name) {
+        None => {
+            tensors.insert(name.to_owned(), Tensor { shape, pieces: vec![piece], fill: 0.0 });
+        }
+        Some(tensor) => {
+            tensor.shape[0] += shape[0];
+            let at = if piece.last { tensor.pieces.len() } else { 0 };
+            tensor.pieces.insert(at, piece);
+        }
+    }
+    Some(())
+}
+
+/// The library's shape of a piece.
+fn shape(piece: &Piece, placing: &Placing<'_>) -> Option<Vec<usize>> {
+    let (spec, config) = (&piece.spec, placing.config);
+    let mut ours = spec.shape.clone();
+    if let Some(first) = ours.first_mut() {
+        *first = piece.rows.len();
+    }
+    // An attention pool has the width for its heads, however wide those of the blocks are.
+    let head_width = if spec.name.starts_with("pool.") { config.width / config.heads } else { config.head_width };
+    let kernel = || {
+        let patch = config.patch_size;
+        let channels = spec.shape.get(1)? / patch.area();
+        Some([channels, patch.height, patch.width])
+    };
+    let shape = match (piece.layout, ours.as_slice()) {
+        (None | Some(SourceLayout::PatchChannelsLast), _) => ours,
+        (Some(SourceLayout::Transposed), _) => ours.into_iter().rev().collect(),
+        (Some(SourceLayout::Hwio), &[outputs, inputs, height, width]) => vec![height, width, inputs, outputs],
+        (Some(SourceLayout::Hwio), &[outputs, _]) => {
+            let [channels, height, width] = kernel()?;
+            vec![height, width, channels, outputs]
+        }
+        (Some(SourceLayout::InHeads), &[rows, inputs]) => vec![inputs, rows / head_width, head_width],
+        (Some(SourceLayout::HeadsOut), &[outputs, columns]) => vec![columns / head_width, head_width, outputs],
+        (Some(SourceLayout::Heads), &[rows]) => vec![rows / head_width, head_width],
+        _ => return None,
+    };
+    Some(match placing.dialect.axes(&spec.name) {
+        // A patch kernel as a convolution.
+        Some(4) if shape.len() == 2 && spec.name == "patches.weight" => {
+            std::iter::once(shape[0]).chain(kernel()?).collect()
+        }
+        Some(axes) => std::iter::repeat_n(1, axes.saturating_sub(shape.len())).chain(shape).collect(),
+        None => shape,
+    })
+}

@@ -1,0 +1,243 @@
+//! A model written for another library: the dialects' data read the other way, a description in the library's own form, and
+//! a check that what was written describes the same model. Files are written aside and then renamed, never half-written.
+
+mod describe;
+mod invert;
+mod preprocess;
+mod write;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use vitral_engine::ParameterSpec;
+
+use super::dialect::matches_glob;
+use super::{Assignment, Container, Description, Dialect, ResolveOptions, WeightsError, load_description, resolve};
+use crate::config::ModelConfig;
+use crate::image::Preprocess;
+use crate::model::Vit;
+use crate::predict::Model;
+
+/// Where a model is taken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A Hugging Face folder: `config.json`, `preprocessor_config.json`, `model.safetensors`.
+    HuggingFace,
+    /// A timm folder: `config.json`, `model.safetensors`.
+    Timm,
+    /// A Google JAX file: `model.npz`.
+    Jax,
+    /// torchvision's names in `model.safetensors`, described by our `config.json`.
+    Torchvision,
+    /// Our own bundle: `vitral.json`, `model.safetensors`.
+    Bundle,
+}
+
+impl Target {
+    /// All targets.
+    pub const ALL: [Target; 5] = [Target::HuggingFace, Target::Timm, Target::Jax, Target::Torchvision, Target::Bundle];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::HuggingFace => "huggingface",
+            Target::Timm => "timm",
+            Target::Jax => "jax",
+            Target::Torchvision => "torchvision",
+            Target::Bundle => "bundle",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Target::ALL.map(Target::name).join(", ");
+        Target::ALL
+            .into_iter()
+            .find(|target| target.name() == text)
+            .ok_or_else(|| format!("expected one of {}", known()))
+    }
+}
+
+/// What is written: all of a model, with its values read one parameter at a time.
+pub struct Outgoing<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its architecture and parameters.
+    pub vit: &'a Vit,
+    /// Its preprocessing, where known.
+    pub preprocess: Option<Preprocess>,
+    /// Its labels, where known.
+    pub labels: Option<&'a [String]>,
+    /// Its licence, where stated.
+    pub licence: Option<&'a str>,
+    /// The values of a parameter.
+    pub read: Box<Read<'a>>,
+}
+
+/// Gives the values of a parameter.
+pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
+
+impl<'a> Outgoing<'a> {
+    /// A loaded model.
+    pub fn of_model(model: &'a Model) -> Self {
+        Outgoing {
+            name: &model.name,
+            vit: &model.vit,
+            preprocess: model.preprocess().ok(),
+            labels: model.labels.names(),
+            licence: model.licence.as_deref(),
+            read: Box::new(|spec| match model.parameters.declarations().find(&spec.name) {
+                Some(id) => Ok(model.parameters.read(id).into()),
+                None => Err(WeightsError::NotAssigned(spec.name.clone())),
+            }),
+        }
+    }
+
+    /// A model on disk, without loading it: values go from file to file.
+    pub fn of_files(vit: &'a Vit, description: &'a Description, assignment: &'a Assignment<'a>) -> Self {
+        Outgoing {
+            name: &description.name,
+            vit,
+            preprocess: description.preprocess.read().and_then(Result::ok),
+            labels: description.labels.as_deref(),
+            licence: description.licence.as_deref(),
+            read: Box::new(|spec| assignment.read(&spec.name)),
+        }
+    }
+}
+
+/// Converts the model at `source` into `target` at `destination`, and says what was not kept because `allow` names it.
+///
+/// # Errors
+/// If the source cannot be read, the target cannot express it ([`WeightsError::Inexpressible`]), or the destination exists.
+pub fn convert(
+    source: &Path,
+    config: Option<&Path>,
+    destination: &Path,
+    target: Target,
+    allow: &[String],
+) -> Result<Vec<Difference>, WeightsError> {
+    let description = load_description(source, config)?;
+    let container = description.open()?;
+    let build =
+        |config: &ModelConfig| Vit::new(config.clone()).map_err(|fault| WeightsError::description(source, fault));
+    let vit = build(&description.config)?;
+    let options = ResolveOptions::for_model(vit.config());
+    let specs = vit.declarations().specs();
+    let dialect = match description.dialect()? {
+        Some(dialect) => dialect,
+        None => super::recognise(specs, &container, &options)?,
+    };
+    let assignment = resolve(specs, &dialect, &container, &options)?;
+    export(&Outgoing::of_files(&vit, &description, &assignment), destination, target, allow)
+}
+
+/// Something of the model that the written files say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// A field of [`ModelConfig`], `preprocess` or `labels`.
+    pub field: String,
+    /// What the model has.
+    pub ours: String,
+    /// What the target would have.
+    pub theirs: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: the model has {}, the target would have {}", self.field, self.ours, self.theirs)
+    }
+}
+
+/// Writes a model to a new folder (for JAX also to a file whose name ends in `.npz`), and says what was not kept because
+/// `allow` names it.
+///
+/// # Errors
+/// [`WeightsError::Inexpressible`] with everything the target cannot say and `allow` does not name; a system error; or
+/// [`WeightsError::NoModel`] when the destination exists already.
+pub fn export(
+    model: &Outgoing<'_>,
+    destination: &Path,
+    target: Target,
+    allow: &[String],
+) -> Result<Vec<Difference>, WeightsError> {
+    let occupied = destination.is_file() || destination.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        let fault = "exists already and is not overwritten; remove it or choose another place".to_owned();
+        return Err(WeightsError::NoModel { path: destination.to_owned(), fault });
+    }
+    let aside = Aside::beside(destination)?;
+    let naming = describe::describe(model, target, &aside.0)?;
+    let inexpressible = |differences| WeightsError::Inexpressible { target: target.name(), differences };
+    let tensors = invert::invert(model.vit, &naming).map_err(inexpressible)?;
+    let weights = aside.0.join(if target == Target::Jax { "model.npz" } else { "model.safetensors" });
+    match target {
+        Target::Jax => write::npz(&weights, &tensors, model)?,
+        _ => write::safetensors(&weights, &tensors, model)?,
+    }
+    let differences = match check(model, &aside.0) {
+        // A file that describes itself by its arrays alone has no words for this model.
+        Err(WeightsError::Description { fault, .. }) if target == Target::Jax => {
+            let ours = format!("{:?} for a grid of {}", model.vit.config().positions, model.vit.config().grid());
+            vec![Difference { field: "positions".into(), ours, theirs: fault }]
+        }
+        checked => checked?,
+    };
+    let allowed = |difference: &Difference| allow.iter().any(|pattern| matches_glob(pattern, &difference.field));
+    let (kept, refused): (Vec<_>, Vec<_>) = differences.into_iter().partition(allowed);
+    if !refused.is_empty() {
+        return Err(inexpressible(refused));
+    }
+    let single = target == Target::Jax && destination.extension().is_some_and(|extension| extension == "npz");
+    let finished = if single { &weights } else { &aside.0 };
+    std::fs::rename(finished, destination).map_err(|source| WeightsError::io(destination, source))?;
+    Ok(kept)
+}
+
+/// Reads back what was written: the names and shapes must fit strictly, and the description must be the model's.
+fn check(model: &Outgoing<'_>, folder: &Path) -> Result<Vec<Difference>, WeightsError> {
+    let description = load_description(folder, None)?;
+    let mut differences = describe::differences(model.vit.config(), &description.config);
+    if differences.is_empty() {
+        let container = Container::open_files(&description.files, None)?;
+        let specs = model.vit.declarations().specs();
+        let dialect = description.dialect()?.unwrap_or_else(Dialect::vitral);
+        resolve(specs, &dialect, &container, &ResolveOptions::for_model(&description.config))?;
+    }
+    differences.extend(preprocess::difference(model.preprocess.as_ref(), &description.preprocess));
+    if let (Some(ours), false) = (model.labels, description.labels.is_some()) {
+        let (ours, theirs) = (format!("{} of them", ours.len()), "none".into());
+        differences.push(Difference { field: "labels".into(), ours, theirs });
+    }
+    Ok(differences)
+}
+
+/// A folder beside the destination that goes away unless it is renamed.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn beside(destination: &Path) -> Result<Self, WeightsError> {
+        let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = destination.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
+        let aside = parent.join(format!(".{name}.{}.partial", std::process::id()));
+        std::fs::create_dir_all(&aside).map_err(|source| WeightsError::io(&aside, source))?;
+        Ok(Aside(aside))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Renamed away, there is nothing left to remove.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,161 @@
+//! Preprocessing in the libraries' own words, and whether it still does the same.
+
+use serde_json::{Map, Value, json};
+
+use super::Difference;
+use crate::config::Size;
+use crate::image::Filter;
+use crate::image::preprocess::{Channels, Normalise, Preprocess, Rescale, Step, Target};
+use crate::weights::PreprocessSource;
+
+/// What the steps come to, whatever words say it.
+#[derive(Debug, PartialEq)]
+struct Effect {
+    channels: Channels,
+    resize: Option<(Target, Filter)>,
+    crop: Option<Size>,
+    /// `value · scale + offset` for every channel.
+    numbers: Vec<[f64; 2]>,
+}
+
+impl Effect {
+    fn of(preprocess: &Preprocess) -> Option<Self> {
+        let (mut resize, mut crop) = (None, None);
+        for step in &preprocess.steps {
+            match step {
+                Step::Resize { to, filter } if resize.is_none() && crop.is_none() => resize = Some((*to, *filter)),
+                Step::CentreCrop { size, .. } if crop.is_none() => crop = Some(*size),
+                _ => return None,
+            }
+        }
+        // A crop to the very size changes nothing.
+        if let Some((Target::Exact(size), _)) = resize {
+            crop = crop.filter(|crop| *crop != size);
+        }
+        let (factor, offset) = match preprocess.rescale {
+            None => (1.0, 0.0),
+            Some(Rescale::Divide255) => (1.0 / 255.0, 0.0),
+            Some(Rescale::Multiply { factor, offset }) => (factor, f64::from(offset)),
+        };
+        let numbers = match &preprocess.normalise {
+            None => vec![[factor, offset]; preprocess.channels.count()],
+            Some(Normalise { mean, std }) => {
+                let of = |(mean, std): (&f32, &f32)| {
+                    [factor / f64::from(*std), (offset - f64::from(*mean)) / f64::from(*std)]
+                };
+                mean.iter().zip(std).map(of).collect()
+            }
+        };
+        Some(Effect { channels: preprocess.channels, resize, crop, numbers })
+    }
+
+    fn is(&self, other: &Effect) -> bool {
+        let near = |a: &[f64; 2], b: &[f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * (1.0 + a.abs()));
+        (self.channels, &self.resize, self.crop) == (other.channels, &other.resize, other.crop)
+            && self.numbers.len() == other.numbers.len()
+            && self.numbers.iter().zip(&other.numbers).all(|(a, b)| near(a, b))
+    }
+
+    /// Mean and deviation over numbers from 0 to 1.
+    fn mean_std(&self) -> [Vec<f64>; 2] {
+        // Seven digits: what 32 bits hold.
+        let round = |value: f64| format!("{value:.7}").parse().unwrap_or(value);
+        let std = |[scale, _]: &[f64; 2]| round(1.0 / (255.0 * scale));
+        let mean = |[scale, offset]: &[f64; 2]| round(-offset / (255.0 * scale));
+        [self.numbers.iter().map(mean).collect(), self.numbers.iter().map(std).collect()]
+    }
+}
+
+/// What the written preprocessing does otherwise.
+pub(super) fn difference(ours: Option<&Preprocess>, written: &PreprocessSource) -> Option<Difference> {
+    let ours = ours?;
+    let theirs = written.read().and_then(Result::ok);
+    let same = match (Effect::of(ours), theirs.as_ref().and_then(Effect::of)) {
+        (Some(ours), Some(theirs)) => ours.is(&theirs),
+        _ => theirs.as_ref() == Some(ours),
+    };
+    (!same).then(|| Difference {
+        field: "preprocess".into(),
+        ours: format!("`{ours}`"),
+        theirs: theirs.map_or("none".into(), |theirs| format!("`{theirs}`")),
+    })
+}
+
+/// Pillow's number of a filter.
+fn resample(filter: Filter) -> u8 {
+    match filter {
+        Filter::Nearest => 0,
+        Filter::Lanczos => 1,
+        Filter::Bilinear => 2,
+        Filter::Bicubic => 3,
+        Filter::Box => 4,
+        Filter::Hamming => 5,
+    }
+}
+
+/// `preprocessor_config.json`, by the class that says these steps.
+pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> {
+    let effect = Effect::of(preprocess)?;
+    let (to, filter) = effect.resize?;
+    let [mean, std] = effect.mean_std();
+    let sides = |size: Size| json!({ "height": size.height, "width": size.width });
+    let (class, size) = match (to, effect.crop) {
+        (Target::Exact(size), None) if kind.starts_with("siglip") => ("SiglipImageProcessor", sides(size)),
+        (Target::Exact(size), None) => ("ViTImageProcessor", sides(size)),
+        (Target::Exact(size), Some(_)) => ("DeiTImageProcessor", sides(size)),
+        (Target::ShortSide(side), _) if kind.starts_with("dinov2") => {
+            ("BitImageProcessor", json!({ "shortest_edge": side }))
+        }
+        (Target::ShortSide(side), _) => ("CLIPImageProcessor", json!({ "shortest_edge": side })),
+        _ => return None,
+    };
+    let mut value = json!({
+        "image_processor_type": class,
+        "do_resize": true,
+        "size": size,
+        "resample": resample(filter),
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": mean,
+        "image_std": std,
+    });
+    match effect.crop {
+        Some(crop) => {
+            value["do_center_crop"] = json!(true);
+            value["crop_size"] = sides(crop);
+        }
+        None if class != "ViTImageProcessor" && class != "SiglipImageProcessor" => {
+            value["do_center_crop"] = json!(false)
+        }
+        None => {}
+    }
+    Some(value)
+}
+
+/// The keys of timm's `pretrained_cfg`.
+pub(super) fn timm(preprocess: &Preprocess) -> Option<Map<String, Value>> {
+    let effect = Effect::of(preprocess)?;
+    let (to, filter) = effect.resize?;
+    let [mean, std] = effect.mean_std();
+    let fraction = |crop: usize, side: usize| {
+        let mut fraction = crop as f64 / side as f64;
+        // timm divides and rounds down.
+        while ((crop as f64 / fraction).floor() as usize) < side {
+            fraction = fraction.next_down();
+        }
+        fraction
+    };
+    let of_both = |crop: Size, size: Size| fraction(crop.height, size.height).min(fraction(crop.width, size.width));
+    let (mode, crop_pct) = match (to, effect.crop) {
+        (Target::Exact(_), None) => ("squash", 1.0),
+        (Target::Exact(size), Some(crop)) => ("squash", of_both(crop, size)),
+        (Target::ShortSide(side), Some(crop)) => ("center", fraction(crop.height, side)),
+        (Target::Cover(size), Some(crop)) => ("center", of_both(crop, size)),
+        (Target::Fit(size), Some(crop)) => ("border", of_both(crop, size)),
+        _ => return None,
+    };
+    let name = filter.to_string().to_lowercase();
+    let value = json!({ "interpolation": name, "crop_pct": crop_pct, "crop_mode": mode, "mean": mean, "std": std });
+    value.as_object().cloned()
+}

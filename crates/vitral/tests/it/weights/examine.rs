@@ -1,0 +1,82 @@
+//! What is said of models: their tensors, and whether they are well.
+
+use std::path::Path;
+
+use vitral::weights::doctor::{CHECK_FILE, Severity, examine};
+use vitral::weights::inspect::inspect;
+use vitral::{Cpu, LoadOptions};
+
+use super::{cases, goldens};
+
+fn copy(case: &str, to: &Path) {
+    for entry in std::fs::read_dir(goldens().join("models").join(case)).unwrap().flatten() {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn dialects_of_bare_files_are_told_by_their_names() {
+    let models = goldens().join("models");
+    for (file, dialect) in [
+        ("timm_plain/model.safetensors", "timm"),
+        ("hf_vit_classifier/model.safetensors", "huggingface-vit"),
+        ("hf_dinov2_model/model.safetensors", "huggingface-dinov2"),
+        ("hf_clip_vision/model.safetensors", "huggingface-clip"),
+        ("torchvision_plain/model.pth", "torchvision"),
+        ("lucidrains_cls/model.pth", "lucidrains"),
+        ("jax_vit/model.npz", "jax"),
+        ("big_vision_map/model.npz", "big-vision"),
+        ("openai_clip/model.pth", "openai-clip"),
+    ] {
+        let found = inspect(&models.join(file), None).unwrap();
+        assert_eq!(found.dialect.as_ref().map(|dialect| dialect.name.as_str()), Some(dialect), "{file}");
+        assert!(found.tensors.iter().all(|tensor| tensor.statistics.is_some_and(|of| of.nan == 0)), "{file}");
+        let text = found.to_string();
+        assert!(text.contains("float32") && text.contains(dialect), "{text}");
+    }
+}
+
+#[test]
+fn goldens_are_well() {
+    let device = Cpu::with_threads(1);
+    for case in cases().iter().filter(|case| !case.contains("stages") && !case.contains("hybrid")) {
+        let path = goldens().join("models").join(case);
+        let found = examine(&path, &LoadOptions::default(), &device);
+        assert!(found.worst() < Severity::Fault, "{case}:\n{found}");
+    }
+}
+
+#[test]
+fn zero_heads_other_means_and_broken_records_are_found() {
+    let device = Cpu::with_threads(1);
+    let of = |path: &Path| examine(path, &LoadOptions::default(), &device).to_string();
+    assert!(of(&goldens().join("models/jax_vit_zero_head")).contains("classifier is all zero"));
+    let scratch = tempfile::tempdir().unwrap();
+    copy("hf_dinov2_classifier", scratch.path());
+    let said = of(scratch.path());
+    assert!(said.contains("labels         5, one for each class") && said.contains("no `vitral-check"), "{said}");
+    // The record: what the library computed.
+    let golden = goldens().join("models/hf_dinov2_classifier");
+    let (input, expected) = (golden.join("input.safetensors"), golden.join("expected.safetensors"));
+    let (input, expected) = (std::fs::read(input).unwrap(), std::fs::read(expected).unwrap());
+    let (input, expected) = (
+        safetensors::SafeTensors::deserialize(&input).unwrap(),
+        safetensors::SafeTensors::deserialize(&expected).unwrap(),
+    );
+    let record = |pixels: &str, logits| {
+        let both = [("pixel_values", input.tensor(pixels).unwrap()), ("logits", expected.tensor(logits).unwrap())];
+        std::fs::write(scratch.path().join(CHECK_FILE), safetensors::serialize(both, None).unwrap()).unwrap();
+    };
+    record("pixel_values", "logits");
+    let said = of(scratch.path());
+    assert!(said.contains("ok       recorded"), "{said}");
+    record("pixel_values", "features");
+    assert!(of(scratch.path()).contains("FAULT    recorded"));
+    // The mistake that people make: another family's mean.
+    let file = scratch.path().join("preprocessor_config.json");
+    let text =
+        std::fs::read_to_string(&file).unwrap().replace("0.485", "0.5").replace("0.456", "0.5").replace("0.406", "0.5");
+    std::fs::write(&file, text).unwrap();
+    let said = of(scratch.path());
+    assert!(said.contains("warning  preprocessing  mean [0.5, 0.5, 0.5] is not that of published"), "{said}");
+}

@@ -1,0 +1,127 @@
+//! Models taken to other libraries and back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use vitral::weights::export::{Target, convert};
+use vitral::weights::{ResolveOptions, WeightsError, load_description, resolve};
+
+use super::{cases, dialect, goldens, specs_of};
+
+/// Every parameter's bits.
+fn bits(path: &Path, config: Option<&Path>) -> BTreeMap<String, Vec<u32>> {
+    let description = load_description(path, config).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let container = description.open().unwrap();
+    let specs = specs_of(&description.config);
+    let options = ResolveOptions::for_model(&description.config);
+    let assignment = resolve(&specs, &dialect(&description, &container), &container, &options)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let read = |name: &str| assignment.read(name).unwrap().iter().map(|value| value.to_bits()).collect();
+    specs.iter().map(|spec| (spec.name.clone(), read(&spec.name))).collect()
+}
+
+#[test]
+fn every_golden_goes_home_and_into_a_bundle() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut faults, mut written) = (Vec::new(), BTreeMap::<&str, usize>::new());
+    for case in cases() {
+        let source = goldens().join("models").join(&case);
+        let own = source.join("vitral-config.json");
+        let config = own.is_file().then_some(own.as_path());
+        let original = bits(&source, config);
+        for target in Target::ALL {
+            let destination = scratch.path().join(format!("{case}-{target}"));
+            // One hybrid is of our own making: no architecture of timm has its stages.
+            let home = match target {
+                Target::HuggingFace => case.starts_with("hf_"),
+                Target::Timm => case.starts_with("timm_") && case != "timm_hybrid_stages",
+                Target::Jax => case.starts_with("jax_") || case.starts_with("big_vision"),
+                Target::Torchvision => case.starts_with("torchvision_"),
+                Target::Bundle => true,
+            };
+            match convert(&source, config, &destination, target, &[]) {
+                Ok(_) => {
+                    *written.entry(target.name()).or_default() += 1;
+                    if bits(&destination, None) != original {
+                        faults.push(format!("{case} to {target}: other values"));
+                    }
+                }
+                Err(error) => {
+                    assert!(!destination.exists(), "{case} to {target} left something behind");
+                    if home {
+                        faults.push(format!("{case} to {target}: {error}"));
+                    } else if !matches!(error, WeightsError::Inexpressible { .. }) {
+                        faults.push(format!("{case} to {target}: an unexpected {error}"));
+                    }
+                }
+            }
+        }
+    }
+    println!("{written:?}");
+    if let Some(keep) = std::env::var_os("VITRAL_KEEP_EXPORTS") {
+        std::fs::rename(scratch.keep(), keep).unwrap();
+        return assert!(faults.is_empty(), "{faults:?}");
+    }
+    let left = std::fs::read_dir(scratch.path()).unwrap().flatten();
+    let partial: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().contains("partial")).collect();
+    assert!(partial.is_empty(), "{partial:?}");
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn there_and_back_through_all_libraries_keeps_the_bits() {
+    let scratch = tempfile::tempdir().unwrap();
+    let allow = ["activation", "norm_epsilon", "preprocess", "labels"].map(str::to_owned);
+    for case in ["hf_vit_classifier", "timm_plain", "jax_vit", "torchvision_plain"] {
+        let mut at = goldens().join("models").join(case);
+        let original = bits(&at, None);
+        for (step, target) in [
+            Target::HuggingFace,
+            Target::Timm,
+            Target::Jax,
+            Target::Torchvision,
+            Target::Bundle,
+            Target::Jax,
+            Target::HuggingFace,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let next = scratch.path().join(format!("{case}-{step}"));
+            convert(&at, None, &next, target, &allow).unwrap_or_else(|error| panic!("{case} to {target}: {error}"));
+            assert_eq!(bits(&next, None), original, "{case} after {target}");
+            at = next;
+        }
+    }
+}
+
+#[test]
+fn what_a_target_cannot_say_is_refused_by_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    let refuse = |case: &str, target, parts: &[&str]| {
+        let source = goldens().join("models").join(case);
+        let error = convert(&source, None, &scratch.path().join("out"), target, &[]).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{case} to {target}: {error}");
+        }
+        assert!(!scratch.path().join("out").exists());
+    };
+    refuse("hf_vit_classifier", Target::Timm, &["timm cannot express", "`norm_epsilon`", "1e-12"]);
+    refuse("timm_registers", Target::Torchvision, &["`tokens.registers`: the model has [3, 24] values"]);
+    refuse("timm_qk_norm", Target::HuggingFace, &["query_norm.weight`"]);
+    refuse("timm_plain", Target::Jax, &["`activation`", "gelu-tanh"]);
+    refuse("jax_vit_pre_logits", Target::HuggingFace, &["pre_logits"]);
+}
+
+#[test]
+fn a_destination_is_never_overwritten() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = goldens().join("models/timm_plain");
+    let destination = scratch.path().join("model");
+    convert(&source, None, &destination, Target::Bundle, &[]).unwrap();
+    let error = convert(&source, None, &destination, Target::Bundle, &[]).unwrap_err().to_string();
+    assert!(error.contains("exists already"), "{error}");
+    let file = scratch.path().join("model.npz");
+    convert(&goldens().join("models/jax_vit"), None, &file, Target::Jax, &[]).unwrap();
+    assert!(file.is_file());
+}

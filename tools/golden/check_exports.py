@@ -1,0 +1,170 @@
+"""Loads what we export into the libraries themselves, strictly, and compares their numbers with the goldens'.
+
+    VITRAL_KEEP_EXPORTS=/tmp/exports cargo test -p vitral --test it every_golden_goes_home
+    python tools/golden/check_exports.py /tmp/exports
+
+A folder is `CASE-TARGET`. Its reference is the golden's own `expected.safetensors`, so an export to another library must give
+that library's model the numbers that the first library computed.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import timm
+import torch
+import transformers as hf
+from safetensors.torch import load_file
+from timm.models.vision_transformer import _load_weights
+from torchvision.models import VisionTransformer
+
+from common import MODELS
+from models_jax import with_numpy_for_jax
+
+hf.utils.logging.set_verbosity_error()
+hf.utils.logging.disable_progress_bar()
+logging.disable(logging.WARNING)
+
+
+def huggingface(folder, pixels):
+    config = json.loads((folder / "config.json").read_text())
+    model_class = getattr(hf, config["architectures"][0])
+    model, report = model_class.from_pretrained(folder, output_loading_info=True)
+    faults = {key: value for key, value in report.items() if value and key != "error_msgs"}
+    # A ViT without pooler has the class of one with it.
+    for key in list(faults):
+        faults[key] = [name for name in faults[key] if "pooler" not in name and "mask_token" not in str(name)]
+    assert not any(faults.values()), f"not strict: {faults}"
+    names = {type(module).__name__ for module in model.modules()}
+    call = {}
+    if any("Embeddings" in name for name in names) and pixels.shape[-2:] != model_size(model.config):
+        call = {} if "dinov2" in config["model_type"] else dict(interpolate_pos_encoding=True)
+    output = model.eval()(pixels, **call)
+    logits = getattr(output, "logits", None)
+    logits = getattr(output, "image_embeds", None) if logits is None else logits
+    if logits is not None:
+        return "logits", logits
+    pooled = getattr(output, "pooler_output", None)
+    pooled_is_ours = "pooler.dense.weight" in load_file(folder / "model.safetensors") or not config["model_type"] == "vit"
+    return "features", pooled if pooled is not None and pooled_is_ours else output.last_hidden_state[:, 0]
+
+
+def model_size(config):
+    size = getattr(config, "vision_config", config).image_size
+    return torch.Size((size, size) if isinstance(size, int) else size)
+
+
+def of_timm(folder, pixels):
+    config = json.loads((folder / "config.json").read_text())
+    arguments = config["model_args"]
+    if pixels.shape[-2:] != torch.Size([arguments["img_size"]] * 2 if isinstance(arguments["img_size"], int) else arguments["img_size"]):
+        arguments = arguments | dict(dynamic_img_size=True, dynamic_img_pad=True)
+    model = timm.create_model(config["architecture"], **arguments).eval()
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    return numbers(model, pixels)
+
+
+def numbers(model, pixels):
+    if isinstance(model.head, torch.nn.Identity):
+        return "features", model(pixels)
+    return "logits", model(pixels)
+
+
+def of_jax(folder, pixels, case):
+    """timm reads the file, in the form the case's own script gave it; goldens of other origins are plain ViTs."""
+    import numpy as np
+
+    arrays = dict(np.load(folder / "model.npz"))
+    assert "embedding/kernel" in arrays
+    if any(name in arrays for name in ["pre_logits/kernel"]) or "Transformer/posembed_input/pos_embedding" not in arrays and (
+        "pos_embedding" not in arrays
+    ):
+        return None
+    big_vision = "pos_embedding" in arrays
+    positions = arrays.get("pos_embedding", arrays.get("Transformer/posembed_input/pos_embedding"))
+    if "conv_root/kernel" in arrays:
+        return None
+    height, width, channels, dim = arrays["embedding/kernel"].shape
+    attention = 0 if big_vision else 1
+    query = arrays[f"Transformer/encoderblock_0/MultiHeadDotProductAttention_{attention}/query/kernel"]
+    side = int((positions.shape[1] - (0 if big_vision else "cls" in arrays)) ** 0.5)
+    pool = "map" if "MAPHead_0/probe" in arrays else "token" if "cls" in arrays else "avg"
+    model = timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=(side * height, side * width),
+        patch_size=(height, width),
+        in_chans=channels,
+        embed_dim=dim,
+        num_heads=query.shape[1],
+        depth=sum(name.endswith("LayerNorm_0/scale") and "encoderblock" in name for name in arrays),
+        mlp_ratio=arrays[f"Transformer/encoderblock_0/MlpBlock_{0 if big_vision else 3}/Dense_0/kernel"].shape[1] / dim,
+        num_classes=arrays["head/bias"].shape[0] if "head/bias" in arrays else 0,
+        class_token="cls" in arrays,
+        no_embed_class=big_vision,
+        global_pool=pool,
+        fc_norm=False,
+        act_layer="gelu_tanh",
+    ).eval()
+    with_numpy_for_jax()
+    _load_weights(model, str(folder / "model.npz"))
+    if pixels.shape[-1] != side * width or pixels.shape[-2] != side * height:
+        return None
+    return numbers(model, pixels)
+
+
+def torchvision(folder, pixels):
+    given = json.loads((folder / "config.json").read_text())["model"]
+    model = VisionTransformer(
+        image_size=given["image_size"],
+        patch_size=given["patch_size"],
+        num_layers=given["depth"],
+        num_heads=given["heads"],
+        hidden_dim=given["width"],
+        mlp_dim=given["mlp_width"],
+        num_classes=max(given["classes"], 1),
+        representation_size=given["pre_logits"],
+    ).eval()
+    state = load_file(folder / "model.safetensors")
+    if not given["classes"]:
+        model.heads = torch.nn.Identity()
+    model.load_state_dict(state, strict=True)
+    if pixels.shape[-1] != given["image_size"]:
+        return None
+    return ("logits" if given["classes"] else "features"), model(pixels)
+
+
+@torch.no_grad()
+def main():
+    torch.set_num_threads(1)
+    counts, worst, faults = {}, (0.0, ""), []
+    for folder in sorted(Path(sys.argv[1]).iterdir()):
+        case, _, target = folder.name.rpartition("-")
+        inputs = load_file(MODELS / case / "input.safetensors")
+        # At another size than the model's, each library resamples positions in its own way.
+        elsewhere = "other_size" in case or "dynamic" in case
+        home = case.startswith(dict(huggingface="hf_", timm="timm_", jax=("jax", "big_vision")).get(target, target))
+        if target == "bundle" or "mask" in inputs or (elsewhere and not home):
+            continue
+        pixels, expected = inputs["pixel_values"], load_file(MODELS / case / "expected.safetensors")
+        try:
+            readers = dict(huggingface=huggingface, timm=of_timm, torchvision=torchvision)
+            found = of_jax(folder, pixels, case) if target == "jax" else readers[target](folder, pixels)
+            if found is None:
+                continue
+            name, found = found
+            reference = expected[name]
+            difference = ((found - reference).abs().max() / reference.std().clamp_min(1e-12)).item()
+            counts[target] = counts.get(target, 0) + 1
+            worst = max(worst, (difference, folder.name))
+            if not difference < 2e-4:
+                faults.append(f"{folder.name}: `{name}` differs by {difference:.1e}")
+        except Exception as error:  # Every fault is listed.
+            faults.append(f"{folder.name}: {type(error).__name__}: {str(error)[:300]}")
+    print(f"loaded strictly: {counts}; largest difference {worst[0]:.1e} deviations in {worst[1]}")
+    print("\n".join(faults) or "no faults")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
