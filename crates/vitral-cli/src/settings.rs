@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Cpu, LoadOptions, Model, Storage};
 
 use crate::commands::Command;
 
@@ -86,12 +86,37 @@ pub(crate) struct ModelArgs {
     /// The file that describes a checkpoint which does not describe itself
     #[arg(long, value_name = "FILE", requires = "model")]
     pub(crate) config: Option<PathBuf>,
+    /// How weights are kept in memory: 16 bits take half of it; arithmetic is in 32 bits in any case
+    #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
+    pub(crate) weights: Weights,
+}
+
+/// How weights are kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weights {
+    /// 32-bit floats
+    F32,
+    /// bfloat16
+    Bf16,
+    /// IEEE half floats
+    F16,
+}
+
+impl From<Weights> for Storage {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::F32 => Storage::F32,
+            Weights::Bf16 => Storage::Bf16,
+            Weights::F16 => Storage::F16,
+        }
+    }
 }
 
 impl ModelArgs {
     /// Loads it.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
-        let options = LoadOptions { config: self.config.clone(), ..LoadOptions::default() };
+        let storage = self.weights.into();
+        let options = LoadOptions { config: self.config.clone(), storage, ..LoadOptions::default() };
         Ok(match &self.model {
             Some(path) => Model::load(path, &options, &settings.device)?,
             None => Model::embedded(&settings.device)?,

@@ -13,5 +13,5 @@ pub use arena::{Declarations, ParameterId, ParameterKind, ParameterSpec, Paramet
 pub use device::cpu::Cpu;
 pub use device::cpu::kernels::Storage;
 pub use ops::Activation;
-pub use tape::{Context, Observer};
+pub use tape::{Context, Observer, Stages};
 pub use tensor::{Shape, Tensor};

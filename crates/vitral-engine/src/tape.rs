@@ -1,6 +1,8 @@
 //! Runs operations, records them where gradients are wanted, and replays them backwards.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::arena::{ParameterId, Parameters};
 use crate::device::cpu::Cpu;
@@ -28,6 +30,17 @@ pub trait Observer: Sync {
     fn observe(&self, name: &str, tensor: &Tensor);
 }
 
+/// How long the parts of a pass took, by name.
+#[derive(Debug, Default)]
+pub struct Stages(RefCell<BTreeMap<&'static str, Duration>>);
+
+impl Stages {
+    /// Names with the time spent in each, in the order of names.
+    pub fn times(&self) -> Vec<(&'static str, Duration)> {
+        self.0.borrow().iter().map(|(name, time)| (*name, *time)).collect()
+    }
+}
+
 /// One pass through a model: the parameters it uses, whether it trains, and who watches.
 ///
 /// Operations are methods of this type, one file each under `ops/`.
@@ -39,6 +52,7 @@ pub struct Context<'a> {
     seed: Option<u64>,
     draws: Cell<u64>,
     observer: Option<&'a dyn Observer>,
+    stages: Option<&'a Stages>,
 }
 
 impl<'a> Context<'a> {
@@ -51,6 +65,7 @@ impl<'a> Context<'a> {
             seed: None,
             draws: Cell::new(0),
             observer: None,
+            stages: None,
         }
     }
 
@@ -69,6 +84,22 @@ impl<'a> Context<'a> {
     pub fn observed_by(mut self, observer: &'a dyn Observer) -> Self {
         self.observer = Some(observer);
         self
+    }
+
+    /// Adds up how long the named parts of the pass take.
+    #[must_use]
+    pub fn timed_by(mut self, stages: &'a Stages) -> Self {
+        self.stages = Some(stages);
+        self
+    }
+
+    /// A named part of the pass.
+    pub fn stage<R>(&self, name: &'static str, work: impl FnOnce() -> R) -> R {
+        let Some(stages) = self.stages else { return work() };
+        let start = Instant::now();
+        let result = work();
+        *stages.0.borrow_mut().entry(name).or_default() += start.elapsed();
+        result
     }
 
     /// The device that operations run on.
@@ -111,7 +142,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Marks a tensor so that [`Tape::backward`] gives its gradient.
+    /// Marks a tensor so that [`Context::backward`] gives its gradient.
     ///
     /// Go on with the tensor that comes back: what is computed from the original is not watched.
     pub fn watch(&self, tensor: &Tensor) -> Tensor {

@@ -26,4 +26,4 @@ pub mod weights;
 
 pub use error::Error;
 pub use predict::{LoadOptions, Model};
-pub use vitral_engine::{Cpu, Tensor};
+pub use vitral_engine::{Cpu, Storage, Tensor};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitral_engine::{Context, Cpu, Parameters, Tensor};
+use vitral_engine::{Context, Cpu, Parameters, Storage, Tensor};
 
 use crate::config::Size;
 use crate::error::Error;
@@ -42,6 +42,8 @@ pub struct LoadOptions {
     pub ignore: Vec<String>,
     /// Another form of the model: image or patch size, channels, head, tokens.
     pub adapt: Adaptation,
+    /// How matrices are kept in memory.
+    pub storage: Storage,
 }
 
 impl Model {
@@ -78,7 +80,7 @@ impl Model {
         assignment.check_finite()?;
         let vit = build(options.adapt.target(stored.config()))?;
         let read = |spec: &vitral_engine::ParameterSpec| options.adapt.read(&assignment, spec, &stored, &vit);
-        let parameters = Parameters::frozen(vit.declarations().clone(), device.clone(), read)?;
+        let parameters = Parameters::frozen_as(vit.declarations().clone(), device.clone(), options.storage, read)?;
         let classes = stored.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
         {

@@ -1,13 +1,23 @@
 //! How long a forward pass takes.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use vitral_engine::ops::random::uniform;
-use vitral_engine::{Context, Parameters, Tensor};
+use vitral_engine::{Context, Parameters, Stages, Tensor};
 
 use crate::config::Size;
 use crate::error::Error;
 use crate::model::{Input, Vit};
+
+/// What timed passes took.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// Each pass.
+    pub passes: Vec<Duration>,
+    /// Each part of a pass, a mean over all: `patch_embedding`, `tokens`, `qkv`, `attention`, `projection`, `mlp`, `head`.
+    pub stages: Vec<(&'static str, Duration)>,
+}
 
 /// Times forward passes over `batch` made-up images of one size, from a tensor: one to warm up, then `runs`. `after` is
 /// called after each.
@@ -20,7 +30,7 @@ pub fn time_forward(
     (batch, image): (usize, Size),
     runs: usize,
     mut after: impl FnMut(),
-) -> Result<Vec<Duration>, Error> {
+) -> Result<Timing, Error> {
     let device = parameters.device();
     let shape = [batch, vit.config().channels, image.height, image.width];
     let pixels = Tensor::filled(device, shape, |values| {
@@ -28,17 +38,26 @@ pub fn time_forward(
             *value = 2.0 * uniform(0, i as u64) - 1.0;
         }
     });
-    let mut times = Vec::with_capacity(runs);
+    let mut passes = Vec::with_capacity(runs);
+    let mut sums: BTreeMap<&'static str, Duration> = BTreeMap::new();
     for run in 0..=runs {
         let start = Instant::now();
         let input = Input { pixels: &pixels, mask: None };
-        let output = device.scope(|| vit.forward(&Context::inference(parameters), input))?;
+        let (output, stages) = device.scope(|| {
+            let stages = Stages::default();
+            let output = vit.forward(&Context::inference(parameters).timed_by(&stages), input);
+            (output, stages.times())
+        });
         let time = start.elapsed();
-        drop(std::hint::black_box(output));
+        drop(std::hint::black_box(output?));
         if run > 0 {
-            times.push(time);
+            passes.push(time);
+            for (name, time) in stages {
+                *sums.entry(name).or_default() += time;
+            }
         }
         after();
     }
-    Ok(times)
+    let mean = |(name, time): (&'static str, Duration)| (name, time / runs.max(1) as u32);
+    Ok(Timing { passes, stages: sums.into_iter().map(mean).collect() })
 }

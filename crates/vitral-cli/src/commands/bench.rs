@@ -1,13 +1,15 @@
 //! `vitral bench`: how fast a model runs here.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vitral::Model;
 use vitral::config::Size;
 use vitral::model::Vit;
+use vitral::model::cost::Macs;
 use vitral::model::init::{Initialisation, frozen};
 use vitral::timing::time_forward;
 
@@ -32,7 +34,7 @@ Examples:
 
 With --json: arch, image_size, batch, threads, instruction_set, runs, median_ms, min_ms, images_per_second (of the
 median), gflops (2 × multiply-accumulates), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null where the system does
-not tell).")]
+not tell); with --stages also stages, with --compare also speedup.")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -51,6 +53,12 @@ pub(crate) struct BenchArgs {
     /// Passes to time
     #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Say where the time goes: each part's share, and what it reaches of the peak
+    #[arg(long)]
+    stages: bool,
+    /// Hold the result against an earlier one, written with `--json`
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
 }
 
 /// Reads `224` or `384x256`.
@@ -78,6 +86,78 @@ struct Measured {
     fma_peak_gflops: f64,
     fraction_of_peak: f64,
     peak_rss_mb: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<Stage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speedup: Option<f64>,
+}
+
+/// One part of a pass.
+#[derive(Serialize)]
+struct Stage {
+    name: &'static str,
+    ms: f64,
+    share: f64,
+    gflops: Option<f64>,
+    fraction_of_peak: Option<f64>,
+}
+
+/// What an earlier measurement says that this one is held against.
+#[derive(Deserialize)]
+struct Earlier {
+    arch: String,
+    batch: usize,
+    median_ms: f64,
+}
+
+impl Earlier {
+    /// How many times as fast this measurement is.
+    fn speedup(path: &Path, now: &Measured) -> anyhow::Result<f64> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let earlier: Earlier = serde_json::from_str(&text)
+            .with_context(|| format!("`{}` is no result of `vitral bench --json`", path.display()))?;
+        if (&earlier.arch, earlier.batch) != (&now.arch, now.batch) {
+            bail!(
+                "`{}` measured {} at batch {}, not {} at batch {}: compare like with like",
+                path.display(),
+                earlier.arch,
+                earlier.batch,
+                now.arch,
+                now.batch
+            );
+        }
+        Ok(rounded(earlier.median_ms / now.median_ms, 3))
+    }
+}
+
+/// Parts of a pass, the longest first; `macs` are those of one image.
+fn stages(times: &[(&'static str, Duration)], macs: Macs, batch: usize, peak: f64) -> Vec<Stage> {
+    let total: f64 = times.iter().map(|(_, time)| time.as_secs_f64()).sum();
+    let mut stages: Vec<Stage> = times
+        .iter()
+        .map(|&(name, time)| {
+            let macs = match name {
+                "patch_embedding" => macs.stem + macs.patch_embedding,
+                "qkv" => macs.qkv,
+                "attention" => macs.attention,
+                "projection" => macs.projection,
+                "mlp" => macs.mlp,
+                "head" => macs.head,
+                _ => 0,
+            };
+            let seconds = time.as_secs_f64();
+            let gflops = (macs > 0).then(|| 2.0 * (macs * batch as u64) as f64 / seconds / 1e9);
+            Stage {
+                name,
+                ms: rounded(1e3 * seconds, 3),
+                share: rounded(seconds / total, 4),
+                gflops: gflops.map(|gflops| rounded(gflops, 1)),
+                fraction_of_peak: gflops.map(|gflops| rounded(gflops / peak, 4)),
+            }
+        })
+        .collect();
+    stages.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    stages
 }
 
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
@@ -93,23 +173,25 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         architecture.config.image_size = args.image_size.unwrap_or(architecture.config.image_size);
         architecture.config.patch_size = args.patch_size.unwrap_or(architecture.config.patch_size);
         let vit = Vit::new(architecture.config)?;
-        let parameters = frozen(&vit, Initialisation::Timm, 0, device);
+        let parameters = frozen(&vit, Initialisation::Timm, 0, device, args.model.weights.into());
         (architecture.name, vit, parameters)
     };
     let image = args.image_size.unwrap_or(vit.config().image_size);
     let (batch, runs) = (usize::from(args.batch), args.runs as usize);
-    let flop = 2.0 * (batch as u64 * vit.macs(image)?.total()) as f64;
+    let macs = vit.macs(image)?;
+    let flop = 2.0 * (batch as u64 * macs.total()) as f64;
 
     let peak = device.fma_peak();
     printer.start_progress(runs + 1, "passes");
-    let mut times = time_forward(&vit, &parameters, (batch, image), runs, || drop(printer.advance(1)))?;
+    let timing = time_forward(&vit, &parameters, (batch, image), runs, || drop(printer.advance(1)))?;
     printer.finish_progress();
     let peak = peak.max(device.fma_peak());
+    let mut times = timing.passes;
     times.sort();
     let (Some(median), Some(least)) = (median(&times), times.first().copied()) else { bail!("nothing was timed") };
 
     let gflops = flop / median.as_secs_f64() / 1e9;
-    let measured = Measured {
+    let mut measured = Measured {
         arch: name,
         image_size: image,
         batch,
@@ -123,7 +205,10 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         fma_peak_gflops: rounded(peak, 1),
         fraction_of_peak: rounded(gflops / peak, 4),
         peak_rss_mb: peak_memory().map(|megabytes| rounded(megabytes, 1)),
+        stages: if args.stages { stages(&timing.stages, macs, batch, peak) } else { Vec::new() },
+        speedup: None,
     };
+    measured.speedup = args.compare.as_deref().map(|path| Earlier::speedup(path, &measured)).transpose()?;
     if settings.json {
         printer.json(&measured)?;
     } else {
@@ -144,6 +229,19 @@ impl Measured {
         field("arithmetic", format!("{} GFLOP/s, {share:.0} % of a peak of {}", self.gflops, self.fma_peak_gflops))?;
         if let Some(memory) = self.peak_rss_mb {
             field("memory", format!("{memory} MB at most"))?;
+        }
+        if let Some(speedup) = self.speedup {
+            field("compared", format!("{speedup:.2} × as fast as the earlier measurement"))?;
+        }
+        for stage in &self.stages {
+            let (share, ms) = (100.0 * stage.share, stage.ms);
+            let reached = match (stage.gflops, stage.fraction_of_peak) {
+                (Some(gflops), Some(fraction)) => {
+                    format!("  {gflops:>7.1} GFLOP/s, {:>3.0} % of peak", 100.0 * fraction)
+                }
+                _ => String::new(),
+            };
+            printer.line(format_args!("  {:<16}{ms:>9.3} ms {share:>5.1} %{reached}", stage.name))?;
         }
         Ok(())
     }

@@ -47,20 +47,22 @@ impl SelfAttention {
         name: impl Fn() -> String,
         after: After<'_>,
     ) -> Tensor {
-        let mut qkv = cx.linear_with(x, norm, self.qkv, After::default());
+        let mut qkv = cx.stage("qkv", || cx.linear_with(x, norm, self.qkv, After::default()));
         if let Some((query, key)) = &self.query_key_norms {
             qkv = cx.norm_queries_and_keys(&qkv, self.heads, query, key);
         }
         let capture = cx.is_observed() && cx.wants(&name());
         let call =
             Attention { heads: self.heads, scale: self.scale, key_mask, bias: None, dropout: self.dropout, capture };
-        let attended = cx.attention(&qkv, call);
+        let attended = cx.stage("attention", || cx.attention(&qkv, call));
         if let Some(weights) = &attended.weights {
             cx.name(weights, &name);
         }
         let after = After { dropout: self.hidden_dropout, ..after };
         match self.projection {
-            Some(projection) => cx.linear_with(&attended.output, self.norm.as_ref(), projection, after),
+            Some(projection) => {
+                cx.stage("projection", || cx.linear_with(&attended.output, self.norm.as_ref(), projection, after))
+            }
             None => {
                 let x =
                     self.norm.as_ref().map_or_else(|| attended.output.clone(), |norm| cx.norm(&attended.output, norm));

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use rayon::prelude::*;
 use vitral_engine::ops::random::{mix, normal, uniform};
-use vitral_engine::{Cpu, ParameterId, ParameterSpec, Parameters};
+use vitral_engine::{Cpu, ParameterId, ParameterSpec, Parameters, Storage};
 
 use super::Vit;
 use crate::config::ModelConfig;
@@ -187,13 +187,13 @@ pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialisation, seed: 
 }
 
 /// The same values in the form for inference, drawn one tensor at a time.
-pub fn frozen(vit: &Vit, scheme: Initialisation, seed: u64, device: &Cpu) -> Parameters {
+pub fn frozen(vit: &Vit, scheme: Initialisation, seed: u64, device: &Cpu, storage: Storage) -> Parameters {
     let read = |spec: &ParameterSpec| {
         let mut values = vec![0.0; spec.count()];
         fill(vit, spec, scheme, seed, &mut values);
         Ok::<_, Infallible>(values.into())
     };
-    let Ok(parameters) = Parameters::frozen(vit.declarations().clone(), device.clone(), read);
+    let Ok(parameters) = Parameters::frozen_as(vit.declarations().clone(), device.clone(), storage, read);
     parameters
 }
 
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn both_forms_have_the_same_values() {
         let (vit, flat) = drawn(Initialisation::Timm);
-        let frozen = frozen(&vit, Initialisation::Timm, 3, &Cpu::with_threads(1));
+        let frozen = frozen(&vit, Initialisation::Timm, 3, &Cpu::with_threads(1), Storage::F32);
         for id in vit.declarations().ids() {
             assert_eq!(flat.read(id), frozen.read(id), "{}", vit.declarations().spec(id).name);
         }

@@ -37,6 +37,10 @@ impl Mlp {
 
     /// `after(down(norm(activation(up(norm(x))))))` of `[…, width]`.
     pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: After<'_>) -> Tensor {
+        cx.stage("mlp", || self.both(cx, x, norm, after))
+    }
+
+    fn both(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: After<'_>) -> Tensor {
         let hidden = match self.kind {
             MlpKind::Plain => {
                 let activated = After { activation: Some(self.activation), dropout: self.dropout, ..After::default() };

@@ -147,14 +147,13 @@ impl Vit {
         let grid = self.grid(image)?;
         let mask = input.mask.map(|mask| self.key_mask(cx, mask, batch, grid)).transpose()?;
 
-        let patches = self.patches.forward(cx, input.pixels);
-        let mut x = self.tokens.forward(cx, &self.config, &patches, grid);
+        let patches = cx.stage("patch_embedding", || self.patches.forward(cx, input.pixels));
+        let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
         for block in &self.blocks {
             x = block.forward(cx, &x, mask.as_ref());
         }
-        let pooled = self.pool(cx, &x);
-        Ok(self.head.forward(cx, &self.config, pooled))
+        Ok(cx.stage("head", || self.head.forward(cx, &self.config, self.pool(cx, &x))))
     }
 
     /// The final norm and the pooling. The norm is per token, so it is only taken of tokens that are used, unless
