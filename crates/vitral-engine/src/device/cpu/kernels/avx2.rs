@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::gemm::Ahead;
 use super::lanes::{Kernel, Lanes};
 
 /// The token of AVX2 with FMA; made only in [`run`].
@@ -148,6 +149,7 @@ pub(super) unsafe fn tile<const M: usize>(
     c: *mut f32,
     stride: usize,
     accumulate: bool,
+    _ahead: Ahead,
 ) {
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.

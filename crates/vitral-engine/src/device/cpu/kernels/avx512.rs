@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::gemm::{AHEAD_EVERY, Ahead};
 use super::lanes::{Kernel, Lanes};
 
 /// The token of AVX-512; made only in [`run`].
@@ -126,7 +127,8 @@ impl Lanes for Avx512 {
     }
 }
 
-/// A tile of `M × 32`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][32]`.
+/// A tile of `M × 32`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][32]`. On the way it fetches what is
+/// needed next.
 ///
 /// # Safety
 /// AVX-512 is present; `a` holds `k · M` numbers, `b` holds `k · 32`, and `c` has `M` rows of 32 numbers, `stride` apart.
@@ -138,6 +140,7 @@ pub(super) unsafe fn tile<const M: usize>(
     c: *mut f32,
     stride: usize,
     accumulate: bool,
+    ahead: Ahead,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
@@ -152,7 +155,15 @@ pub(super) unsafe fn tile<const M: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(c.add(row * stride).cast());
             }
         }
-        for _ in 0..k {
+        let mut next = ahead.from;
+        for step in 0..k {
+            if step % AHEAD_EVERY == 0 {
+                for _ in 0..ahead.lines {
+                    // A hint: an address that is not there does no harm.
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    next = next.wrapping_add(16);
+                }
+            }
             let right = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
             for (row, sum) in sums.iter_mut().enumerate() {
                 let left = _mm512_set1_ps(*a.add(row));

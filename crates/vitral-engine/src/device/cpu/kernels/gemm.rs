@@ -25,7 +25,31 @@ const MAX_TILE_ROWS: usize = 14;
 /// Widest panel.
 const MAX_PANEL: usize = 32;
 
-type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize, bool);
+type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize, bool, Ahead);
+
+/// Steps of depth between two fetches ahead.
+pub(super) const AHEAD_EVERY: usize = 4;
+
+/// What a tile fetches into the cache for those after it: weights are larger than any cache, and waiting for each panel
+/// from memory would cost a fifth of the time.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// Where the tile's share of the next panel begins.
+    pub(super) from: *const f32,
+    /// Cache lines every [`AHEAD_EVERY`] steps.
+    pub(super) lines: usize,
+}
+
+impl Ahead {
+    /// Share `tile` of `tiles` of the panel block that begins at `next` and is as long as this one of `depth · width`
+    /// numbers.
+    fn share(next: *const f32, (tile, tiles): (usize, usize), depth: usize, width: usize) -> Self {
+        let lines = depth * width / 16;
+        let fetches = depth.div_ceil(AHEAD_EVERY).max(1);
+        let each = lines.div_ceil(tiles * fetches);
+        Ahead { from: next.wrapping_add(16 * tile * each * fetches), lines: each }
+    }
+}
 
 impl Isa {
     /// Most rows of a tile.
@@ -283,6 +307,17 @@ impl<'a> Gemm<'a> {
                 for panel in panels.clone() {
                     let first = (panel * self.depth + start) * width;
                     let b = self.panels.widened(isa, first..first + depth * width, &mut scratch.widened);
+                    // Widened panels are read from memory when they are widened, not here.
+                    let (next, fetch) = match self.panels {
+                        Panels::F32(all) if panel + 1 < panels.end => {
+                            (all.as_ptr().wrapping_add(first + self.depth * width), true)
+                        }
+                        Panels::F32(all) => {
+                            let next = (panels.start * self.depth + start + depth) * width;
+                            (all.as_ptr().wrapping_add(next), !last)
+                        }
+                        Panels::Bf16(_) | Panels::F16(_) => (b.as_ptr(), false),
+                    };
                     let first = panel * width;
                     let columns = width.min(self.columns - first);
                     for t in 0..tiles {
@@ -290,12 +325,14 @@ impl<'a> Gemm<'a> {
                         let a = &packed[tile.start * depth..tile.end * depth];
                         let row = rows.start + tile.start;
                         let kernel = isa.tile(tile.len());
+                        let mut ahead = Ahead::share(next, (t, tiles), depth, width);
+                        ahead.lines *= usize::from(fetch);
                         if columns == width {
                             let corner = c.pointer(row * stride + first);
                             debug_assert!((row + tile.len() - 1) * stride + first + width <= c.len());
                             // SAFETY: the instruction set was detected; `a` and `b` have the packed lengths, sliced
                             // above; the tile's rows lie in `c`, and no other task writes these rows and columns.
-                            unsafe { kernel(depth, a.as_ptr(), b.as_ptr(), corner, stride, accumulate) };
+                            unsafe { kernel(depth, a.as_ptr(), b.as_ptr(), corner, stride, accumulate, ahead) };
                         } else {
                             if accumulate {
                                 for (i, edge) in edge.chunks_exact_mut(width).take(tile.len()).enumerate() {
@@ -303,7 +340,9 @@ impl<'a> Gemm<'a> {
                                 }
                             }
                             // SAFETY: as above; `edge` has room for a whole tile.
-                            unsafe { kernel(depth, a.as_ptr(), b.as_ptr(), edge.as_mut_ptr(), width, accumulate) };
+                            unsafe {
+                                kernel(depth, a.as_ptr(), b.as_ptr(), edge.as_mut_ptr(), width, accumulate, ahead)
+                            };
                             for (i, edge) in edge.chunks_exact(width).take(tile.len()).enumerate() {
                                 c.part((row + i) * stride + first, columns).copy_from_slice(&edge[..columns]);
                             }

@@ -2,6 +2,7 @@
 
 use std::arch::aarch64::*;
 
+use super::gemm::Ahead;
 use super::lanes::{Kernel, Lanes};
 
 /// The token of NEON; made only in [`run`].
@@ -137,6 +138,7 @@ pub(super) unsafe fn tile<const M: usize>(
     c: *mut f32,
     stride: usize,
     accumulate: bool,
+    _ahead: Ahead,
 ) {
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {

@@ -1,5 +1,6 @@
 //! Plain Rust in groups of eight, for processors without an instruction set of their own here.
 
+use super::gemm::Ahead;
 use super::lanes::Lanes;
 
 /// The token of the portable instruction set.
@@ -86,6 +87,7 @@ pub(super) unsafe fn tile<const M: usize>(
     c: *mut f32,
     stride: usize,
     accumulate: bool,
+    _ahead: Ahead,
 ) {
     let mut sums = [[0.0f32; N]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
