@@ -2,21 +2,24 @@
 
 use std::sync::{Arc, Mutex};
 
-/// One cache line, so that every buffer starts on one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// A cache line in numbers.
+const LINE: usize = 16;
 
-/// A run of `f32`, aligned to a cache line.
+/// A run of `f32` that begins on a cache line.
 pub(crate) struct Buffer {
-    lines: Vec<Line>,
+    /// A little longer than needed, so that a line begins in it.
+    memory: Vec<f32>,
+    start: usize,
     length: usize,
 }
 
 impl Buffer {
-    /// `length` zeros.
+    /// `length` zeros. Large ones take no memory before they are written to.
     pub(crate) fn zeros(length: usize) -> Self {
-        Buffer { lines: vec![Line([0.0; 16]); length.div_ceil(16)], length }
+        let memory = vec![0.0f32; length.next_multiple_of(LINE) + LINE];
+        super::kernels::prefer_huge_pages(&memory);
+        let start = memory.as_ptr().align_offset(4 * LINE).min(LINE);
+        Buffer { memory, start, length }
     }
 
     /// How many numbers it holds.
@@ -26,25 +29,25 @@ impl Buffer {
 
     /// How many numbers fit without new memory.
     pub(crate) fn capacity(&self) -> usize {
-        self.lines.len() * 16
+        self.memory.len() - LINE
     }
 
-    /// Changes the length, growing where needed. What was there stays, what is new is zero or left over.
+    /// Changes the length. The contents stay only where the memory does, and are unspecified beyond.
     pub(crate) fn set_len(&mut self, length: usize) {
         if length > self.capacity() {
-            self.lines.resize(length.div_ceil(16), Line([0.0; 16]));
+            *self = Buffer::zeros(length);
         }
         self.length = length;
     }
 
     /// The numbers.
     pub(crate) fn as_slice(&self) -> &[f32] {
-        &super::kernels::flatten(&self.lines, |line| &line.0)[..self.length]
+        &self.memory[self.start..self.start + self.length]
     }
 
     /// The numbers, to be written.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        &mut super::kernels::flatten_mut(&mut self.lines, |line| &line.0)[..self.length]
+        &mut self.memory[self.start..self.start + self.length]
     }
 }
 

@@ -21,4 +21,4 @@ pub(crate) use gemm::{Epilogue, Gemm, Lhs, NormOnLoad};
 pub(crate) use lanes::{Isa, Kernel, Lanes};
 pub use pack::Storage;
 pub(crate) use pack::{PackedRhs, Panels, Rhs, pack_rhs_into, pack_rhs_parallel, pack_rhs_serial, packed_len};
-pub(crate) use shared::{SharedMut, flatten, flatten_mut};
+pub(crate) use shared::{SharedMut, prefer_huge_pages};

@@ -2,19 +2,22 @@
 
 use std::marker::PhantomData;
 
-/// A slice of arrays as one slice of their elements.
-pub(crate) fn flatten<T, const N: usize>(lines: &[T], _proof: impl Fn(&T) -> &[f32; N]) -> &[f32] {
-    const { assert!(size_of::<T>() == size_of::<[f32; N]>()) };
-    // SAFETY: `T` has the size of `[f32; N]` and, by `_proof`, consists of one, so the memory is `N` times as many
-    // initialised `f32` with no gaps; the borrow is kept.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * N) }
-}
-
-/// A slice of arrays as one slice of their elements, to be written.
-pub(crate) fn flatten_mut<T, const N: usize>(lines: &mut [T], _proof: impl Fn(&T) -> &[f32; N]) -> &mut [f32] {
-    const { assert!(size_of::<T>() == size_of::<[f32; N]>()) };
-    // SAFETY: as in `flatten`; the unique borrow is kept, and any `f32` is a valid element of `T`.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * N) }
+/// Asks the system to back memory with huge pages where it fills some: weights are larger than what the processor keeps
+/// translations of small pages for. Only a hint; elsewhere than on Linux nothing happens.
+pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
+    #[cfg(target_os = "linux")]
+    {
+        const HUGE: usize = 2 << 20;
+        let start = memory.as_ptr() as usize;
+        let (first, end) = (start.next_multiple_of(HUGE), (start + size_of_val(memory)) / HUGE * HUGE);
+        if first < end {
+            // SAFETY: the range lies within `memory`; the advice changes how it is backed, not what it holds. A system
+            // that refuses is no fault.
+            unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
 }
 
 /// A slice that several threads write to, each its own part.
