@@ -15,6 +15,7 @@ pub mod dialect;
 pub mod doctor;
 pub mod error;
 pub mod export;
+pub mod hub;
 pub mod inspect;
 
 pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognise, resolve};

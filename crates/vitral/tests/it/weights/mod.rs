@@ -5,6 +5,7 @@ mod examine;
 mod export;
 mod goldens;
 mod hostile;
+mod hub;
 mod strictness;
 
 use std::path::PathBuf;
