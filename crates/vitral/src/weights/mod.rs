@@ -9,6 +9,7 @@
 
 pub mod adapt;
 pub mod assign;
+pub mod catalog;
 pub mod container;
 pub mod description;
 pub mod dialect;

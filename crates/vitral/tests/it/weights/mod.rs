@@ -5,6 +5,7 @@ mod examine;
 mod export;
 mod goldens;
 mod hostile;
+mod hostile_npz;
 mod hub;
 mod strictness;
 
