@@ -73,9 +73,16 @@ impl Model {
             None => weights::recognise(specs, container, &resolving)?,
         };
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
-        assignment.check_finite()?;
         let vit = build(options.adapt.target(stored.config()))?;
-        let read = |spec: &vitral_engine::ParameterSpec| options.adapt.read(&assignment, spec, &stored, &vit);
+        // One pass over the files: what was packed is given back before the next tensor is touched.
+        let mut packed: Option<String> = None;
+        let read = |spec: &vitral_engine::ParameterSpec| {
+            if let Some(packed) = packed.replace(spec.name.clone()) {
+                assignment.release(&packed);
+            }
+            let values = options.adapt.read(&assignment, spec, &stored, &vit)?;
+            weights::assign::finite(&spec.name, &values).map(|()| values)
+        };
         let parameters = Parameters::frozen(vit.declarations().clone(), device.clone(), read)?;
         let classes = stored.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
