@@ -11,6 +11,7 @@
 //! ```
 
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod image;
 pub mod labels;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use vitral::weights::doctor::{self, Severity};
+use vitral::doctor::{self, Severity};
 use vitral::{Cpu, LoadOptions};
 
 /// Arguments of `doctor`.

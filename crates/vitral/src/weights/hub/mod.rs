@@ -245,8 +245,7 @@ pub fn locate(given: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Pat
 
 /// The files that make a model: its descriptions, and its weights in the best form there is.
 fn wanted(listed: &[String]) -> Option<Vec<String>> {
-    const DESCRIPTIONS: [&str; 4] =
-        ["vitral.json", "config.json", "preprocessor_config.json", super::doctor::CHECK_FILE];
+    const DESCRIPTIONS: [&str; 4] = ["vitral.json", "config.json", "preprocessor_config.json", super::CHECK_FILE];
     const WEIGHTS: [&str; 4] =
         ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
     let has = |name: &&str| listed.iter().any(|file| file == name);

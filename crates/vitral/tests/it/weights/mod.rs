@@ -7,6 +7,7 @@ mod goldens;
 mod hostile;
 mod hostile_npz;
 mod hub;
+mod original;
 mod strictness;
 
 use std::path::PathBuf;
