@@ -8,30 +8,30 @@ use vitral::weights::export::{self, Target};
 
 /// Arguments of `convert`.
 #[derive(Debug, clap::Args)]
-pub struct ConvertArgs {
+pub(crate) struct ConvertArgs {
     /// The model: a folder, a checkpoint with `--config`, or a `.npz` of Google's JAX code.
-    pub source: PathBuf,
+    pub(crate) source: PathBuf,
     /// Where to write: a new folder, or a `.npz` file with `--to jax`.
-    pub destination: PathBuf,
+    pub(crate) destination: PathBuf,
     /// For which library: huggingface, timm, jax, torchvision or bundle.
     #[arg(long)]
-    pub to: Target,
+    pub(crate) to: Target,
     /// The file that describes a checkpoint which does not describe itself.
     #[arg(long)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// What may differ in the target, by the name the refusal gives it (`norm_epsilon`, `activation`, `preprocess`…).
     #[arg(long, value_name = "FIELD")]
-    pub allow: Vec<String>,
+    pub(crate) allow: Vec<String>,
     /// Print the differences as JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print nothing.
     #[arg(long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// Runs `convert`.
-pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let ConvertArgs { source, destination, to, config, allow, .. } = args;
     let differences = export::convert(source, config.as_deref(), destination, *to, allow)
         .with_context(|| format!("cannot convert `{}`", source.display()))?;

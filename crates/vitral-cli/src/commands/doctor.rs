@@ -1,5 +1,6 @@
 //! `vitral doctor`: whether a model has all it needs.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,25 +9,26 @@ use vitral::{Cpu, LoadOptions};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// The model: a folder, or a checkpoint with `--config`.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The file that describes a checkpoint which does not describe itself.
     #[arg(long)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Print as JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Runs `doctor`: exit code 1 where something is at fault.
-pub fn run(args: &DoctorArgs, device: &Cpu) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &DoctorArgs, device: &Cpu) -> anyhow::Result<ExitCode> {
     let options = LoadOptions { config: args.config.clone(), ..LoadOptions::default() };
     let found = doctor::examine(&args.path, &options, device);
+    let mut out = std::io::stdout().lock();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?;
     } else {
-        print!("{found}");
+        write!(out, "{found}")?;
     }
     Ok(if found.worst() == Severity::Fault { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -1,5 +1,6 @@
 //! `vitral inspect`: what is in a weight file.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,25 +9,27 @@ use vitral::weights::inspect;
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// A model's folder, or one weight file: safetensors, PyTorch or NumPy.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The file that describes a checkpoint which does not describe itself.
     #[arg(long)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Print as JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Runs `inspect`.
-pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let found = inspect::inspect(&args.path, args.config.as_deref())
         .with_context(|| format!("cannot inspect `{}`", args.path.display()))?;
+    // Written, not printed: a reader such as `head` may stop listening.
+    let mut out = std::io::stdout().lock();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?;
     } else {
-        print!("{found}");
+        write!(out, "{found}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

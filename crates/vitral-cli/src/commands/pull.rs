@@ -9,22 +9,22 @@ use vitral::weights::hub::{Hub, HubName, Progress};
 
 /// Arguments of `pull`.
 #[derive(Debug, clap::Args)]
-pub struct PullArgs {
+pub(crate) struct PullArgs {
     /// The model: `hf:ORG/NAME`, `hf:ORG/NAME@REVISION`, or `timm/NAME`.
-    pub name: HubName,
+    pub(crate) name: HubName,
     /// Where to keep it, in place of the cache that HF_HOME names.
     #[arg(long)]
-    pub cache: Option<PathBuf>,
+    pub(crate) cache: Option<PathBuf>,
     /// Print as JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Show no progress.
     #[arg(long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// Runs `pull` and prints the folder, which any command takes as its model.
-pub fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let mut hub = Hub::from_environment();
     if let Some(cache) = &args.cache {
         hub.cache.clone_from(cache);
@@ -50,13 +50,13 @@ pub fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
 
 /// One line on a terminal, drawn again for every hundredth.
 #[derive(Default)]
-pub struct Bar {
+pub(crate) struct Bar {
     drawn: Option<(String, u64)>,
 }
 
 impl Bar {
     /// Draws how far a file is.
-    pub fn draw(&mut self, Progress { file, done, total }: Progress<'_>) {
+    pub(crate) fn draw(&mut self, Progress { file, done, total }: Progress<'_>) {
         let hundredths = total.map_or(done >> 20, |total| 100 * done / total.max(1));
         if self.drawn.as_ref().is_some_and(|(drawn, at)| drawn == file && *at == hundredths) {
             return;
@@ -69,7 +69,7 @@ impl Bar {
     }
 
     /// Takes the line away.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if self.drawn.take().is_some() {
             eprint!("\r\x1b[K");
         }
