@@ -1,11 +1,14 @@
 //! What was typed, and the settings that every command shares.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, ValueEnum};
 use vitral::{Cpu, LoadOptions, Model, Storage};
 
+use vitral::weights::hub;
+
 use crate::commands::Command;
+use crate::commands::pull::Download;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -80,7 +83,8 @@ impl Settings {
 /// Which model.
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
-    /// A model: a Hugging Face or timm folder, a Vitral bundle, or a checkpoint with `--config` [default: built in]
+    /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name on the
+    /// hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: built in]
     #[arg(long, short, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     /// The file that describes a checkpoint which does not describe itself
@@ -118,16 +122,26 @@ impl ModelArgs {
         let storage = self.weights.into();
         let options = LoadOptions { config: self.config.clone(), storage, ..LoadOptions::default() };
         Ok(match &self.model {
-            Some(path) => Model::load(path, &options, &settings.device)?,
+            Some(path) => Model::load(&located(path, settings)?, &options, &settings.device)?,
             None => Model::embedded(&settings.device)?,
         })
     }
 }
 
+/// The folder of a model that was given by its path, or by its name on a hub, which is then pulled.
+pub(crate) fn located(given: &Path, settings: &Settings) -> anyhow::Result<PathBuf> {
+    let Some(name) = given.to_str() else { return Ok(given.to_owned()) };
+    let mut bar = Download::new(settings.quiet);
+    let folder = hub::locate(name, &mut |progress| bar.show(progress));
+    bar.finish();
+    Ok(folder?)
+}
+
 /// Which model, where there is no sense in a default.
 #[derive(Args, Debug)]
 pub(crate) struct GivenModelArgs {
-    /// A model: a Hugging Face or timm folder, a Vitral bundle, or a checkpoint with `--config`
+    /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name on the
+    /// hub such as `hf:google/vit-base-patch16-224` or `timm/…`
     #[arg(long, short, value_name = "PATH")]
     model: PathBuf,
     /// The file that describes a checkpoint which does not describe itself
@@ -139,6 +153,6 @@ impl GivenModelArgs {
     /// Loads it.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         let options = LoadOptions { config: self.config.clone(), ..LoadOptions::default() };
-        Ok(Model::load(&self.model, &options, &settings.device)?)
+        Ok(Model::load(&located(&self.model, settings)?, &options, &settings.device)?)
     }
 }

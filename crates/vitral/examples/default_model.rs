@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use vitral::image::RgbImage;
+use vitral::weights::export::{Target, export};
 use vitral::{Cpu, LoadOptions, Model};
 
 const NAMES: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
@@ -29,7 +30,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = LoadOptions { config: Some(config), ..LoadOptions::default() };
     let mut model = Model::load(&source.join("vit_mnist_gpu.pt"), &options, &Cpu::new())?;
     model.name = "digits".into();
-    model.save_bundle(&assets)?;
+    // The licence and the card beside it stay: only what is written anew is moved in.
+    let aside = tempfile::tempdir_in(&assets)?;
+    let bundle = aside.path().join("bundle");
+    export(&model.outgoing(), &bundle, Target::Bundle, &[])?;
+    for file in ["vitral.json", "model.safetensors"] {
+        std::fs::rename(bundle.join(file), assets.join(file))?;
+    }
     std::fs::write(assets.join("LICENCE"), std::fs::read(source.join("LICENSE"))?)?;
 
     std::fs::create_dir_all(assets.join("images"))?;

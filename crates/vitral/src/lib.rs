@@ -10,8 +10,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod bundle;
 pub mod config;
+pub mod doctor;
 mod embedded;
 pub mod error;
 pub mod features;

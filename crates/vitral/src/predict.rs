@@ -10,7 +10,8 @@ use crate::image::{Limits, Preprocess, RgbImage, decode};
 use crate::labels::{Labels, Ranked, top};
 use crate::model::{Input, Output, Vit};
 use crate::weights::adapt::{Adaptation, HeadChoice};
-use crate::weights::{self, Description, PreprocessSource, ResolveOptions};
+use crate::weights::export::Outgoing;
+use crate::weights::{self, Description, PreprocessSource, ResolveOptions, WeightsError};
 
 /// A model ready to answer: architecture, weights, and what its own files say of preprocessing and labels.
 pub struct Model {
@@ -77,9 +78,16 @@ impl Model {
             None => weights::recognise(specs, container, &resolving)?,
         };
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
-        assignment.check_finite()?;
         let vit = build(options.adapt.target(stored.config()))?;
-        let read = |spec: &vitral_engine::ParameterSpec| options.adapt.read(&assignment, spec, &stored, &vit);
+        // One pass over the files: what was packed is given back before the next tensor is touched.
+        let mut packed: Option<String> = None;
+        let read = |spec: &vitral_engine::ParameterSpec| {
+            if let Some(packed) = packed.replace(spec.name.clone()) {
+                assignment.release(&packed);
+            }
+            let values = options.adapt.read(&assignment, spec, &stored, &vit)?;
+            weights::assign::finite(&spec.name, &values).map(|()| values)
+        };
         let parameters = Parameters::frozen_as(vit.declarations().clone(), device.clone(), options.storage, read)?;
         let classes = stored.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
@@ -117,6 +125,21 @@ impl Model {
         match preprocess.output_size().filter(|&size| self.vit.grid(size).is_err()) {
             Some(size) => disagreement(format!("{} pixels", self.vit.config().image_size), format!("{size}")),
             None => Ok(preprocess),
+        }
+    }
+
+    /// The model as it is written for another library: see [`weights::export::export`].
+    pub fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            name: &self.name,
+            vit: &self.vit,
+            preprocess: self.preprocess().ok(),
+            labels: self.labels.names(),
+            licence: self.licence.as_deref(),
+            read: Box::new(|spec| match self.parameters.declarations().find(&spec.name) {
+                Some(id) => Ok(self.parameters.read(id).into()),
+                None => Err(WeightsError::NotAssigned(spec.name.clone())),
+            }),
         }
     }
 

@@ -1,51 +1,55 @@
 //! `vitral convert`: a model written for another library.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use vitral::weights::export::{self, Target};
 
-/// Arguments of `convert`.
+use super::Outcome;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Write a model for another library
+///
+/// Reads a model from wherever it comes and writes it as Hugging Face, timm, torchvision, Google's JAX code or Vitral
+/// keeps it. What the target cannot express is refused by name; nothing is written until all of it fits.
 #[derive(Debug, clap::Args)]
-pub struct ConvertArgs {
-    /// The model: a folder, a checkpoint with `--config`, or a `.npz` of Google's JAX code.
-    pub source: PathBuf,
-    /// Where to write: a new folder, or a `.npz` file with `--to jax`.
-    pub destination: PathBuf,
-    /// For which library: huggingface, timm, jax, torchvision or bundle.
+#[command(after_long_help = "\
+Examples:
+  vitral convert vit-base-patch16-224 vit-timm --to timm
+  vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon")]
+pub(crate) struct ConvertArgs {
+    /// The model: a folder, a checkpoint with `--config`, or a `.npz` of Google's JAX code
+    pub(crate) source: PathBuf,
+    /// Where to write: a new folder, or a `.npz` file with `--to jax`
+    pub(crate) destination: PathBuf,
+    /// For which library: huggingface, timm, jax, torchvision or bundle
     #[arg(long)]
-    pub to: Target,
-    /// The file that describes a checkpoint which does not describe itself.
+    pub(crate) to: Target,
+    /// The file that describes a checkpoint which does not describe itself
     #[arg(long)]
-    pub config: Option<PathBuf>,
-    /// What may differ in the target, by the name the refusal gives it (`norm_epsilon`, `activation`, `preprocess`…).
+    pub(crate) config: Option<PathBuf>,
+    /// What may differ in the target, by the name the refusal gives it (`norm_epsilon`, `activation`, `preprocess`…)
     #[arg(long, value_name = "FIELD")]
-    pub allow: Vec<String>,
-    /// Print the differences as JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Print nothing.
-    #[arg(long)]
-    pub quiet: bool,
+    pub(crate) allow: Vec<String>,
 }
 
 /// Runs `convert`.
-pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let ConvertArgs { source, destination, to, config, allow, .. } = args;
     let differences = export::convert(source, config.as_deref(), destination, *to, allow)
         .with_context(|| format!("cannot convert `{}`", source.display()))?;
-    if args.json {
+    if settings.json {
         let listed: Vec<_> = differences
             .iter()
             .map(|each| serde_json::json!({ "field": each.field, "model": each.ours, "target": each.theirs }))
             .collect();
-        println!("{}", serde_json::json!({ "destination": destination, "to": to.name(), "differences": listed }));
-    } else if !args.quiet {
-        println!("wrote {} for {to}", destination.display());
+        printer.json(&serde_json::json!({ "destination": destination, "to": to.name(), "differences": listed }))?;
+    } else {
+        printer.line(format_args!("wrote {} for {to}", destination.display()))?;
         for difference in &differences {
-            println!("  not kept: {difference}");
+            printer.line(format_args!("  not kept: {difference}"))?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Outcome::Done)
 }

@@ -1,32 +1,38 @@
 //! `vitral doctor`: whether a model has all it needs.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use vitral::weights::doctor::{self, Severity};
-use vitral::{Cpu, LoadOptions};
+use vitral::LoadOptions;
+use vitral::doctor::{self, Severity};
 
-/// Arguments of `doctor`.
+use super::Outcome;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Say whether a model has all it needs
+///
+/// Checks configuration, preprocessing, labels, positions, head and norms, and numbers recorded beside the weights; flags
+/// a mean, crop or resize that disagrees with the model's own family. Exit code 1 where something is at fault.
 #[derive(Debug, clap::Args)]
-pub struct DoctorArgs {
-    /// The model: a folder, or a checkpoint with `--config`.
-    pub path: PathBuf,
-    /// The file that describes a checkpoint which does not describe itself.
+#[command(after_long_help = "\
+Examples:
+  vitral doctor vit-base-patch16-224")]
+pub(crate) struct DoctorArgs {
+    /// The model: a folder, or a checkpoint with `--config`
+    pub(crate) path: PathBuf,
+    /// The file that describes a checkpoint which does not describe itself
     #[arg(long)]
-    pub config: Option<PathBuf>,
-    /// Print as JSON.
-    #[arg(long)]
-    pub json: bool,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Runs `doctor`: exit code 1 where something is at fault.
-pub fn run(args: &DoctorArgs, device: &Cpu) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &DoctorArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let options = LoadOptions { config: args.config.clone(), ..LoadOptions::default() };
-    let found = doctor::examine(&args.path, &options, device);
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+    let found = doctor::examine(&args.path, &options, &settings.device);
+    if settings.json {
+        printer.json(&found)?;
     } else {
-        print!("{found}");
+        printer.bytes(found.to_string().as_bytes())?;
     }
-    Ok(if found.worst() == Severity::Fault { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if found.worst() == Severity::Fault { Outcome::Incomplete } else { Outcome::Done })
 }

@@ -1,32 +1,38 @@
 //! `vitral inspect`: what is in a weight file.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use vitral::weights::inspect;
 
-/// Arguments of `inspect`.
+use super::Outcome;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Say what is in a weight file
+///
+/// Prints every tensor with its shape, type and statistics, NaNs and infinities, and which library's names they are.
 #[derive(Debug, clap::Args)]
-pub struct InspectArgs {
-    /// A model's folder, or one weight file: safetensors, PyTorch or NumPy.
-    pub path: PathBuf,
-    /// The file that describes a checkpoint which does not describe itself.
+#[command(after_long_help = "\
+Examples:
+  vitral inspect vit-base-patch16-224
+  vitral inspect model.pth --json")]
+pub(crate) struct InspectArgs {
+    /// A model's folder, or one weight file: safetensors, PyTorch or NumPy
+    pub(crate) path: PathBuf,
+    /// The file that describes a checkpoint which does not describe itself
     #[arg(long)]
-    pub config: Option<PathBuf>,
-    /// Print as JSON.
-    #[arg(long)]
-    pub json: bool,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Runs `inspect`.
-pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &InspectArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let found = inspect::inspect(&args.path, args.config.as_deref())
         .with_context(|| format!("cannot inspect `{}`", args.path.display()))?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+    if settings.json {
+        printer.json(&found)?;
     } else {
-        print!("{found}");
+        printer.bytes(found.to_string().as_bytes())?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Outcome::Done)
 }

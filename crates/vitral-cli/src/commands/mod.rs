@@ -3,11 +3,15 @@
 mod bench;
 mod classify;
 mod completions;
+mod convert;
+mod doctor;
 mod embed;
 mod forward;
 mod info;
+mod inspect;
 mod models;
 mod preprocess;
+pub(crate) mod pull;
 
 use clap::Subcommand;
 
@@ -31,6 +35,10 @@ pub(crate) enum Command {
     Forward(forward::ForwardArgs),
     Preprocess(preprocess::PreprocessArgs),
     Info(info::InfoArgs),
+    Inspect(inspect::InspectArgs),
+    Doctor(doctor::DoctorArgs),
+    Convert(convert::ConvertArgs),
+    Pull(pull::PullArgs),
     /// List the known sizes of Vision Transformers
     Models,
     Bench(bench::BenchArgs),
@@ -44,6 +52,10 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Forward(args) => forward::run(&args, settings, printer),
         Command::Preprocess(args) => preprocess::run(&args, settings, printer),
         Command::Info(args) => info::run(&args, settings, printer),
+        Command::Inspect(args) => inspect::run(&args, settings, printer),
+        Command::Doctor(args) => doctor::run(&args, settings, printer),
+        Command::Convert(args) => convert::run(&args, settings, printer),
+        Command::Pull(args) => pull::run(&args, settings, printer),
         Command::Models => models::run(settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),
         Command::Completions(args) => completions::run(&args, printer),

@@ -9,13 +9,17 @@
 
 pub mod adapt;
 pub mod assign;
+pub mod catalog;
 pub mod container;
 pub mod description;
 pub mod dialect;
-pub mod doctor;
 pub mod error;
 pub mod export;
+pub mod hub;
 pub mod inspect;
+
+/// The file in which a model's folder may keep `pixel_values` and the `logits` (or `features`) they gave.
+pub const CHECK_FILE: &str = "vitral-check.safetensors";
 
 pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognise, resolve};
 pub use container::{Container, DataType, TensorView};

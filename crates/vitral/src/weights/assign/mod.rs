@@ -195,6 +195,20 @@ pub fn recognise(
     }
 }
 
+/// Checks that a parameter's values are finite.
+pub(crate) fn finite(name: &str, values: &[f32]) -> Result<(), WeightsError> {
+    // An exponent of all ones, looked for without branches: this runs over every weight of every model.
+    const EXPONENT: u32 = 0x7f80_0000;
+    let clean = |part: &[f32]| !part.iter().fold(false, |bad, value| bad | (value.to_bits() & EXPONENT == EXPONENT));
+    if values.chunks(4096).all(clean) {
+        return Ok(());
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(WeightsError::NotFinite { name: name.to_owned(), index, value: values[index] }),
+        None => Ok(()),
+    }
+}
+
 fn first_of(tried: Vec<String>, spec: &ParameterSpec) -> String {
     tried.into_iter().next().unwrap_or_else(|| spec.name.clone())
 }
@@ -240,17 +254,18 @@ impl Assignment<'_> {
         })
     }
 
+    /// Lets the system take back the memory of a parameter's file pages once its values are used.
+    pub fn release(&self, name: &str) {
+        for piece in self.sources.get(name).into_iter().flat_map(|resolved| &resolved.pieces) {
+            self.container.release(&piece.name);
+        }
+    }
+
     /// Checks that every value of every parameter is finite.
     ///
     /// # Errors
     /// [`WeightsError::NotFinite`] with the first value that is not.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
-        for name in self.sources.keys() {
-            let values = self.read(name)?;
-            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                return Err(WeightsError::NotFinite { name: name.clone(), index, value: values[index] });
-            }
-        }
-        Ok(())
+        self.sources.keys().try_for_each(|name| finite(name, &self.read(name)?))
     }
 }

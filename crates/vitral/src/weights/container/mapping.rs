@@ -1,7 +1,7 @@
 //! Weight files as memory: mapped where they are files, owned where they come from elsewhere.
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use crate::weights::WeightsError;
@@ -29,7 +29,34 @@ impl Bytes {
         // weights, the reference library included, can prevent that, and nothing is executed from these bytes.
         #[expect(unsafe_code)]
         let mapping = unsafe { memmap2::Mmap::map(&file) };
-        mapping.map(Bytes::Mapped).map_err(|source| WeightsError::io(path, source))
+        let mapping = mapping.map_err(|source| WeightsError::io(path, source))?;
+        // The whole file is wanted: the system may begin to read it. Where it does not, pages come as they are touched.
+        #[cfg(unix)]
+        let _ = mapping.advise(memmap2::Advice::WillNeed);
+        Ok(Bytes::Mapped(mapping))
+    }
+}
+
+impl Bytes {
+    /// Lets the system take back the memory of a part that was read: it is mapped again when it is touched again.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(mapping) = self {
+            /// A multiple of every page size in use.
+            const PAGE: usize = 1 << 16;
+            let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+            if start < end {
+                // SAFETY: the mapping is of a file, read-only and never written, so that a page that is dropped comes back
+                // with the same bytes; borrowed slices stay valid.
+                #[expect(unsafe_code)]
+                let released =
+                    unsafe { mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+                // Where the system refuses, the memory stays in use and nothing else.
+                let _ = released;
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

@@ -225,6 +225,18 @@ impl Container {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
+    /// Lets the system take back the memory of a tensor that was read and is not needed soon.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some(entry) = self.entries.get(name) {
+            let range = match &entry.layout {
+                Layout::Contiguous { bytes } => bytes.clone(),
+                Layout::Strided { storage, .. } => storage.clone(),
+                Layout::Deflated { place, .. } => place.range.clone(),
+            };
+            self.files[entry.file].1.release(range);
+        }
+    }
+
     /// A tensor, borrowed from its file where its bytes lie in order.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let entry = self.entries.get(name)?;

@@ -59,7 +59,8 @@ fn fault(error: &SafeTensorError, bytes: &[u8]) -> String {
         SafeTensorError::HeaderTooSmall => format!("expected a header, found {} bytes in all", bytes.len()),
         SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => {
             let claimed = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
-            format!("the header claims {claimed} bytes, the file has {}", bytes.len())
+            let most = "and no model's header has more than a hundred million";
+            format!("the header claims {claimed} bytes, the file has {}, {most}", bytes.len())
         }
         SafeTensorError::InvalidHeader(_) => "the header is not UTF-8".into(),
         SafeTensorError::InvalidHeaderDeserialization(error) => format!("the header is not valid: {error}"),

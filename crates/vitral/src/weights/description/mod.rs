@@ -4,6 +4,7 @@
 mod fields;
 mod huggingface;
 mod jax;
+mod original;
 mod timm;
 mod vitral;
 
@@ -16,7 +17,6 @@ use super::{Container, Dialect, WeightsError};
 use crate::config::ModelConfig;
 use crate::image::{ImageError, Preprocess};
 use fields::Fields;
-pub(crate) use vitral::FORMAT;
 
 /// All that the files beside the weights say.
 #[derive(Clone, Debug)]
@@ -187,10 +187,13 @@ pub(crate) fn timm_names() -> impl Iterator<Item = &'static str> {
     timm::architectures().keys().map(String::as_str)
 }
 
-/// Describes a NumPy archive by its arrays; nothing for files of other kinds.
+/// Describes a file by its tensors alone, where its names leave no choice: Google's NumPy archives, Meta's checkpoints.
 fn by_arrays(file: &Path) -> Result<Option<Description>, WeightsError> {
     if !Container::is_numpy(file)? {
-        return Ok(None);
+        return match Container::open(file) {
+            Ok(container) => original::file(file, stem_of(file), &container),
+            Err(_) => Ok(None),
+        };
     }
     let container = Container::open(file)?;
     jax::recognises(&container).then(|| jax::file(file, stem_of(file), &container)).transpose()

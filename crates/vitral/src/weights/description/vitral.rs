@@ -33,7 +33,7 @@ struct File {
 }
 
 /// The newest bundle format this reader knows.
-pub(crate) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// Reads a bundle: tensors have our own names.
 pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {

@@ -327,7 +327,7 @@ fn timm_with(model: &Outgoing<'_>, architecture: &str, packed_gate: bool) -> Val
     put("no_embed_class", json!(config.positions == Positions::LearnedPatches));
     put("pos_embed", json!(if config.positions == Positions::None { "none" } else { "learn" }));
     put("pre_norm", json!(config.pre_norm));
-    // Nothing and 0 are the same to all of timm's blocks but one, and timm itself drops nothing.
+    // An architecture may have a value of its own, which only a number replaces; 0 is none to all blocks but one.
     match config.layer_scale {
         Some(value) => drop(put("init_values", number(value))),
         None if config.block == BlockKind::ParallelScaling => {}

@@ -17,7 +17,6 @@ use super::{Assignment, Container, Description, Dialect, ResolveOptions, Weights
 use crate::config::ModelConfig;
 use crate::image::Preprocess;
 use crate::model::Vit;
-use crate::predict::Model;
 
 /// Where a model is taken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,21 +87,6 @@ pub struct Outgoing<'a> {
 pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
 
 impl<'a> Outgoing<'a> {
-    /// A loaded model.
-    pub fn of_model(model: &'a Model) -> Self {
-        Outgoing {
-            name: &model.name,
-            vit: &model.vit,
-            preprocess: model.preprocess().ok(),
-            labels: model.labels.names(),
-            licence: model.licence.as_deref(),
-            read: Box::new(|spec| match model.parameters.declarations().find(&spec.name) {
-                Some(id) => Ok(model.parameters.read(id).into()),
-                None => Err(WeightsError::NotAssigned(spec.name.clone())),
-            }),
-        }
-    }
-
     /// A model on disk, without loading it: values go from file to file.
     pub fn of_files(vit: &'a Vit, description: &'a Description, assignment: &'a Assignment<'a>) -> Self {
         Outgoing {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use vitral::weights::doctor::{CHECK_FILE, Severity, examine};
+use vitral::doctor::{Severity, examine};
+use vitral::weights::CHECK_FILE;
 use vitral::weights::inspect::inspect;
 use vitral::{Cpu, LoadOptions};
 

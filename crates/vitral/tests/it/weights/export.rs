@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vitral::weights::export::{Target, convert};
+use vitral::config::Size;
+use vitral::weights::adapt::{Adaptation, HeadChoice};
+use vitral::weights::export::{Target, convert, export};
 use vitral::weights::{ResolveOptions, WeightsError, load_description, resolve};
+use vitral::{Cpu, LoadOptions, Model};
 
 use super::{cases, dialect, goldens, specs_of};
 
@@ -111,6 +114,28 @@ fn what_a_target_cannot_say_is_refused_by_name() {
     refuse("timm_qk_norm", Target::HuggingFace, &["query_norm.weight`"]);
     refuse("timm_plain", Target::Jax, &["`activation`", "gelu-tanh"]);
     refuse("jax_vit_pre_logits", Target::HuggingFace, &["pre_logits"]);
+}
+
+#[test]
+fn a_loaded_and_adapted_model_is_written_as_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let device = Cpu::with_threads(1);
+    let adapt = Adaptation {
+        image_size: Some(Size::square(48)),
+        head: HeadChoice::Zeros { classes: 3 },
+        ..Adaptation::default()
+    };
+    let options = LoadOptions { adapt, ..LoadOptions::default() };
+    let model = Model::load(&goldens().join("models/timm_plain"), &options, &device).unwrap();
+    for target in [Target::Bundle, Target::Timm, Target::HuggingFace] {
+        let destination = scratch.path().join(target.name());
+        export(&model.outgoing(), &destination, target, &[]).unwrap();
+        let again = Model::load(&destination, &LoadOptions::default(), &device).unwrap();
+        assert_eq!(again.vit.config().classes, 3);
+        for id in model.parameters.declarations().ids() {
+            assert_eq!(again.parameters.read(id), model.parameters.read(id));
+        }
+    }
 }
 
 #[test]

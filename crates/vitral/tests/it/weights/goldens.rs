@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use vitral::weights::{Container, PreprocessSource, ResolveOptions, load_description, recognise, resolve};
+use vitral::weights::{Container, Dialect, PreprocessSource, ResolveOptions, load_description, recognise, resolve};
 
 use super::{cases, describe, dialect, goldens, specs_of};
 
@@ -39,6 +39,18 @@ fn dialects_are_recognised_by_their_names() {
         // Where two dialects name all of a model's tensors alike, either will do.
         resolve(&specs, &found, &container, &options).unwrap_or_else(|error| panic!("{case}: {error}"));
     }
+}
+
+#[test]
+fn every_dialect_has_a_golden() {
+    let mut without: Vec<&str> = Dialect::built_in().iter().map(Dialect::name).collect();
+    for case in cases() {
+        let description = describe(&case);
+        let container = description.open().unwrap();
+        let used = dialect(&description, &container);
+        without.retain(|name| *name != used.name());
+    }
+    assert!(without.is_empty(), "dialects without a golden: {without:?}");
 }
 
 #[test]

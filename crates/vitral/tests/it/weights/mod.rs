@@ -5,6 +5,9 @@ mod examine;
 mod export;
 mod goldens;
 mod hostile;
+mod hostile_npz;
+mod hub;
+mod original;
 mod strictness;
 
 use std::path::PathBuf;

@@ -7,11 +7,14 @@ use std::path::Path;
 use serde::Serialize;
 use vitral_engine::{Cpu, Tensor};
 
-use super::inspect::Statistics;
-use super::{Assignment, Container, PreprocessSource, ResolveOptions, load_description, recognise, resolve};
 use crate::image::preprocess::{CLIP_MEAN, HALF, IMAGENET_MEAN, Preprocess, Step, Target};
 use crate::model::Vit;
 use crate::predict::{LoadOptions, Model};
+use crate::weights::assign::values::floats;
+use crate::weights::inspect::Statistics;
+use crate::weights::{
+    Assignment, CHECK_FILE, Container, PreprocessSource, ResolveOptions, load_description, recognise, resolve,
+};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,8 +48,6 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
 }
 
-/// The file in which a model's folder may keep `pixel_values` and the `logits` (or `features`) they gave.
-pub const CHECK_FILE: &str = "vitral-check.safetensors";
 /// How far recorded numbers may be missed, in standard deviations.
 const CHECK_TOLERANCE: f64 = 1e-3;
 
@@ -298,7 +299,7 @@ fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Cpu) -> Res
     let values = |name: &str| {
         let view = container.tensor(name)?;
         let shape = view.shape.to_vec();
-        super::assign::values::floats(view, name).ok().map(|values| (shape, values.into_owned()))
+        floats(view, name).ok().map(|values| (shape, values.into_owned()))
     };
     let (shape, pixels) = values("pixel_values").ok_or(format!("`{CHECK_FILE}` has no `pixel_values`"))?;
     let model = Model::load(path, options, device).map_err(|error| words(&error))?;

@@ -1,0 +1,83 @@
+//! `vitral pull`: a model fetched from a hub by its name.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use vitral::weights::hub::{Hub, HubName, Progress};
+
+use super::Outcome;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Fetch a model from a Hugging Face hub
+///
+/// Keeps it in the hub's own cache (HF_HOME), resumes what was cut off, checks what it got, and prints the folder.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  vitral pull hf:google/vit-base-patch16-224
+  vitral pull timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k")]
+pub(crate) struct PullArgs {
+    /// The model: `hf:ORG/NAME`, `hf:ORG/NAME@REVISION`, or `timm/NAME`
+    pub(crate) name: HubName,
+    /// Where to keep it, in place of the cache that HF_HOME names
+    #[arg(long)]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// Runs `pull` and prints the folder, which any command takes as its model.
+pub(crate) fn run(args: &PullArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let mut hub = Hub::from_environment();
+    if let Some(cache) = &args.cache {
+        hub.cache.clone_from(cache);
+    }
+    let mut bar = Download::new(settings.quiet);
+    let folder = hub.pull(&args.name, &mut |progress| bar.show(progress));
+    bar.finish();
+    let folder = folder.with_context(|| format!("cannot pull {}", args.name))?;
+    if settings.json {
+        printer.json(&serde_json::json!({ "name": args.name.to_string(), "path": folder }))?;
+    } else {
+        printer.line(folder.display())?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// A bar for each file, on a terminal.
+pub(crate) struct Download {
+    bar: Option<(String, ProgressBar)>,
+    hidden: bool,
+}
+
+impl Download {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Download { bar: None, hidden: quiet || !std::io::stderr().is_terminal() }
+    }
+
+    /// Shows how far a file is.
+    pub(crate) fn show(&mut self, Progress { file, done, total }: Progress<'_>) {
+        if self.hidden {
+            return;
+        }
+        if self.bar.as_ref().is_none_or(|(shown, _)| shown != file) {
+            self.finish();
+            let bar = ProgressBar::new(total.unwrap_or(0)).with_message(file.to_owned());
+            if let Ok(style) = ProgressStyle::with_template("{msg}  {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}") {
+                bar.set_style(style);
+            }
+            self.bar = Some((file.to_owned(), bar));
+        }
+        if let Some((_, bar)) = &self.bar {
+            bar.set_position(done);
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The files that Meta published DeiT, DINO, DINOv2 and MAE in: tensors alone, under the names that timm took over.
+//!
+//! What shapes do not tell is the same in all of these code bases: heads of width 64, the exact GELU, layer norms with an
+//! epsilon of 1e-6. How pictures are preprocessed is not in the file, and is not guessed.
+
+use std::path::{Path, PathBuf};
+
+use super::{Description, PreprocessSource};
+use crate::config::{Activation, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size};
+use crate::weights::{Container, WeightsError};
+
+/// Width of a head in every one of these models.
+const HEAD_WIDTH: usize = 64;
+
+/// Names of OpenAI's CLIP, whose files do not say by which GELU they were trained.
+const CLIP: &str = "visual.transformer.resblocks.0.ln_1.weight";
+
+/// Describes a checkpoint by its tensors; nothing where their names are others.
+pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<Option<Description>, WeightsError> {
+    if container.contains(CLIP) {
+        let fault = "a CLIP model, whose file does not say whether it was trained with OpenAI's quick GELU or the exact \
+                     one; describe it with `--config FILE` (dialect `openai-clip`)";
+        return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
+    }
+    let prefix = ["", "backbone."].into_iter().find(|prefix| {
+        let has = |name: &str| container.contains(&format!("{prefix}{name}"));
+        has("cls_token") && has("pos_embed") && has("patch_embed.proj.weight") && has("blocks.0.attn.qkv.weight")
+    });
+    let Some(prefix) = prefix else { return Ok(None) };
+    let shape = |name: &str| container.shape(&format!("{prefix}{name}"));
+    let has = |name: &str| shape(name).is_some();
+    let unknown = |fault: String| WeightsError::NoModel { path: path.to_owned(), fault };
+    let &[width, channels, patch_height, patch_width] = shape("patch_embed.proj.weight").unwrap_or_default() else {
+        return Ok(None);
+    };
+    if width == 0 || width % HEAD_WIDTH != 0 {
+        let fault =
+            format!("width {width} is no multiple of {HEAD_WIDTH}, so its heads are not known; use `--config FILE`");
+        return Err(unknown(fault));
+    }
+    let gated = has("blocks.0.mlp.w12.weight");
+    let up = if gated { "blocks.0.mlp.w12.weight" } else { "blocks.0.mlp.fc1.weight" };
+    let hidden = shape(up).and_then(<[usize]>::first).copied().unwrap_or(0);
+    let rows = |name: &str| shape(name).and_then(|shape| shape.iter().rev().nth(1)).copied().unwrap_or(0);
+    let (registers, distilled, mean) = (rows("register_tokens"), has("dist_token"), has("fc_norm.weight"));
+    let patches = rows("pos_embed").saturating_sub(1 + usize::from(distilled));
+    let side = patches.isqrt();
+    if side == 0 || side * side != patches {
+        return Err(unknown(format!(
+            "{patches} positions are no square grid; describe the model with `--config FILE`"
+        )));
+    }
+    let config = ModelConfig {
+        image_size: Size { height: side * patch_height, width: side * patch_width },
+        patch_size: Size { height: patch_height, width: patch_width },
+        channels,
+        classes: shape("head.weight").filter(|shape| shape.len() == 2).map_or(0, |shape| shape[0]),
+        width,
+        depth: (0..).take_while(|i: &usize| has(&format!("blocks.{i}.norm1.weight"))).count(),
+        heads: width / HEAD_WIDTH,
+        head_width: HEAD_WIDTH,
+        mlp_width: if gated { hidden / 2 } else { hidden },
+        mlp: if gated { MlpKind::Gated } else { MlpKind::Plain },
+        activation: if gated { Activation::Silu } else { Activation::Gelu },
+        qkv_bias: has("blocks.0.attn.qkv.bias"),
+        layer_scale: has("blocks.0.ls1.gamma").then_some(1.0),
+        distillation_token: distilled,
+        distillation_head: distilled && has("head_dist.weight"),
+        registers,
+        positions: if registers > 0 { Positions::LearnedWithoutRegisters } else { Positions::LearnedAll },
+        // DINO and DINOv2 resample by bicubic; with registers they antialias.
+        other_sizes: OtherSizes::Resample {
+            kernel: if registers > 0 { PositionResample::BicubicAntialias } else { PositionResample::Bicubic },
+            pad: false,
+        },
+        pooling: if mean { Pooling::Mean } else { Pooling::Class },
+        final_norm: !mean,
+        pooled_norm: mean,
+        ..ModelConfig::default()
+    };
+    Ok(Some(Description {
+        name: stem,
+        config,
+        preprocess: PreprocessSource::Absent,
+        labels: None,
+        licence: None,
+        dialect: Some("timm".into()),
+        names: Vec::new(),
+        files: vec![PathBuf::from(path)],
+    }))
+}

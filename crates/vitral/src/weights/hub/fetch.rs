@@ -1,0 +1,246 @@
+//! Asking a hub, and fetching from it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use ureq::Body;
+use ureq::http::Response;
+
+use super::cache::Cache;
+use super::{Hub, HubError, HubName, Progress};
+
+/// Descriptions are small; an answer that is not is no description.
+const LONGEST_LIST: u64 = 16 << 20;
+
+pub(super) struct Fetcher<'a> {
+    hub: &'a Hub,
+    agent: ureq::Agent,
+}
+
+/// A revision's commit and files.
+pub(super) struct Listed {
+    pub(super) commit: String,
+    pub(super) files: Vec<String>,
+}
+
+/// What a hub says of a file before it is fetched.
+struct Promised {
+    checksum: String,
+    size: Option<u64>,
+}
+
+impl<'a> Fetcher<'a> {
+    pub(super) fn new(hub: &'a Hub) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(15)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .user_agent(concat!("vitral/", env!("CARGO_PKG_VERSION")));
+        let local = ["http://127.0.0.1", "http://localhost"].iter().any(|host| hub.endpoint.starts_with(host));
+        let config = if local { config.proxy(None) } else { config };
+        Fetcher { hub, agent: config.build().into() }
+    }
+
+    fn url(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.hub.endpoint.trim_end_matches('/'))
+    }
+
+    /// The commit and the files of a revision.
+    pub(super) fn list(&self, name: &HubName) -> Result<Listed, HubError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            sha: String,
+            siblings: Vec<Sibling>,
+        }
+        #[derive(Deserialize)]
+        struct Sibling {
+            rfilename: String,
+        }
+        let revision = name.revision.replace('/', "%2F");
+        let url = self.url(&format!("api/models/{}/revision/{revision}", name.repository()));
+        let mut response = self.get(&url, None, true)?;
+        let answer = |fault: String| HubError::Answer { url: url.clone(), fault };
+        let text = response.body_mut().with_config().limit(LONGEST_LIST).read_to_vec();
+        let text = text.map_err(|error| HubError::Connection { url: url.clone(), fault: error.to_string() })?;
+        let read: Answer =
+            serde_json::from_slice(&text).map_err(|error| answer(format!("no list of files: {error}")))?;
+        if !is_word(&read.sha) {
+            return Err(answer(format!("`{}` is no commit", read.sha.escape_debug())));
+        }
+        // What climbs out of its folder is never asked for.
+        let plain = |file: &String| !file.split('/').any(|part| part.is_empty() || part == ".." || part == ".");
+        let files = read.siblings.into_iter().map(|sibling| sibling.rfilename).filter(plain).collect();
+        Ok(Listed { commit: read.sha, files })
+    }
+
+    /// A file of a commit: from the cache, or fetched into it.
+    pub(super) fn file(
+        &self,
+        name: &HubName,
+        commit: &str,
+        file: &str,
+        cache: &Cache,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<PathBuf, HubError> {
+        let kept = cache.folder(commit).join(file);
+        if kept.exists() {
+            return Ok(kept);
+        }
+        let url = self.url(&format!("{}/resolve/{commit}/{file}", name.repository()));
+        let promised = self.promised(&url)?;
+        let _lock = cache.lock(&promised.checksum)?;
+        let blob = cache.blob(&promised.checksum);
+        if !blob.exists() {
+            let partial = cache.blob(&format!("{}.incomplete", promised.checksum));
+            self.fetch(&url, &partial, file, &promised, progress)?;
+            verify(&partial, file, name, &promised)?;
+            std::fs::rename(&partial, &blob).map_err(HubError::io(&blob))?;
+        }
+        cache.link(commit, file, &promised.checksum)
+    }
+
+    /// Asks for a file's checksum and size. Large files answer with a redirect that has them.
+    fn promised(&self, url: &str) -> Result<Promised, HubError> {
+        let request = self.agent.head(url).config().max_redirects(0).max_redirects_will_error(false).build();
+        let request = match &self.hub.token {
+            Some(token) => request.header("Authorization", &format!("Bearer {token}")),
+            None => request,
+        };
+        let response = request.header("Accept-Encoding", "identity").call();
+        let response = response.map_err(|error| connection(url, &error))?;
+        refuse(url, response.status().as_u16())?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let checksum = header("x-linked-etag").or_else(|| header("etag"));
+        let checksum = checksum.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
+        let checksum = checksum.filter(|checksum| is_word(checksum));
+        let fault = "no usable `ETag`, so the file has no name in the cache".to_owned();
+        let checksum = checksum.ok_or_else(|| HubError::Answer { url: url.to_owned(), fault })?;
+        let redirected = response.status().is_redirection();
+        let plain = || header("content-length").filter(|_| !redirected);
+        let size = header("x-linked-size").or_else(plain).and_then(|size| size.parse().ok());
+        Ok(Promised { checksum, size })
+    }
+
+    /// Fetches a file, going on where an earlier attempt broke off.
+    fn fetch(
+        &self,
+        url: &str,
+        partial: &Path,
+        file: &str,
+        promised: &Promised,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), HubError> {
+        let mut done = std::fs::metadata(partial).map_or(0, |metadata| metadata.len());
+        if promised.size.is_some_and(|size| done > size) {
+            done = 0;
+        }
+        if done > 0 && promised.size == Some(done) {
+            return Ok(());
+        }
+        let response = self.get(url, (done > 0).then_some(done), promised.size.is_none())?;
+        let start = format!("bytes {done}-");
+        let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+        let resumes = response.status().as_u16() == 206 && range.is_some_and(|range| range.starts_with(&start));
+        let mut options = OpenOptions::new();
+        let mut out = if resumes {
+            options.append(true).open(partial)
+        } else {
+            done = 0;
+            options.write(true).create(true).truncate(true).open(partial)
+        }
+        .map_err(HubError::io(partial))?;
+        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            progress(Progress { file, done, total: promised.size });
+            let count = body
+                .read(&mut buffer)
+                .map_err(|error| HubError::Connection { url: url.to_owned(), fault: error.to_string() })?;
+            if count == 0 {
+                break;
+            }
+            out.write_all(&buffer[..count]).map_err(HubError::io(partial))?;
+            done += count as u64;
+            if let Some(size) = promised.size.filter(|&size| done > size) {
+                let fault = format!("more than the {size} bytes that were promised");
+                return Err(HubError::Answer { url: url.to_owned(), fault });
+            }
+        }
+        if let Some(size) = promised.size.filter(|&size| done < size) {
+            let fault = format!("broke off after {done} of {size} bytes; run it again to go on from there");
+            return Err(HubError::Connection { url: url.to_owned(), fault });
+        }
+        out.sync_all().map_err(HubError::io(partial))
+    }
+
+    fn get(&self, url: &str, from: Option<u64>, whole: bool) -> Result<Response<Body>, HubError> {
+        let mut request = self.agent.get(url);
+        // The token goes to the hub; where a file is redirected to, it does not.
+        if let Some(token) = &self.hub.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        if let Some(from) = from {
+            request = request.header("Range", format!("bytes={from}-"));
+        }
+        if !whole {
+            request = request.header("Accept-Encoding", "identity");
+        }
+        let response = request.call().map_err(|error| connection(url, &error))?;
+        let status = response.status().as_u16();
+        if status == 416 && from.is_some() {
+            return self.get(url, None, whole);
+        }
+        refuse(url, status)?;
+        Ok(response)
+    }
+}
+
+fn connection(url: &str, error: &ureq::Error) -> HubError {
+    HubError::Connection { url: url.to_owned(), fault: error.to_string() }
+}
+
+fn refuse(url: &str, status: u16) -> Result<(), HubError> {
+    let meaning = match status {
+        200..=399 => return Ok(()),
+        401 => "no such model, or one that needs a token; check the name, and set HF_TOKEN",
+        403 => "the token may not read this model; ask for access on its page",
+        404 => "no such model, revision or file; check the name",
+        429 => "too many requests; wait a little",
+        500.. => "the hub is in trouble; try again later",
+        _ => "not what was expected; check the name and HF_ENDPOINT",
+    };
+    Err(HubError::Status { url: url.to_owned(), status, meaning })
+}
+
+/// Whether a checksum or commit is safe as a file's name.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Holds a download against the hub's promise. What does not fit is removed, so that nothing goes on from it.
+fn verify(partial: &Path, file: &str, name: &HubName, promised: &Promised) -> Result<(), HubError> {
+    // Large files go by their SHA-256; small ones by git's own checksum, of a header that is not sent.
+    if promised.checksum.len() != 64 || !promised.checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let mut content = File::open(partial).map_err(HubError::io(partial))?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        let count = content.read(&mut buffer).map_err(HubError::io(partial))?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+    }
+    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == promised.checksum.to_lowercase() {
+        return Ok(());
+    }
+    let _ = std::fs::remove_file(partial);
+    let expected = format!("SHA-256 {}", promised.checksum);
+    Err(HubError::Checksum { file: file.to_owned(), name: name.to_string(), expected, found })
+}
