@@ -2,6 +2,7 @@
 //!
 //! Read [`fit`] for a whole run and [`step`] for one batch.
 
+pub mod augment;
 pub mod checkpoint;
 pub mod data;
 pub mod error;

@@ -1,0 +1,168 @@
+//! Parts drawn at random, and flips.
+
+use serde::{Deserialize, Serialize};
+use vitral::config::Size;
+use vitral::image::preprocess::Target;
+use vitral::image::resize::Window;
+use vitral::image::{Filter, RgbImage, resize};
+
+use crate::data::Draws;
+
+/// A part drawn at random.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Crop {
+    /// A part of any size and proportion, resized (Inception's crop).
+    RandomResized(RandomResized),
+    /// The picture at the model's size, moved by up to `pixels`.
+    Padded(Padding),
+}
+
+/// A crop of any size and proportion, by torchvision's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RandomResized {
+    /// The least and the greatest share of the picture's area.
+    pub scale: [f64; 2],
+    /// The least and the greatest width over height.
+    pub ratio: [f64; 2],
+    /// How it is resized.
+    pub filter: Filter,
+}
+
+impl Default for RandomResized {
+    fn default() -> Self {
+        RandomResized { scale: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0], filter: Filter::Bicubic }
+    }
+}
+
+/// A crop of a padded picture.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Padding {
+    /// Pixels added on every side.
+    pub pixels: usize,
+    /// Whether they mirror the picture, as in DeiT III, or are black.
+    pub reflect: bool,
+    /// How a picture of another size is resized first, until it covers the model's.
+    pub filter: Filter,
+}
+
+impl Default for Padding {
+    fn default() -> Self {
+        Padding { pixels: 4, reflect: false, filter: Filter::Bicubic }
+    }
+}
+
+impl Crop {
+    pub(super) fn of(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> RgbImage {
+        match self {
+            Crop::RandomResized(crop) => {
+                let window = crop.window(image.size(), &mut || draws.unit());
+                resize(&cut(image, window), size, crop.filter)
+            }
+            Crop::Padded(padding) => padding.of(image, size, draws),
+        }
+    }
+}
+
+impl RandomResized {
+    /// The part taken of a picture: up to ten tries with area, proportion and place from the uniform numbers of `unit`,
+    /// then the largest part in the middle within the proportions.
+    pub fn window(&self, of: Size, unit: &mut dyn FnMut() -> f64) -> Window {
+        let area = of.area() as f64;
+        let [low, high] = self.ratio;
+        for _ in 0..10 {
+            let target = area * (self.scale[0] + (self.scale[1] - self.scale[0]) * unit());
+            let ratio = (low.ln() + (high.ln() - low.ln()) * unit()).exp();
+            let width = (target * ratio).sqrt().round_ties_even() as usize;
+            let height = (target / ratio).sqrt().round_ties_even() as usize;
+            if (1..=of.width).contains(&width) && (1..=of.height).contains(&height) {
+                let mut place = |spare: usize| ((unit() * (spare + 1) as f64) as usize).min(spare);
+                let (top, left) = (place(of.height - height), place(of.width - width));
+                return Window { top, left, size: Size { height, width } };
+            }
+        }
+        let ratio = of.width as f64 / of.height as f64;
+        let rounded = |side: f64| (side.round_ties_even() as usize).max(1);
+        let size = match ratio {
+            _ if ratio < low => Size { height: rounded(of.width as f64 / low).min(of.height), ..of },
+            _ if ratio > high => Size { width: rounded(of.height as f64 * high).min(of.width), ..of },
+            _ => of,
+        };
+        Window { top: (of.height - size.height) / 2, left: (of.width - size.width) / 2, size }
+    }
+}
+
+impl Padding {
+    fn of(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> RgbImage {
+        let cover = Target::Cover(size).of(image.size());
+        // A very long picture is cut before it is resized: its ends would need much memory and seldom be seen.
+        let resized = match image.size() == size {
+            true => image.clone(),
+            false if cover.area() > 64 * size.area() => resize(&middle(image, size), size, self.filter),
+            false => resize(image, cover, self.filter),
+        };
+        let place = |draws: &mut Draws, side: usize, wanted: usize| {
+            draws.below(side + 2 * self.pixels - wanted + 1) as isize - self.pixels as isize
+        };
+        let top = place(draws, resized.height(), size.height);
+        let left = place(draws, resized.width(), size.width);
+        let mut pixels = Vec::with_capacity(size.area() * 3);
+        for row in top..top + size.height as isize {
+            for column in left..left + size.width as isize {
+                let row = self.inside(row, resized.height());
+                let column = self.inside(column, resized.width());
+                pixels.extend(row.zip(column).map_or([0; 3], |(row, column)| resized.pixel(row, column)));
+            }
+        }
+        RgbImage::new(size.width, size.height, pixels).expect("a filled crop")
+    }
+
+    /// Where a padded coordinate lies in the picture.
+    fn inside(&self, at: isize, side: usize) -> Option<usize> {
+        let last = side as isize - 1;
+        match at {
+            _ if (0..=last).contains(&at) => Some(at as usize),
+            _ if !self.reflect => None,
+            _ if last == 0 => Some(0),
+            _ => {
+                let turn = at.rem_euclid(2 * last);
+                Some(turn.min(2 * last - turn) as usize)
+            }
+        }
+    }
+}
+
+/// The largest part in the middle with the proportions of `size`.
+fn middle(image: &RgbImage, size: Size) -> RgbImage {
+    let of = image.size();
+    let scale = (of.height as f64 / size.height as f64).min(of.width as f64 / size.width as f64);
+    let side = |wanted: usize, most: usize| ((wanted as f64 * scale).round() as usize).clamp(1, most);
+    let part = Size { height: side(size.height, of.height), width: side(size.width, of.width) };
+    cut(image, Window { top: (of.height - part.height) / 2, left: (of.width - part.width) / 2, size: part })
+}
+
+/// A part of a picture.
+fn cut(image: &RgbImage, window: Window) -> RgbImage {
+    let Size { height, width } = window.size;
+    let mut pixels = Vec::with_capacity(height * width * 3);
+    for row in window.top..window.top + height {
+        let start = (row * image.width() + window.left) * 3;
+        pixels.extend_from_slice(&image.pixels()[start..start + width * 3]);
+    }
+    RgbImage::new(width, height, pixels).expect("a filled window")
+}
+
+/// Left for right.
+pub(super) fn mirrored(image: &RgbImage) -> RgbImage {
+    let rows = image.pixels().chunks_exact(image.width() * 3);
+    let pixels = rows.flat_map(|row| row.chunks_exact(3).rev().flatten().copied()).collect();
+    RgbImage::new(image.width(), image.height(), pixels).expect("as many pixels as before")
+}
+
+/// Upside down.
+pub(super) fn upside_down(image: &RgbImage) -> RgbImage {
+    let pixels = image.pixels().chunks_exact(image.width() * 3).rev().flatten().copied().collect();
+    RgbImage::new(image.width(), image.height(), pixels).expect("as many pixels as before")
+}

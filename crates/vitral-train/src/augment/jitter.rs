@@ -1,0 +1,48 @@
+//! Colour jitter, as torchvision's.
+
+use serde::{Deserialize, Serialize};
+use vitral::image::RgbImage;
+
+use super::{enhance, hue};
+use crate::data::Draws;
+
+/// How far brightness, contrast and saturation may go from 1, and hue from 0; in an order drawn for each picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ColourJitter {
+    /// Of brightness.
+    pub brightness: f64,
+    /// Of contrast.
+    pub contrast: f64,
+    /// Of saturation.
+    pub saturation: f64,
+    /// Of hue, in shares of the circle.
+    pub hue: f64,
+}
+
+impl ColourJitter {
+    pub(super) fn is_valid(&self) -> bool {
+        let ColourJitter { brightness, contrast, saturation, hue } = *self;
+        [brightness, contrast, saturation, hue].into_iter().all(|value| value >= 0.0) && hue <= 0.5
+    }
+
+    pub(super) fn of(&self, mut image: RgbImage, draws: &mut Draws) -> RgbImage {
+        let mut order = [0, 1, 2, 3];
+        for last in (1..4).rev() {
+            order.swap(last, draws.below(last + 1));
+        }
+        let mut factor = |range: f64| draws.between((1.0 - range).max(0.0), 1.0 + range);
+        let factors = [factor(self.brightness), factor(self.contrast), factor(self.saturation)];
+        let turn = draws.between(-self.hue, self.hue);
+        for step in order {
+            image = match step {
+                0 if self.brightness > 0.0 => enhance::brightness(&image, factors[0]),
+                1 if self.contrast > 0.0 => enhance::contrast(&image, factors[1]),
+                2 if self.saturation > 0.0 => enhance::colour(&image, factors[2]),
+                3 if self.hue > 0.0 => hue::turn(image, turn),
+                _ => image,
+            };
+        }
+        image
+    }
+}

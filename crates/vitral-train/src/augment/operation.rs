@@ -1,0 +1,88 @@
+//! One operation with its argument, as policies choose them.
+
+use serde::{Deserialize, Serialize};
+use vitral::image::{Filter, RgbImage};
+
+use super::{affine, blur, enhance, hue, levels};
+
+/// An operation over 8-bit pixels, equal to Pillow's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Nothing.
+    Identity,
+    /// Every channel from 0 to 255.
+    AutoContrast,
+    /// Every channel with a flat histogram.
+    Equalize,
+    /// Light for dark.
+    Invert,
+    /// Counter-clockwise, in degrees.
+    Rotate(f64),
+    /// So many high bits kept.
+    Posterize(u32),
+    /// Levels from this on inverted.
+    Solarize(u32),
+    /// So much added to levels below 128.
+    SolarizeAdd(u32),
+    /// Saturation; 1 is no change.
+    Color(f64),
+    /// Contrast; 1 is no change.
+    Contrast(f64),
+    /// Brightness; 1 is no change.
+    Brightness(f64),
+    /// Sharpness; 1 is no change.
+    Sharpness(f64),
+    /// Hue turned by a share of the circle.
+    Hue(f64),
+    /// Columns moved a row by so many pixels.
+    ShearX(f64),
+    /// Rows moved a column by so many pixels.
+    ShearY(f64),
+    /// Moved left, in shares of the width.
+    TranslateXRel(f64),
+    /// Moved up, in shares of the height.
+    TranslateYRel(f64),
+    /// Moved left, in pixels.
+    TranslateX(f64),
+    /// Moved up, in pixels.
+    TranslateY(f64),
+    /// Gaussian blur of a deviation in pixels.
+    GaussianBlur(f64),
+}
+
+impl Operation {
+    /// The picture after the operation. `filter` and `fill` are for those that move pixels.
+    pub fn apply(self, image: RgbImage, filter: Filter, fill: [u8; 3]) -> RgbImage {
+        let (width, height) = (image.width() as f64, image.height() as f64);
+        let moved = |matrix| affine::transform(&image, matrix, filter, fill);
+        match self {
+            Operation::Identity => image,
+            Operation::AutoContrast => levels::auto_contrast(image),
+            Operation::Equalize => levels::equalize(image),
+            Operation::Invert => levels::each(image, |level| 255 - level),
+            Operation::Rotate(degrees) => affine::rotate(&image, degrees, filter, fill),
+            Operation::Posterize(bits) if bits >= 8 => image,
+            Operation::Posterize(bits) => levels::each(image, |level| level & !((1u32 << (8 - bits)) - 1) as u8),
+            Operation::Solarize(from) => {
+                levels::each(image, |level| if u32::from(level) < from { level } else { 255 - level })
+            }
+            Operation::SolarizeAdd(more) => levels::each(image, |level| match level {
+                0..128 => (u32::from(level) + more).min(255) as u8,
+                _ => level,
+            }),
+            Operation::Color(factor) => enhance::colour(&image, factor),
+            Operation::Contrast(factor) => enhance::contrast(&image, factor),
+            Operation::Brightness(factor) => enhance::brightness(&image, factor),
+            Operation::Sharpness(factor) => enhance::sharpness(&image, factor),
+            Operation::Hue(share) => hue::turn(image, share),
+            Operation::ShearX(factor) => moved([1.0, factor, 0.0, 0.0, 1.0, 0.0]),
+            Operation::ShearY(factor) => moved([1.0, 0.0, 0.0, factor, 1.0, 0.0]),
+            Operation::TranslateXRel(share) => moved([1.0, 0.0, share * width, 0.0, 1.0, 0.0]),
+            Operation::TranslateYRel(share) => moved([1.0, 0.0, 0.0, 0.0, 1.0, share * height]),
+            Operation::TranslateX(pixels) => moved([1.0, 0.0, pixels, 0.0, 1.0, 0.0]),
+            Operation::TranslateY(pixels) => moved([1.0, 0.0, 0.0, 0.0, 1.0, pixels]),
+            Operation::GaussianBlur(deviation) => blur::gaussian(image, deviation),
+        }
+    }
+}

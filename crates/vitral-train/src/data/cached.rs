@@ -1,0 +1,62 @@
+//! Decoded once, kept in memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use vitral::image::RgbImage;
+
+use super::Dataset;
+use crate::error::TrainError;
+
+/// A data set whose pictures are kept as bytes once they were decoded, up to a limit of memory. What does not fit is
+/// decoded each time; the pictures are the same either way.
+pub struct Cached {
+    inner: Arc<dyn Dataset>,
+    kept: Vec<OnceLock<RgbImage>>,
+    bytes: AtomicU64,
+    limit: u64,
+}
+
+impl Cached {
+    /// Keeps at most `limit` bytes of pixels.
+    pub fn new(inner: Arc<dyn Dataset>, limit: u64) -> Self {
+        let kept = (0..inner.len()).map(|_| OnceLock::new()).collect();
+        Cached { inner, kept, bytes: AtomicU64::new(0), limit }
+    }
+}
+
+impl Dataset for Cached {
+    fn classes(&self) -> &[String] {
+        self.inner.classes()
+    }
+
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.inner.label(index)
+    }
+
+    fn labels(&self, index: usize) -> Vec<usize> {
+        self.inner.labels(index)
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.inner.name(index)
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+        if let Some(image) = self.kept[index].get() {
+            return Ok(image.clone());
+        }
+        let image = self.inner.image(index)?;
+        let size = image.pixels().len() as u64;
+        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > self.limit
+            || self.kept[index].set(image.clone()).is_err()
+        {
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
+        }
+        Ok(image)
+    }
+}

@@ -1,0 +1,106 @@
+//! A folder with a sub-folder a class.
+
+use std::path::{Path, PathBuf};
+
+use vitral::image::{Limits, RgbImage};
+
+use super::{Dataset, class_of, fault, is_picture};
+use crate::error::TrainError;
+
+/// A folder with a sub-folder a class; classes and pictures are sorted by name. A picture that is damaged is found when
+/// it is read.
+pub struct ImageFolder {
+    classes: Vec<String>,
+    pictures: Vec<(PathBuf, usize)>,
+}
+
+impl ImageFolder {
+    /// Lists a folder. With `classes` given, as for a test set, its sub-folders must be among them and some may be absent;
+    /// without, every sub-folder is a class and must hold pictures.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed, holds no class, or a class is empty or unknown.
+    pub fn open(path: &Path, classes: Option<&[String]>) -> Result<Self, TrainError> {
+        let found = class_folders(path)?;
+        if found.is_empty() {
+            let remedy = "put the pictures of each class into a folder of its own";
+            return Err(fault(path, "expected a sub-folder for each class, found none", remedy));
+        }
+        let mut pictures = Vec::new();
+        for (label, name) in found.iter().enumerate() {
+            let label = classes.map_or(Ok(label), |classes| class_of(classes, name, &path.join(name)))?;
+            let before = pictures.len();
+            let mut files = Vec::new();
+            collect(&path.join(name), &mut files)?;
+            files.sort();
+            pictures.extend(files.into_iter().map(|file| (file, label)));
+            if pictures.len() == before && classes.is_none() {
+                let remedy = "add pictures to it, or remove the folder";
+                return Err(fault(&path.join(name), "expected pictures of a class, found none", remedy));
+            }
+        }
+        if pictures.is_empty() {
+            return Err(fault(path, "expected pictures, found none", "add pictures to the classes' folders"));
+        }
+        Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), pictures })
+    }
+
+    /// The file of a picture.
+    pub fn path(&self, index: usize) -> &Path {
+        &self.pictures[index].0
+    }
+}
+
+/// Names of a folder's sub-folders, sorted; hidden ones are left out.
+pub(super) fn class_folders(path: &Path) -> Result<Vec<String>, TrainError> {
+    let mut names = Vec::new();
+    for entry in entries(path)? {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if entry.is_dir() && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What a folder holds.
+pub(super) fn entries(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let listing = std::fs::read_dir(path).map_err(TrainError::file(path, "listing a folder"))?;
+    listing.map(|entry| entry.map(|entry| entry.path()).map_err(TrainError::file(path, "listing a folder"))).collect()
+}
+
+/// Pictures of a folder and of those within it.
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), TrainError> {
+    for entry in entries(path)? {
+        // A link to a folder is not followed: it might lead back.
+        if entry.is_dir() && !entry.is_symlink() {
+            collect(&entry, files)?;
+        } else if is_picture(&entry) {
+            files.push(entry);
+        }
+    }
+    Ok(())
+}
+
+impl Dataset for ImageFolder {
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.pictures[index].1
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.path(index).display().to_string()
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+        Ok(vitral::image::open(self.path(index), &Limits::default()).map_err(vitral::Error::from)?)
+    }
+}

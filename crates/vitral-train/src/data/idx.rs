@@ -1,0 +1,106 @@
+//! MNIST's idx files, plain or gzip.
+
+use std::path::{Path, PathBuf};
+
+use vitral::image::RgbImage;
+
+use super::{Dataset, class_names, fault, read_unpacked};
+use crate::error::TrainError;
+
+/// Pictures and labels in two idx files, as of MNIST and its kin. Grey is replicated into three channels.
+pub struct Idx {
+    path: PathBuf,
+    classes: Vec<String>,
+    labels: Vec<u8>,
+    height: usize,
+    width: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+}
+
+impl Idx {
+    /// Reads the pictures' file and the labels' file beside it, whose name is told by the first. Classes are called as
+    /// `classes.txt` in the same folder says, or by their numbers.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or the two do not fit each other.
+    pub fn open(images: &Path) -> Result<Self, TrainError> {
+        let name = images.file_name().unwrap_or_default().to_string_lossy();
+        let labels = images.with_file_name(name.replace("images", "labels").replace("idx3", "idx1"));
+        let (extents, pixels) = read(images)?;
+        let (height, width, channels) = match extents[1..] {
+            [height, width] => (height, width, 1),
+            [height, width, 3] => (height, width, 3),
+            _ => {
+                let found = format!("expected extents [pictures, height, width], found {extents:?}");
+                return Err(fault(images, found, "give the idx file of the pictures"));
+            }
+        };
+        if height * width == 0 || extents[0] == 0 {
+            return Err(fault(images, format!("expected pictures, found extents {extents:?}"), "fetch the file again"));
+        }
+        let (label_extents, labels_found) = read(&labels)?;
+        if label_extents != extents[..1] {
+            let found = format!("expected {} labels, found extents {label_extents:?}", extents[0]);
+            return Err(fault(&labels, found, "take pictures and labels of one set"));
+        }
+        let most = usize::from(labels_found.iter().copied().max().unwrap_or(0));
+        let named = images.with_file_name("classes.txt");
+        let classes = match named.exists() {
+            true => class_names(&named)?,
+            false => (0..=most.max(9)).map(|class| class.to_string()).collect(),
+        };
+        if most >= classes.len() {
+            let found = format!("expected labels below {}, the number of classes, found {most}", classes.len());
+            return Err(fault(&labels, found, "correct `classes.txt` or the labels"));
+        }
+        Ok(Idx { path: images.into(), classes, labels: labels_found, height, width, channels, pixels })
+    }
+}
+
+/// Extents and bytes of an idx file.
+fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>), TrainError> {
+    let mut bytes = read_unpacked(path)?;
+    let wrong = |found: String| fault(path, found, "fetch the file again");
+    let [0, 0, 8, axes, ..] = bytes[..] else {
+        let start = &bytes[..bytes.len().min(4)];
+        return Err(wrong(format!("expected an idx file of bytes, beginning with [0, 0, 8], found {start:?}")));
+    };
+    let start = 4 + 4 * usize::from(axes);
+    let header = bytes.get(4..start).ok_or_else(|| wrong("expected an idx header, found its end".into()))?;
+    let extents: Vec<usize> =
+        header.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
+    let count = extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+    if axes == 0 || count != Some(bytes.len() - start) {
+        return Err(wrong(format!("expected extents {extents:?} of bytes, found {}", bytes.len() - start)));
+    }
+    Ok((extents, bytes.split_off(start)))
+}
+
+impl Dataset for Idx {
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        usize::from(self.labels[index])
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("{}#{index}", self.path.display())
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+        let size = self.height * self.width * self.channels;
+        let pixels = &self.pixels[index * size..][..size];
+        let image = match self.channels {
+            1 => RgbImage::from_grey(self.width, self.height, pixels),
+            _ => RgbImage::new(self.width, self.height, pixels.to_vec()),
+        };
+        Ok(image.map_err(vitral::Error::from)?)
+    }
+}

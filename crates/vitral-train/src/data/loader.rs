@@ -1,0 +1,301 @@
+//! Batches, made ahead of the step that uses them.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rayon::prelude::*;
+use vitral::Tensor;
+use vitral::config::Size;
+use vitral::image::preprocess::{Channels, Halving, Normalise, Rescale, Step, Target};
+use vitral::image::{Filter, Preprocess, RgbImage};
+use vitral_engine::Cpu;
+
+use super::{Dataset, Draws, Order, fault, shuffled};
+use crate::augment::Augment;
+use crate::error::TrainError;
+use crate::step::Batch;
+
+/// Batches that wait for the consumer, besides the one being made.
+const AHEAD: usize = 2;
+
+/// What becomes of pictures that do not fill a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastBatch {
+    /// They come in a smaller one.
+    Keep,
+    /// They are left out of the epoch.
+    Drop,
+}
+
+/// How batches are made.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// Pictures in a batch.
+    pub batch: usize,
+    /// Seeds the order and every random choice.
+    pub seed: u64,
+    /// Channels, mean, deviation and size of what the model sees, and the steps to it where no random crop is asked for.
+    pub preprocess: Preprocess,
+    /// What is varied from epoch to epoch.
+    pub augment: Augment,
+    /// The order of an epoch.
+    pub order: Order,
+    /// What becomes of the last pictures.
+    pub last: LastBatch,
+    /// Threads that decode and augment; 0 means as many as the processor runs at once.
+    pub threads: usize,
+}
+
+impl LoaderOptions {
+    /// Shuffled and augmented, whole batches only.
+    pub fn training(preprocess: Preprocess, augment: Augment, batch: usize, seed: u64) -> Self {
+        let (order, last) = (Order::Shuffled, LastBatch::Drop);
+        LoaderOptions { batch, seed, preprocess, augment, order, last, threads: 0 }
+    }
+
+    /// Every picture once, in order, as the model's own preprocessing shows it.
+    pub fn evaluation(preprocess: Preprocess, batch: usize) -> Self {
+        let (order, last) = (Order::Listed, LastBatch::Keep);
+        LoaderOptions { batch, seed: 0, preprocess, augment: Augment::default(), order, last, threads: 0 }
+    }
+}
+
+/// Preprocessing for a model trained from scratch: the short side resized to `size`, its middle cut out, then mean and
+/// deviation. One channel is grey.
+pub fn plain(size: Size, filter: Filter, mean: &[f32], std: &[f32]) -> Preprocess {
+    Preprocess {
+        channels: if mean.len() == 1 { Channels::Grey } else { Channels::Rgb },
+        steps: vec![
+            Step::Resize { to: Target::Cover(size), filter },
+            Step::CentreCrop { size, halving: Halving::Even, fill: [0; 3] },
+        ],
+        rescale: Some(Rescale::Divide255),
+        normalise: Some(Normalise { mean: mean.to_vec(), std: std.to_vec() }),
+    }
+}
+
+/// A picture that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its place in the data set.
+    pub index: usize,
+    /// Why, with its name.
+    pub fault: String,
+}
+
+/// Makes batches of a data set.
+///
+/// What a batch holds depends on the seed, the epoch and the batch's number alone, not on threads, so a run can go on at
+/// any batch. A picture that cannot be used is noted once; in a shuffled epoch the next usable one of the data set takes
+/// its place, in a listed one it is left out.
+pub struct Loader {
+    work: Arc<Work>,
+}
+
+struct Work {
+    dataset: Arc<dyn Dataset>,
+    options: LoaderOptions,
+    numbers: Preprocess,
+    size: Size,
+    pool: rayon::ThreadPool,
+    skipped: Mutex<BTreeMap<usize, String>>,
+}
+
+impl Loader {
+    /// A loader of a data set.
+    ///
+    /// # Errors
+    /// If there are no pictures, no batch can be filled, the preprocessing leaves pictures of several sizes, or the
+    /// augmentation is out of range.
+    pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions) -> Result<Self, TrainError> {
+        let wrong = |what: String, remedy| Err(fault(std::path::Path::new("data"), what, remedy));
+        options.augment.check()?;
+        let Some(size) = options.preprocess.output_size() else {
+            return wrong("expected preprocessing that ends in one size, found none".into(), "end it in a crop");
+        };
+        let pictures = dataset.len();
+        if pictures == 0 || options.batch == 0 || options.last == LastBatch::Drop && pictures < options.batch {
+            let found = format!("expected at least one batch of {}, found {pictures} pictures", options.batch);
+            return wrong(found, "add pictures, or take a smaller batch");
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|index| format!("vitral-data-{index}"))
+            .build();
+        let pool = match pool {
+            Ok(pool) => pool,
+            Err(error) => return wrong(format!("the system gives no threads: {error}"), "take fewer `threads`"),
+        };
+        let numbers = Preprocess { steps: Vec::new(), ..options.preprocess.clone() };
+        let work = Work { dataset, options, numbers, size, pool, skipped: Mutex::default() };
+        Ok(Loader { work: Arc::new(work) })
+    }
+
+    /// The pictures.
+    pub fn dataset(&self) -> &Arc<dyn Dataset> {
+        &self.work.dataset
+    }
+
+    /// Batches in an epoch.
+    pub fn batches(&self) -> usize {
+        match self.work.options.last {
+            LastBatch::Keep => self.work.dataset.len().div_ceil(self.work.options.batch),
+            LastBatch::Drop => self.work.dataset.len() / self.work.options.batch,
+        }
+    }
+
+    /// Pictures that could not be used so far, in the order of the data set.
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.work.noted().iter().map(|(&index, fault)| Skipped { index, fault: fault.clone() }).collect()
+    }
+
+    /// The batches of an epoch from one of them on, made ahead by other threads.
+    pub fn epoch(&self, epoch: u64, from_batch: usize) -> Epoch {
+        let (send, receive) = sync_channel(AHEAD);
+        let (work, range) = (self.work.clone(), from_batch..self.batches());
+        let thread = std::thread::spawn(move || work.run(epoch, range, &send));
+        Epoch { receive: Some(receive), thread: Some(thread), device: Cpu::with_threads(1) }
+    }
+}
+
+/// The batches of an epoch.
+pub struct Epoch {
+    receive: Option<Receiver<Result<Prepared, TrainError>>>,
+    thread: Option<JoinHandle<()>>,
+    device: Cpu,
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, TrainError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let prepared = self.receive.as_ref()?.recv().ok()?;
+        Some(prepared.map(|Prepared { shape, pixels, targets, labels }| Batch {
+            pixels: Tensor::from_slice(&self.device, shape, &pixels),
+            targets: Tensor::from_slice(&self.device, [labels.len(), targets.len() / labels.len()], &targets),
+            labels,
+        }))
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        // Nobody listens any more: the thread ends at its next batch.
+        self.receive = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A batch before it is on a device.
+struct Prepared {
+    shape: [usize; 4],
+    pixels: Vec<f32>,
+    targets: Vec<f32>,
+    labels: Vec<usize>,
+}
+
+impl Work {
+    fn noted(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
+        self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, epoch: u64, range: std::ops::Range<usize>, send: &SyncSender<Result<Prepared, TrainError>>) {
+        let LoaderOptions { batch, seed, order, .. } = self.options;
+        let count = self.dataset.len();
+        let order = match order {
+            Order::Shuffled => self.options.augment.repeated(shuffled(count, seed, epoch)),
+            Order::Listed => (0..count).collect(),
+        };
+        for number in range {
+            let places = number * batch..((number + 1) * batch).min(count);
+            let prepared = self.prepare(epoch, number, &order[places.clone()], places.start);
+            let failed = prepared.is_err();
+            if let Some(prepared) = prepared.transpose()
+                && (send.send(prepared).is_err() || failed)
+            {
+                return;
+            }
+        }
+    }
+
+    /// A batch, or nothing where none of its pictures can be used.
+    fn prepare(
+        &self,
+        epoch: u64,
+        number: usize,
+        indices: &[usize],
+        first_place: usize,
+    ) -> Result<Option<Prepared>, TrainError> {
+        let LoaderOptions { seed, augment, .. } = &self.options;
+        let one = |(offset, &index): (usize, &usize)| {
+            // The place tells apart the repetitions of one picture.
+            let repetition = if augment.repeats > 1 { (first_place + offset) as u64 } else { 0 };
+            self.usable(index, Draws::new(*seed ^ repetition.rotate_left(32), epoch, index as u64))
+        };
+        let made: Vec<_> = self.pool.install(|| indices.par_iter().enumerate().map(one).collect::<Result<_, _>>())?;
+        let made: Vec<(usize, Vec<f32>)> = made.into_iter().flatten().collect();
+        if made.is_empty() {
+            return Ok(None);
+        }
+        let classes = self.dataset.classes().len();
+        let (mut pixels, mut targets) = (Vec::new(), Vec::new());
+        for (index, numbers) in &made {
+            pixels.extend_from_slice(numbers);
+            augment.target(&self.dataset.labels(*index), classes, &mut targets);
+        }
+        let channels = self.options.preprocess.channels.count();
+        let shape = [made.len(), channels, self.size.height, self.size.width];
+        let mut draws = Draws::new(*seed, epoch, !(number as u64) ^ 1 << 63);
+        augment.mix(shape, &mut pixels, &mut targets, &mut draws);
+        let labels = made.iter().map(|(index, _)| self.dataset.label(*index)).collect();
+        Ok(Some(Prepared { shape, pixels, targets, labels }))
+    }
+
+    /// The picture at an index, or the next that can be used.
+    fn usable(&self, index: usize, draws: Draws) -> Result<Option<(usize, Vec<f32>)>, TrainError> {
+        let count = self.dataset.len();
+        for step in 0..count {
+            let index = (index + step) % count;
+            let known = self.noted().contains_key(&index);
+            if !known {
+                let image = self.dataset.image(index);
+                match image.and_then(|image| self.numbers(&image, draws.clone())) {
+                    Ok(numbers) => return Ok(Some((index, numbers))),
+                    Err(error) => {
+                        let (name, fault) = (self.dataset.name(index), error.to_string());
+                        let fault = if fault.contains(&name) { fault } else { format!("`{name}`: {fault}") };
+                        self.noted().insert(index, fault);
+                    }
+                }
+            }
+            if self.options.order == Order::Listed {
+                return Ok(None);
+            }
+        }
+        let found = format!("expected pictures that can be read, found none among {count}");
+        Err(fault(std::path::Path::new(&self.dataset.name(0)), found, "look at the first of them; replace them"))
+    }
+
+    /// What the model sees of a picture.
+    fn numbers(&self, image: &RgbImage, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
+        let augment = &self.options.augment;
+        let shown = match augment.cut(image, self.size, &mut draws) {
+            Some(cut) => cut,
+            None if self.options.augment.is_still() => {
+                return Ok(self.options.preprocess.apply(image).map_err(vitral::Error::from)?);
+            }
+            None => {
+                let steps = Preprocess { channels: Channels::Rgb, normalise: None, ..self.options.preprocess.clone() };
+                steps.picture(image).map_err(vitral::Error::from)?
+            }
+        };
+        let shown = augment.alter(shown, &mut draws);
+        let mut numbers = self.numbers.apply(&shown).map_err(vitral::Error::from)?;
+        augment.erase(&mut numbers, self.numbers.channels.count(), self.size, &mut draws);
+        Ok(numbers)
+    }
+}

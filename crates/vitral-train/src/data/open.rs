@@ -1,0 +1,230 @@
+//! What lies at a path, told by what it holds.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::folder::{class_folders, entries};
+use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Subset, fault, is_picture};
+use crate::error::TrainError;
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// What is trained on.
+    Train,
+    /// What choices are made on; the test set, where there is no other.
+    Validation,
+    /// What a result is told on; the validation set, where there is no other.
+    Test,
+}
+
+impl Split {
+    /// The split that a folder's or file's name stands for.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Split::Train),
+            "val" | "valid" | "validation" | "dev" => Some(Split::Validation),
+            "test" | "testing" => Some(Split::Test),
+            _ => None,
+        }
+    }
+
+    /// The split that one of the folders of a path stands for.
+    pub(super) fn of_path(path: &Path) -> Option<Self> {
+        path.parent()?.iter().find_map(|part| Split::of_name(&part.to_string_lossy()))
+    }
+
+    /// This split, or what stands for it where there is none.
+    pub(super) fn among(self, found: &BTreeSet<Split>) -> Option<Split> {
+        let order: &[Split] = match self {
+            Split::Train => &[Split::Train],
+            Split::Validation => &[Split::Validation, Split::Test],
+            Split::Test => &[Split::Test, Split::Validation],
+        };
+        order.iter().copied().find(|split| found.contains(split))
+    }
+}
+
+/// How a data set without a test set of its own is parted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeldOut {
+    /// The share of every class that is held out for validation and test.
+    pub fraction: f32,
+    /// Seeds the choice.
+    pub seed: u64,
+}
+
+impl Default for HeldOut {
+    fn default() -> Self {
+        HeldOut { fraction: 0.1, seed: 0 }
+    }
+}
+
+/// Opens a data set: a folder with a sub-folder a class, a tar of such a folder, MNIST's idx files, CIFAR's binary files, or
+/// a list (CSV or JSON lines). Where there are `train` and `test` (or `val`) parts, `split` takes one of them; otherwise a
+/// fraction of every class is held out, the same for the same seed.
+///
+/// # Errors
+/// If nothing known lies there, a class is empty, or the asked split has no pictures.
+pub fn open(path: &Path, split: Split, held_out: HeldOut) -> Result<Arc<dyn Dataset>, TrainError> {
+    let (dataset, divided) = find(path, split)?;
+    if divided {
+        return Ok(dataset);
+    }
+    let (some, rest) = Subset::parted(&dataset, held_out.fraction, held_out.seed);
+    let part = if split == Split::Train { rest } else { some };
+    if part.is_empty() {
+        let found = format!(
+            "expected enough pictures to hold out {} of each class, found {} of {} classes",
+            held_out.fraction,
+            dataset.len(),
+            dataset.classes().len()
+        );
+        return Err(fault(path, found, "add pictures, or give a `test` folder beside `train`"));
+    }
+    Ok(Arc::new(part))
+}
+
+/// The data set at a path, and whether it is `split` alone.
+fn find(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainError> {
+    if !path.is_dir() {
+        return whole_file(path, split);
+    }
+    let inside = entries(path)?;
+    if let Some((train, wanted)) = divided(&inside, split) {
+        // The training part names the classes, so that numbers mean the same in each.
+        let (train, _) = find_whole(&train)?;
+        let dataset = match wanted {
+            None => train,
+            Some(wanted) => with_classes(&wanted, train.classes())?,
+        };
+        return Ok((dataset, true));
+    }
+    let named = |test: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut found: Vec<PathBuf> = inside.iter().filter(|path| test(&name(path))).cloned().collect();
+        found.sort();
+        found
+    };
+    let is_test = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        name.starts_with("t10k") || name.starts_with("test")
+    };
+    let idx = named(&|name| name.contains("images") && name.contains("idx") && !name.contains("labels"));
+    let cifar = named(&|name| {
+        name.starts_with("data_batch_") && name.ends_with(".bin")
+            || ["test_batch.bin", "train.bin", "test.bin"].contains(&name)
+    });
+    for (found, of_idx) in [(idx, true), (cifar, false)] {
+        if found.is_empty() {
+            continue;
+        }
+        let (test, train): (Vec<_>, Vec<_>) = found.into_iter().partition(is_test);
+        let divided = !test.is_empty() && !train.is_empty();
+        let part = if train.is_empty() || divided && split != Split::Train { test } else { train };
+        let dataset: Arc<dyn Dataset> = match of_idx {
+            true => Arc::new(Idx::open(&part[0])?),
+            false => Arc::new(Cifar::open(&part)?),
+        };
+        return Ok((dataset, divided));
+    }
+    let lists = named(&|name| is_list(Path::new(name)));
+    if let [list] = &lists[..]
+        && class_folders(path)?.is_empty()
+            | list.file_name().is_some_and(|name| name.to_string_lossy().starts_with("metadata."))
+    {
+        return whole_file(list, split);
+    }
+    if inside.iter().any(|file| is_picture(file)) && class_folders(path)?.is_empty() {
+        let remedy = "put the pictures of each class into a folder of its own, or list them in `metadata.csv`";
+        return Err(fault(path, "expected a sub-folder for each class, found pictures without one", remedy));
+    }
+    Ok((Arc::new(ImageFolder::open(path, None)?), false))
+}
+
+/// The training part of a folder and, for another split, its own.
+fn divided(inside: &[PathBuf], split: Split) -> Option<(PathBuf, Option<PathBuf>)> {
+    let mut parts = std::collections::BTreeMap::new();
+    for path in inside {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let known = path.is_dir() || is_archive(path) || is_list(path);
+        if let Some(split) = Split::of_name(name.split('.').next().unwrap_or_default()).filter(|_| known) {
+            parts.insert(split, path.clone());
+        }
+    }
+    let train = parts.get(&Split::Train)?.clone();
+    let found = parts.keys().copied().collect::<BTreeSet<_>>();
+    let other = split.among(&found).and_then(|split| parts.remove(&split));
+    match (found.len() > 1, split) {
+        (false, _) => None,
+        (true, Split::Train) => Some((train, None)),
+        (true, _) => Some((train, other)),
+    }
+}
+
+fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
+}
+
+fn is_list(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "csv" || ending == "tsv" || ending == "jsonl")
+}
+
+/// All of what lies at a path.
+fn find_whole(path: &Path) -> Result<(Arc<dyn Dataset>, bool), TrainError> {
+    match path.is_dir() {
+        true => Ok((Arc::new(ImageFolder::open(path, None)?), true)),
+        false => Ok((with_classes_or_own(path, None, None)?, true)),
+    }
+}
+
+fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, TrainError> {
+    match path.is_dir() {
+        true => Ok(Arc::new(ImageFolder::open(path, Some(classes))?)),
+        false => with_classes_or_own(path, None, Some(classes)),
+    }
+}
+
+fn with_classes_or_own(
+    path: &Path,
+    split: Option<Split>,
+    classes: Option<&[String]>,
+) -> Result<Arc<dyn Dataset>, TrainError> {
+    match is_list(path) {
+        true => Ok(Arc::new(List::open(path, split, classes)?)),
+        false => Ok(Arc::new(Archive::open(path, split, classes)?)),
+    }
+}
+
+/// A data set in one file.
+fn whole_file(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainError> {
+    if !path.exists() {
+        return Err(fault(
+            path,
+            "expected a folder, a tar, a list, idx or CIFAR files, found nothing",
+            "correct the path",
+        ));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if is_list(path) {
+        return Ok((with_classes_or_own(path, Some(split), None)?, List::is_divided(path)?));
+    }
+    if is_archive(path) {
+        return Ok((with_classes_or_own(path, Some(split), None)?, Archive::is_divided(path)?));
+    }
+    if name.contains("idx") {
+        return Ok((Arc::new(Idx::open(path)?), false));
+    }
+    if name.ends_with(".bin") {
+        return Ok((Arc::new(Cifar::open(&[path.to_path_buf()])?), false));
+    }
+    let remedy = "give a folder with a sub-folder a class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, idx or CIFAR \
+                  files";
+    Err(fault(path, "expected a data set, found a file of another kind", remedy))
+}

@@ -1,0 +1,89 @@
+//! Some of the pictures of a data set.
+
+use std::sync::Arc;
+
+use vitral::image::RgbImage;
+
+use super::{Dataset, shuffled};
+use crate::error::TrainError;
+
+/// Some of the pictures of a data set, in an order of their own.
+pub struct Subset {
+    inner: Arc<dyn Dataset>,
+    indices: Vec<usize>,
+}
+
+impl Subset {
+    /// These pictures.
+    ///
+    /// # Panics
+    /// If there is no such picture.
+    pub fn new(inner: Arc<dyn Dataset>, indices: Vec<usize>) -> Self {
+        assert!(indices.iter().all(|&index| index < inner.len()), "a subset of {} pictures", inner.len());
+        Subset { inner, indices }
+    }
+
+    /// Parts a data set in two: about `fraction` of every class, drawn by the seed, and the rest. A class of one picture
+    /// stays in the rest; of others, at least one picture goes to either side.
+    pub fn parted(inner: &Arc<dyn Dataset>, fraction: f32, seed: u64) -> (Self, Self) {
+        let (mut some, mut rest) = (Vec::new(), Vec::new());
+        for members in by_class(inner.as_ref(), seed) {
+            let wanted = (members.len() as f64 * f64::from(fraction)).round() as usize;
+            let most = members.len().saturating_sub(1);
+            let (first, second) = members.split_at(if fraction > 0.0 { wanted.max(1).min(most) } else { 0 });
+            some.extend_from_slice(first);
+            rest.extend_from_slice(second);
+        }
+        some.sort_unstable();
+        rest.sort_unstable();
+        (Subset { inner: inner.clone(), indices: some }, Subset { inner: inner.clone(), indices: rest })
+    }
+
+    /// At most this many pictures of each class, drawn by the seed.
+    pub fn shots(inner: &Arc<dyn Dataset>, shots: usize, seed: u64) -> Self {
+        let indices = by_class(inner.as_ref(), seed).into_iter().flat_map(|members| members.into_iter().take(shots));
+        let mut indices: Vec<usize> = indices.collect();
+        indices.sort_unstable();
+        Subset { inner: inner.clone(), indices }
+    }
+
+    /// A picture's place in the whole set.
+    pub fn original(&self, index: usize) -> usize {
+        self.indices[index]
+    }
+}
+
+/// The pictures of every class, shuffled.
+fn by_class(dataset: &dyn Dataset, seed: u64) -> Vec<Vec<usize>> {
+    let mut classes = vec![Vec::new(); dataset.classes().len()];
+    for index in shuffled(dataset.len(), seed, 0) {
+        classes[dataset.label(index)].push(index);
+    }
+    classes
+}
+
+impl Dataset for Subset {
+    fn classes(&self) -> &[String] {
+        self.inner.classes()
+    }
+
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.inner.label(self.indices[index])
+    }
+
+    fn labels(&self, index: usize) -> Vec<usize> {
+        self.inner.labels(self.indices[index])
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.inner.name(self.indices[index])
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+        self.inner.image(self.indices[index])
+    }
+}

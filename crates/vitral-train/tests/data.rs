@@ -1,0 +1,267 @@
+//! Data sets as people keep them, and batches that depend on nothing but the seed.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use vitral::config::Size;
+use vitral::image::{Filter, Preprocess};
+use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
+use vitral_train::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Summary, open, plain};
+
+/// A picture of one colour as an uncompressed 24-bit BMP.
+fn bmp(width: usize, height: usize, colour: [u8; 3]) -> Vec<u8> {
+    let stride = (width * 3).div_ceil(4) * 4;
+    let mut out = b"BM".to_vec();
+    out.extend((54 + stride * height).to_le_bytes()[..4].iter());
+    out.extend([0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0]);
+    out.extend((width as u32).to_le_bytes());
+    out.extend((height as u32).to_le_bytes());
+    out.extend([1, 0, 24, 0]);
+    out.extend([0; 24]);
+    for _ in 0..height {
+        let mut line = [colour[2], colour[1], colour[0]].repeat(width);
+        line.resize(stride, 0);
+        out.extend(line);
+    }
+    out
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
+    std::fs::write(path, bytes).expect("a writable folder");
+}
+
+/// `count` pictures of each of two classes, each of a colour of its own.
+fn folder(root: &Path, count: usize) {
+    for (class, name) in ["cat", "dog"].into_iter().enumerate() {
+        for index in 0..count {
+            let colour = [class as u8 * 200, index as u8 * 10, 7];
+            write(&root.join(name).join(format!("{index:03}.bmp")), &bmp(8, 8, colour));
+        }
+    }
+}
+
+fn whole(path: &Path, split: Split) -> Arc<dyn Dataset> {
+    open(path, split, HeldOut { fraction: 0.25, seed: 1 }).unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+fn refused(path: &Path) -> String {
+    match open(path, Split::Train, HeldOut::default()) {
+        Ok(_) => panic!("{} was taken", path.display()),
+        Err(fault) => fault.to_string(),
+    }
+}
+
+fn small() -> Preprocess {
+    plain(Size { height: 8, width: 8 }, Filter::Bilinear, &[0.5; 3], &[0.5; 3])
+}
+
+#[test]
+fn folders_are_parted_by_the_seed_or_by_their_own_parts() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let path = root.path();
+    folder(path, 8);
+    let (train, held) = (whole(path, Split::Train), whole(path, Split::Validation));
+    assert_eq!((train.len(), held.len(), train.classes()), (12, 4, &["cat".to_owned(), "dog".to_owned()][..]));
+    let names = |set: &Arc<dyn Dataset>| (0..set.len()).map(|index| set.name(index)).collect::<Vec<_>>();
+    assert!(names(&held).iter().all(|name| !names(&train).contains(name)));
+    assert_eq!(names(&held), names(&whole(path, Split::Test)));
+    assert_eq!(train.image(0).expect("a picture").pixel(0, 0)[0], 0);
+    let summary = Summary::of(train.as_ref(), 5, 0);
+    assert_eq!(summary.to_string(), "12 pictures of 2 classes, 6 each; 8×8 pixels");
+
+    let parts = tempfile::tempdir().expect("a temporary folder");
+    folder(&parts.path().join("train"), 3);
+    // A test set without cats: dogs keep their number.
+    write(&parts.path().join("test/dog/1.bmp"), &bmp(3, 2, [0; 3]));
+    let test = whole(parts.path(), Split::Test);
+    assert_eq!((test.len(), test.label(0), test.classes().len()), (1, 1, 2));
+    assert_eq!(whole(parts.path(), Split::Validation).len(), 1);
+    assert_eq!(whole(parts.path(), Split::Train).len(), 6);
+    write(&parts.path().join("test/cow/1.bmp"), &bmp(3, 2, [0; 3]));
+    let fault = open(parts.path(), Split::Test, HeldOut::default()).err().expect("an unknown class").to_string();
+    assert!(fault.contains("`cow`") && fault.contains("`cat`, `dog`"), "{fault}");
+}
+
+#[test]
+fn archives_hold_the_same_as_folders() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let path = root.path();
+    folder(&path.join("set/train"), 4);
+    folder(&path.join("set/test"), 2);
+    for part in ["train", "test"] {
+        let mut plain = tar::Builder::new(Vec::new());
+        plain.append_dir_all(part, path.join("set").join(part)).expect("a tar in memory");
+        let bytes = plain.into_inner().expect("a tar in memory");
+        write(&path.join("plain").join(format!("{part}.tar")), &bytes);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&bytes).expect("memory");
+        write(&path.join("packed").join(format!("{part}.tar.gz")), &packed.finish().expect("memory"));
+    }
+    let mut both = tar::Builder::new(Vec::new());
+    both.append_dir_all(".", path.join("set")).expect("a tar in memory");
+    write(&path.join("both.tar"), &both.into_inner().expect("a tar in memory"));
+    for split in [Split::Train, Split::Test] {
+        let expected = whole(&path.join("set"), split);
+        for other in ["plain", "packed", "both.tar"] {
+            let found = whole(&path.join(other), split);
+            assert_eq!((found.len(), found.classes()), (expected.len(), expected.classes()), "{other}");
+            for index in 0..found.len() {
+                assert_eq!(found.label(index), expected.label(index));
+                assert_eq!(found.image(index).expect("a picture"), expected.image(index).expect("a picture"));
+            }
+        }
+    }
+    let mut shard = tar::Builder::new(Vec::new());
+    for (key, class) in [("0001", "2"), ("0002", "0"), ("0003", "2"), ("0004", "0")] {
+        for (ending, bytes) in [("bmp", bmp(2, 2, [9; 3])), ("cls", class.as_bytes().to_vec())] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            shard.append_data(&mut header, format!("{key}.{ending}"), &bytes[..]).expect("a tar in memory");
+        }
+    }
+    write(&path.join("shard.tar"), &shard.into_inner().expect("a tar in memory"));
+    let found = whole(&path.join("shard.tar"), Split::Train);
+    assert_eq!((found.len(), found.classes().len()), (2, 3));
+}
+
+#[test]
+fn idx_cifar_and_lists_are_recognised() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let path = root.path();
+    for (part, count) in [("train", 6u8), ("t10k", 3)] {
+        let images: Vec<u8> =
+            [0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 3].into_iter().chain(0..6 * count).collect();
+        let labels: Vec<u8> = [0, 0, 8, 1, 0, 0, 0, count].into_iter().chain((0..count).map(|i| i % 3)).collect();
+        write(&path.join(format!("idx/{part}-images-idx3-ubyte")), &images);
+        write(&path.join(format!("idx/{part}-labels-idx1-ubyte")), &labels);
+    }
+    let (train, test) = (whole(&path.join("idx"), Split::Train), whole(&path.join("idx"), Split::Test));
+    assert_eq!((train.len(), test.len(), train.classes().len(), train.label(4)), (6, 3, 10, 1));
+    let image = train.image(1).expect("a picture");
+    assert_eq!((image.size(), image.pixel(1, 2)), (Size { height: 2, width: 3 }, [11; 3]));
+
+    let record = |label: u8| [label].into_iter().chain((0..3072).map(|at| (at / 1024) as u8)).collect::<Vec<u8>>();
+    write(&path.join("cifar/data_batch_1.bin"), &[record(3), record(9)].concat());
+    write(&path.join("cifar/data_batch_2.bin"), &record(1));
+    write(&path.join("cifar/test_batch.bin"), &record(0));
+    let cifar = whole(&path.join("cifar"), Split::Train);
+    assert_eq!((cifar.len(), cifar.label(1), cifar.label(2)), (3, 9, 1));
+    assert!(cifar.name(2).ends_with("data_batch_2.bin#0"));
+    assert_eq!(cifar.image(0).expect("a picture").pixel(31, 31), [0, 1, 2]);
+    assert_eq!(whole(&path.join("cifar"), Split::Test).len(), 1);
+    write(&path.join("cifar/data_batch_1.bin"), &record(10));
+    assert!(refused(&path.join("cifar")).contains("expected labels below 10"));
+
+    write(&path.join("list/a.bmp"), &bmp(4, 4, [1; 3]));
+    write(&path.join("list/set.csv"), b"file,label,split\na.bmp,red|round,train\na.bmp,round,train\na.bmp,red,test\n");
+    let list = whole(&path.join("list/set.csv"), Split::Train);
+    assert_eq!(
+        (list.len(), list.classes(), list.labels(0)),
+        (2, &["red".to_owned(), "round".to_owned()][..], vec![0, 1])
+    );
+    assert_eq!(whole(&path.join("list/set.csv"), Split::Test).len(), 1);
+    write(
+        &path.join("json/set.jsonl"),
+        b"{\"file_name\": \"../list/a.bmp\", \"label\": 2}\n\n{\"path\": \"b\", \"label\": [2, 1]}\n",
+    );
+    write(&path.join("json/classes.txt"), b"a\nb\nc\n");
+    let list = open(&path.join("json/set.jsonl"), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a list");
+    assert_eq!(
+        (list.len(), list.labels(1), list.image(0).is_ok(), list.image(1).is_err()),
+        (2, vec![2, 1], true, true)
+    );
+    write(&path.join("json/classes.txt"), b"a\nb\n");
+    let fault = refused(&path.join("json/set.jsonl"));
+    assert!(fault.contains("line 1") && fault.contains("below 2, found 2"), "{fault}");
+}
+
+#[test]
+fn data_that_cannot_be_trained_on_is_refused_with_the_way_out() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let path = root.path();
+    assert!(refused(&path.join("absent")).contains("found nothing"));
+    assert!(refused(path).contains("expected a sub-folder for each class"));
+    write(&path.join("flat/1.bmp"), &bmp(2, 2, [0; 3]));
+    assert!(refused(&path.join("flat")).contains("found pictures without one"));
+    folder(&path.join("empty"), 2);
+    std::fs::create_dir(path.join("empty/cow")).expect("a folder");
+    assert!(refused(&path.join("empty")).contains("cow"));
+    write(&path.join("one/cat/1.bmp"), &bmp(2, 2, [0; 3]));
+    let fault = open(&path.join("one"), Split::Validation, HeldOut::default()).err().expect("one picture").to_string();
+    assert!(fault.contains("found 1 of 1 classes"), "{fault}");
+    write(&path.join("data.txt"), b"cats");
+    assert!(refused(&path.join("data.txt")).contains("another kind"));
+    write(&path.join("cut.tar.gz"), &[0x1f, 0x8b, 8, 0, 0]);
+    assert!(refused(&path.join("cut.tar.gz")).contains("cut.tar.gz"));
+    write(&path.join("x-images-idx3-ubyte"), &[0, 0, 8, 3, 0, 0]);
+    assert!(refused(&path.join("x-images-idx3-ubyte")).contains("idx"));
+}
+
+/// Everything in the batches of an epoch, as bits.
+fn contents(loader: &Loader, epoch: u64, from: usize) -> Vec<(Vec<u32>, Vec<u32>, Vec<usize>)> {
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
+    let batches = loader.epoch(epoch, from).map(|batch| batch.expect("a batch"));
+    batches.map(|batch| (bits(batch.pixels.values()), bits(batch.targets.values()), batch.labels)).collect()
+}
+
+#[test]
+fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    folder(root.path(), 20);
+    write(&root.path().join("cat/005.bmp"), b"BM is how it starts, and no more");
+    write(&root.path().join("dog/007.bmp"), &bmp(1, 1, [90; 3]));
+    write(&root.path().join("dog/008.bmp"), &bmp(20_000, 20, [90; 3]));
+    let augment = Augment {
+        crop: Some(Crop::Padded(Padding::default())),
+        horizontal_flip: 0.5,
+        policy: Some(Policy::try_from("rand-m9-mstd0.5-inc1".to_owned()).expect("a policy")),
+        mixing: Some(Mixing { mixup: 0.8, cutmix: 1.0, ..Mixing::default() }),
+        label_smoothing: 0.1,
+        ..Augment::default()
+    };
+    let loader = |threads, augment: &Augment| {
+        let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
+        let options = LoaderOptions { threads, ..LoaderOptions::training(small(), augment.clone(), 6, 3) };
+        Loader::new(Arc::new(Cached::new(set, 10_000)), options).expect("a loader")
+    };
+    let one = loader(1, &augment);
+    let expected = contents(&one, 2, 0);
+    assert_eq!((expected.len(), one.batches()), (6, 6));
+    let three = loader(3, &augment);
+    assert!(contents(&three, 2, 0) == expected, "threads changed a batch");
+    assert!(contents(&three, 2, 4) == expected[4..], "where an epoch starts changed a batch");
+    assert!(contents(&three, 1, 0) != expected, "two epochs are alike");
+    // One picture was damaged: it is noted once, and another took its place.
+    let skipped = three.skipped();
+    assert!(skipped.len() == 1 && skipped[0].index == 5 && skipped[0].fault.contains("005.bmp"), "{skipped:?}");
+    // An iterator that is left early ends its thread.
+    drop(three.epoch(0, 0));
+    let repeats = loader(2, &Augment { repeats: 3, ..augment.clone() });
+    let repeated = contents(&repeats, 0, 0);
+    assert!(repeated.len() == 6 && repeated[0].2[0] == repeated[0].2[2]);
+
+    let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
+    let evaluation = Loader::new(set, LoaderOptions::evaluation(small(), 16)).expect("a loader");
+    let batches = contents(&evaluation, 0, 0);
+    assert_eq!(batches.iter().map(|batch| batch.2.len()).collect::<Vec<_>>(), [15, 16, 8]);
+    assert!(batches[0].2.iter().all(|&label| label == 0));
+    assert_eq!(evaluation.skipped().len(), 1);
+    assert!(Loader::new(evaluation.dataset().clone(), LoaderOptions::training(small(), augment, 99, 0)).is_err());
+}
+
+#[test]
+fn real_sets_are_read_where_they_are() {
+    let data = std::env::var_os("VITRAL_TEST_DATA").map(std::path::PathBuf::from);
+    let Some(data) = data.filter(|data| data.join("mnist").exists()) else {
+        return println!("skipped: `VITRAL_TEST_DATA` names no folder with `mnist/`, `flowers12/` and `cifar10-jpeg/`");
+    };
+    let test = whole(&data.join("mnist"), Split::Test);
+    assert_eq!((test.len(), test.label(0), test.label(1)), (10_000, 7, 2));
+    let flowers = (whole(&data.join("flowers12"), Split::Train), whole(&data.join("flowers12"), Split::Test));
+    assert_eq!((flowers.0.len(), flowers.1.len(), flowers.0.classes().len()), (720, 240, 12));
+    let cifar = whole(&data.join("cifar10-jpeg"), Split::Test);
+    assert_eq!((cifar.len(), cifar.classes()[9].as_str(), cifar.label(9_999)), (10_000, "truck", 9));
+    println!("{}", Summary::of(cifar.as_ref(), 100, 0));
+}
