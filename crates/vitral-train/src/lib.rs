@@ -10,6 +10,8 @@ pub mod fit;
 pub mod journal;
 pub mod loss;
 pub mod optimise;
+pub mod recipe;
+pub mod run;
 pub mod step;
 
 pub use error::TrainError;

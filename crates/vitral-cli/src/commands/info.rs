@@ -120,7 +120,11 @@ fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
         origin: Some(Origin { path: args.model.model.clone(), dialect: model.dialect.clone(), stored_as }),
         licence: model.licence.clone(),
         // A model without it can still be looked at.
-        preprocess: model.preprocess().ok().map(|steps| steps.to_string()),
+        preprocess: match model.preprocess() {
+            Ok(steps) => Some(steps.to_string()),
+            Err(vitral::Error::NoPreprocessing { .. }) => None,
+            Err(fault) => Some(format!("cannot be used: {fault}")),
+        },
         labels: model.labels.names().map(<[String]>::to_vec),
         memory_bytes: model.parameters.bytes(),
         ..Report::of(model.name.clone(), &model.vit)?

@@ -12,6 +12,7 @@ mod inspect;
 mod models;
 mod preprocess;
 pub(crate) mod pull;
+mod train;
 
 use clap::Subcommand;
 
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Pull(pull::PullArgs),
     /// List the known sizes of Vision Transformers
     Models,
+    Train(train::TrainArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -57,6 +59,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Convert(args) => convert::run(&args, settings, printer),
         Command::Pull(args) => pull::run(&args, settings, printer),
         Command::Models => models::run(settings, printer),
+        Command::Train(args) => train::run(&args, settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),
         Command::Completions(args) => completions::run(&args, printer),
     }

@@ -24,12 +24,12 @@ impl Subset {
     }
 
     /// Parts a data set in two: about `fraction` of every class, drawn by the seed, and the rest. A class of one picture
-    /// stays in the rest; of others, at least one picture goes to either side.
+    /// stays in the rest; of others, at least one picture goes to either side, unless the fraction is 0 or 1.
     pub fn parted(inner: &Arc<dyn Dataset>, fraction: f32, seed: u64) -> (Self, Self) {
         let (mut some, mut rest) = (Vec::new(), Vec::new());
         for members in by_class(inner.as_ref(), seed) {
             let wanted = (members.len() as f64 * f64::from(fraction)).round() as usize;
-            let most = members.len().saturating_sub(1);
+            let most = if fraction < 1.0 { members.len().saturating_sub(1) } else { members.len() };
             let (first, second) = members.split_at(if fraction > 0.0 { wanted.max(1).min(most) } else { 0 });
             some.extend_from_slice(first);
             rest.extend_from_slice(second);

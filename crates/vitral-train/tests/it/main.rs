@@ -1,3 +1,4 @@
 //! Integration tests of training, in one binary.
 
 mod parity;
+mod resume;

@@ -1,0 +1,189 @@
+//! A recipe brought to life: data opened, model made, trained, judged, and the best kept as a bundle.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use vitral::Cpu;
+use vitral::model::init::initialise;
+use vitral::model::{Input, Vit};
+use vitral::weights::export::{Outgoing, Target, export};
+use vitral_engine::{Context, Parameters};
+
+use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, open};
+use crate::error::TrainError;
+use crate::fit::{self, Outcome, Plan, Score, Source, Watcher};
+use crate::loss::likeliest;
+use crate::optimise::groups;
+use crate::recipe::Recipe;
+use crate::step::{Batch, Rules, Trainer};
+
+/// Bytes of decoded pictures that are kept in memory, for each of the two sets.
+const CACHE: u64 = 2 << 30;
+
+impl Source for Loader {
+    fn batches(&self) -> usize {
+        Loader::batches(self)
+    }
+
+    fn epoch(&self, epoch: u64, from: usize) -> Box<dyn Iterator<Item = Result<Batch, TrainError>> + '_> {
+        Box::new(Loader::epoch(self, epoch, from))
+    }
+}
+
+/// The pictures of a recipe, opened: for training and for judging.
+pub struct Sets {
+    /// What is learned from.
+    pub train: Arc<dyn Dataset>,
+    /// What judges.
+    pub test: Arc<dyn Dataset>,
+}
+
+/// Opens a recipe's pictures.
+///
+/// # Errors
+/// If they are not there, or the two sets have other classes.
+pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
+    let data = &recipe.data;
+    // With pictures of its own to judge by, nothing is held out of those to learn from.
+    let share = |fraction| HeldOut { fraction, ..data.held_out };
+    let own = data.test.as_ref();
+    let train = open(&data.train, Split::Train, own.map_or(data.held_out, |_| share(0.0)))?;
+    let path = own.unwrap_or(&data.train);
+    let test = open(path, Split::Test, own.map_or(data.held_out, |_| share(1.0)))?;
+    if train.classes() != test.classes() {
+        return Err(TrainError::Data {
+            path: path.clone(),
+            fault: format!("{} classes to learn, {} to judge by", train.classes().len(), test.classes().len()),
+            remedy: "give both sets the same classes",
+        });
+    }
+    Ok(Sets { train, test })
+}
+
+/// Runs a recipe in a folder, or goes on with the run that is there.
+///
+/// # Errors
+/// As [`fit::fit`]; and if the recipe does not fit its data.
+pub fn run(
+    recipe: &Recipe,
+    sets: &Sets,
+    folder: &Path,
+    device: &Cpu,
+    interrupted: &AtomicBool,
+    watcher: &mut dyn Watcher,
+) -> Result<Outcome, TrainError> {
+    let config = recipe.config(sets.train.classes().len())?;
+    let fault = |fault: String| TrainError::Recipe { path: "[model]".into(), fault };
+    let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
+    let preprocess = recipe.preprocess(vit.config().image_size);
+    if preprocess.channels.count() != vit.config().channels {
+        let (found, expected) = (recipe.data.mean.len(), vit.config().channels);
+        return Err(fault(format!("`data.mean` has {found} channels, the model {expected}")));
+    }
+    let settings = &recipe.run;
+    let cached = |set: &Arc<dyn Dataset>| -> Arc<dyn Dataset> { Arc::new(Cached::new(Arc::clone(set), CACHE)) };
+    let options = LoaderOptions::training(preprocess.clone(), recipe.augment.clone(), settings.batch, settings.seed);
+    let train = Loader::new(cached(&sets.train), options)?;
+    let test = Loader::new(cached(&sets.test), LoaderOptions::evaluation(preprocess.clone(), settings.batch))?;
+
+    let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+    initialise(&vit, &mut parameters, recipe.model.initialise, settings.seed);
+    let groups = groups(&vit, &parameters, &recipe.groups);
+    let total_steps = settings.epochs * (Loader::batches(&train).div_ceil(settings.accumulate.max(1))) as u64;
+    let rules = Rules {
+        optimiser: recipe.optimiser,
+        schedule: recipe.schedule,
+        total_steps,
+        clip: settings.clip,
+        average_decay: settings.average,
+        loss: settings.loss,
+        distillation: None,
+        seed: settings.seed,
+    };
+    let mut trainer = Trainer::new(vit, parameters, groups, rules);
+    std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
+    let resolved = toml::to_string_pretty(recipe).map_err(|error| fault(error.to_string()))?;
+    let path = folder.join("recipe.toml");
+    std::fs::write(&path, &resolved).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
+    let plan = Plan {
+        folder,
+        recipe: &resolved,
+        epochs: settings.epochs,
+        accumulate: settings.accumulate,
+        checkpoint_every: settings.checkpoint_every,
+        keep: settings.keep,
+        teacher: None,
+        interrupted,
+    };
+    let judge = |trainer: &Trainer| score(trainer, &test, device);
+    let labels = sets.train.classes().to_vec();
+    let keep = |trainer: &Trainer| keep_best(trainer, &preprocess, &labels, folder, device);
+    fit::fit(&mut trainer, &train, &judge, &keep, &plan, watcher)
+}
+
+/// The parameters that are judged and kept, ready for inference: the average, where there is one.
+fn kept(trainer: &Trainer, device: &Cpu) -> Parameters {
+    let declarations = trainer.vit.declarations();
+    let flat = trainer.average.as_deref().unwrap_or(trainer.parameters.flat());
+    let read = |spec: &vitral_engine::ParameterSpec| {
+        let id = declarations.find(&spec.name).expect("its own name");
+        Ok::<_, std::convert::Infallible>(flat[trainer.parameters.range(id)].into())
+    };
+    let Ok(parameters) = Parameters::frozen(declarations.clone(), device.clone(), read);
+    parameters
+}
+
+fn score(trainer: &Trainer, test: &Loader, device: &Cpu) -> Result<Score, TrainError> {
+    let parameters = kept(trainer, device);
+    let (mut loss, mut right, mut seen) = (0.0, 0usize, 0usize);
+    for batch in Loader::epoch(test, 0, 0) {
+        let batch = batch?;
+        let (batch_loss, logits) = device.scope(|| {
+            let cx = Context::inference(&parameters);
+            let input = Input { pixels: &batch.pixels, mask: None };
+            let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
+            let logits = output.logits.expect("a model that is trained has a head");
+            Ok::<_, TrainError>((trainer.rules().loss.of(&cx, &logits, &batch.targets), logits))
+        })?;
+        let rows = logits.values().chunks_exact(logits.shape().last());
+        right += rows.zip(&batch.labels).filter(|(row, label)| likeliest(row) == **label).count();
+        seen += batch.labels.len();
+        loss += f64::from(batch_loss.values()[0]) * batch.labels.len() as f64;
+    }
+    Ok(Score { loss: loss / seen.max(1) as f64, accuracy: right as f64 / seen.max(1) as f64 })
+}
+
+/// Writes the model as a bundle, in place of the one before.
+fn keep_best(
+    trainer: &Trainer,
+    preprocess: &vitral::image::Preprocess,
+    labels: &[String],
+    folder: &Path,
+    device: &Cpu,
+) -> Result<(), TrainError> {
+    let parameters = kept(trainer, device);
+    let declarations = trainer.vit.declarations();
+    let outgoing = Outgoing {
+        name: "trained",
+        vit: &trainer.vit,
+        preprocess: Some(preprocess.clone()),
+        labels: Some(labels),
+        licence: None,
+        read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name")).into())),
+    };
+    let aside = folder.join(".best-new");
+    let best = folder.join("best");
+    let failed = |doing| TrainError::file(&best, doing);
+    if aside.exists() {
+        std::fs::remove_dir_all(&aside).map_err(failed("removing what a stopped run left"))?;
+    }
+    export(&outgoing, &aside, Target::Bundle, &[]).map_err(vitral::Error::from)?;
+    if best.exists() {
+        let old = folder.join(".best-old");
+        std::fs::rename(&best, &old).map_err(failed("moving the best model before aside"))?;
+        std::fs::rename(&aside, &best).map_err(failed("keeping the best model"))?;
+        return std::fs::remove_dir_all(&old).map_err(failed("removing the best model before"));
+    }
+    std::fs::rename(&aside, &best).map_err(failed("keeping the best model"))
+}

@@ -1,0 +1,115 @@
+//! A run that was stopped and went on gives the same bits as one that was not.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vitral::Cpu;
+use vitral_engine::ops::random::uniform;
+use vitral_train::checkpoint;
+use vitral_train::fit::{Outcome, Watcher};
+use vitral_train::journal::Entry;
+use vitral_train::recipe::Recipe;
+use vitral_train::run::{open_sets, run};
+use vitral_train::step::StepReport;
+
+/// Two classes of eight noisy pictures, one darker than the other.
+fn pictures(folder: &Path) {
+    for (class, name) in ["dark", "light"].iter().enumerate() {
+        let place = folder.join("pictures").join(name);
+        std::fs::create_dir_all(&place).unwrap();
+        for picture in 0..8u64 {
+            let seed = picture * 2 + class as u64;
+            let pixels: Vec<u8> =
+                (0..8 * 8 * 3).map(|i| (uniform(seed, i) * 120.0) as u8 + 100 * class as u8).collect();
+            let file = place.join(format!("{picture}.png"));
+            image::save_buffer(file, &pixels, 8, 8, image::ExtendedColorType::Rgb8).unwrap();
+        }
+    }
+}
+
+const RECIPE: &str = r#"
+[model]
+variant = "test/4"
+set = { image_size = 8, drop = { hidden = 0.1, path = 0.1 } }
+[data]
+train = "pictures"
+held_out = { fraction = 0.25, seed = 1 }
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+[augment]
+horizontal_flip = 0.5
+crop = { kind = "padded", pixels = 1 }
+[optimiser]
+kind = "adamw"
+[schedule]
+rate = 1e-3
+[run]
+epochs = 3
+batch = 2
+average = 0.9
+clip = { norm = 1.0 }
+checkpoint_every = 1
+"#;
+
+/// Stops a run after so many steps, if asked to.
+struct Stop<'a> {
+    after: Option<u64>,
+    flag: &'a AtomicBool,
+}
+
+impl Watcher for Stop<'_> {
+    fn step(&mut self, report: &StepReport, _: usize, _: usize) {
+        if self.after == Some(report.step) {
+            self.flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn epoch(&mut self, _: &Entry, _: bool) {}
+}
+
+fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>) -> Outcome {
+    let recipe = Recipe::load(&folder.join("recipe.toml"), &[]).unwrap();
+    let sets = open_sets(&recipe).unwrap();
+    let flag = AtomicBool::new(false);
+    let device = Cpu::with_threads(threads);
+    run(&recipe, &sets, &folder.join(out), &device, &flag, &mut Stop { after, flag: &flag }).unwrap()
+}
+
+#[test]
+fn stopped_and_resumed_equals_straight_through() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    let straight = train(folder.path(), "straight", 1, None);
+    assert!(matches!(straight, Outcome::Finished { .. }));
+    for stop in [1, 4, 7, 11] {
+        assert_eq!(train(folder.path(), "stopped", 2, Some(stop)), Outcome::Interrupted { step: stop });
+    }
+    assert_eq!(train(folder.path(), "stopped", 2, None), straight);
+    let last = |out: &str| {
+        let found = checkpoint::list(&folder.path().join(out).join("checkpoints"));
+        std::fs::read(found.last().unwrap()).unwrap()
+    };
+    assert!(last("straight") == last("stopped"), "the last checkpoints differ");
+    let losses = |out: &str| {
+        let text = std::fs::read_to_string(folder.path().join(out).join("journal.csv")).unwrap();
+        text.lines().map(|line| line.split(',').take(8).collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
+    };
+    assert_eq!(losses("straight"), losses("stopped"));
+    let best = std::fs::read(folder.path().join("straight/best/model.safetensors")).unwrap();
+    assert!(best == std::fs::read(folder.path().join("stopped/best/model.safetensors")).unwrap());
+}
+
+#[test]
+fn another_recipe_is_not_taken_for_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    train(folder.path(), "run", 1, Some(2));
+    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &["schedule.rate=2e-3".to_owned()]).unwrap();
+    let sets = open_sets(&recipe).unwrap();
+    let flag = AtomicBool::new(false);
+    let mut stop = Stop { after: None, flag: &flag };
+    let error = run(&recipe, &sets, &folder.path().join("run"), &Cpu::with_threads(1), &flag, &mut stop).unwrap_err();
+    assert!(error.to_string().contains("another recipe"), "{error}");
+}
