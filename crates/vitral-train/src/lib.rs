@@ -5,6 +5,7 @@
 pub mod augment;
 pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod loss;
 pub mod optimise;
 pub mod step;
