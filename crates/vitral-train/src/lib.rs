@@ -6,6 +6,7 @@ pub mod augment;
 pub mod checkpoint;
 pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod fit;
 pub mod journal;
 pub mod loss;

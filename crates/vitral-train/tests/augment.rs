@@ -7,7 +7,7 @@ use serde_json::Value;
 use vitral::config::Size;
 use vitral::image::{Filter, RgbImage};
 use vitral_train::augment::{Augment, Blend, Choice, Crop, Mixing, Operation, Padding, Policy, RandomResized};
-use vitral_train::data::Draws;
+use vitral_train::data::{Draws, Labelling};
 
 struct Golden {
     record: Value,
@@ -123,7 +123,7 @@ fn mixes_equal_timm() {
         let augment = Augment { label_smoothing: smoothing, ..Augment::default() };
         let mut targets = Vec::new();
         for label in case["labels"].as_array().expect("labels") {
-            augment.target(&[label.as_u64().expect("a label") as usize], 7, &mut targets);
+            augment.target(&[label.as_u64().expect("a label") as usize], 7, Labelling::One, &mut targets);
         }
         blend.apply(shape, &mut pixels, &mut targets);
         for (name, ours) in [("mixed", &pixels), ("targets", &targets)] {
@@ -177,7 +177,7 @@ fn every_policy_and_crop_takes_pictures_of_any_size() {
         let pixels = (0..width * height * 3).map(|at| (at * 7 % 256) as u8).collect();
         let image = RgbImage::new(width, height, pixels).expect("a picture");
         for crop in crops {
-            for policy in ["rand-m9-mstd0.5-inc1", "rand-m15-n3-mstd101-mmax20-p1", "trivial", "three"] {
+            for policy in ["rand-m9-mstd0.5-inc1", "rand-m15-n3-mstd101-mmax20-p1", "auto", "trivial", "three"] {
                 let policy = Policy::try_from(policy.to_owned()).expect("a policy");
                 let augment = Augment { crop: Some(crop), policy: Some(policy), ..Augment::default() };
                 for index in 0..20 {

@@ -4,6 +4,7 @@
 //! every random choice comes from a [`Draws`], so it depends on the seed, the epoch and the picture alone.
 
 mod affine;
+mod auto;
 mod blur;
 mod crop;
 mod enhance;
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use vitral::config::Size;
 use vitral::image::RgbImage;
 
-use crate::data::Draws;
+use crate::data::{Draws, Labelling};
 use crate::error::TrainError;
 
 pub use crop::{Crop, Padding, RandomResized};
@@ -42,7 +43,7 @@ pub struct Augment {
     pub horizontal_flip: f64,
     /// Probability of upside down.
     pub vertical_flip: f64,
-    /// RandAugment and its kin: `rand-m9-mstd0.5-inc1`, `trivial`, `three`.
+    /// RandAugment and its kin: `rand-m9-mstd0.5-inc1`, `auto`, `trivial`, `three`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
     /// Red, green and blue of what a policy moves into view.
@@ -172,9 +173,11 @@ impl Augment {
         }
     }
 
-    /// Appends the target of a picture: its labels, smoothed.
-    pub fn target(&self, labels: &[usize], classes: usize, targets: &mut Vec<f32>) {
-        let off = f64::from(self.label_smoothing) / classes as f64;
+    /// Appends the target of a picture: its labels, smoothed; where there may be several, towards one half, each
+    /// class by itself.
+    pub fn target(&self, labels: &[usize], classes: usize, labelling: Labelling, targets: &mut Vec<f32>) {
+        let spread_over = if labelling == Labelling::Several { 2 } else { classes };
+        let off = f64::from(self.label_smoothing) / spread_over as f64;
         let on = 1.0 - f64::from(self.label_smoothing) + off;
         let start = targets.len();
         targets.resize(start + classes, off as f32);

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use vitral::image::RgbImage;
 
-use super::Dataset;
+use super::{Dataset, Labelling};
 use crate::error::TrainError;
 
 /// A data set whose pictures are kept as bytes once they were decoded, up to a limit of memory. What does not fit is
@@ -36,6 +36,10 @@ impl Dataset for Cached {
 
     fn label(&self, index: usize) -> usize {
         self.inner.label(index)
+    }
+
+    fn labelling(&self) -> Labelling {
+        self.inner.labelling()
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {

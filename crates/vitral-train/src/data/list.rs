@@ -6,7 +6,7 @@ use serde_json::Value;
 use vitral::image::{Limits, RgbImage};
 
 use super::open::Split;
-use super::{Dataset, class_names, class_of, fault};
+use super::{Dataset, Labelling, class_names, class_of, fault};
 use crate::error::TrainError;
 
 /// Columns that name the picture, by the names people give them.
@@ -19,6 +19,7 @@ const REMEDY: &str = "name the columns `path` and `label`; several labels are a 
 pub struct List {
     classes: Vec<String>,
     pictures: Vec<(PathBuf, Vec<usize>)>,
+    labelling: Labelling,
 }
 
 /// A line, as it was found.
@@ -66,7 +67,10 @@ impl List {
         if pictures.is_empty() {
             return Err(fault(path, "expected pictures, found no line", REMEDY));
         }
-        Ok(List { classes, pictures })
+        // All rows tell, so that training and test agree.
+        let several = rows.iter().any(|row| row.labels.len() > 1);
+        let labelling = if several { Labelling::Several } else { Labelling::One };
+        Ok(List { classes, pictures, labelling })
     }
 
     /// Whether a column tells training from test.
@@ -165,6 +169,10 @@ impl Dataset for List {
 
     fn label(&self, index: usize) -> usize {
         self.pictures[index].1[0]
+    }
+
+    fn labelling(&self) -> Labelling {
+        self.labelling
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {

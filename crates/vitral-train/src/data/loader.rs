@@ -171,7 +171,13 @@ impl Iterator for Epoch {
     type Item = Result<Batch, TrainError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let prepared = self.receive.as_ref()?.recv().ok()?;
+        let Ok(prepared) = self.receive.as_ref()?.recv() else {
+            // All batches are through, unless the thread fell over: that is not the end of an epoch.
+            if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+                std::panic::resume_unwind(panic);
+            }
+            return None;
+        };
         Some(prepared.map(|Prepared { shape, pixels, targets, labels }| Batch {
             pixels: Tensor::from_slice(&self.device, shape, &pixels),
             targets: Tensor::from_slice(&self.device, [labels.len(), targets.len() / labels.len()], &targets),
@@ -245,7 +251,7 @@ impl Work {
         let (mut pixels, mut targets) = (Vec::new(), Vec::new());
         for (index, numbers) in &made {
             pixels.extend_from_slice(numbers);
-            augment.target(&self.dataset.labels(*index), classes, &mut targets);
+            augment.target(&self.dataset.labels(*index), classes, self.dataset.labelling(), &mut targets);
         }
         let channels = self.options.preprocess.channels.count();
         let shape = [made.len(), channels, self.size.height, self.size.width];

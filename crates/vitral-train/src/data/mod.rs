@@ -34,6 +34,15 @@ pub use order::{Order, shuffled};
 pub use subset::Subset;
 pub use summary::Summary;
 
+/// How many classes a picture may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labelling {
+    /// One.
+    One,
+    /// Any number; such data asks for a binary loss.
+    Several,
+}
+
 /// Labelled pictures.
 pub trait Dataset: Send + Sync {
     /// Names of the classes, in order.
@@ -46,7 +55,11 @@ pub trait Dataset: Send + Sync {
     }
     /// The class of a picture; of several, the first.
     fn label(&self, index: usize) -> usize;
-    /// All classes of a picture. Only lists have pictures with more than one.
+    /// How many classes a picture may have. Only lists have pictures with several.
+    fn labelling(&self) -> Labelling {
+        Labelling::One
+    }
+    /// All classes of a picture.
     fn labels(&self, index: usize) -> Vec<usize> {
         vec![self.label(index)]
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vitral::image::RgbImage;
 
-use super::{Dataset, shuffled};
+use super::{Dataset, Labelling, shuffled};
 use crate::error::TrainError;
 
 /// Some of the pictures of a data set, in an order of their own.
@@ -73,6 +73,10 @@ impl Dataset for Subset {
 
     fn label(&self, index: usize) -> usize {
         self.inner.label(self.indices[index])
+    }
+
+    fn labelling(&self) -> Labelling {
+        self.inner.labelling()
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {

@@ -1,0 +1,25 @@
+//! How good a model is: of its answers ([`evaluate`]), and of its features without training it further
+//! ([`Neighbours`], [`Ridge`], [`few_shot`]).
+
+mod cholesky;
+mod features;
+mod few_shot;
+mod neighbours;
+mod report;
+mod ridge;
+mod run;
+mod tally;
+
+pub use features::Features;
+pub use few_shot::{FewShot, few_shot};
+pub use neighbours::Neighbours;
+pub use report::{ClassReport, Confusion, Mistake, Report};
+pub use ridge::{LinearProbe, Ridge, Scaling};
+pub use run::{evaluate, features, mirrored};
+pub use tally::Tally;
+
+/// The share of predictions that are the label.
+pub fn accuracy(predicted: &[usize], labels: &[usize]) -> f64 {
+    let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+    right as f64 / labels.len().max(1) as f64
+}

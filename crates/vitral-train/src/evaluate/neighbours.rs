@@ -1,0 +1,67 @@
+//! k nearest neighbours.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::Features;
+
+/// Classifies by the nearest of known features, by cosine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbours {
+    /// How many neighbours vote.
+    pub k: usize,
+    /// Where given, votes weigh `exp(cosine / temperature)` (DINO: 0.07); otherwise all weigh the same.
+    #[serde(default)]
+    pub temperature: Option<f64>,
+}
+
+impl Neighbours {
+    /// The class of each of `unknown`. Equal votes go to the class with the nearest neighbour.
+    ///
+    /// # Panics
+    /// If the two are of different widths, or nothing is known.
+    pub fn classify(&self, known: &Features, unknown: &Features) -> Vec<usize> {
+        assert_eq!(known.width(), unknown.width(), "features of one width");
+        assert!(!known.is_empty() && self.k > 0, "at least one neighbour");
+        let lengths: Vec<f64> = (0..known.len()).map(|index| length(known.row(index))).collect();
+        (0..unknown.len()).into_par_iter().map(|index| self.vote(known, &lengths, unknown.row(index))).collect()
+    }
+
+    fn vote(&self, known: &Features, lengths: &[f64], row: &[f32]) -> usize {
+        let own = length(row);
+        let cosine = |index: usize| dot(known.row(index), row) / (lengths[index] * own).max(1e-24);
+        let mut near: Vec<(f64, usize)> = (0..known.len()).map(|index| (cosine(index), index)).collect();
+        let closer = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        if self.k < near.len() {
+            near.select_nth_unstable_by(self.k - 1, closer);
+            near.truncate(self.k);
+        }
+        near.sort_by(closer);
+        let mut votes = vec![0.0; known.classes()];
+        for &(cosine, index) in &near {
+            // Divided by the nearest's weight, which changes no order and keeps small temperatures finite.
+            votes[known.labels()[index]] += self.temperature.map_or(1.0, |t| ((cosine - near[0].0) / t).exp());
+        }
+        let most = votes.iter().copied().fold(0.0, f64::max);
+        near.iter().map(|&(_, index)| known.labels()[index]).find(|&class| votes[class] == most).unwrap_or(0)
+    }
+}
+
+fn length(row: &[f32]) -> f64 {
+    dot(row, row).sqrt()
+}
+
+/// A product in eight sums, so that it is fast and always the same.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let (wide_a, rest_a) = a.as_chunks::<8>();
+    let (wide_b, rest_b) = b.as_chunks::<8>();
+    let mut sums = [0.0f64; 8];
+    for (a, b) in wide_a.iter().zip(wide_b) {
+        for lane in 0..8 {
+            sums[lane] += f64::from(a[lane]) * f64::from(b[lane]);
+        }
+    }
+    let rest: f64 = rest_a.iter().zip(rest_b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    sums.iter().sum::<f64>() + rest
+}

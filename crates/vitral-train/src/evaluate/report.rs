@@ -1,0 +1,110 @@
+//! What an evaluation found.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The quality of a classifier on labelled pictures. Shares are between 0 and 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Pictures that were classified.
+    pub pictures: usize,
+    /// Pictures that could not be read.
+    pub skipped: usize,
+    /// The share whose likeliest class is their label.
+    pub top1: f64,
+    /// The share whose label is among the five likeliest.
+    pub top5: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Expected calibration error over 15 bins of confidence (Naeini and others 2015).
+    pub calibration_error: f64,
+    /// The mean of the classes' recall.
+    pub mean_recall: f64,
+    /// The mean of the classes' F1.
+    pub mean_f1: f64,
+    /// Each class by itself.
+    pub classes: Vec<ClassReport>,
+    /// `confusion[label][predicted]`: pictures.
+    pub confusion: Vec<Vec<usize>>,
+    /// The pairs that were confused most, most first.
+    pub confused: Vec<Confusion>,
+    /// The most confident mistakes, most confident first.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// A class by itself. A share of nothing is 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Its name.
+    pub name: String,
+    /// Pictures with this label.
+    pub pictures: usize,
+    /// Of the pictures taken for it, the share that is.
+    pub precision: f64,
+    /// Of its pictures, the share that was found.
+    pub recall: f64,
+    /// The harmonic mean of the two.
+    pub f1: f64,
+}
+
+/// One class taken for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confusion {
+    /// What it was.
+    pub label: String,
+    /// What it was taken for.
+    pub predicted: String,
+    /// How often.
+    pub count: usize,
+}
+
+/// A picture taken for something else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// Its place in the data set.
+    pub index: usize,
+    /// Its name.
+    pub picture: String,
+    /// What it was.
+    pub label: String,
+    /// What it was taken for.
+    pub predicted: String,
+    /// Softmax of what it was taken for.
+    pub confidence: f32,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| 100.0 * share;
+        write!(f, "top-1 {:.2} %", percent(self.top1))?;
+        if self.classes.len() > 5 {
+            write!(f, "   top-5 {:.2} %", percent(self.top5))?;
+        }
+        write!(f, "   loss {:.4}   calibration error {:.2} %", self.loss, percent(self.calibration_error))?;
+        write!(f, "   {} pictures", self.pictures)?;
+        if self.skipped > 0 {
+            write!(f, " ({} more could not be read)", self.skipped)?;
+        }
+        let width = self.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).clamp(5, 32);
+        write!(f, "\n\n{:width$}  pictures  precision  recall      F1", "class")?;
+        let mut line = |name: &str, pictures: usize, [precision, recall, f1]: [f64; 3]| {
+            let name: String = name.chars().take(width).collect();
+            let [precision, recall, f1] = [precision, recall, f1].map(percent);
+            write!(f, "\n{name:width$}  {pictures:8}  {precision:8.2} %{recall:7.2} %{f1:7.2} %")
+        };
+        for class in &self.classes {
+            line(&class.name, class.pictures, [class.precision, class.recall, class.f1])?;
+        }
+        let precision =
+            self.classes.iter().map(|class| class.precision).sum::<f64>() / self.classes.len().max(1) as f64;
+        line("mean", self.pictures, [precision, self.mean_recall, self.mean_f1])?;
+        if !self.confused.is_empty() {
+            write!(f, "\n\nmost confused")?;
+        }
+        for Confusion { label, predicted, count } in self.confused.iter().take(5) {
+            write!(f, "\n  {count:5} × `{label}` taken for `{predicted}`")?;
+        }
+        Ok(())
+    }
+}

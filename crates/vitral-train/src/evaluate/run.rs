@@ -1,0 +1,67 @@
+//! A model over a data set.
+
+use vitral::Tensor;
+use vitral_engine::Cpu;
+
+use super::{Features, Report, Tally};
+use crate::data::Loader;
+use crate::error::TrainError;
+
+/// Classifies every picture of a loader in listed order; `forward` gives logits `[batch, classes]` of pixels.
+///
+/// # Errors
+/// The first that the loader or `forward` gives, or if the model's classes are not as many as the data's.
+pub fn evaluate(
+    loader: &Loader,
+    mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
+) -> Result<Report, TrainError> {
+    let dataset = loader.dataset();
+    let mut tally = Tally::new(dataset.classes());
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        let logits = forward(&batch.pixels)?;
+        let (found, expected) = (logits.shape().last(), dataset.classes().len());
+        if found != expected {
+            return Err(TrainError::Data {
+                path: dataset.name(0).into(),
+                fault: format!("expected a model of {expected} classes, as the data has, found one of {found}"),
+                remedy: "evaluate it on data with its own classes, or give it a head for these",
+            });
+        }
+        for (row, &label) in logits.values().chunks_exact(found).zip(&batch.labels) {
+            tally.add(row, label);
+        }
+    }
+    let skipped: Vec<usize> = loader.skipped().into_iter().map(|skipped| skipped.index).collect();
+    let seen: Vec<usize> = (0..dataset.len()).filter(|index| skipped.binary_search(index).is_err()).collect();
+    Ok(tally.report(skipped.len(), |nth| (seen[nth], dataset.name(seen[nth]))))
+}
+
+/// Features of every picture of a loader; `forward` gives `[batch, width]` of pixels.
+///
+/// # Errors
+/// The first that the loader or `forward` gives.
+pub fn features(
+    loader: &Loader,
+    mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
+) -> Result<Features, TrainError> {
+    let (mut values, mut labels, mut width) = (Vec::new(), Vec::new(), 0);
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        let found = forward(&batch.pixels)?;
+        width = found.shape().last();
+        values.extend_from_slice(found.values());
+        labels.extend(batch.labels);
+    }
+    Ok(Features::new(values, width, labels, loader.dataset().classes().len()))
+}
+
+/// Pixels `[batch, channels, height, width]` left for right, for answers averaged over both views.
+pub fn mirrored(device: &Cpu, pixels: &Tensor) -> Tensor {
+    Tensor::filled(device, pixels.shape(), |out| {
+        let width = pixels.shape().last();
+        for (out, row) in out.chunks_exact_mut(width).zip(pixels.values().chunks_exact(width)) {
+            out.iter_mut().zip(row.iter().rev()).for_each(|(out, value)| *out = *value);
+        }
+    })
+}

@@ -1,0 +1,118 @@
+//! Counts answers, one batch after the other.
+
+use super::report::{ClassReport, Confusion, Mistake, Report};
+use crate::loss::likeliest;
+
+/// Bins of confidence for the calibration error.
+const BINS: usize = 15;
+/// Pairs and mistakes that a report lists.
+const LISTED: usize = 20;
+
+/// Answers counted so far.
+pub struct Tally {
+    names: Vec<String>,
+    confusion: Vec<Vec<usize>>,
+    among_five: usize,
+    loss: f64,
+    /// Pictures, summed confidence, and right answers.
+    bins: [(usize, f64, usize); BINS],
+    mistakes: Vec<(usize, usize, usize, f32)>,
+    seen: usize,
+}
+
+impl Tally {
+    /// Nothing counted, over classes of these names.
+    pub fn new(names: &[String]) -> Self {
+        Tally {
+            names: names.to_vec(),
+            confusion: vec![vec![0; names.len()]; names.len()],
+            among_five: 0,
+            loss: 0.0,
+            bins: [(0, 0.0, 0); BINS],
+            mistakes: Vec::new(),
+            seen: 0,
+        }
+    }
+
+    /// Counts one answer.
+    ///
+    /// # Panics
+    /// If there are not as many logits as classes.
+    pub fn add(&mut self, logits: &[f32], label: usize) {
+        assert_eq!(logits.len(), self.names.len(), "logits of as many classes as have names");
+        let predicted = likeliest(logits);
+        let most = f64::from(logits[predicted]);
+        let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum();
+        let confidence = 1.0 / sum;
+        self.loss += sum.ln() + most - f64::from(logits[label]);
+        // Of equal logits, the first counts as likelier.
+        let better = |(class, &logit): (usize, &f32)| logit > logits[label] || logit == logits[label] && class < label;
+        self.among_five += usize::from(logits.iter().enumerate().filter(|&item| better(item)).count() < 5);
+        let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+        let (count, sum, right) = &mut self.bins[bin];
+        *count += 1;
+        *sum += confidence;
+        *right += usize::from(predicted == label);
+        self.confusion[label][predicted] += 1;
+        if predicted != label {
+            self.mistakes.push((self.seen, label, predicted, confidence as f32));
+        }
+        self.seen += 1;
+    }
+
+    /// What was found. `picture` gives the place and the name of the n-th picture that was counted.
+    pub fn report(mut self, skipped: usize, picture: impl Fn(usize) -> (usize, String)) -> Report {
+        let classes: Vec<ClassReport> = (0..self.names.len()).map(|class| self.class(class)).collect();
+        let present = || classes.iter().filter(|class| class.pictures > 0);
+        let mean = |value: fn(&ClassReport) -> f64| present().map(value).sum::<f64>() / present().count().max(1) as f64;
+        let (mean_recall, mean_f1) = (mean(|class| class.recall), mean(|class| class.f1));
+        let pictures = self.seen;
+        let share = |count: f64| count / pictures.max(1) as f64;
+        let right = (0..self.names.len()).map(|class| self.confusion[class][class]).sum::<usize>();
+        let gap = self.bins.iter().map(|&(_, confidence, right)| (right as f64 - confidence).abs()).sum();
+        let mut pairs = Vec::new();
+        for (label, row) in self.confusion.iter().enumerate() {
+            pairs.extend(
+                row.iter().enumerate().filter(|&(p, &count)| p != label && count > 0).map(|(p, &c)| (c, label, p)),
+            );
+        }
+        pairs.sort_by_key(|&(count, label, predicted)| (std::cmp::Reverse(count), label, predicted));
+        let name = |class: usize| self.names[class].clone();
+        let confused = pairs.into_iter().take(LISTED);
+        let confused = confused.map(|(count, label, predicted)| Confusion {
+            label: name(label),
+            predicted: name(predicted),
+            count,
+        });
+        let confused = confused.collect();
+        self.mistakes.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
+        let mistakes = self.mistakes.iter().take(LISTED).map(|&(nth, label, predicted, confidence)| {
+            let (index, picture) = picture(nth);
+            Mistake { index, picture, label: name(label), predicted: name(predicted), confidence }
+        });
+        Report {
+            pictures,
+            skipped,
+            top1: share(right as f64),
+            top5: share(self.among_five as f64),
+            loss: share(self.loss),
+            calibration_error: share(gap),
+            mean_recall,
+            mean_f1,
+            mistakes: mistakes.collect(),
+            classes,
+            confused,
+            confusion: self.confusion,
+        }
+    }
+
+    fn class(&self, class: usize) -> ClassReport {
+        let right = self.confusion[class][class] as f64;
+        let pictures: usize = self.confusion[class].iter().sum();
+        let taken: usize = self.confusion.iter().map(|row| row[class]).sum();
+        let share = |of: usize| if of > 0 { right / of as f64 } else { 0.0 };
+        let (precision, recall) = (share(taken), share(pictures));
+        let f1 = if right > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
+        ClassReport { name: self.names[class].clone(), pictures, precision, recall, f1 }
+    }
+}
