@@ -5,7 +5,9 @@ mod classify;
 mod embed;
 mod forward;
 mod info;
+mod train;
 mod usage;
+mod weights;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

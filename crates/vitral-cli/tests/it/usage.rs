@@ -13,7 +13,9 @@ fn wrong_command_lines_end_with_two() {
         (vec!["classify", "a.png", "--device", "cuda"], "[possible values: cpu]"),
         (vec!["forward"], "--model <PATH>"),
         (vec!["completions", "cmd"], "possible values"),
-        (vec!["train"], "unrecognized subcommand"),
+        (vec!["train"], "<RECIPE>"),
+        (vec!["convert", "a", "b", "--to", "keras"], "huggingface, timm, jax, torchvision, bundle"),
+        (vec!["paint"], "unrecognized subcommand"),
     ] {
         let said = vitral(&args).fails(2);
         assert!(said.contains(expected), "{args:?}: {said}");
@@ -22,7 +24,22 @@ fn wrong_command_lines_end_with_two() {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["classify", "embed", "forward", "preprocess", "info", "models", "bench", "completions"] {
+    let commands = [
+        "classify",
+        "embed",
+        "forward",
+        "preprocess",
+        "info",
+        "inspect",
+        "doctor",
+        "convert",
+        "pull",
+        "models",
+        "train",
+        "bench",
+        "completions",
+    ];
+    for command in commands {
         let help = vitral([command, "--help"]).ok();
         assert!(help.contains("Usage: vitral") && help.contains("--threads"), "{help}");
         assert!(command == "models" || help.contains("Examples:"), "{help}");
