@@ -8,7 +8,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Difference, Outgoing, Target, preprocess};
-use crate::config::{Activation, BlockKind, MlpKind, ModelConfig, NormKind, Pooling, Positions, Size, Stem};
+use crate::config::{
+    Activation, BlockKind, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions, Size, Stem,
+};
 use crate::image::Preprocess;
 use crate::weights::description::{timm_config, timm_names};
 use crate::weights::dialect::Source;
@@ -347,6 +349,11 @@ fn timm_with(model: &Outgoing<'_>, architecture: &str, packed_gate: bool) -> Val
     };
     put("global_pool", json!(pool));
     put("pool_include_prefix", json!(prefix));
+    // timm knows one kernel; a model that resamples by another takes its own size only.
+    if let OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, pad } = config.other_sizes {
+        put("dynamic_img_size", json!(true));
+        put("dynamic_img_pad", json!(pad));
+    }
     put("final_norm", json!(config.final_norm || config.pooled_norm));
     // Of one class token it is the same whether it is normed before or after it is taken.
     let after = config.pooled_norm && config.pooling != Pooling::Class;

@@ -199,6 +199,13 @@ fn check(model: &Outgoing<'_>, folder: &Path) -> Result<Vec<Difference>, Weights
         resolve(specs, &dialect, &container, &ResolveOptions::for_model(&description.config))?;
     }
     differences.extend(preprocess::difference(model.preprocess.as_ref(), &description.preprocess));
+    // A model shown pictures of another size than its own cannot do without what it does to other sizes.
+    let shown = model.preprocess.as_ref().and_then(Preprocess::output_size);
+    let (ours, theirs) = (model.vit.config(), &description.config);
+    if shown.is_some_and(|shown| shown != ours.image_size) && ours.other_sizes != theirs.other_sizes {
+        let [ours, theirs] = [ours, theirs].map(|config| format!("{:?}", config.other_sizes));
+        differences.push(Difference { field: "other_sizes".into(), ours, theirs });
+    }
     if let (Some(ours), false) = (model.labels, description.labels.is_some()) {
         let (ours, theirs) = (format!("{} of them", ours.len()), "none".into());
         differences.push(Difference { field: "labels".into(), ours, theirs });
