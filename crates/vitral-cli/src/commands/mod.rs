@@ -40,8 +40,7 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     Convert(convert::ConvertArgs),
     Pull(pull::PullArgs),
-    /// List the known sizes of Vision Transformers
-    Models,
+    Models(models::ModelsArgs),
     Train(train::TrainArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -58,7 +57,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Doctor(args) => doctor::run(&args, settings, printer),
         Command::Convert(args) => convert::run(&args, settings, printer),
         Command::Pull(args) => pull::run(&args, settings, printer),
-        Command::Models => models::run(settings, printer),
+        Command::Models(args) => models::run(&args, settings, printer),
         Command::Train(args) => train::run(&args, settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),
         Command::Completions(args) => completions::run(&args, printer),

@@ -1,13 +1,51 @@
 //! `vitral models`: the known sizes.
 
+use clap::Args;
 use serde::Serialize;
 use vitral::config::Size;
 use vitral::model::Vit;
 use vitral::model::variants::VARIANTS;
+use vitral::weights::catalog::{CATALOG, Origin};
 
 use super::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
+
+/// List the known sizes of Vision Transformers, or the published models
+#[derive(Args, Debug)]
+pub(crate) struct ModelsArgs {
+    /// Published models instead: name on the hub, image size, parameters, licence, top-1 on ImageNet as published
+    #[arg(long)]
+    published: bool,
+}
+
+/// The catalog of published models.
+fn published(settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    if settings.json {
+        printer.json(&CATALOG)?;
+        return Ok(Outcome::Done);
+    }
+    let head = ["name", "size", "pixels", "parameters", "top-1", "licence"];
+    let [name, size, pixels, parameters, top1, licence] = head;
+    let head = format!("{name:66} {size:>12} {pixels:>6} {parameters:>11} {top1:>6}  {licence}");
+    printer.line(printer.heading(head))?;
+    for row in CATALOG {
+        let name = match row.origin {
+            Origin::HuggingFace => format!("hf:{}", row.name),
+            Origin::Timm | Origin::Torchvision => row.name.to_owned(),
+        };
+        let millions = row.parameters as f64 / 1e6;
+        let top1 = row.top1.map_or_else(|| "–".to_owned(), |top1| format!("{top1:.2}"));
+        printer.line(format_args!(
+            "{name:66} {:>12} {:>6} {millions:9.2} M {top1:>6}  {}",
+            row.size, row.image, row.licence
+        ))?;
+    }
+    printer.note(
+        "\nFetch one with `vitral pull NAME`, or give its name as `--model`; torchvision's come from its own site.",
+    );
+    Ok(Outcome::Done)
+}
 
 /// One size with one patch.
 #[derive(Serialize)]
@@ -22,7 +60,10 @@ struct Row {
     timm: String,
 }
 
-pub(crate) fn run(settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &ModelsArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    if args.published {
+        return published(settings, printer);
+    }
     let mut rows = Vec::new();
     for variant in VARIANTS {
         for &patch in variant.patches {

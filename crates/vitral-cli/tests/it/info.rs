@@ -102,6 +102,8 @@ fn models_are_listed() {
     H/16          1280    32    16   5120    632.20 M   127.31  vit_huge_patch16_224
     g-opt/16      1536    40    16   6144   1136.29 M   228.10  vit_giantopt_patch16_224
     ");
+    let published = vitral(["models", "--published", "--quiet"]).ok();
+    assert!(published.contains("hf:google/vit-base-patch16-224 ") && published.contains("86.57 M"), "{published}");
     let rows: Value = serde_json::from_str(&vitral(["models", "--json"]).ok()).expect("JSON");
     assert!(rows.as_array().is_some_and(|rows| rows.iter().any(|row| row["name"] == "H/14")), "{rows}");
 }
