@@ -19,8 +19,10 @@ fn shared_data() -> Option<PathBuf> {
     folder
 }
 
+/// The goldens keep every few rows and columns only. Over whole tensors two of the 25 photos reach four to five levels:
+/// the JPEG decoder rounds subsampled chroma twice.
 #[test]
-fn photographs_are_within_three_levels() {
+fn photographs_are_within_three_levels_where_sampled() {
     let Some(folder) = shared_data() else { return };
     let bytes = golden_bytes("shared.safetensors");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
