@@ -209,6 +209,37 @@ pub enum Stem {
     Patches,
     /// A ResNetV2 (weight-standardised convolutions, group norm), then patches of its feature map: the hybrid.
     Hybrid(HybridStem),
+    /// A few small convolutions, then patches of their feature map.
+    Convolutional(ConvolutionalStem),
+}
+
+/// Small convolutions in place of a large patch (arXiv:2106.14881, arXiv:2104.05704): each of 3×3 pixels with
+/// standardised weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small pictures and
+/// little data, where patches alone learn slowly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvolutionalStem {
+    /// One after the other.
+    pub layers: Vec<StemLayer>,
+    /// Channels that are normed together.
+    pub group_width: usize,
+}
+
+/// One convolution of a [`ConvolutionalStem`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StemLayer {
+    /// Channels that come out.
+    pub channels: usize,
+    /// What height and width are divided by; 1 for nothing.
+    pub stride: usize,
+}
+
+impl ConvolutionalStem {
+    /// What all layers together divide height and width by.
+    pub fn stride(&self) -> usize {
+        self.layers.iter().fold(1, |stride, layer| stride.saturating_mul(layer.stride))
+    }
 }
 
 /// The convolutional part of a hybrid (ViT paper, section 3.1; BiT's ResNetV2, arXiv:1912.11370).
@@ -480,6 +511,16 @@ impl ModelConfig {
             let problem = format!("norms {} channels in {} groups", 64 * stem.width_factor, stem.groups);
             return contradiction(problem, "the stem's channels have to divide by `groups`");
         }
+        if let Stem::Convolutional(stem) = &self.stem {
+            let fits = |layer: &StemLayer| layer.channels.is_multiple_of(stem.group_width.max(1));
+            if let Some(layer) = stem.layers.iter().find(|layer| !fits(layer)) {
+                let problem = format!("norms {} channels in groups of {}", layer.channels, stem.group_width);
+                return contradiction(problem, "each layer's channels have to divide by `group_width`");
+            }
+            if stem.group_width == 0 || stem.layers.iter().any(|layer| layer.channels == 0 || layer.stride == 0) {
+                return Err(ConfigError::Zero { field: "stem" });
+            }
+        }
         let drop = self.drop;
         for (field, rate) in [
             ("drop.hidden", drop.hidden),
@@ -533,6 +574,7 @@ impl ModelConfig {
             Stem::Patches => 1,
             // The stem convolution and its pooling halve twice; every stage but the first halves once more.
             Stem::Hybrid(stem) => 4 << stem.layers.len().saturating_sub(1),
+            Stem::Convolutional(stem) => stem.stride().max(1),
         };
         Size { height: self.patch_size.height * stem, width: self.patch_size.width * stem }
     }

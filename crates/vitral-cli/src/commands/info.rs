@@ -268,6 +268,10 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         match &config.stem {
             Stem::Patches => patches,
             Stem::Hybrid(stem) => format!("{patches}, after a ResNetV2 of stages {:?}", stem.layers),
+            Stem::Convolutional(stem) => {
+                let channels: Vec<usize> = stem.layers.iter().map(|layer| layer.channels).collect();
+                format!("{patches}, after convolutions of {channels:?} channels")
+            }
         },
     ));
     let mut tokens = Vec::new();

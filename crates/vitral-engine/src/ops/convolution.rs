@@ -1,4 +1,4 @@
-//! Convolution with channels last, weight standardisation and group norm: what a hybrid's stem is made of.
+//! Convolution with channels last and weight standardisation: what a stem is made of.
 
 use crate::arena::ParameterId;
 use crate::device::cpu::Cpu;
@@ -178,39 +178,6 @@ impl Context<'_> {
             Box::new(move |grad, gradients| backward(&convolution, extents, &saved, grad, gradients))
         })
     }
-
-    /// Group norm (arXiv:1803.08494) of `[batch, …, channels]`: statistics over all places and the channels of a group.
-    pub fn group_norm(
-        &self,
-        x: &Tensor,
-        weight: ParameterId,
-        bias: ParameterId,
-        groups: usize,
-        epsilon: f32,
-    ) -> Tensor {
-        let channels = x.shape().last();
-        assert_eq!(channels % groups, 0, "{channels} channels in {groups} groups");
-        let norm = GroupNorm { channels, groups, epsilon, sample: x.shape().count() / x.extent(0).max(1) };
-        let (gain, shift) = (self.parameters.plain(weight), self.parameters.plain(bias));
-        let output = Tensor::filled(self.device, x.shape(), |out| {
-            let out = SharedMut::new(out);
-            self.device.parallel(x.extent(0), |sample| {
-                let x = &x.values()[sample * norm.sample..][..norm.sample];
-                let statistics = norm.statistics(x);
-                let rows = out.part(sample * norm.sample, norm.sample).chunks_exact_mut(channels);
-                for (out, x) in rows.zip(x.chunks_exact(channels)) {
-                    for c in 0..channels {
-                        let (mean, reciprocal) = statistics[c / norm.group()];
-                        out[c] = (x[c] - mean) * reciprocal * gain[c] + shift[c];
-                    }
-                }
-            });
-        });
-        let saved = x.clone();
-        self.record(output, true, || {
-            Box::new(move |grad, gradients| norm.backward(weight, bias, &saved, grad, gradients))
-        })
-    }
 }
 
 fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
@@ -274,84 +241,6 @@ fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tens
     });
 }
 
-#[derive(Clone, Copy)]
-struct GroupNorm {
-    channels: usize,
-    groups: usize,
-    epsilon: f32,
-    /// Numbers in a sample.
-    sample: usize,
-}
-
-impl GroupNorm {
-    fn group(&self) -> usize {
-        self.channels / self.groups
-    }
-
-    /// Mean and reciprocal deviation of every group of one sample.
-    fn statistics(&self, x: &[f32]) -> Vec<(f32, f32)> {
-        let count = (self.sample / self.groups) as f64;
-        let mut sums = vec![(0.0f64, 0.0f64); self.groups];
-        let each = |sums: &mut Vec<(f64, f64)>, add: &dyn Fn(&mut (f64, f64), f64)| {
-            for x in x.chunks_exact(self.channels) {
-                for (sum, x) in sums.iter_mut().zip(x.chunks_exact(self.group())) {
-                    for &x in x {
-                        add(sum, f64::from(x));
-                    }
-                }
-            }
-        };
-        each(&mut sums, &|sum, x| sum.0 += x);
-        for sum in &mut sums {
-            sum.0 /= count;
-        }
-        each(&mut sums, &|sum, x| sum.1 += (x - sum.0) * (x - sum.0));
-        let reciprocal = |variance: f64| (1.0 / (variance / count + f64::from(self.epsilon)).sqrt()) as f32;
-        sums.into_iter().map(|(mean, variance)| (mean as f32, reciprocal(variance))).collect()
-    }
-
-    fn backward(
-        &self,
-        weight: ParameterId,
-        bias: ParameterId,
-        x: &Tensor,
-        grad: &Tensor,
-        gradients: &mut Gradients<'_>,
-    ) {
-        let gain = gradients.parameters.plain(weight);
-        let (channels, group) = (self.channels, self.group());
-        let count = (self.sample / self.groups) as f32;
-        let mut weight_sums = vec![0.0; channels];
-        let mut bias_sums = vec![0.0; channels];
-        let input = Tensor::filled(gradients.device, x.shape(), |out| {
-            let samples = out.chunks_exact_mut(self.sample).zip(x.values().chunks_exact(self.sample));
-            for ((out, x), grad) in samples.zip(grad.values().chunks_exact(self.sample)) {
-                let statistics = self.statistics(x);
-                let normed = |i: usize| {
-                    let (mean, reciprocal) = statistics[i % channels / group];
-                    (x[i] - mean) * reciprocal
-                };
-                let mut averages = vec![(0.0f32, 0.0f32); self.groups];
-                for (i, &grad) in grad.iter().enumerate() {
-                    let c = i % channels;
-                    weight_sums[c] += grad * normed(i);
-                    bias_sums[c] += grad;
-                    averages[c / group].0 += grad * gain[c];
-                    averages[c / group].1 += grad * gain[c] * normed(i);
-                }
-                for (i, out) in out.iter_mut().enumerate() {
-                    let c = i % channels;
-                    let (sum, along) = averages[c / group];
-                    *out = statistics[c / group].1 * (grad[i] * gain[c] - (sum + normed(i) * along) / count);
-                }
-            }
-        });
-        gradients.add_parameter(weight, &weight_sums);
-        gradients.add_parameter(bias, &bias_sums);
-        gradients.add(x.node, |_| input);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::check::{Check, Golden};
@@ -400,19 +289,6 @@ mod tests {
     }
 
     #[test]
-    fn group_norm_equals_pytorch() {
-        for (name, relu) in [("group_norm", false), ("group_norm_relu", true)] {
-            let golden = Golden::load(name).channels_last();
-            let mut check = Check::new();
-            let (weight, bias) = (check.golden(&golden, "weight"), check.golden(&golden, "bias"));
-            check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| {
-                let y = cx.group_norm(&x[0], weight, bias, 32, golden.scalar("epsilon"));
-                if relu { cx.activation(&y, super::super::Activation::Relu) } else { y }
-            });
-        }
-    }
-
-    #[test]
     fn gradients_are_those_of_differences() {
         for (kernel, stride, padding, standardise) in [
             (3, 2, Padding::Same, None),
@@ -427,9 +303,7 @@ mod tests {
                 padding,
                 standardise,
             };
-            let (weight, bias) = (check.vector(4), check.vector(4));
             check.differences(&[check.input(&[2, 5, 4, 2])], |cx, x| cx.convolution(&x[0], &convolution));
-            check.differences(&[check.input(&[2, 3, 3, 4])], |cx, x| cx.group_norm(&x[0], weight, bias, 2, 1e-3));
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod elementwise;
+pub(crate) mod group_norm;
 pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod norm;

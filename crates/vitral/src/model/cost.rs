@@ -43,6 +43,7 @@ impl Vit {
         let (stem, channels) = match &config.stem {
             Stem::Patches => (0, config.channels),
             Stem::Hybrid(hybrid) => stem::cost(hybrid, config.channels, image),
+            Stem::Convolutional(small) => stem::small_cost(small, config.channels, image),
         };
         let inner = config.attention_width();
         let pairs = if config.block == BlockKind::ParallelPairs { 2 } else { 1 };

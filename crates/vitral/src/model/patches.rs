@@ -4,16 +4,42 @@ use vitral_engine::ops::{Linear, Norm};
 use vitral_engine::{Context, Tensor};
 
 use super::build::Builder;
-use super::stem::ResNetStem;
+use super::stem::{ResNetStem, SmallStem};
 use crate::config::{Size, Stem};
 
 /// The patch embedding: a linear map over the pixels of a patch, or over a hybrid's feature map.
 pub(super) struct PatchEmbedding {
-    stem: Option<ResNetStem>,
+    stem: Option<FeatureMap>,
     norm_in: Option<Norm>,
     projection: Linear,
     norm_out: Option<Norm>,
     patch: Size,
+}
+
+/// The convolutions before the patches.
+enum FeatureMap {
+    ResNet(ResNetStem),
+    Small(SmallStem),
+}
+
+impl FeatureMap {
+    fn channels(&self) -> usize {
+        match self {
+            FeatureMap::ResNet(stem) => stem.channels(),
+            FeatureMap::Small(stem) => stem.channels(),
+        }
+    }
+
+    /// `[batch, channels, height, width]` to `[batch, height, width, channels]`.
+    fn forward(&self, cx: &Context<'_>, pixels: &Tensor) -> Tensor {
+        let [batch, channels, height, width] = pixels.shape()[..] else { unreachable!("checked on entry") };
+        let last = cx.swap_last_two(&pixels.reshape([batch, channels, height * width]));
+        let last = last.reshape([batch, height, width, channels]);
+        match self {
+            FeatureMap::ResNet(stem) => stem.forward(cx, &last),
+            FeatureMap::Small(stem) => stem.forward(cx, &last),
+        }
+    }
 }
 
 impl PatchEmbedding {
@@ -21,9 +47,10 @@ impl PatchEmbedding {
         let config = builder.config;
         let stem = match &config.stem {
             Stem::Patches => None,
-            Stem::Hybrid(hybrid) => Some(ResNetStem::new(&mut builder.at("stem"), hybrid)),
+            Stem::Hybrid(hybrid) => Some(FeatureMap::ResNet(ResNetStem::new(&mut builder.at("stem"), hybrid))),
+            Stem::Convolutional(small) => Some(FeatureMap::Small(SmallStem::new(&mut builder.at("stem"), small))),
         };
-        let channels = stem.as_ref().map_or(config.channels, ResNetStem::channels);
+        let channels = stem.as_ref().map_or(config.channels, FeatureMap::channels);
         let inputs = channels * config.patch_size.area();
         let mut place = builder.at("patches");
         let norm_in = config.patch_norms.then(|| place.norm("norm_in", inputs));

@@ -5,7 +5,7 @@ use vitral_engine::ops::{Activation, Convolution, Padding};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
-use crate::config::{HybridStem, Size};
+use crate::config::{ConvolutionalStem, HybridStem, Size};
 
 /// A standardised convolution and the group norm after it.
 struct ConvolutionNorm {
@@ -89,11 +89,9 @@ impl ResNetStem {
         self.channels
     }
 
-    /// `[batch, channels, height, width]` to a feature map `[batch, height, width, channels]`.
+    /// Pixels to a feature map, both `[batch, height, width, channels]`.
     pub(super) fn forward(&self, cx: &Context<'_>, pixels: &Tensor) -> Tensor {
-        let [batch, channels, height, width] = pixels.shape()[..] else { unreachable!("checked on entry") };
-        let last = cx.swap_last_two(&pixels.reshape([batch, channels, height * width]));
-        let x = self.root.forward(cx, &last.reshape([batch, height, width, channels]));
+        let x = self.root.forward(cx, pixels);
         let mut x = cx.max_pool(&cx.activation(&x, Activation::Relu), 3, 2, self.padding);
         for block in &self.blocks {
             x = block.forward(cx, &x);
@@ -124,6 +122,79 @@ impl Bottleneck {
         let y = relu(&self.spatial.forward(cx, &y));
         relu(&cx.add(&self.expand.forward(cx, &y), &shortcut))
     }
+}
+
+/// Small convolutions, each with a maximum where it has a stride, group norm and ReLU.
+pub(super) struct SmallStem {
+    layers: Vec<SmallLayer>,
+    channels: usize,
+}
+
+struct SmallLayer {
+    convolution: Convolution,
+    weight: ParameterId,
+    bias: ParameterId,
+    groups: usize,
+    stride: usize,
+}
+
+impl SmallStem {
+    const EPSILON: f32 = 1e-5;
+
+    pub(super) fn new(place: &mut Builder<'_>, stem: &ConvolutionalStem) -> Self {
+        let mut channels = place.config.channels;
+        let mut layers = Vec::with_capacity(stem.layers.len());
+        for (i, layer) in stem.layers.iter().enumerate() {
+            let mut place = place.at(i);
+            let convolution = Convolution {
+                weight: place.at("conv").plain("weight", &[layer.channels, channels, 3, 3]),
+                bias: None,
+                stride: 1,
+                padding: Padding::Explicit(1),
+                standardise: Some(Self::EPSILON),
+            };
+            let mut norm = place.at("norm");
+            layers.push(SmallLayer {
+                convolution,
+                weight: norm.plain("weight", &[layer.channels]),
+                bias: norm.plain("bias", &[layer.channels]),
+                groups: layer.channels / stem.group_width,
+                stride: layer.stride,
+            });
+            channels = layer.channels;
+        }
+        SmallStem { layers, channels }
+    }
+
+    /// Channels of the feature map.
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Pixels to a feature map, both `[batch, height, width, channels]`.
+    pub(super) fn forward(&self, cx: &Context<'_>, pixels: &Tensor) -> Tensor {
+        let mut x = pixels.clone();
+        for layer in &self.layers {
+            x = cx.convolution(&x, &layer.convolution);
+            if layer.stride > 1 {
+                x = cx.max_pool(&x, 3, layer.stride, Padding::Same);
+            }
+            x = cx.group_norm(&x, layer.weight, layer.bias, layer.groups, Self::EPSILON);
+            x = cx.activation(&x, Activation::Relu);
+        }
+        x
+    }
+}
+
+/// As [`cost`], of small convolutions.
+pub(super) fn small_cost(stem: &ConvolutionalStem, channels: usize, image: Size) -> (u64, usize) {
+    let (mut size, mut inputs, mut total) = (image, channels, 0);
+    for layer in &stem.layers {
+        total += size.area() * 9 * inputs * layer.channels;
+        size = Size { height: size.height.div_ceil(layer.stride), width: size.width.div_ceil(layer.stride) };
+        inputs = layer.channels;
+    }
+    (total as u64, inputs)
 }
 
 /// Multiply-accumulates of the convolutions for one image, and the channels of the feature map.

@@ -107,7 +107,7 @@ impl Adaptation {
         }
         let (source, target) = (source.config(), target.config());
         let values = assignment.read(&spec.name)?;
-        let hybrid = matches!(source.stem, Stem::Hybrid(_));
+        let hybrid = !matches!(source.stem, Stem::Patches);
         Ok(match spec.name.as_str() {
             "positions" => self.positions_of(values, source, target),
             "patches.weight" => {

@@ -4,6 +4,7 @@ mod dinov2;
 mod image;
 mod parity;
 mod rooms;
+mod stem;
 mod tiny_vits;
 mod weights;
 

@@ -87,7 +87,7 @@ impl Arrays<'_> {
         let blocks = self.blocks()?;
         let stem = self.stem();
         let channels = match &stem {
-            Stem::Patches => inputs,
+            Stem::Patches | Stem::Convolutional(_) => inputs,
             Stem::Hybrid(_) => self.axes::<4>("conv_root/kernel")?[2],
         };
         let class_token = self.has("cls");

@@ -1,0 +1,65 @@
+//! The small convolutional stem.
+
+use vitral::config::{ConvolutionalStem, ModelConfig, Pooling, Positions, Size, Stem, StemLayer};
+use vitral::model::init::{Initialisation, initialise};
+use vitral::model::{Input, Vit};
+use vitral::{Cpu, Tensor};
+use vitral_engine::{Context, Parameters};
+
+fn small(layers: &[(usize, usize)], group_width: usize) -> ModelConfig {
+    let layers = layers.iter().map(|&(channels, stride)| StemLayer { channels, stride }).collect();
+    ModelConfig {
+        image_size: Size { height: 16, width: 24 },
+        patch_size: Size::square(2),
+        classes: 3,
+        width: 12,
+        depth: 1,
+        heads: 2,
+        head_width: 6,
+        mlp_width: 16,
+        class_token: false,
+        pooling: Pooling::Mean,
+        positions: Positions::LearnedPatches,
+        stem: Stem::Convolutional(ConvolutionalStem { layers, group_width }),
+        ..ModelConfig::default()
+    }
+}
+
+#[test]
+fn gives_the_grid_and_the_parameters_that_it_says() {
+    let vit = Vit::new(small(&[(8, 2), (12, 1)], 4)).expect("a model");
+    assert_eq!(vit.config().grid(), Size { height: 4, width: 6 });
+    let stem = 3 * 9 * 8 + 2 * 8 + 8 * 9 * 12 + 2 * 12;
+    let counted: usize =
+        vit.declarations().specs().iter().filter(|s| s.name.starts_with("stem.")).map(|s| s.count()).sum();
+    assert_eq!(counted, stem);
+    let macs = vit.macs(vit.config().image_size).expect("its own size");
+    assert_eq!(macs.stem, (16 * 24 * 27 * 8 + 8 * 12 * 72 * 12) as u64);
+    assert_eq!(macs.patch_embedding, 24 * 4 * 12 * 12);
+}
+
+#[test]
+fn gives_the_same_bits_whatever_the_batch_and_threads() {
+    let vit = Vit::new(small(&[(8, 2), (12, 1)], 4)).expect("a model");
+    let logits = |threads: usize, batch: usize| {
+        let device = Cpu::with_threads(threads);
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+        initialise(&vit, &mut parameters, Initialisation::Lucidrains, 5);
+        let pixels: Vec<f32> = (0..batch * 3 * 16 * 24).map(|i| ((i % 1152) as f32 * 0.37).sin()).collect();
+        let pixels = Tensor::from_slice(&device, [batch, 3, 16, 24], &pixels);
+        let cx = Context::inference(&parameters);
+        let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).expect("its own size");
+        output.logits.expect("a head").values()[..3].to_vec()
+    };
+    let one = logits(1, 1);
+    assert!(one.iter().all(|value| value.is_finite() && *value != 0.0));
+    assert_eq!(one, logits(2, 1));
+    assert_eq!(one, logits(2, 5));
+}
+
+#[test]
+fn groups_that_do_not_fit_are_refused() {
+    let error = Vit::new(small(&[(8, 2), (12, 1)], 8)).err().expect("refused").to_string();
+    assert!(error.contains("12 channels in groups of 8"), "{error}");
+    assert!(Vit::new(small(&[(8, 0)], 8)).is_err());
+}
