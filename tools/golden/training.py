@@ -3,13 +3,14 @@
 
   python tools/golden/training.py      -> goldens/training/CASE/{config.json,model,batch,gradients,expected}.safetensors
 
-The losses are those of ten steps on one batch, once by AdamW (rate 1e-3, decay 0.05, gradients clipped to norm 1) and
-once by SGD (rate 0.05, Nesterov momentum 0.9, decay 1e-4), without anything dropped. Decay leaves out biases, norms, tokens
+The losses are those of ten steps on one batch, without anything dropped: by AdamW (rate 1e-3, decay 0.05, gradients
+clipped to norm 1), by SGD (rate 0.05, Nesterov momentum 0.9, decay 1e-4), by SGD with timm's adaptive clipping (0.02), by
+timm's LAMB (rate 0.01, decay 0.05, norm 1) and timm's Lion (rate 1e-4, decay 0.05). Decay leaves out biases, norms, tokens
 and positions. `gradients` holds the first step's, under timm's names, before clipping. Needs torch, timm, safetensors.
 """
 import json, pathlib
 
-import timm, torch
+import timm, timm.optim, timm.utils, torch
 from safetensors.torch import save_file
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "goldens/training"
@@ -50,27 +51,30 @@ def make(case, architecture, arguments):
     gradients = {name: p.grad.clone().contiguous() for name, p in model.named_parameters()}
     norm = torch.sqrt(sum((g.double() ** 2).sum() for g in gradients.values()))
     expected = {"gradient_norm": torch.tensor([float(norm)])}
-    for name in ["adamw", "sgd"]:
+    for name in ["adamw", "sgd", "sgd_adaptive", "lamb", "lion"]:
         model = fresh()
         model.load_state_dict(start)
         plain = [p for n, p in model.named_parameters() if p.ndim <= 1 or n in ("cls_token", "dist_token", "pos_embed")]
         ids = {id(p) for p in plain}
         decayed = [p for p in model.parameters() if id(p) not in ids]
-        if name == "adamw":
-            groups = [dict(params=decayed, weight_decay=0.05), dict(params=plain, weight_decay=0.0)]
-            optimiser = torch.optim.AdamW(groups, lr=1e-3)
-        else:
-            groups = [dict(params=decayed, weight_decay=1e-4), dict(params=plain, weight_decay=0.0)]
-            optimiser = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+        decay = 1e-4 if name.startswith("sgd") else 0.05
+        groups = [dict(params=decayed, weight_decay=decay), dict(params=plain, weight_decay=0.0)]
+        optimiser = {
+            "adamw": lambda: torch.optim.AdamW(groups, lr=1e-3),
+            "lamb": lambda: timm.optim.Lamb(groups, lr=0.01, max_grad_norm=None),
+            "lion": lambda: timm.optim.Lion(groups, lr=1e-4),
+        }.get(name, lambda: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True))()
         losses = []
         for _ in range(10):
             optimiser.zero_grad()
             loss = loss_of(model, x, labels)
             loss.backward()
-            if name == "adamw":
+            if name in ("adamw", "lamb"):
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            elif name == "sgd_adaptive":
+                timm.utils.adaptive_clip_grad(model.parameters(), clip_factor=0.02)
             optimiser.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
         expected[f"losses.{name}"] = torch.tensor(losses)
 
     folder = OUT / case

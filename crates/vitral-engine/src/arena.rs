@@ -91,6 +91,8 @@ pub struct Parameters {
     declarations: Declarations,
     device: Cpu,
     values: Values,
+    /// Which stand still while others learn; none where it is empty.
+    still: Vec<bool>,
 }
 
 enum Values {
@@ -124,7 +126,12 @@ impl Parameters {
             offsets.push(end);
             end += spec.count().next_multiple_of(16);
         }
-        Parameters { declarations, device, values: Values::Flat { buffer: Buffer::zeros(end), offsets } }
+        Parameters {
+            declarations,
+            device,
+            values: Values::Flat { buffer: Buffer::zeros(end), offsets },
+            still: Vec::new(),
+        }
     }
 
     /// Parameters for inference, with matrices in 32 bits. `read` gives the values of each; nothing is kept twice.
@@ -166,7 +173,18 @@ impl Parameters {
                 }
             });
         }
-        Ok(Parameters { declarations, device, values: Values::Frozen(values) })
+        Ok(Parameters { declarations, device, values: Values::Frozen(values), still: Vec::new() })
+    }
+
+    /// Makes parameters stand still: nothing is remembered for their gradients, which stay 0.
+    pub fn hold_still(&mut self, ids: impl IntoIterator<Item = ParameterId>) {
+        self.still.resize(self.declarations.specs.len(), false);
+        ids.into_iter().for_each(|id| self.still[id.0] = true);
+    }
+
+    /// Whether a parameter learns, or stands still.
+    pub fn learns(&self, id: ParameterId) -> bool {
+        !self.still.get(id.0).copied().unwrap_or(false)
     }
 
     /// What was declared.

@@ -155,11 +155,17 @@ impl<'a> Context<'a> {
         watched
     }
 
+    /// Whether an output depends on what learns: its input is on the tape, or one of these parameters learns.
+    pub(crate) fn depends(&self, x: &Tensor, parameters: impl IntoIterator<Item = ParameterId>) -> bool {
+        x.node.is_some() || parameters.into_iter().any(|id| self.parameters.learns(id))
+    }
+
     /// A parameter as a tensor `[…shape]`, with gradient.
     pub fn parameter(&self, id: ParameterId) -> Tensor {
         let spec = self.parameters.declarations().spec(id);
         let tensor = Tensor::from_slice(self.device, Shape::new(&spec.shape), self.parameters.plain(id));
-        self.record(tensor, true, move || Box::new(move |grad, gradients| gradients.add_parameter(id, grad.values())))
+        let learns = self.parameters.learns(id);
+        self.record(tensor, learns, move || Box::new(move |grad, gradients| gradients.add_parameter(id, grad.values())))
     }
 
     /// Puts an output on the tape, if the pass is recorded and the output depends on anything that wants gradients.
@@ -232,14 +238,14 @@ pub(crate) struct Gradients<'a> {
 }
 
 impl Gradients<'_> {
-    /// Whether parameter gradients are wanted at all.
-    pub(crate) fn wants_parameters(&self) -> bool {
-        self.flat.is_some()
+    /// Whether the gradient of this parameter is wanted.
+    pub(crate) fn wants(&self, id: ParameterId) -> bool {
+        self.flat.is_some() && self.parameters.learns(id)
     }
 
-    /// The gradient of a parameter, to be added to; nothing where parameter gradients are not wanted.
+    /// The gradient of a parameter, to be added to; nothing where it is not wanted.
     pub(crate) fn parameter(&mut self, id: ParameterId) -> Option<&mut [f32]> {
-        let range = self.flat.as_ref().map(|_| self.parameters.range(id))?;
+        let range = self.flat.as_ref().filter(|_| self.parameters.learns(id)).map(|_| self.parameters.range(id))?;
         self.flat.as_mut().map(|flat| &mut flat[range])
     }
 

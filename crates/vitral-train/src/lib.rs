@@ -13,6 +13,9 @@ pub mod loss;
 pub mod optimise;
 pub mod recipe;
 pub mod run;
+pub mod start;
 pub mod step;
+pub mod teacher;
+pub mod timing;
 
 pub use error::TrainError;

@@ -3,15 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vitral::config::{ModelConfig, Size};
 use vitral::image::Filter;
 use vitral::model::init::Initialisation;
-use vitral::model::variants;
 
 use crate::augment::Augment;
 use crate::data::HeldOut;
 use crate::error::TrainError;
-use crate::loss::Loss;
+use crate::loss::{Distillation, Loss};
 use crate::optimise::{Clip, GroupOptions, Optimiser, Schedule};
 
 /// A whole run.
@@ -32,16 +30,26 @@ pub struct Recipe {
     /// Weight decay, layer decay, freezing.
     #[serde(default)]
     pub groups: GroupOptions,
+    /// A teacher (DeiT, arXiv:2012.12877).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Teaching>,
     /// How long, how large, and from which seed.
     pub run: RunRecipe,
 }
 
-/// The model that is trained.
+/// The model that is trained: a known size from scratch, or one that has learned before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRecipe {
     /// A known size, such as `Ti/4` (see `vitral models`); fields of `set` come on top of it.
-    pub variant: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The model that training begins with, in place of `variant`: a folder, a bundle, or a name on a hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The classifier of a model that has learned before.
+    #[serde(default)]
+    pub head: NewHead,
     /// Fields of the model's configuration; classes are the data's.
     #[serde(default)]
     pub set: toml::Table,
@@ -52,6 +60,29 @@ pub struct ModelRecipe {
 
 fn timm() -> Initialisation {
     Initialisation::Timm
+}
+
+/// The classifier that fine-tuning begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NewHead {
+    /// A new one, all zero, as in the ViT paper.
+    #[default]
+    Zeros,
+    /// A new one, drawn as `initialise` says.
+    Drawn,
+    /// The one it has, for the same classes.
+    Keep,
+}
+
+/// A teacher and its say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Teaching {
+    /// The teacher: a folder, a bundle, or a name on a hub.
+    pub teacher: String,
+    /// How the student learns from it.
+    #[serde(flatten)]
+    pub how: Distillation,
 }
 
 /// The pictures and how they are shown.
@@ -66,11 +97,13 @@ pub struct DataRecipe {
     /// How a set without a test part is parted.
     #[serde(default)]
     pub held_out: HeldOut,
-    /// Mean of every channel, of numbers from 0 to 1.
-    pub mean: Vec<f32>,
+    /// Mean of every channel, of numbers from 0 to 1. A model that has learned before brings its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<Vec<f32>>,
     /// Deviation of every channel.
-    pub std: Vec<f32>,
-    /// Filter that pictures of another size are resized with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<Vec<f32>>,
+    /// Filter that pictures of another size are resized with, where mean and deviation are given here.
     #[serde(default = "bicubic")]
     pub filter: Filter,
 }
@@ -118,71 +151,104 @@ fn two() -> usize {
     2
 }
 
-impl Recipe {
-    /// Reads a recipe and applies `key.path=value` settings on top. Paths of data are relative to the recipe's folder.
-    ///
-    /// # Errors
-    /// If the file cannot be read, a key is not known, or a value does not fit.
-    pub fn load(path: &Path, settings: &[String]) -> Result<Self, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(TrainError::file(path, "reading a recipe"))?;
-        let fault = |fault: String| TrainError::Recipe { path: path.to_owned(), fault };
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| fault(error.to_string()))?;
-        for setting in settings {
-            apply(&mut table, setting).map_err(fault)?;
-        }
-        let mut recipe: Recipe =
-            toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| fault(error.to_string()))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        for path in std::iter::once(&mut recipe.data.train).chain(&mut recipe.data.test) {
-            *path = folder.join(&path);
-        }
-        Ok(recipe)
+/// A key of a recipe set from outside, as `schedule.rate=3e-4`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    key: String,
+    value: toml::Value,
+}
+
+impl Setting {
+    /// A setting of a known value.
+    pub fn new(key: impl Into<String>, value: impl Into<toml::Value>) -> Self {
+        Setting { key: key.into(), value: value.into() }
     }
 
-    /// The model's configuration for so many classes.
+    /// Reads `key.path=value`; the value is read as TOML, or as a word.
     ///
     /// # Errors
-    /// If the size is not known or a field of `set` does not fit.
-    pub fn config(&self, classes: usize) -> Result<ModelConfig, TrainError> {
-        let fault = |fault: String| TrainError::Recipe { path: "[model]".into(), fault };
-        let base = variants::find(&self.model.variant)
-            .ok_or_else(|| fault(format!("no model `{}`; `vitral models` lists them", self.model.variant)))?;
-        let mut fields = serde_json::to_value(base).expect("plain data");
-        let set = serde_json::to_value(&self.model.set).map_err(|error| fault(error.to_string()))?;
-        if let (Some(fields), Some(set)) = (fields.as_object_mut(), set.as_object()) {
-            fields.extend(set.clone());
-        }
-        let mut config: ModelConfig =
-            serde_json::from_value(fields).map_err(|error| fault(format!("`set`: {error}")))?;
-        config.classes = classes;
-        Ok(config)
+    /// If there is no `=`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not `key=value`"))?;
+        let parsed = format!("value = {value}").parse::<toml::Table>().ok();
+        let value = parsed.and_then(|mut table| table.remove("value"));
+        let word = || toml::Value::String(text[key.len() + 1..].to_owned());
+        Ok(Setting { key: key.trim().to_owned(), value: value.unwrap_or_else(word) })
     }
 
-    /// How pictures are shown to a model of this size.
-    pub fn preprocess(&self, size: Size) -> vitral::image::Preprocess {
-        crate::data::plain(size, self.data.filter, &self.data.mean, &self.data.std)
+    /// Sets it in a table.
+    fn apply(&self, table: &mut toml::Table) -> Result<(), String> {
+        let (parents, key) = self.key.rsplit_once('.').unwrap_or(("", &self.key));
+        let mut place = table;
+        for part in parents.split('.').filter(|part| !part.is_empty()) {
+            place = place
+                .entry(part)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                .as_table_mut()
+                .ok_or_else(|| format!("`{part}` of `{}` is no table", self.key))?;
+        }
+        place.insert(key.to_owned(), self.value.clone());
+        Ok(())
     }
 }
 
-/// Sets `a.b.c=value`; the value is read as TOML, or as a word.
-fn apply(table: &mut toml::Table, setting: &str) -> Result<(), String> {
-    let (path, value) = setting.split_once('=').ok_or_else(|| format!("`{setting}` is not `key=value`"))?;
-    let value = format!("value = {value}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let (parents, key) = path.rsplit_once('.').unwrap_or(("", path));
-    let mut place = table;
-    for part in parents.split('.').filter(|part| !part.is_empty()) {
-        place = place
-            .entry(part)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| format!("`{part}` of `{setting}` is no table"))?;
+/// What stands for data that is yet to be named.
+const NOWHERE: &str = "";
+
+impl Recipe {
+    /// Reads a recipe's file and applies settings on top. Paths in the file are relative to its folder, those of settings to
+    /// the working folder.
+    ///
+    /// # Errors
+    /// If the file cannot be read, a key is not known, or a value does not fit.
+    pub fn load(path: &Path, settings: &[Setting]) -> Result<Self, TrainError> {
+        let text = std::fs::read_to_string(path).map_err(TrainError::file(path, "reading a recipe"))?;
+        Recipe::parse(&text, path, settings)
     }
-    place.insert(key.to_owned(), value);
-    Ok(())
+
+    /// Reads a recipe's text as [`Recipe::load`] does; `path` is where it came from.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn parse(text: &str, path: &Path, settings: &[Setting]) -> Result<Self, TrainError> {
+        let fault = |fault: String| TrainError::Recipe { path: path.to_owned(), fault };
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| fault(error.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // Data lies beside the recipe; so may models, which may also be names on a hub.
+        for (section, key, always) in [
+            ("data", "train", true),
+            ("data", "test", true),
+            ("model", "from", false),
+            ("distillation", "teacher", false),
+        ] {
+            let value = table.get_mut(section).and_then(|section| section.get_mut(key));
+            if let Some(toml::Value::String(value)) = value.filter(|value| value.as_str() != Some(NOWHERE)) {
+                let beside = folder.join(&*value);
+                if always || beside.exists() {
+                    *value = beside.to_string_lossy().into_owned();
+                }
+            }
+        }
+        for setting in settings {
+            setting.apply(&mut table).map_err(fault)?;
+        }
+        let recipe: Recipe =
+            toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| fault(error.to_string()))?;
+        match (&recipe.model.variant, &recipe.model.from) {
+            (Some(_), Some(_)) => Err(fault("`model` has both `variant` and `from`; keep one".to_owned())),
+            (None, None) => Err(fault("`model` has neither `variant` nor `from`; give one".to_owned())),
+            _ if recipe.data.mean.is_some() != recipe.data.std.is_some() => {
+                Err(fault("`data` has one of `mean` and `std`; give both or none".to_owned()))
+            }
+            (Some(_), None) if recipe.data.mean.is_none() => {
+                Err(fault("a model from scratch needs `data.mean` and `data.std`, one number a channel".to_owned()))
+            }
+            _ if recipe.data.train.as_os_str() == NOWHERE => {
+                Err(fault("`data.train` is not given; set it to the pictures".to_owned()))
+            }
+            _ => Ok(recipe),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +258,8 @@ mod tests {
     fn written(text: &str, settings: &[&str]) -> Result<Recipe, TrainError> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), text).expect("written");
-        Recipe::load(file.path(), &settings.iter().map(|&setting| setting.to_owned()).collect::<Vec<_>>())
+        let settings = settings.iter().map(|setting| Setting::parse(setting).expect("a setting"));
+        Recipe::load(file.path(), &settings.collect::<Vec<_>>())
     }
 
     const SMALL: &str = r#"
@@ -216,17 +283,16 @@ mod tests {
     fn recipes_are_read_and_set() {
         let recipe = written(SMALL, &["run.epochs=5", "schedule.shape=linear"]).expect("a recipe");
         assert_eq!(recipe.run.epochs, 5);
-        let config = recipe.config(10).expect("a model");
-        assert_eq!((config.image_size, config.channels, config.classes), (Size::square(28), 1, 10));
+        assert_eq!(recipe.schedule.shape, crate::optimise::Shape::Linear);
+        assert_eq!(recipe.data.train.parent(), Some(std::env::temp_dir().as_path()), "beside the recipe");
     }
 
     #[test]
     fn unknown_keys_are_named() {
-        for (setting, word) in [("run.epoch=3", "epoch"), ("shedule.rate=1", "shedule"), ("model.variant=Z/9", "Z/9")] {
-            let error = match written(SMALL, &[setting]) {
-                Err(error) => error,
-                Ok(recipe) => recipe.config(10).expect_err("an unknown model"),
-            };
+        for (setting, word) in
+            [("run.epoch=3", "epoch"), ("shedule.rate=1", "shedule"), ("model.from=x", "both"), ("data.std=", "std")]
+        {
+            let error = written(SMALL, &[setting]).expect_err("a mistake");
             assert!(error.to_string().contains(word), "{error}");
         }
     }

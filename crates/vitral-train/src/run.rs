@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use vitral::Cpu;
-use vitral::model::init::initialise;
-use vitral::model::{Input, Vit};
+use vitral::model::Input;
 use vitral::weights::export::{Outgoing, Target, export};
+use vitral::{Cpu, Model, Tensor};
 use vitral_engine::{Context, Parameters};
 
 use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, open};
@@ -16,7 +15,9 @@ use crate::fit::{self, Outcome, Plan, Score, Source, Watcher};
 use crate::loss::likeliest;
 use crate::optimise::groups;
 use crate::recipe::Recipe;
-use crate::step::{Batch, Rules, Trainer};
+use crate::start::Start;
+use crate::step::{Batch, Rules, Teach, Trainer};
+use crate::teacher::Teacher;
 
 /// Bytes of decoded pictures that are kept in memory, for each of the two sets.
 const CACHE: u64 = 2 << 30;
@@ -61,51 +62,68 @@ pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
     Ok(Sets { train, test })
 }
 
+/// Models that a recipe names, loaded.
+#[derive(Default)]
+pub struct Models {
+    /// What training begins with (`model.from`), loaded with [`Recipe::load_options`].
+    pub learned: Option<Model>,
+    /// The teacher (`distillation.teacher`).
+    pub teacher: Option<Model>,
+}
+
 /// Runs a recipe in a folder, or goes on with the run that is there.
 ///
 /// # Errors
-/// As [`fit::fit`]; and if the recipe does not fit its data.
+/// As [`fit::fit`]; and if the recipe, its models and its data do not fit each other.
 pub fn run(
     recipe: &Recipe,
     sets: &Sets,
+    models: Models,
     folder: &Path,
     device: &Cpu,
     interrupted: &AtomicBool,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
-    let config = recipe.config(sets.train.classes().len())?;
+    let classes = sets.train.classes();
+    let Start { vit, mut parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
+    // The teacher alone stays in memory while the student learns.
+    drop(models.learned);
+    let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
     let fault = |fault: String| TrainError::Recipe { path: "[model]".into(), fault };
-    let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
-    let preprocess = recipe.preprocess(vit.config().image_size);
-    if preprocess.channels.count() != vit.config().channels {
-        let (found, expected) = (recipe.data.mean.len(), vit.config().channels);
-        return Err(fault(format!("`data.mean` has {found} channels, the model {expected}")));
-    }
     let settings = &recipe.run;
     let cached = |set: &Arc<dyn Dataset>| -> Arc<dyn Dataset> { Arc::new(Cached::new(Arc::clone(set), CACHE)) };
     let options = LoaderOptions::training(preprocess.clone(), recipe.augment.clone(), settings.batch, settings.seed);
     let train = Loader::new(cached(&sets.train), options)?;
     let test = Loader::new(cached(&sets.test), LoaderOptions::evaluation(preprocess.clone(), settings.batch))?;
 
-    let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-    initialise(&vit, &mut parameters, recipe.model.initialise, settings.seed);
-    let groups = groups(&vit, &parameters, &recipe.groups);
-    let total_steps = settings.epochs * (Loader::batches(&train).div_ceil(settings.accumulate.max(1))) as u64;
+    let still = recipe.groups.still(&vit).map_err(fault)?;
+    if still.len() == vit.declarations().specs().len() {
+        return Err(fault("`groups.freeze` leaves nothing to learn".to_owned()));
+    }
+    parameters.hold_still(still);
+    let groups = groups(&vit, &parameters, &recipe.groups, recipe.optimiser.needs_single_tensors());
+    let accumulate = settings.accumulate.max(1);
+    let steps_per_epoch = Loader::batches(&train).div_ceil(accumulate) as u64;
+    let total = settings.epochs * steps_per_epoch;
+    let (schedule, total_steps) = recipe.schedule.in_steps(steps_per_epoch, total, settings.batch * accumulate);
     let rules = Rules {
         optimiser: recipe.optimiser,
-        schedule: recipe.schedule,
+        schedule,
         total_steps,
         clip: settings.clip,
         average_decay: settings.average,
         loss: settings.loss,
-        distillation: None,
+        distillation: recipe.distillation.as_ref().filter(|_| teacher.is_some()).map(|teaching| teaching.how),
         seed: settings.seed,
     };
     let mut trainer = Trainer::new(vit, parameters, groups, rules);
     std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
     let resolved = toml::to_string_pretty(recipe).map_err(|error| fault(error.to_string()))?;
     let path = folder.join("recipe.toml");
-    std::fs::write(&path, &resolved).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
+    if !path.exists() {
+        std::fs::write(&path, &resolved).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
+    }
+    let teach = teacher.as_ref().map(|teacher| |pixels: &Tensor| teacher.teach(pixels));
     let plan = Plan {
         folder,
         recipe: &resolved,
@@ -113,11 +131,11 @@ pub fn run(
         accumulate: settings.accumulate,
         checkpoint_every: settings.checkpoint_every,
         keep: settings.keep,
-        teacher: None,
+        teacher: teach.as_ref().map(|teach| teach as &Teach<'_>),
         interrupted,
     };
     let judge = |trainer: &Trainer| score(trainer, &test, device);
-    let labels = sets.train.classes().to_vec();
+    let labels = classes.to_vec();
     let keep = |trainer: &Trainer| keep_best(trainer, &preprocess, &labels, folder, device);
     fit::fit(&mut trainer, &train, &judge, &keep, &plan, watcher)
 }
@@ -179,8 +197,11 @@ fn keep_best(
         std::fs::remove_dir_all(&aside).map_err(failed("removing what a stopped run left"))?;
     }
     export(&outgoing, &aside, Target::Bundle, &[]).map_err(vitral::Error::from)?;
+    let old = folder.join(".best-old");
+    if old.exists() {
+        std::fs::remove_dir_all(&old).map_err(failed("removing what a stopped run left"))?;
+    }
     if best.exists() {
-        let old = folder.join(".best-old");
         std::fs::rename(&best, &old).map_err(failed("moving the best model before aside"))?;
         std::fs::rename(&aside, &best).map_err(failed("keeping the best model"))?;
         return std::fs::remove_dir_all(&old).map_err(failed("removing the best model before"));

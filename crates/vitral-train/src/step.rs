@@ -144,7 +144,7 @@ impl Trainer {
             return Err(TrainError::Diverged { step: self.step + 1, loss: f32::NAN });
         }
         if let Some(clip) = self.rules.clip {
-            clip.apply(&mut self.gradients, norm);
+            clip.apply(&mut self.gradients, norm, &self.parameters);
         }
         let rate = self.rules.schedule.at(self.step, self.rules.total_steps);
         let parameters = self.parameters.flat_mut();

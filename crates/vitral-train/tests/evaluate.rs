@@ -97,7 +97,7 @@ fn probes_equal_numpy() {
     let shots = known.shots(2, 5);
     assert!((0..CLASSES).all(|class| shots.labels().iter().filter(|&&label| label == class).count() <= 2));
     assert!(shots.len() > CLASSES && known.shots(2, 5) == shots && known.shots(2, 6) != shots);
-    let table = few_shot(&known, &golden.features("many.unknown"), &[1, 5], &[0, 1, 2], Ridge::default());
+    let table = few_shot(&known, &golden.features("many.unknown"), &[1, 5], &[0, 1, 2], |_| Ridge::default());
     assert!(table[1].mean() > table[0].mean() && table[0].accuracies.len() == 3, "{table:?}");
     let chosen = Ridge::default().chosen(&known, &[1e-6, 1.0, 1e9], 0);
     assert!(chosen.l2 < 1e9, "{chosen:?}");
@@ -149,7 +149,7 @@ fn real_features_reach_what_others_reach() {
     ] {
         let probe = accuracy(&ridge.fit(&known).classify(&unknown), unknown.labels());
         println!("ridge ({name}) on class token and mean {probe:.4}, on the class token by shots:");
-        let shots = few_shot(&class, &test_class, &[1, 5, 10, 25], &seeds, ridge);
+        let shots = few_shot(&class, &test_class, &[1, 5, 10, 25], &seeds, |_| ridge);
         shots.iter().for_each(|row| println!("{row}"));
         reached.push((probe, shots[1].mean()));
     }

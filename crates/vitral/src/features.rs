@@ -14,6 +14,8 @@ pub enum FeatureKind {
     Class,
     /// The mean of the patch tokens after the final norm.
     Mean,
+    /// Both, side by side.
+    ClassAndMean,
     /// All tokens after the final norm: class, distillation or registers, then patches row by row.
     Tokens,
 }
@@ -30,30 +32,36 @@ impl Model {
             return Ok(self.run(pixels, None)?.features);
         }
         let config = self.vit.config();
-        if kind == FeatureKind::Class && !config.class_token {
+        if matches!(kind, FeatureKind::Class | FeatureKind::ClassAndMean) && !config.class_token {
             return Err(Error::NoClassToken { name: self.name.clone() });
         }
         let (_, mut kept) = self.observe(pixels, None, |name| name == "norm")?;
         let tokens = kept.remove("norm").expect("every model names its tokens after the final norm");
         let [batch, count, width] = tokens.shape()[..] else { unreachable!("tokens have three extents") };
         let prefix = config.prefix_tokens();
-        let per_image = |image: &[f32], out: &mut [f32]| match kind {
-            FeatureKind::Class => out.copy_from_slice(&image[..width]),
-            _ => {
-                let patches = image[prefix * width..].chunks_exact(width);
-                for patch in patches {
-                    out.iter_mut().zip(patch).for_each(|(sum, value)| *sum += value);
-                }
-                out.iter_mut().for_each(|sum| *sum /= (count - prefix) as f32);
-            }
-        };
         if kind == FeatureKind::Tokens {
             return Ok(tokens);
         }
-        let mut values = vec![0.0; batch * width];
-        for (image, out) in tokens.values().chunks_exact(count * width).zip(values.chunks_exact_mut(width)) {
+        let mean = |image: &[f32], out: &mut [f32]| {
+            for patch in image[prefix * width..].chunks_exact(width) {
+                out.iter_mut().zip(patch).for_each(|(sum, value)| *sum += value);
+            }
+            out.iter_mut().for_each(|sum| *sum /= (count - prefix) as f32);
+        };
+        let per_image = |image: &[f32], out: &mut [f32]| match kind {
+            FeatureKind::Class => out.copy_from_slice(&image[..width]),
+            FeatureKind::ClassAndMean => {
+                let (class, rest) = out.split_at_mut(width);
+                class.copy_from_slice(&image[..width]);
+                mean(image, rest);
+            }
+            _ => mean(image, out),
+        };
+        let features = if kind == FeatureKind::ClassAndMean { 2 * width } else { width };
+        let mut values = vec![0.0; batch * features];
+        for (image, out) in tokens.values().chunks_exact(count * width).zip(values.chunks_exact_mut(features)) {
             per_image(image, out);
         }
-        Ok(Tensor::from_slice(self.parameters.device(), [batch, width], &values))
+        Ok(Tensor::from_slice(self.parameters.device(), [batch, features], &values))
     }
 }

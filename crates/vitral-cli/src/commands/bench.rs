@@ -12,6 +12,7 @@ use vitral::model::Vit;
 use vitral::model::cost::Macs;
 use vitral::model::init::{Initialisation, frozen};
 use vitral::timing::time_forward;
+use vitral_train::timing::time_steps;
 
 use super::Outcome;
 use super::info::{Architecture, architecture};
@@ -30,10 +31,11 @@ Examples:
   vitral bench --arch B/16
   vitral bench --arch Ti/16 --batch 8 --threads 2 --runs 20 --json
   vitral bench --arch S/16 --image-size 384
+  vitral bench --arch S/16 --batch 8 --train
   vitral bench --model vit-base-patch16-224
 
-With --json: arch, image_size, batch, threads, instruction_set, runs, median_ms, min_ms, images_per_second (of the
-median), gflops (2 × multiply-accumulates), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null where the system does
+With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (of the
+median), gflops (2 × multiply-accumulates; in training, where a backward pass costs two forward passes, 6 ×), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null where the system does
 not tell); with --stages also stages, with --compare also speedup.")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
@@ -53,8 +55,11 @@ pub(crate) struct BenchArgs {
     /// Passes to time
     #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Time whole training steps: forward, backward, AdamW
+    #[arg(long, conflicts_with = "model")]
+    train: bool,
     /// Say where the time goes: each part's share, and what it reaches of the peak
-    #[arg(long)]
+    #[arg(long, conflicts_with = "train")]
     stages: bool,
     /// Hold the result against an earlier one, written with `--json`
     #[arg(long, value_name = "FILE")]
@@ -78,6 +83,7 @@ struct Measured {
     batch: usize,
     threads: usize,
     instruction_set: &'static str,
+    train: bool,
     runs: usize,
     median_ms: f64,
     min_ms: f64,
@@ -107,6 +113,8 @@ struct Stage {
 struct Earlier {
     arch: String,
     batch: usize,
+    #[serde(default)]
+    train: bool,
     median_ms: f64,
 }
 
@@ -116,15 +124,13 @@ impl Earlier {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let earlier: Earlier = serde_json::from_str(&text)
             .with_context(|| format!("`{}` is no result of `vitral bench --json`", path.display()))?;
-        if (&earlier.arch, earlier.batch) != (&now.arch, now.batch) {
-            bail!(
-                "`{}` measured {} at batch {}, not {} at batch {}: compare like with like",
-                path.display(),
-                earlier.arch,
-                earlier.batch,
-                now.arch,
-                now.batch
-            );
+        let what = |arch: &str, batch: usize, train: bool| {
+            format!("{arch} at batch {batch}{}", if train { ", training" } else { "" })
+        };
+        let before = what(&earlier.arch, earlier.batch, earlier.train);
+        let after = what(&now.arch, now.batch, now.train);
+        if before != after {
+            bail!("`{}` measured {before}, not {after}: compare like with like", path.display());
         }
         Ok(rounded(earlier.median_ms / now.median_ms, 3))
     }
@@ -162,9 +168,9 @@ fn stages(times: &[(&'static str, Duration)], macs: Macs, batch: usize, peak: f6
 
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let device = &settings.device;
-    let (name, vit, parameters) = if args.model.model.is_some() {
+    let (name, vit, learned) = if args.model.model.is_some() {
         let Model { name, vit, parameters, .. } = args.model.load(settings)?;
-        (name, vit, parameters)
+        (name, vit, Some(parameters))
     } else {
         let mut architecture = match &args.arch {
             Some(architecture) => architecture.clone(),
@@ -172,21 +178,25 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         };
         architecture.config.image_size = args.image_size.unwrap_or(architecture.config.image_size);
         architecture.config.patch_size = args.patch_size.unwrap_or(architecture.config.patch_size);
-        let vit = Vit::new(architecture.config)?;
-        let parameters = frozen(&vit, Initialisation::Timm, 0, device, args.model.weights.into());
-        (architecture.name, vit, parameters)
+        (architecture.name, Vit::new(architecture.config)?, None)
     };
     let image = args.image_size.unwrap_or(vit.config().image_size);
     let (batch, runs) = (usize::from(args.batch), args.runs as usize);
     let macs = vit.macs(image)?;
-    let flop = 2.0 * (batch as u64 * macs.total()) as f64;
+    let flop = if args.train { 6.0 } else { 2.0 } * (batch as u64 * macs.total()) as f64;
 
     let peak = device.fma_peak();
     printer.start_progress(runs + 1, "passes");
-    let timing = time_forward(&vit, &parameters, (batch, image), runs, || drop(printer.advance(1)))?;
+    let advance = || drop(printer.advance(1));
+    let (mut times, parts) = if args.train {
+        (time_steps(vit, device, (batch, image), runs, advance)?, Vec::new())
+    } else {
+        let made = || frozen(&vit, Initialisation::Timm, 0, device, args.model.weights.into());
+        let timing = time_forward(&vit, &learned.unwrap_or_else(made), (batch, image), runs, advance)?;
+        (timing.passes, timing.stages)
+    };
     printer.finish_progress();
     let peak = peak.max(device.fma_peak());
-    let mut times = timing.passes;
     times.sort();
     let (Some(median), Some(least)) = (median(&times), times.first().copied()) else { bail!("nothing was timed") };
 
@@ -197,6 +207,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         batch,
         threads: device.threads(),
         instruction_set: device.instruction_set(),
+        train: args.train,
         runs,
         median_ms: rounded(1e3 * median.as_secs_f64(), 3),
         min_ms: rounded(1e3 * least.as_secs_f64(), 3),
@@ -205,7 +216,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         fma_peak_gflops: rounded(peak, 1),
         fraction_of_peak: rounded(gflops / peak, 4),
         peak_rss_mb: peak_memory().map(|megabytes| rounded(megabytes, 1)),
-        stages: if args.stages { stages(&timing.stages, macs, batch, peak) } else { Vec::new() },
+        stages: if args.stages { stages(&parts, macs, batch, peak) } else { Vec::new() },
         speedup: None,
     };
     measured.speedup = args.compare.as_deref().map(|path| Earlier::speedup(path, &measured)).transpose()?;
@@ -221,9 +232,11 @@ impl Measured {
     fn print(&self, printer: &Printer) -> anyhow::Result<()> {
         let field = |name: &str, value: String| printer.line(format_args!("{name:<12}{value}"));
         let threads = if self.threads == 1 { "1 thread".into() } else { format!("{} threads", self.threads) };
-        let title = format!("{}, {} pixels, batch {}", self.arch, self.image_size, self.batch);
+        let training = if self.train { ", training" } else { "" };
+        let title = format!("{}, {} pixels, batch {}{training}", self.arch, self.image_size, self.batch);
         printer.line(format_args!("{}, {threads} ({})", printer.heading(title), self.instruction_set))?;
-        field("median", format!("{:.2} ms of {} passes, least {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
+        let passes = if self.train { "steps" } else { "passes" };
+        field("median", format!("{:.2} ms of {} {passes}, least {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
         field("throughput", format!("{:.2} images/s", self.images_per_second))?;
         let share = 100.0 * self.fraction_of_peak;
         field("arithmetic", format!("{} GFLOP/s, {share:.0} % of a peak of {}", self.gflops, self.fma_peak_gflops))?;

@@ -49,6 +49,8 @@ enum Pool {
     Class,
     /// The mean of the patch tokens after the final norm
     Mean,
+    /// Both, side by side
+    ClassAndMean,
     /// All tokens after the final norm: class, distillation or registers, then patches row by row
     Tokens,
 }
@@ -59,6 +61,7 @@ impl From<Pool> for FeatureKind {
             Pool::Pooled => FeatureKind::Pooled,
             Pool::Class => FeatureKind::Class,
             Pool::Mean => FeatureKind::Mean,
+            Pool::ClassAndMean => FeatureKind::ClassAndMean,
             Pool::Tokens => FeatureKind::Tokens,
         }
     }

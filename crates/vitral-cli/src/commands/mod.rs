@@ -4,13 +4,17 @@ mod bench;
 mod classify;
 mod completions;
 mod convert;
+mod distill;
 mod doctor;
 mod embed;
+mod evaluate;
+mod finetune;
 mod forward;
 mod info;
 mod inspect;
 mod models;
 mod preprocess;
+mod probe;
 pub(crate) mod pull;
 mod train;
 
@@ -42,6 +46,10 @@ pub(crate) enum Command {
     Pull(pull::PullArgs),
     Models(models::ModelsArgs),
     Train(train::TrainArgs),
+    Finetune(finetune::FinetuneArgs),
+    Distill(distill::DistillArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Probe(probe::ProbeArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -59,6 +67,10 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Pull(args) => pull::run(&args, settings, printer),
         Command::Models(args) => models::run(&args, settings, printer),
         Command::Train(args) => train::run(&args, settings, printer),
+        Command::Finetune(args) => finetune::run(&args, settings, printer),
+        Command::Distill(args) => distill::run(&args, settings, printer),
+        Command::Evaluate(args) => evaluate::run(&args, settings, printer),
+        Command::Probe(args) => probe::run(&args, settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),
         Command::Completions(args) => completions::run(&args, printer),
     }

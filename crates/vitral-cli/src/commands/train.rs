@@ -1,20 +1,26 @@
 //! `vitral train`: a model from scratch, from a recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Args;
+use vitral::{LoadOptions, Model};
+use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, Watcher};
 use vitral_train::journal::Entry;
-use vitral_train::recipe::Recipe;
-use vitral_train::run::{open_sets, run as train};
+use vitral_train::recipe::{Recipe, Setting};
+use vitral_train::run::{Models, open_sets, run as train};
 use vitral_train::step::StepReport;
 
 use super::Outcome;
+use crate::fault::Usage;
 use crate::printer::Printer;
-use crate::settings::Settings;
+use crate::settings::{Settings, located};
+
+/// Pictures that are decoded to tell their sizes before a run.
+const SAMPLED: usize = 200;
 
 /// Train a model from scratch
 ///
@@ -39,22 +45,50 @@ pub(crate) struct TrainArgs {
 }
 
 pub(crate) fn run(args: &TrainArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let recipe = Recipe::load(&args.recipe, &args.set)?;
-    let sets = open_sets(&recipe)?;
+    let recipe = Recipe::load(&args.recipe, &parsed(&args.set)?)?;
+    follow(&recipe, &args.out, settings, printer)
+}
+
+/// Settings of a recipe's keys.
+pub(super) fn parsed(settings: &[String]) -> anyhow::Result<Vec<Setting>> {
+    settings.iter().map(|setting| Setting::parse(setting).map_err(|fault| Usage(fault).into())).collect()
+}
+
+/// Loads what a recipe names and runs it in a folder, from the beginning or from where it stopped.
+pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let sets = open_sets(recipe)?;
     for (name, set) in [("training", &sets.train), ("held out", &sets.test)] {
-        printer.note(format_args!("{name:<9} {} pictures of {} classes", set.len(), set.classes().len()));
+        let summary = Summary::of(set.as_ref(), SAMPLED, 0);
+        printer.note(format_args!("{name:<9} {summary}"));
+    }
+    let classes = sets.train.classes().len();
+    let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
+        Ok(Model::load(&located(Path::new(name), settings)?, options, &settings.device)?)
+    };
+    let mut models = Models::default();
+    if let Some(from) = &recipe.model.from {
+        models.learned = Some(load(from, &recipe.load_options(classes)?)?);
+    }
+    if let Some(teaching) = &recipe.distillation {
+        models.teacher = Some(load(&teaching.teacher, &LoadOptions::default())?);
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     // Where no handler can be set, Ctrl-C ends the process, and the last checkpoint stays.
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    let mut watcher =
-        Lines { printer, json: settings.json, epochs: recipe.run.epochs, begun: Instant::now(), bar: false };
-    let ended = train(&recipe, &sets, &args.out, &settings.device, &interrupted, &mut watcher);
+    let mut watcher = Lines {
+        printer,
+        json: settings.json,
+        epochs: recipe.run.epochs,
+        begun: Instant::now(),
+        first: None,
+        bar: false,
+    };
+    let ended = train(recipe, &sets, models, out, &settings.device, &interrupted, &mut watcher);
     printer.finish_progress();
     match ended? {
         Ended::Finished { best, epoch } => {
-            let folder = args.out.join("best");
+            let folder = out.join("best");
             if settings.json {
                 printer.json_line(&serde_json::json!({ "best_accuracy": best, "epoch": epoch, "model": folder }))?;
             } else {
@@ -75,7 +109,9 @@ struct Lines<'a> {
     printer: &'a Printer,
     json: bool,
     epochs: u64,
+    /// When this process began, and how many epochs were done by its first whole one.
     begun: Instant,
+    first: Option<u64>,
     bar: bool,
 }
 
@@ -95,8 +131,10 @@ impl Watcher for Lines<'_> {
         let printed = if self.json {
             self.printer.json_line(entry)
         } else {
-            let left = self.begun.elapsed().as_secs_f64() / entry.epoch.max(1) as f64
-                * self.epochs.saturating_sub(entry.epoch) as f64;
+            // Of a run that goes on, only the epochs of this process tell how long one takes.
+            let done = entry.epoch + 1 - *self.first.get_or_insert(entry.epoch);
+            let left =
+                self.begun.elapsed().as_secs_f64() / done as f64 * self.epochs.saturating_sub(entry.epoch) as f64;
             let line = format!(
                 "epoch {:>3}/{}  loss {:.4}  held out {:.4}, {:.2} %{}  {:.0} images/s  {}",
                 entry.epoch,

@@ -1,4 +1,8 @@
-//! `train`, from a recipe to a model that `classify` takes.
+//! `train`, `finetune`, `distill`, `evaluate` and `probe`, from pictures to a model that `classify` takes.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::{folder, root, vitral};
 
@@ -20,10 +24,9 @@ epochs = 2
 batch = 2
 "#;
 
-#[test]
-fn a_recipe_becomes_a_model() {
+/// Eight pictures of two classes, and a recipe for them.
+fn place() -> tempfile::TempDir {
     let place = folder();
-    let path = |name: &str| place.path().join(name).display().to_string();
     for class in ["one", "seven"] {
         let class_folder = place.path().join("pictures").join(class);
         std::fs::create_dir_all(&class_folder).expect("made");
@@ -33,6 +36,17 @@ fn a_recipe_becomes_a_model() {
         }
     }
     std::fs::write(place.path().join("recipe.toml"), RECIPE).expect("written");
+    place
+}
+
+fn within(place: &Path, name: &str) -> String {
+    place.join(name).display().to_string()
+}
+
+#[test]
+fn a_recipe_becomes_a_model() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
     let said = vitral(["train", &path("recipe.toml"), "--out", &path("run")]).ok();
     assert!(said.contains("epoch   2/2") && said.contains("best"), "{said}");
     // A finished run has nothing left to do, and says the same.
@@ -42,4 +56,115 @@ fn a_recipe_becomes_a_model() {
     assert!(answer.contains("one") && answer.contains("seven"), "{answer}");
     let typo = vitral(["train", &path("recipe.toml"), "--out", &path("other"), "--set", "run.epoch=3"]).fails(1);
     assert!(typo.contains("epoch"), "{typo}");
+    let usage = vitral(["train", &path("recipe.toml"), "--out", &path("other"), "--set", "run.epochs"]).fails(2);
+    assert!(usage.contains("key=value"), "{usage}");
+}
+
+#[test]
+fn a_learned_model_is_tuned_judged_and_teaches() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let (pictures, digits) = (path("pictures"), root().join("assets/digits").display().to_string());
+    let tuned = path("tuned");
+    let said = vitral([
+        "finetune",
+        &pictures,
+        "--model",
+        &digits,
+        "--out",
+        &tuned,
+        "--test",
+        &pictures,
+        "--epochs",
+        "12",
+        "--batch",
+        "4",
+        "--rate",
+        "4e-3",
+        "--set",
+        "augment.horizontal_flip=0",
+        "--set",
+        "augment.crop={kind=\"padded\",pixels=1}",
+    ]);
+    assert!(said.ok().contains("best 100.00 %"));
+    let best = path("tuned/best");
+    let report = vitral(["evaluate", &pictures, "--model", &best, "--json", "--mirror"]).ok();
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["pictures"], 8);
+    assert!(vitral(["evaluate", &pictures, "--model", &best]).ok().contains("top-1 100.00 %"));
+    // The digits' model knows the two classes among its ten by their number alone.
+    let error = vitral(["evaluate", &pictures]).fails(1);
+    assert!(error.contains("10") && error.contains("`one`"), "{error}");
+
+    let said = vitral(["probe", &pictures, "--test", &pictures, "--shots", "1,2", "--neighbours", "1"]).ok();
+    assert!(said.contains("nearest neighbour      100.00 %") && said.contains("2 shots"), "{said}");
+    let found = vitral(["probe", &pictures, "--model", &best, "--pool", "mean", "--json"]).ok();
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    assert_eq!(found["few_shot"][0]["shots"], 1);
+
+    for kind in ["hard", "soft"] {
+        let out = path(kind);
+        let recipe = path("recipe.toml");
+        let said = vitral(["distill", &recipe, "--teacher", &best, "--kind", kind, "--out", &out]).ok();
+        assert!(said.contains("best"), "{said}");
+    }
+    let error = vitral(["distill", &path("recipe.toml"), "--teacher", &digits, "--out", &path("x")]).fails(1);
+    assert!(error.contains("10 classes"), "{error}");
+}
+
+#[test]
+fn parts_can_stand_still() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let tune = |out: &str, freeze: &str| {
+        let set = format!("groups.freeze={freeze}");
+        let out = path(out);
+        let model = root().join("assets/digits").display().to_string();
+        let pictures = path("pictures");
+        vitral([
+            "finetune", &pictures, "--model", &model, "--out", &out, "--epochs", "1", "--batch", "2", "--set", &set,
+        ])
+    };
+    tune("head", "[\"blocks.*\", \"patches.*\"]").ok();
+    let error = tune("none", "[\"blocks.9*\"]").fails(1);
+    assert!(error.contains("blocks.9*"), "{error}");
+    let error = tune("all", "[\"*\"]").fails(1);
+    assert!(error.contains("nothing to learn"), "{error}");
+}
+
+/// However often a run is killed, it goes on from a whole checkpoint, and ends with the bits of one that was not.
+#[test]
+fn killed_at_any_moment_it_goes_on() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let args = |out: &str| {
+        let set = ["run.checkpoint_every=1", "run.epochs=30"].map(|set| ["--set".to_owned(), set.to_owned()]);
+        let fixed = ["train", &path("recipe.toml"), "--out", out].map(str::to_owned);
+        fixed.into_iter().chain(set.into_iter().flatten()).collect::<Vec<_>>()
+    };
+    let mut unfinished = 0;
+    for kill in 0..50u64 {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vitral"))
+            .args(args(&path("killed")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        // Long enough to begin, with a different rest each time.
+        std::thread::sleep(Duration::from_millis(25 + kill * 37 % 61));
+        let ended = child.try_wait().expect("known");
+        child.kill().expect("killed");
+        let output = child.wait_with_output().expect("it ended");
+        match ended {
+            None => unfinished += 1,
+            Some(code) => assert!(code.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+    assert!(unfinished > 0, "no run was killed");
+    for out in ["killed", "straight"] {
+        vitral(args(&path(out))).ok();
+    }
+    let best = |out: &str| std::fs::read(place.path().join(out).join("best/model.safetensors")).expect("a model");
+    assert!(best("killed") == best("straight"), "the models differ");
 }

@@ -174,7 +174,8 @@ impl Context<'_> {
         gemm.epilogue.bias = convolution.bias.map(|bias| self.parameters.plain(bias));
         let output = Tensor::filled(self.device, [batch, rows, columns, outputs], |out| gemm.run(self.device, out));
         let (saved, convolution) = (x.clone(), *convolution);
-        self.record(output, true, || {
+        let needed = self.depends(x, std::iter::once(convolution.weight).chain(convolution.bias));
+        self.record(output, needed, || {
             Box::new(move |grad, gradients| backward(&convolution, extents, &saved, grad, gradients))
         })
     }

@@ -81,9 +81,9 @@ impl Context<'_> {
     pub fn layer_scale(&self, x: &Tensor, scale: ParameterId) -> Tensor {
         let output = rows_times(self.device, x, self.parameters.plain(scale));
         let saved = x.clone();
-        self.record(output, true, || {
+        self.record(output, self.depends(x, [scale]), || {
             Box::new(move |grad, gradients| {
-                if gradients.wants_parameters() {
+                if gradients.wants(scale) {
                     let product = product_of(gradients.device, grad, saved.values());
                     let device = gradients.device;
                     let sums = gradients.parameter(scale).expect("wanted");
@@ -102,7 +102,7 @@ impl Context<'_> {
             self.device.map_rows([x.values(), values], values.len(), out, Add);
         });
         let node = x.node;
-        self.record(output, true, || {
+        self.record(output, self.depends(x, [row]), || {
             Box::new(move |grad, gradients| {
                 let device = gradients.device;
                 if let Some(sums) = gradients.parameter(row) {

@@ -28,7 +28,7 @@ impl Context<'_> {
             });
         });
         let saved = x.clone();
-        self.record(output, true, || {
+        self.record(output, self.depends(x, [weight, bias]), || {
             Box::new(move |grad, gradients| norm.backward(weight, bias, &saved, grad, gradients))
         })
     }

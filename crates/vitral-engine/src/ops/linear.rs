@@ -39,7 +39,8 @@ impl Context<'_> {
     pub fn linear(&self, x: &Tensor, linear: Linear) -> Tensor {
         let output = self.product(x, None, linear, Epilogue::default());
         let saved = x.clone();
-        self.record(output, true, || Box::new(move |grad, gradients| backward(linear, &saved, grad, gradients)))
+        let needed = self.depends(x, std::iter::once(linear.weight).chain(linear.bias));
+        self.record(output, needed, || Box::new(move |grad, gradients| backward(linear, &saved, grad, gradients)))
     }
 
     /// A linear map with the norm before it and what comes after it.

@@ -208,7 +208,9 @@ impl Context<'_> {
     fn norm_segments(&self, x: &Tensor, norms: Vec<(Norm, Segments)>) -> Tensor {
         let output = forward(self.device, self.parameters, x, &norms);
         let saved = x.clone();
-        self.record(output, true, || Box::new(move |grad, gradients| backward(&norms, &saved, grad, gradients)))
+        let learned = norms.iter().flat_map(|(norm, _)| std::iter::once(norm.weight).chain(norm.bias));
+        let needed = self.depends(x, learned);
+        self.record(output, needed, || Box::new(move |grad, gradients| backward(&norms, &saved, grad, gradients)))
     }
 
     /// Batch norm with its running statistics, over the innermost extent (channels last). Its statistics get no
@@ -229,7 +231,7 @@ impl Context<'_> {
             }
         });
         let (norm, saved) = (*norm, x.clone());
-        self.record(output, true, || {
+        self.record(output, self.depends(x, [norm.weight, norm.bias]), || {
             Box::new(move |grad, gradients| {
                 let p = gradients.parameters;
                 let (mean, variance) = (p.plain(norm.mean), p.plain(norm.variance));

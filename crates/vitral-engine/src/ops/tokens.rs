@@ -25,7 +25,7 @@ impl Context<'_> {
             }
         });
         let (node, learned) = (x.node, learned.to_vec());
-        self.record(output, true, || {
+        self.record(output, self.depends(x, learned.iter().copied()), || {
             Box::new(move |grad, gradients| {
                 for sample in grad.values().chunks_exact((prefix + tokens) * width) {
                     let mut start = 0;

@@ -12,6 +12,7 @@ mod list;
 mod loader;
 mod open;
 mod order;
+mod relabelled;
 mod subset;
 mod summary;
 
@@ -31,6 +32,7 @@ pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
 pub use open::{HeldOut, Split, open};
 pub use order::{Order, shuffled};
+pub use relabelled::{Match, Relabelled};
 pub use subset::Subset;
 pub use summary::Summary;
 

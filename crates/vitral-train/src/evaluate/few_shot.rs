@@ -36,12 +36,19 @@ impl fmt::Display for FewShot {
     }
 }
 
-/// Fits `ridge` on each number of shots and each seed's choice of pictures, and tells its accuracy on `unknown`. The paper
-/// takes shots of 1, 5, 10 and 25 and three seeds.
-pub fn few_shot(known: &Features, unknown: &Features, shots: &[usize], seeds: &[u64], ridge: Ridge) -> Vec<FewShot> {
+/// Fits a classifier on each number of shots and each seed's choice of pictures, and tells its accuracy on `unknown`. The
+/// paper takes shots of 1, 5, 10 and 25, three seeds and one penalty for all ([`Ridge::default`]); `ridge` may choose it by
+/// the shots.
+pub fn few_shot(
+    known: &Features,
+    unknown: &Features,
+    shots: &[usize],
+    seeds: &[u64],
+    ridge: impl Fn(&Features) -> Ridge,
+) -> Vec<FewShot> {
     let one = |shots: usize, seed: u64| {
-        let probe = ridge.fit(&known.shots(shots, seed));
-        accuracy(&probe.classify(unknown), unknown.labels())
+        let known = known.shots(shots, seed);
+        accuracy(&ridge(&known).fit(&known).classify(unknown), unknown.labels())
     };
     let row = |&shots: &usize| FewShot { shots, accuracies: seeds.iter().map(|&seed| one(shots, seed)).collect() };
     shots.iter().map(row).collect()

@@ -59,16 +59,9 @@ impl Ridge {
         let known = scaled.as_ref().unwrap_or(known);
         let (count, width, classes) = (known.len(), known.width(), known.classes());
         assert!(count > 0 && self.l2 > 0.0, "features to fit, and a penalty");
-        let (mean, deviation) = match self.scaling {
-            Scaling::Whiten => moments(known),
-            Scaling::UnitLength => (vec![0.0; width], vec![1.0; width]),
-        };
         let wide = width + 1;
-        let white = |index: usize| {
-            let row = known.row(index).iter().enumerate();
-            row.map(|(at, &value)| (f64::from(value) - mean[at]) / deviation[at]).chain([self.bias])
-        };
-        let x: Vec<f64> = (0..count).flat_map(white).collect();
+        let (mean, deviation) = self.moments(known);
+        let x = self.scaled(known, &mean, &deviation);
         let target = |index: usize, class: usize| if known.labels()[index] == class { 1.0 } else { -1.0 };
         let solved = if count >= wide {
             // (XᵀX + λ)⁻¹ XᵀY
@@ -106,6 +99,58 @@ impl Ridge {
             }
         }
         LinearProbe { width, scaling: self.scaling, weights, offsets }
+    }
+
+    fn moments(&self, known: &Features) -> (Vec<f64>, Vec<f64>) {
+        match self.scaling {
+            Scaling::Whiten => moments(known),
+            Scaling::UnitLength => (vec![0.0; known.width()], vec![1.0; known.width()]),
+        }
+    }
+
+    /// Scaled features and the constant one, `[features, width + 1]`.
+    fn scaled(&self, known: &Features, mean: &[f64], deviation: &[f64]) -> Vec<f64> {
+        let white = |index: usize| {
+            let row = known.row(index).iter().enumerate();
+            row.map(|(at, &value)| (f64::from(value) - mean[at]) / deviation[at]).chain([self.bias])
+        };
+        (0..known.len()).flat_map(white).collect()
+    }
+
+    /// The penalty among `candidates` with the least squared error on each feature when all others are fitted (by the closed
+    /// form of leaving one out): for the few features of which none can be spared. The cost grows with the cube of their
+    /// number.
+    #[must_use]
+    pub fn chosen_leaving_one_out(self, known: &Features, candidates: &[f64]) -> Self {
+        let (count, classes) = (known.len(), known.classes());
+        if count < 2 {
+            return self;
+        }
+        let unit = (self.scaling == Scaling::UnitLength).then(|| known.of_unit_length());
+        let known = unit.as_ref().unwrap_or(known);
+        let (mean, deviation) = self.moments(known);
+        let kernel = gram(&self.scaled(known, &mean, &deviation), count, known.width() + 1, 0.0);
+        let target = |index: usize, class: usize| if known.labels()[index] == class { 1.0 } else { -1.0 };
+        let error = |l2: f64| {
+            let mut system = kernel.clone();
+            (0..count).for_each(|i| system[i * count + i] += l2);
+            // The inverse and (K + λ)⁻¹ Y side by side; their quotient is what leaving one out misses by.
+            let columns = count + classes;
+            let row = |i: usize| {
+                (0..columns).map(move |j| if j < count { f64::from(u8::from(i == j)) } else { target(i, j - count) })
+            };
+            let mut solved: Vec<f64> = (0..count).flat_map(row).collect();
+            cholesky::solve(&mut system, count, &mut solved, columns)?;
+            let missed = |i: usize| {
+                let row = &solved[i * columns..][..columns];
+                row[count..].iter().map(|dual| (dual / row[i]).powi(2)).sum::<f64>()
+            };
+            Some((0..count).map(missed).sum::<f64>())
+        };
+        let errors: Vec<(f64, f64)> =
+            candidates.par_iter().filter_map(|&l2| error(l2).map(|error| (error, l2))).collect();
+        let best = errors.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+        best.map_or(self, |(_, l2)| Ridge { l2, ..self })
     }
 
     /// The penalty among `candidates` whose classifier is best on a fifth of the features, which is held out of fitting; of

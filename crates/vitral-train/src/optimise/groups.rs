@@ -35,6 +35,21 @@ impl Default for GroupOptions {
     }
 }
 
+impl GroupOptions {
+    /// The parameters that stand still.
+    ///
+    /// # Errors
+    /// A pattern that fits no parameter.
+    pub fn still(&self, vit: &Vit) -> Result<Vec<ParameterId>, String> {
+        let named = |pattern: &String| {
+            let fitting = |id: &ParameterId| fits(pattern, &vit.declarations().spec(*id).name);
+            let found: Vec<ParameterId> = vit.declarations().ids().filter(fitting).collect();
+            if found.is_empty() { Err(format!("`groups.freeze`: no parameter fits `{pattern}`")) } else { Ok(found) }
+        };
+        Ok(self.freeze.iter().map(named).collect::<Result<Vec<_>, _>>()?.concat())
+    }
+}
+
 /// Whether a name fits a pattern in which `*` stands for anything.
 pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
@@ -60,8 +75,9 @@ fn layer(name: &str, depth: usize) -> usize {
     if first.iter().any(|prefix| name.starts_with(prefix)) { 0 } else { depth + 1 }
 }
 
-/// Groups of a model's parameters, neighbours that are stepped alike put together. Frozen ones are in no group.
-pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions) -> Vec<Group> {
+/// Groups of a model's parameters, neighbours that are stepped alike put together unless `single` asks for each tensor by
+/// itself. Frozen ones are in no group.
+pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, single: bool) -> Vec<Group> {
     let depth = vit.config().depth;
     let mut groups: Vec<Group> = Vec::new();
     for id in vit.declarations().ids() {
@@ -76,7 +92,8 @@ pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions) -> Vec
         };
         match groups.last_mut() {
             Some(last)
-                if last.range.end == group.range.start
+                if !single
+                    && last.range.end == group.range.start
                     && last.decay == group.decay
                     && last.rate_scale == group.rate_scale =>
             {
@@ -104,7 +121,7 @@ mod tests {
     fn grouped(options: &GroupOptions) -> (Vit, Parameters, Vec<Group>) {
         let vit = Vit::new(variants::find("test/8").expect("known")).expect("valid");
         let parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
-        let groups = groups(&vit, &parameters, options);
+        let groups = groups(&vit, &parameters, options, false);
         (vit, parameters, groups)
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use vitral_engine::Parameters;
 
 pub use groups::{Group, GroupOptions, groups};
 pub use schedule::{Schedule, Shape};
@@ -45,6 +46,25 @@ pub enum Optimiser {
         #[serde(default = "lion_beta2")]
         beta2: f32,
     },
+    /// LAMB (arXiv:1904.00962), as timm computes it: Adam's step of each decayed tensor, scaled to the tensor's own norm.
+    Lamb {
+        /// Decay of the first moment.
+        #[serde(default = "beta1")]
+        beta1: f32,
+        /// Decay of the second moment.
+        #[serde(default = "beta2")]
+        beta2: f32,
+        /// Added to the root of the second moment.
+        #[serde(default = "lamb_epsilon")]
+        epsilon: f32,
+    },
+}
+
+impl Optimiser {
+    /// Whether every tensor has to be a group of its own.
+    pub fn needs_single_tensors(&self) -> bool {
+        matches!(self, Optimiser::Lamb { .. })
+    }
 }
 
 fn beta1() -> f32 {
@@ -61,6 +81,10 @@ fn lion_beta2() -> f32 {
 
 fn epsilon() -> f32 {
     1e-8
+}
+
+fn lamb_epsilon() -> f32 {
+    1e-6
 }
 
 /// What an optimiser remembers between steps.
@@ -80,7 +104,7 @@ const CHUNK: usize = 1 << 14;
 impl Optimiser {
     /// Fresh memory for so many parameters.
     pub fn moments(&self, count: usize) -> Moments {
-        let second = if matches!(self, Optimiser::Adamw { .. }) { count } else { 0 };
+        let second = if matches!(self, Optimiser::Adamw { .. } | Optimiser::Lamb { .. }) { count } else { 0 };
         Moments { first: vec![0.0; count], second: vec![0.0; second], steps: 0 }
     }
 
@@ -95,10 +119,11 @@ impl Optimiser {
             let parameters = &mut parameters[start..end];
             let gradients = &gradients[start..end];
             let first = &mut moments.first[start..end];
+            let steps = moments.steps.min(i32::MAX as u64) as i32;
+            let correction = |beta: f32| 1.0 - f64::from(beta).powi(steps);
             match *self {
                 Optimiser::Adamw { beta1, beta2, epsilon } => {
                     let second = &mut moments.second[start..end];
-                    let correction = |beta: f32| 1.0 - f64::from(beta).powi(moments.steps.min(i32::MAX as u64) as i32);
                     let size = (f64::from(rate) / correction(beta1)) as f32;
                     let root = correction(beta2).sqrt() as f32;
                     let keep = 1.0 - rate * group.decay;
@@ -112,6 +137,26 @@ impl Optimiser {
                                 *p = keep * *p - size * *m / (v.sqrt() / root + epsilon);
                             }
                         });
+                }
+                Optimiser::Lamb { beta1, beta2, epsilon } => {
+                    let second = &mut moments.second[start..end];
+                    let (shrunk, root) = (correction(beta1) as f32, correction(beta2).sqrt() as f32);
+                    each(parameters, gradients, first, |_, g, m| *m += (1.0 - beta1) * (g - *m));
+                    each(parameters, gradients, second, |_, g, v| *v = beta2 * *v + (1.0 - beta2) * g * g);
+                    let update: Vec<f32> = (parameters.par_iter().with_min_len(CHUNK), first.par_iter())
+                        .into_par_iter()
+                        .zip(second.par_iter())
+                        .map(|((p, m), v)| m / shrunk / (v.sqrt() / root + epsilon) + group.decay * p)
+                        .collect();
+                    // What does not decay keeps Adam's own step.
+                    let trust = match (norm(parameters), norm(&update)) {
+                        (own, step) if group.decay > 0.0 && own > 0.0 && step > 0.0 => (own / step) as f32,
+                        _ => 1.0,
+                    };
+                    let size = rate * trust;
+                    (parameters.par_chunks_mut(CHUNK), update.par_chunks(CHUNK)).into_par_iter().for_each(|(p, u)| {
+                        p.iter_mut().zip(u).for_each(|(p, u)| *p -= size * u);
+                    });
                 }
                 Optimiser::Sgd { momentum, nesterov } => {
                     let begun = moments.steps > 1;
@@ -149,6 +194,9 @@ pub enum Clip {
     Norm(f32),
     /// Every number is kept within ± this.
     Value(f32),
+    /// The gradient of each output of a map, or of each vector, gets at most this share of the parameters' own norm (adaptive
+    /// gradient clipping, arXiv:2102.06171, as timm computes it).
+    Adaptive(f32),
 }
 
 /// Euclidean norm of all gradients, summed in a fixed order.
@@ -159,8 +207,8 @@ pub fn norm(gradients: &[f32]) -> f64 {
 }
 
 impl Clip {
-    /// Clips; `norm` is that of the gradients.
-    pub fn apply(self, gradients: &mut [f32], norm: f64) {
+    /// Clips; `norm` is that of the gradients, laid out like the parameters.
+    pub fn apply(self, gradients: &mut [f32], norm: f64, parameters: &Parameters) {
         match self {
             Clip::Norm(limit) => {
                 let factor = (f64::from(limit) / (norm + 1e-6)).min(1.0) as f32;
@@ -170,6 +218,24 @@ impl Clip {
             }
             Clip::Value(limit) => {
                 gradients.par_iter_mut().with_min_len(CHUNK).for_each(|g| *g = g.clamp(-limit, limit));
+            }
+            Clip::Adaptive(share) => {
+                for id in parameters.declarations().ids() {
+                    let spec = parameters.declarations().spec(id);
+                    // Positions and tokens are vectors to the paper's rule, however they are laid out.
+                    let rows = if spec.name.ends_with(".weight") { spec.shape.len() > 1 } else { false };
+                    let unit = if rows { spec.count() / spec.shape[0].max(1) } else { spec.count() };
+                    let range = parameters.range(id);
+                    let own = parameters.flat()[range.clone()].par_chunks(unit.max(1));
+                    gradients[range].par_chunks_mut(unit.max(1)).zip(own).for_each(|(gradients, own)| {
+                        let length = |values: &[f32]| values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                        let most = length(own).max(1e-3) * f64::from(share);
+                        let factor = (most / length(gradients).max(1e-6)).min(1.0) as f32;
+                        if factor < 1.0 {
+                            gradients.iter_mut().for_each(|gradient| *gradient *= factor);
+                        }
+                    });
+                }
             }
         }
     }

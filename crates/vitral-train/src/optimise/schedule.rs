@@ -25,22 +25,54 @@ pub struct Schedule {
     pub rate: f32,
     /// Course after warm-up.
     pub shape: Shape,
+    /// The batch that `rate` is meant for: with another, the rates grow or shrink in proportion (arXiv:1706.02677).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_batch: Option<usize>,
     /// Steps of linear warm-up, from `warmup_rate`.
     pub warmup_steps: u64,
+    /// Epochs of warm-up, besides those steps.
+    pub warmup_epochs: f32,
     /// Rate of the first step, with warm-up.
     pub warmup_rate: f32,
     /// Rate of the last step.
     pub final_rate: f32,
+    /// Epochs at the end that stay at `final_rate`.
+    pub cooldown_epochs: f32,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Schedule { rate: 1e-3, shape: Shape::Cosine, warmup_steps: 0, warmup_rate: 0.0, final_rate: 0.0 }
+        Schedule {
+            rate: 1e-3,
+            shape: Shape::Cosine,
+            rate_batch: None,
+            warmup_steps: 0,
+            warmup_epochs: 0.0,
+            warmup_rate: 0.0,
+            final_rate: 0.0,
+            cooldown_epochs: 0.0,
+        }
     }
 }
 
 impl Schedule {
-    /// The rate of step `step` (from 0) of `total`.
+    /// The schedule in steps alone, and how many of `total` they are spread over; the rest is cool-down. `batch` is how
+    /// many pictures make a step.
+    #[must_use]
+    pub fn in_steps(mut self, steps_per_epoch: u64, total: u64, batch: usize) -> (Self, u64) {
+        let steps = |epochs: f32| (f64::from(epochs.max(0.0)) * steps_per_epoch as f64).round() as u64;
+        let cooldown = steps(std::mem::take(&mut self.cooldown_epochs)).min(total);
+        self.warmup_steps += steps(std::mem::take(&mut self.warmup_epochs));
+        if let Some(meant) = self.rate_batch.take() {
+            let factor = batch as f32 / meant.max(1) as f32;
+            for rate in [&mut self.rate, &mut self.warmup_rate, &mut self.final_rate] {
+                *rate *= factor;
+            }
+        }
+        (self, total - cooldown)
+    }
+
+    /// The rate of step `step` (from 0) of `total`, warm-up in steps.
     pub fn at(&self, step: u64, total: u64) -> f32 {
         let (rate, last) = (f64::from(self.rate), f64::from(self.final_rate));
         if step < self.warmup_steps {
@@ -69,6 +101,21 @@ mod tests {
         assert!((rates[0] - 0.1).abs() < 1e-6 && (rates[9] - 1.0).abs() < 1e-6 && (rates[10] - 1.0).abs() < 1e-6);
         assert!((rates[60] - 0.5).abs() < 1e-6, "half way of the cosine");
         assert!(rates[109] < 1e-3 && rates.windows(2).skip(10).all(|pair| pair[1] <= pair[0]));
+    }
+
+    #[test]
+    fn epochs_and_batches_become_steps_and_rates() {
+        let schedule = Schedule {
+            rate: 1.0,
+            rate_batch: Some(256),
+            warmup_epochs: 0.5,
+            final_rate: 0.5,
+            cooldown_epochs: 2.0,
+            ..Schedule::default()
+        };
+        let (schedule, total) = schedule.in_steps(10, 100, 64);
+        assert_eq!((schedule.rate, schedule.final_rate, schedule.warmup_steps, total), (0.25, 0.125, 5, 80));
+        assert_eq!(schedule.at(90, total), 0.125, "cooling down");
     }
 
     #[test]

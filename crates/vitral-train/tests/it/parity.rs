@@ -1,4 +1,4 @@
-//! Gradients of every parameter and ten losses against PyTorch.
+//! Gradients of every parameter and ten losses against PyTorch, and timm's optimisers.
 
 use std::path::{Path, PathBuf};
 
@@ -84,7 +84,7 @@ fn gradients_of_every_parameter_are_pytorchs() {
 }
 
 #[test]
-fn ten_losses_are_pytorchs() {
+fn ten_losses_are_pytorchs_and_timms() {
     for case in CASES {
         for (name, optimiser, rate, weight_decay, clip) in [
             (
@@ -95,10 +95,30 @@ fn ten_losses_are_pytorchs() {
                 Some(Clip::Norm(1.0)),
             ),
             ("losses.sgd", Optimiser::Sgd { momentum: 0.9, nesterov: true }, 0.05, 1e-4, None),
+            (
+                "losses.sgd_adaptive",
+                Optimiser::Sgd { momentum: 0.9, nesterov: true },
+                0.05,
+                1e-4,
+                Some(Clip::Adaptive(0.02)),
+            ),
+            (
+                "losses.lamb",
+                Optimiser::Lamb { beta1: 0.9, beta2: 0.999, epsilon: 1e-6 },
+                0.01,
+                0.05,
+                Some(Clip::Norm(1.0)),
+            ),
+            ("losses.lion", Optimiser::Lion { beta1: 0.9, beta2: 0.99 }, 1e-4, 0.05, None),
         ] {
             let device = Cpu::with_threads(2);
             let (vit, parameters, _) = load(case, &device);
-            let groups = groups(&vit, &parameters, &GroupOptions { weight_decay, ..GroupOptions::default() });
+            let groups = groups(
+                &vit,
+                &parameters,
+                &GroupOptions { weight_decay, ..GroupOptions::default() },
+                optimiser.needs_single_tensors(),
+            );
             let rules = Rules {
                 optimiser,
                 schedule: Schedule { rate, shape: Course::Constant, ..Schedule::default() },
@@ -125,7 +145,7 @@ fn threads_keep_the_bits_of_training() {
     let train = |threads| {
         let device = Cpu::with_threads(threads);
         let (vit, parameters, _) = load("vit", &device);
-        let groups = groups(&vit, &parameters, &GroupOptions::default());
+        let groups = groups(&vit, &parameters, &GroupOptions::default(), false);
         let rules = Rules {
             optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
             schedule: Schedule::default(),

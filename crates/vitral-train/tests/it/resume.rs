@@ -8,8 +8,8 @@ use vitral_engine::ops::random::uniform;
 use vitral_train::checkpoint;
 use vitral_train::fit::{Outcome, Watcher};
 use vitral_train::journal::Entry;
-use vitral_train::recipe::Recipe;
-use vitral_train::run::{open_sets, run};
+use vitral_train::recipe::{Recipe, Setting};
+use vitral_train::run::{Models, open_sets, run};
 use vitral_train::step::StepReport;
 
 /// Two classes of eight noisy pictures, one darker than the other.
@@ -72,7 +72,7 @@ fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>) -> Outcom
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let device = Cpu::with_threads(threads);
-    run(&recipe, &sets, &folder.join(out), &device, &flag, &mut Stop { after, flag: &flag }).unwrap()
+    run(&recipe, &sets, Models::default(), &folder.join(out), &device, &flag, &mut Stop { after, flag: &flag }).unwrap()
 }
 
 #[test]
@@ -106,10 +106,12 @@ fn another_recipe_is_not_taken_for_the_same_run() {
     pictures(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     train(folder.path(), "run", 1, Some(2));
-    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &["schedule.rate=2e-3".to_owned()]).unwrap();
+    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("schedule.rate", 2e-3)]).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let mut stop = Stop { after: None, flag: &flag };
-    let error = run(&recipe, &sets, &folder.path().join("run"), &Cpu::with_threads(1), &flag, &mut stop).unwrap_err();
+    let error =
+        run(&recipe, &sets, Models::default(), &folder.path().join("run"), &Cpu::with_threads(1), &flag, &mut stop)
+            .unwrap_err();
     assert!(error.to_string().contains("another recipe"), "{error}");
 }

@@ -1,0 +1,110 @@
+//! `vitral evaluate`: how good a classifier is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use vitral::{Model, Tensor};
+use vitral_train::data::{Dataset, HeldOut, Loader, LoaderOptions, Match, Relabelled, Split, open};
+use vitral_train::evaluate::{evaluate, mirrored};
+
+use super::Outcome;
+use crate::printer::Printer;
+use crate::settings::{ModelArgs, Settings};
+
+/// Measure a classifier on labelled pictures
+///
+/// Top-1 and top-5 accuracy, loss, calibration error, precision, recall and F1 of each class, and what is confused with
+/// what. The data's classes are found among the model's labels by name; as many with other names are taken in order.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral evaluate --model runs/flowers/best flowers/
+  vitral evaluate --model vit-base-patch16-224 imagenet/val --batch 32 --mirror
+  vitral evaluate --model runs/flowers/best flowers/ --json | jq .top1
+
+Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
+(.csv, .jsonl), idx or CIFAR files.")]
+pub(crate) struct EvaluateArgs {
+    /// The labelled pictures
+    data: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Which part of the data, where it has parts
+    #[arg(long, value_enum, default_value_t)]
+    split: Part,
+    /// Pictures that go through the model together; the results do not depend on it
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Average the logits of each picture and its mirror image
+    #[arg(long)]
+    mirror: bool,
+}
+
+/// A part of the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    Train,
+    Validation,
+    #[default]
+    Test,
+}
+
+impl From<Part> for Split {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Train => Split::Train,
+            Part::Validation => Split::Validation,
+            Part::Test => Split::Test,
+        }
+    }
+}
+
+pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let model = args.model.load(settings)?;
+    // All of the data is judged on where it has no parts.
+    let whole = HeldOut { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..HeldOut::default() };
+    let data = open(&args.data, args.split.into(), whole)?;
+    let (data, how) = Relabelled::to(data, model.vit.config().classes, model.labels.names())?;
+    if how == Match::Order && model.labels.names().is_some_and(|names| names != data.classes()) {
+        printer.note("the data's classes are not called as the model's: taken in the model's order");
+    }
+    let options = LoaderOptions::evaluation(model.preprocess()?, args.batch.into());
+    let loader = Loader::new(Arc::new(data), options)?;
+    printer.start_progress(loader.dataset().len(), "pictures");
+    let report = evaluate(&loader, |pixels| {
+        let logits = logits(&model, pixels, args.mirror)?;
+        // A reader that is gone is noticed when the report is printed.
+        let _ = printer.advance(pixels.extent(0));
+        Ok(logits)
+    });
+    printer.finish_progress();
+    let report = report?;
+    for skipped in loader.skipped() {
+        printer.fault(format_args!("skipped: {}", skipped.fault));
+    }
+    if settings.json {
+        printer.json(&report)?;
+    } else {
+        printer.line(&report)?;
+    }
+    Ok(if report.skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
+}
+
+/// Logits of pixels, averaged with those of their mirror image if asked for.
+fn logits(model: &Model, pixels: &Tensor, mirror: bool) -> Result<Tensor, vitral::Error> {
+    let run = |pixels: &Tensor| {
+        let logits = model.run(pixels, None)?.logits;
+        logits.ok_or_else(|| vitral::Error::NoHead { name: model.name.clone() })
+    };
+    let plain = run(pixels)?;
+    if !mirror {
+        return Ok(plain);
+    }
+    let device = model.parameters.device();
+    let other = run(&mirrored(device, pixels))?;
+    Ok(Tensor::filled(device, plain.shape(), |out| {
+        let pairs = plain.values().iter().zip(other.values());
+        out.iter_mut().zip(pairs).for_each(|(out, (a, b))| *out = 0.5 * (a + b));
+    }))
+}

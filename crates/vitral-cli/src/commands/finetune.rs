@@ -1,0 +1,76 @@
+//! `vitral finetune`: a model that has learned before, on one's own pictures.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use vitral_train::recipe::{Recipe, Setting};
+
+use super::Outcome;
+use super::train::{follow, parsed};
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// What fine-tuning does unless told otherwise.
+const DEFAULT: &str = include_str!("../../../../recipes/finetune.toml");
+
+/// Fine-tune a model on a folder of pictures
+///
+/// The model gets a new classifier for the folder's classes, and all of it learns. Preprocessing is the model's own. The
+/// run's folder holds what `train`'s does; the same command goes on where it stopped, with the same bits as if it had not.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral finetune --model dinov2-small flowers/ --out runs/flowers
+  vitral finetune --model hf:google/vit-base-patch16-224-in21k pets/ --out runs/pets --epochs 5 --image-size 384
+  vitral finetune --model dinov2-small flowers/ --out runs/head --set 'groups.freeze=[\"blocks.*\", \"patches.*\"]'
+  vitral classify --model runs/flowers/best rose.jpg
+
+Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
+(.csv, .jsonl), idx or CIFAR files. Without pictures to judge by, a tenth of each class is held out.")]
+pub(crate) struct FinetuneArgs {
+    /// The pictures to learn from
+    data: PathBuf,
+    /// The model to begin with: a folder, a bundle, or a name on a hub
+    #[arg(long, short, value_name = "PATH")]
+    model: String,
+    /// The run's folder
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Pictures that judge [default: those beside the training ones, or a tenth held out]
+    #[arg(long, value_name = "PATH")]
+    test: Option<PathBuf>,
+    /// A recipe [default: AdamW, layer decay 0.75, cosine, random crops, label smoothing]
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Epochs
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Pictures in a batch
+    #[arg(long, value_name = "N")]
+    batch: Option<u32>,
+    /// The highest learning rate
+    #[arg(long, value_name = "RATE")]
+    rate: Option<f32>,
+    /// Another image size, in pixels; positions are resampled
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<u32>,
+    /// Change a key of the recipe, as in `schedule.rate=3e-4`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let mut set = vec![Setting::new("model.from", args.model.clone()), Setting::new("data.train", path(&args.data))];
+    set.extend(args.test.as_deref().map(|test| Setting::new("data.test", path(test))));
+    set.extend(args.epochs.map(|epochs| Setting::new("run.epochs", i64::from(epochs))));
+    set.extend(args.batch.map(|batch| Setting::new("run.batch", i64::from(batch))));
+    set.extend(args.rate.map(|rate| Setting::new("schedule.rate", f64::from(rate))));
+    set.extend(args.image_size.map(|size| Setting::new("model.set.image_size", i64::from(size))));
+    set.extend(parsed(&args.set)?);
+    let recipe = match &args.recipe {
+        Some(path) => Recipe::load(path, &set)?,
+        None => Recipe::parse(DEFAULT, Path::new("the default recipe"), &set)?,
+    };
+    follow(&recipe, &args.out, settings, printer)
+}

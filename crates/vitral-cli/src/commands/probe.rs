@@ -1,0 +1,207 @@
+//! `vitral probe`: how good a model's features are, without training it further.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use vitral::Model;
+use vitral::features::FeatureKind;
+use vitral::image::Preprocess;
+use vitral_train::data::{Dataset, HeldOut, Loader, LoaderOptions, Split, open};
+use vitral_train::evaluate::{Features, FewShot, Neighbours, Ridge, accuracy, features, few_shot};
+
+use super::Outcome;
+use crate::printer::Printer;
+use crate::settings::{ModelArgs, Settings};
+
+/// Penalties that a linear classifier is chosen from, on a fifth of the training features.
+const PENALTIES: [f64; 11] = [0.01, 0.1, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
+
+/// Judge a model's features by simple classifiers
+///
+/// Nearest neighbours by cosine; a linear classifier in closed form (ridge), its penalty chosen on a fifth of the training
+/// pictures; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 pictures a class, three draws
+/// each, with L2 = 2^10 and whitened features as big_vision computes it, and with the penalty that leaving one out chooses.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral probe --model dinov2-small flowers/
+  vitral probe --model dinov2-small flowers/ --pool class-and-mean
+  vitral probe --model dinov2-small flowers/ --shots 1,2,4 --json")]
+pub(crate) struct ProbeArgs {
+    /// The labelled pictures: those to fit on, and those to judge on
+    data: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Pictures that judge [default: those beside the training ones, or a tenth held out]
+    #[arg(long, value_name = "PATH")]
+    test: Option<PathBuf>,
+    /// Which features
+    #[arg(long, value_enum, default_value_t)]
+    pool: Pool,
+    /// Neighbours that vote
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,5,20")]
+    neighbours: Vec<usize>,
+    /// Pictures a class
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,5,10,25")]
+    shots: Vec<usize>,
+    /// Pictures that go through the model together; the results do not depend on it
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Pool {
+    /// The model's own: what its classifier sees
+    #[default]
+    Pooled,
+    /// The class token after the final norm
+    Class,
+    /// The mean of the patch tokens after the final norm
+    Mean,
+    /// Both, side by side
+    ClassAndMean,
+}
+
+impl From<Pool> for FeatureKind {
+    fn from(pool: Pool) -> Self {
+        match pool {
+            Pool::Pooled => FeatureKind::Pooled,
+            Pool::Class => FeatureKind::Class,
+            Pool::Mean => FeatureKind::Mean,
+            Pool::ClassAndMean => FeatureKind::ClassAndMean,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Found {
+    train: usize,
+    test: usize,
+    width: usize,
+    neighbours: Vec<Nearest>,
+    linear: Linear,
+    few_shot: Vec<FewShot>,
+    few_shot_chosen: Vec<FewShot>,
+}
+
+#[derive(Serialize)]
+struct Nearest {
+    k: usize,
+    accuracy: f64,
+}
+
+#[derive(Serialize)]
+struct Linear {
+    penalty: f64,
+    accuracy: f64,
+}
+
+pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    if args.neighbours.contains(&0) || args.shots.contains(&0) {
+        return Err(crate::fault::Usage("neighbours and shots are above 0".into()).into());
+    }
+    let model = args.model.load(settings)?;
+    let preprocess = model.preprocess()?;
+    let own = |fraction| match args.test {
+        Some(_) => HeldOut { fraction, ..HeldOut::default() },
+        None => HeldOut::default(),
+    };
+    let known = open(&args.data, Split::Train, own(0.0))?;
+    let unknown = open(args.test.as_ref().unwrap_or(&args.data), Split::Test, own(1.0))?;
+    if known.classes() != unknown.classes() {
+        bail!(
+            "{} classes to fit on, {} to judge on: give both the same",
+            known.classes().len(),
+            unknown.classes().len()
+        );
+    }
+    printer.start_progress(known.len() + unknown.len(), "pictures");
+    let mut skipped = 0;
+    let mut seen = |data: Arc<dyn Dataset>| -> anyhow::Result<Features> {
+        let (features, missing) = of(&model, &preprocess, data, args, printer)?;
+        skipped += missing;
+        Ok(features)
+    };
+    let features = seen(known).and_then(|known| Ok((known, seen(unknown)?)));
+    printer.finish_progress();
+    let (known, unknown) = features?;
+
+    let share = |classes: Vec<usize>| accuracy(&classes, unknown.labels());
+    let nearest =
+        |&k: &usize| Nearest { k, accuracy: share(Neighbours { k, temperature: None }.classify(&known, &unknown)) };
+    let ridge = Ridge::default().chosen(&known, &PENALTIES, 0);
+    let most = (0..known.classes())
+        .map(|class| known.labels().iter().filter(|&&label| label == class).count())
+        .max()
+        .unwrap_or(0);
+    let shots: Vec<usize> = args.shots.iter().copied().filter(|&shots| shots <= most).collect();
+    let few = |ridge: &dyn Fn(&Features) -> Ridge| few_shot(&known, &unknown, &shots, &[0, 1, 2], ridge);
+    let found = Found {
+        train: known.len(),
+        test: unknown.len(),
+        width: known.width(),
+        neighbours: args.neighbours.iter().filter(|&&k| k <= known.len()).map(nearest).collect(),
+        linear: Linear { penalty: ridge.l2, accuracy: share(ridge.fit(&known).classify(&unknown)) },
+        few_shot: few(&|_| Ridge::default()),
+        few_shot_chosen: few(&|known| Ridge::default().chosen_leaving_one_out(known, &PENALTIES)),
+    };
+    if settings.json {
+        printer.json(&found)?;
+    } else {
+        show(&found, printer)?;
+    }
+    Ok(if skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
+}
+
+/// Features of a data set, and how many pictures could not be read.
+fn of(
+    model: &Model,
+    preprocess: &Preprocess,
+    data: Arc<dyn Dataset>,
+    args: &ProbeArgs,
+    printer: &Printer,
+) -> anyhow::Result<(Features, usize)> {
+    let loader = Loader::new(data, LoaderOptions::evaluation(preprocess.clone(), args.batch.into()))?;
+    let features = features(&loader, |pixels| {
+        let features = model.features(pixels, args.pool.into())?;
+        // A reader that is gone is noticed when the result is printed.
+        let _ = printer.advance(pixels.extent(0));
+        Ok(features)
+    })?;
+    for skipped in loader.skipped() {
+        printer.fault(format_args!("skipped: {}", skipped.fault));
+    }
+    if features.is_empty() {
+        bail!("none of the pictures could be read");
+    }
+    Ok((features, loader.skipped().len()))
+}
+
+fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
+    let Found { train, test, width, neighbours, linear, few_shot, few_shot_chosen } = found;
+    printer.line(format_args!("features of width {width}; fitted on {train} pictures, judged on {test}"))?;
+    for Nearest { k, accuracy } in neighbours {
+        let name = if *k == 1 { "nearest neighbour".to_owned() } else { format!("{k} nearest neighbours") };
+        printer.line(format_args!("{name:<22} {:6.2} %", 100.0 * accuracy))?;
+    }
+    let Linear { penalty, accuracy } = linear;
+    printer.line(format_args!(
+        "{:<22} {:6.2} %   penalty {penalty}, chosen on the training pictures",
+        "linear",
+        100.0 * accuracy
+    ))?;
+    let share = |row: &FewShot| format!("{:6.2} % ± {:.2}", 100.0 * row.mean(), 100.0 * row.deviation());
+    for (row, chosen) in few_shot.iter().zip(few_shot_chosen) {
+        let name = if row.shots == 1 { "1 shot".to_owned() } else { format!("{} shots", row.shots) };
+        printer.line(format_args!(
+            "{name:<22} {}   with a penalty by leaving one out {}",
+            share(row),
+            share(chosen)
+        ))?;
+    }
+    Ok(())
+}

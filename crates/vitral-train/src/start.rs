@@ -1,0 +1,155 @@
+//! The model that a run begins with: a known size with initial values, or one that has learned before.
+
+use vitral::config::ModelConfig;
+use vitral::image::Preprocess;
+use vitral::image::preprocess::Normalise;
+use vitral::model::init::initialise;
+use vitral::model::{Vit, variants};
+use vitral::weights::adapt::{Adaptation, HeadChoice};
+use vitral::{Cpu, LoadOptions, Model};
+use vitral_engine::Parameters;
+
+use crate::data::plain;
+use crate::error::TrainError;
+use crate::recipe::{NewHead, Recipe};
+
+/// What a run begins with.
+pub struct Start {
+    /// The model.
+    pub vit: Vit,
+    /// Its parameters, flat.
+    pub parameters: Parameters,
+    /// How it sees pictures.
+    pub preprocess: Preprocess,
+}
+
+/// Fields of `model.set` that change the weights as they are loaded.
+const ADAPTED: [&str; 3] = ["image_size", "patch_size", "channels"];
+
+fn fault(fault: impl Into<String>) -> TrainError {
+    TrainError::Recipe { path: "[model]".into(), fault: fault.into() }
+}
+
+impl Recipe {
+    /// How the model that training begins with is loaded, for data of so many classes.
+    ///
+    /// # Errors
+    /// If a field of `model.set` does not fit.
+    pub fn load_options(&self, classes: usize) -> Result<LoadOptions, TrainError> {
+        let wanted = overlaid(&ModelConfig::default(), &self.model.set)?;
+        let given = |field: &str| self.model.set.contains_key(field);
+        let head = match self.model.head {
+            NewHead::Zeros => HeadChoice::Zeros { classes },
+            NewHead::Drawn => HeadChoice::Initialised { classes, scheme: self.model.initialise, seed: self.run.seed },
+            NewHead::Keep => HeadChoice::Keep,
+        };
+        let adapt = Adaptation {
+            image_size: given("image_size").then_some(wanted.image_size),
+            patch_size: given("patch_size").then_some(wanted.patch_size),
+            channels: given("channels").then_some(wanted.channels),
+            head,
+            ..Adaptation::default()
+        };
+        Ok(LoadOptions { adapt, ..LoadOptions::default() })
+    }
+
+    /// The model that training begins with. `learned` is the one that `model.from` names, loaded with
+    /// [`Recipe::load_options`].
+    ///
+    /// # Errors
+    /// If the size is not known, a field of `model.set` does not fit, or the model and the data do not fit each other.
+    pub fn start(&self, classes: usize, learned: Option<&Model>, device: &Cpu) -> Result<Start, TrainError> {
+        let config = match (&self.model.variant, learned) {
+            (Some(variant), _) => {
+                let base = variants::find(variant)
+                    .ok_or_else(|| fault(format!("no model `{variant}`; `vitral models` lists them")))?;
+                ModelConfig { classes, ..overlaid(&base, &self.model.set)? }
+            }
+            (None, Some(learned)) => {
+                let mut set = self.model.set.clone();
+                set.retain(|field, _| !ADAPTED.iter().any(|adapted| field == *adapted));
+                overlaid(learned.vit.config(), &set)?
+            }
+            (None, None) => return Err(fault("`model.from` was not loaded")),
+        };
+        if config.classes != classes {
+            let found = config.classes;
+            return Err(fault(format!("`model.head` is kept for {found} classes, the data has {classes}")));
+        }
+        let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+        initialise(&vit, &mut parameters, self.model.initialise, self.run.seed);
+        if let Some(learned) = learned {
+            take_over(&vit, &mut parameters, learned)?;
+        }
+        let preprocess = self.preprocess(vit.config(), learned)?;
+        if preprocess.channels.count() != vit.config().channels {
+            let (found, expected) = (preprocess.channels.count(), vit.config().channels);
+            return Err(fault(format!("pictures are shown with {found} channels, the model takes {expected}")));
+        }
+        Ok(Start { vit, parameters, preprocess })
+    }
+
+    /// How pictures are shown: as the recipe says, else as the model has always seen them.
+    fn preprocess(&self, config: &ModelConfig, learned: Option<&Model>) -> Result<Preprocess, TrainError> {
+        let own = match (&self.data.mean, &self.data.std) {
+            (Some(mean), Some(std)) => Some((mean.clone(), std.clone())),
+            _ => None,
+        };
+        match (learned.map(Model::preprocess), own) {
+            (Some(Ok(learned)), None) => Ok(learned),
+            (Some(Ok(learned)), Some((mean, std))) => {
+                Ok(Preprocess { normalise: Some(Normalise { mean, std }), ..learned })
+            }
+            (Some(Err(error)), None) => Err(error.into()),
+            (_, Some((mean, std))) => Ok(plain(config.image_size, self.data.filter, &mean, &std)),
+            (None, None) => Err(fault("`data.mean` and `data.std` are not given")),
+        }
+    }
+}
+
+/// A configuration with some fields set.
+fn overlaid(base: &ModelConfig, set: &toml::Table) -> Result<ModelConfig, TrainError> {
+    let mut fields = serde_json::to_value(base).expect("plain data");
+    let set = serde_json::to_value(set).map_err(|error| fault(error.to_string()))?;
+    if let (Some(fields), Some(set)) = (fields.as_object_mut(), set.as_object()) {
+        for (field, value) in set {
+            match (fields.get_mut(field).and_then(|field| field.as_object_mut()), value.as_object()) {
+                // Of rates, one can be set without the others.
+                (Some(inner), Some(value)) if field == "drop" => inner.extend(value.clone()),
+                _ => drop(fields.insert(field.clone(), value.clone())),
+            }
+        }
+    }
+    serde_json::from_value(fields).map_err(|error| fault(format!("`set`: {error}")))
+}
+
+/// Whether a parameter may begin anew in a model that has learned before.
+fn may_be_new(name: &str) -> bool {
+    ["head.", "distillation_head.", "tokens.distillation"].iter().any(|new| name.starts_with(new))
+}
+
+/// Copies what has been learned; what is new has its initial value already.
+fn take_over(vit: &Vit, parameters: &mut Parameters, learned: &Model) -> Result<(), TrainError> {
+    let known = learned.parameters.declarations();
+    for id in vit.declarations().ids() {
+        let spec = vit.declarations().spec(id);
+        match known.find(&spec.name) {
+            Some(from) if known.spec(from).shape == spec.shape => {
+                let values = learned.parameters.read(from);
+                let range = parameters.range(id);
+                parameters.flat_mut()[range].copy_from_slice(&values);
+            }
+            Some(from) if !may_be_new(&spec.name) => {
+                let (found, expected) = (&known.spec(from).shape, &spec.shape);
+                let problem = format!("`set` asks for `{}` of {expected:?}, the model's is {found:?}", spec.name);
+                return Err(fault(problem));
+            }
+            None if !may_be_new(&spec.name) => {
+                return Err(fault(format!("`set` asks for `{}`, which the model does not have", spec.name)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Any model as a teacher: shown the student's pictures as it has always seen them, answering in the student's classes.
+
+use vitral::config::Size;
+use vitral::image::Preprocess;
+use vitral::image::preprocess::Rescale;
+use vitral::{Cpu, Model, Tensor};
+use vitral_engine::Context;
+use vitral_engine::ops::AxisWeights;
+
+use crate::error::TrainError;
+
+/// A model that teaches.
+pub struct Teacher {
+    model: Model,
+    size: Size,
+    /// For every channel, what takes the student's numbers to the teacher's: `x · scale + shift`.
+    numbers: Vec<(f32, f32)>,
+    /// For every class of the student, the teacher's.
+    classes: Vec<usize>,
+}
+
+impl Teacher {
+    /// A teacher for a student that sees pictures as `student` says and tells these classes apart.
+    ///
+    /// # Errors
+    /// If it has no head, other channels, or not the student's classes.
+    pub fn new(model: Model, student: &Preprocess, classes: &[String]) -> Result<Self, TrainError> {
+        let fault = |fault: String, remedy| TrainError::Data { path: model.path.clone(), fault, remedy };
+        let own = model.preprocess()?;
+        let (expected, found) = (student.channels.count(), own.channels.count());
+        if expected != found {
+            let problem = format!("the teacher sees {found} channels, the student {expected}");
+            return Err(fault(problem, "choose a teacher that sees pictures as the student does"));
+        }
+        let has = model.vit.config().classes;
+        let order: Option<Vec<usize>> = match model.labels.names() {
+            Some(names) => classes.iter().map(|class| names.iter().position(|name| name == class)).collect(),
+            None => None,
+        };
+        // Without names in common, equal numbers of classes are taken to be the same ones in the same order.
+        let order = order.or_else(|| (has == classes.len()).then(|| (0..has).collect()));
+        let Some(order) = order else {
+            let problem =
+                format!("the teacher knows {has} classes, none of them by all of the data's {} names", classes.len());
+            return Err(fault(problem, "fine-tune the teacher on this data first"));
+        };
+        let line = |preprocess: &Preprocess| -> Vec<(f32, f32)> {
+            let (scale, offset) = match preprocess.rescale {
+                None => (255.0, 0.0),
+                Some(Rescale::Divide255) => (1.0, 0.0),
+                Some(Rescale::Multiply { factor, offset }) => ((255.0 * factor) as f32, offset),
+            };
+            let normalise = preprocess.normalise.as_ref();
+            let channel = |c: usize| normalise.map_or((0.0, 1.0), |n| (n.mean[c], n.std[c]));
+            // A number is (pixel / 255 · scale + offset − mean) / std.
+            (0..expected).map(channel).map(|(mean, std)| (scale / std, (offset - mean) / std)).collect()
+        };
+        let pairs = line(student).into_iter().zip(line(&own));
+        let numbers = pairs.map(|((a, b), (c, d))| (c / a, d - b * c / a)).collect();
+        let size = model.vit.config().image_size;
+        Ok(Teacher { model, size, numbers, classes: order })
+    }
+
+    /// The teacher's logits, `[batch, classes]`, of the student's pixels `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// If the model does not take such pictures.
+    pub fn teach(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
+        let device = self.model.parameters.device();
+        let seen = self.shown(device, pixels);
+        let logits = self.model.run(&seen, None)?.logits;
+        let logits = logits.ok_or_else(|| vitral::Error::NoHead { name: self.model.name.clone() })?;
+        let (batch, classes) = (logits.extent(0), self.classes.len());
+        Ok(Tensor::filled(device, [batch, classes], |out| {
+            let rows = logits.values().chunks_exact(logits.shape().last());
+            for (out, row) in out.chunks_exact_mut(classes).zip(rows) {
+                out.iter_mut().zip(&self.classes).for_each(|(out, &class)| *out = row[class]);
+            }
+        }))
+    }
+
+    /// The student's pictures as the teacher sees them.
+    fn shown(&self, device: &Cpu, pixels: &Tensor) -> Tensor {
+        let [batch, channels, height, width] = pixels.shape()[..] else { unreachable!("a batch of pictures") };
+        let plane = height * width;
+        let numbers = Tensor::filled(device, pixels.shape(), |out| {
+            let planes = out.chunks_exact_mut(plane).zip(pixels.values().chunks_exact(plane));
+            for (i, (out, x)) in planes.enumerate() {
+                let (scale, shift) = self.numbers[i % channels];
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = x * scale + shift);
+            }
+        });
+        let to = self.size;
+        if (height, width) == (to.height, to.width) {
+            return numbers;
+        }
+        let rows = AxisWeights::bicubic_antialias(height, to.height);
+        let columns = AxisWeights::bicubic_antialias(width, to.width);
+        let cx = Context::inference(&self.model.parameters);
+        Tensor::filled(device, [batch, channels, to.height, to.width], |out| {
+            let planes = out.chunks_exact_mut(to.area()).zip(numbers.values().chunks_exact(plane));
+            for (out, x) in planes {
+                let grid = Tensor::from_slice(device, [plane, 1], x);
+                out.copy_from_slice(cx.resample_grid(&grid, &rows, &columns).values());
+            }
+        })
+    }
+}

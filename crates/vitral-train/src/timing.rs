@@ -1,0 +1,66 @@
+//! How long a training step takes.
+
+use std::time::{Duration, Instant};
+
+use vitral::config::Size;
+use vitral::model::Vit;
+use vitral::model::init::{Initialisation, initialise};
+use vitral_engine::ops::one_hot;
+use vitral_engine::ops::random::{mix, uniform};
+use vitral_engine::{Cpu, Parameters, Tensor};
+
+use crate::error::TrainError;
+use crate::loss::Loss;
+use crate::optimise::{GroupOptions, Optimiser, Schedule, groups};
+use crate::step::{Batch, Rules, Trainer};
+
+/// Times whole steps (forward, backward, AdamW) of a model with initial values over `batch` made-up images of one size, from a
+/// tensor: one to warm up, then `runs`. `after` is called after each.
+///
+/// # Errors
+/// If the model has no head, or does not take images of this size.
+pub fn time_steps(
+    vit: Vit,
+    device: &Cpu,
+    (batch, image): (usize, Size),
+    runs: usize,
+    mut after: impl FnMut(),
+) -> Result<Vec<Duration>, TrainError> {
+    let (classes, channels) = (vit.config().classes, vit.config().channels);
+    if classes == 0 {
+        let fault = "a model without classes cannot be trained; give one with a head".to_owned();
+        return Err(TrainError::Recipe { path: "[model]".into(), fault });
+    }
+    let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+    initialise(&vit, &mut parameters, Initialisation::Timm, 0);
+    let pixels = Tensor::filled(device, [batch, channels, image.height, image.width], |values| {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = 2.0 * uniform(0, i as u64) - 1.0;
+        }
+    });
+    let labels: Vec<usize> = (0..batch as u64).map(|i| (mix(i) % classes as u64) as usize).collect();
+    let batch = [Batch { pixels, targets: one_hot(device, &labels, classes, 0.0), labels }];
+    let rules = Rules {
+        optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+        schedule: Schedule { rate: 1e-4, ..Schedule::default() },
+        total_steps: runs as u64 + 1,
+        clip: None,
+        average_decay: None,
+        loss: Loss::CrossEntropy,
+        distillation: None,
+        seed: 0,
+    };
+    let options = GroupOptions { weight_decay: 0.05, ..GroupOptions::default() };
+    let groups = groups(&vit, &parameters, &options, false);
+    let mut trainer = Trainer::new(vit, parameters, groups, rules);
+    let mut steps = Vec::with_capacity(runs);
+    for run in 0..=runs {
+        let start = Instant::now();
+        trainer.step(&batch, None)?;
+        if run > 0 {
+            steps.push(start.elapsed());
+        }
+        after();
+    }
+    Ok(steps)
+}

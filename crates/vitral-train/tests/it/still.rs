@@ -1,0 +1,46 @@
+//! Parameters that stand still.
+
+use vitral::config::ModelConfig;
+use vitral::model::init::{Initialisation, initialise};
+use vitral::model::{Vit, variants};
+use vitral::{Cpu, Tensor};
+use vitral_engine::{Context, Parameters};
+use vitral_train::loss::Loss;
+
+fn gradients(vit: &Vit, still: &[&str]) -> Vec<(String, Vec<f32>)> {
+    let device = Cpu::with_threads(2);
+    let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+    initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
+    let ids = vit.declarations().ids();
+    let chosen = ids.filter(|&id| still.iter().any(|start| vit.declarations().spec(id).name.starts_with(start)));
+    parameters.hold_still(chosen.collect::<Vec<_>>());
+    let pixels: Vec<f32> = (0..2 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
+    let pixels = Tensor::from_slice(&device, [2, 3, 16, 16], &pixels);
+    let targets = Tensor::from_slice(&device, [2, 2], &[1.0, 0.0, 0.0, 1.0]);
+    let mut flat = vec![0.0; parameters.flat().len()];
+    let cx = Context::training(&parameters, 1);
+    let output = vit.forward(&cx, vitral::model::Input { pixels: &pixels, mask: None }).unwrap();
+    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+    cx.backward(&loss, &mut flat);
+    let named = |id| (vit.declarations().spec(id).name.clone(), flat[parameters.range(id)].to_vec());
+    vit.declarations().ids().map(named).collect()
+}
+
+#[test]
+fn others_learn_as_before() {
+    let base = variants::find("test/4").unwrap();
+    let config =
+        ModelConfig { image_size: vitral::config::Size::square(16), classes: 2, layer_scale: Some(0.5), ..base };
+    let vit = Vit::new(config).unwrap();
+    let all = gradients(&vit, &[]);
+    for still in [&["patches.", "tokens.", "positions", "blocks.0."][..], &["blocks.1.", "norm."], &["positions"]] {
+        for ((name, expected), (_, found)) in all.iter().zip(gradients(&vit, still)) {
+            let stands = still.iter().any(|start| name.starts_with(start));
+            if stands {
+                assert!(found.iter().all(|&gradient| gradient == 0.0), "{name} stands still");
+            } else {
+                assert!(&found == expected, "{name} learns as before");
+            }
+        }
+    }
+}
