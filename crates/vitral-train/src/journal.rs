@@ -1,12 +1,17 @@
-//! What happened in a run, line by line: `journal.jsonl` for programs, `journal.csv` for tables.
+//! What happened in a run, line by line: `journal.jsonl` for programs, `journal.csv` for tables, `events…` for TensorBoard.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::tensorboard;
+
+/// TensorBoard finds its files by the middle of their name.
+const EVENTS: &str = "events.out.tfevents.run";
 
 /// One epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,11 +81,14 @@ impl Journal {
     /// If it cannot be written.
     pub fn push(&mut self, entry: Entry) -> Result<(), TrainError> {
         self.entries.push(entry);
-        for (name, line) in [("journal.jsonl", json(&entry)), ("journal.csv", row(&entry))] {
+        let event = tensorboard::event(&entry, now());
+        for (name, line) in
+            [("journal.jsonl", json(&entry).into_bytes()), ("journal.csv", row(&entry).into_bytes()), (EVENTS, event)]
+        {
             let path = self.folder.join(name);
             let mut file =
                 OpenOptions::new().append(true).open(&path).map_err(TrainError::file(&path, "writing the journal"))?;
-            file.write_all(line.as_bytes()).map_err(TrainError::file(&path, "writing the journal"))?;
+            file.write_all(&line).map_err(TrainError::file(&path, "writing the journal"))?;
         }
         Ok(())
     }
@@ -89,12 +97,23 @@ impl Journal {
         let header = "epoch,step,rate,train_loss,train_accuracy,test_loss,test_accuracy,gradient_norm,images_per_second,seconds\n";
         let table = self.entries.iter().fold(header.to_owned(), |text, entry| text + &row(entry));
         let lines: String = self.entries.iter().map(json).collect();
-        for (name, text) in [("journal.jsonl", lines), ("journal.csv", table)] {
+        // When the epochs of an earlier process were done is only known from its beginning on.
+        let begun = now() - self.entries.last().map_or(0.0, |entry| entry.seconds);
+        let mut events = tensorboard::header(begun);
+        self.entries.iter().for_each(|entry| events.extend(tensorboard::event(entry, begun + entry.seconds)));
+        for (name, text) in
+            [("journal.jsonl", lines.into_bytes()), ("journal.csv", table.into_bytes()), (EVENTS, events)]
+        {
             let path = self.folder.join(name);
             std::fs::write(&path, text).map_err(TrainError::file(&path, "writing the journal"))?;
         }
         Ok(())
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn json(entry: &Entry) -> String {

@@ -12,10 +12,12 @@ pub mod journal;
 pub mod loss;
 pub mod optimise;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod start;
 pub mod step;
 pub mod teacher;
+mod tensorboard;
 pub mod timing;
 
 pub use error::TrainError;

@@ -6,15 +6,18 @@ use std::sync::atomic::AtomicBool;
 
 use vitral::model::Input;
 use vitral::weights::export::{Outgoing, Target, export};
-use vitral::{Cpu, Model, Tensor};
+use vitral::{Cpu, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, Parameters};
 
 use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, open};
 use crate::error::TrainError;
+use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Score, Source, Watcher};
+use crate::journal::Journal;
 use crate::loss::likeliest;
 use crate::optimise::groups;
 use crate::recipe::Recipe;
+use crate::report;
 use crate::start::Start;
 use crate::step::{Batch, Rules, Teach, Trainer};
 use crate::teacher::Teacher;
@@ -137,7 +140,23 @@ pub fn run(
     let judge = |trainer: &Trainer| score(trainer, &test, device);
     let labels = classes.to_vec();
     let keep = |trainer: &Trainer| keep_best(trainer, &preprocess, &labels, folder, device);
-    fit::fit(&mut trainer, &train, &judge, &keep, &plan, watcher)
+    let outcome = fit::fit(&mut trainer, &train, &judge, &keep, &plan, watcher)?;
+    // A run that was finished before has its report.
+    if matches!(outcome, Outcome::Finished { .. }) && !folder.join("report.html").exists() {
+        tell(folder, &resolved, &test, device)?;
+    }
+    Ok(outcome)
+}
+
+/// Judges the best model once more, in full, and writes the run's report.
+fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Cpu) -> Result<(), TrainError> {
+    let best = Model::load(&folder.join("best"), &LoadOptions::default(), device)?;
+    let report = evaluate(test, |pixels| {
+        let logits = best.run(pixels, None)?.logits;
+        logits.ok_or_else(|| vitral::Error::NoHead { name: best.name.clone() }.into())
+    })?;
+    let journal = Journal::open(folder, u64::MAX)?;
+    report::write(folder, recipe, journal.entries(), &report, test.dataset().as_ref())
 }
 
 /// The parameters that are judged and kept, ready for inference: the average, where there is one.

@@ -67,7 +67,7 @@ impl Recipe {
             }
             (None, Some(learned)) => {
                 let mut set = self.model.set.clone();
-                set.retain(|field, _| !ADAPTED.iter().any(|adapted| field == *adapted));
+                set.retain(|field, _| !ADAPTED.contains(&field));
                 overlaid(learned.vit.config(), &set)?
             }
             (None, None) => return Err(fault("`model.from` was not loaded")),

@@ -88,12 +88,15 @@ pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
     printer.finish_progress();
     match ended? {
         Ended::Finished { best, epoch } => {
-            let folder = out.join("best");
+            let (folder, report) = (out.join("best"), out.join("report.html"));
             if settings.json {
-                printer.json_line(&serde_json::json!({ "best_accuracy": best, "epoch": epoch, "model": folder }))?;
+                printer.json_line(
+                    &serde_json::json!({ "best_accuracy": best, "epoch": epoch, "model": folder, "report": report }),
+                )?;
             } else {
                 let percent = 100.0 * best;
                 printer.line(format_args!("best {percent:.2} % after epoch {epoch}: {}", folder.display()))?;
+                printer.note(format_args!("curves, confusion matrix and mistakes: {}", report.display()));
             }
             Ok(Outcome::Done)
         }

@@ -49,6 +49,20 @@ fn a_recipe_becomes_a_model() {
     let path = |name: &str| within(place.path(), name);
     let said = vitral(["train", &path("recipe.toml"), "--out", &path("run")]).ok();
     assert!(said.contains("epoch   2/2") && said.contains("best"), "{said}");
+    for (file, word) in [
+        ("report.html", "taken for what"),
+        ("report.json", "\"top1\""),
+        ("curves.svg", "held out"),
+        ("confusion.svg", "seven"),
+    ] {
+        let text = std::fs::read_to_string(path(&format!("run/{file}"))).expect("written");
+        assert!(text.contains(word), "{file} has no `{word}`");
+        assert!(
+            !text.contains("http") || file.ends_with(".svg") || text.matches("http").count() <= 2,
+            "{file} reaches out"
+        );
+    }
+    assert!(std::fs::read(path("run/events.out.tfevents.run")).expect("written").len() > 100);
     // A finished run has nothing left to do, and says the same.
     let again = vitral(["train", &path("recipe.toml"), "--out", &path("run")]).ok();
     assert!(again.contains("best"), "{again}");

@@ -1,0 +1,146 @@
+//! What a run came to, for people: curves, confusion matrix, the worst mistakes, on one page that needs no network.
+
+mod plots;
+
+use std::fmt::Write as _;
+use std::io::{Cursor, Write as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::{ImageFormat, RgbImage as Pixels};
+
+use crate::data::Dataset;
+use crate::error::TrainError;
+use crate::evaluate::Report;
+use crate::journal::Entry;
+
+pub use plots::{confusion, curves};
+
+/// Mistakes that are shown with their picture.
+const SHOWN: usize = 12;
+/// The longer side of a picture on the page, in pixels.
+const THUMBNAIL: u32 = 112;
+
+/// Writes `report.html`, `report.json`, `curves.svg` and `confusion.svg` into a run's folder.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write(
+    folder: &Path,
+    recipe: &str,
+    entries: &[Entry],
+    report: &Report,
+    dataset: &dyn Dataset,
+) -> Result<(), TrainError> {
+    let (curves, confusion) = (curves(entries), confusion(report));
+    let json = serde_json::to_string_pretty(report).expect("plain data");
+    let page = page(recipe, entries, report, dataset, &curves, &confusion);
+    for (name, text) in
+        [("report.json", &json), ("curves.svg", &curves), ("confusion.svg", &confusion), ("report.html", &page)]
+    {
+        whole(&folder.join(name), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes a file aside and then puts it in its place.
+fn whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let failed = || TrainError::file(path, "writing the report");
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(failed())?;
+    file.write_all(bytes).map_err(failed())?;
+    file.persist(path).map(drop).map_err(|error| failed()(error.error))
+}
+
+const STYLE: &str = "\
+body{font:16px/1.5 system-ui,sans-serif;color:#333;max-width:62rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2.2rem}\
+svg{max-width:100%;height:auto}table{border-collapse:collapse}th,td{padding:.15rem .7rem;text-align:right}\
+th:first-child,td:first-child{text-align:left}tr:nth-child(even){background:#f6f6f6}.wide{overflow-x:auto}\
+.mistakes{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;width:8rem}figure img{width:7rem;image-rendering:auto}\
+figcaption{font-size:.8rem}pre{background:#f6f6f6;padding:1rem;overflow-x:auto;font-size:.85rem}";
+
+fn page(
+    recipe: &str,
+    entries: &[Entry],
+    report: &Report,
+    dataset: &dyn Dataset,
+    curves: &str,
+    confusion: &str,
+) -> String {
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut page = String::new();
+    // Writing to a string does not fail.
+    let mut add = |text: std::fmt::Arguments<'_>| page.write_fmt(text).unwrap_or_default();
+    add(format_args!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width,initial-scale=1\"><title>A training run</title><style>{STYLE}</style><body>"
+    ));
+    add(format_args!("<h1>{} right of {} held-out pictures</h1><p>", percent(report.top1), report.pictures));
+    if report.classes.len() > 5 {
+        add(format_args!("Top-5 {}. ", percent(report.top5)));
+    }
+    add(format_args!("Loss {:.4}, calibration error {}. ", report.loss, percent(report.calibration_error)));
+    if let Some(last) = entries.last() {
+        add(format_args!("{} epochs in {:.0} minutes. ", last.epoch, last.seconds / 60.0));
+    }
+    if report.skipped > 0 {
+        add(format_args!("{} pictures could not be read. ", report.skipped));
+    }
+    add(format_args!("This is the model in <code>best</code>, after its best epoch on these pictures.</p>"));
+    add(format_args!("<h2>Course</h2>{curves}"));
+    add(format_args!(
+        "<h2>What was taken for what</h2><p>A row for each class, a column for what its pictures were taken for.</p>\
+         <div class=\"wide\">{confusion}</div>"
+    ));
+    if !report.mistakes.is_empty() {
+        add(format_args!("<h2>The surest mistakes</h2><div class=\"mistakes\">"));
+        for mistake in report.mistakes.iter().take(SHOWN) {
+            let picture = thumbnail(dataset, mistake.index).unwrap_or_default();
+            add(format_args!(
+                "<figure>{picture}<figcaption>{}, taken for <b>{}</b> ({:.0} %)</figcaption></figure>",
+                escaped(&mistake.label),
+                escaped(&mistake.predicted),
+                100.0 * mistake.confidence
+            ));
+        }
+        add(format_args!("</div>"));
+    }
+    add(format_args!(
+        "<h2>Classes</h2><div class=\"wide\"><table><tr><th>class<th>pictures<th>precision<th>recall<th>F1</tr>"
+    ));
+    for class in &report.classes {
+        add(format_args!(
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            escaped(&class.name),
+            class.pictures,
+            percent(class.precision),
+            percent(class.recall),
+            percent(class.f1)
+        ));
+    }
+    add(format_args!("</table></div><h2>Recipe</h2><pre>{}</pre></body></html>\n", escaped(recipe)));
+    page
+}
+
+/// A picture of the data set as an `img` element.
+fn thumbnail(dataset: &dyn Dataset, index: usize) -> Option<String> {
+    let image = dataset.image(index).ok()?;
+    let (width, height) = (image.width() as u32, image.height() as u32);
+    let pixels = Pixels::from_raw(width, height, image.into_pixels())?;
+    let pixels = match width.max(height) {
+        side if side > THUMBNAIL => {
+            let scaled = |side: u32| (side * THUMBNAIL / width.max(height)).max(1);
+            image::imageops::thumbnail(&pixels, scaled(width), scaled(height))
+        }
+        _ => pixels,
+    };
+    let mut bytes = Cursor::new(Vec::new());
+    pixels.write_to(&mut bytes, ImageFormat::Png).ok()?;
+    Some(format!("<img alt=\"\" src=\"data:image/png;base64,{}\">", STANDARD.encode(bytes.into_inner())))
+}
+
+/// Text as HTML shows it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

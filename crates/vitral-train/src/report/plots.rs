@@ -1,0 +1,149 @@
+//! A run as pictures: curves over its epochs, and what was taken for what.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::evaluate::Report;
+use crate::journal::Entry;
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+/// A name, a colour, and what of an epoch is drawn.
+type Line = (&'static str, RGBColor, fn(&Entry) -> f64);
+
+const INK: RGBColor = RGBColor(51, 51, 51);
+const FAINT: RGBColor = RGBColor(221, 221, 221);
+const TRAIN: RGBColor = RGBColor(230, 159, 0);
+const HELD: RGBColor = RGBColor(0, 114, 178);
+/// Classes that still have room for their names, and for numbers in their cells.
+const NAMED: usize = 40;
+const NUMBERED: usize = 16;
+
+/// Draws into a string of SVG.
+fn svg(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> String {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        // Writing to a string does not fail; what cannot be drawn is left out.
+        let _ = area.fill(&WHITE).map_err(Into::into).and_then(|()| draw(&area)).and_then(|()| Ok(area.present()?));
+    }
+    text
+}
+
+/// Loss and accuracy of every epoch, training against held out.
+pub fn curves(entries: &[Entry]) -> String {
+    svg((960, 340), |area| {
+        let (left, right) = area.split_horizontally(480);
+        let loss: [Line; 2] =
+            [("training", TRAIN, |entry| entry.train_loss), ("held out", HELD, |entry| entry.test_loss)];
+        let accuracy: [Line; 2] = [
+            ("training, as augmented", TRAIN, |entry| 100.0 * entry.train_accuracy),
+            ("held out", HELD, |entry| 100.0 * entry.test_accuracy),
+        ];
+        panel(&left, "loss", entries, loss)?;
+        panel(&right, "accuracy, %", entries, accuracy)
+    })
+}
+
+fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry], lines: [Line; 2]) -> Drawn {
+    let values = || lines.iter().flat_map(|(_, _, of)| entries.iter().map(of)).filter(|value| value.is_finite());
+    let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    if least > most {
+        return Ok(());
+    }
+    let margin = 0.06 * (most - least).max(1e-3);
+    let last = entries.iter().map(|entry| entry.epoch).max().unwrap_or(1).max(2) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(52)
+        .build_cartesian_2d(1.0..last, least - margin..most + margin)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(FAINT)
+        .axis_style(INK)
+        .x_labels(8)
+        .y_labels(6)
+        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
+        .x_desc("epoch")
+        .y_desc(name)
+        .label_style(("sans-serif", 13).into_font().color(&INK))
+        .draw()?;
+    for (label, colour, of) in lines {
+        let points = entries.iter().map(|entry| (entry.epoch as f64, of(entry)));
+        chart
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+            .label(label)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+    }
+    let place = if name == "loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
+    chart
+        .configure_series_labels()
+        .position(place)
+        .background_style(WHITE.mix(0.8))
+        .border_style(TRANSPARENT)
+        .label_font(("sans-serif", 13).into_font().color(&INK))
+        .draw()?;
+    Ok(())
+}
+
+/// What was taken for what: a row a class, each cell the share of the row's pictures.
+pub fn confusion(report: &Report) -> String {
+    let classes = report.classes.len();
+    let named = classes <= NAMED;
+    let longest = report.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).min(24) as i32;
+    let edge = if named { 24 + 7 * longest } else { 40 };
+    let cell = (640 / classes.max(1) as i32).clamp(2, 44);
+    let side = cell * classes as i32;
+    svg(((edge + side + 16) as u32, (edge + side + 16) as u32), |area| {
+        let ink = |size: u32| TextStyle::from(("sans-serif", size).into_font()).color(&INK);
+        for (row, counts) in report.confusion.iter().enumerate() {
+            let total = counts.iter().sum::<usize>().max(1) as f64;
+            for (column, &count) in counts.iter().enumerate() {
+                let (x, y) = (edge + column as i32 * cell, edge + row as i32 * cell);
+                let share = count as f64 / total;
+                let colour = shade(share, row == column);
+                area.draw(&Rectangle::new([(x, y), (x + cell, y + cell)], colour.filled()))?;
+                if classes <= NUMBERED && count > 0 {
+                    let size = (cell as u32 / 3).clamp(8, 14);
+                    let style = if share > 0.5 { ink(size).color(&WHITE) } else { ink(size) };
+                    let style = style.pos(centred());
+                    area.draw(&Text::new(count.to_string(), (x + cell / 2, y + cell / 2), style))?;
+                }
+            }
+        }
+        if named {
+            let size = (cell as u32).clamp(7, 13);
+            for (at, class) in report.classes.iter().enumerate() {
+                let name: String = class.name.chars().take(24).collect();
+                let middle = edge + at as i32 * cell + cell / 2;
+                let right = plotters::style::text_anchor::Pos::new(
+                    plotters::style::text_anchor::HPos::Right,
+                    plotters::style::text_anchor::VPos::Center,
+                );
+                area.draw(&Text::new(name.clone(), (edge - 6, middle), ink(size).pos(right)))?;
+                let upright = ("sans-serif", size).into_font().transform(FontTransform::Rotate270);
+                let left = plotters::style::text_anchor::Pos::new(
+                    plotters::style::text_anchor::HPos::Left,
+                    plotters::style::text_anchor::VPos::Center,
+                );
+                area.draw(&Text::new(name, (middle, edge - 6), TextStyle::from(upright).color(&INK).pos(left)))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn centred() -> plotters::style::text_anchor::Pos {
+    use plotters::style::text_anchor::{HPos, Pos, VPos};
+    Pos::new(HPos::Center, VPos::Center)
+}
+
+/// White to blue for what is right, white to orange for what is not; small shares still show.
+fn shade(share: f64, right: bool) -> RGBColor {
+    let full = if right { HELD } else { RGBColor(213, 94, 0) };
+    let strength = if share > 0.0 { 0.08 + 0.92 * share.powf(if right { 1.0 } else { 0.6 }) } else { 0.02 };
+    let mixed = |channel: u8| (255.0 + (f64::from(channel) - 255.0) * strength) as u8;
+    RGBColor(mixed(full.0), mixed(full.1), mixed(full.2))
+}
