@@ -48,13 +48,16 @@ pub enum TrainError {
     /// The loss is no number any more.
     #[error(
         "the loss is {loss} at step {step}: the run diverged; lower the learning rate, warm up longer or clip gradients, \
-         and go on from the last checkpoint"
+         and go on from the last checkpoint{}",
+        batch.as_ref().map_or(String::new(), |path| format!("; the step's batch is in `{}`", path.display()))
     )]
     Diverged {
         /// The step.
         step: u64,
         /// The loss.
         loss: f32,
+        /// Where the step's pictures and targets were written.
+        batch: Option<PathBuf>,
     },
 }
 

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use vitral_engine::Tensor;
+
 use crate::checkpoint::{self, Position};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
@@ -121,7 +123,7 @@ pub fn fit(
             if group.is_empty() {
                 break;
             }
-            let report = trainer.step(&group, plan.teacher)?;
+            let report = trainer.step(&group, plan.teacher).map_err(|error| with_batch(error, plan.folder, &group))?;
             position.batch += group.len();
             position.sums.add(&report);
             watcher.step(&report, position.batch, batches);
@@ -153,6 +155,24 @@ pub fn fit(
     }
     let (best, epoch) = position.best.unwrap_or_default();
     Ok(Outcome::Finished { best, epoch })
+}
+
+/// Keeps the batches of a step that diverged, so that somebody can see what was in them.
+fn with_batch(error: TrainError, folder: &Path, group: &[Batch]) -> TrainError {
+    let TrainError::Diverged { step, loss, .. } = error else { return error };
+    let path = folder.join("diverged.safetensors");
+    let bytes = |tensor: &Tensor| tensor.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let named = group.iter().enumerate().flat_map(|(i, batch)| {
+        [(format!("pixel_values.{i}"), &batch.pixels), (format!("targets.{i}"), &batch.targets)]
+    });
+    let tensors: Vec<_> = named.map(|(name, tensor)| (name, tensor.shape().to_vec(), bytes(tensor))).collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name, view.expect("as many bytes as the shape says"))
+    });
+    let written = safetensors::serialize(views, None).ok().and_then(|bytes| std::fs::write(&path, bytes).ok());
+    // Where it cannot be written, the run's own fault is still the one to tell.
+    TrainError::Diverged { step, loss, batch: written.map(|()| path) }
 }
 
 /// Sums over an epoch's steps, so far.

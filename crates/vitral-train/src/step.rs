@@ -130,7 +130,7 @@ impl Trainer {
                 Ok::<_, TrainError>((value, right))
             })?;
             if !batch_loss.is_finite() {
-                return Err(TrainError::Diverged { step: self.step + 1, loss: batch_loss });
+                return Err(TrainError::Diverged { step: self.step + 1, loss: batch_loss, batch: None });
             }
             loss += f64::from(batch_loss);
             right += batch_right;
@@ -141,7 +141,7 @@ impl Trainer {
         }
         let norm = optimise::norm(&self.gradients);
         if !norm.is_finite() {
-            return Err(TrainError::Diverged { step: self.step + 1, loss: f32::NAN });
+            return Err(TrainError::Diverged { step: self.step + 1, loss: f32::NAN, batch: None });
         }
         if let Some(clip) = self.rules.clip {
             clip.apply(&mut self.gradients, norm, &self.parameters);

@@ -3,7 +3,7 @@
 mod plots;
 
 use std::fmt::Write as _;
-use std::io::{Cursor, Write as _};
+use std::io::Cursor;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -47,9 +47,10 @@ pub fn write(
 /// Writes a file aside and then puts it in its place.
 fn whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let failed = || TrainError::file(path, "writing the report");
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(failed())?;
-    file.write_all(bytes).map_err(failed())?;
-    file.persist(path).map(drop).map_err(|error| failed()(error.error))
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".part");
+    std::fs::write(&aside, bytes).map_err(failed())?;
+    std::fs::rename(&aside, path).map_err(failed())
 }
 
 const STYLE: &str = "\

@@ -63,7 +63,7 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
         .light_line_style(TRANSPARENT)
         .bold_line_style(FAINT)
         .axis_style(INK)
-        .x_labels(8)
+        .x_labels((last as usize).min(8))
         .y_labels(6)
         .x_label_formatter(&|epoch| format!("{epoch:.0}"))
         .x_desc("epoch")

@@ -115,3 +115,23 @@ fn another_recipe_is_not_taken_for_the_same_run() {
             .unwrap_err();
     assert!(error.to_string().contains("another recipe"), "{error}");
 }
+
+#[test]
+fn a_run_that_diverges_keeps_its_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    let settings = [Setting::new("schedule.rate", 1e30), Setting::new("optimiser.kind", "sgd")];
+    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &settings).unwrap();
+    let sets = open_sets(&recipe).unwrap();
+    let flag = AtomicBool::new(false);
+    let out = folder.path().join("run");
+    let mut stop = Stop { after: None, flag: &flag };
+    let error =
+        run(&recipe, &sets, Models::default(), &out, &Cpu::with_threads(1), &flag, &mut stop).unwrap_err().to_string();
+    assert!(error.contains("diverged") && error.contains("diverged.safetensors"), "{error}");
+    let bytes = std::fs::read(out.join("diverged.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("pixel_values.0").unwrap().shape(), [2, 3, 8, 8]);
+    assert!(!checkpoint::list(&out.join("checkpoints")).is_empty(), "the last whole state stays");
+}
