@@ -278,10 +278,33 @@ def positions():
             )
 
 
+def attention_weights():
+    """Gradients of the attention weights themselves. A generator of its own: the cases before keep their numbers."""
+    batch, tokens, heads, head_width = 2, 7, 3, 8
+    generator = torch.Generator().manual_seed(210315679)
+    mask = torch.ones(batch, tokens, dtype=torch.uint8)
+    mask[0, [2, 6]] = 0
+    for name, masked in [("attention_weights", False), ("attention_weights_mask", True)]:
+        qkv = torch.randn(batch, tokens, 3 * heads * head_width, generator=generator).requires_grad_()
+        upstream = torch.randn(batch, tokens, heads * head_width, generator=generator)
+        q, k, v = qkv.view(batch, tokens, 3, heads, head_width).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q @ k.transpose(-2, -1)) * head_width**-0.5
+        if masked:
+            scores = scores.masked_fill(mask[:, None, None, :] == 0, float("-inf"))
+            store(f"{name}.mask", mask)
+        weights = scores.softmax(-1)
+        weights.retain_grad()
+        (weights @ v).transpose(1, 2).reshape(batch, tokens, heads * head_width).backward(upstream)
+        store(f"{name}.qkv", qkv)
+        store(f"{name}.grad_y", upstream)
+        store(f"{name}.grad_qkv", qkv.grad)
+        store(f"{name}.grad_weights", weights.grad)
+
+
 def main():
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
-    for group in [linear, norms, attention, activations, convolutions, pools, losses, positions]:
+    for group in [linear, norms, attention, activations, convolutions, pools, losses, positions, attention_weights]:
         group()
     OUT.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, OUT)

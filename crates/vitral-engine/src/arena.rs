@@ -103,7 +103,11 @@ enum Values {
 }
 
 enum FrozenParameter {
-    Packed(PackedRhs),
+    Packed {
+        packed: PackedRhs,
+        /// The same matrix packed for gradients towards the input, made when the first is asked for.
+        transposed: OnceLock<PackedRhs>,
+    },
     Plain {
         values: Buffer,
         /// A packed form that an operation derived, such as a standardised convolution.
@@ -164,7 +168,8 @@ impl Parameters {
                 ParameterKind::Matrix => {
                     let (columns, depth) = (spec.shape[0], spec.shape[1]);
                     let rhs = Rhs::Columns { data: &source, stride: depth };
-                    FrozenParameter::Packed(pack_rhs_parallel(&device, rhs, depth, columns).stored_as(storage))
+                    let packed = pack_rhs_parallel(&device, rhs, depth, columns).stored_as(storage);
+                    FrozenParameter::Packed { packed, transposed: OnceLock::new() }
                 }
                 ParameterKind::Plain => {
                     let mut buffer = Buffer::zeros(source.len());
@@ -204,7 +209,9 @@ impl Parameters {
             Values::Frozen(values) => values
                 .iter()
                 .map(|value| match value {
-                    FrozenParameter::Packed(packed) => packed.bytes(),
+                    FrozenParameter::Packed { packed, transposed } => {
+                        packed.bytes() + transposed.get().map_or(0, PackedRhs::bytes)
+                    }
                     FrozenParameter::Plain { values, derived } => {
                         4 * values.len() + derived.get().map_or(0, PackedRhs::bytes)
                     }
@@ -220,7 +227,7 @@ impl Parameters {
             Values::Flat { buffer, offsets } => buffer.as_slice()[offsets[id.0]..][..spec.count()].to_vec(),
             Values::Frozen(values) => match &values[id.0] {
                 FrozenParameter::Plain { values, .. } => values.as_slice().to_vec(),
-                FrozenParameter::Packed(packed) => packed.unpacked(self.device.isa()),
+                FrozenParameter::Packed { packed, .. } => packed.unpacked(self.device.isa()),
             },
         }
     }
@@ -236,7 +243,7 @@ impl Parameters {
             }
             Values::Frozen(values) => match &values[id.0] {
                 FrozenParameter::Plain { values, .. } => values.as_slice(),
-                FrozenParameter::Packed(_) => panic!("`{}` is packed as a matrix", self.declarations.spec(id).name),
+                FrozenParameter::Packed { .. } => panic!("`{}` is packed as a matrix", self.declarations.spec(id).name),
             },
         }
     }
@@ -244,7 +251,7 @@ impl Parameters {
     pub(crate) fn matrix(&self, id: ParameterId) -> Matrix<'_> {
         match &self.values {
             Values::Frozen(values) => match &values[id.0] {
-                FrozenParameter::Packed(packed) => Matrix::Packed(packed),
+                FrozenParameter::Packed { packed, .. } => Matrix::Packed(packed),
                 FrozenParameter::Plain { values, .. } => Matrix::Flat(values.as_slice()),
             },
             Values::Flat { .. } => Matrix::Flat(self.plain(id)),
@@ -258,9 +265,26 @@ impl Parameters {
                 FrozenParameter::Plain { values, derived } => {
                     DerivedMatrix::Kept(derived.get_or_init(|| make(values.as_slice())))
                 }
-                FrozenParameter::Packed(packed) => DerivedMatrix::Kept(packed),
+                FrozenParameter::Packed { packed, .. } => DerivedMatrix::Kept(packed),
             },
             Values::Flat { .. } => DerivedMatrix::Fresh(make(self.plain(id))),
+        }
+    }
+
+    /// A matrix `[out, in]` as the right operand of a product with rows of `out`, which gives gradients towards the
+    /// input: packed once when frozen, each time when the values may change.
+    pub(crate) fn transposed(&self, id: ParameterId) -> DerivedMatrix<'_> {
+        let spec = self.declarations.spec(id);
+        let (rows, columns) = (spec.shape[0], spec.shape[1]);
+        let pack = |data: &[f32]| pack_rhs_parallel(&self.device, Rhs::Rows { data, stride: columns }, rows, columns);
+        match &self.values {
+            Values::Frozen(values) => match &values[id.0] {
+                FrozenParameter::Packed { packed, transposed } => {
+                    DerivedMatrix::Kept(transposed.get_or_init(|| pack(&packed.unpacked(self.device.isa()))))
+                }
+                FrozenParameter::Plain { values, .. } => DerivedMatrix::Fresh(pack(values.as_slice())),
+            },
+            Values::Flat { .. } => DerivedMatrix::Fresh(pack(self.plain(id))),
         }
     }
 

@@ -132,13 +132,22 @@ impl<'a> Context<'a> {
         self.observer.is_some()
     }
 
-    /// Names an intermediate. The name is only made when somebody watches.
+    /// Names an intermediate. The name is only made when somebody watches. While recording, a wanted intermediate is
+    /// watched: [`WatchedGradients::of`] has the gradient of the tensor that the observer got.
     pub fn name(&self, tensor: &Tensor, name: impl FnOnce() -> String) {
         if let Some(observer) = self.observer {
             let name = name();
             if observer.wants(&name) {
+                self.mark(tensor);
                 observer.observe(&name, tensor);
             }
+        }
+    }
+
+    /// Keeps the gradient of a tensor that is on the tape.
+    fn mark(&self, tensor: &Tensor) {
+        if let (Some(nodes), Some(NodeId(index))) = (&self.nodes, tensor.node) {
+            nodes.borrow_mut()[index].watched = true;
         }
     }
 
@@ -149,9 +158,7 @@ impl<'a> Context<'a> {
         let node = tensor.node;
         let watched = self
             .record(tensor.clone(), true, || Box::new(move |grad, gradients| gradients.add(node, |_| grad.clone())));
-        if let (Some(nodes), Some(NodeId(index))) = (&self.nodes, watched.node) {
-            nodes.borrow_mut()[index].watched = true;
-        }
+        self.mark(&watched);
         watched
     }
 

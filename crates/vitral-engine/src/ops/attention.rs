@@ -3,6 +3,11 @@
 //! One task is some queries of one head of one image: the head's keys and values are packed once, then a few rows of
 //! scores at a time are made, exponentiated and multiplied with the values while they are in cache. No `tokens²` memory
 //! is needed, and capturing the weights copies them on the way out without changing a bit of the result.
+//!
+//! While recording, captured weights are a value on the tape like any other (`explicit`), so that their gradient can be
+//! had; what nobody captures takes the fused path, which makes the weights again in backward.
+
+mod explicit;
 
 use std::cell::RefCell;
 
@@ -39,7 +44,8 @@ pub struct Attention<'a> {
 pub struct AttentionOutput {
     /// `[batch, tokens, heads · head width]`.
     pub output: Tensor,
-    /// After softmax, before dropout: `[batch, heads, tokens, tokens]`. Present if captured. No gradient flows through.
+    /// After softmax, before dropout: `[batch, heads, tokens, tokens]`. Present if captured. While recording it is on the
+    /// tape: gradients flow to it from the output and from whatever else is computed of it, and on to `qkv`.
     pub weights: Option<Tensor>,
 }
 
@@ -83,22 +89,23 @@ impl Context<'_> {
             scale: call.scale,
             dropout: if call.dropout > 0.0 { self.draw().map(|seed| (seed, call.dropout)) } else { None },
         };
-        let mut weights = None;
-        let mut output = None;
-        let shape = [batch, tokens, call.heads * width];
-        if call.capture {
-            weights = Some(Tensor::filled(self.device, [batch, call.heads, tokens, tokens], |weights| {
-                output =
-                    Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, Some(weights))));
-            }));
-        } else {
-            output = Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, None)));
-        }
         let needed = qkv.node.is_some() || call.bias.is_some_and(|bias| bias.node.is_some());
-        let output = self.record(output.expect("made in either case"), needed, || {
-            Box::new(move |grad, gradients| backward(&problem, grad, gradients))
+        let shape = [batch, tokens, call.heads * width];
+        if !call.capture {
+            let output = Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, None));
+            let output =
+                self.record(output, needed, || Box::new(move |grad, gradients| backward(&problem, grad, gradients)));
+            return AttentionOutput { output, weights: None };
+        }
+        let mut output = None;
+        let weights = Tensor::filled(self.device, [batch, call.heads, tokens, tokens], |weights| {
+            output = Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, Some(weights))));
         });
-        AttentionOutput { output, weights }
+        let output = output.expect("made with the weights");
+        if self.is_recording() && needed {
+            return explicit::record(self, problem, output, weights);
+        }
+        AttentionOutput { output, weights: Some(weights) }
     }
 }
 
@@ -107,10 +114,26 @@ impl Problem {
         3 * self.heads * self.width
     }
 
+    /// Where queries (0), keys (1) or values (2) of one head begin.
+    fn start(&self, image: usize, head: usize, which: usize) -> usize {
+        image * self.tokens * self.stride() + (which * self.heads + head) * self.width
+    }
+
     /// Queries (0), keys (1) or values (2) of one head, from the first token on, `stride` apart.
     fn part(&self, image: usize, head: usize, which: usize) -> &[f32] {
-        let start = image * self.tokens * self.stride() + (which * self.heads + head) * self.width;
-        &self.qkv.values()[start..]
+        &self.qkv.values()[self.start(image, head, which)..]
+    }
+
+    /// The bias's gradient from that of all scores, `[batch, heads, tokens, tokens]`, summed in a fixed order.
+    fn bias_gradient(&self, device: &Cpu, scores: &[f32]) -> Tensor {
+        Tensor::filled(device, [self.heads, self.tokens, self.tokens], |out| {
+            out.fill(0.0);
+            for image in scores.chunks_exact(out.len()) {
+                for (out, value) in out.iter_mut().zip(image) {
+                    *out += value;
+                }
+            }
+        })
     }
 
     fn keys(&self, image: usize, head: usize) -> Rhs<'_> {
@@ -304,6 +327,23 @@ impl Kernel for SoftmaxPull<'_> {
     }
 }
 
+/// A product of one task, its right operand packed into `panels`, written from an offset on in rows a stride apart.
+fn product(
+    device: &Cpu,
+    panels: &mut Buffer,
+    (rows, depth, columns): (usize, usize, usize),
+    lhs: Lhs<'_>,
+    rhs: Rhs<'_>,
+    (out, first, stride): (SharedMut<'_>, usize, usize),
+) {
+    let isa = device.isa();
+    let panels = grown(panels, packed_len(isa, depth, columns));
+    pack_rhs_serial(isa, rhs, depth, columns, panels);
+    let (epilogue, panels) = (Epilogue::default(), Panels::F32(panels));
+    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false }
+        .run_serial(isa, out, first, stride);
+}
+
 /// Gradients of queries, keys and values, head by head; the weights are made again from queries and keys.
 fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
     let &Problem { batch, tokens, heads, width, .. } = problem;
@@ -318,18 +358,14 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
         device.parallel(batch * heads, |task| {
             let (image, head) = (task / heads, task % heads);
             let isa = device.isa();
-            let start = |which: usize| image * tokens * stride + (which * heads + head) * width;
+            let start = |which: usize| problem.start(image, head, which);
             let grad_out = &grad.values()[(image * tokens * heads + head) * width..];
             let grad_stride = heads * width;
             SCRATCH.with_borrow_mut(|[panels, weights, scores, dropped, ..]| {
                 let weights = grown(weights, tokens * tokens);
                 let scores = grown(scores, tokens * tokens);
                 let mut product = |rows, depth, columns, lhs, rhs, c: SharedMut<'_>, first, c_stride| {
-                    let panels = grown(panels, packed_len(isa, depth, columns));
-                    pack_rhs_serial(isa, rhs, depth, columns, panels);
-                    let (epilogue, panels) = (Epilogue::default(), Panels::F32(panels));
-                    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false }
-                        .run_serial(isa, c, first, c_stride);
+                    product(device, panels, (rows, depth, columns), lhs, rhs, (c, first, c_stride));
                 };
                 let at = At { image, head, query: 0 };
                 let scale = {
@@ -379,15 +415,7 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
     });
     gradients.add(problem.qkv.node, |_| input);
     gradients.add(bias_node, |_| {
-        let all = score_gradients.as_ref().expect("made for the bias").as_slice();
-        Tensor::filled(device, [heads, tokens, tokens], |out| {
-            out.fill(0.0);
-            for image in all.chunks_exact(out.len()) {
-                for (out, value) in out.iter_mut().zip(image) {
-                    *out += value;
-                }
-            }
-        })
+        problem.bias_gradient(device, score_gradients.as_ref().expect("made for the bias").as_slice())
     });
 }
 

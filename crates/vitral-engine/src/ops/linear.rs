@@ -137,16 +137,19 @@ fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients
     }
     gradients.add(x.node, |g| {
         Tensor::filled(device, x.shape(), |out| {
-            let kept;
-            let weight = match g.parameters.matrix(linear.weight) {
-                Matrix::Flat(values) => values,
-                Matrix::Packed(_) => {
-                    kept = g.parameters.read(linear.weight);
-                    &kept
-                }
-            };
             let lhs = Lhs::Rows { data: grad.values(), stride: columns };
-            multiply(device, (rows, columns, depth), lhs, Rhs::Rows { data: weight, stride: depth }, out, false);
+            match g.parameters.matrix(linear.weight) {
+                Matrix::Flat(weight) => {
+                    let rhs = Rhs::Rows { data: weight, stride: depth };
+                    multiply(device, (rows, columns, depth), lhs, rhs, out, false);
+                }
+                Matrix::Packed(_) => {
+                    let weight = g.parameters.transposed(linear.weight);
+                    let (epilogue, panels) = (Epilogue::default(), weight.panels());
+                    Gemm { rows, columns: depth, depth: columns, lhs, norm: None, panels, epilogue, accumulate: false }
+                        .run(device, out);
+                }
+            }
         })
     });
 }

@@ -119,8 +119,12 @@ impl PackedRhs {
         let width = isa.panel();
         let mut scratch = None;
         let panels = self.panels().widened(isa, 0..self.panels().len(), &mut scratch);
-        let at = |n: usize, k: usize| panels[(n / width * self.depth + k) * width + n % width];
-        (0..self.columns).flat_map(|n| (0..self.depth).map(move |k| at(n, k))).collect()
+        let mut matrix = Vec::with_capacity(self.columns * self.depth);
+        for n in 0..self.columns {
+            let column = &panels[n / width * self.depth * width + n % width..];
+            matrix.extend(column.iter().step_by(width).take(self.depth));
+        }
+        matrix
     }
 
     /// The same in another storage.
