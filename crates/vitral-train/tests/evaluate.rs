@@ -101,6 +101,19 @@ fn probes_equal_numpy() {
     assert!(table[1].mean() > table[0].mean() && table[0].accuracies.len() == 3, "{table:?}");
     let chosen = Ridge::default().chosen(&known, &[1e-6, 1.0, 1e9], 0);
     assert!(chosen.l2 < 1e9, "{chosen:?}");
+    // Leaving one out by its closed form is leaving one out.
+    let error = |l2: f64| {
+        let ridge = Ridge { l2, ..Ridge::default() };
+        let one = |left: usize| {
+            let others: Vec<usize> = (0..known.len()).filter(|&index| index != left).collect();
+            accuracy(&ridge.fit(&known.select(&others)).classify(&known.select(&[left])), &[known.labels()[left]])
+        };
+        (0..known.len()).map(one).sum::<f64>()
+    };
+    let all = [1e-2, 1e2, 1e7].map(|l2| Ridge { l2, ..Ridge::default() });
+    let chosen = Ridge::chosen_leaving_one_out(&known, &all);
+    let most = all.iter().map(|ridge| error(ridge.l2)).fold(0.0, f64::max);
+    assert!(error(chosen.l2) >= 0.95 * most, "{chosen:?}");
     let unit = Ridge { scaling: Scaling::UnitLength, l2: 0.1, ..Ridge::default() };
     let (unknown, probe) = (golden.features("many.unknown"), unit.fit(&known));
     assert_eq!(probe.classify(&unknown), probe.classify(&unknown.of_unit_length()));

@@ -10,7 +10,7 @@ use vitral::Model;
 use vitral::features::FeatureKind;
 use vitral::image::Preprocess;
 use vitral_train::data::{Dataset, HeldOut, Loader, LoaderOptions, Split, open};
-use vitral_train::evaluate::{Features, FewShot, Neighbours, Ridge, accuracy, features, few_shot};
+use vitral_train::evaluate::{Features, FewShot, Neighbours, Ridge, Scaling, accuracy, features, few_shot};
 
 use super::Outcome;
 use crate::printer::Printer;
@@ -19,11 +19,19 @@ use crate::settings::{ModelArgs, Settings};
 /// Penalties that a linear classifier is chosen from, on a fifth of the training features.
 const PENALTIES: [f64; 11] = [0.01, 0.1, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
 
+/// What a few-shot classifier is chosen from: whitened features with each penalty, and features of length 1, which need
+/// smaller ones.
+fn candidates() -> Vec<Ridge> {
+    let whitened = PENALTIES.map(|l2| Ridge { l2, ..Ridge::default() });
+    let of_length_1 = PENALTIES.map(|l2| Ridge { l2: l2 / 4096.0, scaling: Scaling::UnitLength, ..Ridge::default() });
+    [whitened, of_length_1].concat()
+}
+
 /// Judge a model's features by simple classifiers
 ///
 /// Nearest neighbours by cosine; a linear classifier in closed form (ridge), its penalty chosen on a fifth of the training
 /// pictures; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 pictures a class, three draws
-/// each, with L2 = 2^10 and whitened features as big_vision computes it, and with the penalty that leaving one out chooses.
+/// each, with L2 = 2^10 and whitened features as big_vision computes it, and with the scaling and penalty that leaving one out chooses.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -147,7 +155,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
         neighbours: args.neighbours.iter().filter(|&&k| k <= known.len()).map(nearest).collect(),
         linear: Linear { penalty: ridge.l2, accuracy: share(ridge.fit(&known).classify(&unknown)) },
         few_shot: few(&|_| Ridge::default()),
-        few_shot_chosen: few(&|known| Ridge::default().chosen_leaving_one_out(known, &PENALTIES)),
+        few_shot_chosen: few(&|known| Ridge::chosen_leaving_one_out(known, &candidates())),
     };
     if settings.json {
         printer.json(&found)?;
@@ -197,11 +205,7 @@ fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
     let share = |row: &FewShot| format!("{:6.2} % ± {:.2}", 100.0 * row.mean(), 100.0 * row.deviation());
     for (row, chosen) in few_shot.iter().zip(few_shot_chosen) {
         let name = if row.shots == 1 { "1 shot".to_owned() } else { format!("{} shots", row.shots) };
-        printer.line(format_args!(
-            "{name:<22} {}   with a penalty by leaving one out {}",
-            share(row),
-            share(chosen)
-        ))?;
+        printer.line(format_args!("{name:<22} {}   chosen by leaving one out {}", share(row), share(chosen)))?;
     }
     Ok(())
 }

@@ -117,40 +117,38 @@ impl Ridge {
         (0..known.len()).flat_map(white).collect()
     }
 
-    /// The penalty among `candidates` with the least squared error on each feature when all others are fitted (by the closed
-    /// form of leaving one out): for the few features of which none can be spared. The cost grows with the cube of their
-    /// number.
-    #[must_use]
-    pub fn chosen_leaving_one_out(self, known: &Features, candidates: &[f64]) -> Self {
+    /// The one of `candidates` with the least squared error on each feature when all others are fitted (by the closed form of
+    /// leaving one out): for the few features of which none can be spared. The cost grows with the cube of their number.
+    ///
+    /// # Panics
+    /// If there are no candidates.
+    pub fn chosen_leaving_one_out(known: &Features, candidates: &[Ridge]) -> Ridge {
+        let errors: Vec<f64> = candidates.par_iter().map(|ridge| ridge.error_leaving_one_out(known)).collect();
+        let best = candidates.iter().zip(errors).min_by(|a, b| a.1.total_cmp(&b.1));
+        *best.expect("candidates").0
+    }
+
+    fn error_leaving_one_out(&self, known: &Features) -> f64 {
         let (count, classes) = (known.len(), known.classes());
-        if count < 2 {
-            return self;
-        }
         let unit = (self.scaling == Scaling::UnitLength).then(|| known.of_unit_length());
         let known = unit.as_ref().unwrap_or(known);
         let (mean, deviation) = self.moments(known);
-        let kernel = gram(&self.scaled(known, &mean, &deviation), count, known.width() + 1, 0.0);
+        let mut system = gram(&self.scaled(known, &mean, &deviation), count, known.width() + 1, self.l2);
         let target = |index: usize, class: usize| if known.labels()[index] == class { 1.0 } else { -1.0 };
-        let error = |l2: f64| {
-            let mut system = kernel.clone();
-            (0..count).for_each(|i| system[i * count + i] += l2);
-            // The inverse and (K + λ)⁻¹ Y side by side; their quotient is what leaving one out misses by.
-            let columns = count + classes;
-            let row = |i: usize| {
-                (0..columns).map(move |j| if j < count { f64::from(u8::from(i == j)) } else { target(i, j - count) })
-            };
-            let mut solved: Vec<f64> = (0..count).flat_map(row).collect();
-            cholesky::solve(&mut system, count, &mut solved, columns)?;
-            let missed = |i: usize| {
-                let row = &solved[i * columns..][..columns];
-                row[count..].iter().map(|dual| (dual / row[i]).powi(2)).sum::<f64>()
-            };
-            Some((0..count).map(missed).sum::<f64>())
+        // The inverse and (K + λ)⁻¹ Y side by side; their quotient is what leaving one out misses by.
+        let columns = count + classes;
+        let row = |i: usize| {
+            (0..columns).map(move |j| if j < count { f64::from(u8::from(i == j)) } else { target(i, j - count) })
         };
-        let errors: Vec<(f64, f64)> =
-            candidates.par_iter().filter_map(|&l2| error(l2).map(|error| (error, l2))).collect();
-        let best = errors.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
-        best.map_or(self, |(_, l2)| Ridge { l2, ..self })
+        let mut solved: Vec<f64> = (0..count).flat_map(row).collect();
+        if cholesky::solve(&mut system, count, &mut solved, columns).is_none() {
+            return f64::INFINITY;
+        }
+        let missed = |i: usize| {
+            let row = &solved[i * columns..][..columns];
+            row[count..].iter().map(|dual| (dual / row[i]).powi(2)).sum::<f64>()
+        };
+        (0..count).map(missed).sum()
     }
 
     /// The penalty among `candidates` whose classifier is best on a fifth of the features, which is held out of fitting; of

@@ -1,24 +1,58 @@
 //! Real weights: DINOv2 ViT-S/14 against what PyTorch computed on a photo of a daisy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vitral::trace::TraceOptions;
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Cpu, LoadOptions, Model, Tensor};
 
 use crate::parity::Stored;
 use crate::shared_data;
 
-#[test]
-fn dinov2_small_gives_the_reference() {
+/// The weights and the reference, where they are.
+fn found() -> Option<(PathBuf, PathBuf)> {
     let cache = std::env::var_os("VITRAL_DATA")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache/vitral-data")));
     let weights = cache.map(|cache| cache.join("dinov2-s14")).filter(|folder| folder.join("config.json").is_file());
     let reference = shared_data("dinov2-s14/reference_daisy.safetensors");
-    let (Some(weights), Some(reference)) = (weights, reference) else {
+    let found = weights.zip(reference);
+    if found.is_none() {
         eprintln!("skipped: no DINOv2 weights in VITRAL_DATA (or ~/.cache/vitral-data), or no reference");
-        return;
-    };
+    }
+    found
+}
+
+/// At other sizes than its own, square and not: positions resampled as transformers does.
+#[test]
+fn dinov2_small_gives_the_reference_at_other_sizes() {
+    let Some((weights, reference)) = found() else { return };
+    let device = Cpu::new();
+    let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
+    let (_, pixels) = Stored::open(&reference).values("pixel_values").expect("the daisy");
+    let golden = Stored::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/dinov2/sizes.safetensors"));
+    let mirrored = |i: usize| if i % 448 < 224 { i % 448 } else { 447 - i % 448 };
+    for (height, width) in [(518, 518), (224, 336)] {
+        let values: Vec<f32> = (0..3 * height * width)
+            .map(|i| {
+                let (channel, row, column) = (i / (height * width), i / width % height, i % width);
+                pixels[(channel * 224 + mirrored(row)) * 224 + mirrored(column)]
+            })
+            .collect();
+        let input = Tensor::from_slice(&device, [1, 3, height, width], &values);
+        let (_, kept) = model.observe(&input, None, |name| name == "norm").unwrap_or_else(|error| panic!("{error}"));
+        let (_, expected) = golden.values(&format!("{height}x{width}.states")).expect("its states");
+        let count = (height / 14) * (width / 14) + 1;
+        let tokens = [0, 1, count / 3, count / 2, count - 1];
+        let found = tokens.iter().flat_map(|&token| &kept["norm"].values()[token * 384..][..384]);
+        let worst = found.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{height}×{width}: largest difference {worst:.1e}");
+        assert!(worst < 1e-3, "{height}×{width} differs by {worst}");
+    }
+}
+
+#[test]
+fn dinov2_small_gives_the_reference() {
+    let Some((weights, reference)) = found() else { return };
     let device = Cpu::new();
     let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
     let reference = Stored::open(&reference);
