@@ -71,11 +71,7 @@ impl InputArgs {
         printer.start_progress(sources.len(), "images");
         batches(&sources, &preprocess, options, &settings.device, Source::read, |batch| -> anyhow::Result<()> {
             for (index, error) in &batch.faults {
-                let name = sources[*index].name();
-                let line = fault::line(&anyhow::anyhow!("{error}"));
-                // Errors of files say which; those of standard input do not.
-                let line = if line.contains(&name) { line } else { format!("`{name}`: {line}") };
-                printer.fault(format_args!("skipped: {line}"));
+                skip(&sources[*index].name(), error, printer);
             }
             skipped += batch.faults.len();
             let names: Vec<String> = batch.indices.iter().map(|&index| sources[index].name()).collect();
@@ -85,13 +81,35 @@ impl InputArgs {
             Ok(printer.advance(batch.indices.len() + batch.faults.len())?)
         })?;
         printer.finish_progress();
-        if skipped == 0 {
-            return Ok(Outcome::Done);
+        told(skipped, sources.len(), printer)
+    }
+
+    /// Finds all pictures and hands them over as they are, one by one, with their names. Pictures that cannot be read are
+    /// told of and counted; the outcome says so.
+    pub(crate) fn each_picture(
+        &self,
+        printer: &Printer,
+        mut each: impl FnMut(&str, &RgbImage) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Outcome> {
+        let sources = self.sources()?;
+        let mut skipped = 0;
+        for source in &sources {
+            match source.read() {
+                Ok(image) => each(&source.name(), &image)?,
+                Err(error) => {
+                    skipped += 1;
+                    printer.flush()?;
+                    skip(&source.name(), &error, printer);
+                }
+            }
+            printer.flush()?;
         }
-        printer.flush()?;
-        let noun = if sources.len() == 1 { "image" } else { "images" };
-        printer.fault(format_args!("{skipped} of {} {noun} could not be read", sources.len()));
-        Ok(Outcome::Incomplete)
+        told(skipped, sources.len(), printer)
+    }
+
+    /// Pictures that go through the model together.
+    pub(crate) fn batch(&self) -> usize {
+        usize::from(self.batch)
     }
 
     /// All pictures, in the order they were named.
@@ -113,6 +131,25 @@ impl InputArgs {
         }
         Ok(sources)
     }
+}
+
+/// Tells of a picture that could not be read.
+fn skip(name: &str, error: &ImageError, printer: &Printer) {
+    let line = fault::line(&anyhow::anyhow!("{error}"));
+    // Errors of files say which; those of standard input do not.
+    let line = if line.contains(name) { line } else { format!("`{name}`: {line}") };
+    printer.fault(format_args!("skipped: {line}"));
+}
+
+/// How many pictures were skipped, and what that makes of the outcome.
+fn told(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<Outcome> {
+    if skipped == 0 {
+        return Ok(Outcome::Done);
+    }
+    printer.flush()?;
+    let noun = if count == 1 { "image" } else { "images" };
+    printer.fault(format_args!("{skipped} of {count} {noun} could not be read"));
+    Ok(Outcome::Incomplete)
 }
 
 fn standard_input() -> anyhow::Result<Vec<u8>> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::ConfigError;
+use crate::explain::ExplainError;
 use crate::image::ImageError;
 use crate::model::ModelError;
 use crate::weights::WeightsError;
@@ -66,6 +67,9 @@ pub enum Error {
         /// Labels.
         found: usize,
     },
+    /// A picture cannot be explained in that way.
+    #[error(transparent)]
+    Explain(Box<ExplainError>),
     /// Something was asked of a model without a classifier.
     #[error("the model `{name}` has no classifier; use `embed` for its features")]
     NoHead {
@@ -89,5 +93,11 @@ impl From<WeightsError> for Error {
 impl From<ImageError> for Error {
     fn from(fault: ImageError) -> Self {
         Error::Image(Box::new(fault))
+    }
+}
+
+impl From<ExplainError> for Error {
+    fn from(fault: ExplainError) -> Self {
+        Error::Explain(Box::new(fault))
     }
 }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod doctor;
 mod embedded;
 pub mod error;
+pub mod explain;
 pub mod features;
 pub mod image;
 pub mod labels;

@@ -108,6 +108,31 @@ impl Model {
         })
     }
 
+    /// The same model with other weights, as many and of the same shapes: `read` gives those of each parameter.
+    ///
+    /// # Errors
+    /// None that a model which was built before can have.
+    pub fn with_weights<'a>(
+        &self,
+        mut read: impl FnMut(&vitral_engine::ParameterSpec) -> std::borrow::Cow<'a, [f32]>,
+    ) -> Result<Self, Error> {
+        let fault = |fault| Error::Config { path: self.path.clone(), fault };
+        let vit = Vit::new(self.vit.config().clone()).map_err(fault)?;
+        let device = self.parameters.device().clone();
+        let parameters = Parameters::frozen(vit.declarations().clone(), device, |spec| Ok::<_, Error>(read(spec)))?;
+        Ok(Model {
+            path: self.path.clone(),
+            name: self.name.clone(),
+            licence: self.licence.clone(),
+            dialect: self.dialect.clone(),
+            labels: self.labels.clone(),
+            vit,
+            parameters,
+            preprocess: self.preprocess.clone(),
+            trained_size: self.trained_size,
+        })
+    }
+
     /// The steps from a picture to the model's input, as the model's own files demand.
     ///
     /// # Errors

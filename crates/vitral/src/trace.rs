@@ -28,19 +28,33 @@ pub struct Trace {
     pub attentions: Vec<Tensor>,
 }
 
-/// Keeps intermediates by name.
-struct Keeper<F> {
-    wanted: F,
-    kept: Mutex<BTreeMap<String, Tensor>>,
+/// Shows intermediates by name.
+pub(crate) struct Visitor<F, G> {
+    pub(crate) wanted: F,
+    pub(crate) each: G,
 }
 
-impl<F: Fn(&str) -> bool + Sync> Observer for Keeper<F> {
+impl<F: Fn(&str) -> bool + Sync, G: Fn(&str, &Tensor) + Sync> Observer for Visitor<F, G> {
     fn wants(&self, name: &str) -> bool {
         (self.wanted)(name)
     }
 
     fn observe(&self, name: &str, tensor: &Tensor) {
-        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.to_owned(), tensor.clone());
+        (self.each)(name, tensor);
+    }
+}
+
+/// Intermediates by name.
+#[derive(Default)]
+pub(crate) struct Kept(Mutex<BTreeMap<String, Tensor>>);
+
+impl Kept {
+    pub(crate) fn keep(&self, name: &str, tensor: &Tensor) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.to_owned(), tensor.clone());
+    }
+
+    pub(crate) fn into_inner(self) -> BTreeMap<String, Tensor> {
+        self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -56,13 +70,29 @@ impl Model {
         mask: Option<&[u8]>,
         wanted: impl Fn(&str) -> bool + Sync,
     ) -> Result<(Output, BTreeMap<String, Tensor>), Error> {
-        let keeper = Keeper { wanted, kept: Mutex::default() };
+        let kept = Kept::default();
+        let output = self.visit(pixels, mask, wanted, |name, tensor| kept.keep(name, tensor))?;
+        Ok((output, kept.into_inner()))
+    }
+
+    /// As [`Model::observe`], but shows each intermediate to `each` as it comes and keeps none: what is large (attention
+    /// weights) can be reduced at once.
+    ///
+    /// # Errors
+    /// If the model does not take such an input.
+    pub fn visit(
+        &self,
+        pixels: &Tensor,
+        mask: Option<&[u8]>,
+        wanted: impl Fn(&str) -> bool + Sync,
+        each: impl Fn(&str, &Tensor) + Sync,
+    ) -> Result<Output, Error> {
+        let visitor = Visitor { wanted, each };
         let forward = || {
-            let context = Context::inference(&self.parameters).observed_by(&keeper);
+            let context = Context::inference(&self.parameters).observed_by(&visitor);
             self.vit.forward(&context, Input { pixels, mask })
         };
-        let output = self.parameters.device().scope(forward)?;
-        Ok((output, keeper.kept.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)))
+        Ok(self.parameters.device().scope(forward)?)
     }
 
     /// Runs the model and keeps hidden states and attentions.

@@ -8,6 +8,7 @@ mod distill;
 mod doctor;
 mod embed;
 mod evaluate;
+mod explain;
 mod finetune;
 mod forward;
 mod info;
@@ -37,6 +38,7 @@ pub(crate) enum Outcome {
 pub(crate) enum Command {
     Classify(classify::ClassifyArgs),
     Embed(embed::EmbedArgs),
+    Explain(Box<explain::ExplainArgs>),
     Forward(forward::ForwardArgs),
     Preprocess(preprocess::PreprocessArgs),
     Info(info::InfoArgs),
@@ -58,6 +60,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
     match command {
         Command::Classify(args) => classify::run(&args, settings, printer),
         Command::Embed(args) => embed::run(&args, settings, printer),
+        Command::Explain(args) => explain::run(&args, settings, printer),
         Command::Forward(args) => forward::run(&args, settings, printer),
         Command::Preprocess(args) => preprocess::run(&args, settings, printer),
         Command::Info(args) => info::run(&args, settings, printer),

@@ -13,7 +13,8 @@ use anyhow::{Context, bail};
 use tempfile::NamedTempFile;
 
 pub(crate) use json_lines::JsonLines;
-pub(crate) use safetensors::write_tensors;
+pub(crate) use npy::write_npy;
+pub(crate) use safetensors::{Named, write_tensors};
 
 /// A file that takes its place when it is whole. Dropped before, it leaves nothing behind.
 pub(crate) struct Aside {
@@ -60,6 +61,13 @@ impl Aside {
     fn fault(&self) -> String {
         format!("`{}` could not be written", self.path.display())
     }
+}
+
+/// Writes a whole file and puts it in its place.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut file = Aside::create(path)?;
+    file.write(bytes)?;
+    file.finish()
 }
 
 /// Temporary files with the rights that new files have.

@@ -43,6 +43,13 @@ impl Rows for Npy {
     }
 }
 
+/// Writes one array to a file and puts it in its place.
+pub(crate) fn write_npy(mut file: Aside, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
+    file.write(&header(shape))?;
+    file.write(&little_endian(values))?;
+    file.finish()
+}
+
 /// The first bytes of a version 1.0 file.
 fn header(shape: &[usize]) -> Vec<u8> {
     let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();

@@ -3,6 +3,7 @@
 mod bench;
 mod classify;
 mod embed;
+mod explain;
 mod forward;
 mod info;
 mod train;

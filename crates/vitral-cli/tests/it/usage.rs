@@ -11,6 +11,7 @@ fn wrong_command_lines_end_with_two() {
         (vec!["classify", "a.png", "--json", "--csv"], "cannot be used with"),
         (vec!["classify", "a.png", "--config", "c.json"], "--model <PATH>"),
         (vec!["classify", "a.png", "--device", "cuda"], "[possible values: cpu]"),
+        (vec!["explain"], "<IMAGE>..."),
         (vec!["forward"], "--model <PATH>"),
         (vec!["completions", "cmd"], "possible values"),
         (vec!["train"], "<RECIPE>"),
@@ -27,6 +28,7 @@ fn every_command_explains_itself() {
     let commands = [
         "classify",
         "embed",
+        "explain",
         "forward",
         "preprocess",
         "info",

@@ -37,26 +37,39 @@ impl SelfAttention {
         }
     }
 
-    /// Attention of `norm(x)`, `[batch, tokens, width]`, and what comes after its projection.
+    /// Attention of `norm(x)`, `[batch, tokens, width]`, and what comes after its projection. `place` names the block.
     pub(super) fn forward(
         &self,
         cx: &Context<'_>,
         x: &Tensor,
         norm: Option<&Norm>,
         key_mask: Option<&Tensor>,
-        name: impl Fn() -> String,
+        place: impl Fn() -> String,
         after: After<'_>,
     ) -> Tensor {
-        let mut qkv = cx.stage("qkv", || cx.linear_with(x, norm, self.qkv, After::default()));
+        let input = || format!("{}.attention.input", place());
+        let mut qkv = cx.stage("qkv", || match norm {
+            // Fused or not, the norm gives the same bits.
+            Some(norm) if cx.is_observed() && cx.wants(&input()) => {
+                let x = cx.norm(x, norm);
+                cx.name(&x, input);
+                cx.linear(&x, self.qkv)
+            }
+            _ => {
+                cx.name(x, input);
+                cx.linear_with(x, norm, self.qkv, After::default())
+            }
+        });
         if let Some((query, key)) = &self.query_key_norms {
             qkv = cx.norm_queries_and_keys(&qkv, self.heads, query, key);
         }
-        let capture = cx.is_observed() && cx.wants(&name());
+        let weights = || format!("{}.attention.weights", place());
+        let capture = cx.is_observed() && cx.wants(&weights());
         let call =
             Attention { heads: self.heads, scale: self.scale, key_mask, bias: None, dropout: self.dropout, capture };
         let attended = cx.stage("attention", || cx.attention(&qkv, call));
-        if let Some(weights) = &attended.weights {
-            cx.name(weights, &name);
+        if let Some(values) = &attended.weights {
+            cx.name(values, weights);
         }
         let after = After { dropout: self.hidden_dropout, ..after };
         match self.projection {

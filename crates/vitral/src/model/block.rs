@@ -49,33 +49,26 @@ impl Block {
     /// `[batch, tokens, width]` to the same.
     pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
         let part = &self.parts[0];
-        let attention_name = || format!("{}.attention.weights", self.name);
+        let place = || self.name.clone();
         let x = match self.kind {
             BlockKind::PreNorm => {
-                let x = part.attention.forward(
-                    cx,
-                    x,
-                    Some(&part.norm1),
-                    mask,
-                    attention_name,
-                    self.after(part.scale1, Some(x)),
-                );
+                let x = part.attention.forward(cx, x, Some(&part.norm1), mask, place, self.after(part.scale1, Some(x)));
                 part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&x)))
             }
             BlockKind::PostNorm => {
-                let y = part.attention.forward(cx, x, None, mask, attention_name, self.after(part.scale1, Some(x)));
+                let y = part.attention.forward(cx, x, None, mask, place, self.after(part.scale1, Some(x)));
                 let x = cx.norm(&y, &part.norm1);
                 let y = part.mlp.forward(cx, &x, None, self.after(part.scale2, Some(&x)));
                 part.normed(cx, &y)
             }
             BlockKind::ResidualPostNorm => {
-                let y = part.attention.forward(cx, x, None, mask, attention_name, After::default());
+                let y = part.attention.forward(cx, x, None, mask, place, After::default());
                 let x = cx.add(x, &cx.drop_path(&cx.norm(&y, &part.norm1), self.drop_path));
                 let y = part.mlp.forward(cx, &x, None, After::default());
                 cx.add(&x, &cx.drop_path(&part.normed(cx, &y), self.drop_path))
             }
             BlockKind::ParallelScaling => {
-                let y = part.attention.forward(cx, x, Some(&part.norm1), mask, attention_name, After::default());
+                let y = part.attention.forward(cx, x, Some(&part.norm1), mask, place, After::default());
                 let both = After { residual: Some(&y), ..After::default() };
                 let mut y = part.mlp.forward(cx, x, Some(&part.norm1), both);
                 if let Some(scale) = part.scale1 {
@@ -86,13 +79,13 @@ impl Block {
             BlockKind::ParallelPairs => {
                 let mut sum = x.clone();
                 for (pair, part) in self.parts.iter().enumerate() {
-                    let name = || format!("{}.pairs.{pair}.attention.weights", self.name);
+                    let place = || format!("{}.pairs.{pair}", self.name);
                     sum = part.attention.forward(
                         cx,
                         x,
                         Some(&part.norm1),
                         mask,
-                        name,
+                        place,
                         self.after(part.scale1, Some(&sum)),
                     );
                 }

@@ -136,9 +136,10 @@ impl Vit {
 
     /// Runs the model.
     ///
-    /// Named intermediates: `tokens` (the input of the first block), `blocks.{i}.attention.weights`,
-    /// `blocks.{i}.output` (residual included, before the final norm), `norm` (all tokens after the final norm),
-    /// `features`, `logits`.
+    /// Named intermediates: `tokens` (the input of the first block), `blocks.{i}.attention.input` (what queries, keys and
+    /// values are made of, after a norm that stands before), `blocks.{i}.attention.weights`, `blocks.{i}.output` (residual
+    /// included, before the final norm), `norm` (all tokens after the final norm), `features`, `logits`. Parallel pairs
+    /// have `blocks.{i}.pairs.0.…` and `blocks.{i}.pairs.1.…` in place of `blocks.{i}.attention.…`.
     ///
     /// # Errors
     /// If the model does not take such an input.
@@ -153,7 +154,13 @@ impl Vit {
         for block in &self.blocks {
             x = block.forward(cx, &x, mask.as_ref());
         }
-        Ok(cx.stage("head", || self.head.forward(cx, &self.config, self.pool(cx, &x))))
+        Ok(cx.stage("head", || self.read_out(cx, &x)))
+    }
+
+    /// What the final norm, the pooling and the head make of tokens `[batch, tokens, width]` as any block leaves them: the
+    /// logit lens.
+    pub fn read_out(&self, cx: &Context<'_>, tokens: &Tensor) -> Output {
+        self.head.forward(cx, &self.config, self.pool(cx, tokens))
     }
 
     /// The final norm and the pooling. The norm is per token, so it is only taken of tokens that are used, unless

@@ -1,6 +1,7 @@
 //! Integration tests of the library, in one binary.
 
 mod dinov2;
+mod explain;
 mod image;
 mod parity;
 mod rooms;

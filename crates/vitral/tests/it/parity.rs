@@ -26,6 +26,10 @@ impl Stored {
         Stored(Container::open(path).unwrap_or_else(|error| panic!("{error}")))
     }
 
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.0.names().collect()
+    }
+
     pub(crate) fn values(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
         let view = self.0.tensor(name)?;
         let values = view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four"))).collect();

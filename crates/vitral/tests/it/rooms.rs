@@ -9,6 +9,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["config"]),
     ("weights", &["config", "model", "image"]),
     ("labels", &[]),
+    // Reads what a forward pass shows; never weight files.
+    ("explain", &["config", "error", "image", "labels", "model", "predict", "trace"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -85,6 +85,30 @@ impl Preprocess {
         })
     }
 
+    /// Where a pixel (row and column) of a picture of `from` lies after the steps; nothing where a crop drops it.
+    pub fn locate(&self, from: Size, pixel: [usize; 2]) -> Option<[usize; 2]> {
+        let [mut row, mut column] = pixel;
+        let mut size = from;
+        for step in &self.steps {
+            match step {
+                Step::Resize { to, .. } => {
+                    let to = to.of(size);
+                    (row, column) = (row * to.height / size.height.max(1), column * to.width / size.width.max(1));
+                    size = to;
+                }
+                Step::CentreCrop { size: to, halving, .. } => {
+                    row = row.checked_add_signed(-halving.offset(size.height, to.height))?;
+                    column = column.checked_add_signed(-halving.offset(size.width, to.width))?;
+                    size = *to;
+                }
+            }
+            if row >= size.height || column >= size.width {
+                return None;
+            }
+        }
+        Some([row, column])
+    }
+
     /// The tensor `[channels, height, width]` of a picture.
     pub fn apply(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
         let pixels = self.pixels(image)?;

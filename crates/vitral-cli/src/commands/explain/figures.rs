@@ -1,0 +1,247 @@
+//! Figures over all pictures, or of the model alone.
+
+use vitral::config::{Positions, Stem};
+use vitral::explain::belief::Ranking;
+use vitral::explain::figures::{self as library, Gathered, Statistics};
+use vitral::explain::plot::{self, Labels, Series};
+use vitral::explain::report::{Figure as Shown, FigureImage};
+use vitral::explain::{Method, Picture, paint};
+use vitral::image::RgbImage;
+use vitral::labels::Ranked;
+use vitral::{Error, Model, Tensor};
+
+use super::Figure;
+use super::work::Work;
+use crate::output::Named;
+
+/// Components of the patch embedding that are shown, as in the paper.
+const FILTERS: usize = 28;
+
+/// Whether a model has what a figure is of.
+pub(super) fn has(model: &Model, figure: Figure, has_head: bool) -> bool {
+    let config = model.vit.config();
+    match figure {
+        Figure::Positions => !matches!(config.positions, Positions::None | Positions::SinCos2d),
+        Figure::Filters => config.stem == Stem::Patches,
+        Figure::Lens => has_head,
+        _ => true,
+    }
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|x| *x as f32).collect()
+}
+
+fn shown(title: &str, image: FigureImage, meaning: &str, paper: &str) -> Shown {
+    Shown { title: title.into(), image, meaning: meaning.into(), paper: paper.into() }
+}
+
+/// Figures that need no picture.
+pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
+    let mut numbers = Vec::new();
+    if work.figures.contains(&Figure::Positions) {
+        let (grid, cosines) = library::positions(work.model)?;
+        let image = paint::position_tiles(grid, &cosines)?;
+        work.folder.image("positions", &image)?;
+        work.report.figures.push(shown(
+            "Likeness of position embeddings",
+            FigureImage::Pixels(image),
+            "A tile for every patch, in its place: the cosine between its position embedding and those of all others. Bright \
+             crosses mean that rows and columns were learned.",
+            "Dosovitskiy et al., arXiv:2010.11929, figure 7 (centre)",
+        ));
+        numbers.push(("positions".into(), vec![grid.area(), grid.area()], cosines));
+    }
+    if work.figures.contains(&Figure::Filters) {
+        let filters = library::filters(work.model, FILTERS)?;
+        let image = paint::filter_tiles(&filters)?;
+        work.folder.image("filters", &image)?;
+        work.report.figures.push(shown(
+            "Principal components of the patch embedding",
+            FigureImage::Pixels(image),
+            "The directions in which the filters of the patch embedding differ most, as small pictures: waves of rising \
+             frequency and colours, a basis for what a patch holds.",
+            "Dosovitskiy et al., arXiv:2010.11929, figure 7 (left)",
+        ));
+        let shape = vec![filters.shares.len(), filters.patch.height, filters.patch.width, filters.channels];
+        numbers.push(("filters".into(), shape, filters.values));
+        numbers.push(("filters.shares".into(), vec![filters.shares.len()], narrow(&filters.shares)));
+    }
+    Ok(numbers)
+}
+
+/// Pictures on their way into statistics.
+pub(super) struct Gathering<'a> {
+    statistics: Option<Statistics<'a>>,
+    other: Option<&'a Model>,
+    waiting: Vec<Tensor>,
+    others: Vec<Tensor>,
+    batch: usize,
+}
+
+impl<'a> Gathering<'a> {
+    pub(super) fn new(work: &Work<'a>) -> Self {
+        let any = |wanted: &[Figure]| wanted.iter().any(|figure| work.figures.contains(figure));
+        let gathered = Gathered {
+            distance: any(&[Figure::Distance]),
+            entropy: any(&[Figure::Entropy]),
+            tokens: any(&[Figure::Rank]) || work.methods.contains(&Method::Norms),
+            likeness: any(&[Figure::Cka]),
+        };
+        // Likeness is estimated over four pictures at least.
+        let batch = work.args.inputs.batch().max(if gathered.likeness { 4 } else { 1 });
+        let statistics = (gathered != Gathered::default()).then(|| Statistics::new(work.model, work.other, gathered));
+        Gathering { statistics, other: work.other, waiting: vec![], others: vec![], batch }
+    }
+
+    pub(super) fn add(&mut self, picture: &Picture, image: &RgbImage) -> anyhow::Result<()> {
+        if self.statistics.is_none() {
+            return Ok(());
+        }
+        if self.waiting.first().is_some_and(|first| first.shape() != picture.pixels.shape()) {
+            self.flush()?;
+        }
+        self.waiting.push(picture.pixels.clone());
+        if let Some(other) = self.other {
+            self.others.push(other.pixels(std::slice::from_ref(image))?);
+        }
+        if self.waiting.len() == self.batch { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let (waiting, others) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.others));
+        if let (Some(statistics), Some(pixels)) = (&mut self.statistics, library::joined(&waiting)) {
+            statistics.add(&pixels, library::joined(&others).as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Draws what was gathered; gives the numbers.
+    pub(super) fn finish(mut self, work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
+        self.flush()?;
+        let mut numbers = Vec::new();
+        let Some(statistics) = self.statistics.filter(|statistics| statistics.images() > 0) else { return Ok(numbers) };
+        let layers = work.model.vit.config().depth;
+        let over = match statistics.images() {
+            1 => "1 picture".to_owned(),
+            count => format!("{count} pictures"),
+        };
+        let add = |work: &mut Work<'_>, name: &str, text: String, about: [&str; 3]| -> anyhow::Result<()> {
+            work.folder.plot(name, &text)?;
+            let [title, meaning, paper] = about;
+            work.report.figures.push(shown(title, FigureImage::Svg(text), meaning, paper));
+            Ok(())
+        };
+        if work.figures.contains(&Figure::Distance) {
+            let values = statistics.distances();
+            let heads = values.len() / layers;
+            let title = format!("Mean attention distance, {over}");
+            let text = plot::heads(&Labels { title: &title, x: "layer", y: "pixels" }, &values, heads)?;
+            add(
+                work,
+                "distance",
+                text,
+                [
+                    &title,
+                    "How far each head looks: the distance in pixels between patches, weighted by attention. A dot is a head, \
+                     the line their mean. Low layers have heads that look near and heads that look far; high ones look far.",
+                    "Dosovitskiy et al., arXiv:2010.11929, figures 7 (right) and 11",
+                ],
+            )?;
+            numbers.push(("distance".into(), vec![layers, heads], narrow(&values)));
+        }
+        if work.figures.contains(&Figure::Entropy) {
+            let values = statistics.entropies();
+            let heads = values.len() / layers;
+            let title = format!("Entropy of attention, {over}");
+            let text = plot::heads(&Labels { title: &title, x: "layer", y: "nats" }, &values, heads)?;
+            let meaning = "How evenly each head attends: 0 where every token looks at one other, high where it looks at all \
+                           alike. A head that falls to 0 in training has collapsed.";
+            add(work, "entropy", text, [&title, meaning, "Zhai et al., arXiv:2303.06296"])?;
+            numbers.push(("entropy".into(), vec![layers, heads], narrow(&values)));
+        }
+        if work.figures.contains(&Figure::Rank) {
+            let values = statistics.ranks();
+            let points = values.iter().enumerate().map(|(layer, value)| (layer as f64, *value)).collect();
+            let title = format!("Effective rank of patch tokens, {over}");
+            let labels = Labels { title: &title, x: "blocks passed", y: "directions in use" };
+            let text = plot::lines(&labels, &[Series { name: "", points }])?;
+            let meaning = "How many directions the patch tokens of a picture use after each block. Few means that the patches \
+                           have become alike.";
+            add(work, "rank", text, [&title, meaning, "Roy & Vetterli 2007; Dong et al., arXiv:2103.03404"])?;
+            numbers.push(("rank".into(), vec![values.len()], narrow(&values)));
+        }
+        if work.methods.contains(&Method::Norms) {
+            let last = work.args.layer.map_or(layers, |layer| layer + 1);
+            let values = statistics.norms()[last].clone();
+            let title = format!("Lengths of patch tokens after block {}, {over}", last - 1);
+            let text = plot::histogram(&Labels { title: &title, x: "length", y: "tokens (logarithmic)" }, &values, 48)?;
+            let about = Method::Norms.about();
+            add(work, "norms", text, [&title, about.meaning, about.paper])?;
+            numbers.push(("norms".into(), vec![values.len()], values));
+        }
+        if work.figures.contains(&Figure::Cka) {
+            let values = statistics.likeness()?;
+            let columns = values.len() / (layers + 1);
+            let other = self.other.map_or("the same model", |other| other.name.as_str());
+            let title = format!("Likeness of layers (CKA), {over}");
+            let x = format!("blocks passed, {other}");
+            let y = format!("blocks passed, {}", work.model.name);
+            let text = plot::matrix(&Labels { title: &title, x: &x, y: &y }, &values, columns)?;
+            let meaning = "How alike the tokens after each block are, whatever their axes: 1 (bright) where they say the same. \
+                           ViTs are alike over many layers; a sharp border is where something new begins.";
+            add(
+                work,
+                "cka",
+                text,
+                [&title, meaning, "Kornblith et al., arXiv:1905.00414; Raghu et al., arXiv:2108.08810"],
+            )?;
+            numbers.push(("cka".into(), vec![layers + 1, columns], narrow(&values)));
+        }
+        Ok(numbers)
+    }
+}
+
+/// The probability of a class after every layer.
+pub(super) fn lens_plot(lens: &[(Vec<Ranked>, f32)], class: &str) -> Result<String, Error> {
+    let line = |of: fn(&(Vec<Ranked>, f32)) -> f32| {
+        lens.iter().enumerate().map(|(layer, found)| (layer as f64, f64::from(of(found)))).collect()
+    };
+    let series = [
+        Series { name: class, points: line(|found| found.1) },
+        Series { name: "the best class", points: line(|found| found.0.first().map_or(0.0, |best| best.probability)) },
+    ];
+    plot::lines(&Labels { title: "What the head would say", x: "blocks passed", y: "probability" }, &series)
+}
+
+/// Draws how far the maps can be believed.
+pub(super) fn ranking(work: &mut Work<'_>) -> anyhow::Result<Ranking> {
+    let ranking = work.report.ranking.clone();
+    let rows = ranking.rows();
+    let Some(images) = rows.first().map(|row| row.images) else { return Ok(ranking) };
+    for (name, meaning) in [
+        ("deletion", "The score as patches are hidden, the most important first. A map that is right falls fast."),
+        (
+            "insertion",
+            "The score as patches are shown over a blurred picture, the most important first. A map that is right \
+                       rises fast.",
+        ),
+    ] {
+        let series: Vec<Series<'_>> = rows
+            .iter()
+            .map(|row| {
+                let curve = if name == "deletion" { &row.curves.deletion } else { &row.curves.insertion };
+                let last = (curve.scores.len() - 1).max(1) as f64;
+                let points = curve.scores.iter().enumerate().map(|(i, score)| (i as f64 / last, *score)).collect();
+                Series { name: row.method.name(), points }
+            })
+            .collect();
+        let (x, y) = ("share of patches", work.report.score.clone());
+        let title = format!("{}{} curves, {images} pictures", name[..1].to_uppercase(), &name[1..]);
+        let text = plot::lines(&Labels { title: &title, x, y: &y }, &series)?;
+        work.folder.plot(name, &text)?;
+        let figure = shown(&title, FigureImage::Svg(text), meaning, "Petsiuk et al., arXiv:1806.07421");
+        work.report.figures.push(figure);
+    }
+    Ok(ranking)
+}

@@ -1,0 +1,101 @@
+//! Where results go.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use vitral::explain::paint;
+use vitral::image::RgbImage;
+
+use super::Numbers;
+use crate::output::{Aside, Named, write_file, write_npy, write_tensors};
+
+/// A folder of results, and what was written to it.
+pub(super) struct Folder {
+    path: PathBuf,
+    written: Vec<String>,
+}
+
+impl Folder {
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(path).with_context(|| format!("the folder `{}` could not be made", path.display()))?;
+        Ok(Folder { path: path.to_owned(), written: vec![] })
+    }
+
+    /// Paths of all that was written.
+    pub(super) fn written(&self) -> &[String] {
+        &self.written
+    }
+
+    fn place(&mut self, name: &str) -> PathBuf {
+        let path = self.path.join(name);
+        self.written.push(path.display().to_string());
+        path
+    }
+
+    pub(super) fn image(&mut self, name: &str, image: &RgbImage) -> anyhow::Result<()> {
+        let bytes = paint::png(image)?;
+        write_file(&self.place(&format!("{name}.png")), &bytes)
+    }
+
+    pub(super) fn plot(&mut self, name: &str, text: &str) -> anyhow::Result<()> {
+        write_file(&self.place(&format!("{name}.svg")), text.as_bytes())
+    }
+
+    /// Numbers in one file, or in one each.
+    pub(super) fn numbers(&mut self, name: &str, tensors: &[Named], kind: Numbers) -> anyhow::Result<()> {
+        if tensors.is_empty() {
+            return Ok(());
+        }
+        match kind {
+            Numbers::Safetensors => {
+                let file = Aside::create(&self.place(&format!("{name}.safetensors")))?;
+                write_tensors(file, tensors)
+            }
+            Numbers::Npy => {
+                for (tensor, shape, values) in tensors {
+                    let file = Aside::create(&self.place(&format!("{tensor}.npy")))?;
+                    write_npy(file, shape, values)?;
+                }
+                Ok(())
+            }
+            Numbers::Json => {
+                let all: serde_json::Map<_, _> = tensors
+                    .iter()
+                    .map(|(tensor, shape, values)| {
+                        (tensor.clone(), serde_json::json!({ "shape": shape, "values": values }))
+                    })
+                    .collect();
+                write_file(&self.place(&format!("{name}.json")), serde_json::to_string(&all)?.as_bytes())
+            }
+        }
+    }
+}
+
+/// A folder's name for every picture: that of its file without its ending, numbered where it stands twice.
+#[derive(Default)]
+pub(super) struct Stems(HashMap<String, usize>);
+
+impl Stems {
+    pub(super) fn of(&mut self, name: &str) -> String {
+        let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let stem = match stem.as_deref() {
+            None | Some("-") => "picture".to_owned(),
+            Some(stem) => stem.to_owned(),
+        };
+        let times = self.0.entry(stem.clone()).or_default();
+        *times += 1;
+        if *times == 1 { stem } else { format!("{stem}-{times}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_of_one_name_have_folders_of_their_own() {
+        let mut stems = Stems::default();
+        assert_eq!(["a/cat.jpg", "b/cat.png", "-"].map(|name| stems.of(name)), ["cat", "cat-2", "picture"]);
+    }
+}

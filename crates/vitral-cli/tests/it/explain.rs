@@ -1,0 +1,143 @@
+use serde_json::Value;
+
+use super::*;
+
+/// Explains digits into a folder.
+fn explain(folder: &Path, images: &[&str], more: &[&str]) -> Run {
+    let mut args = vec!["explain".to_owned()];
+    args.extend(images.iter().map(|image| (*image).to_owned()));
+    args.extend(["--output".to_owned(), folder.display().to_string()]);
+    args.extend(more.iter().map(|arg| (*arg).to_owned()));
+    vitral(args)
+}
+
+#[test]
+fn a_picture_alone_is_explained() {
+    let folder = folder();
+    let said = explain(folder.path(), &[&digit("seven")], &[]).ok();
+    assert!(said.contains("99.") && said.contains("explained: class `7`"), "{said}");
+    let expected = [
+        "attention.png",
+        "chefer.png",
+        "gradcam.png",
+        "integrated-gradients.png",
+        "numbers.safetensors",
+        "rollout.png",
+    ];
+    assert_eq!(names_in(&folder.path().join("seven")), expected);
+    let (shape, values) = tensor(&folder.path().join("seven/numbers.safetensors"), "rollout");
+    assert_eq!(shape, [7, 7]);
+    assert!(values.iter().all(|x| *x >= 0.0) && values.iter().sum::<f32>() <= 1.0);
+}
+
+#[test]
+fn everything_goes_into_one_page_that_asks_no_network() {
+    let folder = folder();
+    let page = folder.path().join("report.html").display().to_string();
+    let more = [
+        "--method",
+        "all",
+        "--faithfulness",
+        "--masks",
+        "20",
+        "--steps",
+        "4",
+        "--samples",
+        "2",
+        "--json",
+        "--test-steps",
+        "7",
+        "--report",
+        &page,
+    ];
+    let images = ["zero", "one", "two", "three"].map(digit);
+    let said = explain(folder.path(), &images.each_ref().map(String::as_str), &more).ok();
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 5);
+    assert_eq!(lines[1]["labels"][0]["label"], "1");
+    assert!(lines[1]["faithfulness"]["rollout"]["deletion"].is_number());
+    assert_eq!(lines[1]["lens"].as_array().expect("layers").len(), 7);
+    let figures = &lines[4]["figures"];
+    assert_eq!(figures["distance"]["shape"], serde_json::json!([6, 4]));
+    assert_eq!(figures["cka"]["shape"], serde_json::json!([7, 7]));
+    let ranking = lines[4]["ranking"].as_array().expect("methods");
+    let areas: Vec<f64> = ranking.iter().map(|row| row["deletion"].as_f64().expect("an area")).collect();
+    assert!(areas.is_sorted() && ranking.iter().any(|row| row["method"] == "random"));
+    for file in lines.iter().flat_map(|line| line["files"].as_array().expect("files")) {
+        assert!(root().join(file.as_str().expect("a path")).is_file(), "{file}");
+    }
+    let page = std::fs::read_to_string(&page).expect("a page");
+    for outside in ["http://", "https://", "src=\"/", "@import"] {
+        assert!(!page.replace("http://www.w3.org/2000/svg", "").contains(outside), "{outside}");
+    }
+    let left: Vec<String> = names_in(folder.path()).into_iter().filter(|name| name.starts_with('.')).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn numbers_come_in_every_format_and_threads_do_not_change_them() {
+    let folder = folder();
+    let run = |more: &[&str]| explain(folder.path(), &[&digit("four")], more).ok();
+    run(&["--method", "chefer", "--threads", "1"]);
+    let file = folder.path().join("four/numbers.safetensors");
+    let (_, expected) = tensor(&file, "chefer");
+    run(&["--method", "chefer", "--threads", "2"]);
+    assert_eq!(tensor(&file, "chefer").1, expected);
+    run(&["--method", "chefer", "--numbers", "json"]);
+    let text = std::fs::read_to_string(folder.path().join("four/numbers.json")).expect("written");
+    let read: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(read["chefer"]["shape"], serde_json::json!([7, 7]));
+    run(&["--method", "chefer", "--numbers", "npy"]);
+    let bytes = std::fs::read(folder.path().join("four/chefer.npy")).expect("written");
+    let values: Vec<f32> =
+        bytes[192..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four"))).collect();
+    assert_eq!(values, expected);
+}
+
+#[test]
+fn a_class_and_a_pixel_change_what_is_explained() {
+    let folder = folder();
+    let map = |more: &[&str], name: &str| {
+        explain(folder.path(), &[&digit("three")], more).ok();
+        tensor(&folder.path().join("three/numbers.safetensors"), name).1
+    };
+    let three = map(&["--method", "gradcam", "--layer", "2"], "gradcam");
+    assert_ne!(three, map(&["--method", "gradcam", "--layer", "2", "--class", "8"], "gradcam"));
+    let corner = map(&["--method", "patch", "--at", "0,0"], "patch");
+    assert_ne!(corner, map(&["--method", "patch", "--at", "14,14"], "patch"));
+    let similarity = map(&["--method", "similarity", "--at", "0,0"], "similarity");
+    assert!((similarity[0] - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn bad_wishes_say_what_there_is() {
+    let folder = folder();
+    let refused = |more: &[&str]| explain(folder.path(), &[&digit("one")], more);
+    for (more, expected) in [
+        (vec!["--layer", "99"], "layers 0 to 5"),
+        (vec!["--head", "4"], "heads 0 to 3"),
+        (vec!["--class", "giraffe"], "class `giraffe` is not there"),
+        (vec!["--method", "patch", "--at", "4000,3"], "outside"),
+        (vec!["--method", "cka"], "at least 4 pictures"),
+    ] {
+        let said = refused(&more).fails(1);
+        assert!(said.contains(expected), "{more:?}: {said}");
+    }
+    for (more, expected) in [
+        (vec!["--method", "magic"], "[possible values: all, attention"),
+        (vec!["--at", "3,3"], "`patch` and `similarity`"),
+        (vec!["--compare", "model"], "`cka`"),
+        (vec!["--at", "3"], "two whole numbers"),
+        (vec!["--discard", "2"], "a share from 0 to 1"),
+    ] {
+        let said = refused(&more).fails(2);
+        assert!(said.contains(expected), "{more:?}: {said}");
+    }
+    let model = golden("hf_dinov2_model").display().to_string();
+    let image = "goldens/image/baseline.jpg";
+    let said = explain(folder.path(), &[image], &["--model", &model, "--method", "gradcam"]).fails(1);
+    assert!(said.contains("no classifier") && said.contains("--target feature"), "{said}");
+    let said = explain(folder.path(), &[image], &["--model", &model, "--class", "3"]).fails(1);
+    assert!(said.contains("no classifier"), "{said}");
+    explain(folder.path(), &[image], &["--model", &model, "--method", "gradcam,rollout", "--target", "feature"]).ok();
+}

@@ -1,0 +1,73 @@
+//! What looking inside costs, in forward passes: `cargo run --release -p vitral --example explain_speed [MODEL]`.
+//!
+//! Everything is measured in turn, so that another load on the machine falls on all alike; medians are printed.
+
+use std::time::Instant;
+
+use vitral::explain::figures::{Gathered, Statistics};
+use vitral::explain::{Method, Options, Picture, Target};
+use vitral::image::RgbImage;
+use vitral::{Cpu, LoadOptions, Model, Tensor};
+
+const ROUNDS: usize = 15;
+const METHODS: [Method; 6] =
+    [Method::Attention, Method::Rollout, Method::GradCam, Method::Chefer, Method::GradientRollout, Method::Gradient];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Cpu::new();
+    let model = match std::env::args().nth(1) {
+        Some(path) => Model::load(path.as_ref(), &LoadOptions::default(), &device)?,
+        None => Model::embedded(&device)?,
+    };
+    let noise = (0..480 * 640 * 3).map(|i| (vitral_engine::ops::random::mix(i) % 256) as u8).collect();
+    let picture = Picture::new(&model, "noise", &RgbImage::new(640, 480, noise)?)?;
+    let direction = model.run(&picture.pixels, None)?.features.values().to_vec();
+    let target = Target::Feature(direction);
+    let options = Options::default();
+
+    let mut times = vec![vec![]; METHODS.len() + 1];
+    for _ in 0..ROUNDS {
+        times[0].push(timed(|| model.run(&picture.pixels, None).map(drop))?);
+        for (times, method) in times[1..].iter_mut().zip(METHODS) {
+            let explain = || model.explain(&picture, method, Some(&target), &options, &mut |_| ()).map(drop);
+            times.push(timed(explain)?);
+        }
+    }
+    let forward = median(&mut times[0]);
+    println!("{}, one picture: forward {:.2} ms", model.name, 1e3 * forward);
+    for (times, method) in times[1..].iter_mut().zip(METHODS) {
+        let time = median(times);
+        println!("  {:18} {:7.2} ms  {:.2} forwards", method.name(), 1e3 * time, time / forward);
+    }
+
+    let batch = vitral::explain::figures::joined(&vec![picture.pixels.clone(); 8]).expect("eight pictures");
+    let mut plain = Vec::new();
+    let mut measured = Vec::new();
+    for _ in 0..4 {
+        plain.push(timed(|| sixteen(|| model.run(&batch, None).map(drop)))?);
+        measured.push(timed(|| distances(&model, &batch))?);
+    }
+    let (plain, measured) = (median(&mut plain), median(&mut measured));
+    println!("128 pictures: forward {plain:.2} s, distance {measured:.2} s, {:.2} forwards", measured / plain);
+    Ok(())
+}
+
+fn sixteen(mut work: impl FnMut() -> Result<(), vitral::Error>) -> Result<(), vitral::Error> {
+    (0..16).try_for_each(|_| work())
+}
+
+fn distances(model: &Model, batch: &Tensor) -> Result<(), vitral::Error> {
+    let mut statistics = Statistics::new(model, None, Gathered { distance: true, ..Gathered::default() });
+    sixteen(|| statistics.add(batch, None))
+}
+
+fn timed<E>(work: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}

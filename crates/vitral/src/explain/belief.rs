@@ -1,0 +1,240 @@
+//! How far a map can be believed.
+//!
+//! *Deletion* hides patches from the most important on and watches the score fall; *insertion* starts from a blurred picture
+//! and shows them (Petsiuk et al., arXiv:1806.07421). A good map has a small area under the first curve and a large one
+//! under the second. The *sanity check* (Adebayo et al., arXiv:1810.03292) makes the same map of a model whose weights are
+//! shuffled: a map that stays the same does not show what was learned.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use vitral_engine::Tensor;
+use vitral_engine::ops::random::mix;
+
+use super::perturb::{Progress, scores};
+use super::{Map, Method, Picture, Target};
+use crate::error::Error;
+use crate::predict::Model;
+
+/// Scores as patches go or come, in equal steps from none to all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    /// `[steps + 1]`.
+    pub scores: Vec<f64>,
+}
+
+impl Curve {
+    /// The area below, from 0 to 1 along the patches: the mean by trapezes.
+    pub fn area(&self) -> f64 {
+        let steps = self.scores.len().saturating_sub(1).max(1);
+        self.scores.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).sum::<f64>() / steps as f64
+    }
+}
+
+/// Both curves of a map. Maps over pixels are averaged over patches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Belief {
+    /// Scores as patches are hidden, the most important first.
+    pub deletion: Curve,
+    /// Scores as patches are shown over a blurred picture, the most important first.
+    pub insertion: Curve,
+}
+
+/// Puts a map to the test in `steps` steps.
+///
+/// # Errors
+/// As [`Model::run`].
+pub fn belief(
+    model: &Model,
+    picture: &Picture,
+    target: &Target,
+    map: &Map,
+    steps: usize,
+    progress: Progress<'_>,
+) -> Result<Belief, Error> {
+    let layout = &picture.layout;
+    let (grid, size) = (layout.grid, layout.image);
+    let map = if map.size == grid { Cow::Borrowed(map) } else { Cow::Owned(map.pooled(grid)) };
+    let mut rank = vec![0; grid.area()];
+    map.order().into_iter().enumerate().for_each(|(place, patch)| rank[patch] = place);
+    let blurred = blurred(&picture.pixels, layout.stride);
+    let count = |step: usize| grid.area() * step / steps;
+    let swapped = |step: usize, out: &mut [f32], other: Option<&[f32]>, inside: bool| {
+        for (channel, plane) in out.chunks_exact_mut(size.area()).enumerate() {
+            for (place, pixel) in plane.iter_mut().enumerate() {
+                let row = (place / size.width / layout.stride.height).min(grid.height - 1);
+                let column = (place % size.width / layout.stride.width).min(grid.width - 1);
+                if (rank[row * grid.width + column] < count(step)) == inside {
+                    *pixel = other.map_or(0.0, |other| other[channel * size.area() + place]);
+                }
+            }
+        }
+    };
+    let deletion =
+        scores(model, &picture.pixels, target, steps + 1, progress, |step, out| swapped(step, out, None, true))?;
+    let insertion = scores(model, &picture.pixels, target, steps + 1, progress, |step, out| {
+        swapped(step, out, Some(&blurred), false);
+    })?;
+    Ok(Belief { deletion: Curve { scores: deletion }, insertion: Curve { scores: insertion } })
+}
+
+/// Means over pictures of how far each method's maps can be believed.
+#[derive(Clone, Debug, Default)]
+pub struct Ranking(BTreeMap<Method, Sums>);
+
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    images: usize,
+    deletion: Vec<f64>,
+    insertion: Vec<f64>,
+    shuffled: f64,
+}
+
+/// One method's place among others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// The method.
+    pub method: Method,
+    /// Pictures it was tested on.
+    pub images: usize,
+    /// The mean area under the deletion curves; smaller is better.
+    pub deletion: f64,
+    /// The mean area under the insertion curves; greater is better.
+    pub insertion: f64,
+    /// The mean rank correlation with the maps of the shuffled model; near 0 is better.
+    pub shuffled: f64,
+    /// The mean curves.
+    pub curves: Belief,
+}
+
+impl Ranking {
+    /// Adds what was found on one picture; `shuffled` is the rank correlation with the map of the shuffled model.
+    pub fn add(&mut self, method: Method, found: &Belief, shuffled: f64) {
+        let sums = self.0.entry(method).or_default();
+        sums.images += 1;
+        sums.shuffled += shuffled;
+        for (sums, curve) in [(&mut sums.deletion, &found.deletion), (&mut sums.insertion, &found.insertion)] {
+            sums.resize(curve.scores.len(), 0.0);
+            sums.iter_mut().zip(&curve.scores).for_each(|(sum, score)| *sum += score);
+        }
+    }
+
+    /// The methods from the smallest deletion area to the largest.
+    pub fn rows(&self) -> Vec<Place> {
+        let place = |(&method, sums): (&Method, &Sums)| {
+            let mean = |scores: &[f64]| Curve { scores: scores.iter().map(|sum| sum / sums.images as f64).collect() };
+            let curves = Belief { deletion: mean(&sums.deletion), insertion: mean(&sums.insertion) };
+            let (deletion, insertion) = (curves.deletion.area(), curves.insertion.area());
+            Place {
+                method,
+                images: sums.images,
+                deletion,
+                insertion,
+                shuffled: sums.shuffled / sums.images as f64,
+                curves,
+            }
+        };
+        let mut rows: Vec<Place> = self.0.iter().map(place).collect();
+        rows.sort_by(|a, b| a.deletion.total_cmp(&b.deletion));
+        rows
+    }
+}
+
+/// The picture averaged over squares of about three patches' side, three times over, which comes near to a normal blur.
+fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Vec<f32> {
+    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
+    let mut values = pixels.values().to_vec();
+    for plane in values.chunks_exact_mut(height * width).take(channels) {
+        for _ in 0..3 {
+            for row in plane.chunks_exact_mut(width) {
+                let means = running_means(row, stride.width);
+                row.copy_from_slice(&means);
+            }
+            for column in 0..width {
+                let values: Vec<f32> = plane.iter().skip(column).step_by(width).copied().collect();
+                for (row, mean) in running_means(&values, stride.height).into_iter().enumerate() {
+                    plane[row * width + column] = mean;
+                }
+            }
+        }
+    }
+    values
+}
+
+/// Means over `radius` neighbours on either side, of those there are.
+fn running_means(values: &[f32], radius: usize) -> Vec<f32> {
+    let mut sums = vec![0.0f64];
+    values.iter().for_each(|x| sums.push(sums[sums.len() - 1] + f64::from(*x)));
+    let mean = |i: usize| {
+        let (first, end) = (i.saturating_sub(radius), (i + radius + 1).min(values.len()));
+        ((sums[end] - sums[first]) / (end - first) as f64) as f32
+    };
+    (0..values.len()).map(mean).collect()
+}
+
+/// The same model with the values of every parameter shuffled: all it learned is gone, and nothing else.
+///
+/// # Errors
+/// None that a model which was built before can have.
+pub fn shuffled(model: &Model, seed: u64) -> Result<Model, Error> {
+    model.with_weights(|spec| {
+        let id = model.parameters.declarations().find(&spec.name).expect("a parameter of the same model");
+        let mut values = model.parameters.read(id);
+        let mut state = spec.name.bytes().fold(mix(seed + 1), |state, byte| mix(state ^ u64::from(byte)));
+        for last in (1..values.len()).rev() {
+            state = mix(state);
+            values.swap(last, (state % (last as u64 + 1)) as usize);
+        }
+        values.into()
+    })
+}
+
+/// The rank correlation (Spearman's) of two maps of one size, from −1 to 1; 0 where either is all alike.
+pub fn rank_correlation(a: &Map, b: &Map) -> f64 {
+    let (a, b) = (ranks(&a.values), ranks(&b.values));
+    let mean = (a.len() as f64 - 1.0) / 2.0;
+    let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
+    let spread = (inner(&a, &a) * inner(&b, &b)).sqrt();
+    if spread > 0.0 { inner(&a, &b) / spread } else { 0.0 }
+}
+
+/// The rank of every value, equal ones sharing the mean of theirs.
+fn ranks(values: &[f32]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut first = 0;
+    while first < order.len() {
+        let alike = order[first..].iter().take_while(|&&i| values[i] == values[order[first]]).count();
+        let rank = first as f64 + (alike as f64 - 1.0) / 2.0;
+        order[first..first + alike].iter().for_each(|&i| ranks[i] = rank);
+        first += alike;
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Size;
+
+    #[test]
+    fn areas_are_means_by_trapezes() {
+        assert_eq!(Curve { scores: vec![1.0, 0.5, 0.0] }.area(), 0.5);
+        assert_eq!(Curve { scores: vec![1.0, 0.0, 0.0] }.area(), 0.25);
+    }
+
+    #[test]
+    fn ranks_correlate_whatever_the_scale() {
+        let map = |values: [f32; 4]| Map::new(Size::square(2), values.to_vec());
+        assert!((rank_correlation(&map([1.0, 2.0, 3.0, 4.0]), &map([0.1, 5.0, 6.0, 100.0])) - 1.0).abs() < 1e-12);
+        assert!((rank_correlation(&map([1.0, 2.0, 3.0, 4.0]), &map([4.0, 3.0, 2.0, 1.0])) + 1.0).abs() < 1e-12);
+        assert_eq!(rank_correlation(&map([1.0; 4]), &map([4.0, 3.0, 2.0, 1.0])), 0.0);
+        assert_eq!(ranks(&[2.0, 1.0, 2.0, 5.0]), [1.5, 0.0, 1.5, 3.0]);
+    }
+
+    #[test]
+    fn blur_keeps_what_is_even() {
+        assert_eq!(running_means(&[1.0, 2.0, 6.0], 1), [1.5, 3.0, 4.0]);
+    }
+}

@@ -1,0 +1,97 @@
+//! Which token stands where.
+
+use crate::config::{ModelConfig, Pooling, Size};
+
+/// The tokens of one picture: prefix tokens (class, distillation, registers), then patches row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Tokens before the patches.
+    pub prefix: usize,
+    /// Patches.
+    pub grid: Size,
+    /// The picture as the model sees it, in pixels.
+    pub image: Size,
+    /// Pixels between neighbouring patches.
+    pub stride: Size,
+}
+
+impl Layout {
+    /// The layout of a picture of `image` pixels that falls into `grid` patches.
+    pub fn new(config: &ModelConfig, image: Size, grid: Size) -> Self {
+        Layout { prefix: config.prefix_tokens(), grid, image, stride: config.token_stride() }
+    }
+
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        self.prefix + self.grid.area()
+    }
+
+    /// How much of each token the model's answer is read from, `[tokens]`, 1 in all: the class token, both where there is
+    /// a distillation head, else all patches alike (with the prefix, where that is pooled too).
+    pub fn readers(&self, config: &ModelConfig) -> Vec<f32> {
+        let mut readers = vec![0.0; self.tokens()];
+        let (prefix, rest) = readers.split_at_mut(self.prefix);
+        let share = 1.0 / rest.len() as f32;
+        match config.pooling {
+            Pooling::Class if config.distillation_head => prefix[..2].fill(0.5),
+            Pooling::Class => prefix[0] = 1.0,
+            Pooling::ClassAndMean => {
+                prefix[0] = 0.5;
+                rest.fill(0.5 * share);
+            }
+            Pooling::MeanAll => readers.fill(1.0 / self.tokens() as f32),
+            Pooling::None if config.class_token => prefix[0] = 1.0,
+            Pooling::Mean | Pooling::Max | Pooling::AverageMax | Pooling::Attention | Pooling::None => rest.fill(share),
+        }
+        readers
+    }
+
+    /// The patch (its number among the patches) that holds a pixel (row, column) of what the model sees.
+    pub fn patch_at(&self, [row, column]: [usize; 2]) -> usize {
+        let row = (row / self.stride.height).min(self.grid.height - 1);
+        row * self.grid.width + (column / self.stride.width).min(self.grid.width - 1)
+    }
+
+    /// Pixels between the centres of every two patches, `[patches, patches]`.
+    pub fn distances(&self) -> Vec<f32> {
+        let at = |patch: usize| {
+            let (row, column) = (patch / self.grid.width, patch % self.grid.width);
+            ((row * self.stride.height) as f64, (column * self.stride.width) as f64)
+        };
+        let patches = self.grid.area();
+        let mut distances = Vec::with_capacity(patches * patches);
+        for from in 0..patches {
+            let (y, x) = at(from);
+            distances.extend((0..patches).map(|to| {
+                let (v, u) = at(to);
+                (y - v).hypot(x - u) as f32
+            }));
+        }
+        distances
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_are_one_in_all_and_distances_are_pixels() {
+        let layout = Layout {
+            prefix: 2,
+            grid: Size { height: 2, width: 3 },
+            image: Size { height: 32, width: 24 },
+            stride: Size { height: 16, width: 8 },
+        };
+        for pooling in [Pooling::Class, Pooling::Mean, Pooling::MeanAll, Pooling::ClassAndMean, Pooling::Attention] {
+            let config = ModelConfig { pooling, ..ModelConfig::default() };
+            let readers = layout.readers(&config);
+            assert!((readers.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{pooling:?}");
+        }
+        let distances = layout.distances();
+        assert_eq!((distances[1], distances[3]), (8.0, 16.0));
+        assert!((distances[6 * 5] - (16f32 * 16.0 + 16.0 * 16.0).sqrt()).abs() < 1e-4);
+        assert_eq!(layout.patch_at([31, 23]), 5);
+        assert_eq!(layout.patch_at([16, 7]), 3);
+    }
+}

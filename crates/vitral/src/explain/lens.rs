@@ -1,0 +1,37 @@
+//! The logit lens: what the head would say after every layer (nostalgebraist 2020, for language models; here the final
+//! norm, the pooling and the head of the ViT itself).
+
+use vitral_engine::Context;
+
+use super::{ExplainError, Picture};
+use crate::error::Error;
+use crate::labels::{Ranked, top};
+use crate::predict::Model;
+
+/// What the model would say after each layer: the input of the first block, then the output of each. `count` best classes
+/// of each, and the probability of `class`.
+///
+/// # Errors
+/// If the model has no classifier, or does not take such an input.
+pub fn lens(model: &Model, picture: &Picture, class: usize, count: usize) -> Result<Vec<(Vec<Ranked>, f32)>, Error> {
+    let config = model.vit.config();
+    if config.classes == 0 {
+        let fault = ExplainError::Missing { model: model.name.clone(), what: "classifier", figure: "lens" };
+        return Err(fault.into());
+    }
+    let names: Vec<String> = std::iter::once("tokens".to_owned())
+        .chain((0..config.depth).map(|layer| format!("blocks.{layer}.output")))
+        .collect();
+    let (_, kept) = model.observe(&picture.pixels, None, |name| names.iter().any(|wanted| wanted == name))?;
+    let read = |name: &String| {
+        let tokens = &kept[name];
+        let read = || model.vit.read_out(&Context::inference(&model.parameters), tokens);
+        let output = model.parameters.device().scope(read);
+        let logits = output.logits.as_ref().filter(|logits| logits.shape().len() == 2);
+        let logits = logits.ok_or_else(|| ExplainError::PerToken { model: model.name.clone() })?;
+        let all = top(logits.values(), config.classes, &model.labels);
+        let probability = all.iter().find(|ranked| ranked.class == class).map_or(0.0, |ranked| ranked.probability);
+        Ok((all.into_iter().take(count).collect(), probability))
+    };
+    names.iter().map(read).collect()
+}

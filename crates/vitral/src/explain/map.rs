@@ -1,0 +1,130 @@
+//! Numbers over a picture.
+
+use vitral_engine::ops::{AxisWeights, resample};
+
+use crate::config::Size;
+
+/// A number for every cell of a grid: patches, or pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// Rows and columns.
+    pub size: Size,
+    /// `[rows, columns]`.
+    pub values: Vec<f32>,
+}
+
+impl Map {
+    /// A map of as many values as its grid has cells.
+    ///
+    /// # Panics
+    /// If there are more or fewer.
+    pub fn new(size: Size, values: Vec<f32>) -> Self {
+        assert_eq!(values.len(), size.area(), "a map of {size} does not hold {} values", values.len());
+        Map { size, values }
+    }
+
+    /// From 0 (the least value) to 1 (the greatest); all 0 where all are equal.
+    #[must_use]
+    pub fn normalised(&self) -> Map {
+        let low = self.values.iter().copied().fold(f32::INFINITY, f32::min);
+        let high = self.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
+        Map { size: self.size, values: self.values.iter().map(|x| (x - low) * scale).collect() }
+    }
+
+    /// From 0 to 1 with the outermost `share` of the values at either end clipped: for maps with a few wild pixels.
+    #[must_use]
+    pub fn clipped(&self, share: f32) -> Map {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f32::total_cmp);
+        let last = sorted.len().saturating_sub(1);
+        let cut = (share * last as f32).round() as usize;
+        let (low, high) = (sorted[cut.min(last)], sorted[last - cut.min(last)]);
+        if low >= high {
+            return self.normalised();
+        }
+        Map { size: self.size, values: self.values.iter().map(|x| x.clamp(low, high)).collect() }.normalised()
+    }
+
+    /// The same over another grid: bicubic, which softens the edges of patches; antialiased where it shrinks.
+    #[must_use]
+    pub fn resized(&self, to: Size) -> Map {
+        if to == self.size {
+            return self.clone();
+        }
+        let rows = AxisWeights::bicubic_antialias(self.size.height, to.height);
+        let columns = AxisWeights::bicubic_antialias(self.size.width, to.width);
+        Map { size: to, values: resample(&self.values, 1, &rows, &columns) }
+    }
+
+    /// Means over the cells of a coarser grid.
+    #[must_use]
+    pub fn pooled(&self, to: Size) -> Map {
+        let mut sums = vec![0.0f64; to.area()];
+        let mut counts = vec![0usize; to.area()];
+        for (i, &value) in self.values.iter().enumerate() {
+            let row = (i / self.size.width) * to.height / self.size.height;
+            let cell = row * to.width + (i % self.size.width) * to.width / self.size.width;
+            sums[cell] += f64::from(value);
+            counts[cell] += 1;
+        }
+        let mean = |(sum, count): (&f64, &usize)| (sum / (*count).max(1) as f64) as f32;
+        Map { size: to, values: sums.iter().zip(&counts).map(mean).collect() }
+    }
+
+    /// The fewest cells that hold `share` of all that is above zero, as 1 and 0: the mask that DINO (arXiv:2104.14294)
+    /// prints over its attention.
+    #[must_use]
+    pub fn mass(&self, share: f32) -> Map {
+        let total: f64 = self.values.iter().map(|x| f64::from(x.max(0.0))).sum();
+        let mut order: Vec<usize> = (0..self.values.len()).collect();
+        order.sort_by(|&a, &b| self.values[b].total_cmp(&self.values[a]).then(a.cmp(&b)));
+        let mut mask = vec![0.0; self.values.len()];
+        let mut held = 0.0;
+        for cell in order {
+            if held >= f64::from(share) * total {
+                break;
+            }
+            held += f64::from(self.values[cell].max(0.0));
+            mask[cell] = 1.0;
+        }
+        Map { size: self.size, values: mask }
+    }
+
+    /// Cells from the greatest value to the least; equal ones in their order.
+    pub fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.values.len()).collect();
+        order.sort_by(|&a, &b| self.values[b].total_cmp(&self.values[a]).then(a.cmp(&b)));
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size { height: 2, width: 3 };
+
+    #[test]
+    fn a_mask_holds_its_mass_with_the_fewest_cells() {
+        let map = Map::new(SIZE, vec![0.1, 0.4, 0.05, 0.25, 0.2, 0.0]);
+        assert_eq!(map.mass(0.6).values, [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(map.mass(0.66).values, [0.0, 1.0, 0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(map.order(), [1, 3, 4, 0, 2, 5]);
+    }
+
+    #[test]
+    fn maps_grow_shrink_and_keep_their_range() {
+        let map = Map::new(SIZE, vec![1.0, 2.0, 3.0, 3.0, 2.0, 1.0]);
+        assert_eq!(map.normalised().values, [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]);
+        assert_eq!(Map::new(SIZE, vec![2.0; 6]).normalised().values, [0.0; 6]);
+        let large = map.resized(Size { height: 20, width: 30 });
+        assert_eq!(large.values.len(), 600);
+        let back = large.pooled(SIZE);
+        for (found, expected) in back.values.iter().zip(&map.values) {
+            assert!((found - expected).abs() < 0.25, "{found} {expected}");
+        }
+        let wild = Map::new(Size { height: 1, width: 5 }, vec![0.0, 1.0, 2.0, 3.0, 1000.0]);
+        assert_eq!(wild.clipped(0.25).values, [0.0, 0.0, 0.5, 1.0, 1.0]);
+    }
+}

@@ -1,0 +1,97 @@
+//! Pictures of maps.
+
+mod colour;
+mod sheet;
+mod tiles;
+
+pub use colour::{COLOURS, colour};
+pub use sheet::sheet;
+pub use tiles::{filter_tiles, position_tiles, principal_tiles};
+
+use super::{ExplainError, Map};
+use crate::config::Size;
+use crate::error::Error;
+use crate::image::{Filter, RgbImage, resize};
+
+/// The least side of a picture to look at; smaller ones are enlarged by a whole factor.
+const LEAST: usize = 224;
+
+/// A picture large enough to be looked at.
+pub fn enlarged(image: &RgbImage) -> RgbImage {
+    let factor = LEAST.div_ceil(image.height().min(image.width()));
+    resize(image, Size { height: image.height() * factor, width: image.width() * factor }, Filter::Nearest)
+}
+
+/// A map over its picture: colours from dark (least) to bright (greatest) at `opacity`, the picture in grey beneath.
+///
+/// # Errors
+/// None that a picture which exists can have.
+pub fn overlay(image: &RgbImage, map: &Map, opacity: f32) -> Result<RgbImage, Error> {
+    let image = enlarged(image);
+    let map = shown(map).resized(image.size());
+    let mut pixels = Vec::with_capacity(image.pixels().len());
+    for ((grey, value), original) in image.to_grey().iter().zip(&map.values).zip(image.pixels().chunks_exact(3)) {
+        for (over, own) in colour(*value).iter().zip(original) {
+            // Half grey, half itself: the picture stays recognisable, and its colours do not pass for the map's.
+            let beneath = 0.5 * f32::from(*grey) + 0.5 * f32::from(*own);
+            pixels.push((opacity * f32::from(*over) + (1.0 - opacity) * beneath).round() as u8);
+        }
+    }
+    Ok(RgbImage::new(image.width(), image.height(), pixels)?)
+}
+
+/// A map alone.
+///
+/// # Errors
+/// None that a map which exists can have.
+pub fn alone(map: &Map, size: Size) -> Result<RgbImage, Error> {
+    let map = shown(map).resized(size);
+    Ok(RgbImage::new(size.width, size.height, map.values.iter().flat_map(|&value| colour(value)).collect())?)
+}
+
+/// A map from 0 to 1 as it is painted. Of many pixels a hundredth at either end is clipped, and where they have both signs
+/// their size is shown: what speaks against an answer is as much a part of it.
+pub fn shown(map: &Map) -> Map {
+    let signed = map.values.iter().any(|value| *value < 0.0);
+    if map.values.len() <= 2048 {
+        return map.normalised();
+    }
+    let sizes = if signed { map.values.iter().map(|value| value.abs()).collect() } else { map.values.clone() };
+    Map { size: map.size, values: sizes }.clipped(0.01)
+}
+
+/// A picture as PNG.
+///
+/// # Errors
+/// None that a picture which exists can have.
+pub fn png(image: &RgbImage) -> Result<Vec<u8>, Error> {
+    let fault = |fault: String| Error::from(ExplainError::Drawing(fault));
+    let side = |side: usize| u32::try_from(side).map_err(|error| fault(error.to_string()));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let (width, height) = (side(image.width())?, side(image.height())?);
+    ::image::write_buffer_with_format(
+        &mut bytes,
+        image.pixels(),
+        width,
+        height,
+        ::image::ExtendedColorType::Rgb8,
+        ::image::ImageFormat::Png,
+    )
+    .map_err(|error| fault(error.to_string()))?;
+    Ok(bytes.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlays_have_the_size_of_the_picture_and_png_its_magic() {
+        let image = RgbImage::new(30, 28, vec![90; 30 * 28 * 3]).expect("a picture");
+        let map = Map::new(Size { height: 2, width: 2 }, vec![0.0, 1.0, 2.0, 3.0]);
+        let painted = overlay(&image, &map, 0.6).expect("painted");
+        assert_eq!((painted.width(), painted.height()), (240, 224));
+        assert_eq!(png(&painted).expect("encoded")[..4], *b"\x89PNG");
+        assert_ne!(painted.pixel(0, 0), painted.pixel(223, 239));
+    }
+}

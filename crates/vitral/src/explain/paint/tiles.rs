@@ -1,0 +1,67 @@
+//! Figures that are grids of small pictures.
+
+use super::super::Map;
+use super::super::figures::Filters;
+use super::{colour, sheet};
+use crate::config::Size;
+use crate::error::Error;
+use crate::image::{Filter, RgbImage, resize};
+
+/// The cosines `[patches, patches]` of position embeddings as one tile for every patch, in the patches' places: figure 7,
+/// centre. Of a large grid, every second (third…) patch has a tile.
+///
+/// # Errors
+/// None that a figure which exists can have.
+pub fn position_tiles(grid: Size, cosines: &[f32]) -> Result<RgbImage, Error> {
+    let patches = grid.area();
+    let least = cosines.iter().copied().fold(1.0, f32::min);
+    let every = grid.height.max(grid.width).div_ceil(16);
+    let pixels = (48 / grid.height.max(grid.width)).max(1);
+    let tile = |patch: usize| -> Result<RgbImage, Error> {
+        let values = &cosines[patch * patches..(patch + 1) * patches];
+        // One scale for all tiles, as in the paper.
+        let shown = values.iter().flat_map(|value| colour((value - least) / (1.0 - least).max(f32::MIN_POSITIVE)));
+        let image = RgbImage::new(grid.width, grid.height, shown.collect())?;
+        Ok(resize(&image, Size { height: grid.height * pixels, width: grid.width * pixels }, Filter::Nearest))
+    };
+    let rows = (0..grid.height).step_by(every).map(|row| {
+        (0..grid.width).step_by(every).map(|column| tile(row * grid.width + column)).collect::<Result<Vec<_>, _>>()
+    });
+    sheet(&rows.collect::<Result<Vec<_>, _>>()?, grid.height.max(grid.width) * pixels, 3)
+}
+
+/// Filters as tiles, seven in a row, each from its least to its greatest value: figure 7, left. Channels beyond the third
+/// are left out; one channel is grey.
+///
+/// # Errors
+/// None that a figure which exists can have.
+pub fn filter_tiles(filters: &Filters) -> Result<RgbImage, Error> {
+    let (patch, channels) = (filters.patch, filters.channels);
+    let tile = |values: &[f32]| -> Result<RgbImage, Error> {
+        // From −1 to 1 around middle grey, so that a filter that sums to nothing is grey in the mean.
+        let most = values.iter().map(|x| x.abs()).fold(f32::MIN_POSITIVE, f32::max);
+        let byte = |x: f32| (127.5 + 127.5 * x / most).round() as u8;
+        let bytes = values.chunks_exact(channels).flat_map(|pixel| [0, 1, 2].map(|c| byte(pixel[c.min(channels - 1)])));
+        let image = RgbImage::new(patch.width, patch.height, bytes.collect())?;
+        let factor = 64usize.div_ceil(patch.height.max(patch.width));
+        Ok(resize(&image, Size { height: patch.height * factor, width: patch.width * factor }, Filter::Bicubic))
+    };
+    let tiles = filters.values.chunks_exact(patch.area() * channels).map(tile).collect::<Result<Vec<_>, _>>()?;
+    let rows: Vec<Vec<RgbImage>> = tiles.chunks(7).map(<[_]>::to_vec).collect();
+    sheet(&rows, 64usize.div_ceil(patch.height.max(patch.width)) * patch.height.max(patch.width), 4)
+}
+
+/// Colours `[patches, 3]` from 0 to 1 as a picture of `size`.
+///
+/// # Errors
+/// None that a figure which exists can have.
+pub fn principal_tiles(grid: Size, colours: &[f32], size: Size) -> Result<RgbImage, Error> {
+    let plane = |channel: usize| {
+        let values: Vec<f32> = colours.iter().skip(channel).step_by(3).copied().collect();
+        Map::new(grid, values).resized(size).values
+    };
+    let planes = [plane(0), plane(1), plane(2)];
+    let byte = |x: f32| (255.0 * x.clamp(0.0, 1.0)).round() as u8;
+    let pixels = (0..size.area()).flat_map(|i| [0, 1, 2].map(|channel: usize| byte(planes[channel][i]))).collect();
+    Ok(RgbImage::new(size.width, size.height, pixels)?)
+}

@@ -1,0 +1,168 @@
+//! A picture on its way into an explanation, and what is to be explained of it.
+
+use vitral_engine::Tensor;
+
+use super::{ExplainError, Layout};
+use crate::error::Error;
+use crate::image::RgbImage;
+use crate::labels::{Ranked, top};
+use crate::predict::Model;
+
+/// One picture, ready for the model and to be looked at.
+#[derive(Clone)]
+pub struct Picture {
+    /// What it is called.
+    pub name: String,
+    /// As the model sees it: after resizing and cropping.
+    pub shown: RgbImage,
+    /// `[1, channels, height, width]`.
+    pub pixels: Tensor,
+    /// Its tokens.
+    pub layout: Layout,
+    original: crate::config::Size,
+}
+
+/// What is to be explained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aim {
+    /// The likeliest class.
+    #[default]
+    Predicted,
+    /// This class.
+    Class(usize),
+    /// The pooled feature: how much of its own direction is left. For models without a classifier.
+    Feature,
+}
+
+/// What is explained, fixed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The logit of a class.
+    Class(usize),
+    /// The pooled feature along this direction, a unit vector `[width]`.
+    Feature(Vec<f32>),
+}
+
+/// What the model says of a picture.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The best classes; none without a classifier.
+    pub ranked: Vec<Ranked>,
+    /// What is explained; nothing where a class is to be and there are none.
+    pub target: Option<Target>,
+    /// What is explained, in words.
+    pub explained: String,
+}
+
+impl Picture {
+    /// Prepares a picture as the model's files demand.
+    ///
+    /// # Errors
+    /// If they do not say how, or the picture cannot be brought to the model's size.
+    pub fn new(model: &Model, name: &str, image: &RgbImage) -> Result<Self, Error> {
+        let shown = model.preprocess()?.picture(image)?;
+        let pixels = model.pixels(std::slice::from_ref(image))?;
+        let layout = Layout::new(model.vit.config(), shown.size(), model.vit.grid(shown.size())?);
+        Ok(Picture { name: name.to_owned(), shown, pixels, layout, original: image.size() })
+    }
+
+    /// The patch that holds a pixel of the picture as it lies in its file: column `x`, row `y`, from 0.
+    ///
+    /// # Errors
+    /// If the pixel is outside, or is cropped away.
+    pub fn patch_at(&self, model: &Model, [x, y]: [usize; 2]) -> Result<usize, Error> {
+        let image = || self.name.clone();
+        if x >= self.original.width || y >= self.original.height {
+            return Err(ExplainError::Outside { image: image(), x, y, size: self.original }.into());
+        }
+        let seen = model.preprocess()?.locate(self.original, [y, x]);
+        Ok(self.layout.patch_at(seen.ok_or_else(|| ExplainError::Cropped { image: image(), x, y })?))
+    }
+}
+
+impl Model {
+    /// The number of a class that is given by its name, or part of its name between commas, or by its number.
+    ///
+    /// # Errors
+    /// If there is none; the error names some that are near.
+    pub fn class(&self, asked: &str) -> Result<usize, Error> {
+        let classes = self.vit.config().classes;
+        if classes == 0 {
+            return Err(Error::NoHead { name: self.name.clone() });
+        }
+        let wanted = asked.trim().to_lowercase();
+        let names = self.labels.names().unwrap_or_default();
+        let has = |name: &String| name.to_lowercase().split(',').any(|part| part.trim() == wanted);
+        let exact = names.iter().position(|name| name.to_lowercase() == wanted).or_else(|| names.iter().position(has));
+        let numbered = || wanted.parse().ok().filter(|&class: &usize| class < classes);
+        exact.or_else(numbered).ok_or_else(|| {
+            let mut near: Vec<(usize, &String)> =
+                names.iter().map(|name| (apart(&name.to_lowercase(), &wanted), name)).collect();
+            near.sort_by_key(|(apart, _)| *apart);
+            let near: Vec<String> = near.iter().take(5).map(|(_, name)| format!("`{name}`")).collect();
+            let near = match near.len() {
+                0 => ", 0 to ".to_owned() + &(classes - 1).to_string(),
+                _ => format!(", among them {}", near.join(", ")),
+            };
+            ExplainError::Class { model: self.name.clone(), asked: asked.to_owned(), classes, near }.into()
+        })
+    }
+
+    /// Runs the model on a picture and settles what is explained of it.
+    ///
+    /// # Errors
+    /// If the model gives answers for tokens and not for pictures, or has no classifier where a class is asked for.
+    pub fn explained(&self, picture: &Picture, aim: Aim, count: usize) -> Result<Prediction, Error> {
+        let output = self.run(&picture.pixels, None)?;
+        if output.features.shape().len() != 2 {
+            return Err(ExplainError::PerToken { model: self.name.clone() }.into());
+        }
+        let ranked =
+            output.logits.as_ref().map(|logits| top(logits.values(), count.max(1), &self.labels)).unwrap_or_default();
+        let named = |class: usize| format!("class `{}`", self.labels.name(class));
+        let (target, explained) = match aim {
+            Aim::Class(_) if output.logits.is_none() => return Err(Error::NoHead { name: self.name.clone() }),
+            Aim::Class(class) => (Some(Target::Class(class)), named(class)),
+            Aim::Predicted => match ranked.first() {
+                Some(best) => (Some(Target::Class(best.class)), named(best.class)),
+                None => (None, "nothing: the model has no classifier".to_owned()),
+            },
+            Aim::Feature => {
+                let feature = output.features.values();
+                let length = feature.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+                let direction = feature.iter().map(|x| (f64::from(*x) / length) as f32).collect();
+                (Some(Target::Feature(direction)), "the pooled feature".to_owned())
+            }
+        };
+        Ok(Prediction { ranked, target, explained })
+    }
+}
+
+/// Letters to change, add or leave out between two words; a word that holds the other is near.
+fn apart(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut before = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let next = (before + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            before = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    let held = a.contains(&b.iter().collect::<String>());
+    row[b.len()] / if held { 4 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_near() {
+        assert_eq!(apart("tabby", "tabby"), 0);
+        assert_eq!(apart("tabby", "tably"), 1);
+        assert_eq!(apart("abc", ""), 0);
+        assert!(apart("egyptian cat", "cat") < apart("dog", "cat"));
+    }
+}

@@ -1,0 +1,134 @@
+//! What the answer rests on, pixel by pixel: gradients of the input, and means of them.
+//!
+//! All give `[channels, height, width]` for one picture; [`over_channels`] makes a map of it.
+
+use vitral_engine::Tensor;
+use vitral_engine::ops::random::normal;
+
+use super::{Map, Target, Wanted};
+use crate::config::Size;
+use crate::error::Error;
+use crate::predict::Model;
+
+/// Pictures that go through together.
+const BATCH: usize = 8;
+
+/// The gradient of what is explained with respect to the pixels (Simonyan et al., arXiv:1312.6034).
+///
+/// # Errors
+/// As [`Model::gradients`].
+pub fn gradient(model: &Model, pixels: &Tensor, target: &Target) -> Result<Vec<f32>, Error> {
+    let pass = model.gradients(pixels, target, Wanted::Pixels)?;
+    Ok(pass.pixels.map_or_else(|| vec![0.0; pixels.values().len()], |gradient| gradient.values().to_vec()))
+}
+
+/// The mean gradient over variants of a picture; `variant(i)` gives the pixels of the `i`-th of `count`.
+fn mean_gradient(
+    model: &Model,
+    pixels: &Tensor,
+    target: &Target,
+    count: usize,
+    variant: impl Fn(usize, &mut [f32]),
+) -> Result<Vec<f64>, Error> {
+    let one = pixels.values().len();
+    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
+    let mut sum = vec![0.0f64; one];
+    for first in (0..count).step_by(BATCH) {
+        let size = BATCH.min(count - first);
+        let batch = Tensor::filled(model.parameters.device(), [size, channels, height, width], |out| {
+            out.chunks_exact_mut(one).enumerate().for_each(|(i, out)| variant(first + i, out));
+        });
+        for gradient in gradient(model, &batch, target)?.chunks_exact(one) {
+            sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += f64::from(*gradient));
+        }
+    }
+    sum.iter_mut().for_each(|sum| *sum /= count as f64);
+    Ok(sum)
+}
+
+/// Integrated gradients, and how well they add up.
+#[derive(Clone, Debug)]
+pub struct Integrated {
+    /// `[channels, height, width]`.
+    pub values: Vec<f32>,
+    /// What the sum of all values should be: the answer for the picture less that for the baseline.
+    pub expected: f64,
+    /// Their sum.
+    pub sum: f64,
+}
+
+/// Integrated gradients (Sundararajan et al., arXiv:1703.01365): the way from `baseline` to the picture in `steps` equal
+/// parts, the gradient taken in the middle of each.
+///
+/// # Errors
+/// As [`Model::gradients`].
+pub fn integrated(
+    model: &Model,
+    pixels: &Tensor,
+    target: &Target,
+    baseline: &Tensor,
+    steps: usize,
+) -> Result<Integrated, Error> {
+    let (from, to) = (baseline.values(), pixels.values());
+    let mean = mean_gradient(model, pixels, target, steps, |step, out| {
+        let share = ((step as f64 + 0.5) / steps as f64) as f32;
+        out.iter_mut().zip(from.iter().zip(to)).for_each(|(out, (from, to))| *out = from + share * (to - from));
+    })?;
+    let values: Vec<f64> =
+        mean.iter().zip(from.iter().zip(to)).map(|(g, (from, to))| g * f64::from(to - from)).collect();
+    let answer = |pixels: &Tensor| -> Result<f64, Error> { Ok(target.values(model, &model.run(pixels, None)?)?[0]) };
+    Ok(Integrated {
+        expected: answer(pixels)? - answer(baseline)?,
+        sum: values.iter().sum(),
+        values: values.into_iter().map(|x| x as f32).collect(),
+    })
+}
+
+/// SmoothGrad (Smilkov et al., arXiv:1706.03825): the mean gradient over `samples` of the picture with normal noise, whose
+/// deviation is `noise` times the range of the pixels.
+///
+/// # Errors
+/// As [`Model::gradients`].
+pub fn smooth(
+    model: &Model,
+    pixels: &Tensor,
+    target: &Target,
+    samples: usize,
+    noise: f32,
+    seed: u64,
+) -> Result<Vec<f32>, Error> {
+    let values = pixels.values();
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let deviation = noise * (high - low);
+    let mean = mean_gradient(model, pixels, target, samples, |sample, out| {
+        let first = (sample * values.len()) as u64;
+        for (i, (out, value)) in out.iter_mut().zip(values).enumerate() {
+            *out = value + deviation * normal(seed, first + i as u64);
+        }
+    })?;
+    Ok(mean.into_iter().map(|x| x as f32).collect())
+}
+
+/// How channels become one number a pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// The sum: for values that add up to an answer.
+    Sum,
+    /// The greatest size of any: for gradients, whose sign says little.
+    Greatest,
+}
+
+/// `[channels, height, width]` as a map over pixels.
+pub fn over_channels(values: &[f32], size: Size, how: Channels) -> Map {
+    let mut map = vec![0.0f32; size.area()];
+    for plane in values.chunks_exact(size.area()) {
+        for (map, value) in map.iter_mut().zip(plane) {
+            match how {
+                Channels::Sum => *map += value,
+                Channels::Greatest => *map = map.max(value.abs()),
+            }
+        }
+    }
+    Map::new(size, map)
+}

@@ -1,0 +1,243 @@
+//! One page with everything: pictures, maps to choose and to see side by side, layers and heads on sliders, figures with
+//! their papers, and how far each map can be believed. It holds all it needs and asks no network.
+
+use serde_json::{Value, json};
+
+use super::belief::Ranking;
+use super::{Map, Method, paint};
+use crate::error::Error;
+use crate::image::RgbImage;
+use crate::labels::Ranked;
+
+/// The page without its data.
+const PAGE: &str = include_str!("page.html");
+/// What draws it.
+const SCRIPT: &str = include_str!("page.js");
+/// How it looks.
+const STYLE: &str = include_str!("page.css");
+
+/// One picture and what was found in it.
+pub struct Entry {
+    /// What it is called.
+    pub name: String,
+    /// As the model sees it.
+    pub shown: RgbImage,
+    /// The best classes.
+    pub ranked: Vec<Ranked>,
+    /// What the maps explain, in words.
+    pub explained: String,
+    /// Maps, in order.
+    pub maps: Vec<(Method, Map)>,
+    /// `[layers][heads]`: what the tokens that the answer is read from attend to.
+    pub heads: Vec<Vec<Map>>,
+    /// Patch tokens as colours.
+    pub colours: Option<RgbImage>,
+    /// The best classes after each layer, and the probability of what is explained.
+    pub lens: Vec<(Vec<Ranked>, f32)>,
+}
+
+/// A figure over all pictures, or of the model alone.
+pub struct Figure {
+    /// Above it.
+    pub title: String,
+    /// The picture of it.
+    pub image: FigureImage,
+    /// What it means.
+    pub meaning: String,
+    /// Where it was published.
+    pub paper: String,
+}
+
+/// How a figure is kept.
+pub enum FigureImage {
+    /// A plot.
+    Svg(String),
+    /// Pixels.
+    Pixels(RgbImage),
+}
+
+/// All that stands on the page.
+#[derive(Default)]
+pub struct Report {
+    /// The model's name.
+    pub model: String,
+    /// What it is, in a line.
+    pub about: String,
+    /// Pictures, in order.
+    pub entries: Vec<Entry>,
+    /// Figures, in order.
+    pub figures: Vec<Figure>,
+    /// How far maps can be believed; empty where nobody asked.
+    pub ranking: Ranking,
+    /// What the score of the ranking is.
+    pub score: String,
+}
+
+impl Report {
+    /// The page.
+    ///
+    /// # Errors
+    /// If a picture cannot be encoded.
+    pub fn html(&self) -> Result<String, Error> {
+        let colours: Vec<u8> =
+            (0..paint::COLOURS).flat_map(|i| paint::colour(i as f32 / (paint::COLOURS - 1) as f32)).collect();
+        let data = json!({
+            "model": self.model,
+            "about": self.about,
+            "colours": base64(&colours),
+            "images": self.entries.iter().map(entry).collect::<Result<Vec<_>, _>>()?,
+            "figures": self.figures.iter().map(figure).collect::<Result<Vec<_>, _>>()?,
+            "score": self.score,
+            "ranking": self.ranking.rows().iter().map(|row| json!({
+                "title": row.method.about().title,
+                "images": row.images,
+                "deletion": row.deletion,
+                "insertion": row.insertion,
+                "shuffled": row.shuffled,
+            })).collect::<Vec<_>>(),
+            "methods": Method::ALL.map(|method| {
+                let about = method.about();
+                (about.name.to_owned(), json!({
+                    "title": about.title, "paper": about.paper, "meaning": about.meaning,
+                }))
+            }).into_iter().collect::<serde_json::Map<_, _>>(),
+        });
+        // Inside a script, only `<` could end it.
+        let data = data.to_string().replace('<', "\\u003c");
+        let title = escaped(&format!("{} explained", self.model));
+        let parts = [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{script}}", SCRIPT), ("{{data}}", &data)];
+        Ok(filled(PAGE, &parts))
+    }
+}
+
+/// A template with its places filled, each once; what is filled in is not looked at again.
+fn filled(template: &str, parts: &[(&str, &str)]) -> String {
+    let mut page = String::with_capacity(template.len() + parts.iter().map(|(_, text)| text.len()).sum::<usize>());
+    let mut rest = template;
+    for (place, text) in parts {
+        let Some((before, after)) = rest.split_once(place) else { continue };
+        page.push_str(before);
+        page.push_str(text);
+        rest = after;
+    }
+    page.push_str(rest);
+    page
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn answers(ranked: &[Ranked]) -> Value {
+    ranked.iter().map(|ranked| json!([ranked.label, ranked.probability])).collect()
+}
+
+fn entry(entry: &Entry) -> Result<Value, Error> {
+    let mut value = json!({
+        "name": entry.name,
+        "width": entry.shown.width(),
+        "height": entry.shown.height(),
+        "picture": data_url("image/png", &paint::png(&entry.shown)?),
+        "answers": answers(&entry.ranked),
+        "explained": entry.explained,
+        "maps": entry.maps.iter().map(|(method, map)| {
+            let shown = coarse(map);
+            json!({
+                "method": method.name(),
+                "rows": shown.size.height,
+                "columns": shown.size.width,
+                "values": base64(&bytes(&paint::shown(&shown))),
+            })
+        }).collect::<Vec<_>>(),
+        "lens": entry.lens.iter().map(|(ranked, share)| json!([answers(ranked), share])).collect::<Vec<_>>(),
+    });
+    if let Some(first) = entry.heads.first().and_then(|heads| heads.first()) {
+        let all: Vec<u8> = entry.heads.iter().flatten().flat_map(|map| bytes(&map.normalised())).collect();
+        value["heads"] = json!({
+            "layers": entry.heads.len(),
+            "heads": entry.heads[0].len(),
+            "rows": first.size.height,
+            "columns": first.size.width,
+            "values": base64(&all),
+        });
+    }
+    if let Some(colours) = &entry.colours {
+        value["colours"] = json!(data_url("image/png", &paint::png(colours)?));
+    }
+    Ok(value)
+}
+
+/// A map over pixels with a side of 112 at most: the page shows no more of it.
+fn coarse(map: &Map) -> Map {
+    let longest = map.size.height.max(map.size.width);
+    if longest <= 112 {
+        return map.clone();
+    }
+    let side = |side: usize| (side * 112).div_ceil(longest);
+    let size = crate::config::Size { height: side(map.size.height), width: side(map.size.width) };
+    Map { size: map.size, values: map.values.iter().map(|x| x.abs()).collect() }.pooled(size)
+}
+
+fn bytes(map: &Map) -> Vec<u8> {
+    map.values.iter().map(|value| (255.0 * value).round() as u8).collect()
+}
+
+fn figure(figure: &Figure) -> Result<Value, Error> {
+    let image = match &figure.image {
+        FigureImage::Svg(text) => data_url("image/svg+xml", text.as_bytes()),
+        FigureImage::Pixels(image) => data_url("image/png", &paint::png(image)?),
+    };
+    Ok(json!({ "title": figure.title, "image": image, "meaning": figure.meaning, "paper": figure.paper }))
+}
+
+fn data_url(kind: &str, bytes: &[u8]) -> String {
+    format!("data:{kind};base64,{}", base64(bytes))
+}
+
+/// Bytes as text (RFC 4648).
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let number = group.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(number >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_text() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_end_the_script() {
+        let shown = RgbImage::new(8, 8, vec![3; 192]).expect("a picture");
+        let map = Map::new(crate::config::Size::square(2), vec![0.0, 1.0, 2.0, 3.0]);
+        let name = "</script><b>{{data}}".to_owned();
+        let entry = Entry {
+            name,
+            shown,
+            ranked: vec![],
+            explained: String::new(),
+            maps: vec![(Method::Rollout, map)],
+            heads: vec![],
+            colours: None,
+            lens: vec![],
+        };
+        let report = Report { model: "a <b> model".into(), entries: vec![entry], ..Report::default() };
+        let page = report.html().expect("a page");
+        assert!(!page.contains("</script><b>") && page.contains("a &lt;b&gt; model explained"));
+        assert_eq!(page.matches("</script>").count(), 2);
+        assert!(!page.contains("src=\"http") && !page.contains("href=\"http"));
+    }
+}

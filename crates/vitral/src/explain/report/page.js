@@ -1,0 +1,263 @@
+"use strict";
+
+/** Bytes from base64. */
+function bytes(text) {
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+}
+
+/** An element with properties and children. */
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Weights of a cubic (a = -0.5) that brings `from` cells to `to`: four places and four weights each. */
+function axis(from, to) {
+  const cubic = (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0);
+  return Array.from({ length: to }, (_, i) => {
+    const centre = ((i + 0.5) * from) / to - 0.5;
+    const first = Math.floor(centre) - 1;
+    return [0, 1, 2, 3].map((j) => {
+      const place = Math.min(from - 1, Math.max(0, first + j));
+      return [place, cubic(Math.abs(centre - first - j))];
+    });
+  });
+}
+
+/** A grid of bytes, grown to `width` and `height`. */
+function grown(values, rows, columns, width, height) {
+  const across = axis(columns, width);
+  const down = axis(rows, height);
+  const wide = new Float32Array(rows * width);
+  for (let row = 0; row < rows; row++) {
+    for (let x = 0; x < width; x++) {
+      let sum = 0;
+      for (const [place, weight] of across[x]) sum += weight * values[row * columns + place];
+      wide[row * width + x] = sum;
+    }
+  }
+  const all = new Uint8ClampedArray(width * height);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      let sum = 0;
+      for (const [place, weight] of down[y]) sum += weight * wide[place * width + x];
+      all[y * width + x] = sum;
+    }
+  }
+  return all;
+}
+
+/** Paints a picture, and a map over it. */
+function paint(canvas, picture, map, opacity, colours) {
+  const { width, height } = canvas;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingEnabled = picture.naturalWidth > 100;
+  context.drawImage(picture, 0, 0, width, height);
+  if (!map) return;
+  const pixels = context.getImageData(0, 0, width, height);
+  const values = grown(map.values, map.rows, map.columns, width, height);
+  for (let i = 0; i < values.length; i++) {
+    const at = 4 * i;
+    const grey = 0.299 * pixels.data[at] + 0.587 * pixels.data[at + 1] + 0.114 * pixels.data[at + 2];
+    for (let c = 0; c < 3; c++) {
+      const beneath = 0.5 * grey + 0.5 * pixels.data[at + c];
+      pixels.data[at + c] = opacity * colours[3 * values[i] + c] + (1 - opacity) * beneath;
+    }
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+/** A slider with its name and its value. */
+function slider(name, last, value, format, change) {
+  const shown = make("output", { value: format(value) });
+  const input = make("input", { type: "range", min: 0, max: last, step: 1, value });
+  input.setAttribute("aria-label", name);
+  input.addEventListener("input", () => {
+    shown.value = format(Number(input.value));
+    change(Number(input.value));
+  });
+  return make("label", {}, name, input, shown);
+}
+
+const percent = (share) => (100 * share).toFixed(1) + " %";
+
+function answerList(answers) {
+  const row = ([label, share]) => {
+    const bar = make("i");
+    bar.style.width = percent(share);
+    return make("li", {}, make("span", { textContent: label }), make("div", { className: "bar" }, bar),
+      make("span", { textContent: percent(share) }));
+  };
+  return make("ul", { className: "answers" }, ...answers.map(row));
+}
+
+function lensTable(lens) {
+  const rows = lens.map(([answers, share], layer) => make("tr", {},
+    make("td", { textContent: layer === 0 ? "input" : "layer " + (layer - 1) }),
+    make("td", { textContent: answers.length ? answers[0][0] : "" }),
+    make("td", { textContent: percent(answers.length ? answers[0][1] : 0) }),
+    make("td", { textContent: percent(share) })));
+  const head = make("tr", {}, ...["After", "Best class", "its share", "what is explained"].map((textContent) => make("th", { textContent })));
+  return make("details", {}, make("summary", { textContent: "What the head would say after each layer (logit lens)" }),
+    make("div", { className: "table" }, make("table", {}, head, ...rows)));
+}
+
+/** One picture with everything that was found in it. */
+function card(image, data, colours) {
+  const side = Math.max(image.width, image.height);
+  const scale = side < 448 ? 448 / side : 1;
+  const stage = make("canvas", { className: "stage", width: Math.round(image.width * scale), height: Math.round(image.height * scale) });
+  stage.setAttribute("role", "img");
+  const title = make("h3");
+  const meaning = make("p");
+  const paper = make("p", { className: "soft" });
+  const sliders = make("div");
+  const strip = make("div", { className: "strip" });
+  const state = { map: null, overlay: true, opacity: 0.65, layer: 0, head: 0 };
+  const picture = new Image();
+  const principal = image.colours ? new Image() : null;
+  const heads = image.heads && { ...image.heads, values: bytes(image.heads.values) };
+  const cells = heads ? heads.rows * heads.columns : 0;
+
+  /** One head's map, or the mean of all where `head` is their number. */
+  function headMap(layer, head) {
+    const at = (h) => heads.values.subarray((layer * heads.heads + h) * cells, (layer * heads.heads + h + 1) * cells);
+    if (head < heads.heads) return { rows: heads.rows, columns: heads.columns, values: at(head) };
+    const mean = new Float32Array(cells);
+    for (let h = 0; h < heads.heads; h++) at(h).forEach((value, i) => { mean[i] += value / heads.heads; });
+    return { rows: heads.rows, columns: heads.columns, values: mean };
+  }
+
+  function repaint() {
+    if (state.map === "principal") {
+      stage.getContext("2d").drawImage(principal, 0, 0, stage.width, stage.height);
+    } else {
+      const map = state.map === "heads" ? headMap(state.layer, state.head) : state.map;
+      paint(stage, picture, map, state.opacity, colours);
+    }
+  }
+
+  function choose(button, map, about) {
+    for (const other of strip.children) other.setAttribute("aria-pressed", String(other === button));
+    state.map = map;
+    title.textContent = about.title;
+    meaning.textContent = about.meaning;
+    paper.textContent = about.paper;
+    stage.setAttribute("aria-label", about.title + " of " + image.name);
+    sliders.replaceChildren();
+    if (map === "heads") {
+      sliders.append(
+        slider("Layer", heads.layers - 1, state.layer, String, (value) => { state.layer = value; repaint(); }),
+        slider("Head", heads.heads, state.head, (value) => (value < heads.heads ? String(value) : "mean"), (value) => { state.head = value; repaint(); }));
+    }
+    if (map && map !== "principal") {
+      sliders.append(slider("Opacity", 100, Math.round(100 * state.opacity), (value) => value + " %", (value) => { state.opacity = value / 100; repaint(); }));
+    }
+    repaint();
+  }
+
+  function choice(name, about, map, thumbnail) {
+    const button = make("button", { type: "button" }, thumbnail, name);
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", () => choose(button, map, about));
+    strip.append(button);
+    return button;
+  }
+
+  function thumbnail(map) {
+    const canvas = make("canvas", { width: 96, height: Math.max(1, Math.round((96 * image.height) / image.width)) });
+    paint(canvas, picture, map, 0.65, colours);
+    return canvas;
+  }
+
+  function build() {
+    const own = { title: "The picture", meaning: "As the model sees it, resized and cropped by its own preprocessing.", paper: "" };
+    let first = choice("picture", own, null, thumbnail(null));
+    if (heads) {
+      state.layer = heads.layers - 1;
+      state.head = heads.heads;
+      const about = {
+        title: "Attention by layer and head",
+        meaning: "The weights with which the tokens that the answer is read from look at each patch. Early layers have heads that look near and heads that look everywhere; late ones gather on what matters.",
+        paper: "Dosovitskiy et al., arXiv:2010.11929, figure 6; Caron et al., arXiv:2104.14294",
+      };
+      first = choice("layers and heads", about, "heads", thumbnail(headMap(state.layer, state.head)));
+    }
+    image.maps.forEach((map, index) => {
+      const decoded = { rows: map.rows, columns: map.columns, values: bytes(map.values) };
+      const about = data.methods[map.method];
+      const button = choice(map.method, about, decoded, thumbnail(decoded));
+      if (index === 0) first = button;
+    });
+    if (principal) {
+      const about = {
+        title: "Principal components as colours",
+        meaning: "The three directions in which the final patch tokens of all pictures differ most, as red, green and blue: the same colour, the same content to the model.",
+        paper: "Oquab et al., arXiv:2304.07193",
+      };
+      choice("pca", about, "principal", make("img", { src: image.colours, alt: "" }));
+    }
+    first.click();
+  }
+
+  const ready = [picture, principal].filter(Boolean).map((source) => new Promise((done) => { source.onload = done; }));
+  Promise.all(ready).then(build);
+  picture.src = image.picture;
+  if (principal) principal.src = image.colours;
+
+  const right = make("div", {}, make("h3", { textContent: image.name }),
+    make("p", { className: "soft", textContent: "Explained: " + image.explained }), answerList(image.answers), strip, title, meaning, paper);
+  if (image.lens.length) right.append(lensTable(image.lens));
+  return make("article", { className: "card picture" }, make("div", {}, stage, sliders), right);
+}
+
+function rankingTable(data) {
+  const number = (value) => (value === null ? "" : value.toFixed(3));
+  const heads = ["Method", "Deletion area", "Insertion area", "Likeness when shuffled"];
+  const rows = data.ranking.map((row) => make("tr", {}, make("td", { textContent: row.title }),
+    ...[row.deletion, row.insertion, row.shuffled].map((value) => make("td", { textContent: number(value) }))));
+  const images = data.ranking[0].images;
+  return [
+    make("h2", { textContent: "How far to believe the maps" }),
+    make("div", { className: "card" },
+      make("div", { className: "table" }, make("table", {}, make("tr", {}, ...heads.map((textContent) => make("th", { textContent }))), ...rows)),
+      make("p", { className: "soft", textContent: `Means over ${images} ${images === 1 ? "picture" : "pictures"}; the score is ${data.score}.` }),
+      make("p", { textContent: "Deletion hides patches from the most important on: the smaller the area under the score, the better the map (Petsiuk et al., arXiv:1806.07421). Insertion shows them over a blurred picture: the larger, the better. The last column is the rank correlation with the same map of a model whose weights were shuffled (Adebayo et al., arXiv:1810.03292): near 1 means that the map does not show what was learned. Chance is the floor." })),
+  ];
+}
+
+/** Shows everything. */
+function show(data) {
+  const colours = bytes(data.colours);
+  document.getElementById("top").append(make("h1", { textContent: data.model }), make("p", { className: "soft", textContent: data.about }));
+  if (data.ranking.length) {
+    const section = document.getElementById("ranking");
+    section.hidden = false;
+    section.append(...rankingTable(data));
+  }
+  const images = document.getElementById("images");
+  if (data.images.length) images.append(make("h2", { textContent: data.images.length === 1 ? "The picture" : "Pictures" }));
+  // Cards are made when they come near: a gallery may be long.
+  const near = new IntersectionObserver((seen) => {
+    for (const { isIntersecting, target } of seen) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      target.replaceWith(card(data.images[Number(target.dataset.index)], data, colours));
+    }
+  }, { rootMargin: "600px" });
+  data.images.forEach((image, index) => {
+    const place = make("div", { className: "card", textContent: image.name });
+    place.style.minHeight = "24rem";
+    place.dataset.index = String(index);
+    images.append(place);
+    near.observe(place);
+  });
+  if (data.figures.length) {
+    const section = document.getElementById("figures");
+    section.hidden = false;
+    const figure = (one) => make("article", { className: "card" }, make("h3", { textContent: one.title }),
+      make("img", { src: one.image, alt: one.title }), make("p", { textContent: one.meaning }), make("p", { className: "soft", textContent: one.paper }));
+    section.append(make("h2", { textContent: "Figures" }), make("div", { className: "figures" }, ...data.figures.map(figure)));
+  }
+}

@@ -1,0 +1,255 @@
+//! Explanations against independent implementations, and what holds for every model.
+
+use vitral::config::Size;
+use vitral::explain::attention::Fusion;
+use vitral::explain::figures::{self, Gathered, Statistics};
+use vitral::explain::rollout::RolloutOptions;
+use vitral::explain::{Layout, Method, Options, Picture, Target, belief, pixels};
+use vitral::image::RgbImage;
+use vitral::{Cpu, Model, Tensor};
+
+use crate::parity::{Stored, load};
+use crate::weights::goldens;
+
+/// Of the greatest value of what is compared.
+const TOLERANCE: f32 = 1e-4;
+const CLASS: Target = Target::Class(1);
+
+fn cases(stored: &Stored) -> Vec<String> {
+    let mut cases: Vec<String> =
+        stored.names().iter().filter_map(|name| name.strip_suffix(".chefer")).map(str::to_owned).collect();
+    cases.sort();
+    cases
+}
+
+/// The first image of a golden input as a picture. What it looks like does not matter here.
+fn first(model: &Model, all: &Tensor) -> Picture {
+    let size = Size { height: all.extent(2), width: all.extent(3) };
+    let one = &all.values()[..all.values().len() / all.extent(0)];
+    let pixels = Tensor::from_slice(&Cpu::with_threads(1), [1, all.extent(1), size.height, size.width], one);
+    let grid = model.vit.grid(size).expect("the model's size");
+    let bytes = vec![128; size.area() * 3];
+    let image = RgbImage::new(size.width, size.height, bytes).expect("a picture");
+    let mut picture = Picture::new(model, "golden", &image).expect("a picture");
+    picture.pixels = pixels;
+    picture.layout = Layout::new(model.vit.config(), size, grid);
+    picture
+}
+
+struct Compared<'a> {
+    stored: &'a Stored,
+    case: &'a str,
+    worst: f32,
+    faults: Vec<String>,
+}
+
+impl Compared<'_> {
+    fn hold(&mut self, name: &str, found: &[f32]) {
+        let name = format!("{}.{name}", self.case);
+        let (_, expected) = self.stored.values(&name).unwrap_or_else(|| panic!("no `{name}`"));
+        assert_eq!(found.len(), expected.len(), "{name}");
+        let scale = expected.iter().map(|x| x.abs()).fold(f32::MIN_POSITIVE, f32::max);
+        let apart = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, |a: f32, b| if b.is_nan() { b } else { a.max(b) })
+            / scale;
+        self.worst = self.worst.max(apart);
+        // What is not a number is a fault too.
+        if apart.is_nan() || apart > TOLERANCE {
+            self.faults.push(format!("{name}: {apart:e} of the greatest value {scale}"));
+        }
+    }
+}
+
+fn narrow(values: Vec<f64>) -> Vec<f32> {
+    values.into_iter().map(|x| x as f32).collect()
+}
+
+#[test]
+fn maps_and_figures_equal_the_goldens() {
+    let stored = Stored::open(&goldens().join("explain.safetensors"));
+    let cases = cases(&stored);
+    assert!(cases.len() >= 7);
+    let mut faults = Vec::new();
+    for case in &cases {
+        let folder = goldens().join("models").join(case);
+        let model = load(&folder, &Cpu::with_threads(2));
+        let all = Stored::open(&folder.join("input.safetensors")).pixels(&Cpu::with_threads(2));
+        let picture = first(&model, &all);
+        let mut compared = Compared { stored: &stored, case, worst: 0.0, faults: vec![] };
+        let map = |method: Method, options: Options| {
+            model.explain(&picture, method, Some(&CLASS), &options, &mut |_| ()).expect("a map").values
+        };
+        let plain = Options::default();
+        for (name, fusion) in [("mean", Fusion::Mean), ("max", Fusion::Max), ("min", Fusion::Min)] {
+            compared.hold(&format!("rollout.{name}"), &map(Method::Rollout, Options { fusion, ..plain }));
+        }
+        let discard = RolloutOptions { discard: 0.3, ..RolloutOptions::default() };
+        compared.hold("rollout.discard", &map(Method::Rollout, Options { rollout: discard, ..plain }));
+        let identity = RolloutOptions { identity: false, ..RolloutOptions::default() };
+        compared.hold("rollout.no_identity", &map(Method::Rollout, Options { rollout: identity, ..plain }));
+        for method in [
+            Method::GradientRollout,
+            Method::Chefer,
+            Method::Attention,
+            Method::GradCam,
+            Method::GradCamPlusPlus,
+            Method::XGradCam,
+            Method::HiResCam,
+            Method::LayerCam,
+            Method::EigenCam,
+        ] {
+            compared.hold(method.name(), &map(method, plain));
+        }
+        compared.hold("gradient", &pixels::gradient(&model, &picture.pixels, &CLASS).expect("gradients"));
+        let black = Tensor::filled(&Cpu::with_threads(1), picture.pixels.shape(), |out| out.fill(0.0));
+        let found = pixels::integrated(&model, &picture.pixels, &CLASS, &black, 8).expect("gradients");
+        compared.hold("integrated", &found.values);
+
+        let gathered = Gathered { distance: true, entropy: true, ..Gathered::default() };
+        let mut statistics = Statistics::new(&model, None, gathered);
+        statistics.add(&all, None).expect("statistics");
+        compared.hold("distance", &narrow(statistics.distances()));
+        compared.hold("entropy", &narrow(statistics.entropies()));
+        let mut statistics = Statistics::new(&model, None, Gathered { tokens: true, ..Gathered::default() });
+        statistics.add(&picture.pixels, None).expect("statistics");
+        compared.hold("rank", &narrow(statistics.ranks()));
+        let mut statistics = Statistics::new(&model, None, Gathered { likeness: true, ..Gathered::default() });
+        assert!(statistics.likeness().is_err(), "nothing to hold against each other");
+        statistics.add(&variants(&all), None).expect("statistics");
+        compared.hold("cka", &narrow(statistics.likeness().expect("six pictures")));
+        if stored.values(&format!("{case}.positions")).is_some() {
+            compared.hold("positions", &figures::positions(&model).expect("learned").1);
+        }
+        let filters = figures::filters(&model, 1).expect("over pixels");
+        compared.hold("filter", &planes(&filters.values, filters.channels));
+        println!("{case}: {:e}", compared.worst);
+        faults.extend(compared.faults);
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Both pictures, then both at half strength in the other order, then both turned round.
+fn variants(all: &Tensor) -> Tensor {
+    let (values, one) = (all.values(), all.values().len() / 2);
+    let halves = values[one..].iter().chain(&values[..one]).map(|x| 0.5 * x);
+    let turned = values.iter().map(|x| -x);
+    let values: Vec<f32> = values.iter().copied().chain(halves).chain(turned).collect();
+    Tensor::from_slice(&Cpu::with_threads(1), [6, all.extent(1), all.extent(2), all.extent(3)], &values)
+}
+
+/// Channels last to channels first.
+fn planes(values: &[f32], channels: usize) -> Vec<f32> {
+    (0..channels).flat_map(|channel| values.iter().skip(channel).step_by(channels).copied()).collect()
+}
+
+fn digit(model: &Model, name: &str) -> Picture {
+    let path = goldens().join("../assets/digits/images").join(name);
+    let image = vitral::image::open(&path, &vitral::image::Limits::default()).expect("a picture");
+    Picture::new(model, name, &image).expect("a picture")
+}
+
+#[test]
+fn capture_leaves_every_bit_of_the_logits() {
+    let model = Model::embedded(&Cpu::with_threads(2)).expect("built in");
+    let picture = digit(&model, "seven.png");
+    let plain = model.run(&picture.pixels, None).expect("run").logits.expect("a head");
+    let (captured, _) = model.reduce_attention(&picture.pixels, 0..6, |weights| weights[0]).expect("run");
+    assert_eq!(plain.values(), captured.logits.expect("a head").values());
+    let (captured, kept) = model.observe(&picture.pixels, None, |_| true).expect("run");
+    assert_eq!(plain.values(), captured.logits.expect("a head").values());
+    assert!(kept.contains_key("blocks.5.attention.input"));
+    let names: Vec<String> = (0..6).map(|i| format!("blocks.{i}.attention.weights")).collect();
+    let wanted = vitral::explain::Wanted::Named(&names);
+    let pass = model.gradients(&picture.pixels, &Target::Class(7), wanted).expect("recorded");
+    assert_eq!(plain.values(), pass.output.logits.as_ref().expect("a head").values());
+    assert!(pass.named(&names[0]).is_some());
+}
+
+#[test]
+fn every_method_makes_a_map_of_every_kind_of_model() {
+    let device = Cpu::with_threads(2);
+    for case in [
+        "timm_plain",
+        "timm_rectangular",
+        "timm_map_no_class_token",
+        "timm_parallel_pairs",
+        "timm_hybrid_stem",
+        "timm_residual_post_norm",
+        "hf_dinov2_registers_model",
+        "timm_deit_distilled",
+    ] {
+        let folder = goldens().join("models").join(case);
+        let model = load(&folder, &device);
+        let all = Stored::open(&folder.join("input.safetensors")).pixels(&device);
+        let picture = first(&model, &all);
+        let aim = match model.vit.config().classes {
+            0 => vitral::explain::Aim::Feature,
+            _ => vitral::explain::Aim::Predicted,
+        };
+        let target = model.explained(&picture, aim, 1).expect("explained").target.expect("something to explain");
+        let mut options = Options { steps: 2, samples: 2, ..Options::default() };
+        options.rise.masks = 3;
+        for method in Method::ALL {
+            let map = model.explain(&picture, method, Some(&target), &options, &mut |_| ());
+            let map = map.unwrap_or_else(|error| panic!("{case}: {}: {error}", method.name()));
+            assert!(map.values.iter().all(|x| x.is_finite()), "{case}: {}", method.name());
+            assert!(map.size == picture.layout.grid || map.size == picture.layout.image, "{case}");
+            if method.is_attribution() {
+                let found = belief::belief(&model, &picture, &target, &map, 4, &mut |_| ()).expect("curves");
+                // Nothing hidden on one end, everything shown on the other.
+                let (first, last) = (found.deletion.scores[0], found.insertion.scores[4]);
+                assert!((first - last).abs() < 1e-6, "{case}: {first} {last}");
+            }
+        }
+    }
+}
+
+#[test]
+fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
+    let model = Model::embedded(&Cpu::with_threads(2)).expect("built in");
+    let picture = digit(&model, "one.png");
+    let prediction = model.explained(&picture, Default::default(), 3).expect("explained");
+    let target = prediction.target.expect("a class");
+    let black = Tensor::filled(&Cpu::with_threads(1), picture.pixels.shape(), |out| out.fill(0.0));
+    let found = pixels::integrated(&model, &picture.pixels, &target, &black, 128).expect("gradients");
+    assert!((found.sum - found.expected).abs() < 0.05 * found.expected.abs().max(1.0), "{found:?}");
+    // A map that is right about what matters is better than chance, and shuffled weights change it.
+    let options = Options::default();
+    let area = |model: &Model, method: Method| {
+        let map = model.explain(&picture, method, Some(&target), &options, &mut |_| ()).expect("a map");
+        let found = belief::belief(model, &picture, &target, &map, 7, &mut |_| ()).expect("curves");
+        (found.insertion.area() - found.deletion.area(), map)
+    };
+    let (occluded, map) = area(&model, Method::Occlusion);
+    let (chance, _) = area(&model, Method::Random);
+    assert!(occluded > chance, "{occluded} {chance}");
+    let shuffled = belief::shuffled(&model, 1).expect("the same model");
+    let (_, other) = area(&shuffled, Method::Occlusion);
+    assert!(belief::rank_correlation(&map, &other).abs() < 0.8);
+    assert!((belief::rank_correlation(&map, &map) - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn wishes_that_cannot_be_fulfilled_say_what_there_is() {
+    let model = Model::embedded(&Cpu::with_threads(1)).expect("built in");
+    let picture = digit(&model, "two.png");
+    let explain = |options: Options, target: Option<&Target>| {
+        let found = model.explain(&picture, Method::GradCam, target, &options, &mut |_| ());
+        found.expect_err("refused").to_string()
+    };
+    let target = Target::Class(2);
+    let said = explain(Options { layer: Some(99), ..Options::default() }, Some(&target));
+    assert!(said.contains("layer 99 is not there") && said.contains("layers 0 to 5"), "{said}");
+    let said = explain(Options { head: Some(4), ..Options::default() }, Some(&target));
+    assert!(said.contains("heads 0 to 3"), "{said}");
+    let said = explain(Options::default(), None);
+    assert!(said.contains("gradcam") && said.contains("--target feature"), "{said}");
+    let said = model.class("cat").expect_err("no cat").to_string();
+    assert!(said.contains("has 10 classes") && said.contains("`0`"), "{said}");
+    assert_eq!(model.class("7").expect("a digit"), 7);
+    let said = picture.patch_at(&model, [500, 3]).expect_err("outside").to_string();
+    assert!(said.contains("500,3 is outside"), "{said}");
+}
