@@ -85,7 +85,7 @@ const percent = (share) => (100 * share).toFixed(1) + " %";
 function answerList(answers) {
   const row = ([label, share]) => {
     const bar = make("i");
-    bar.style.width = percent(share);
+    bar.style.width = `${100 * share}%`;
     return make("li", {}, make("span", { textContent: label }), make("div", { className: "bar" }, bar),
       make("span", { textContent: percent(share) }));
   };
