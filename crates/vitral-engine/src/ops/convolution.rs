@@ -76,21 +76,24 @@ impl Extents {
         self.kernel == [1, 1] && self.stride == 1 && self.before == [0, 0]
     }
 
-    /// Calls `copy(input offset, column offset)` for every pixel under the kernel at every place of one output row.
-    fn pixels(&self, row: usize, mut copy: impl FnMut(usize, usize)) {
+    /// Calls `copy(input offset, column offset, count)` for every run of pixels under a row of the kernel, at every place of
+    /// one output row.
+    #[inline(always)]
+    fn pixels(&self, row: usize, mut copy: impl FnMut(usize, usize, usize)) {
         let (image, y) = (row / self.grid[0], row % self.grid[0]);
         for x in 0..self.grid[1] {
             let target = (row * self.grid[1] + x) * self.depth();
+            let left = x * self.stride;
+            // The part of the kernel's row that lies over the input.
+            let first = self.before[1].saturating_sub(left).min(self.kernel[1]);
+            let last = (self.before[1] + self.width).saturating_sub(left).min(self.kernel[1]);
             for ky in 0..self.kernel[0] {
-                for kx in 0..self.kernel[1] {
-                    let (py, px) = (y * self.stride + ky, x * self.stride + kx);
-                    let inside = (self.before[0]..self.before[0] + self.height).contains(&py)
-                        && (self.before[1]..self.before[1] + self.width).contains(&px);
-                    if inside {
-                        let (py, px) = (py - self.before[0], px - self.before[1]);
-                        let source = ((image * self.height + py) * self.width + px) * self.channels;
-                        copy(source, target + (ky * self.kernel[1] + kx) * self.channels);
-                    }
+                let py = y * self.stride + ky;
+                if first < last && (self.before[0]..self.before[0] + self.height).contains(&py) {
+                    let pixel =
+                        (image * self.height + py - self.before[0]) * self.width + left + first - self.before[1];
+                    let column = target + (ky * self.kernel[1] + first) * self.channels;
+                    copy(pixel * self.channels, column, (last - first) * self.channels);
                 }
             }
         }
@@ -108,8 +111,8 @@ impl Extents {
             device.parallel_ranges(self.batch * self.grid[0], 2, |rows| {
                 for y in rows {
                     out.part(y * row, row).fill(0.0);
-                    self.pixels(y, |source, target| {
-                        out.part(target, self.channels).copy_from_slice(&x.values()[source..source + self.channels]);
+                    self.pixels(y, |source, target, count| {
+                        out.part(target, count).copy_from_slice(&x.values()[source..source + count]);
                     });
                 }
             });
@@ -229,10 +232,10 @@ fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tens
                 let out = out.part(image * sample, sample);
                 out.fill(0.0);
                 for row in image * extents.grid[0]..(image + 1) * extents.grid[0] {
-                    extents.pixels(row, |source, target| {
+                    extents.pixels(row, |source, target, count| {
                         let source = source - image * sample;
-                        let pulled = &unfolded.values()[target..target + extents.channels];
-                        for (out, pulled) in out[source..source + extents.channels].iter_mut().zip(pulled) {
+                        let pulled = &unfolded.values()[target..target + count];
+                        for (out, pulled) in out[source..source + count].iter_mut().zip(pulled) {
                             *out += pulled;
                         }
                     });
