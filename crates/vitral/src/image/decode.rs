@@ -8,13 +8,12 @@
 //! byte is kept, as for 16-bit colour.
 
 mod gif;
-mod jpeg;
-mod orientation;
+pub(super) mod orientation;
 mod still;
 
 use std::path::Path;
 
-use super::{ImageError, RgbImage};
+use super::{ImageError, RgbImage, jpeg};
 use orientation::Orientation;
 
 /// How large a picture may be. The header is held against it before anything is allocated.
@@ -34,7 +33,13 @@ impl Default for Limits {
 
 impl Limits {
     /// Refuses a size; `bytes_per_pixel` is what decoding holds at its widest.
-    fn check(&self, format: Format, width: usize, height: usize, bytes_per_pixel: u64) -> Result<(), ImageError> {
+    pub(super) fn check(
+        &self,
+        format: Format,
+        width: usize,
+        height: usize,
+        bytes_per_pixel: u64,
+    ) -> Result<(), ImageError> {
         if width == 0 || height == 0 {
             let detail = format!("a size of {width} × {height}");
             return Err(ImageError::Corrupt { format: format.name(), detail });

@@ -4,7 +4,7 @@ use super::super::RgbImage;
 
 /// What turns stored pixels upright.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Orientation {
+pub(in crate::image) struct Orientation {
     /// Rows become columns, before anything is mirrored.
     transpose: bool,
     /// Left becomes right.
@@ -30,7 +30,7 @@ impl Orientation {
     }
 
     /// The orientation that a TIFF structure (the payload of an EXIF block) records in its first directory.
-    pub(super) fn from_tiff(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::image) fn from_tiff(bytes: &[u8]) -> Option<Self> {
         let big = match bytes.get(..4)? {
             b"II*\0" => false,
             b"MM\0*" => true,

@@ -3,7 +3,7 @@
 use safetensors::SafeTensors;
 use vitral::image::{Limits, open};
 
-use super::{furthest, golden, golden_bytes};
+use super::{digest, furthest, golden, golden_bytes, golden_digests};
 
 #[test]
 fn every_kind_of_file_decodes_as_in_pillow() {
@@ -12,9 +12,16 @@ fn every_kind_of_file_decodes_as_in_pillow() {
     for (name, tensor) in expected.tensors() {
         let image = open(golden(&name), &Limits::default()).unwrap();
         assert_eq!([image.height(), image.width(), 3], tensor.shape(), "`{name}`");
-        let allowed = if name.ends_with(".jpg") { 4 } else { 0 };
         let found = furthest(image.pixels(), tensor.data());
-        assert!(found <= allowed, "`{name}`: {found} levels from Pillow, {allowed} allowed");
+        assert_eq!(found, 0, "`{name}`: {found} levels from Pillow");
+    }
+}
+
+#[test]
+fn every_jpeg_is_pillows_to_the_bit() {
+    for (name, expected) in golden_digests("jpeg.json") {
+        let image = open(golden("jpeg").join(&name), &Limits::default()).unwrap();
+        assert_eq!(digest(&image), expected, "`{name}`");
     }
 }
 

@@ -6,10 +6,12 @@ mod preprocess;
 mod resize;
 mod shared;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use vitral::image::{ImageError, Preprocess, RgbImage};
 
 /// A file of the committed goldens.
@@ -23,6 +25,16 @@ fn golden_bytes(name: &str) -> Vec<u8> {
 
 fn golden_json(name: &str) -> Value {
     serde_json::from_slice(&golden_bytes(name)).unwrap()
+}
+
+/// Digests of pixels by the names of files.
+fn golden_digests(name: &str) -> BTreeMap<String, String> {
+    serde_json::from_slice(&golden_bytes(name)).unwrap()
+}
+
+/// A picture's size and the SHA-256 of its pixels, as the goldens write them.
+fn digest(image: &RgbImage) -> String {
+    format!("{}x{} {:x}", image.width(), image.height(), Sha256::digest(image.pixels()))
 }
 
 /// Numbers of a golden tensor.

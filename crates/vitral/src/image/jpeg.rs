@@ -1,0 +1,155 @@
+//! JPEG, equal to libjpeg-turbo's pixels (and so to Pillow's) to the last bit.
+//!
+//! Checkpoints were trained on what Pillow decodes. A level more or less in a pixel is nothing to look at, but it moves a
+//! logit by some hundredths, and the standard leaves the transform's rounding and the interpolation of chroma open. So
+//! what is written here is the standard (ITU-T T.81) with libjpeg's choices wherever it leaves one: its integer transform
+//! ([`transform`]), its triangle filters for subsampled chroma ([`upsample`]), its fixed-point colours ([`colour`]), and
+//! its patience with damaged data ([`entropy`]).
+//!
+//! Sequential and progressive Huffman files of 8 bits are read; arithmetic coding, lossless and hierarchical files and
+//! those of 12 bits are refused by name. A file without an end marker is cut off, and is refused as Pillow refuses it.
+
+mod colour;
+mod entropy;
+mod frame;
+mod huffman;
+mod kernels;
+mod markers;
+mod output;
+mod progressive;
+mod scan;
+mod sequential;
+mod standard_tables;
+mod stored;
+mod tables;
+mod transform;
+mod upsample;
+
+use super::decode::orientation::Orientation;
+use super::decode::{Format, Limits};
+use super::{ImageError, RgbImage};
+use frame::Frame;
+use markers::{Segment, next_segment};
+use scan::Scan;
+use stored::Stored;
+use tables::Tables;
+
+/// More scans than any encoder writes; each costs time, however little it says.
+const MOST_SCANS: usize = 256;
+
+fn corrupt(detail: impl ToString) -> ImageError {
+    ImageError::Corrupt { format: Format::Jpeg.name(), detail: detail.to_string() }
+}
+
+fn truncated(detail: impl ToString) -> ImageError {
+    ImageError::Truncated { format: Format::Jpeg.name(), detail: detail.to_string() }
+}
+
+fn unsupported(detail: impl ToString) -> ImageError {
+    ImageError::Unsupported { format: Format::Jpeg.name(), detail: detail.to_string() }
+}
+
+/// What the segments say that are neither tables nor frame.
+#[derive(Default)]
+struct Notes {
+    jfif: bool,
+    adobe_transform: Option<u8>,
+    orientation: Option<Orientation>,
+}
+
+impl Notes {
+    fn read(&mut self, segment: &Segment) {
+        let payload = segment.payload;
+        match segment.marker {
+            0xE0 if payload.len() >= 14 && payload.starts_with(b"JFIF\0") => self.jfif = true,
+            0xE1 if payload.starts_with(b"Exif\0\0") && self.orientation.is_none() => {
+                self.orientation = Orientation::from_tiff(&payload[6..]);
+            }
+            0xEE if payload.len() >= 12 && payload.starts_with(b"Adobe") => {
+                self.adobe_transform = Some(payload[11]);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How far the picture has come.
+enum Progress {
+    /// No scan yet.
+    Nothing,
+    /// One scan held every component: its rows were finished while it was read.
+    Finished(Vec<u8>),
+    /// Scans that each add to the coefficients.
+    Gathering(Stored),
+}
+
+/// Decodes a file that begins with the JPEG signature; the orientation is still to be applied.
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orientation), ImageError> {
+    let mut tables = Tables::default();
+    let mut notes = Notes::default();
+    let mut frame: Option<Frame> = None;
+    let mut progress = Progress::Nothing;
+    let mut scans = 0;
+    let mut at = 2;
+    loop {
+        let segment = match next_segment(bytes, at) {
+            // The picture is there, so what stands behind it need not make sense.
+            Err(_) if matches!(progress, Progress::Finished(_)) => break,
+            segment => segment?,
+        };
+        at = segment.end;
+        match segment.marker {
+            0xC4 => tables.read_codes(segment.payload)?,
+            0xDB => tables.read_quantisation(segment.payload)?,
+            0xDD => tables.read_restart_interval(segment.payload)?,
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF if frame.is_some() => {
+                return Err(corrupt("two frame headers"));
+            }
+            0xC0..=0xC2 => frame = Some(Frame::read(&segment, limits)?),
+            0xC3 | 0xC7 | 0xCB | 0xCF => return Err(unsupported("lossless coding")),
+            0xC5 | 0xC6 | 0xCD | 0xCE => return Err(unsupported("hierarchical coding")),
+            0xC9 | 0xCA => return Err(unsupported("arithmetic coding")),
+            0xDA => {
+                let frame = frame.as_mut().ok_or_else(|| corrupt("a scan before any frame header"))?;
+                let scan = Scan::read(segment.payload, frame)?;
+                scans += 1;
+                if scans > MOST_SCANS {
+                    return Err(unsupported(format!("more than {MOST_SCANS} scans")));
+                }
+                if scans == 1 {
+                    frame.choose_model(&notes)?;
+                    if !frame.progressive {
+                        // Motion JPEG leaves the usual codes out.
+                        tables.fill_in_standard_codes();
+                    }
+                }
+                frame.latch_quantisation(&scan, &tables)?;
+                at = match &mut progress {
+                    Progress::Nothing if scan.holds_all(frame) => {
+                        let (pixels, end) = sequential::decode(bytes, at, frame, &scan, &tables)?;
+                        progress = Progress::Finished(pixels);
+                        end
+                    }
+                    Progress::Nothing => {
+                        let mut stored = Stored::new(frame, limits)?;
+                        let end = stored.add(bytes, at, frame, &scan, &tables)?;
+                        progress = Progress::Gathering(stored);
+                        end
+                    }
+                    Progress::Gathering(stored) => stored.add(bytes, at, frame, &scan, &tables)?,
+                    Progress::Finished(_) => return Err(corrupt("a scan after the one that held everything")),
+                };
+            }
+            0xD9 => break,
+            _ => notes.read(&segment),
+        }
+    }
+    let Some(frame) = frame else { return Err(corrupt("an end before any frame header")) };
+    let pixels = match progress {
+        Progress::Nothing => return Err(corrupt("an end before any scan")),
+        Progress::Finished(pixels) => pixels,
+        Progress::Gathering(stored) => stored.finish(&frame),
+    };
+    let image = RgbImage::new(frame.width, frame.height, pixels)?;
+    Ok((image, notes.orientation.unwrap_or_default()))
+}

@@ -1,0 +1,150 @@
+//! The frame: the picture's size and what its components are.
+
+use super::super::ImageError;
+use super::super::decode::{Format, Limits};
+use super::colour::Model;
+use super::markers::Segment;
+use super::scan::Scan;
+use super::tables::{Quantisation, Tables};
+use super::upsample::Upsampling;
+use super::{Notes, corrupt, unsupported};
+
+/// The result's bytes for each pixel.
+const RESULT_BYTES: u64 = 3;
+
+/// The longest side that libjpeg takes.
+const LONGEST: usize = 65500;
+
+/// One of the planes that a picture is coded in.
+pub(super) struct Component {
+    /// Its name.
+    pub(super) name: u8,
+    /// How many of its blocks stand side by side in a unit of the picture, and one below the other.
+    pub(super) across: usize,
+    pub(super) down: usize,
+    /// Samples that belong to the picture.
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// Blocks that hold such samples.
+    pub(super) blocks_across: usize,
+    pub(super) blocks_down: usize,
+    /// How it is brought to the picture's size.
+    pub(super) upsampling: Upsampling,
+    /// The number of its quantisation table.
+    table: usize,
+    /// That table as it was when the component's first scan began. Until then the component is flat grey.
+    pub(super) quantisation: Option<Quantisation>,
+}
+
+/// SOF.
+pub(super) struct Frame {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) progressive: bool,
+    pub(super) components: Vec<Component>,
+    pub(super) model: Model,
+    /// The most blocks of any component in a unit.
+    pub(super) most_across: usize,
+    pub(super) most_down: usize,
+    /// Units of the picture.
+    pub(super) units_across: usize,
+    pub(super) units_down: usize,
+}
+
+impl Frame {
+    pub(super) fn read(segment: &Segment, limits: &Limits) -> Result<Self, ImageError> {
+        let Some((&[precision, y0, y1, x0, x1, count], rest)) = segment.payload.split_first_chunk() else {
+            return Err(corrupt("a frame header cut short"));
+        };
+        let (height, width) = (usize::from(u16::from_be_bytes([y0, y1])), usize::from(u16::from_be_bytes([x0, x1])));
+        limits.check(Format::Jpeg, width, height, RESULT_BYTES)?;
+        if precision != 8 {
+            return Err(unsupported(format!("samples of {precision} bits")));
+        }
+        if width.max(height) > LONGEST {
+            return Err(unsupported(format!("a side of {} pixels", width.max(height))));
+        }
+        if rest.len() != 3 * usize::from(count) {
+            return Err(corrupt(format!("a frame header of {} bytes for {count} components", segment.payload.len())));
+        }
+        if !matches!(count, 1 | 3 | 4) {
+            return Err(unsupported(format!("{count} colour components")));
+        }
+        let factors = |component: &[u8]| (usize::from(component[1] >> 4), usize::from(component[1] & 15));
+        // The blocks of a single component stand in plain order, whatever it says of sampling.
+        let taken = |component: &[u8]| if count == 1 { (1, 1) } else { factors(component) };
+        let (mut most_across, mut most_down) = (1, 1);
+        for (across, down) in rest.chunks_exact(3).map(factors) {
+            if !(1..=4).contains(&across) || !(1..=4).contains(&down) {
+                return Err(corrupt(format!("sampling factors {across} × {down}")));
+            }
+            if count > 1 {
+                (most_across, most_down) = (most_across.max(across), most_down.max(down));
+            }
+        }
+        let mut components = Vec::new();
+        for component in rest.chunks_exact(3) {
+            let (across, down) = taken(component);
+            let samples_across = (width * across).div_ceil(most_across);
+            let samples_down = (height * down).div_ceil(most_down);
+            components.push(Component {
+                name: component[0],
+                across,
+                down,
+                width: samples_across,
+                height: samples_down,
+                blocks_across: (width * across).div_ceil(most_across * 8),
+                blocks_down: (height * down).div_ceil(most_down * 8),
+                upsampling: Upsampling::new((most_across, across), (most_down, down), samples_across)?,
+                table: usize::from(component[2]),
+                quantisation: None,
+            });
+        }
+        Ok(Frame {
+            width,
+            height,
+            progressive: segment.marker == 0xC2,
+            components,
+            model: Model::Grey,
+            most_across,
+            most_down,
+            units_across: width.div_ceil(most_across * 8),
+            units_down: height.div_ceil(most_down * 8),
+        })
+    }
+
+    /// The colour model, by the rules of libjpeg's `default_decompress_parms`.
+    pub(super) fn choose_model(&mut self, notes: &Notes) -> Result<(), ImageError> {
+        let names: Vec<u8> = self.components.iter().map(|component| component.name).collect();
+        self.model = match (names.as_slice(), notes.adobe_transform) {
+            ([_], _) => Model::Grey,
+            ([_, _, _], _) if notes.jfif => Model::YCbCr,
+            ([_, _, _], Some(0)) => Model::Rgb,
+            ([_, _, _], Some(_)) => Model::YCbCr,
+            ([b'R', b'G', b'B'], None) => Model::Rgb,
+            ([_, _, _], None) => Model::YCbCr,
+            ([_, _, _, _], None | Some(0)) => Model::Cmyk,
+            ([_, _, _, _], Some(_)) => Model::Ycck,
+            _ => return Err(unsupported(format!("{} colour components", names.len()))),
+        };
+        Ok(())
+    }
+
+    /// Keeps the quantisation tables of components whose first scan this is: later scans may redefine the numbers.
+    pub(super) fn latch_quantisation(&mut self, scan: &Scan, tables: &Tables) -> Result<(), ImageError> {
+        for part in &scan.parts {
+            let component = &mut self.components[part.component];
+            if component.quantisation.is_none() {
+                let table = tables.quantisation.get(component.table).copied().flatten();
+                let missing = || corrupt(format!("no quantisation table {}", component.table));
+                component.quantisation = Some(table.ok_or_else(missing)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks of a component in a row of whole units, and rows of them.
+    pub(super) fn padded_blocks(&self, component: &Component) -> (usize, usize) {
+        (self.units_across * component.across, self.units_down * component.down)
+    }
+}

@@ -1,0 +1,137 @@
+//! The loops that cost the time, once in plain code and once for AVX2, and the choice between the two.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+use super::tables::Quantisation;
+use super::transform::{self, Samples};
+use super::{colour, upsample};
+
+/// What is done to blocks and rows. Every implementation gives the same bits.
+pub(super) trait Kernels: Copy {
+    /// Coefficients to samples.
+    fn inverse(self, coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples;
+
+    /// A row of Y, Cb and Cr to interleaved RGB; every plane is at least as long as the row.
+    fn red_green_blue(self, planes: [&[u8]; 3], row: &mut [u8]);
+
+    /// Two samples for each, interpolated from left to right.
+    fn columns(self, near: &[u8], row: &mut [u8]);
+
+    /// Two samples for each, interpolated from left to right and with the row `far`.
+    fn both(self, near: &[u8], far: &[u8], row: &mut [u8]);
+}
+
+/// No instruction set in particular.
+#[derive(Clone, Copy)]
+pub(super) struct Plain;
+
+impl Kernels for Plain {
+    #[inline(always)]
+    fn inverse(self, coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples {
+        transform::inverse(coefficients, quantisation)
+    }
+
+    #[inline(always)]
+    fn red_green_blue(self, planes: [&[u8]; 3], row: &mut [u8]) {
+        colour::red_green_blue_row(planes, row);
+    }
+
+    #[inline(always)]
+    fn columns(self, near: &[u8], row: &mut [u8]) {
+        upsample::columns(near, row);
+    }
+
+    #[inline(always)]
+    fn both(self, near: &[u8], far: &[u8], row: &mut [u8]) {
+        upsample::both(near, far, row);
+    }
+}
+
+/// Something to do with whatever kernels there are.
+pub(super) trait Work {
+    type Output;
+
+    fn run<K: Kernels>(self, kernels: K) -> Self::Output;
+}
+
+/// Does it with the best kernels of this machine.
+pub(super) fn dispatch<W: Work>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return simd.vectorize(avx2::Run(work, avx2::Avx2(simd)));
+    }
+    work.run(Plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::array;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Something that every kind of kernels does alike.
+    #[derive(Clone, Copy)]
+    enum Task<'a> {
+        Inverse(&'a [i16; 64], &'a Quantisation),
+        Colours([&'a [u8]; 3]),
+        Columns(&'a [u8]),
+        Both(&'a [u8], &'a [u8]),
+    }
+
+    impl Work for Task<'_> {
+        type Output = Vec<u8>;
+
+        #[inline(always)]
+        fn run<K: Kernels>(self, kernels: K) -> Vec<u8> {
+            let (planes, across) = match self {
+                Task::Inverse(coefficients, quantisation) => {
+                    return kernels.inverse(coefficients, quantisation).concat();
+                }
+                Task::Colours(planes) => (planes, 3),
+                Task::Columns(near) => ([near; 3], 2),
+                Task::Both(near, far) => ([near, far, far], 2),
+            };
+            let mut row = vec![0; planes[0].len() * across];
+            match self {
+                Task::Colours(planes) => kernels.red_green_blue(planes, &mut row),
+                Task::Columns(near) => kernels.columns(near, &mut row),
+                _ => kernels.both(planes[0], planes[1], &mut row),
+            }
+            row
+        }
+    }
+
+    fn same(task: Task) {
+        assert_eq!(dispatch(task), task.run(Plain));
+    }
+
+    proptest! {
+        #[test]
+        fn the_machines_kernels_are_the_plain_ones(
+            // Far beyond what whole files hold, and blocks that are mostly zero.
+            numbers in proptest::collection::vec(prop_oneof![Just(0), -20i16..20, any::<i16>()], 64),
+            factors in proptest::collection::vec(prop_oneof![1i16..60, any::<i16>()], 64),
+            planes in proptest::collection::vec(any::<[u8; 3]>(), 3..80),
+        ) {
+            same(Task::Inverse(&array::from_fn(|at| numbers[at]), &array::from_fn(|at| factors[at])));
+            let planes: [Vec<u8>; 3] = array::from_fn(|plane| planes.iter().map(|pixel| pixel[plane]).collect());
+            let [y, cb, cr] = [0, 1, 2].map(|plane: usize| planes[plane].as_slice());
+            same(Task::Colours([y, cb, cr]));
+            same(Task::Columns(y));
+            same(Task::Both(y, cb));
+        }
+    }
+
+    #[test]
+    fn every_colour_is_converted_alike() {
+        let all: Vec<u8> = (0..=255).collect();
+        for y in [0, 1, 127, 128, 254, 255] {
+            for cb in 0..=255 {
+                same(Task::Colours([&[y; 256], &[cb; 256], &all]));
+            }
+        }
+    }
+}

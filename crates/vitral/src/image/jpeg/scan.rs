@@ -1,0 +1,86 @@
+//! The scan header: which components, with which tables, and which part of their coefficients.
+
+use super::super::ImageError;
+use super::corrupt;
+use super::frame::Frame;
+
+/// The most blocks in a unit of several components.
+const MOST_BLOCKS: usize = 10;
+
+/// A component of a scan.
+pub(super) struct Part {
+    /// Its place in the frame.
+    pub(super) component: usize,
+    /// The numbers of its Huffman tables.
+    pub(super) dc: usize,
+    pub(super) ac: usize,
+}
+
+/// SOS.
+pub(super) struct Scan {
+    pub(super) parts: Vec<Part>,
+    /// The first and the last coefficient, in the order of coding.
+    pub(super) first: usize,
+    pub(super) last: usize,
+    /// The bit that earlier scans reached (0: none did), and the bit that this one reaches.
+    pub(super) high: u32,
+    pub(super) low: u32,
+}
+
+impl Scan {
+    pub(super) fn read(payload: &[u8], frame: &Frame) -> Result<Self, ImageError> {
+        let count = usize::from(payload.first().copied().unwrap_or(0));
+        if !(1..=4).contains(&count) || payload.len() != 4 + 2 * count {
+            return Err(corrupt(format!("a scan header of {} bytes for {count} components", payload.len())));
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        for pair in payload[1..=2 * count].chunks_exact(2) {
+            let (name, tables) = (pair[0], pair[1]);
+            // Two components of one name are told apart by their order.
+            let component = (parts.len()..frame.components.len())
+                .find(|&index| frame.components[index].name == name)
+                .filter(|&index| parts.iter().all(|part| part.component != index))
+                .ok_or_else(|| corrupt(format!("a scan of component {name}")))?;
+            parts.push(Part { component, dc: usize::from(tables >> 4), ac: usize::from(tables & 15) });
+        }
+        let blocks: usize = parts
+            .iter()
+            .map(|part| &frame.components[part.component])
+            .map(|component| component.across * component.down)
+            .sum();
+        if count > 1 && blocks > MOST_BLOCKS {
+            return Err(corrupt(format!("{blocks} blocks in a unit")));
+        }
+        let &[first, last, bits] = &payload[1 + 2 * count..] else { unreachable!("the length was checked") };
+        let scan = Scan {
+            parts,
+            first: usize::from(first),
+            last: usize::from(last),
+            high: u32::from(bits >> 4),
+            low: u32::from(bits & 15),
+        };
+        if frame.progressive {
+            scan.check_progression()?;
+        }
+        Ok(scan)
+    }
+
+    /// What a scan of a progressive file may not ask for. A sequential file's numbers are not looked at.
+    fn check_progression(&self) -> Result<(), ImageError> {
+        let band = match self.first {
+            0 => self.last == 0,
+            first => first <= self.last && self.last < 64 && self.parts.len() == 1,
+        };
+        let bits = self.low <= 13 && (self.high == 0 || self.low + 1 == self.high);
+        if band && bits {
+            return Ok(());
+        }
+        let Scan { first, last, high, low, .. } = self;
+        Err(corrupt(format!("a progressive scan of coefficients {first} to {last}, bits {high} to {low}")))
+    }
+
+    /// Whether one pass over this scan gives the whole picture.
+    pub(super) fn holds_all(&self, frame: &Frame) -> bool {
+        !frame.progressive && self.parts.len() == frame.components.len()
+    }
+}
