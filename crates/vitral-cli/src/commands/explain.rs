@@ -6,6 +6,7 @@ mod work;
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use vitral::explain::attention::Fusion;
@@ -15,6 +16,7 @@ use vitral::explain::{Method, Options};
 use vitral::{LoadOptions, Model};
 
 use super::Outcome;
+use crate::fault::Usage;
 use crate::inputs::InputArgs;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings, located};
@@ -263,6 +265,10 @@ impl ExplainArgs {
 }
 
 pub(crate) fn run(args: &ExplainArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let held = |what: &What| matches!(what, What::Figure(Figure::Cka) | What::All);
+    if args.compare.is_some() && !args.method.iter().any(held) {
+        bail!(Usage("`--compare` is for `cka`; name it with `--method`".into()));
+    }
     let model = args.model.load(settings)?;
     let load = |path: &PathBuf| -> anyhow::Result<Model> {
         Ok(Model::load(&located(path, settings)?, &LoadOptions::default(), &settings.device)?)

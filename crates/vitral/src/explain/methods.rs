@@ -241,6 +241,19 @@ impl Method {
         !matches!(self, Method::Patch | Method::Similarity | Method::Norms)
     }
 
+    /// A map as it is painted: of what each pixel adds, the size, and of what hiding takes away, what is lost.
+    pub fn painted(self, map: &Map) -> Map {
+        let change = |change: fn(f32) -> f32| Map {
+            size: map.size,
+            values: map.values.iter().map(|value| change(*value)).collect(),
+        };
+        match self {
+            Method::IntegratedGradients => change(f32::abs),
+            Method::Occlusion => change(|lost| lost.max(0.0)),
+            _ => map.clone(),
+        }
+    }
+
     /// Whether the map is about one patch.
     pub const fn needs_patch(self) -> bool {
         matches!(self, Method::Patch | Method::Similarity)

@@ -72,9 +72,6 @@ impl<'a> Work<'a> {
                 "`--at` chooses the patch of `patch` and `similarity`; name one of them with `--method`".into()
             ));
         }
-        if args.compare.is_some() && !figures.contains(&Figure::Cka) {
-            bail!(Usage("`--compare` is for `cka`; name it with `--method`".into()));
-        }
         let config = model.vit.config();
         let report = Report {
             model: model.name.clone(),
@@ -153,7 +150,7 @@ impl<'a> Work<'a> {
                 let found = self.judge(picture, method, &prediction, &options, &map)?;
                 judged.insert(method.name().to_owned(), found);
             }
-            let painted = paint::overlay(&picture.shown, &map, self.args.opacity)?;
+            let painted = paint::overlay(&picture.shown, &method.painted(&map), self.args.opacity)?;
             folder.image(method.name(), &painted)?;
             row.push(painted);
             tensors.push((method.name().to_owned(), vec![map.size.height, map.size.width], map.values.clone()));

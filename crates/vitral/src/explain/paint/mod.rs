@@ -49,15 +49,10 @@ pub fn alone(map: &Map, size: Size) -> Result<RgbImage, Error> {
     Ok(RgbImage::new(size.width, size.height, map.values.iter().flat_map(|&value| colour(value)).collect())?)
 }
 
-/// A map from 0 to 1 as it is painted. Of many pixels a hundredth at either end is clipped, and where they have both signs
-/// their size is shown: what speaks against an answer is as much a part of it.
+/// A map from 0 to 1 as it is painted: of many pixels, a hundredth at either end is clipped.
 pub fn shown(map: &Map) -> Map {
-    let signed = map.values.iter().any(|value| *value < 0.0);
-    if map.values.len() <= 2048 {
-        return map.normalised();
-    }
-    let sizes = if signed { map.values.iter().map(|value| value.abs()).collect() } else { map.values.clone() };
-    Map { size: map.size, values: sizes }.clipped(0.01)
+    // Maps over patches have few cells, and each counts.
+    if map.values.len() > 700 { map.clipped(0.01) } else { map.normalised() }
 }
 
 /// A picture as PNG.

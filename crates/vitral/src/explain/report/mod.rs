@@ -142,7 +142,7 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
         "answers": answers(&entry.ranked),
         "explained": entry.explained,
         "maps": entry.maps.iter().map(|(method, map)| {
-            let shown = coarse(map);
+            let shown = coarse(&method.painted(map));
             json!({
                 "method": method.name(),
                 "rows": shown.size.height,
@@ -176,7 +176,7 @@ fn coarse(map: &Map) -> Map {
     }
     let side = |side: usize| (side * 112).div_ceil(longest);
     let size = crate::config::Size { height: side(map.size.height), width: side(map.size.width) };
-    Map { size: map.size, values: map.values.iter().map(|x| x.abs()).collect() }.pooled(size)
+    map.pooled(size)
 }
 
 fn bytes(map: &Map) -> Vec<u8> {
