@@ -61,13 +61,17 @@ def torchvision_case(masked=False, wrapped=None, legacy=False, both=False, **mor
     return make
 
 
-def lucidrains_case(simple=False, rectangular=False, pool="cls", wrapped=None, **more):
+def lucidrains_case(simple=False, rectangular=False, pool="cls", wrapped=None, dim_scale=False, **more):
     def make(name):
         torch.manual_seed(0)
         image, patch = ((24, 40), (8, 10)) if rectangular else (32, 8)
         shape = dict(image_size=image, patch_size=patch, num_classes=5, dim=24, depth=2, heads=3, dim_head=10, mlp_dim=40)
         model = (SimpleViT(**shape) if simple else ViT(**shape, pool=pool, **more)).eval()
         randomise(model, seeded(name))
+        if dim_scale:
+            # The first releases, and models that follow them, scale by the token's whole width.
+            for attention, _ in model.transformer.layers:
+                attention.scale = shape["dim"] ** -0.5
         described = dict(
             image_size=list(image) if rectangular else image,
             patch_size=list(patch) if rectangular else patch,
@@ -85,6 +89,8 @@ def lucidrains_case(simple=False, rectangular=False, pool="cls", wrapped=None, *
             described |= dict(class_token=False, positions="sin-cos2d", pooling="mean", projection_bias=False)
         else:
             described |= dict(pooling="class") if pool == "cls" else dict(pooling="mean", class_token=False)
+        if dim_scale:
+            described |= dict(qk_scale="width")
         folder = MODELS / name
         save(folder, model, dict(dialect="lucidrains-simple" if simple else "lucidrains", model=described), wrapped)
         inputs = dict(pixel_values=pixels(seeded(name + " input"), 2, 3, *(image if rectangular else (image,) * 2)))
@@ -121,5 +127,6 @@ def cases():
         lucidrains_mean=lucidrains_case(pool="mean"),
         lucidrains_rectangular=lucidrains_case(rectangular=True),
         lucidrains_compiled=lucidrains_case(wrapped=lambda s: {"model": {f"_orig_mod.{k}": v for k, v in s.items()}}),
+        lucidrains_dim_scale=lucidrains_case(dim_scale=True),
         lucidrains_simple=lucidrains_case(simple=True),
     )

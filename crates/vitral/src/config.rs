@@ -174,6 +174,24 @@ pub enum Head {
     },
 }
 
+/// What attention logits are multiplied with, where it is not `head_width^-0.5`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum QkScale {
+    /// This number.
+    Number(f32),
+    /// A rule by name.
+    Rule(ScaleRule),
+}
+
+/// A rule for the scale of attention logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScaleRule {
+    /// `width^-0.5`, of the whole token's width: the first releases of lucidrains' vit-pytorch, and models that follow them.
+    Width,
+}
+
 /// How a position grid is resampled to another size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -333,7 +351,7 @@ pub struct ModelConfig {
     /// Bias on query, key and value.
     pub qkv_bias: bool,
     /// Scale of the attention logits; `head_width^-0.5` if not given.
-    pub qk_scale: Option<f32>,
+    pub qk_scale: Option<QkScale>,
     /// Norm of queries and keys, per head.
     pub qk_norm: bool,
     /// Norm before the attention projection (timm `scale_attn_norm`).
@@ -587,6 +605,15 @@ impl ModelConfig {
     /// All tokens at the configured image size.
     pub fn tokens(&self) -> usize {
         self.prefix_tokens() + self.grid().area()
+    }
+
+    /// What attention logits are multiplied with.
+    pub fn attention_scale(&self) -> f32 {
+        match self.qk_scale {
+            None => (self.head_width as f32).powf(-0.5),
+            Some(QkScale::Number(scale)) => scale,
+            Some(QkScale::Rule(ScaleRule::Width)) => (self.width as f32).powf(-0.5),
+        }
     }
 
     /// Width of the attention's inside: heads × head width.

@@ -31,7 +31,7 @@ impl SelfAttention {
                 .attention_projection
                 .then(|| place.linear("projection", inner, config.width, config.projection_bias)),
             heads: config.heads,
-            scale: config.qk_scale.unwrap_or_else(|| (config.head_width as f32).powf(-0.5)),
+            scale: config.attention_scale(),
             dropout: config.drop.attention,
             hidden_dropout: config.drop.hidden,
         }
