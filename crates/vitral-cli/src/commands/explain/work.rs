@@ -119,7 +119,8 @@ impl<'a> Work<'a> {
             gathering.add(&picture, image)
         })?;
         self.colours()?;
-        if self.rows.len() > 1 {
+        // The picture itself is the first of its row.
+        if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() > 1 {
             let gallery = paint::sheet(&self.rows, 160, 4)?;
             self.folder.image("gallery", &gallery)?;
         }

@@ -1,0 +1,58 @@
+//! What looking inside costs beside the forward pass alone. `VITRAL_BENCH_MODEL` names a model's folder; the built-in
+//! one is too small to say much.
+//!
+//!     VITRAL_BENCH_MODEL=dinov2-small cargo bench -p vitral --bench explain
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use vitral::explain::figures::{Gathered, Statistics};
+use vitral::explain::{Aim, Method, Options, Picture};
+use vitral::image::{Limits, decode};
+use vitral::{Cpu, LoadOptions, Model};
+
+const CAT: &[u8] = include_bytes!("../../../docs/cat.jpg");
+
+fn explain(criterion: &mut Criterion) {
+    let device = Cpu::new();
+    let model = match std::env::var_os("VITRAL_BENCH_MODEL") {
+        Some(path) => Model::load(path.as_ref(), &LoadOptions::default(), &device),
+        None => Model::embedded(&device),
+    };
+    let model = model.unwrap_or_else(|error| panic!("{error}"));
+    let image = decode(CAT, &Limits::default()).expect("a picture");
+    let picture = Picture::new(&model, "cat", &image).expect("a picture");
+    let aim = if model.vit.config().classes > 0 { Aim::Predicted } else { Aim::Feature };
+    let target = model.explained(&picture, aim, 1).expect("an answer").target;
+
+    let mut group = criterion.benchmark_group("one picture");
+    group.sample_size(20);
+    group.bench_function("forward", |bencher| bencher.iter(|| model.run(&picture.pixels, None)));
+    let options = Options { steps: 1, samples: 1, ..Options::default() };
+    for method in [
+        Method::Attention,
+        Method::Rollout,
+        Method::GradCam,
+        Method::GradientRollout,
+        Method::Chefer,
+        Method::Gradient,
+        Method::IntegratedGradients,
+    ] {
+        group.bench_function(method.name(), |bencher| {
+            bencher.iter(|| model.explain(&picture, method, target.as_ref(), &options, &mut |_| {}))
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("eight pictures");
+    group.sample_size(10);
+    let pixels = model.pixels(&vec![image; 8]).expect("pixels");
+    group.bench_function("forward", |bencher| bencher.iter(|| model.run(&pixels, None)));
+    group.bench_function("attention distance", |bencher| {
+        let gathered = Gathered { distance: true, ..Gathered::default() };
+        let mut statistics = Statistics::new(&model, None, gathered);
+        bencher.iter(|| statistics.add(&pixels, None))
+    });
+    group.finish();
+}
+
+criterion_group!(benches, explain);
+criterion_main!(benches);
