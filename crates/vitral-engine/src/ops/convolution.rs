@@ -1,9 +1,13 @@
 //! Convolution with channels last and weight standardisation: what a stem is made of.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::arena::ParameterId;
 use crate::device::cpu::Cpu;
-use crate::device::cpu::kernels::{Gemm, Lhs, Rhs, SharedMut, pack_rhs_parallel};
-use crate::ops::linear::multiply;
+use crate::device::cpu::buffer::Buffer;
+use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs, SharedMut, pack_rhs_parallel};
+use crate::ops::linear::{multiply, packed};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
@@ -48,6 +52,25 @@ pub struct Convolution {
     pub standardise: Option<f32>,
 }
 
+/// Numbers of columns that are made at a time: a few megabytes, so that they need not come back from memory.
+const COLUMNS_IN_CACHE: usize = 1 << 20;
+
+/// A few images of a convolution.
+struct Part {
+    extents: Extents,
+    /// Where their numbers lie in the input.
+    input: Range<usize>,
+    /// Their rows of the product.
+    rows: Range<usize>,
+}
+
+impl Part {
+    /// Where their numbers lie in the output.
+    fn outputs(&self) -> Range<usize> {
+        self.rows.start * self.extents.outputs..self.rows.end * self.extents.outputs
+    }
+}
+
 /// Extents of one convolution.
 #[derive(Clone, Copy)]
 struct Extents {
@@ -69,6 +92,26 @@ impl Extents {
 
     fn rows(&self) -> usize {
         self.batch * self.grid[0] * self.grid[1]
+    }
+
+    /// Numbers of one image of the input.
+    fn sample(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// A few images at a time, whose columns stay in the cache between being made and being multiplied.
+    fn parts(self) -> impl Iterator<Item = Part> {
+        let images =
+            (COLUMNS_IN_CACHE / (self.grid[0] * self.grid[1] * self.depth()).max(1)).clamp(1, self.batch.max(1));
+        (0..self.batch).step_by(images).map(move |first| {
+            let images = images.min(self.batch - first);
+            let extents = Extents { batch: images, ..self };
+            Part {
+                extents,
+                input: first * self.sample()..(first + images) * self.sample(),
+                rows: first * self.grid[0] * self.grid[1]..(first + images) * self.grid[0] * self.grid[1],
+            }
+        })
     }
 
     /// Whether the input itself is the matrix of columns.
@@ -100,23 +143,37 @@ impl Extents {
     }
 
     /// The input as a matrix `[batch · output pixels, kernel pixels · channels]`.
-    fn columns(&self, device: &Cpu, x: &Tensor) -> Tensor {
-        let shape = [self.rows(), self.depth()];
-        if self.is_linear() {
-            return x.reshape(shape);
-        }
-        Tensor::filled(device, shape, |out| {
+    fn columns(&self, device: &Cpu, x: &[f32]) -> Arc<Buffer> {
+        device.filled(self.rows() * self.depth(), |out| {
             let row = self.grid[1] * self.depth();
             let out = SharedMut::new(out);
             device.parallel_ranges(self.batch * self.grid[0], 2, |rows| {
                 for y in rows {
                     out.part(y * row, row).fill(0.0);
                     self.pixels(y, |source, target, count| {
-                        out.part(target, count).copy_from_slice(&x.values()[source..source + count]);
+                        out.part(target, count).copy_from_slice(&x[source..source + count]);
                     });
                 }
             });
         })
+    }
+
+    /// Adds columns back to the pixels that they were taken from.
+    fn fold(&self, device: &Cpu, columns: &[f32], out: &mut [f32]) {
+        let out = SharedMut::new(out);
+        device.parallel(self.batch, |image| {
+            let first = image * self.sample();
+            let out = out.part(first, self.sample());
+            out.fill(0.0);
+            for row in image * self.grid[0]..(image + 1) * self.grid[0] {
+                self.pixels(row, |source, target, count| {
+                    let out = &mut out[source - first..][..count];
+                    for (out, pulled) in out.iter_mut().zip(&columns[target..target + count]) {
+                        *out += pulled;
+                    }
+                });
+            }
+        });
     }
 
     /// `[out, in, height, width]` as a matrix `[out, height · width · in]`, standardised.
@@ -171,11 +228,21 @@ impl Context<'_> {
             let rhs = Rhs::Columns { data: &matrix, stride: extents.depth() };
             pack_rhs_parallel(self.device, rhs, extents.depth(), outputs)
         });
-        let unfolded = extents.columns(self.device, x);
-        let lhs = Lhs::Rows { data: unfolded.values(), stride: extents.depth() };
-        let mut gemm = Gemm::new(extents.rows(), lhs, &matrix);
-        gemm.epilogue.bias = convolution.bias.map(|bias| self.parameters.plain(bias));
-        let output = Tensor::filled(self.device, [batch, rows, columns, outputs], |out| gemm.run(self.device, out));
+        let bias = convolution.bias.map(|bias| self.parameters.plain(bias));
+        let multiply = |rows: usize, data: &[f32], out: &mut [f32]| {
+            let mut gemm = Gemm::new(rows, Lhs::Rows { data, stride: extents.depth() }, &matrix);
+            gemm.epilogue.bias = bias;
+            gemm.run(self.device, out);
+        };
+        let output = Tensor::filled(self.device, [batch, rows, columns, outputs], |out| {
+            if extents.is_linear() {
+                return multiply(extents.rows(), x.values(), out);
+            }
+            for part in extents.parts() {
+                let unfolded = part.extents.columns(self.device, &x.values()[part.input.clone()]);
+                multiply(part.rows.len(), unfolded.as_slice(), &mut out[part.outputs()]);
+            }
+        });
         let (saved, convolution) = (x.clone(), *convolution);
         let needed = self.depends(x, std::iter::once(convolution.weight).chain(convolution.bias));
         self.record(output, needed, || {
@@ -189,11 +256,20 @@ fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tens
     let (rows, depth, outputs) = (extents.rows(), extents.depth(), extents.outputs);
     let weight = gradients.parameters.plain(convolution.weight);
     if let Some(sums) = gradients.parameter(convolution.weight) {
-        let unfolded = extents.columns(device, x);
         let mut matrix = vec![0.0; outputs * depth];
-        let lhs = Lhs::Columns { data: grad.values(), stride: outputs };
-        let rhs = Rhs::Rows { data: unfolded.values(), stride: depth };
-        multiply(device, (outputs, rows, depth), lhs, rhs, &mut matrix, false);
+        let mut add = |rows: usize, grad: &[f32], unfolded: &[f32]| {
+            let lhs = Lhs::Columns { data: grad, stride: outputs };
+            let rhs = Rhs::Rows { data: unfolded, stride: depth };
+            multiply(device, (outputs, rows, depth), lhs, rhs, &mut matrix, true);
+        };
+        if extents.is_linear() {
+            add(rows, grad.values(), x.values());
+        } else {
+            for part in extents.parts() {
+                let unfolded = part.extents.columns(device, &x.values()[part.input.clone()]);
+                add(part.rows.len(), &grad.values()[part.outputs()], unfolded.as_slice());
+            }
+        }
         let area = extents.kernel[0] * extents.kernel[1];
         let filters = sums.chunks_exact_mut(depth).zip(matrix.chunks_exact(depth)).zip(weight.chunks_exact(depth));
         for ((sums, row), filter) in filters {
@@ -218,29 +294,24 @@ fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tens
     }
     gradients.add(x.node, |_| {
         let matrix = extents.matrix(weight, convolution.standardise);
-        let unfolded = Tensor::filled(device, [rows, depth], |out| {
-            let lhs = Lhs::Rows { data: grad.values(), stride: outputs };
-            multiply(device, (rows, outputs, depth), lhs, Rhs::Rows { data: &matrix, stride: depth }, out, false);
-        });
-        if extents.is_linear() {
-            return unfolded.reshape(x.shape());
-        }
+        let rhs = Rhs::Rows { data: &matrix, stride: depth };
+        let panels = packed(device, rhs, outputs, depth);
+        let multiply = |grad: &[f32], out: &mut [f32]| {
+            let lhs = Lhs::Rows { data: grad, stride: outputs };
+            let panels = Panels::F32(panels.as_slice());
+            let (rows, epilogue) = (grad.len() / outputs, Epilogue::default());
+            Gemm { rows, columns: depth, depth: outputs, lhs, norm: None, panels, epilogue, accumulate: false }
+                .run(device, out);
+        };
         Tensor::filled(device, x.shape(), |out| {
-            let sample = extents.height * extents.width * extents.channels;
-            let out = SharedMut::new(out);
-            device.parallel(extents.batch, |image| {
-                let out = out.part(image * sample, sample);
-                out.fill(0.0);
-                for row in image * extents.grid[0]..(image + 1) * extents.grid[0] {
-                    extents.pixels(row, |source, target, count| {
-                        let source = source - image * sample;
-                        let pulled = &unfolded.values()[target..target + count];
-                        for (out, pulled) in out[source..source + count].iter_mut().zip(pulled) {
-                            *out += pulled;
-                        }
-                    });
-                }
-            });
+            if extents.is_linear() {
+                return multiply(grad.values(), out);
+            }
+            for part in extents.parts() {
+                let grad = &grad.values()[part.outputs()];
+                let unfolded = device.filled(part.rows.len() * depth, |unfolded| multiply(grad, unfolded));
+                part.extents.fold(device, unfolded.as_slice(), &mut out[part.input.clone()]);
+            }
         })
     });
 }

@@ -77,11 +77,41 @@ impl Cpu {
         let sums = SharedMut::new(sums);
         self.parallel_ranges(width, 64, |columns| {
             let sums = sums.part(columns.start, columns.len());
-            for row in matrix.chunks_exact(width) {
-                for (sum, x) in sums.iter_mut().zip(&row[columns.clone()]) {
-                    *sum += x;
+            self.isa().run(RowSums { matrix: &matrix[columns.start.min(matrix.len())..], width, sums });
+        });
+    }
+}
+
+/// Adds the first columns of every row to `sums`, in the order of rows.
+struct RowSums<'a> {
+    matrix: &'a [f32],
+    width: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for RowSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        /// Vectors of sums that stay in registers.
+        const HELD: usize = 8;
+        const ROWS_AHEAD: usize = 8;
+        for (block, sums) in self.sums.chunks_mut(HELD * L::N).enumerate() {
+            let mut held = [l.splat(0.0); HELD];
+            for (held, sums) in held.iter_mut().zip(sums.chunks(L::N)) {
+                *held = l.load_part(sums);
+            }
+            for row in self.matrix.chunks(self.width) {
+                let row = &row[block * HELD * L::N..][..sums.len()];
+                for (held, x) in held.iter_mut().zip(row.chunks(L::N)) {
+                    l.prefetch(x, ROWS_AHEAD * self.width);
+                    *held = l.add(*held, l.load_part(x));
                 }
             }
-        });
+            for (held, sums) in held.iter().zip(sums.chunks_mut(L::N)) {
+                l.store_part(sums, *held);
+            }
+        }
     }
 }

@@ -299,9 +299,23 @@ impl<'a> Gemm<'a> {
                         Lhs::Columns { data: &data[start * stride + rows.start..], stride }
                     }
                 };
-                for t in 0..tiles {
-                    let tile = tile(t);
-                    pack_tile(isa, lhs, tile.clone(), depth, &mut packed[tile.start * depth..]);
+                match lhs {
+                    Lhs::Rows { data, stride } => {
+                        for t in 0..tiles {
+                            let tile = tile(t);
+                            pack_rows(
+                                isa,
+                                &data[tile.start * stride..],
+                                stride,
+                                tile.len(),
+                                depth,
+                                &mut packed[tile.start * depth..],
+                            );
+                        }
+                    }
+                    Lhs::Columns { data, stride } => {
+                        isa.run(PackColumns { data, stride, count, tiles, depth, out: packed });
+                    }
                 }
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
@@ -364,31 +378,60 @@ impl<'a> Gemm<'a> {
     }
 }
 
-/// Packs rows `tile` of the left operand as `[depth][rows]`. `out` has sixteen numbers to spare.
-fn pack_tile(isa: Isa, lhs: Lhs<'_>, tile: Range<usize>, depth: usize, out: &mut [f32]) {
-    let rows = tile.len();
-    match lhs {
-        Lhs::Rows { data, stride } => {
-            let data = &data[tile.start * stride..];
-            match isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => {
-                    assert!(out.len() >= rows * depth + 16 - rows && data.len() >= (rows - 1) * stride + depth);
-                    // SAFETY: the instruction set was detected; lengths are checked on the line above.
-                    unsafe { super::avx512::pack_rows(data.as_ptr(), stride, rows, depth, out.as_mut_ptr()) };
-                }
-                _ => {
-                    for (row, source) in data.chunks(stride).take(rows).enumerate() {
-                        for (k, &value) in source[..depth].iter().enumerate() {
-                            out[k * rows + row] = value;
-                        }
-                    }
+/// Packs `rows` rows, `stride` apart, as `[depth][rows]`. `out` has sixteen numbers to spare.
+fn pack_rows(isa: Isa, data: &[f32], stride: usize, rows: usize, depth: usize, out: &mut [f32]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            assert!(out.len() >= rows * depth + 16 - rows && data.len() >= (rows - 1) * stride + depth);
+            // SAFETY: the instruction set was detected; lengths are checked on the line above.
+            unsafe { super::avx512::pack_rows(data.as_ptr(), stride, rows, depth, out.as_mut_ptr()) };
+        }
+        _ => {
+            for (row, source) in data.chunks(stride).take(rows).enumerate() {
+                for (k, &value) in source[..depth].iter().enumerate() {
+                    out[k * rows + row] = value;
                 }
             }
         }
-        Lhs::Columns { data, stride } => {
-            for (k, out) in out.chunks_exact_mut(rows).take(depth).enumerate() {
-                out.copy_from_slice(&data[k * stride + tile.start..][..rows]);
+    }
+}
+
+/// Packs `count` rows, of which element `(row, k)` lies at `k · stride + row`, into all their tiles `[depth][rows]`: step
+/// by step of the depth, so that memory is read in its order.
+struct PackColumns<'a> {
+    data: &'a [f32],
+    stride: usize,
+    count: usize,
+    tiles: usize,
+    depth: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for PackColumns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        /// Numbers in a cache line.
+        const LINE: usize = 16;
+        const STEPS_AHEAD: usize = 16;
+        let PackColumns { data, stride, count, tiles, depth, out } = self;
+        for k in 0..depth {
+            let source = &data[k * stride..][..count];
+            // A step of the depth is a jump in memory, which the processor does not see coming.
+            for line in source.chunks(LINE) {
+                l.prefetch(line, STEPS_AHEAD * stride);
+            }
+            let mut start = 0;
+            for tile in 1..=tiles {
+                let end = count * tile / tiles;
+                let rows = end - start;
+                let target = &mut out[start * depth + k * rows..][..rows];
+                for (target, source) in target.chunks_mut(L::N).zip(source[start..end].chunks(L::N)) {
+                    l.store_part(target, l.load_part(source));
+                }
+                start = end;
             }
         }
     }

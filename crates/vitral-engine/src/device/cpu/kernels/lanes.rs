@@ -39,6 +39,12 @@ pub(crate) trait Lanes: Copy {
     /// Greatest of all lanes.
     fn greatest(self, a: Self::V) -> f32;
 
+    /// Asks for what lies `ahead` numbers after the slice's begin. A hint: nothing need be there.
+    #[inline(always)]
+    fn prefetch(self, from: &[f32], ahead: usize) {
+        let _ = (from, ahead);
+    }
+
     /// `a · 2^n` for an integral `n` within −252…254, rounded to what there is beyond the normal numbers.
     #[inline(always)]
     fn scale_by_any_power(self, a: Self::V, n: Self::V) -> Self::V {

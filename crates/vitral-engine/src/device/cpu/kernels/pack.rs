@@ -174,16 +174,38 @@ pub(crate) fn pack_rhs_serial(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usi
     }
 }
 
+/// Copies `count` numbers of every row to rows of `width`, with zeros beyond.
+struct CopyRows<'a> {
+    data: &'a [f32],
+    stride: usize,
+    count: usize,
+    width: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for CopyRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        const STEPS_AHEAD: usize = 16;
+        for (k, out) in self.out.chunks_exact_mut(self.width).enumerate() {
+            let source = &self.data[k * self.stride..][..self.count];
+            for (i, out) in out.chunks_exact_mut(L::N).enumerate() {
+                l.prefetch(source, i * L::N + STEPS_AHEAD * self.stride);
+                l.store(out, l.load_part(source.get(i * L::N..).unwrap_or_default()));
+            }
+        }
+    }
+}
+
 fn pack_panel(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, out: &mut [f32]) {
     let width = isa.panel();
     let first = panel * width;
     let count = width.min(columns - first);
     match rhs {
         Rhs::Rows { data, stride } => {
-            for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                out[..count].copy_from_slice(&data[k * stride + first..][..count]);
-                out[count..].fill(0.0);
-            }
+            isa.run(CopyRows { data: &data[first..], stride, count, width, out });
         }
         Rhs::Columns { data, stride } => {
             let data = &data[first * stride..];
