@@ -71,7 +71,7 @@ impl InputArgs {
         printer.start_progress(sources.len(), "images");
         batches(&sources, &preprocess, options, &settings.device, Source::read, |batch| -> anyhow::Result<()> {
             for (index, error) in &batch.faults {
-                skip(&sources[*index].name(), error, printer);
+                skip(&sources[*index].name(), &anyhow::anyhow!("{error}"), printer);
             }
             skipped += batch.faults.len();
             let names: Vec<String> = batch.indices.iter().map(|&index| sources[index].name()).collect();
@@ -84,25 +84,25 @@ impl InputArgs {
         told(skipped, sources.len(), printer)
     }
 
-    /// Finds all pictures and hands them over as they are, one by one, with their names. Pictures that cannot be read are
-    /// told of and counted; the outcome says so.
+    /// Finds all pictures and hands them over as they are, one by one, with their names. Pictures that cannot be read, or
+    /// for which `each` gives back a fault of the picture's own, are told of and counted; the outcome says so.
     pub(crate) fn each_picture(
         &self,
         printer: &Printer,
-        mut each: impl FnMut(&str, &RgbImage) -> anyhow::Result<()>,
+        mut each: impl FnMut(&str, &RgbImage) -> anyhow::Result<Result<(), vitral::Error>>,
     ) -> anyhow::Result<Outcome> {
         let sources = self.sources()?;
         let mut skipped = 0;
         for source in &sources {
-            match source.read() {
-                Ok(image) => each(&source.name(), &image)?,
-                Err(error) => {
-                    skipped += 1;
-                    printer.flush()?;
-                    skip(&source.name(), &error, printer);
-                }
-            }
+            let fault = match source.read() {
+                Ok(image) => each(&source.name(), &image)?.err().map(anyhow::Error::from),
+                Err(error) => Some(anyhow::anyhow!("{error}")),
+            };
             printer.flush()?;
+            if let Some(fault) = fault {
+                skipped += 1;
+                skip(&source.name(), &fault, printer);
+            }
         }
         told(skipped, sources.len(), printer)
     }
@@ -133,9 +133,9 @@ impl InputArgs {
     }
 }
 
-/// Tells of a picture that could not be read.
-fn skip(name: &str, error: &ImageError, printer: &Printer) {
-    let line = fault::line(&anyhow::anyhow!("{error}"));
+/// Tells of a picture that could not be used.
+fn skip(name: &str, error: &anyhow::Error, printer: &Printer) {
+    let line = fault::line(error);
     // Errors of files say which; those of standard input do not.
     let line = if line.contains(name) { line } else { format!("`{name}`: {line}") };
     printer.fault(format_args!("skipped: {line}"));
@@ -148,7 +148,7 @@ fn told(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<Outco
     }
     printer.flush()?;
     let noun = if count == 1 { "image" } else { "images" };
-    printer.fault(format_args!("{skipped} of {count} {noun} could not be read"));
+    printer.fault(format_args!("{skipped} of {count} {noun} could not be used"));
     Ok(Outcome::Incomplete)
 }
 

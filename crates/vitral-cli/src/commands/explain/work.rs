@@ -114,9 +114,18 @@ impl<'a> Work<'a> {
         let mut gathering = figures::Gathering::new(&self);
         let (args, printer) = (self.args, self.printer);
         let outcome = args.inputs.each_picture(printer, |name, image| {
-            let picture = Picture::new(self.model, name, image)?;
-            self.picture(&picture)?;
-            gathering.add(&picture, image)
+            let mut options = self.options;
+            let picture = Picture::new(self.model, name, image).and_then(|picture| {
+                options.patch = args.at.map(|at| picture.patch_at(self.model, at)).transpose()?;
+                Ok(picture)
+            });
+            let picture = match picture {
+                Ok(picture) => picture,
+                Err(fault) => return Ok(Err(fault)),
+            };
+            self.picture(&picture, options)?;
+            gathering.add(&picture, image)?;
+            Ok(Ok(()))
         })?;
         self.colours()?;
         // The picture itself is the first of its row.
@@ -136,10 +145,8 @@ impl<'a> Work<'a> {
     }
 
     /// Everything that one picture gets.
-    fn picture(&mut self, picture: &Picture) -> anyhow::Result<()> {
+    fn picture(&mut self, picture: &Picture, options: Options) -> anyhow::Result<()> {
         let prediction = self.model.explained(picture, self.aim, SHOWN)?;
-        let mut options = self.options;
-        options.patch = self.args.at.map(|at| picture.patch_at(self.model, at)).transpose()?;
         let mut folder = Folder::create(&self.args.output.join(self.stems.of(&picture.name)))?;
         let mut tensors: Vec<Named> = Vec::new();
         let mut row = vec![paint::enlarged(&picture.shown)];
