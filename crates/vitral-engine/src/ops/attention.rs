@@ -140,13 +140,14 @@ impl Problem {
         Rhs::Columns { data: self.part(image, head, 1), stride: self.stride() }
     }
 
-    /// `rows` of scores from query `at` on, masked and biased; `packed` are the packed keys. Gives what is left to scale
-    /// them by: the whole scale where nothing was added, which spares a pass, or 1.
-    fn scores(&self, device: &Cpu, at: At, rows: usize, packed: &[f32], scores: &mut [f32]) -> f32 {
+    /// `rows` of scores from query `at` on, masked and biased, `stride` apart; `packed` are the packed keys. A stride of
+    /// whole panels spares the edge. Gives what is left to scale them by: the whole scale where nothing was added, which
+    /// spares a pass, or 1.
+    fn scores(&self, device: &Cpu, at: At, rows: usize, packed: &[f32], (scores, stride): (&mut [f32], usize)) -> f32 {
         let queries = &self.part(at.image, at.head, 0)[at.query * self.stride()..];
         let gemm = Gemm {
             rows,
-            columns: self.tokens,
+            columns: stride,
             depth: self.width,
             lhs: Lhs::Rows { data: queries, stride: self.stride() },
             norm: None,
@@ -154,12 +155,13 @@ impl Problem {
             epilogue: Epilogue::default(),
             accumulate: false,
         };
-        gemm.run_serial(device.isa(), SharedMut::new(scores), 0, self.tokens);
+        gemm.run_serial(device.isa(), SharedMut::new(scores), 0, stride);
         if self.key_mask.is_none() && self.bias.is_none() && self.scale > 0.0 {
             return self.scale;
         }
         let mask = self.key_mask.as_ref().map(|mask| &mask.values()[at.image * self.tokens..][..self.tokens]);
-        for (row, scores) in scores.chunks_exact_mut(self.tokens).take(rows).enumerate() {
+        for (row, scores) in scores.chunks_exact_mut(stride).take(rows).enumerate() {
+            let scores = &mut scores[..self.tokens];
             let bias = self
                 .bias
                 .as_ref()
@@ -262,15 +264,18 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
             let values = grown(values, packed_len(isa, tokens, width));
             let rows = Rhs::Rows { data: problem.part(image, head, 2), stride: problem.stride() };
             pack_rhs_serial(isa, rows, tokens, width, values);
-            let scores = grown(scores, QUERY_ROWS * tokens);
+            // Rows of whole panels: no product has an edge, and no row shares a cache line.
+            let stride = tokens.next_multiple_of(isa.panel());
+            let scores = grown(scores, QUERY_ROWS * stride);
             let product = grown(product, QUERY_ROWS * width);
             let mut sums = [0.0f32; QUERY_ROWS];
             let queries = tokens * part / parts..tokens * (part + 1) / parts;
             for first in queries.clone().step_by(QUERY_ROWS) {
                 let at = At { image, head, query: first };
                 let rows = QUERY_ROWS.min(queries.end - first);
-                let scale = problem.scores(device, at, rows, keys, scores);
-                for (row, scores) in scores.chunks_exact_mut(tokens).take(rows).enumerate() {
+                let scale = problem.scores(device, at, rows, keys, (scores, stride));
+                for (row, scores) in scores.chunks_exact_mut(stride).take(rows).enumerate() {
+                    let scores = &mut scores[..tokens];
                     sums[row] = isa.run(Exponentials(scores, scale));
                     if let Some(weights) = weights {
                         let start = ((image * heads + head) * tokens + first + row) * tokens;
@@ -284,7 +289,7 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
                     rows,
                     columns: width,
                     depth: tokens,
-                    lhs: Lhs::Rows { data: scores, stride: tokens },
+                    lhs: Lhs::Rows { data: scores, stride },
                     norm: None,
                     panels: Panels::F32(values),
                     epilogue: Epilogue::default(),
@@ -371,7 +376,7 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
                 let scale = {
                     let mut packed = vec![0.0; packed_len(isa, width, tokens)];
                     pack_rhs_serial(isa, problem.keys(image, head), width, tokens, &mut packed);
-                    problem.scores(device, at, tokens, &packed, weights)
+                    problem.scores(device, at, tokens, &packed, (weights, tokens))
                 };
                 for row in weights.chunks_exact_mut(tokens) {
                     let sum = isa.run(Exponentials(row, scale));

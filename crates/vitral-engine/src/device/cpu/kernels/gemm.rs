@@ -251,7 +251,7 @@ impl<'a> Gemm<'a> {
     /// Into how many parts rows and columns are cut: enough tasks that a slow thread holds up nobody, few enough that
     /// packing the rows again for each column part costs little.
     fn split(&self, isa: Isa, threads: usize, tiles: usize, panels: usize) -> (usize, usize) {
-        let wanted = 4 * threads;
+        let wanted = 2 * threads;
         let row_parts = tiles.div_ceil(self.tiles_in_cache(isa)).max(tiles.min(threads));
         let row_parts = row_parts.next_multiple_of(threads).min(tiles);
         let column_parts = wanted.div_ceil(row_parts).min(panels.div_ceil(4)).max(1);
