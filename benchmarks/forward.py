@@ -67,9 +67,9 @@ def peer_process(engine, cell, threads):
 
 
 class Peer:
-    def __init__(self, engine, cell, threads):
+    def __init__(self, engine, cell, threads, script=__file__):
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        command = [sys.executable, __file__, "--peer", engine, json.dumps(cell), str(threads)]
+        command = [sys.executable, script, "--peer", engine, json.dumps(cell), str(threads)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL, text=True, env=environment)
         while (line := self.process.stdout.readline()) != "ready\n":
@@ -99,10 +99,10 @@ def machine():
     return {"processor": model, "cores": os.cpu_count(), "system": platform.platform()}
 
 
-def versions():
+def versions(names=("torch", "timm", "onnxruntime", "openvino")):
     import importlib.metadata as metadata
 
-    return {name: metadata.version(name) for name in ["torch", "timm", "onnxruntime", "openvino"]}
+    return {name: metadata.version(name) for name in names}
 
 
 def main():
