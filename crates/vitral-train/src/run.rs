@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use vitral::model::Input;
 use vitral::weights::export::{Outgoing, Target, export};
 use vitral::{Cpu, LoadOptions, Model, Tensor};
-use vitral_engine::{Context, Parameters};
+use vitral_engine::{Context, Parameters, Storage};
 
 use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, open};
 use crate::error::TrainError;
@@ -207,6 +207,7 @@ fn keep_best(
         preprocess: Some(preprocess.clone()),
         labels: Some(labels),
         licence: None,
+        storage: Storage::F32,
         read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name")).into())),
     };
     let aside = folder.join(".best-new");

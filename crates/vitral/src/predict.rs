@@ -161,6 +161,7 @@ impl Model {
             preprocess: self.preprocess().ok(),
             labels: self.labels.names(),
             licence: self.licence.as_deref(),
+            storage: Storage::F32,
             read: Box::new(|spec| match self.parameters.declarations().find(&spec.name) {
                 Some(id) => Ok(self.parameters.read(id).into()),
                 None => Err(WeightsError::NotAssigned(spec.name.clone())),

@@ -7,7 +7,7 @@ use vitral::weights::export::{self, Target};
 
 use super::Outcome;
 use crate::printer::Printer;
-use crate::settings::Settings;
+use crate::settings::{Settings, Weights};
 
 /// Write a model for another library
 ///
@@ -32,12 +32,15 @@ pub(crate) struct ConvertArgs {
     /// What may differ in the target, by the name the refusal gives it (`norm_epsilon`, `activation`, `preprocess`…)
     #[arg(long, value_name = "FIELD")]
     pub(crate) allow: Vec<String>,
+    /// How numbers are kept in the file: 16 bits take half the space
+    #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
+    pub(crate) dtype: Weights,
 }
 
 /// Runs `convert`.
 pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let ConvertArgs { source, destination, to, config, allow, .. } = args;
-    let differences = export::convert(source, config.as_deref(), destination, *to, allow)
+    let ConvertArgs { source, destination, to, config, allow, dtype } = args;
+    let differences = export::convert(source, config.as_deref(), destination, *to, allow, (*dtype).into())
         .with_context(|| format!("cannot convert `{}`", source.display()))?;
     if settings.json {
         let listed: Vec<_> = differences

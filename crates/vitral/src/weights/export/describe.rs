@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use vitral_engine::Storage;
 
 use super::{Difference, Outgoing, Target, preprocess};
 use crate::config::{
@@ -226,7 +227,12 @@ impl Family {
         };
         all.insert("architectures".into(), json!([self.class]));
         all.insert("model_type".into(), json!(self.kind));
-        all.insert("dtype".into(), json!("float32"));
+        let dtype = match model.storage {
+            Storage::F32 => "float32",
+            Storage::Bf16 => "bfloat16",
+            Storage::F16 => "float16",
+        };
+        all.insert("dtype".into(), json!(dtype));
         let classifies = config.classes > 0 && self.class != "CLIPVisionModelWithProjection";
         if let (true, Some(labels)) = (classifies, model.labels) {
             let numbered = labels.iter().enumerate();

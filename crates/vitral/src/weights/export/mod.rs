@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use vitral_engine::ParameterSpec;
+use vitral_engine::{ParameterSpec, Storage};
 
 use super::dialect::matches_glob;
 use super::{Assignment, Container, Description, Dialect, ResolveOptions, WeightsError, load_description, resolve};
@@ -79,6 +79,8 @@ pub struct Outgoing<'a> {
     pub labels: Option<&'a [String]>,
     /// Its licence, where stated.
     pub licence: Option<&'a str>,
+    /// How its numbers are kept in the file.
+    pub storage: Storage,
     /// The values of a parameter.
     pub read: Box<Read<'a>>,
 }
@@ -95,12 +97,14 @@ impl<'a> Outgoing<'a> {
             preprocess: description.preprocess.read().and_then(Result::ok),
             labels: description.labels.as_deref(),
             licence: description.licence.as_deref(),
+            storage: Storage::F32,
             read: Box::new(|spec| assignment.read(&spec.name)),
         }
     }
 }
 
-/// Converts the model at `source` into `target` at `destination`, and says what was not kept because `allow` names it.
+/// Converts the model at `source` into `target` at `destination`, its numbers kept as `storage` says, and says what was not
+/// kept because `allow` names it.
 ///
 /// # Errors
 /// If the source cannot be read, the target cannot express it ([`WeightsError::Inexpressible`]), or the destination exists.
@@ -110,6 +114,7 @@ pub fn convert(
     destination: &Path,
     target: Target,
     allow: &[String],
+    storage: Storage,
 ) -> Result<Vec<Difference>, WeightsError> {
     let description = load_description(source, config)?;
     let container = description.open()?;
@@ -123,7 +128,8 @@ pub fn convert(
         None => super::recognise(specs, &container, &options)?,
     };
     let assignment = resolve(specs, &dialect, &container, &options)?;
-    export(&Outgoing::of_files(&vit, &description, &assignment), destination, target, allow)
+    let outgoing = Outgoing { storage, ..Outgoing::of_files(&vit, &description, &assignment) };
+    export(&outgoing, destination, target, allow)
 }
 
 /// Something of the model that the written files say otherwise.

@@ -7,6 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde_json::{Map, json};
+use vitral_engine::Storage;
 
 use super::Outgoing;
 use super::invert::{Piece, Tensor};
@@ -24,11 +25,16 @@ pub(super) fn safetensors(
     let mut header = Map::new();
     // transformers refuses files that do not say which framework wrote their layout.
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
+    let (kind, width) = match model.storage {
+        Storage::F32 => ("F32", 4),
+        Storage::Bf16 => ("BF16", 2),
+        Storage::F16 => ("F16", 2),
+    };
     let mut end = 0;
     for (name, tensor) in tensors {
         let start = end;
-        end += 4 * tensor.shape.iter().product::<usize>();
-        header.insert(name.clone(), json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end] }));
+        end += width * tensor.shape.iter().product::<usize>();
+        header.insert(name.clone(), json!({ "dtype": kind, "shape": tensor.shape, "data_offsets": [start, end] }));
     }
     let mut header = serde_json::Value::Object(header).to_string();
     // Tensors begin at a multiple of eight bytes, so that they can be used in place.
@@ -36,14 +42,25 @@ pub(super) fn safetensors(
     let mut file = Writer::create(path)?;
     file.put(&(header.len() as u64).to_le_bytes())?;
     file.put(header.as_bytes())?;
-    for tensor in tensors.values() {
-        file.put(&bytes(&values(tensor, model)?))?;
+    for (name, tensor) in tensors {
+        let values = values(tensor, model)?;
+        match model.storage {
+            Storage::F32 => file.put(&bytes(&values))?,
+            Storage::Bf16 => {
+                file.put(&narrowed(path, name, &values, |value| half::bf16::from_f32(value).to_bits())?)?
+            }
+            Storage::F16 => file.put(&narrowed(path, name, &values, |value| half::f16::from_f32(value).to_bits())?)?,
+        }
     }
     file.finish()
 }
 
 /// Writes tensors as a NumPy archive, as `numpy.savez` does.
 pub(super) fn npz(path: &Path, tensors: &BTreeMap<String, Tensor>, model: &Outgoing<'_>) -> Result<(), WeightsError> {
+    if model.storage != Storage::F32 {
+        let fault = "NumPy archives are written in float32; leave out the other type, or choose another target";
+        return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
+    }
     let mut file = Writer::create(path)?;
     let mut directory = Vec::new();
     for (name, tensor) in tensors {
@@ -139,6 +156,24 @@ fn of_piece<'a>(piece: &Piece, model: &Outgoing<'a>, patch: Size) -> Result<Cow<
 /// exchanged.
 fn channels_last(values: &[f32], width: usize, places: usize) -> Vec<f32> {
     channels_first(values, width, width / places.max(1))
+}
+
+/// Numbers in 16 bits. What they cannot hold is refused, never made infinite.
+fn narrowed(path: &Path, name: &str, values: &[f32], narrow: fn(f32) -> u16) -> Result<Vec<u8>, WeightsError> {
+    const GREATEST: f32 = 65_504.0;
+    let infinite = narrow(f32::INFINITY);
+    let mut bytes = Vec::with_capacity(2 * values.len());
+    for &value in values {
+        let bits = narrow(value);
+        if bits & 0x7fff == infinite && value.is_finite() {
+            let fault = format!(
+                "`{name}` holds {value}, and 16-bit floats end at {GREATEST}; write float32, or bfloat16, which goes as far"
+            );
+            return Err(WeightsError::NoModel { path: path.to_owned(), fault });
+        }
+        bytes.extend(bits.to_le_bytes());
+    }
+    Ok(bytes)
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {

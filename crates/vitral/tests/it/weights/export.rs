@@ -5,9 +5,9 @@ use std::path::Path;
 
 use vitral::config::Size;
 use vitral::weights::adapt::{Adaptation, HeadChoice};
-use vitral::weights::export::{Target, convert, export};
+use vitral::weights::export::{Outgoing, Target, convert, export};
 use vitral::weights::{ResolveOptions, WeightsError, load_description, resolve};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Cpu, LoadOptions, Model, Storage};
 
 use super::{cases, dialect, goldens, specs_of};
 
@@ -42,7 +42,7 @@ fn every_golden_goes_home_and_into_a_bundle() {
                 Target::Torchvision => case.starts_with("torchvision_"),
                 Target::Bundle => true,
             };
-            match convert(&source, config, &destination, target, &[]) {
+            match convert(&source, config, &destination, target, &[], Storage::F32) {
                 Ok(_) => {
                     *written.entry(target.name()).or_default() += 1;
                     if bits(&destination, None) != original {
@@ -91,7 +91,8 @@ fn there_and_back_through_all_libraries_keeps_the_bits() {
         .enumerate()
         {
             let next = scratch.path().join(format!("{case}-{step}"));
-            convert(&at, None, &next, target, &allow).unwrap_or_else(|error| panic!("{case} to {target}: {error}"));
+            convert(&at, None, &next, target, &allow, Storage::F32)
+                .unwrap_or_else(|error| panic!("{case} to {target}: {error}"));
             assert_eq!(bits(&next, None), original, "{case} after {target}");
             at = next;
         }
@@ -103,7 +104,8 @@ fn what_a_target_cannot_say_is_refused_by_name() {
     let scratch = tempfile::tempdir().unwrap();
     let refuse = |case: &str, target, parts: &[&str]| {
         let source = goldens().join("models").join(case);
-        let error = convert(&source, None, &scratch.path().join("out"), target, &[]).unwrap_err().to_string();
+        let error =
+            convert(&source, None, &scratch.path().join("out"), target, &[], Storage::F32).unwrap_err().to_string();
         for part in parts {
             assert!(error.contains(part), "{case} to {target}: {error}");
         }
@@ -143,10 +145,46 @@ fn a_destination_is_never_overwritten() {
     let scratch = tempfile::tempdir().unwrap();
     let source = goldens().join("models/timm_plain");
     let destination = scratch.path().join("model");
-    convert(&source, None, &destination, Target::Bundle, &[]).unwrap();
-    let error = convert(&source, None, &destination, Target::Bundle, &[]).unwrap_err().to_string();
+    convert(&source, None, &destination, Target::Bundle, &[], Storage::F32).unwrap();
+    let error = convert(&source, None, &destination, Target::Bundle, &[], Storage::F32).unwrap_err().to_string();
     assert!(error.contains("exists already"), "{error}");
     let file = scratch.path().join("model.npz");
-    convert(&goldens().join("models/jax_vit"), None, &file, Target::Jax, &[]).unwrap();
+    convert(&goldens().join("models/jax_vit"), None, &file, Target::Jax, &[], Storage::F32).unwrap();
     assert!(file.is_file());
+}
+
+#[test]
+fn sixteen_bits_halve_the_file_and_round_every_number() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = goldens().join("models/timm_plain");
+    let device = Cpu::with_threads(1);
+    let model = Model::load(&source, &LoadOptions::default(), &device).unwrap();
+    let size = |folder: &Path| std::fs::metadata(folder.join("model.safetensors")).unwrap().len();
+    for target in [Target::Bundle, Target::Timm] {
+        let whole = scratch.path().join(format!("{target}"));
+        convert(&source, None, &whole, target, &[], Storage::F32).unwrap();
+        for (storage, round) in [
+            (Storage::F16, (|x| half::f16::from_f32(x).to_f32()) as fn(f32) -> f32),
+            (Storage::Bf16, |x| half::bf16::from_f32(x).to_f32()),
+        ] {
+            let destination = scratch.path().join(format!("{target}-{storage:?}"));
+            convert(&source, None, &destination, target, &[], storage).unwrap();
+            assert!(2 * size(&destination) < size(&whole) + 20_000);
+            let again = Model::load(&destination, &LoadOptions::default(), &device).unwrap();
+            for id in model.parameters.declarations().ids() {
+                let expected: Vec<f32> = model.parameters.read(id).into_iter().map(round).collect();
+                assert_eq!(again.parameters.read(id), expected);
+            }
+        }
+    }
+    let npz = scratch.path().join("model.npz");
+    let error = convert(&goldens().join("models/jax_vit"), None, &npz, Target::Jax, &[], Storage::F16).unwrap_err();
+    assert!(error.to_string().contains("float32"), "{error}");
+    assert!(!npz.exists());
+    // A number beyond what 16 bits hold is refused by its tensor's name.
+    let mut outgoing = Outgoing { storage: Storage::F16, ..model.outgoing() };
+    outgoing.read = Box::new(|spec| Ok(vec![1e6; spec.count()].into()));
+    let destination = scratch.path().join("large");
+    let error = export(&outgoing, &destination, Target::Bundle, &[]).unwrap_err().to_string();
+    assert!(error.contains("65504") && !destination.exists(), "{error}");
 }
