@@ -18,7 +18,8 @@ use crate::commands::pull::Download;
     about = "Vision Transformers: classify, embed, inspect, measure",
     long_about = "Vision Transformers: classify pictures, take their features, inspect and measure models.\n\n\
         A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a file that describes \
-        it; without one, the built-in model reads handwritten digits.",
+        it; without one, the built-in model tells ten kinds of things apart: airplanes, automobiles, birds, cats, deer, \
+        dogs, frogs, horses, ships and trucks.",
     after_help = "Exit codes: 0 done, 1 something failed, 2 wrong usage.",
     disable_help_subcommand = true,
     max_term_width = 100
@@ -85,7 +86,7 @@ impl Settings {
 pub(crate) struct ModelArgs {
     /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name on the
     /// hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: built in]
-    #[arg(long, short, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH", env = "VITRAL_MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// The file that describes a checkpoint which does not describe itself
     #[arg(long, value_name = "FILE", requires = "model")]

@@ -1,4 +1,5 @@
-//! The model that comes with the library: a small Vision Transformer that reads handwritten digits.
+//! The model that comes with the library: a small hybrid Vision Transformer that tells CIFAR-10's ten
+//! classes apart.
 
 use std::path::Path;
 
@@ -7,13 +8,13 @@ use crate::error::Error;
 use crate::predict::{LoadOptions, Model};
 use crate::weights::{Container, Description};
 
-/// `vitral.json` of `assets/digits`.
-const DESCRIPTION: &[u8] = include_bytes!("../../../assets/digits/vitral.json");
+/// `vitral.json` of `assets/cifar10`.
+const DESCRIPTION: &[u8] = include_bytes!("../../../assets/cifar10/vitral.json");
 /// Its weights.
-const WEIGHTS: &[u8] = include_bytes!("../../../assets/digits/model.safetensors");
+const WEIGHTS: &[u8] = include_bytes!("../../../assets/cifar10/model.safetensors");
 
 impl Model {
-    /// The model that comes with the library; `assets/digits` says more of it.
+    /// The model that comes with the library; `assets/cifar10` says more of it.
     ///
     /// # Errors
     /// None that a build with its assets in order can have.
@@ -30,10 +31,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_model_reads_a_seven() {
+    fn the_built_in_model_knows_its_pictures() {
         let model = Model::embedded(&Cpu::with_threads(1)).expect("in order");
-        let seven = include_bytes!("../../../assets/digits/images/seven.png");
-        let answers = model.classify_bytes(seven, 1).expect("a picture");
-        assert_eq!(answers[0].label, "7");
+        for (picture, label) in [
+            (&include_bytes!("../../../assets/cifar10/images/automobile.jpg")[..], "automobile"),
+            (include_bytes!("../../../assets/cifar10/images/bird.jpg"), "bird"),
+            (include_bytes!("../../../assets/cifar10/images/cat.jpg"), "cat"),
+        ] {
+            let answers = model.classify_bytes(picture, 1).expect("a picture");
+            assert_eq!(answers[0].label, label);
+        }
     }
 }

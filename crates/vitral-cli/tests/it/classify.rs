@@ -132,3 +132,17 @@ fn a_reader_that_goes_away_is_no_fault() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
+
+#[test]
+fn the_built_in_model_knows_the_committed_pictures() {
+    let said = built_in(["classify", "--json", "--top", "1", "assets/cifar10/images"]).ok();
+    let mut seen = 0;
+    for line in said.lines() {
+        let answer: Value = serde_json::from_str(line).expect("JSON");
+        let path = answer["image"].as_str().expect("a path");
+        let label = answer["labels"][0]["label"].as_str().expect("a label");
+        assert!(path.contains(label), "{path} taken for {label}");
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}

@@ -38,15 +38,23 @@ impl Run {
     }
 }
 
-/// Runs the binary at the root of the workspace.
+/// Runs the binary at the root of the workspace, with the small model of digits where none is named.
 fn vitral<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     vitral_fed(args, &[])
 }
 
+/// As [`vitral`], with the built-in model.
+fn built_in<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
+    finished(Command::new(env!("CARGO_BIN_EXE_vitral")).args(args).env_remove("VITRAL_MODEL"), &[])
+}
+
 /// As [`vitral`], with bytes on standard input.
 fn vitral_fed<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> Run {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vitral"))
-        .args(args)
+    finished(Command::new(env!("CARGO_BIN_EXE_vitral")).args(args).env("VITRAL_MODEL", "assets/digits"), input)
+}
+
+fn finished(command: &mut Command, input: &[u8]) -> Run {
+    let mut child = command
         .current_dir(root())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

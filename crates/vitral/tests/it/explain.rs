@@ -6,7 +6,7 @@ use vitral::explain::figures::{self, Gathered, Statistics};
 use vitral::explain::rollout::RolloutOptions;
 use vitral::explain::{Layout, Method, Options, Picture, Target, belief, pixels};
 use vitral::image::RgbImage;
-use vitral::{Cpu, Model, Tensor};
+use vitral::{Cpu, LoadOptions, Model, Tensor};
 
 use crate::parity::{Stored, load};
 use crate::weights::goldens;
@@ -145,6 +145,12 @@ fn planes(values: &[f32], channels: usize) -> Vec<f32> {
     (0..channels).flat_map(|channel| values.iter().skip(channel).step_by(channels).copied()).collect()
 }
 
+/// A small model without a stem, of which every kind of map can be had.
+fn digits(threads: usize) -> Model {
+    let path = goldens().join("../assets/digits");
+    Model::load(&path, &LoadOptions::default(), &Cpu::with_threads(threads)).expect("a model")
+}
+
 fn digit(model: &Model, name: &str) -> Picture {
     let path = goldens().join("../assets/digits/images").join(name);
     let image = vitral::image::open(&path, &vitral::image::Limits::default()).expect("a picture");
@@ -153,7 +159,7 @@ fn digit(model: &Model, name: &str) -> Picture {
 
 #[test]
 fn capture_leaves_every_bit_of_the_logits() {
-    let model = Model::embedded(&Cpu::with_threads(2)).expect("built in");
+    let model = digits(2);
     let picture = digit(&model, "seven.png");
     let plain = model.run(&picture.pixels, None).expect("run").logits.expect("a head");
     let (captured, _) = model.reduce_attention(&picture.pixels, 0..6, |weights| weights[0]).expect("run");
@@ -209,7 +215,7 @@ fn every_method_makes_a_map_of_every_kind_of_model() {
 
 #[test]
 fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
-    let model = Model::embedded(&Cpu::with_threads(2)).expect("built in");
+    let model = digits(2);
     let picture = digit(&model, "one.png");
     let prediction = model.explained(&picture, Default::default(), 3).expect("explained");
     let target = prediction.target.expect("a class");
@@ -234,7 +240,7 @@ fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
 
 #[test]
 fn wishes_that_cannot_be_fulfilled_say_what_there_is() {
-    let model = Model::embedded(&Cpu::with_threads(1)).expect("built in");
+    let model = digits(1);
     let picture = digit(&model, "two.png");
     let explain = |options: Options, target: Option<&Target>| {
         let found = model.explain(&picture, Method::GradCam, target, &options, &mut |_| ());

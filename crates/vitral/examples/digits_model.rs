@@ -1,7 +1,7 @@
-//! Makes `assets/digits` from the data of `../shared/data`: the built-in model and one picture of every digit.
+//! Makes `assets/digits` from the data of `../shared/data`: a small model that the tests use, and one picture of every digit.
 //!
 //! ```text
-//! cargo run --release -p vitral --example default_model
+//! cargo run --release -p vitral --example digits_model
 //! ```
 //!
 //! The weights are `vit_mnist_gpu.pt` of researchase/vit-mnist-explorations (MIT), read by
