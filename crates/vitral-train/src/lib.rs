@@ -9,6 +9,7 @@ pub mod error;
 pub mod evaluate;
 pub mod fit;
 pub mod journal;
+pub mod lora;
 pub mod loss;
 pub mod optimise;
 pub mod recipe;

@@ -9,6 +9,7 @@ use vitral::model::init::Initialisation;
 use crate::augment::Augment;
 use crate::data::HeldOut;
 use crate::error::TrainError;
+use crate::lora::Lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimise::{Clip, GroupOptions, Optimiser, Schedule};
 
@@ -30,6 +31,9 @@ pub struct Recipe {
     /// Weight decay, layer decay, freezing.
     #[serde(default)]
     pub groups: GroupOptions,
+    /// Low-rank updates in place of the model's own parameters (LoRA, arXiv:2106.09685).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// A teacher (DeiT, arXiv:2012.12877).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Teaching>,
@@ -135,6 +139,10 @@ pub struct RunRecipe {
     /// What is minimised.
     #[serde(default)]
     pub loss: Loss,
+    /// Blocks remember only what they were given, and compute the rest again on the way back: less memory for more time,
+    /// and the same bits.
+    #[serde(default)]
+    pub recompute: bool,
     /// Steps between checkpoints within an epoch; 0 is only at its end.
     #[serde(default)]
     pub checkpoint_every: u64,

@@ -14,6 +14,7 @@ use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Score, Source, Watcher};
 use crate::journal::Journal;
+use crate::lora;
 use crate::loss::likeliest;
 use crate::optimise::groups;
 use crate::recipe::Recipe;
@@ -88,7 +89,7 @@ pub fn run(
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
     let classes = sets.train.classes();
-    let Start { vit, mut parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
+    let Start { vit, parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
     // The teacher alone stays in memory while the student learns.
     drop(models.learned);
     let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
@@ -100,10 +101,9 @@ pub fn run(
     let test = Loader::new(cached(&sets.test), LoaderOptions::evaluation(preprocess.clone(), settings.batch))?;
 
     let still = recipe.groups.still(&vit).map_err(fault)?;
-    if still.len() == vit.declarations().specs().len() {
-        return Err(fault("`groups.freeze` leaves nothing to learn".to_owned()));
-    }
-    parameters.hold_still(still);
+    let parameters = lora::prepare(&vit, parameters, &still, recipe.lora.as_ref(), settings.seed).map_err(fault)?;
+    let (learning, all) = lora::learning(&vit, &parameters);
+    watcher.begin(learning, all);
     let groups = groups(&vit, &parameters, &recipe.groups, recipe.optimiser.needs_single_tensors());
     let accumulate = settings.accumulate.max(1);
     let steps_per_epoch = Loader::batches(&train).div_ceil(accumulate) as u64;
@@ -117,6 +117,7 @@ pub fn run(
         average_decay: settings.average,
         loss: settings.loss,
         distillation: recipe.distillation.as_ref().filter(|_| teacher.is_some()).map(|teaching| teaching.how),
+        recompute: settings.recompute,
         seed: settings.seed,
     };
     let mut trainer = Trainer::new(vit, parameters, groups, rules);
@@ -165,7 +166,7 @@ fn kept(trainer: &Trainer, device: &Cpu) -> Parameters {
     let flat = trainer.average.as_deref().unwrap_or(trainer.parameters.flat());
     let read = |spec: &vitral_engine::ParameterSpec| {
         let id = declarations.find(&spec.name).expect("its own name");
-        Ok::<_, std::convert::Infallible>(flat[trainer.parameters.range(id)].into())
+        Ok::<_, std::convert::Infallible>(lora::merged(&trainer.parameters, flat, id).into())
     };
     let Ok(parameters) = Parameters::frozen(declarations.clone(), device.clone(), read);
     parameters

@@ -119,6 +119,14 @@ struct Lines<'a> {
 }
 
 impl Watcher for Lines<'_> {
+    fn begin(&mut self, learning: usize, parameters: usize) {
+        if learning < parameters {
+            let share = 100.0 * learning as f64 / parameters as f64;
+            self.printer
+                .note(format_args!("learns    {learning} numbers beside a model of {parameters} ({share:.2} %)"));
+        }
+    }
+
     fn step(&mut self, _: &StepReport, batch: usize, batches: usize) {
         if !self.bar {
             self.printer.start_progress(batches, "batches");

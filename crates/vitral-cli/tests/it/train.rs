@@ -146,6 +146,24 @@ fn parts_can_stand_still() {
     assert!(error.contains("nothing to learn"), "{error}");
 }
 
+#[test]
+fn low_rank_updates_become_a_model() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let (pictures, digits) = (path("pictures"), root().join("assets/digits").display().to_string());
+    let tune = |out: &str, rank: &str| {
+        let test = ["--test", &pictures, "--epochs", "12", "--batch", "4", "--rate", "1e-2"];
+        let set = ["--set", "augment.horizontal_flip=0", "--set", "augment.crop={kind=\"padded\",pixels=1}"];
+        let fixed = ["finetune", &pictures, "--model", &digits, "--out", out, "--lora", rank];
+        vitral(fixed.into_iter().chain(test).chain(set))
+    };
+    assert!(tune(&path("light"), "2").ok().contains("best 100.00 %"));
+    let answer = vitral(["classify", "--model", &path("light/best"), "assets/digits/images/one.png", "--json"]).ok();
+    assert!(answer.contains("one"), "{answer}");
+    let error = tune(&path("other"), "5000").fails(1);
+    assert!(error.contains("lora.rank"), "{error}");
+}
+
 /// However often a run is killed, it goes on from a whole checkpoint, and ends with the bits of one that was not.
 #[test]
 fn killed_at_any_moment_it_goes_on() {

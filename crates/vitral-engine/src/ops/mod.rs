@@ -1,6 +1,7 @@
 //! The operations, one file each: forward, backward, a plain reference and tests side by side.
 
 pub(crate) mod activation;
+pub(crate) mod adapter;
 pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod elementwise;

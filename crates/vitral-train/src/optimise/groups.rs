@@ -76,13 +76,14 @@ fn layer(name: &str, depth: usize) -> usize {
 }
 
 /// Groups of a model's parameters, neighbours that are stepped alike put together unless `single` asks for each tensor by
-/// itself. Frozen ones are in no group.
+/// itself. Those that stand still are in no group.
 pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, single: bool) -> Vec<Group> {
     let depth = vit.config().depth;
     let mut groups: Vec<Group> = Vec::new();
-    for id in vit.declarations().ids() {
-        let spec = vit.declarations().spec(id);
-        if options.freeze.iter().any(|pattern| fits(pattern, &spec.name)) {
+    let declarations = parameters.declarations();
+    for id in declarations.ids() {
+        let spec = declarations.spec(id);
+        if !parameters.learns(id) {
             continue;
         }
         let group = Group {
@@ -120,7 +121,8 @@ mod tests {
 
     fn grouped(options: &GroupOptions) -> (Vit, Parameters, Vec<Group>) {
         let vit = Vit::new(variants::find("test/8").expect("known")).expect("valid");
-        let parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
+        parameters.hold_still(options.still(&vit).expect("known"));
         let groups = groups(&vit, &parameters, options, false);
         (vit, parameters, groups)
     }

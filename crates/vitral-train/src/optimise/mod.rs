@@ -220,7 +220,7 @@ impl Clip {
                 gradients.par_iter_mut().with_min_len(CHUNK).for_each(|g| *g = g.clamp(-limit, limit));
             }
             Clip::Adaptive(share) => {
-                for id in parameters.declarations().ids() {
+                for id in parameters.declarations().ids().filter(|&id| parameters.is_flat(id)) {
                     let spec = parameters.declarations().spec(id);
                     // Positions and tokens are vectors to the paper's rule, however they are laid out.
                     let rows = if spec.name.ends_with(".weight") { spec.shape.len() > 1 } else { false };

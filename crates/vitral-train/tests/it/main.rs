@@ -1,5 +1,7 @@
 //! Integration tests of training, in one binary.
 
+mod lora;
 mod parity;
+mod recompute;
 mod resume;
 mod still;

@@ -127,6 +127,7 @@ fn ten_losses_are_pytorchs_and_timms() {
                 average_decay: None,
                 loss: Loss::CrossEntropy,
                 distillation: None,
+                recompute: false,
                 seed: 0,
             };
             let mut trainer = Trainer::new(vit, parameters, groups, rules);
@@ -154,6 +155,7 @@ fn threads_keep_the_bits_of_training() {
             average_decay: Some(0.9),
             loss: Loss::CrossEntropy,
             distillation: None,
+            recompute: false,
             seed: 7,
         };
         let mut trainer = Trainer::new(vit, parameters, groups, rules);
