@@ -30,7 +30,7 @@ Examples:
   vitral classify --model runs/flowers/best rose.jpg
 
 Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
-(.csv, .jsonl), idx or CIFAR files. Without pictures to judge by, a tenth of each class is held out.")]
+(.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without pictures to judge by, a tenth of each class is held out.")]
 pub(crate) struct FinetuneArgs {
     /// The pictures to learn from
     data: PathBuf,

@@ -12,7 +12,9 @@ mod list;
 mod loader;
 mod open;
 mod order;
+mod parquet;
 mod relabelled;
+mod stored;
 mod subset;
 mod summary;
 
@@ -32,6 +34,7 @@ pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
 pub use open::{HeldOut, Split, open};
 pub use order::{Order, shuffled};
+pub use parquet::Parquet;
 pub use relabelled::{Match, Relabelled};
 pub use subset::Subset;
 pub use summary::Summary;

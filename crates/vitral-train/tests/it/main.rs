@@ -2,6 +2,7 @@
 
 mod lora;
 mod parity;
+mod parquet;
 mod recompute;
 mod resume;
 mod still;
