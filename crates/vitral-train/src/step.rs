@@ -158,8 +158,9 @@ impl Trainer {
             clip.apply(&mut self.gradients, norm, &self.parameters);
         }
         let rate = self.rules.schedule.at(self.step, self.rules.total_steps);
+        let device = self.parameters.device().clone();
         let parameters = self.parameters.flat_mut();
-        self.rules.optimiser.step(&self.groups, rate, parameters, &self.gradients, &mut self.moments);
+        self.rules.optimiser.step(&device, &self.groups, rate, parameters, &self.gradients, &mut self.moments);
         if let (Some(average), Some(decay)) = (&mut self.average, self.rules.average_decay) {
             optimise::follow(average, self.parameters.flat(), decay);
         }

@@ -15,6 +15,8 @@ pub struct Group {
     pub decay: f32,
     /// Factor on the learning rate.
     pub rate_scale: f32,
+    /// `[out, in]` where the group is a block's matrix and nothing else, which Muon steps as a whole.
+    pub hidden: Option<[usize; 2]>,
 }
 
 /// How parameters are grouped.
@@ -90,6 +92,10 @@ pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, single
             range: aligned(parameters, id),
             decay: if decays(&spec.name, &spec.shape) { options.weight_decay } else { 0.0 },
             rate_scale: options.layer_decay.powi((depth + 1 - layer(&spec.name, depth)) as i32),
+            hidden: match spec.shape[..] {
+                [rows, columns] if single && spec.name.starts_with("blocks.") => Some([rows, columns]),
+                _ => None,
+            },
         };
         match groups.last_mut() {
             Some(last)
