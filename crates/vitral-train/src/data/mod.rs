@@ -17,6 +17,7 @@ mod relabelled;
 mod stored;
 mod subset;
 mod summary;
+mod view;
 
 use std::path::Path;
 
@@ -38,6 +39,7 @@ pub use parquet::Parquet;
 pub use relabelled::{Match, Relabelled};
 pub use subset::Subset;
 pub use summary::Summary;
+pub use view::{Corner, View};
 
 /// How many classes a picture may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
