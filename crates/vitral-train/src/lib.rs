@@ -17,6 +17,7 @@ pub mod report;
 pub mod run;
 pub mod start;
 pub mod step;
+pub mod study;
 pub mod teacher;
 mod tensorboard;
 pub mod timing;

@@ -93,7 +93,7 @@ pub struct Teaching {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// A folder with a sub-folder a class, a tar of one, idx files, CIFAR's files, or a list.
+    /// A folder with a sub-folder a class, a tar of one, Parquet files, idx files, CIFAR's files, or a list.
     pub train: PathBuf,
     /// The pictures that judge; without them `train` holds its own or a part is held out.
     #[serde(default)]
@@ -101,6 +101,9 @@ pub struct DataRecipe {
     /// How a set without a test part is parted.
     #[serde(default)]
     pub held_out: HeldOut,
+    /// A part of the pictures to learn from, for studies; all that judge still do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<SubsetRecipe>,
     /// Mean of every channel, of numbers from 0 to 1. A model that has learned before brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
@@ -110,6 +113,17 @@ pub struct DataRecipe {
     /// Filter that pictures of another size are resized with, where mean and deviation are given here.
     #[serde(default = "bicubic")]
     pub filter: Filter,
+}
+
+/// A part of the pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubsetRecipe {
+    /// The share of every class.
+    pub fraction: f64,
+    /// Seeds the choice.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 fn bicubic() -> Filter {
@@ -250,6 +264,9 @@ impl Recipe {
             }
             (Some(_), None) if recipe.data.mean.is_none() => {
                 Err(fault("a model from scratch needs `data.mean` and `data.std`, one number a channel".to_owned()))
+            }
+            _ if recipe.data.subset.is_some_and(|subset| !(subset.fraction > 0.0 && subset.fraction <= 1.0)) => {
+                Err(fault("`data.subset.fraction` is a share above 0 and at most 1".to_owned()))
             }
             _ if recipe.data.train.as_os_str() == NOWHERE => {
                 Err(fault("`data.train` is not given; set it to the pictures".to_owned()))

@@ -9,7 +9,7 @@ use vitral::weights::export::{Outgoing, Target, export};
 use vitral::{Cpu, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, Parameters};
 
-use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, open};
+use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Subset, open};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Score, Source, Watcher};
@@ -17,7 +17,7 @@ use crate::journal::Journal;
 use crate::lora;
 use crate::loss::likeliest;
 use crate::optimise::groups;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, SubsetRecipe};
 use crate::report;
 use crate::start::Start;
 use crate::step::{Batch, Rules, Teach, Trainer};
@@ -63,6 +63,10 @@ pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
             remedy: "give both sets the same classes",
         });
     }
+    let train = match data.subset {
+        Some(SubsetRecipe { fraction, seed }) => Arc::new(Subset::share(&train, fraction, seed)),
+        None => train,
+    };
     Ok(Sets { train, test })
 }
 
