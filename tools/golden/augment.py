@@ -150,6 +150,34 @@ def mixes(tensors):
         yield {"keep": keep, "centre": centre, "smoothing": smoothing, "labels": labels.tolist()}
 
 
+def augmix(tensors):
+    """timm's AugMix with weights, chains and share that are given in place of drawn."""
+    rng = np.random.default_rng(17)
+    known = [(operation, filter, run) for operation, filter, run in operations() if filter != "nearest"]
+    number = lambda operation: operation if isinstance(operation, str) else next(iter(operation))
+    usable = [i for i, (operation, *_) in enumerate(known) if number(operation) not in ("hue", "gaussian-blur")]
+    for index, (width, depths) in enumerate([(3, [1, 3, 2]), (1, [1]), (4, [2, 2, 1, 3]), (2, [3, 1]), (3, [1, 1, 1])]):
+        chains = [[int(i) for i in rng.choice(usable, depth)] for depth in depths]
+        weights, share = rng.dirichlet([1.0] * width), [rng.beta(1.0, 1.0), 0.0, 1.0][index % 4 if index % 4 < 3 else 0]
+        # The operations close over the loop that makes them, so each is run while it is current.
+        made = {}
+
+        def run(link):
+            def applied(image):
+                for i, (_, _, run) in enumerate(o for o in operations() if o[1] != "nearest"):
+                    if i == link:
+                        return run(image)
+            return made.setdefault(link, applied)
+
+        given = dict(dirichlet=[weights], beta=[share], randint=depths, choice=[[run(link) for link in c] for c in chains])
+        given = {name: mock.Mock(side_effect=values) for name, values in given.items()}
+        with mock.patch.multiple(np.random, **given):
+            mixed = timm_ops.AugMixAugment([], width=width)(picture())
+        tensors[f"mixed.{index}"] = np.array(mixed)
+        yield {"weights": [float(np.float32(w)) for w in weights], "share": float(np.float32(share)),
+               "chains": [[{"operation": known[i][0], "filter": known[i][1]} for i in chain] for chain in chains]}
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     image = picture()
@@ -162,6 +190,9 @@ def main():
               "mixes": list(mixes(tensors))}
     (OUT / "cases.json").write_text(json.dumps(record) + "\n")
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, OUT / "expected.safetensors")
+    mixed = {}
+    (OUT / "augmix.json").write_text(json.dumps({"cases": list(augmix(mixed))}) + "\n")
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in mixed.items()}, OUT / "augmix.safetensors")
     print(f"{len(cases)} operations, {len(record['levels'])} levels, {len(record['windows'])} windows")
 
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Gradients of every parameter and ten successive losses, from PyTorch and timm, for the training crate's tests.
 
-  python tools/golden/training.py      -> goldens/training/CASE/{config.json,model,batch,gradients,expected}.safetensors
+  python tools/golden/training.py      -> goldens/training/CASE/{config.json,model,batch,gradients,expected,muon}.safetensors
 
 The losses are those of ten steps on one batch, without anything dropped: by AdamW (rate 1e-3, decay 0.05, gradients
 clipped to norm 1), by SGD (rate 0.05, Nesterov momentum 0.9, decay 1e-4), by SGD with timm's adaptive clipping (0.02), by
-timm's LAMB (rate 0.01, decay 0.05, norm 1) and timm's Lion (rate 1e-4, decay 0.05). Decay leaves out biases, norms, tokens
+timm's LAMB (rate 0.01, decay 0.05, norm 1) and timm's Lion (rate 1e-4, decay 0.05). `muon.safetensors` has those of PyTorch's
+Muon for the blocks' matrices, its iteration in 32 bits in place of 16, and AdamW for the rest (rate 1e-3, decay 0.05). Decay leaves out biases, norms, tokens
 and positions. `gradients` holds the first step's, under timm's names, before clipping. Needs torch, timm, safetensors.
 """
-import json, pathlib
+import json, pathlib, sys
+from unittest import mock
 
 import timm, timm.optim, timm.utils, torch
 from safetensors.torch import save_file
@@ -27,6 +29,34 @@ def loss_of(model, x, labels):
     if isinstance(y, tuple):
         return sum(torch.nn.functional.cross_entropy(part, labels) for part in y) / 2
     return torch.nn.functional.cross_entropy(y, labels)
+
+
+def muon(model, x, labels):
+    """Ten losses; PyTorch iterates in bfloat16, which no other order of sums could follow for ten steps."""
+    module = sys.modules["torch.optim._muon"]
+
+    class Wide:
+        """The module's torch, with the one cast that it makes left out."""
+
+        def __getattr__(self, name):
+            return torch.float32 if name == "bfloat16" else getattr(torch, name)
+
+    hidden = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+    plain = [p for n, p in model.named_parameters() if p.ndim <= 1 or n in ("cls_token", "dist_token", "pos_embed")]
+    taken = {id(p) for p in hidden + plain}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    adamw = torch.optim.AdamW([dict(params=others, weight_decay=0.05), dict(params=plain, weight_decay=0.0)], lr=1e-3)
+    matrices = torch.optim.Muon(hidden, lr=1e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    losses = []
+    with mock.patch.object(module, "torch", Wide()):
+        for _ in range(10):
+            model.zero_grad()
+            loss = loss_of(model, x, labels)
+            loss.backward()
+            adamw.step()
+            matrices.step()
+            losses.append(loss.item())
+    return torch.tensor(losses)
 
 
 def make(case, architecture, arguments):
@@ -88,6 +118,9 @@ def make(case, architecture, arguments):
     save_file(gradients if not big else {n: g.bfloat16() for n, g in gradients.items()}, folder / "gradients.safetensors")
     save_file({"pixel_values": x, "labels": labels.to(torch.int64)}, folder / "batch.safetensors")
     save_file(expected, folder / "expected.safetensors")
+    model = fresh()
+    model.load_state_dict(start)
+    save_file({"losses.muon": muon(model, x, labels)}, folder / "muon.safetensors")
     print(case, {k: v.tolist() for k, v in expected.items()})
 
 

@@ -90,16 +90,52 @@ impl Declarations {
 pub struct Parameters {
     declarations: Declarations,
     device: Cpu,
-    values: Values,
+    /// What can be changed; nothing where all is frozen.
+    flat: Option<Flat>,
+    /// What is ready for inference: matrices packed, the rest as it is. Empty where all is flat.
+    frozen: Vec<Option<FrozenParameter>>,
     /// Which stand still while others learn; none where it is empty.
     still: Vec<bool>,
+    /// What matrices are adapted by, by their place; empty where none is.
+    adapters: Vec<Option<Adapter>>,
 }
 
-enum Values {
-    /// One flat buffer; parameter `i` starts at `offsets[i]`, aligned to a cache line.
-    Flat { buffer: Buffer, offsets: Vec<usize> },
-    /// Ready for inference: matrices packed, the rest as it is.
-    Frozen(Vec<FrozenParameter>),
+/// A low-rank update beside a frozen matrix (LoRA, arXiv:2106.09685): `x Wᵀ + scale · (dropout(x) downᵀ) upᵀ`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adapter {
+    /// `[rank, in]`.
+    pub down: ParameterId,
+    /// `[out, rank]`.
+    pub up: ParameterId,
+    /// Factor on the update.
+    pub scale: f32,
+    /// Dropout rate of what the update sees, in training.
+    pub dropout: f32,
+}
+
+/// One flat buffer; parameter `i` starts at `offsets[i]`, aligned to a cache line.
+struct Flat {
+    buffer: Buffer,
+    offsets: Vec<usize>,
+}
+
+impl Flat {
+    /// Room for the parameters that `held` says, all zero.
+    fn zeros(declarations: &Declarations, held: impl Fn(usize) -> bool) -> Self {
+        let mut offsets = Vec::with_capacity(declarations.specs.len());
+        let mut end = 0usize;
+        for (index, spec) in declarations.specs.iter().enumerate() {
+            offsets.push(end);
+            end += if held(index) { spec.count().next_multiple_of(16) } else { 0 };
+        }
+        Flat { buffer: Buffer::zeros(end), offsets }
+    }
+}
+
+/// Where a parameter lies.
+enum Place<'a> {
+    Flat(&'a [f32]),
+    Frozen(&'a FrozenParameter),
 }
 
 enum FrozenParameter {
@@ -115,6 +151,34 @@ enum FrozenParameter {
     },
 }
 
+impl FrozenParameter {
+    fn new(spec: &ParameterSpec, kind: ParameterKind, device: &Cpu, storage: Storage, source: &[f32]) -> Self {
+        assert_eq!(source.len(), spec.count(), "`{}` of shape {:?}", spec.name, spec.shape);
+        match kind {
+            ParameterKind::Matrix => {
+                let (columns, depth) = (spec.shape[0], spec.shape[1]);
+                let rhs = Rhs::Columns { data: source, stride: depth };
+                let packed = pack_rhs_parallel(device, rhs, depth, columns).stored_as(storage);
+                FrozenParameter::Packed { packed, transposed: OnceLock::new() }
+            }
+            ParameterKind::Plain => {
+                let mut buffer = Buffer::zeros(source.len());
+                buffer.as_mut_slice().copy_from_slice(source);
+                FrozenParameter::Plain { values: buffer, derived: OnceLock::new() }
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            FrozenParameter::Packed { packed, transposed } => {
+                packed.bytes() + transposed.get().map_or(0, PackedRhs::bytes)
+            }
+            FrozenParameter::Plain { values, derived } => 4 * values.len() + derived.get().map_or(0, PackedRhs::bytes),
+        }
+    }
+}
+
 /// A matrix parameter as it is kept.
 pub(crate) enum Matrix<'a> {
     Packed(&'a PackedRhs),
@@ -124,18 +188,54 @@ pub(crate) enum Matrix<'a> {
 impl Parameters {
     /// Flat parameters, all zero, to be trained.
     pub fn zeros(declarations: Declarations, device: Cpu) -> Self {
-        let mut offsets = Vec::with_capacity(declarations.specs.len());
-        let mut end = 0usize;
-        for spec in &declarations.specs {
-            offsets.push(end);
-            end += spec.count().next_multiple_of(16);
-        }
-        Parameters {
-            declarations,
-            device,
-            values: Values::Flat { buffer: Buffer::zeros(end), offsets },
-            still: Vec::new(),
-        }
+        let flat = Some(Flat::zeros(&declarations, |_| true));
+        Parameters { declarations, device, flat, frozen: Vec::new(), still: Vec::new(), adapters: Vec::new() }
+    }
+
+    /// Parameters of which some learn, as `learns` says. Those lie in one flat buffer, zero at first; the rest is as for
+    /// inference, stands still, and takes no room in gradients. `read` gives the values of the latter.
+    ///
+    /// # Errors
+    /// The first that `read` gives.
+    pub fn partly_frozen<'a, E>(
+        declarations: Declarations,
+        device: Cpu,
+        learns: impl Fn(ParameterId) -> bool,
+        mut read: impl FnMut(&ParameterSpec) -> Result<Cow<'a, [f32]>, E>,
+    ) -> Result<Self, E> {
+        let still: Vec<bool> = declarations.ids().map(|id| !learns(id)).collect();
+        let freeze = |id: ParameterId| {
+            let spec = declarations.spec(id);
+            if !still[id.0] {
+                return Ok(None);
+            }
+            let values = read(spec)?;
+            Ok(Some(FrozenParameter::new(spec, declarations.kinds[id.0], &device, Storage::F32, &values)))
+        };
+        let frozen = declarations.ids().map(freeze).collect::<Result<Vec<_>, E>>()?;
+        let flat = Some(Flat::zeros(&declarations, |index| !still[index]));
+        Ok(Parameters { declarations, device, flat, frozen, still, adapters: Vec::new() })
+    }
+
+    /// Adapts a matrix. Operations add the update to whatever the matrix gives.
+    ///
+    /// # Panics
+    /// If the adapter's matrices do not fit it.
+    pub fn adapt(&mut self, weight: ParameterId, adapter: Adapter) {
+        let shape = |id| &self.declarations.spec(id).shape[..];
+        let (whole, down, up) = (shape(weight), shape(adapter.down), shape(adapter.up));
+        assert!(
+            [up[0], down[1]] == *whole && up[1] == down[0],
+            "`{}` of {whole:?} adapted by {up:?} and {down:?}",
+            self.declarations.spec(weight).name
+        );
+        self.adapters.resize(self.declarations.specs.len(), None);
+        self.adapters[weight.0] = Some(adapter);
+    }
+
+    /// What a matrix is adapted by.
+    pub fn adapter(&self, weight: ParameterId) -> Option<Adapter> {
+        self.adapters.get(weight.0).copied().flatten()
     }
 
     /// Parameters for inference, with matrices in 32 bits. `read` gives the values of each; nothing is kept twice.
@@ -160,25 +260,13 @@ impl Parameters {
         storage: Storage,
         mut read: impl FnMut(&ParameterSpec) -> Result<Cow<'a, [f32]>, E>,
     ) -> Result<Self, E> {
-        let mut values = Vec::with_capacity(declarations.specs.len());
-        for (spec, kind) in declarations.specs.iter().zip(&declarations.kinds) {
-            let source = read(spec)?;
-            assert_eq!(source.len(), spec.count(), "`{}` of shape {:?}", spec.name, spec.shape);
-            values.push(match kind {
-                ParameterKind::Matrix => {
-                    let (columns, depth) = (spec.shape[0], spec.shape[1]);
-                    let rhs = Rhs::Columns { data: &source, stride: depth };
-                    let packed = pack_rhs_parallel(&device, rhs, depth, columns).stored_as(storage);
-                    FrozenParameter::Packed { packed, transposed: OnceLock::new() }
-                }
-                ParameterKind::Plain => {
-                    let mut buffer = Buffer::zeros(source.len());
-                    buffer.as_mut_slice().copy_from_slice(&source);
-                    FrozenParameter::Plain { values: buffer, derived: OnceLock::new() }
-                }
-            });
-        }
-        Ok(Parameters { declarations, device, values: Values::Frozen(values), still: Vec::new() })
+        let freeze = |id: ParameterId| {
+            let spec = declarations.spec(id);
+            let values = read(spec)?;
+            Ok(Some(FrozenParameter::new(spec, declarations.kinds[id.0], &device, storage, &values)))
+        };
+        let frozen = declarations.ids().map(freeze).collect::<Result<Vec<_>, E>>()?;
+        Ok(Parameters { declarations, device, flat: None, frozen, still: Vec::new(), adapters: Vec::new() })
     }
 
     /// Makes parameters stand still: nothing is remembered for their gradients, which stay 0.
@@ -204,31 +292,26 @@ impl Parameters {
 
     /// Bytes that the values take in memory.
     pub fn bytes(&self) -> usize {
-        match &self.values {
-            Values::Flat { buffer, .. } => 4 * buffer.len(),
-            Values::Frozen(values) => values
-                .iter()
-                .map(|value| match value {
-                    FrozenParameter::Packed { packed, transposed } => {
-                        packed.bytes() + transposed.get().map_or(0, PackedRhs::bytes)
-                    }
-                    FrozenParameter::Plain { values, derived } => {
-                        4 * values.len() + derived.get().map_or(0, PackedRhs::bytes)
-                    }
-                })
-                .sum(),
+        let flat = self.flat.as_ref().map_or(0, |flat| 4 * flat.buffer.len());
+        flat + self.frozen.iter().flatten().map(FrozenParameter::bytes).sum::<usize>()
+    }
+
+    fn place(&self, id: ParameterId) -> Place<'_> {
+        match (self.frozen.get(id.0), &self.flat) {
+            (Some(Some(frozen)), _) => Place::Frozen(frozen),
+            (_, Some(Flat { buffer, offsets })) => {
+                Place::Flat(&buffer.as_slice()[offsets[id.0]..][..self.declarations.spec(id).count()])
+            }
+            (_, None) => unreachable!("a parameter is flat or frozen"),
         }
     }
 
     /// A copy of a parameter's values, row by row.
     pub fn read(&self, id: ParameterId) -> Vec<f32> {
-        let spec = self.declarations.spec(id);
-        match &self.values {
-            Values::Flat { buffer, offsets } => buffer.as_slice()[offsets[id.0]..][..spec.count()].to_vec(),
-            Values::Frozen(values) => match &values[id.0] {
-                FrozenParameter::Plain { values, .. } => values.as_slice().to_vec(),
-                FrozenParameter::Packed { packed, .. } => packed.unpacked(self.device.isa()),
-            },
+        match self.place(id) {
+            Place::Flat(values) => values.to_vec(),
+            Place::Frozen(FrozenParameter::Plain { values, .. }) => values.as_slice().to_vec(),
+            Place::Frozen(FrozenParameter::Packed { packed, .. }) => packed.unpacked(self.device.isa()),
         }
     }
 
@@ -237,37 +320,31 @@ impl Parameters {
     /// # Panics
     /// If it is a packed matrix.
     pub(crate) fn plain(&self, id: ParameterId) -> &[f32] {
-        match &self.values {
-            Values::Flat { buffer, offsets } => {
-                &buffer.as_slice()[offsets[id.0]..][..self.declarations.spec(id).count()]
+        match self.place(id) {
+            Place::Flat(values) => values,
+            Place::Frozen(FrozenParameter::Plain { values, .. }) => values.as_slice(),
+            Place::Frozen(FrozenParameter::Packed { .. }) => {
+                panic!("`{}` is packed as a matrix", self.declarations.spec(id).name)
             }
-            Values::Frozen(values) => match &values[id.0] {
-                FrozenParameter::Plain { values, .. } => values.as_slice(),
-                FrozenParameter::Packed { .. } => panic!("`{}` is packed as a matrix", self.declarations.spec(id).name),
-            },
         }
     }
 
     pub(crate) fn matrix(&self, id: ParameterId) -> Matrix<'_> {
-        match &self.values {
-            Values::Frozen(values) => match &values[id.0] {
-                FrozenParameter::Packed { packed, .. } => Matrix::Packed(packed),
-                FrozenParameter::Plain { values, .. } => Matrix::Flat(values.as_slice()),
-            },
-            Values::Flat { .. } => Matrix::Flat(self.plain(id)),
+        match self.place(id) {
+            Place::Flat(values) => Matrix::Flat(values),
+            Place::Frozen(FrozenParameter::Plain { values, .. }) => Matrix::Flat(values.as_slice()),
+            Place::Frozen(FrozenParameter::Packed { packed, .. }) => Matrix::Packed(packed),
         }
     }
 
     /// A packed form derived from a plain parameter: made once when frozen, not kept when the values may change.
     pub(crate) fn derived(&self, id: ParameterId, make: impl FnOnce(&[f32]) -> PackedRhs) -> DerivedMatrix<'_> {
-        match &self.values {
-            Values::Frozen(values) => match &values[id.0] {
-                FrozenParameter::Plain { values, derived } => {
-                    DerivedMatrix::Kept(derived.get_or_init(|| make(values.as_slice())))
-                }
-                FrozenParameter::Packed { packed, .. } => DerivedMatrix::Kept(packed),
-            },
-            Values::Flat { .. } => DerivedMatrix::Fresh(make(self.plain(id))),
+        match self.place(id) {
+            Place::Flat(values) => DerivedMatrix::Fresh(make(values)),
+            Place::Frozen(FrozenParameter::Plain { values, derived }) => {
+                DerivedMatrix::Kept(derived.get_or_init(|| make(values.as_slice())))
+            }
+            Place::Frozen(FrozenParameter::Packed { packed, .. }) => DerivedMatrix::Kept(packed),
         }
     }
 
@@ -277,26 +354,21 @@ impl Parameters {
         let spec = self.declarations.spec(id);
         let (rows, columns) = (spec.shape[0], spec.shape[1]);
         let pack = |data: &[f32]| pack_rhs_parallel(&self.device, Rhs::Rows { data, stride: columns }, rows, columns);
-        match &self.values {
-            Values::Frozen(values) => match &values[id.0] {
-                FrozenParameter::Packed { packed, transposed } => {
-                    DerivedMatrix::Kept(transposed.get_or_init(|| pack(&packed.unpacked(self.device.isa()))))
-                }
-                FrozenParameter::Plain { values, .. } => DerivedMatrix::Fresh(pack(values.as_slice())),
-            },
-            Values::Flat { .. } => DerivedMatrix::Fresh(pack(self.plain(id))),
+        match self.place(id) {
+            Place::Flat(values) => DerivedMatrix::Fresh(pack(values)),
+            Place::Frozen(FrozenParameter::Plain { values, .. }) => DerivedMatrix::Fresh(pack(values.as_slice())),
+            Place::Frozen(FrozenParameter::Packed { packed, transposed }) => {
+                DerivedMatrix::Kept(transposed.get_or_init(|| pack(&packed.unpacked(self.device.isa()))))
+            }
         }
     }
 
-    /// The flat buffer and where a parameter lies in it, to be trained or initialised.
+    /// The flat buffer, to be trained or initialised: see [`Parameters::range`].
     ///
     /// # Panics
     /// If the parameters are frozen.
     pub fn flat_mut(&mut self) -> &mut [f32] {
-        match &mut self.values {
-            Values::Flat { buffer, .. } => buffer.as_mut_slice(),
-            Values::Frozen(_) => panic!("frozen parameters cannot be changed"),
-        }
+        self.flat.as_mut().expect("frozen parameters cannot be changed").buffer.as_mut_slice()
     }
 
     /// The flat buffer.
@@ -304,21 +376,21 @@ impl Parameters {
     /// # Panics
     /// If the parameters are frozen.
     pub fn flat(&self) -> &[f32] {
-        match &self.values {
-            Values::Flat { buffer, .. } => buffer.as_slice(),
-            Values::Frozen(_) => panic!("frozen parameters are not flat"),
-        }
+        self.flat.as_ref().expect("frozen parameters are not flat").buffer.as_slice()
+    }
+
+    /// Whether a parameter lies in the flat buffer.
+    pub fn is_flat(&self, id: ParameterId) -> bool {
+        self.frozen.get(id.0).is_none_or(Option::is_none)
     }
 
     /// Where a parameter lies in the flat buffer, and in gradients made for it.
     ///
     /// # Panics
-    /// If the parameters are frozen.
+    /// If the parameter is frozen.
     pub fn range(&self, id: ParameterId) -> std::ops::Range<usize> {
-        match &self.values {
-            Values::Flat { offsets, .. } => offsets[id.0]..offsets[id.0] + self.declarations.spec(id).count(),
-            Values::Frozen(_) => panic!("frozen parameters are not flat"),
-        }
+        let flat = self.flat.as_ref().filter(|_| self.is_flat(id)).expect("frozen parameters are not flat");
+        flat.offsets[id.0]..flat.offsets[id.0] + self.declarations.spec(id).count()
     }
 }
 

@@ -9,7 +9,7 @@ pub mod ops;
 pub mod tape;
 pub mod tensor;
 
-pub use arena::{Declarations, ParameterId, ParameterKind, ParameterSpec, Parameters};
+pub use arena::{Adapter, Declarations, ParameterId, ParameterKind, ParameterSpec, Parameters};
 pub use device::cpu::Cpu;
 pub use device::cpu::kernels::Storage;
 pub use ops::Activation;

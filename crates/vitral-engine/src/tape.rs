@@ -53,6 +53,7 @@ pub struct Context<'a> {
     draws: Cell<u64>,
     observer: Option<&'a dyn Observer>,
     stages: Option<&'a Stages>,
+    recomputes: bool,
 }
 
 impl<'a> Context<'a> {
@@ -66,6 +67,7 @@ impl<'a> Context<'a> {
             draws: Cell::new(0),
             observer: None,
             stages: None,
+            recomputes: false,
         }
     }
 
@@ -77,6 +79,13 @@ impl<'a> Context<'a> {
     /// A training pass: recorded, with dropout and drop path drawn from this seed.
     pub fn training(parameters: &'a Parameters, seed: u64) -> Self {
         Context { seed: Some(seed), ..Context::recording(parameters) }
+    }
+
+    /// Remembers of every [`Context::part`] only what it was given, and computes the rest again on the way back.
+    #[must_use]
+    pub fn recomputing(mut self) -> Self {
+        self.recomputes = true;
+        self
     }
 
     /// Sends named intermediates to an observer.
@@ -184,6 +193,43 @@ impl<'a> Context<'a> {
             nodes.push(Node { shape: output.shape(), backward: Some(backward()), watched: false });
         }
         output
+    }
+
+    /// A part of a model, `x` to a tensor. Where the pass recomputes, what operations inside remember is dropped at once
+    /// and made again when the gradient of the output is there (arXiv:1604.06174): the same operations, with the same
+    /// draws, so gradients keep their bits. Nothing is recomputed of a pass that somebody watches.
+    pub fn part(&self, x: &Tensor, part: impl Fn(&Context<'_>, &Tensor) -> Tensor + 'static) -> Tensor {
+        if !self.recomputes || !self.is_recording() || self.is_observed() {
+            return part(self, x);
+        }
+        let (seed, first) = (self.seed, self.draws.get());
+        let node = x.node;
+        let inner = Context { stages: self.stages, ..Context::resumed(self.parameters, seed, first) };
+        let output = part(&inner, &inner.begun(x));
+        self.draws.set(inner.draws.get());
+        let saved = x.clone();
+        self.record(output.clone(), output.node.is_some(), || {
+            Box::new(move |grad, gradients| {
+                let inner = Context::resumed(gradients.parameters, seed, first);
+                let x = inner.begun(&saved);
+                let output = part(&inner, &x);
+                let found = inner.backward_from(&output, grad.clone(), gradients.flat.as_deref_mut());
+                if let Some(gradient) = found.of(&x) {
+                    gradients.add(node, |_| gradient.clone());
+                }
+            })
+        })
+    }
+
+    /// A recording pass that goes on with another's draws.
+    fn resumed(parameters: &'a Parameters, seed: Option<u64>, draws: u64) -> Self {
+        Context { seed, draws: Cell::new(draws), ..Context::recording(parameters) }
+    }
+
+    /// What a part begins with: on this tape, if it was on another.
+    fn begun(&self, x: &Tensor) -> Tensor {
+        let mut begun = x.clone();
+        if begun.node.take().is_some() { self.watch(&begun) } else { begun }
     }
 
     /// A number that seeds one random operation, or none outside training.

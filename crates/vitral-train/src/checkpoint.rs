@@ -31,6 +31,9 @@ pub struct Position {
     pub best: Option<(f64, u64)>,
     /// What the epoch's steps have given so far.
     pub sums: Sums,
+    /// A checksum of what stands still and is not in the file; 0 where there is none.
+    #[serde(default)]
+    pub base: u32,
     /// The recipe, as resolved.
     pub recipe: String,
 }
@@ -101,6 +104,9 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
     let position: Position = serde_json::from_str(&position).map_err(|error| fault(error.to_string()))?;
     if position.recipe != recipe {
         return Err(fault("it was made with another recipe".into()));
+    }
+    if position.base != trainer.base() {
+        return Err(fault("it was made on another model: what stands still has other values".into()));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
     let read = |name: &str, into: &mut [f32]| {

@@ -32,6 +32,8 @@ pub struct Score {
 
 /// Who watches a run.
 pub trait Watcher {
+    /// Before the first step: how many numbers learn, and how many the model has.
+    fn begin(&mut self, _learning: usize, _parameters: usize) {}
     /// After every step.
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
     /// After every epoch. `best` says whether it is the best so far.
@@ -100,6 +102,7 @@ pub fn fit(
             optimiser_steps: 0,
             best: None,
             sums: Sums::default(),
+            base: trainer.base(),
             recipe: plan.recipe.to_owned(),
         },
     };

@@ -9,6 +9,7 @@ use vitral::model::init::Initialisation;
 use crate::augment::Augment;
 use crate::data::HeldOut;
 use crate::error::TrainError;
+use crate::lora::Lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimise::{Clip, GroupOptions, Optimiser, Schedule};
 
@@ -30,6 +31,9 @@ pub struct Recipe {
     /// Weight decay, layer decay, freezing.
     #[serde(default)]
     pub groups: GroupOptions,
+    /// Low-rank updates in place of the model's own parameters (LoRA, arXiv:2106.09685).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// A teacher (DeiT, arXiv:2012.12877).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Teaching>,
@@ -89,7 +93,7 @@ pub struct Teaching {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// A folder with a sub-folder a class, a tar of one, idx files, CIFAR's files, or a list.
+    /// A folder with a sub-folder a class, a tar of one, Parquet files, idx files, CIFAR's files, or a list.
     pub train: PathBuf,
     /// The pictures that judge; without them `train` holds its own or a part is held out.
     #[serde(default)]
@@ -97,6 +101,9 @@ pub struct DataRecipe {
     /// How a set without a test part is parted.
     #[serde(default)]
     pub held_out: HeldOut,
+    /// A part of the pictures to learn from, for studies; all that judge still do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<SubsetRecipe>,
     /// Mean of every channel, of numbers from 0 to 1. A model that has learned before brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
@@ -106,6 +113,17 @@ pub struct DataRecipe {
     /// Filter that pictures of another size are resized with, where mean and deviation are given here.
     #[serde(default = "bicubic")]
     pub filter: Filter,
+}
+
+/// A part of the pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubsetRecipe {
+    /// The share of every class.
+    pub fraction: f64,
+    /// Seeds the choice.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 fn bicubic() -> Filter {
@@ -135,6 +153,10 @@ pub struct RunRecipe {
     /// What is minimised.
     #[serde(default)]
     pub loss: Loss,
+    /// Blocks remember only what they were given, and compute the rest again on the way back: less memory for more time,
+    /// and the same bits.
+    #[serde(default)]
+    pub recompute: bool,
     /// Steps between checkpoints within an epoch; 0 is only at its end.
     #[serde(default)]
     pub checkpoint_every: u64,
@@ -242,6 +264,9 @@ impl Recipe {
             }
             (Some(_), None) if recipe.data.mean.is_none() => {
                 Err(fault("a model from scratch needs `data.mean` and `data.std`, one number a channel".to_owned()))
+            }
+            _ if recipe.data.subset.is_some_and(|subset| !(subset.fraction > 0.0 && subset.fraction <= 1.0)) => {
+                Err(fault("`data.subset.fraction` is a share above 0 and at most 1".to_owned()))
             }
             _ if recipe.data.train.as_os_str() == NOWHERE => {
                 Err(fault("`data.train` is not given; set it to the pictures".to_owned()))

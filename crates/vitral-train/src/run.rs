@@ -9,14 +9,15 @@ use vitral::weights::export::{Outgoing, Target, export};
 use vitral::{Cpu, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, Parameters, Storage};
 
-use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, open};
+use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Subset, open};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Score, Source, Watcher};
 use crate::journal::Journal;
+use crate::lora;
 use crate::loss::likeliest;
 use crate::optimise::groups;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, SubsetRecipe};
 use crate::report;
 use crate::start::Start;
 use crate::step::{Batch, Rules, Teach, Trainer};
@@ -62,6 +63,10 @@ pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
             remedy: "give both sets the same classes",
         });
     }
+    let train = match data.subset {
+        Some(SubsetRecipe { fraction, seed }) => Arc::new(Subset::share(&train, fraction, seed)),
+        None => train,
+    };
     Ok(Sets { train, test })
 }
 
@@ -88,7 +93,7 @@ pub fn run(
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
     let classes = sets.train.classes();
-    let Start { vit, mut parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
+    let Start { vit, parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
     // The teacher alone stays in memory while the student learns.
     drop(models.learned);
     let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
@@ -100,10 +105,9 @@ pub fn run(
     let test = Loader::new(cached(&sets.test), LoaderOptions::evaluation(preprocess.clone(), settings.batch))?;
 
     let still = recipe.groups.still(&vit).map_err(fault)?;
-    if still.len() == vit.declarations().specs().len() {
-        return Err(fault("`groups.freeze` leaves nothing to learn".to_owned()));
-    }
-    parameters.hold_still(still);
+    let parameters = lora::prepare(&vit, parameters, &still, recipe.lora.as_ref(), settings.seed).map_err(fault)?;
+    let (learning, all) = lora::learning(&vit, &parameters);
+    watcher.begin(learning, all);
     let groups = groups(&vit, &parameters, &recipe.groups, recipe.optimiser.needs_single_tensors());
     let accumulate = settings.accumulate.max(1);
     let steps_per_epoch = Loader::batches(&train).div_ceil(accumulate) as u64;
@@ -117,6 +121,7 @@ pub fn run(
         average_decay: settings.average,
         loss: settings.loss,
         distillation: recipe.distillation.as_ref().filter(|_| teacher.is_some()).map(|teaching| teaching.how),
+        recompute: settings.recompute,
         seed: settings.seed,
     };
     let mut trainer = Trainer::new(vit, parameters, groups, rules);
@@ -165,7 +170,7 @@ fn kept(trainer: &Trainer, device: &Cpu) -> Parameters {
     let flat = trainer.average.as_deref().unwrap_or(trainer.parameters.flat());
     let read = |spec: &vitral_engine::ParameterSpec| {
         let id = declarations.find(&spec.name).expect("its own name");
-        Ok::<_, std::convert::Infallible>(flat[trainer.parameters.range(id)].into())
+        Ok::<_, std::convert::Infallible>(lora::merged(&trainer.parameters, flat, id).into())
     };
     let Ok(parameters) = Parameters::frozen(declarations.clone(), device.clone(), read);
     parameters

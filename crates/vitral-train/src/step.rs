@@ -5,6 +5,7 @@ use vitral_engine::ops::random::mix;
 use vitral_engine::{Context, Parameters, Tensor};
 
 use crate::error::TrainError;
+use crate::lora;
 use crate::loss::{Distillation, Loss, likeliest};
 use crate::optimise::{self, Clip, Group, Moments, Optimiser, Schedule};
 
@@ -36,6 +37,7 @@ pub struct Trainer {
     gradients: Vec<f32>,
     groups: Vec<Group>,
     rules: Rules,
+    base: u32,
 }
 
 /// The rules of a run.
@@ -55,6 +57,8 @@ pub struct Rules {
     pub loss: Loss,
     /// The teacher's say, where there is one.
     pub distillation: Option<Distillation>,
+    /// Whether blocks are computed again on the way back, to save memory.
+    pub recompute: bool,
     /// Seeds what is dropped.
     pub seed: u64,
 }
@@ -85,11 +89,17 @@ impl Trainer {
             moments: rules.optimiser.moments(count),
             gradients: vec![0.0; count],
             step: 0,
+            base: lora::checksum(&parameters),
             vit,
             parameters,
             groups,
             rules,
         }
+    }
+
+    /// A checksum of what stands still outside the flat buffer.
+    pub fn base(&self) -> u32 {
+        self.base
     }
 
     /// The rules of the run.
@@ -116,6 +126,7 @@ impl Trainer {
             let (vit, parameters, rules, gradients) = (&self.vit, &self.parameters, &self.rules, &mut self.gradients);
             let (batch_loss, batch_right) = parameters.device().scope(|| {
                 let cx = Context::training(parameters, seed);
+                let cx = if rules.recompute { cx.recomputing() } else { cx };
                 let output =
                     vit.forward(&cx, Input { pixels: &batch.pixels, mask: None }).map_err(vitral::Error::from)?;
                 let teacher = taught.as_ref().zip(rules.distillation);
@@ -147,8 +158,9 @@ impl Trainer {
             clip.apply(&mut self.gradients, norm, &self.parameters);
         }
         let rate = self.rules.schedule.at(self.step, self.rules.total_steps);
+        let device = self.parameters.device().clone();
         let parameters = self.parameters.flat_mut();
-        self.rules.optimiser.step(&self.groups, rate, parameters, &self.gradients, &mut self.moments);
+        self.rules.optimiser.step(&device, &self.groups, rate, parameters, &self.gradients, &mut self.moments);
         if let (Some(average), Some(decay)) = (&mut self.average, self.rules.average_decay) {
             optimise::follow(average, self.parameters.flat(), decay);
         }

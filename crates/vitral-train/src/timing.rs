@@ -10,9 +10,19 @@ use vitral_engine::ops::random::{mix, uniform};
 use vitral_engine::{Cpu, Parameters, Tensor};
 
 use crate::error::TrainError;
+use crate::lora::{self, Lora};
 use crate::loss::Loss;
 use crate::optimise::{GroupOptions, Optimiser, Schedule, groups};
 use crate::step::{Batch, Rules, Trainer};
+
+/// How a step saves memory.
+#[derive(Clone, Debug, Default)]
+pub struct Saving {
+    /// Blocks are computed again on the way back.
+    pub recompute: bool,
+    /// Only low-rank updates and the head learn.
+    pub lora: Option<Lora>,
+}
 
 /// Times whole steps (forward, backward, AdamW) of a model with initial values over `batch` made-up images of one size, from a
 /// tensor: one to warm up, then `runs`. `after` is called after each.
@@ -23,6 +33,7 @@ pub fn time_steps(
     vit: Vit,
     device: &Cpu,
     (batch, image): (usize, Size),
+    saving: &Saving,
     runs: usize,
     mut after: impl FnMut(),
 ) -> Result<Vec<Duration>, TrainError> {
@@ -48,8 +59,11 @@ pub fn time_steps(
         average_decay: None,
         loss: Loss::CrossEntropy,
         distillation: None,
+        recompute: saving.recompute,
         seed: 0,
     };
+    let fault = |fault: String| TrainError::Recipe { path: "[lora]".into(), fault };
+    let parameters = lora::prepare(&vit, parameters, &[], saving.lora.as_ref(), 0).map_err(fault)?;
     let options = GroupOptions { weight_decay: 0.05, ..GroupOptions::default() };
     let groups = groups(&vit, &parameters, &options, false);
     let mut trainer = Trainer::new(vit, parameters, groups, rules);

@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use vitral::config::Size;
 use vitral::image::{Filter, RgbImage};
-use vitral_train::augment::{Augment, Blend, Choice, Crop, Mixing, Operation, Padding, Policy, RandomResized};
+use vitral_train::augment::{Augment, Blend, Choice, Crop, Mixing, Operation, Padding, Policy, RandomResized, mixed};
 use vitral_train::data::{Draws, Labelling};
 
 struct Golden {
@@ -59,6 +59,32 @@ fn operations_equal_pillow() {
         let allowed = if filter == Filter::Nearest { theirs.len() / 200 } else { 0 };
         let most = differences.iter().max();
         assert!(wrong <= allowed, "{operation:?} {filter}: {wrong} of {} levels, up to {most:?}", theirs.len());
+    }
+}
+
+#[test]
+fn mixed_chains_equal_timm() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../goldens/augment");
+    let text = std::fs::read_to_string(folder.join("augmix.json")).expect("a committed golden");
+    let record: Value = serde_json::from_str(&text).expect("JSON");
+    let bytes = std::fs::read(folder.join("augmix.safetensors")).expect("a committed golden");
+    let (golden, mixed_by_timm) = (Golden::read(), Golden { record, bytes });
+    let fill = serde_json::from_value(golden.record["fill"].clone()).expect("a colour");
+    for (index, case) in mixed_by_timm.cases("cases").iter().enumerate() {
+        let chain = |links: &Value| -> Vec<(Operation, Filter)> {
+            let link = |link: &Value| {
+                let operation = serde_json::from_value(link["operation"].clone()).expect("an operation");
+                (operation, Filter::from_name(link["filter"].as_str().expect("a word")).expect("a filter"))
+            };
+            links.as_array().expect("links").iter().map(link).collect()
+        };
+        let weights = case["weights"].as_array().expect("weights").iter();
+        let weights = weights.map(|weight| weight.as_f64().expect("a number") as f32);
+        let chains = weights.zip(case["chains"].as_array().expect("chains").iter().map(chain)).collect::<Vec<_>>();
+        let share = case["share"].as_f64().expect("a number") as f32;
+        let ours = mixed(&golden.picture(), &chains, share, fill);
+        let (_, theirs) = mixed_by_timm.bytes(&format!("mixed.{index}"));
+        assert_eq!(ours.pixels(), theirs, "case {index}");
     }
 }
 
@@ -177,7 +203,9 @@ fn every_policy_and_crop_takes_pictures_of_any_size() {
         let pixels = (0..width * height * 3).map(|at| (at * 7 % 256) as u8).collect();
         let image = RgbImage::new(width, height, pixels).expect("a picture");
         for crop in crops {
-            for policy in ["rand-m9-mstd0.5-inc1", "rand-m15-n3-mstd101-mmax20-p1", "auto", "trivial", "three"] {
+            for policy in
+                ["rand-m9-mstd0.5-inc1", "rand-m15-n3-mstd101-mmax20-p1", "augmix-m3-w3", "auto", "trivial", "three"]
+            {
                 let policy = Policy::try_from(policy.to_owned()).expect("a policy");
                 let augment = Augment { crop: Some(crop), policy: Some(policy), ..Augment::default() };
                 for index in 0..20 {

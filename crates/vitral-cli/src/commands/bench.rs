@@ -12,7 +12,8 @@ use vitral::model::Vit;
 use vitral::model::cost::Macs;
 use vitral::model::init::{Initialisation, frozen};
 use vitral::timing::time_forward;
-use vitral_train::timing::time_steps;
+use vitral_train::lora::Lora;
+use vitral_train::timing::{Saving, time_steps};
 
 use super::Outcome;
 use super::info::{Architecture, architecture};
@@ -32,6 +33,7 @@ Examples:
   vitral bench --arch Ti/16 --batch 8 --threads 2 --runs 20 --json
   vitral bench --arch S/16 --image-size 384
   vitral bench --arch S/16 --batch 8 --train
+  vitral bench --arch S/16 --batch 8 --train --recompute
   vitral bench --model vit-base-patch16-224
 
 With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (of the
@@ -58,6 +60,12 @@ pub(crate) struct BenchArgs {
     /// Time whole training steps: forward, backward, AdamW
     #[arg(long, conflicts_with = "model")]
     train: bool,
+    /// In training: blocks are computed again on the way back, which saves memory
+    #[arg(long, requires = "train")]
+    recompute: bool,
+    /// In training: low-rank updates of this rank and the head learn, the rest stands still
+    #[arg(long, value_name = "RANK", requires = "train")]
+    lora: Option<u16>,
     /// Say where the time goes: each part's share, and what it reaches of the peak
     #[arg(long, conflicts_with = "train")]
     stages: bool,
@@ -166,6 +174,12 @@ fn stages(times: &[(&'static str, Duration)], macs: Macs, batch: usize, peak: f6
     stages
 }
 
+/// How a training step saves memory.
+fn saving(args: &BenchArgs) -> Saving {
+    let lora = args.lora.map(|rank| Lora::of_rank(usize::from(rank)));
+    Saving { recompute: args.recompute, lora }
+}
+
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let device = &settings.device;
     let (name, vit, learned) = if args.model.model.is_some() {
@@ -189,7 +203,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     printer.start_progress(runs + 1, "passes");
     let advance = || drop(printer.advance(1));
     let (mut times, parts) = if args.train {
-        (time_steps(vit, device, (batch, image), runs, advance)?, Vec::new())
+        (time_steps(vit, device, (batch, image), &saving(args), runs, advance)?, Vec::new())
     } else {
         let made = || frozen(&vit, Initialisation::Timm, 0, device, args.model.weights.into());
         let timing = time_forward(&vit, &learned.unwrap_or_else(made), (batch, image), runs, advance)?;

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
-use vitral_train::data::{Dataset, HeldOut, Loader, LoaderOptions, Match, Relabelled, Split, open};
-use vitral_train::evaluate::{evaluate, mirrored};
+use vitral_train::data::{Corner, Dataset, HeldOut, Loader, LoaderOptions, Match, Relabelled, Split, View, open};
+use vitral_train::evaluate::{Features, evaluate, features, mirrored};
 
 use super::Outcome;
 use crate::printer::Printer;
@@ -21,10 +23,11 @@ use crate::settings::{ModelArgs, Settings};
 Examples:
   vitral evaluate --model runs/flowers/best flowers/
   vitral evaluate --model vit-base-patch16-224 imagenet/val --batch 32 --mirror
+  vitral evaluate --model runs/flowers/best flowers/ --five-crops --mirror
   vitral evaluate --model runs/flowers/best flowers/ --json | jq .top1
 
 Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
-(.csv, .jsonl), idx or CIFAR files.")]
+(.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files.")]
 pub(crate) struct EvaluateArgs {
     /// The labelled pictures
     data: PathBuf,
@@ -39,6 +42,9 @@ pub(crate) struct EvaluateArgs {
     /// Average the logits of each picture and its mirror image
     #[arg(long)]
     mirror: bool,
+    /// Average the logits of the middle and the four corners of each picture; with `--mirror`, of ten views
+    #[arg(long)]
+    five_crops: bool,
 }
 
 /// A part of the data.
@@ -69,15 +75,31 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     if how == Match::Order && model.labels.names().is_some_and(|names| names != data.classes()) {
         printer.note("the data's classes are not called as the model's: taken in the model's order");
     }
-    let options = LoaderOptions::evaluation(model.preprocess()?, args.batch.into());
-    let loader = Loader::new(Arc::new(data), options)?;
-    printer.start_progress(loader.dataset().len(), "pictures");
-    let report = evaluate(&loader, |pixels| {
+    let (data, preprocess): (Arc<dyn Dataset>, _) = (Arc::new(data), model.preprocess()?);
+    let views = if args.five_crops { corners(&data, &preprocess)? } else { Vec::new() };
+    let loader = Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, args.batch.into()))?;
+    printer.start_progress((1 + views.len()) * data.len(), "pictures");
+    let shown = |pixels: &Tensor| {
         let logits = logits(&model, pixels, args.mirror)?;
         // A reader that is gone is noticed when the report is printed.
         let _ = printer.advance(pixels.extent(0));
         Ok(logits)
-    });
+    };
+    let judge = || {
+        let batch = usize::from(args.batch);
+        let view = |(view, after): (View, Preprocess)| {
+            features(&Loader::new(Arc::new(view), LoaderOptions::evaluation(after, batch))?, shown)
+        };
+        let views: Vec<Features> = views.into_iter().map(view).collect::<Result<_, _>>()?;
+        let mut seen = 0;
+        evaluate(&loader, |pixels| {
+            let middle = shown(pixels)?;
+            let first = seen;
+            seen += pixels.extent(0);
+            Ok(averaged(&model, &middle, &views, first))
+        })
+    };
+    let report = judge();
     printer.finish_progress();
     let report = report?;
     for skipped in loader.skipped() {
@@ -89,6 +111,32 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
         printer.line(&report)?;
     }
     Ok(if report.skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
+}
+
+/// The data at the four corners of every picture, each with the preprocessing that is left.
+fn corners(data: &Arc<dyn Dataset>, preprocess: &Preprocess) -> anyhow::Result<Vec<(View, Preprocess)>> {
+    let views = Corner::ALL.map(|corner| View::of(Arc::clone(data), preprocess, corner));
+    let all: Option<Vec<_>> = views.into_iter().collect();
+    all.context(
+        "this model's preprocessing does not end in a crop, so all views would be the same: leave `--five-crops` out",
+    )
+}
+
+/// Logits of the middle of some pictures, averaged with those of other views, whose rows begin at `first`.
+fn averaged(model: &Model, middle: &Tensor, views: &[Features], first: usize) -> Tensor {
+    if views.is_empty() {
+        return middle.clone();
+    }
+    let share = 1.0 / (1 + views.len()) as f32;
+    Tensor::filled(model.parameters.device(), middle.shape(), |out| {
+        let classes = middle.shape().last();
+        for (row, (out, middle)) in out.chunks_exact_mut(classes).zip(middle.values().chunks_exact(classes)).enumerate()
+        {
+            for (class, (out, middle)) in out.iter_mut().zip(middle).enumerate() {
+                *out = share * views.iter().fold(*middle, |sum, view| sum + view.row(first + row)[class]);
+            }
+        }
+    })
 }
 
 /// Logits of pixels, averaged with those of their mirror image if asked for.

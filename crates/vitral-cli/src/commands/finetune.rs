@@ -13,6 +13,9 @@ use crate::settings::Settings;
 /// What fine-tuning does unless told otherwise.
 const DEFAULT: &str = include_str!("../../../../recipes/finetune.toml");
 
+/// What it does with low-rank updates.
+const LORA: &str = include_str!("../../../../recipes/lora.toml");
+
 /// Fine-tune a model on a folder of pictures
 ///
 /// The model gets a new classifier for the folder's classes, and all of it learns. Preprocessing is the model's own. The
@@ -23,10 +26,11 @@ Examples:
   vitral finetune --model dinov2-small flowers/ --out runs/flowers
   vitral finetune --model hf:google/vit-base-patch16-224-in21k pets/ --out runs/pets --epochs 5 --image-size 384
   vitral finetune --model dinov2-small flowers/ --out runs/head --set 'groups.freeze=[\"blocks.*\", \"patches.*\"]'
+  vitral finetune --model hf:google/vit-base-patch16-224-in21k pets/ --out runs/light --lora 8
   vitral classify --model runs/flowers/best rose.jpg
 
 Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
-(.csv, .jsonl), idx or CIFAR files. Without pictures to judge by, a tenth of each class is held out.")]
+(.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without pictures to judge by, a tenth of each class is held out.")]
 pub(crate) struct FinetuneArgs {
     /// The pictures to learn from
     data: PathBuf,
@@ -51,6 +55,9 @@ pub(crate) struct FinetuneArgs {
     /// The highest learning rate
     #[arg(long, value_name = "RATE")]
     rate: Option<f32>,
+    /// Learn low-rank updates of this rank (LoRA) and the classifier alone; the model itself stands still
+    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    lora: Option<u32>,
     /// Another image size, in pixels; positions are resampled
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<u32>,
@@ -67,10 +74,14 @@ pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -
     set.extend(args.batch.map(|batch| Setting::new("run.batch", i64::from(batch))));
     set.extend(args.rate.map(|rate| Setting::new("schedule.rate", f64::from(rate))));
     set.extend(args.image_size.map(|size| Setting::new("model.set.image_size", i64::from(size))));
+    set.extend(args.lora.map(|rank| Setting::new("lora.rank", i64::from(rank))));
     set.extend(parsed(&args.set)?);
     let recipe = match &args.recipe {
         Some(path) => Recipe::load(path, &set)?,
-        None => Recipe::parse(DEFAULT, Path::new("the default recipe"), &set)?,
+        None => {
+            let text = if args.lora.is_some() { LORA } else { DEFAULT };
+            Recipe::parse(text, Path::new("the default recipe"), &set)?
+        }
     };
     follow(&recipe, &args.out, settings, printer)
 }

@@ -17,6 +17,7 @@ mod models;
 mod preprocess;
 mod probe;
 pub(crate) mod pull;
+mod study;
 mod train;
 
 use clap::Subcommand;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Train(train::TrainArgs),
     Finetune(finetune::FinetuneArgs),
     Distill(distill::DistillArgs),
+    Study(study::StudyArgs),
     Evaluate(evaluate::EvaluateArgs),
     Probe(probe::ProbeArgs),
     Bench(bench::BenchArgs),
@@ -72,6 +74,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Train(args) => train::run(&args, settings, printer),
         Command::Finetune(args) => finetune::run(&args, settings, printer),
         Command::Distill(args) => distill::run(&args, settings, printer),
+        Command::Study(args) => study::run(&args, settings, printer),
         Command::Evaluate(args) => evaluate::run(&args, settings, printer),
         Command::Probe(args) => probe::run(&args, settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),

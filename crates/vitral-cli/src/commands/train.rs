@@ -1,7 +1,6 @@
 //! `vitral train`: a model from scratch, from a recipe.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -21,6 +20,9 @@ use crate::settings::{Settings, located};
 
 /// Pictures that are decoded to tell their sizes before a run.
 const SAMPLED: usize = 200;
+
+/// Whether the run in progress shall stop after its step.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Train a model from scratch
 ///
@@ -72,10 +74,9 @@ pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
     if let Some(teaching) = &recipe.distillation {
         models.teacher = Some(load(&teaching.teacher, &LoadOptions::default())?);
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    // Where no handler can be set, Ctrl-C ends the process, and the last checkpoint stays.
-    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    // Where no handler can be set, Ctrl-C ends the process, and the last checkpoint stays. Of several runs in one process,
+    // the first sets it for all.
+    let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
     let mut watcher = Lines {
         printer,
         json: settings.json,
@@ -84,7 +85,7 @@ pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         first: None,
         bar: false,
     };
-    let ended = train(recipe, &sets, models, out, &settings.device, &interrupted, &mut watcher);
+    let ended = train(recipe, &sets, models, out, &settings.device, &INTERRUPTED, &mut watcher);
     printer.finish_progress();
     match ended? {
         Ended::Finished { best, epoch } => {
@@ -119,6 +120,14 @@ struct Lines<'a> {
 }
 
 impl Watcher for Lines<'_> {
+    fn begin(&mut self, learning: usize, parameters: usize) {
+        if learning < parameters {
+            let share = 100.0 * learning as f64 / parameters as f64;
+            self.printer
+                .note(format_args!("learns    {learning} numbers beside a model of {parameters} ({share:.2} %)"));
+        }
+    }
+
     fn step(&mut self, _: &StepReport, batch: usize, batches: usize) {
         if !self.bar {
             self.printer.start_progress(batches, "batches");

@@ -68,6 +68,8 @@ fn a_recipe_becomes_a_model() {
     assert!(again.contains("best"), "{again}");
     let answer = vitral(["classify", "--model", &path("run/best"), "assets/digits/images/one.png"]).ok();
     assert!(answer.contains("one") && answer.contains("seven"), "{answer}");
+    let views = ["evaluate", &path("pictures"), "--model", &path("run/best"), "--five-crops", "--mirror"];
+    assert!(vitral(views).ok().contains("8 pictures"));
     let typo = vitral(["train", &path("recipe.toml"), "--out", &path("other"), "--set", "run.epoch=3"]).fails(1);
     assert!(typo.contains("epoch"), "{typo}");
     let usage = vitral(["train", &path("recipe.toml"), "--out", &path("other"), "--set", "run.epochs"]).fails(2);
@@ -106,6 +108,8 @@ fn a_learned_model_is_tuned_judged_and_teaches() {
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!(report["pictures"], 8);
     assert!(vitral(["evaluate", &pictures, "--model", &best]).ok().contains("top-1 100.00 %"));
+    // The digits' preprocessing cuts nothing away.
+    assert!(vitral(["evaluate", &pictures, "--model", &best, "--five-crops"]).fails(1).contains("end in a crop"));
     // The digits' model knows the two classes among its ten by their number alone.
     let error = vitral(["evaluate", &pictures]).fails(1);
     assert!(error.contains("10") && error.contains("`one`"), "{error}");
@@ -144,6 +148,86 @@ fn parts_can_stand_still() {
     assert!(error.contains("blocks.9*"), "{error}");
     let error = tune("all", "[\"*\"]").fails(1);
     assert!(error.contains("nothing to learn"), "{error}");
+}
+
+#[test]
+fn low_rank_updates_become_a_model() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let (pictures, digits) = (path("pictures"), root().join("assets/digits").display().to_string());
+    let tune = |out: &str, rank: &str| {
+        let test = ["--test", &pictures, "--epochs", "12", "--batch", "4", "--rate", "1e-2"];
+        let set = ["--set", "augment.horizontal_flip=0", "--set", "augment.crop={kind=\"padded\",pixels=1}"];
+        let fixed = ["finetune", &pictures, "--model", &digits, "--out", out, "--lora", rank];
+        vitral(fixed.into_iter().chain(test).chain(set))
+    };
+    assert!(tune(&path("light"), "2").ok().contains("best 100.00 %"));
+    let answer = vitral(["classify", "--model", &path("light/best"), "assets/digits/images/one.png", "--json"]).ok();
+    assert!(answer.contains("one"), "{answer}");
+    let error = tune(&path("other"), "5000").fails(1);
+    assert!(error.contains("lora.rank"), "{error}");
+}
+
+#[test]
+fn a_study_compares_models_on_parts_of_the_data() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let wider = RECIPE.replace("channels = 1", "channels = 1, mlp_width = 96");
+    std::fs::write(path("wider.toml"), wider).expect("written");
+    let study = |more: &[&str]| {
+        let (narrow, wide, out) = (path("recipe.toml"), path("wider.toml"), path("study"));
+        let fixed = ["study", &narrow, &wide, "--fractions", "1,0.5", "--out", &out];
+        vitral(fixed.into_iter().chain(more.iter().copied()))
+    };
+    let said = study(&[]).ok();
+    assert!(said.contains("recipe") && said.contains("wider") && said.matches(" %").count() > 4, "{said}");
+    let table = std::fs::read_to_string(path("study/study.csv")).expect("written");
+    assert!(table.starts_with("model,parameters,fraction,pictures") && table.lines().count() == 5, "{table}");
+    assert!(std::fs::read_to_string(path("study/study.svg")).expect("written").contains("wider"));
+    // What is done is not done again, and says the same.
+    let before = std::fs::read(path("study/wider/0.5/best/model.safetensors")).expect("a model");
+    let lines = study(&["--json"]).ok();
+    let cells: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let cells: Vec<_> = cells.iter().filter(|line| line["model"].is_string() && line["fraction"].is_number()).collect();
+    assert_eq!(cells.len(), 4);
+    assert_eq!((&cells[0]["pictures"], &cells[3]["pictures"]), (&2.into(), &4.into()));
+    assert_eq!(before, std::fs::read(path("study/wider/0.5/best/model.safetensors")).expect("a model"));
+    assert!(study(&["--fractions", "0"]).fails(2).contains("above 0"));
+}
+
+/// A checkpoint that does not fit on the disk leaves the one before, from which the run goes on. Here the system refuses files
+/// beyond a size, which looks the same to the run.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_last_good_state() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let args = |out: &str| {
+        let set = ["run.checkpoint_every=1", "run.keep=100"].map(|set| ["--set".to_owned(), set.to_owned()]);
+        let fixed = ["train", &path("recipe.toml"), "--out", &path(out)].map(str::to_owned);
+        fixed.into_iter().chain(set.into_iter().flatten()).collect::<Vec<_>>()
+    };
+    vitral(args("whole")).ok();
+    let first = "checkpoints/step-0000000001.safetensors";
+    std::fs::create_dir_all(path("short/checkpoints")).expect("made");
+    for file in ["recipe.toml", first] {
+        std::fs::copy(path(&format!("whole/{file}")), path(&format!("short/{file}"))).expect("copied");
+    }
+    let kept = std::fs::read(path(&format!("short/{first}"))).expect("a checkpoint");
+    assert!(kept.len() > 64 << 10, "the limit below is under a checkpoint's size");
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vitral")])
+        .args(args("short"))
+        .output()
+        .expect("a shell");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("writing a checkpoint"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(path("short/checkpoints")).expect("listed").collect();
+    assert_eq!(left.len(), 1, "nothing half-written stays");
+    assert!(kept == std::fs::read(path(&format!("short/{first}"))).expect("a checkpoint"));
+    vitral(args("short")).ok();
+    let best = |out: &str| std::fs::read(path(&format!("{out}/best/model.safetensors"))).expect("a model");
+    assert!(best("short") == best("whole"), "the models differ");
 }
 
 /// However often a run is killed, it goes on from a whole checkpoint, and ends with the bits of one that was not.

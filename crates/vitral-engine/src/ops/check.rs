@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::OnceLock;
 
 use super::random::normal;
-use crate::arena::{Declarations, ParameterId, ParameterKind, Parameters};
+use crate::arena::{Adapter, Declarations, ParameterId, ParameterKind, Parameters};
 use crate::device::cpu::Cpu;
 use crate::tape::Context;
 use crate::tensor::{Shape, Tensor};
@@ -123,6 +123,7 @@ pub(crate) struct Check {
     declarations: Declarations,
     values: Vec<Vec<f32>>,
     named: Vec<(String, ParameterId)>,
+    adapters: Vec<(ParameterId, Adapter)>,
     seed: Cell<u64>,
 }
 
@@ -133,7 +134,24 @@ impl Check {
 
     pub(crate) fn with_threads(threads: usize) -> Self {
         let device = Cpu::with_threads(threads);
-        Check { device, declarations: Declarations::default(), values: vec![], named: vec![], seed: Cell::new(1) }
+        Check {
+            device,
+            declarations: Declarations::default(),
+            values: vec![],
+            named: vec![],
+            adapters: vec![],
+            seed: Cell::new(1),
+        }
+    }
+
+    /// Adapts a matrix.
+    pub(crate) fn adapt(&mut self, weight: ParameterId, adapter: Adapter) {
+        self.adapters.push((weight, adapter));
+    }
+
+    fn with_adapters(&self, mut parameters: Parameters) -> Parameters {
+        self.adapters.iter().for_each(|&(weight, adapter)| parameters.adapt(weight, adapter));
+        parameters
     }
 
     fn noise(&self, count: usize) -> Vec<f32> {
@@ -194,7 +212,7 @@ impl Check {
         let mut values = self.values.iter();
         let read = |_: &_| Ok::<_, Infallible>(values.next().expect("one for each").into());
         match Parameters::frozen(self.declarations.clone(), self.device.clone(), read) {
-            Ok(parameters) => parameters,
+            Ok(parameters) => self.with_adapters(parameters),
         }
     }
 
@@ -204,7 +222,7 @@ impl Check {
             let range = parameters.range(id);
             parameters.flat_mut()[range].copy_from_slice(values);
         }
-        parameters
+        self.with_adapters(parameters)
     }
 
     /// The result in inference.

@@ -40,7 +40,12 @@ impl Context<'_> {
         let output = self.product(x, None, linear, Epilogue::default());
         let saved = x.clone();
         let needed = self.depends(x, std::iter::once(linear.weight).chain(linear.bias));
-        self.record(output, needed, || Box::new(move |grad, gradients| backward(linear, &saved, grad, gradients)))
+        let output =
+            self.record(output, needed, || Box::new(move |grad, gradients| backward(linear, &saved, grad, gradients)));
+        match self.parameters.adapter(linear.weight) {
+            Some(adapter) => self.adapted(x, &output, adapter),
+            None => output,
+        }
     }
 
     /// A linear map with the norm before it and what comes after it.
@@ -48,7 +53,7 @@ impl Context<'_> {
     /// In inference it is one pass: the norm is applied while the input is packed, the rest while the output tile is
     /// in cache. While recording, it is the same operations one by one; a test holds the two to the same bits.
     pub fn linear_with(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, after: After<'_>) -> Tensor {
-        if self.is_recording() {
+        if self.is_recording() || self.parameters.adapter(linear.weight).is_some() {
             let normed = norm.map(|norm| self.norm(x, norm));
             return self.finish(&self.linear(normed.as_ref().unwrap_or(x), linear), after);
         }

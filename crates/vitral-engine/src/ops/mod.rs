@@ -1,6 +1,7 @@
 //! The operations, one file each: forward, backward, a plain reference and tests side by side.
 
 pub(crate) mod activation;
+pub(crate) mod adapter;
 pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod elementwise;
@@ -10,6 +11,7 @@ pub(crate) mod loss;
 pub(crate) mod norm;
 pub(crate) mod patches;
 pub(crate) mod pooling;
+pub(crate) mod product;
 pub mod random;
 pub(crate) mod resample;
 pub(crate) mod tokens;
@@ -24,4 +26,5 @@ pub use convolution::{Convolution, Padding};
 pub use linear::{After, Linear};
 pub use loss::one_hot;
 pub use norm::{ChannelNorm, Norm, NormKind};
+pub use product::{Factor, product};
 pub use resample::{AxisWeights, resample};

@@ -43,7 +43,7 @@ pub(super) fn sharpness(image: &RgbImage, factor: f64) -> RgbImage {
 }
 
 /// `lesser + factor · (image − lesser)` in 32 bits, cut off towards zero.
-fn blend(image: &RgbImage, factor: f64, lesser: impl Fn(usize, usize) -> u8) -> RgbImage {
+pub(super) fn blend(image: &RgbImage, factor: f64, lesser: impl Fn(usize, usize) -> u8) -> RgbImage {
     let factor = factor as f32;
     if factor == 1.0 {
         return image.clone();

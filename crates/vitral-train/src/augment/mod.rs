@@ -4,6 +4,7 @@
 //! every random choice comes from a [`Draws`], so it depends on the seed, the epoch and the picture alone.
 
 mod affine;
+mod augmix;
 mod auto;
 mod blur;
 mod crop;
@@ -24,6 +25,7 @@ use vitral::image::RgbImage;
 use crate::data::{Draws, Labelling};
 use crate::error::TrainError;
 
+pub use augmix::{AugMix, mixed};
 pub use crop::{Crop, Padding, RandomResized};
 pub use erase::{Erasing, Filling};
 pub use jitter::ColourJitter;
@@ -43,7 +45,7 @@ pub struct Augment {
     pub horizontal_flip: f64,
     /// Probability of upside down.
     pub vertical_flip: f64,
-    /// RandAugment and its kin: `rand-m9-mstd0.5-inc1`, `auto`, `trivial`, `three`.
+    /// RandAugment and its kin: `rand-m9-mstd0.5-inc1`, `augmix-m3-w3`, `auto`, `trivial`, `three`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
     /// Red, green and blue of what a policy moves into view.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use vitral::image::{Filter, RgbImage};
 
-use super::{Operation, RandAugment, auto};
+use super::{AugMix, Operation, RandAugment, auto};
 use crate::data::Draws;
 
 /// Which operations a picture goes through, by a word as timm writes it.
@@ -14,6 +14,8 @@ use crate::data::Draws;
 pub enum Policy {
     /// `rand-…`: RandAugment.
     Rand(RandAugment),
+    /// `augmix-…`: AugMix.
+    Mix(AugMix),
     /// `auto`: the ImageNet policy of AutoAugment (timm's `original`).
     Auto,
     /// `trivial`: one operation at any strength (TrivialAugment, arXiv:2103.10158, wide).
@@ -31,7 +33,10 @@ impl TryFrom<String> for Policy {
             "trivial" => Ok(Policy::Trivial),
             "three" | "3a" => Ok(Policy::Three),
             _ if text.starts_with("rand") => text.parse().map(Policy::Rand),
-            _ => Err(format!("expected a policy among `rand-…`, `auto`, `trivial` and `three`, found `{text}`")),
+            _ if text.starts_with("augmix") => text.parse().map(Policy::Mix),
+            _ => Err(format!(
+                "expected a policy among `rand-…`, `augmix-…`, `auto`, `trivial` and `three`, found `{text}`"
+            )),
         }
     }
 }
@@ -46,6 +51,7 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Policy::Rand(settings) => settings.fmt(f),
+            Policy::Mix(settings) => settings.fmt(f),
             Policy::Auto => f.write_str("auto"),
             Policy::Trivial => f.write_str("trivial"),
             Policy::Three => f.write_str("three"),
@@ -57,6 +63,7 @@ impl Policy {
     pub(super) fn of(&self, image: RgbImage, fill: [u8; 3], draws: &mut Draws) -> RgbImage {
         match self {
             Policy::Rand(settings) => settings.of(image, fill, draws),
+            Policy::Mix(settings) => settings.of(image, fill, draws),
             Policy::Auto => auto::of(image, fill, draws),
             Policy::Trivial => trivial(draws).apply(image, Filter::Nearest, fill),
             Policy::Three => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use vitral::image::{ImageError, Limits, RgbImage, decode};
 
 use super::open::Split;
+use super::stored::Stored;
 use super::{Dataset, class_of, fault, is_picture};
 use crate::error::TrainError;
 
@@ -18,7 +19,7 @@ pub struct Archive {
     path: PathBuf,
     classes: Vec<String>,
     members: Vec<Member>,
-    bytes: Bytes,
+    bytes: Stored,
 }
 
 struct Member {
@@ -28,17 +29,12 @@ struct Member {
     length: usize,
 }
 
-enum Bytes {
-    Memory(Vec<u8>),
-    File(Mutex<File>),
-}
-
 /// What an archive holds, before it is known which of it is asked for.
 struct Listing {
     pictures: Vec<(PathBuf, u64, usize)>,
     /// Contents of `KEY.cls`.
     keyed: BTreeMap<PathBuf, String>,
-    bytes: Bytes,
+    bytes: Stored,
 }
 
 impl Archive {
@@ -93,19 +89,6 @@ impl Archive {
         let found = list(path)?.pictures.iter().filter_map(|(name, ..)| Split::of_path(name)).collect::<BTreeSet<_>>();
         Ok(found.len() > 1)
     }
-
-    fn read(&self, member: &Member) -> std::io::Result<Vec<u8>> {
-        match &self.bytes {
-            Bytes::Memory(bytes) => Ok(bytes[member.start as usize..][..member.length].to_vec()),
-            Bytes::File(file) => {
-                let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let mut bytes = vec![0; member.length];
-                file.seek(SeekFrom::Start(member.start))?;
-                file.read_exact(&mut bytes)?;
-                Ok(bytes)
-            }
-        }
-    }
 }
 
 fn list(path: &Path) -> Result<Listing, TrainError> {
@@ -137,7 +120,7 @@ fn list(path: &Path) -> Result<Listing, TrainError> {
             pictures.push((name, start, length));
         }
     }
-    let bytes = if packed { Bytes::Memory(memory) } else { Bytes::File(Mutex::new(file)) };
+    let bytes = if packed { Stored::Memory(memory) } else { Stored::File(Mutex::new(file)) };
     Ok(Listing { pictures, keyed, bytes })
 }
 
@@ -159,7 +142,11 @@ impl Dataset for Archive {
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        let bytes = self.read(&self.members[index]).map_err(TrainError::file(self.name(index), "reading a picture"))?;
+        let member = &self.members[index];
+        let bytes = self
+            .bytes
+            .read(member.start, member.length)
+            .map_err(TrainError::file(self.name(index), "reading a picture"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
         Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
     }

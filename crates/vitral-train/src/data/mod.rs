@@ -12,9 +12,12 @@ mod list;
 mod loader;
 mod open;
 mod order;
+mod parquet;
 mod relabelled;
+mod stored;
 mod subset;
 mod summary;
+mod view;
 
 use std::path::Path;
 
@@ -32,9 +35,11 @@ pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
 pub use open::{HeldOut, Split, open};
 pub use order::{Order, shuffled};
+pub use parquet::Parquet;
 pub use relabelled::{Match, Relabelled};
 pub use subset::Subset;
 pub use summary::Summary;
+pub use view::{Corner, View};
 
 /// How many classes a picture may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

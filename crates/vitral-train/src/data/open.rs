@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{class_folders, entries};
-use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Subset, fault, is_picture};
+use super::parquet::{Shards, is_parquet};
+use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault, is_picture};
 use crate::error::TrainError;
 
 /// A part of a data set.
@@ -65,8 +66,8 @@ impl Default for HeldOut {
     }
 }
 
-/// Opens a data set: a folder with a sub-folder a class, a tar of such a folder, MNIST's idx files, CIFAR's binary files, or
-/// a list (CSV or JSON lines). Where there are `train` and `test` (or `val`) parts, `split` takes one of them; otherwise a
+/// Opens a data set: a folder with a sub-folder a class, a tar of such a folder, MNIST's idx files, CIFAR's binary files,
+/// Parquet as on the Hugging Face hub, or a list (CSV or JSON lines). Where there are `train` and `test` (or `val`) parts, `split` takes one of them; otherwise a
 /// fraction of every class is held out, the same for the same seed.
 ///
 /// # Errors
@@ -133,6 +134,11 @@ fn find(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainErro
         };
         return Ok((dataset, divided));
     }
+    if let Some(Shards { files, train, divided }) = Parquet::shards(path, split)? {
+        let known = if files == train || train.is_empty() { None } else { Some(Parquet::open(&train, None)?) };
+        let dataset = Parquet::open(&files, known.as_ref().map(Dataset::classes))?;
+        return Ok((Arc::new(dataset), divided));
+    }
     let lists = named(&|name| is_list(Path::new(name)));
     if let [list] = &lists[..]
         && class_folders(path)?.is_empty()
@@ -178,16 +184,25 @@ fn is_list(path: &Path) -> bool {
 
 /// All of what lies at a path.
 fn find_whole(path: &Path) -> Result<(Arc<dyn Dataset>, bool), TrainError> {
-    match path.is_dir() {
-        true => Ok((Arc::new(ImageFolder::open(path, None)?), true)),
-        false => Ok((with_classes_or_own(path, None, None)?, true)),
-    }
+    let dataset = match path.is_dir() {
+        true => folder_with_classes(path, None)?,
+        false => with_classes_or_own(path, None, None)?,
+    };
+    Ok((dataset, true))
 }
 
 fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, TrainError> {
     match path.is_dir() {
-        true => Ok(Arc::new(ImageFolder::open(path, Some(classes))?)),
+        true => folder_with_classes(path, Some(classes)),
         false => with_classes_or_own(path, None, Some(classes)),
+    }
+}
+
+/// All of a folder that is one part of a data set: pictures in folders, or shards.
+fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError> {
+    match Parquet::shards(path, Split::Train)? {
+        Some(Shards { files, divided: false, .. }) => Ok(Arc::new(Parquet::open(&files, classes)?)),
+        _ => Ok(Arc::new(ImageFolder::open(path, classes)?)),
     }
 }
 
@@ -207,7 +222,7 @@ fn whole_file(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), Tra
     if !path.exists() {
         return Err(fault(
             path,
-            "expected a folder, a tar, a list, idx or CIFAR files, found nothing",
+            "expected a folder, a tar, a list, Parquet, idx or CIFAR files, found nothing",
             "correct the path",
         ));
     }
@@ -218,13 +233,16 @@ fn whole_file(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), Tra
     if is_archive(path) {
         return Ok((with_classes_or_own(path, Some(split), None)?, Archive::is_divided(path)?));
     }
+    if is_parquet(path) {
+        return Ok((Arc::new(Parquet::open(&[path.to_path_buf()], None)?), false));
+    }
     if name.contains("idx") {
         return Ok((Arc::new(Idx::open(path)?), false));
     }
     if name.ends_with(".bin") {
         return Ok((Arc::new(Cifar::open(&[path.to_path_buf()])?), false));
     }
-    let remedy = "give a folder with a sub-folder a class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, idx or CIFAR \
-                  files";
+    let remedy = "give a folder with a sub-folder a class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, Parquet, idx or \
+                  CIFAR files";
     Err(fault(path, "expected a data set, found a file of another kind", remedy))
 }

@@ -47,6 +47,18 @@ impl Subset {
         Subset { inner: inner.clone(), indices }
     }
 
+    /// A share of every class, at least one picture of each, drawn by the seed. A smaller share lies within a larger one.
+    pub fn share(inner: &Arc<dyn Dataset>, fraction: f64, seed: u64) -> Self {
+        let wanted = |members: usize| ((members as f64 * fraction).round() as usize).max(1);
+        let some = |members: Vec<usize>| {
+            let count = wanted(members.len());
+            members.into_iter().take(count)
+        };
+        let mut indices: Vec<usize> = by_class(inner.as_ref(), seed).into_iter().flat_map(some).collect();
+        indices.sort_unstable();
+        Subset { inner: inner.clone(), indices }
+    }
+
     /// A picture's place in the whole set.
     pub fn original(&self, index: usize) -> usize {
         self.indices[index]

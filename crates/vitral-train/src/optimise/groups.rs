@@ -15,6 +15,8 @@ pub struct Group {
     pub decay: f32,
     /// Factor on the learning rate.
     pub rate_scale: f32,
+    /// `[out, in]` where the group is a block's matrix and nothing else, which Muon steps as a whole.
+    pub hidden: Option<[usize; 2]>,
 }
 
 /// How parameters are grouped.
@@ -76,19 +78,24 @@ fn layer(name: &str, depth: usize) -> usize {
 }
 
 /// Groups of a model's parameters, neighbours that are stepped alike put together unless `single` asks for each tensor by
-/// itself. Frozen ones are in no group.
+/// itself. Those that stand still are in no group.
 pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, single: bool) -> Vec<Group> {
     let depth = vit.config().depth;
     let mut groups: Vec<Group> = Vec::new();
-    for id in vit.declarations().ids() {
-        let spec = vit.declarations().spec(id);
-        if options.freeze.iter().any(|pattern| fits(pattern, &spec.name)) {
+    let declarations = parameters.declarations();
+    for id in declarations.ids() {
+        let spec = declarations.spec(id);
+        if !parameters.learns(id) {
             continue;
         }
         let group = Group {
             range: aligned(parameters, id),
             decay: if decays(&spec.name, &spec.shape) { options.weight_decay } else { 0.0 },
             rate_scale: options.layer_decay.powi((depth + 1 - layer(&spec.name, depth)) as i32),
+            hidden: match spec.shape[..] {
+                [rows, columns] if single && spec.name.starts_with("blocks.") => Some([rows, columns]),
+                _ => None,
+            },
         };
         match groups.last_mut() {
             Some(last)
@@ -120,7 +127,8 @@ mod tests {
 
     fn grouped(options: &GroupOptions) -> (Vit, Parameters, Vec<Group>) {
         let vit = Vit::new(variants::find("test/8").expect("known")).expect("valid");
-        let parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
+        parameters.hold_still(options.still(&vit).expect("known"));
         let groups = groups(&vit, &parameters, options, false);
         (vit, parameters, groups)
     }

@@ -1,15 +1,17 @@
 //! Optimisers over the flat buffer of parameters: one pass a step, whatever the number of tensors.
 
 mod groups;
+mod muon;
 mod schedule;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use vitral_engine::Parameters;
+use vitral_engine::{Cpu, Parameters};
 
 pub use groups::{Group, GroupOptions, groups};
+pub use muon::MatrixRate;
 pub use schedule::{Schedule, Shape};
 
 /// Which optimiser, with its own numbers.
@@ -58,13 +60,53 @@ pub enum Optimiser {
         #[serde(default = "lamb_epsilon")]
         epsilon: f32,
     },
+    /// Muon (arXiv:2502.16982), as PyTorch computes it but in 32 bits: the momentum of every matrix of the blocks, with its
+    /// singular values levelled. All else is stepped by AdamW.
+    Muon {
+        /// Decay of a matrix's momentum.
+        #[serde(default = "muon_momentum")]
+        momentum: f32,
+        /// Looks one step ahead (Nesterov).
+        #[serde(default = "yes")]
+        nesterov: bool,
+        /// How a matrix's rate follows its shape.
+        #[serde(default)]
+        matrix_rate: MatrixRate,
+        /// AdamW's decay of the first moment.
+        #[serde(default = "beta1")]
+        beta1: f32,
+        /// AdamW's decay of the second moment.
+        #[serde(default = "beta2")]
+        beta2: f32,
+        /// Added to the root of AdamW's second moment.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+    },
 }
 
 impl Optimiser {
     /// Whether every tensor has to be a group of its own.
     pub fn needs_single_tensors(&self) -> bool {
-        matches!(self, Optimiser::Lamb { .. })
+        matches!(self, Optimiser::Lamb { .. } | Optimiser::Muon { .. })
     }
+
+    /// What steps a group: Muon leaves to AdamW what is no hidden matrix.
+    fn of(self, group: &Group) -> Self {
+        match self {
+            Optimiser::Muon { beta1, beta2, epsilon, .. } if group.hidden.is_none() => {
+                Optimiser::Adamw { beta1, beta2, epsilon }
+            }
+            other => other,
+        }
+    }
+}
+
+fn muon_momentum() -> f32 {
+    0.95
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn beta1() -> f32 {
@@ -104,13 +146,25 @@ const CHUNK: usize = 1 << 14;
 impl Optimiser {
     /// Fresh memory for so many parameters.
     pub fn moments(&self, count: usize) -> Moments {
-        let second = if matches!(self, Optimiser::Adamw { .. } | Optimiser::Lamb { .. }) { count } else { 0 };
+        let second = if matches!(self, Optimiser::Adamw { .. } | Optimiser::Lamb { .. } | Optimiser::Muon { .. }) {
+            count
+        } else {
+            0
+        };
         Moments { first: vec![0.0; count], second: vec![0.0; second], steps: 0 }
     }
 
     /// One step at learning rate `rate`: changes the parameters along their gradients, group by group. Elements of no
     /// group stay.
-    pub fn step(&self, groups: &[Group], rate: f32, parameters: &mut [f32], gradients: &[f32], moments: &mut Moments) {
+    pub fn step(
+        &self,
+        device: &Cpu,
+        groups: &[Group],
+        rate: f32,
+        parameters: &mut [f32],
+        gradients: &[f32],
+        moments: &mut Moments,
+    ) {
         assert_eq!(parameters.len(), gradients.len(), "gradients are laid out like the parameters");
         moments.steps += 1;
         for group in groups {
@@ -121,7 +175,7 @@ impl Optimiser {
             let first = &mut moments.first[start..end];
             let steps = moments.steps.min(i32::MAX as u64) as i32;
             let correction = |beta: f32| 1.0 - f64::from(beta).powi(steps);
-            match *self {
+            match self.of(group) {
                 Optimiser::Adamw { beta1, beta2, epsilon } => {
                     let second = &mut moments.second[start..end];
                     let size = (f64::from(rate) / correction(beta1)) as f32;
@@ -165,6 +219,20 @@ impl Optimiser {
                         *v = if begun { momentum * *v + g } else { g };
                         *p -= rate * if nesterov { g + momentum * *v } else { *v };
                     });
+                }
+                Optimiser::Muon { momentum, nesterov, matrix_rate, .. } => {
+                    let shape = group.hidden.expect("what is no hidden matrix is AdamW's");
+                    // The padding after a matrix is no part of it.
+                    let count = shape[0] * shape[1];
+                    let ahead = if nesterov { momentum } else { 1.0 };
+                    each(&mut parameters[..count], &gradients[..count], &mut first[..count], |_, g, m| {
+                        *m += (1.0 - momentum) * (g - *m);
+                    });
+                    let along: Vec<f32> =
+                        gradients[..count].iter().zip(&*first).map(|(g, m)| g + ahead * (m - g)).collect();
+                    let update = muon::levelled(device, &along, shape);
+                    let (keep, size) = (1.0 - rate * group.decay, rate * matrix_rate.factor(shape));
+                    parameters.iter_mut().zip(&update).for_each(|(p, u)| *p = keep * *p - size * u);
                 }
                 Optimiser::Lion { beta1, beta2 } => {
                     let keep = 1.0 - rate * group.decay;
@@ -220,7 +288,7 @@ impl Clip {
                 gradients.par_iter_mut().with_min_len(CHUNK).for_each(|g| *g = g.clamp(-limit, limit));
             }
             Clip::Adaptive(share) => {
-                for id in parameters.declarations().ids() {
+                for id in parameters.declarations().ids().filter(|&id| parameters.is_flat(id)) {
                     let spec = parameters.declarations().spec(id);
                     // Positions and tokens are vectors to the paper's rule, however they are laid out.
                     let rows = if spec.name.ends_with(".weight") { spec.shape.len() > 1 } else { false };

@@ -1,6 +1,7 @@
 //! What a run came to, for people: curves, confusion matrix, the worst mistakes, on one page that needs no network.
 
 mod plots;
+mod study;
 
 use std::fmt::Write as _;
 use std::io::Cursor;
@@ -16,6 +17,7 @@ use crate::evaluate::Report;
 use crate::journal::Entry;
 
 pub use plots::{confusion, curves};
+pub use study::study;
 
 /// Mistakes that are shown with their picture.
 const SHOWN: usize = 12;

@@ -1,5 +1,8 @@
 //! Integration tests of training, in one binary.
 
+mod lora;
 mod parity;
+mod parquet;
+mod recompute;
 mod resume;
 mod still;

@@ -67,8 +67,8 @@ impl Watcher for Stop<'_> {
     fn epoch(&mut self, _: &Entry, _: bool) {}
 }
 
-fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>) -> Outcome {
-    let recipe = Recipe::load(&folder.join("recipe.toml"), &[]).unwrap();
+fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>, settings: &[Setting]) -> Outcome {
+    let recipe = Recipe::load(&folder.join("recipe.toml"), settings).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let device = Cpu::with_threads(threads);
@@ -77,15 +77,26 @@ fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>) -> Outcom
 
 #[test]
 fn stopped_and_resumed_equals_straight_through() {
+    resumed_equals_straight(&[]);
+}
+
+#[test]
+fn low_rank_updates_go_on_too() {
+    let maps = toml::Value::Array(vec!["qkv".into(), "down".into()]);
+    let update = [Setting::new("lora.rank", 2), Setting::new("lora.dropout", 0.2), Setting::new("lora.maps", maps)];
+    resumed_equals_straight(&update);
+}
+
+fn resumed_equals_straight(settings: &[Setting]) {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
-    let straight = train(folder.path(), "straight", 1, None);
+    let straight = train(folder.path(), "straight", 1, None, settings);
     assert!(matches!(straight, Outcome::Finished { .. }));
     for stop in [1, 4, 7, 11] {
-        assert_eq!(train(folder.path(), "stopped", 2, Some(stop)), Outcome::Interrupted { step: stop });
+        assert_eq!(train(folder.path(), "stopped", 2, Some(stop), settings), Outcome::Interrupted { step: stop });
     }
-    assert_eq!(train(folder.path(), "stopped", 2, None), straight);
+    assert_eq!(train(folder.path(), "stopped", 2, None, settings), straight);
     let last = |out: &str| {
         let found = checkpoint::list(&folder.path().join(out).join("checkpoints"));
         std::fs::read(found.last().unwrap()).unwrap()
@@ -105,7 +116,7 @@ fn another_recipe_is_not_taken_for_the_same_run() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
-    train(folder.path(), "run", 1, Some(2));
+    train(folder.path(), "run", 1, Some(2), &[]);
     let recipe = Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("schedule.rate", 2e-3)]).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);

@@ -1,5 +1,7 @@
 //! A whole Vision Transformer: images in, logits and features out.
 
+use std::sync::Arc;
+
 use vitral_engine::ops::Norm;
 use vitral_engine::{Context, Declarations, Tensor};
 
@@ -18,7 +20,7 @@ pub struct Vit {
     declarations: Declarations,
     patches: PatchEmbedding,
     tokens: Tokens,
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
     norm: Option<Norm>,
     head: Head,
 }
@@ -94,7 +96,7 @@ impl Vit {
         let mut builder = Builder::new(&config, &mut declarations);
         let patches = PatchEmbedding::new(&mut builder);
         let tokens = Tokens::new(&mut builder);
-        let blocks = (0..config.depth).map(|i| Block::new(&mut builder, i)).collect();
+        let blocks = (0..config.depth).map(|i| Arc::new(Block::new(&mut builder, i))).collect();
         let norm = config.final_norm.then(|| builder.norm("norm", config.width));
         let head = Head::new(&mut builder);
         Ok(Vit { config, declarations, patches, tokens, blocks, norm, head })
@@ -152,7 +154,8 @@ impl Vit {
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
         for block in &self.blocks {
-            x = block.forward(cx, &x, mask.as_ref());
+            let (block, mask) = (Arc::clone(block), mask.clone());
+            x = cx.part(&x, move |cx, x| block.forward(cx, x, mask.as_ref()));
         }
         Ok(cx.stage("head", || self.read_out(cx, &x)))
     }

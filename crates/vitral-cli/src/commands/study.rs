@@ -1,0 +1,133 @@
+//! `vitral study`: how good models become with how much of the data.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use vitral::{LoadOptions, Model};
+use vitral_train::recipe::{Recipe, Setting};
+use vitral_train::run::open_sets;
+use vitral_train::study::{Cell, best, write};
+
+use super::Outcome;
+use super::train::{follow, parsed};
+use crate::fault::Usage;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Train models on growing parts of the data, and compare them
+///
+/// The data-size study of the ViT paper (arXiv:2010.11929): every recipe on every fraction of the pictures, each an ordinary
+/// run in a folder of its own, and what they reached as a table (`study.csv`, `study.json`) and a curve (`study.svg`). A part
+/// holds as large a share of every class, is drawn by the seed, is the same for all recipes, and holds the smaller ones. The
+/// same command goes on where it stopped.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral study recipes/vit.toml recipes/hybrid.toml --fractions 0.1,0.25,0.5,1 --out runs/study
+  vitral study recipes/mnist.toml --fractions 0.01,0.1,1 --same-steps --out runs/study --set data.train=mnist/
+
+With --json: a line an epoch as `train` gives it, and a line for each run that is done: model, parameters, fraction, pictures,
+epochs, accuracy, best_epoch, seconds, folder.")]
+pub(crate) struct StudyArgs {
+    /// The recipes, one a model; a model is called as its file
+    #[arg(required = true, value_name = "RECIPE")]
+    recipes: Vec<PathBuf>,
+    /// Shares of the pictures to learn from
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', default_values_t = [0.1, 0.25, 0.5, 1.0], value_parser = share)]
+    fractions: Vec<f64>,
+    /// Which pictures make a part
+    #[arg(long, value_name = "SEED", default_value = "0", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seed: u64,
+    /// More epochs over fewer pictures, so that all runs take about as many steps
+    #[arg(long)]
+    same_steps: bool,
+    /// The study's folder
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Change a key of every recipe, as in `run.epochs=5`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Reads a share of the data.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|&share: &f64| share > 0.0 && share <= 1.0);
+    share.ok_or_else(|| "expected a share above 0 and at most 1, as in `0.25`".into())
+}
+
+pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names = BTreeSet::new();
+    if let Some(twice) = args.recipes.iter().map(|path| name(path)).find(|name| !names.insert(name.clone())) {
+        return Err(Usage(format!("two recipes are called `{twice}`; give one of them another file name")).into());
+    }
+    let given = parsed(&args.set)?;
+    let mut fractions = args.fractions.clone();
+    fractions.sort_by(f64::total_cmp);
+    fractions.dedup();
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
+    let mut cells = Vec::new();
+    for &fraction in &fractions {
+        for path in &args.recipes {
+            let model = name(path);
+            let mut set = given.clone();
+            set.push(Setting::new("data.subset.fraction", fraction));
+            set.push(Setting::new("data.subset.seed", i64::try_from(args.seed)?));
+            let mut recipe = Recipe::load(path, &set)?;
+            if args.same_steps {
+                recipe.run.epochs = (recipe.run.epochs as f64 / fraction).round() as u64;
+            }
+            let folder = args.out.join(&model).join(fraction.to_string());
+            let pictures = open_sets(&recipe)?.train.len();
+            printer.note(format_args!("{model} on {pictures} pictures ({fraction}): {}", folder.display()));
+            if follow(&recipe, &folder, settings, printer)? == Outcome::Incomplete {
+                return Ok(Outcome::Incomplete);
+            }
+            let (accuracy, best_epoch, seconds) =
+                best(&folder)?.with_context(|| format!("`{}` has no epoch", folder.display()))?;
+            let kept = Model::load(&folder.join("best"), &LoadOptions::default(), &settings.device)?;
+            let parameters = kept.vit.declarations().count();
+            let epochs = recipe.run.epochs;
+            let cell = Cell { model, parameters, fraction, pictures, epochs, accuracy, best_epoch, seconds, folder };
+            if settings.json {
+                printer.json_line(&cell)?;
+            }
+            cells.push(cell);
+            // What is known so far can be looked at while the rest is trained.
+            write(&args.out, &cells)?;
+        }
+    }
+    if !settings.json {
+        table(&cells, printer)?;
+    }
+    printer.note(format_args!("the curve: {}", args.out.join("study.svg").display()));
+    Ok(Outcome::Done)
+}
+
+/// A line a model, a column a fraction.
+fn table(cells: &[Cell], printer: &Printer) -> anyhow::Result<()> {
+    let mut models: Vec<&Cell> = Vec::new();
+    let mut pictures: Vec<usize> = Vec::new();
+    for cell in cells {
+        if !models.iter().any(|known| known.model == cell.model) {
+            models.push(cell);
+        }
+        pictures.push(cell.pictures);
+    }
+    pictures.sort_unstable();
+    pictures.dedup();
+    let wide = models.iter().map(|cell| cell.model.chars().count()).max().unwrap_or(0).max(8);
+    let heads: String = pictures.iter().map(|pictures| format!("{pictures:>10}")).collect();
+    printer.line(format_args!("{:<wide$}  {:>11}{heads}", "pictures", "parameters"))?;
+    for model in models {
+        let of = |pictures: &usize| {
+            let cell = cells.iter().find(|cell| cell.model == model.model && cell.pictures == *pictures);
+            cell.map_or(format!("{:>10}", ""), |cell| format!("{:>8.2} %", 100.0 * cell.accuracy))
+        };
+        let values: String = pictures.iter().map(of).collect();
+        printer.line(format_args!("{:<wide$}  {:>11}{values}", model.model, model.parameters))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! Parquet files as the Hugging Face hub has them: a picture (`image`, a struct of `bytes` and `path`, or bytes alone) and a
+//! label a row, in one file or several shards.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, DataType};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::SchemaDescriptor;
+use vitral::image::{ImageError, Limits, RgbImage, decode};
+
+use super::open::Split;
+use super::stored::{Stored, Storing};
+use super::{Dataset, class_of, fault};
+use crate::error::TrainError;
+
+/// Columns that hold the picture, by the names that data sets give them.
+const PICTURES: [&str; 5] = ["image", "img", "picture", "pixel_values", "jpg"];
+/// Columns that hold the class.
+const LABELS: [&str; 7] = ["label", "labels", "class", "target", "fine_label", "cls", "category"];
+const REMEDY: &str =
+    "name the columns `image` (bytes, or a struct with `bytes`) and `label` (a whole number or a name)";
+/// Bytes of encoded pictures that are kept in memory; more go to a temporary file.
+const IN_MEMORY: u64 = 1 << 30;
+
+/// Pictures and labels of some Parquet files.
+pub struct Parquet {
+    classes: Vec<String>,
+    files: Vec<PathBuf>,
+    rows: Vec<Row>,
+    stored: Stored,
+}
+
+struct Row {
+    file: usize,
+    row: usize,
+    /// What the row calls the picture.
+    path: Option<String>,
+    label: usize,
+    start: u64,
+    length: usize,
+}
+
+/// A label as it was found.
+#[derive(Clone)]
+enum Label {
+    Number(i64),
+    Name(String),
+}
+
+/// Which leaves of the schema hold what.
+struct Columns {
+    bytes: usize,
+    path: Option<usize>,
+    label: usize,
+    label_name: String,
+}
+
+impl Parquet {
+    /// Reads files. The classes are those given, those that the files name (Hugging Face's `ClassLabel`), or the labels
+    /// found: names sorted, whole numbers from 0 to the greatest.
+    ///
+    /// # Errors
+    /// If a file is damaged, has no such columns, or a label is no class.
+    pub fn open(files: &[PathBuf], classes: Option<&[String]>) -> Result<Self, TrainError> {
+        let mut readers = Vec::with_capacity(files.len());
+        let (mut expected, mut named) = (0, None);
+        for path in files {
+            let reader = reader(path)?;
+            let metadata = reader.metadata();
+            let columns = columns(metadata.file_metadata().schema_descr(), path)?;
+            let groups = metadata.row_groups().iter();
+            expected += groups.map(|group| group.column(columns.bytes).uncompressed_size().max(0) as u64).sum::<u64>();
+            let pairs = metadata.file_metadata().key_value_metadata().into_iter().flatten();
+            let described = pairs.filter(|pair| pair.key == "huggingface").find_map(|pair| pair.value.as_deref());
+            named = named.or_else(|| class_names(described?, &columns.label_name));
+            readers.push((path, reader, columns));
+        }
+        let storing = |path: &Path| TrainError::file(path.to_path_buf(), "keeping pictures in a temporary file");
+        let first = files.first().map_or(Path::new(""), |path| path);
+        let mut stored = Storing::new(expected, IN_MEMORY).map_err(storing(first))?;
+        let (mut rows, mut labels) = (Vec::new(), Vec::new());
+        for (file, (path, reader, columns)) in readers.iter().enumerate() {
+            let damaged = |error: ParquetError| fault(path, error.to_string(), "fetch the file again");
+            let (mut row, uneven) = (0, || fault(path, "columns of different lengths", "fetch the file again"));
+            for group in 0..reader.num_row_groups() {
+                let group = reader.get_row_group(group).map_err(damaged)?;
+                let count = usize::try_from(group.metadata().num_rows()).map_err(|_| uneven())?;
+                let most = |index| group.metadata().column(index).column_descr().max_def_level();
+                let read = || {
+                    let column = |index| group.get_column_reader(index);
+                    let pictures = bytes(column(columns.bytes)?, count, most(columns.bytes))?;
+                    let paths = match columns.path {
+                        Some(index) => bytes(column(index)?, count, most(index))?,
+                        None => vec![None; pictures.len()],
+                    };
+                    Ok((pictures, paths, read_labels(column(columns.label)?, count, most(columns.label))?))
+                };
+                let (pictures, paths, found) = caught(read).map_err(damaged)?;
+                if pictures.len() != count || paths.len() != count || found.len() != count {
+                    return Err(uneven());
+                }
+                for ((picture, path_of), label) in pictures.iter().zip(paths).zip(found) {
+                    // A row without bytes is a picture that cannot be read, told of when it is asked for.
+                    let picture = picture.as_ref().map_or(&[][..], ByteArray::data);
+                    let start = stored.push(picture).map_err(storing(path))?;
+                    let path = path_of.and_then(|path| path.as_utf8().ok().map(str::to_owned));
+                    rows.push(Row { file, row, path, label: 0, start, length: picture.len() });
+                    labels.push(label);
+                    row += 1;
+                }
+            }
+        }
+        if rows.is_empty() {
+            return Err(fault(first, "expected pictures, found no row", REMEDY));
+        }
+        let classes = classes.map(<[String]>::to_vec).or(named).unwrap_or_else(|| found_classes(&labels));
+        for (row, label) in rows.iter_mut().zip(labels) {
+            row.label = class(&classes, label, &files[row.file], row.row)?;
+        }
+        Ok(Parquet { classes, files: files.to_vec(), rows, stored: stored.done() })
+    }
+
+    /// The shards of `split` in a folder, or in its `data`, whether files of several splits lie there, and the shards that
+    /// name the classes.
+    pub(super) fn shards(folder: &Path, split: Split) -> Result<Option<Shards>, TrainError> {
+        let mut found = parquet_files(folder)?;
+        if found.is_empty() && folder.join("data").is_dir() {
+            found = parquet_files(&folder.join("data"))?;
+        }
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let split_of = |path: &PathBuf| {
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            Split::of_name(name.split(['-', '.', '_']).next()?)
+        };
+        let splits: BTreeSet<Split> = found.iter().filter_map(split_of).collect();
+        let of = |wanted| found.iter().filter(|path| split_of(path) == Some(wanted)).cloned().collect::<Vec<_>>();
+        Ok(Some(match split.among(&splits) {
+            Some(wanted) if splits.len() > 1 => Shards { files: of(wanted), train: of(Split::Train), divided: true },
+            _ => Shards { train: found.clone(), files: found, divided: false },
+        }))
+    }
+}
+
+/// Files of one part of a data set.
+pub(super) struct Shards {
+    pub(super) files: Vec<PathBuf>,
+    /// Those whose classes count, where they are not these.
+    pub(super) train: Vec<PathBuf>,
+    pub(super) divided: bool,
+}
+
+/// Whether a file's name says that it is Parquet.
+pub(super) fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"))
+}
+
+fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut found = super::folder::entries(folder)?;
+    found.retain(|path| is_parquet(path) && path.is_file());
+    found.sort();
+    Ok(found)
+}
+
+fn reader(path: &Path) -> Result<SerializedFileReader<File>, TrainError> {
+    let file = File::open(path).map_err(TrainError::file(path, "opening Parquet"))?;
+    caught(|| SerializedFileReader::new(file)).map_err(|error| fault(path, error.to_string(), "fetch the file again"))
+}
+
+/// The reader underneath panics on some damaged files; to those who train on them it is a file that cannot be read.
+fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let damaged = |_| Err(ParquetError::General("the file is damaged".into()));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(damaged)
+}
+
+fn columns(schema: &SchemaDescriptor, path: &Path) -> Result<Columns, TrainError> {
+    let leaves: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
+    let find = |name: &str| {
+        let flat = |index: &usize| schema.column(*index).max_rep_level() == 0;
+        leaves.iter().position(|leaf| leaf == name).filter(flat)
+    };
+    let first = |names: &[&str], ending: &str| names.iter().find_map(|name| find(&format!("{name}{ending}")));
+    let missing = |what: &str| {
+        let shown = leaves.iter().map(|leaf| format!("`{leaf}`")).collect::<Vec<_>>().join(", ");
+        fault(path, format!("expected a column with {what}, found {shown}"), REMEDY)
+    };
+    let bytes = first(&PICTURES, ".bytes").or_else(|| first(&PICTURES, "")).ok_or_else(|| missing("pictures"))?;
+    let label = first(&LABELS, "").ok_or_else(|| missing("one label a row"))?;
+    Ok(Columns { bytes, path: first(&PICTURES, ".path"), label, label_name: leaves[label].clone() })
+}
+
+/// All values of one row group, nothing where a row has none. `most` is the level at which a row has a value.
+fn all<T: DataType>(
+    mut reader: ColumnReaderImpl<T>,
+    count: usize,
+    most: i16,
+) -> Result<Vec<Option<T::T>>, ParquetError> {
+    let (mut levels, mut values) = (Vec::new(), Vec::new());
+    let mut read = 0;
+    while read < count {
+        let (records, ..) = reader.read_records(count - read, Some(&mut levels), None, &mut values)?;
+        if records == 0 {
+            break;
+        }
+        read += records;
+    }
+    let mut values = values.into_iter();
+    if most == 0 {
+        return Ok(values.map(Some).collect());
+    }
+    Ok(levels.into_iter().map(|level| if level == most { values.next() } else { None }).collect())
+}
+
+fn bytes(reader: ColumnReader, count: usize, most: i16) -> Result<Vec<Option<ByteArray>>, ParquetError> {
+    match reader {
+        ColumnReader::ByteArrayColumnReader(reader) => all(reader, count, most),
+        _ => Err(ParquetError::General("the pictures' column holds no bytes".into())),
+    }
+}
+
+fn read_labels(reader: ColumnReader, count: usize, most: i16) -> Result<Vec<Option<Label>>, ParquetError> {
+    let numbers = |values: Vec<Option<i64>>| values.into_iter().map(|value| value.map(Label::Number)).collect();
+    match reader {
+        ColumnReader::Int64ColumnReader(reader) => Ok(numbers(all(reader, count, most)?)),
+        ColumnReader::Int32ColumnReader(reader) => {
+            let values = all(reader, count, most)?;
+            Ok(numbers(values.into_iter().map(|value| value.map(i64::from)).collect()))
+        }
+        ColumnReader::BoolColumnReader(reader) => {
+            let values = all(reader, count, most)?;
+            Ok(numbers(values.into_iter().map(|value| value.map(i64::from)).collect()))
+        }
+        ColumnReader::ByteArrayColumnReader(reader) => {
+            let name = |value: ByteArray| value.as_utf8().map(|name| Label::Name(name.to_owned()));
+            all(reader, count, most)?.into_iter().map(|value| value.map(name).transpose()).collect()
+        }
+        _ => Err(ParquetError::General("labels are neither whole numbers nor names".into())),
+    }
+}
+
+/// Names of the classes of a column, as Hugging Face's `datasets` writes them into a file.
+fn class_names(described: &str, column: &str) -> Option<Vec<String>> {
+    let described: serde_json::Value = serde_json::from_str(described).ok()?;
+    let names = described.get("info")?.get("features")?.get(column)?.get("names")?.as_array()?;
+    names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// The labels found: names sorted, whole numbers from 0 to the greatest.
+fn found_classes(labels: &[Option<Label>]) -> Vec<String> {
+    let names: BTreeSet<&String> = labels
+        .iter()
+        .filter_map(|label| match label {
+            Some(Label::Name(name)) => Some(name),
+            _ => None,
+        })
+        .collect();
+    if !names.is_empty() {
+        return names.into_iter().cloned().collect();
+    }
+    let numbers = labels.iter().filter_map(|label| match label {
+        Some(Label::Number(number)) => u16::try_from(*number).ok(),
+        _ => None,
+    });
+    (0..=numbers.max().unwrap_or(0)).map(|number| number.to_string()).collect()
+}
+
+fn class(classes: &[String], label: Option<Label>, path: &Path, row: usize) -> Result<usize, TrainError> {
+    let last = classes.len().saturating_sub(1);
+    let remedy = "leave such rows out, or correct their labels";
+    match label {
+        Some(Label::Number(number)) => {
+            usize::try_from(number).ok().filter(|&number| number < classes.len()).ok_or_else(|| {
+                fault(path, format!("row {row}: expected a label from 0 to {last}, found {number}"), remedy)
+            })
+        }
+        Some(Label::Name(name)) => class_of(classes, &name, path),
+        None => Err(fault(path, format!("row {row}: expected a label, found none"), remedy)),
+    }
+}
+
+impl Dataset for Parquet {
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.rows[index].label
+    }
+
+    fn name(&self, index: usize) -> String {
+        let row = &self.rows[index];
+        let file = self.files[row.file].display();
+        match row.path.as_deref().filter(|path| !path.is_empty()) {
+            Some(path) => format!("{file}, row {}, {path}", row.row),
+            None => format!("{file}, row {}", row.row),
+        }
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+        let Row { start, length, .. } = self.rows[index];
+        let bytes = self.stored.read(start, length).map_err(TrainError::file(self.name(index), "reading a picture"))?;
+        let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
+        Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
+    }
+}

@@ -1,0 +1,106 @@
+//! Pictures cut at a corner in place of their middle, for answers that are averaged over several views.
+
+use std::sync::Arc;
+
+use vitral::config::Size;
+use vitral::image::preprocess::Step;
+use vitral::image::{Preprocess, RgbImage};
+
+use super::{Dataset, Labelling};
+use crate::error::TrainError;
+
+/// Where a crop lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corner {
+    /// Above and left.
+    TopLeft,
+    /// Above and right.
+    TopRight,
+    /// Below and left.
+    BottomLeft,
+    /// Below and right.
+    BottomRight,
+}
+
+impl Corner {
+    /// All four.
+    pub const ALL: [Corner; 4] = [Corner::TopLeft, Corner::TopRight, Corner::BottomLeft, Corner::BottomRight];
+}
+
+/// A data set whose pictures are resized as a model's preprocessing says, and then cut at a corner.
+pub struct View {
+    inner: Arc<dyn Dataset>,
+    before: Preprocess,
+    crop: Size,
+    corner: Corner,
+}
+
+impl View {
+    /// Pictures at one corner, and the preprocessing that is left to be done. Nothing where the preprocessing does not end in
+    /// a crop, so that all views are the same.
+    pub fn of(inner: Arc<dyn Dataset>, preprocess: &Preprocess, corner: Corner) -> Option<(Self, Preprocess)> {
+        let (Step::CentreCrop { size, .. }, steps) = preprocess.steps.split_last()? else { return None };
+        let before = Preprocess { steps: steps.to_vec(), normalise: None, ..preprocess.clone() };
+        let after = Preprocess { steps: preprocess.steps[steps.len()..].to_vec(), ..preprocess.clone() };
+        Some((View { inner, before, crop: *size, corner }, after))
+    }
+}
+
+/// The part of a picture at a corner; a side that is too short stays whole.
+fn cut(image: &RgbImage, crop: Size, corner: Corner) -> Option<RgbImage> {
+    let (height, width) = (crop.height.min(image.height()), crop.width.min(image.width()));
+    let below = matches!(corner, Corner::BottomLeft | Corner::BottomRight);
+    let right = matches!(corner, Corner::TopRight | Corner::BottomRight);
+    let top = if below { image.height() - height } else { 0 };
+    let left = if right { image.width() - width } else { 0 };
+    let rows = image.pixels().chunks_exact(3 * image.width()).skip(top).take(height);
+    let pixels = rows.flat_map(|row| &row[3 * left..3 * (left + width)]).copied().collect();
+    RgbImage::new(width, height, pixels).ok()
+}
+
+impl Dataset for View {
+    fn classes(&self) -> &[String] {
+        self.inner.classes()
+    }
+
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.inner.label(index)
+    }
+
+    fn labelling(&self) -> Labelling {
+        self.inner.labelling()
+    }
+
+    fn labels(&self, index: usize) -> Vec<usize> {
+        self.inner.labels(index)
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.inner.name(index)
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+        let resized = self.before.picture(&self.inner.image(index)?).map_err(vitral::Error::from)?;
+        Ok(cut(&resized, self.crop, self.corner).unwrap_or(resized))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corners_are_where_they_are_called() {
+        let pixels = (0..5 * 4).flat_map(|i| [i; 3]).collect();
+        let image = RgbImage::new(5, 4, pixels).expect("a picture");
+        let crop = Size { height: 2, width: 3 };
+        let first = |corner| cut(&image, crop, corner).expect("a part").pixel(0, 0)[0];
+        assert_eq!(Corner::ALL.map(first), [0, 2, 10, 12]);
+        let tall = cut(&image, Size { height: 9, width: 3 }, Corner::BottomRight).expect("a part");
+        assert_eq!((tall.height(), tall.width(), tall.pixel(0, 0)[0]), (4, 3, 2));
+    }
+}

@@ -1,0 +1,208 @@
+//! What stands still in a run, and the low-rank updates that learn in its place (LoRA, arXiv:2106.09685).
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use vitral::model::Vit;
+use vitral_engine::ops::random::{mix, uniform};
+use vitral_engine::{Adapter, ParameterId, ParameterKind, Parameters};
+
+/// Low-rank updates of linear maps: the model stands still, its head and the updates learn. The model that comes out is an
+/// ordinary one, with each update added to its matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Rank of each update.
+    pub rank: usize,
+    /// Each update is multiplied by `alpha / rank`.
+    #[serde(default = "alpha")]
+    pub alpha: f32,
+    /// Maps of every block that are adapted.
+    #[serde(default = "attention")]
+    pub maps: Vec<Map>,
+    /// Dropout rate of what an update sees.
+    #[serde(default)]
+    pub dropout: f32,
+}
+
+fn alpha() -> f32 {
+    16.0
+}
+
+fn attention() -> Vec<Map> {
+    vec![Map::Qkv, Map::Projection]
+}
+
+/// A linear map of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Map {
+    /// Attention's queries, keys and values, as one matrix.
+    Qkv,
+    /// Attention's projection.
+    Projection,
+    /// Into the MLP's hidden layer.
+    Up,
+    /// Out of the MLP's hidden layer.
+    Down,
+}
+
+impl Map {
+    fn ending(self) -> &'static str {
+        match self {
+            Map::Qkv => ".attention.qkv.weight",
+            Map::Projection => ".attention.projection.weight",
+            Map::Up => ".mlp.up.weight",
+            Map::Down => ".mlp.down.weight",
+        }
+    }
+}
+
+/// Parameters of a model in which some stand still (those named, and with LoRA all but the head), and which are adapted
+/// where asked for. What stands still is packed once and takes no room in gradients and moments.
+///
+/// # Errors
+/// If the updates do not fit the model, or nothing is left to learn.
+pub fn prepare(
+    vit: &Vit,
+    parameters: Parameters,
+    still: &[ParameterId],
+    lora: Option<&Lora>,
+    seed: u64,
+) -> Result<Parameters, String> {
+    let mut declarations = vit.declarations().clone();
+    let adapters = match lora {
+        Some(lora) => lora.declare(vit, &mut declarations)?,
+        None => Vec::new(),
+    };
+    let names = vit.declarations();
+    let head = |id| ["head.", "distillation_head."].iter().any(|head| names.spec(id).name.starts_with(head));
+    let free = |id: &ParameterId| !still.contains(id) && (lora.is_none() || head(*id));
+    let own: Vec<ParameterId> = names.ids().filter(free).collect();
+    if own.is_empty() && lora.is_none() {
+        return Err("`groups.freeze` leaves nothing to learn".to_owned());
+    }
+    if own.len() == names.specs().len() {
+        return Ok(parameters);
+    }
+    let updates = declarations.ids().skip(names.specs().len());
+    let learns: HashSet<ParameterId> = own.iter().copied().chain(updates).collect();
+    let read = |spec: &vitral_engine::ParameterSpec| {
+        let id = names.find(&spec.name).expect("only the model's own parameters stand still");
+        Ok::<_, Infallible>(parameters.read(id).into())
+    };
+    let device = parameters.device().clone();
+    let Ok(mut prepared) = Parameters::partly_frozen(declarations, device, |id| learns.contains(&id), read);
+    for id in own {
+        let range = prepared.range(id);
+        prepared.flat_mut()[range].copy_from_slice(&parameters.read(id));
+    }
+    for (number, (weight, adapter)) in adapters.into_iter().enumerate() {
+        // Updates begin at zero: one factor is drawn as PyTorch draws linear maps, the other is zero.
+        let range = prepared.range(adapter.down);
+        let bound = 1.0 / (prepared.declarations().spec(adapter.down).shape[1] as f32).sqrt();
+        let seed = mix(seed ^ mix(0x104a ^ number as u64));
+        for (i, value) in prepared.flat_mut()[range].iter_mut().enumerate() {
+            *value = bound * (2.0 * uniform(seed, i as u64) - 1.0);
+        }
+        prepared.adapt(weight, adapter);
+    }
+    Ok(prepared)
+}
+
+impl Lora {
+    /// Updates of attention's maps, as recipes have them unless they say more.
+    pub fn of_rank(rank: usize) -> Self {
+        Lora { rank, alpha: alpha(), maps: attention(), dropout: 0.0 }
+    }
+
+    /// Declares the updates' factors after the model's own parameters.
+    fn declare(
+        &self,
+        vit: &Vit,
+        declarations: &mut vitral_engine::Declarations,
+    ) -> Result<Vec<(ParameterId, Adapter)>, String> {
+        if self.maps.is_empty() {
+            return Err("`lora.maps` is empty; name some of qkv, projection, up and down".to_owned());
+        }
+        if !(0.0..1.0).contains(&self.dropout) || !self.alpha.is_finite() {
+            let (dropout, alpha) = (self.dropout, self.alpha);
+            return Err(format!(
+                "`lora.dropout` is {dropout} and `lora.alpha` {alpha}; expected a share below 1 and a number"
+            ));
+        }
+        let mut adapters = Vec::new();
+        for (place, &map) in self.maps.iter().enumerate() {
+            if self.maps[..place].contains(&map) {
+                return Err(format!("`lora.maps` names {map:?} twice; keep one"));
+            }
+            let before = adapters.len();
+            for weight in vit.declarations().ids() {
+                let spec = vit.declarations().spec(weight);
+                if !(spec.name.starts_with("blocks.") && spec.name.ends_with(map.ending())) {
+                    continue;
+                }
+                let (outputs, inputs) = (spec.shape[0], spec.shape[1]);
+                if self.rank == 0 || self.rank > outputs.min(inputs) {
+                    let (rank, most) = (self.rank, outputs.min(inputs));
+                    return Err(format!(
+                        "`lora.rank` is {rank}; expected 1 to {most}, as `{}` is {outputs} × {inputs}",
+                        spec.name
+                    ));
+                }
+                let stem = spec.name.trim_end_matches(".weight");
+                let mut factor = |name: &str, shape: &[usize]| {
+                    declarations.declare(format!("{stem}.adapter.{name}.weight"), shape, ParameterKind::Matrix)
+                };
+                let down = factor("down", &[self.rank, inputs]);
+                let up = factor("up", &[outputs, self.rank]);
+                let scale = self.alpha / self.rank as f32;
+                adapters.push((weight, Adapter { down, up, scale, dropout: self.dropout }));
+            }
+            if adapters.len() == before {
+                return Err(format!("`lora.maps`: the model's blocks have no {map:?}; leave it out"));
+            }
+        }
+        Ok(adapters)
+    }
+}
+
+/// A parameter's values with its update added, where it has one. `flat` holds what learns, laid out like
+/// [`Parameters::flat`].
+pub fn merged(parameters: &Parameters, flat: &[f32], id: ParameterId) -> Vec<f32> {
+    let own = |id: ParameterId| match parameters.is_flat(id) {
+        true => flat[parameters.range(id)].to_vec(),
+        false => parameters.read(id),
+    };
+    let mut values = own(id);
+    if let Some(Adapter { down, up, scale, .. }) = parameters.adapter(id) {
+        let width = parameters.declarations().spec(id).shape[1];
+        let (down, up) = (own(down), own(up));
+        let rank = down.len() / width;
+        values.par_chunks_mut(width).zip(up.par_chunks(rank)).for_each(|(row, up)| {
+            for (column, value) in row.iter_mut().enumerate() {
+                let update: f64 = (0..rank).map(|r| f64::from(up[r]) * f64::from(down[r * width + column])).sum();
+                *value = (f64::from(*value) + f64::from(scale) * update) as f32;
+            }
+        });
+    }
+    values
+}
+
+/// Numbers that learn, and numbers of the model without updates beside it.
+pub fn learning(vit: &Vit, parameters: &Parameters) -> (usize, usize) {
+    let declarations = parameters.declarations();
+    let learning = declarations.ids().filter(|&id| parameters.learns(id));
+    (learning.map(|id| declarations.spec(id).count()).sum(), vit.declarations().count())
+}
+
+/// A checksum of what stands still outside the flat buffer: a checkpoint that leaves it out belongs to these values alone.
+pub fn checksum(parameters: &Parameters) -> u32 {
+    let still = parameters.declarations().ids().filter(|&id| !parameters.is_flat(id));
+    still.fold(0, |sum, id| {
+        let bytes: Vec<u8> = parameters.read(id).iter().flat_map(|value| value.to_le_bytes()).collect();
+        crc32c::crc32c_append(sum, &bytes)
+    })
+}

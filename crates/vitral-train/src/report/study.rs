@@ -1,0 +1,73 @@
+//! A study as a picture: accuracy over pictures learned from, a line a model.
+
+use plotters::prelude::*;
+
+use super::plots::{FAINT, INK, svg};
+use crate::study::Cell;
+
+/// Colours that people tell apart whatever their eyes (Okabe and Ito).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
+
+/// Accuracy over the number of pictures, whose axis is logarithmic.
+pub fn study(cells: &[Cell]) -> String {
+    let mut models: Vec<&str> = Vec::new();
+    for cell in cells {
+        if !models.contains(&cell.model.as_str()) {
+            models.push(&cell.model);
+        }
+    }
+    let pictures = || cells.iter().map(|cell| cell.pictures as f64);
+    let (least, most) = (pictures().fold(f64::INFINITY, f64::min), pictures().fold(1.0, f64::max));
+    let accuracy = || cells.iter().map(|cell| 100.0 * cell.accuracy);
+    let (low, high) = (accuracy().fold(100.0, f64::min), accuracy().fold(0.0, f64::max));
+    svg((720, 440), |area| {
+        if cells.is_empty() {
+            return Ok(());
+        }
+        let margin = (0.06 * (high - low)).max(1.0);
+        let mut chart =
+            ChartBuilder::on(area).margin(14).x_label_area_size(40).y_label_area_size(56).build_cartesian_2d(
+                (0.9 * least..1.1 * most).log_scale(),
+                (low - margin).max(0.0)..(high + margin).min(100.0),
+            )?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(FAINT)
+            .axis_style(INK)
+            .x_label_formatter(&|pictures| format!("{pictures:.0}"))
+            .x_desc("pictures to learn from")
+            .y_desc("held-out accuracy, %")
+            .label_style(("sans-serif", 13).into_font().color(&INK))
+            .draw()?;
+        for (index, model) in models.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            let mut points: Vec<(f64, f64)> = cells
+                .iter()
+                .filter(|cell| cell.model == *model)
+                .map(|cell| (cell.pictures as f64, 100.0 * cell.accuracy))
+                .collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
+                .label(*model)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 4, colour.filled())))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
+            .background_style(WHITE.mix(0.8))
+            .border_style(FAINT)
+            .label_font(("sans-serif", 13).into_font().color(&INK))
+            .draw()?;
+        Ok(())
+    })
+}

@@ -1,0 +1,71 @@
+//! The data-size study of the ViT paper (arXiv:2010.11929, figure 4): how good models become with how much of the data.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::error::TrainError;
+use crate::journal::Journal;
+
+/// One model trained on one share of the data.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cell {
+    /// The recipe's name.
+    pub model: String,
+    /// Numbers that the model has.
+    pub parameters: usize,
+    /// The share of every class that was learned from.
+    pub fraction: f64,
+    /// Pictures that were learned from.
+    pub pictures: usize,
+    /// Epochs of the run.
+    pub epochs: u64,
+    /// The best share of held-out pictures that were taken for their label.
+    pub accuracy: f64,
+    /// Its epoch.
+    pub best_epoch: u64,
+    /// Seconds that the run took.
+    pub seconds: f64,
+    /// The run's folder.
+    pub folder: PathBuf,
+}
+
+/// A study's cells as files: `study.json`, `study.csv` and `study.svg`.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError> {
+    let json = serde_json::to_string_pretty(cells).expect("plain data") + "\n";
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let path = folder.join("study.csv");
+    let failed = |error: csv::Error| TrainError::file(&path, "writing the study's table")(error.into());
+    cells.iter().try_for_each(|cell| table.serialize(cell)).map_err(failed)?;
+    let table = table.into_inner().map_err(|error| failed(error.into_error().into()))?;
+    for (name, bytes) in [
+        ("study.json", json.as_bytes()),
+        ("study.csv", &table[..]),
+        ("study.svg", crate::report::study(cells).as_bytes()),
+    ] {
+        let path = folder.join(name);
+        let failed = || TrainError::file(&path, "writing what the study found");
+        let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;
+        std::io::Write::write_all(&mut aside, bytes).map_err(failed())?;
+        aside.persist(&path).map_err(|error| failed()(error.error))?;
+    }
+    Ok(())
+}
+
+/// What a run's journal says of its best epoch: accuracy, epoch, and the seconds of the whole run.
+///
+/// # Errors
+/// If the journal cannot be read.
+pub fn best(folder: &std::path::Path) -> Result<Option<(f64, u64, f64)>, TrainError> {
+    let journal = Journal::open(folder, u64::MAX)?;
+    let entries = journal.entries();
+    let best = entries.iter().fold(None::<(f64, u64)>, |best, entry| match best {
+        Some((accuracy, _)) if accuracy >= entry.test_accuracy => best,
+        _ => Some((entry.test_accuracy, entry.epoch)),
+    });
+    let seconds = entries.last().map_or(0.0, |entry| entry.seconds);
+    Ok(best.map(|(accuracy, epoch)| (accuracy, epoch, seconds)))
+}

@@ -1,0 +1,136 @@
+//! Low-rank updates: their gradients, the model that comes out, and a run that goes on.
+
+use vitral::config::{ModelConfig, Size};
+use vitral::model::init::{Initialisation, initialise};
+use vitral::model::{Input, Vit, variants};
+use vitral::{Cpu, Tensor};
+use vitral_engine::ops::random::normal;
+use vitral_engine::{Context, Parameters};
+use vitral_train::lora::{Lora, Map, checksum, learning, merged, prepare};
+use vitral_train::loss::Loss;
+
+const RANK: usize = 3;
+
+fn small() -> Vit {
+    let base = variants::find("test/4").unwrap();
+    Vit::new(ModelConfig { image_size: Size::square(16), classes: 2, ..base }).unwrap()
+}
+
+fn initial(vit: &Vit, device: &Cpu, seed: u64) -> Parameters {
+    let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+    initialise(vit, &mut parameters, Initialisation::Lucidrains, seed);
+    parameters
+}
+
+fn lora(maps: &[Map]) -> Lora {
+    Lora { rank: RANK, alpha: 6.0, maps: maps.to_vec(), dropout: 0.0 }
+}
+
+/// Logits and gradients of the loss.
+fn pass(vit: &Vit, parameters: &Parameters) -> (Vec<f32>, Vec<f32>) {
+    let device = parameters.device();
+    let pixels: Vec<f32> = (0..2 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
+    let pixels = Tensor::from_slice(device, [2, 3, 16, 16], &pixels);
+    let targets = Tensor::from_slice(device, [2, 2], &[1.0, 0.0, 0.0, 1.0]);
+    let mut flat = vec![0.0; parameters.flat().len()];
+    let cx = Context::recording(parameters);
+    let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
+    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+    let logits = output.logits.as_ref().unwrap().values().to_vec();
+    cx.backward(&loss, &mut flat);
+    (logits, flat)
+}
+
+fn near(found: &[f32], expected: &[f32], what: &str) {
+    let scale = expected.iter().map(|x| x.abs()).fold(1e-3, f32::max);
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(found.len() == expected.len() && worst <= 1e-4 * scale, "{what}: off by {worst:.1e} of {scale:.1e}");
+}
+
+#[test]
+fn updates_learn_as_the_merged_model_would() {
+    let (vit, device) = (small(), Cpu::with_threads(2));
+    let maps = [Map::Qkv, Map::Projection, Map::Up, Map::Down];
+    let base = initial(&vit, &device, 3);
+    let mut adapted = prepare(&vit, initial(&vit, &device, 3), &[], Some(&lora(&maps)), 1).unwrap();
+    // At first the updates change nothing.
+    near(&pass(&vit, &adapted).0, &pass(&vit, &base).0, "logits at first");
+
+    let names = adapted.declarations().clone();
+    for id in names.ids().filter(|&id| names.spec(id).name.ends_with(".adapter.up.weight")) {
+        let range = adapted.range(id);
+        for (i, value) in adapted.flat_mut()[range].iter_mut().enumerate() {
+            *value = 0.2 * normal(11, i as u64);
+        }
+    }
+    let mut whole = initial(&vit, &device, 3);
+    for id in vit.declarations().ids() {
+        let (range, values) = (whole.range(id), merged(&adapted, adapted.flat(), id));
+        whole.flat_mut()[range].copy_from_slice(&values);
+    }
+    let (logits, gradients) = pass(&vit, &adapted);
+    let (expected_logits, expected) = pass(&vit, &whole);
+    near(&logits, &expected_logits, "logits");
+
+    let mut updates = 0;
+    for id in vit.declarations().ids() {
+        let spec = vit.declarations().spec(id);
+        let of_whole = &expected[whole.range(id)];
+        let Some(adapter) = adapted.adapter(id) else {
+            if spec.name.starts_with("head.") {
+                near(&gradients[adapted.range(id)], of_whole, &spec.name);
+            } else {
+                assert!(!adapted.learns(id) && !adapted.is_flat(id), "{} stands still", spec.name);
+            }
+            continue;
+        };
+        updates += 1;
+        // With y = x (W + s U D)ᵀ and G the gradient of W + s U D: of U it is s G Dᵀ, of D it is s Uᵀ G.
+        let (rows, columns) = (spec.shape[0], spec.shape[1]);
+        let (up, down) = (adapted.read(adapter.up), adapted.read(adapter.down));
+        let of_up: Vec<f32> = (0..rows * RANK)
+            .map(|i| {
+                let (row, r) = (i / RANK, i % RANK);
+                2.0 * (0..columns).map(|c| of_whole[row * columns + c] * down[r * columns + c]).sum::<f32>()
+            })
+            .collect();
+        let of_down: Vec<f32> = (0..RANK * columns)
+            .map(|i| {
+                let (r, column) = (i / columns, i % columns);
+                2.0 * (0..rows).map(|row| up[row * RANK + r] * of_whole[row * columns + column]).sum::<f32>()
+            })
+            .collect();
+        near(&gradients[adapted.range(adapter.up)], &of_up, &format!("{} up", spec.name));
+        near(&gradients[adapted.range(adapter.down)], &of_down, &format!("{} down", spec.name));
+    }
+    assert_eq!(updates, 4 * vit.config().depth);
+}
+
+#[test]
+fn what_stands_still_takes_no_room() {
+    let (vit, device) = (small(), Cpu::with_threads(1));
+    let parameters = prepare(&vit, initial(&vit, &device, 3), &[], Some(&lora(&[Map::Qkv])), 1).unwrap();
+    let (learns, all) = learning(&vit, &parameters);
+    let width = vit.config().width;
+    let head = 2 * width + 2;
+    assert_eq!(learns, vit.config().depth * RANK * (width + 3 * width) + head);
+    assert_eq!(all, vit.declarations().count());
+    assert!(parameters.flat().len() < learns + 16 * 16);
+    let other = prepare(&vit, initial(&vit, &device, 4), &[], Some(&lora(&[Map::Qkv])), 1).unwrap();
+    assert_ne!(checksum(&parameters), checksum(&other), "another model is not taken for the same");
+}
+
+#[test]
+fn updates_that_do_not_fit_are_named() {
+    let (vit, device) = (small(), Cpu::with_threads(1));
+    for (lora, word) in [
+        (Lora { rank: 0, ..lora(&[Map::Qkv]) }, "lora.rank"),
+        (Lora { rank: 1000, ..lora(&[Map::Qkv]) }, "lora.rank"),
+        (lora(&[]), "lora.maps"),
+        (lora(&[Map::Up, Map::Up]), "twice"),
+        (Lora { dropout: 1.0, ..lora(&[Map::Up]) }, "lora.dropout"),
+    ] {
+        let error = prepare(&vit, initial(&vit, &device, 3), &[], Some(&lora), 1).err().expect("a mistake");
+        assert!(error.contains(word), "{error}");
+    }
+}

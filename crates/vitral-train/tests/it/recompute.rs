@@ -1,0 +1,50 @@
+//! Blocks that are computed again on the way back give the same bits.
+
+use vitral::config::{BlockKind, DropRates, ModelConfig, Size};
+use vitral::model::init::{Initialisation, initialise};
+use vitral::model::{Input, Vit, variants};
+use vitral::{Cpu, Tensor};
+use vitral_engine::{Context, Parameters};
+use vitral_train::loss::Loss;
+
+/// The loss's bits and every gradient.
+fn gradients(vit: &Vit, still: &[&str], threads: usize, recompute: bool) -> (u32, Vec<f32>) {
+    let device = Cpu::with_threads(threads);
+    let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+    initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
+    let ids = vit.declarations().ids();
+    let stands = |id: &_| still.iter().any(|start| vit.declarations().spec(*id).name.starts_with(start));
+    parameters.hold_still(ids.filter(stands).collect::<Vec<_>>());
+    let pixels: Vec<f32> = (0..2 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
+    let pixels = Tensor::from_slice(&device, [2, 3, 16, 16], &pixels);
+    let targets = Tensor::from_slice(&device, [2, 2], &[1.0, 0.0, 0.0, 1.0]);
+    let mut flat = vec![0.0; parameters.flat().len()];
+    let cx = Context::training(&parameters, 1);
+    let cx = if recompute { cx.recomputing() } else { cx };
+    let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
+    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+    let value = loss.values()[0].to_bits();
+    cx.backward(&loss, &mut flat);
+    (value, flat)
+}
+
+#[test]
+fn gradients_keep_their_bits() {
+    let base = variants::find("test/4").unwrap();
+    let drop = DropRates { hidden: 0.1, attention: 0.1, path: 0.3, ..base.drop };
+    for block in [
+        BlockKind::PreNorm,
+        BlockKind::PostNorm,
+        BlockKind::ResidualPostNorm,
+        BlockKind::ParallelScaling,
+        BlockKind::ParallelPairs,
+    ] {
+        let config = ModelConfig { image_size: Size::square(16), classes: 2, block, drop, ..base.clone() };
+        let vit = Vit::new(config).unwrap();
+        for still in [&[][..], &["patches.", "tokens.", "positions", "blocks.0."], &["blocks.1."]] {
+            let expected = gradients(&vit, still, 1, false);
+            assert!(expected.1.iter().any(|&gradient| gradient != 0.0));
+            assert!(expected == gradients(&vit, still, 2, true), "{block:?} with {still:?} still");
+        }
+    }
+}
