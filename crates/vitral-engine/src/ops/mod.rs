@@ -2,6 +2,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod border;
 pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod group_norm;
