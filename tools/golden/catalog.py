@@ -70,6 +70,12 @@ vit_small_patch14_reg4_dinov2.lvd142m S/14 -
 vit_base_patch14_reg4_dinov2.lvd142m B/14 -
 vit_base_patch16_siglip_224.webli B/16 -
 vit_so400m_patch14_siglip_384.webli So400m/14 -
+resnetv2_50x1_bit.goog_in21k_ft_in1k R50x1 -
+resnetv2_101x1_bit.goog_in21k_ft_in1k R101x1 -
+resnetv2_152x2_bit.goog_in21k_ft_in1k R152x2 -
+resnetv2_50x1_bit.goog_in21k R50x1 -
+resnetv2_101x1_bit.goog_in21k R101x1 -
+resnetv2_152x2_bit.goog_in21k R152x2 -
 """
 TORCHVISION = [("vit_b_16", "B/16"), ("vit_b_32", "B/32"), ("vit_l_16", "L/16"), ("vit_l_32", "L/32"), ("vit_h_14", "H/14")]
 

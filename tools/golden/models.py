@@ -10,6 +10,7 @@ import sys
 
 import torch
 
+import models_bit
 import models_huggingface
 import models_jax
 import models_original
@@ -21,7 +22,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    for module in [models_huggingface, models_timm, models_others, models_jax, models_original]:
+    for module in [models_huggingface, models_timm, models_others, models_jax, models_original, models_bit]:
         for name, make in module.cases().items():
             if word in name:
                 make(name)

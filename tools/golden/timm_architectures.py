@@ -1,4 +1,4 @@
-"""Writes timm's own defaults for every Vision Transformer it registers, as data for the crate.
+"""Writes timm's own defaults for every Vision Transformer and BiT ResNet it registers, as data for the crate.
 
 Each registered function is called with the model builder replaced by one that only notes its arguments. The result is
 `crates/vitral/src/weights/description/timm_architectures.json`: one line an architecture, arguments as timm has them,
@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import timm.models.deit as deit
+import timm.models.resnetv2 as resnetv2
 import timm.models.vision_transformer as vision_transformer
 import timm.models.vision_transformer_hybrid as hybrid
 from timm.models import list_models
@@ -44,7 +45,7 @@ def stem(layers=(3, 4, 9), **kwargs):
 
 
 def main():
-    for module in [vision_transformer, deit, hybrid]:
+    for module in [vision_transformer, deit, hybrid, resnetv2]:
         module.build_model_with_cfg = note
     hybrid._resnetv2 = stem
     hybrid.resnet26d = lambda **_: {"kind": "resnet26d"}
@@ -53,6 +54,9 @@ def main():
     for module in [vision_transformer, deit, hybrid]:
         for name in list_models(module=module.__name__.rpartition(".")[2]):
             getattr(module, name)()
+    # Its other ResNets have other norms, convolutions and stems.
+    for name in list_models("resnetv2_*_bit", module="resnetv2"):
+        getattr(resnetv2, name)()
     OUT.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"  {json.dumps(name)}: {json.dumps(arguments)}" for name, arguments in sorted(noted.items())]
     OUT.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -4,7 +4,11 @@
 //! described without flags that mean different things in different places. No default differs from the weights'
 //! origin silently: readers of foreign configurations fill in every field.
 
+mod stem;
+
 use serde::{Deserialize, Serialize};
+
+pub use stem::{Border, ConvolutionalStem, ResNetV2, Root, Stem, StemLayer};
 
 /// A height and a width, in pixels or patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -219,65 +223,6 @@ pub enum OtherSizes {
     },
 }
 
-/// What turns pixels into tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stem {
-    /// Non-overlapping patches through one linear map.
-    Patches,
-    /// A ResNetV2 (weight-standardised convolutions, group norm), then patches of its feature map: the hybrid.
-    Hybrid(HybridStem),
-    /// A few small convolutions, then patches of their feature map.
-    Convolutional(ConvolutionalStem),
-}
-
-/// Small convolutions in place of a large patch (arXiv:2106.14881, arXiv:2104.05704): each of 3×3 pixels with
-/// standardised weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small pictures and
-/// little data, where patches alone learn slowly.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConvolutionalStem {
-    /// One after the other.
-    pub layers: Vec<StemLayer>,
-    /// Channels that are normed together.
-    pub group_width: usize,
-}
-
-/// One convolution of a [`ConvolutionalStem`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StemLayer {
-    /// Channels that come out.
-    pub channels: usize,
-    /// What height and width are divided by; 1 for nothing.
-    pub stride: usize,
-}
-
-impl ConvolutionalStem {
-    /// What all layers together divide height and width by.
-    pub fn stride(&self) -> usize {
-        self.layers.iter().fold(1, |stride, layer| stride.saturating_mul(layer.stride))
-    }
-}
-
-/// The convolutional part of a hybrid (ViT paper, section 3.1; BiT's ResNetV2, arXiv:1912.11370).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HybridStem {
-    /// Blocks in each stage: `[3, 4, 9]` for R50+ViT-B/16. Empty: only the stem convolution.
-    pub layers: Vec<usize>,
-    /// Width multiplier over 64 base channels.
-    pub width_factor: usize,
-    /// Whether convolutions pad as TensorFlow and JAX do (SAME), or symmetrically as PyTorch does.
-    pub same_padding: bool,
-    /// Group-norm groups, 32 everywhere so far.
-    pub groups: usize,
-    /// Epsilon of the weight standardisation.
-    pub standardisation_epsilon: f32,
-    /// Epsilon of the group norms.
-    pub norm_epsilon: f32,
-}
-
 /// Rates of everything that is dropped in training. All off in inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -487,11 +432,14 @@ impl ModelConfig {
             ("patch_size", self.patch_size.area()),
             ("channels", self.channels),
             ("width", self.width),
-            ("heads", self.heads),
-            ("head_width", self.head_width),
-            ("mlp_width", self.mlp_width),
         ] {
             if value == 0 {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        let attends = self.depth > 0 || self.pooling == Pooling::Attention;
+        for (field, value) in [("heads", self.heads), ("head_width", self.head_width), ("mlp_width", self.mlp_width)] {
+            if value == 0 && attends {
                 return Err(ConfigError::Zero { field });
             }
         }
@@ -523,22 +471,7 @@ impl ModelConfig {
             let problem = format!("pools width {} by attention of {} heads", self.width, self.heads);
             return contradiction(problem, "the width has to divide by the heads");
         }
-        if let Stem::Hybrid(stem) = &self.stem
-            && (stem.groups == 0 || !(64 * stem.width_factor).is_multiple_of(stem.groups) || stem.width_factor == 0)
-        {
-            let problem = format!("norms {} channels in {} groups", 64 * stem.width_factor, stem.groups);
-            return contradiction(problem, "the stem's channels have to divide by `groups`");
-        }
-        if let Stem::Convolutional(stem) = &self.stem {
-            let fits = |layer: &StemLayer| layer.channels.is_multiple_of(stem.group_width.max(1));
-            if let Some(layer) = stem.layers.iter().find(|layer| !fits(layer)) {
-                let problem = format!("norms {} channels in groups of {}", layer.channels, stem.group_width);
-                return contradiction(problem, "each layer's channels have to divide by `group_width`");
-            }
-            if stem.group_width == 0 || stem.layers.iter().any(|layer| layer.channels == 0 || layer.stride == 0) {
-                return Err(ConfigError::Zero { field: "stem" });
-            }
-        }
+        self.check_stem()?;
         let drop = self.drop;
         for (field, rate) in [
             ("drop.hidden", drop.hidden),
@@ -576,25 +509,35 @@ impl ModelConfig {
             .saturating_add(wide(self.width).saturating_mul(wide(self.classes).saturating_add(wide(self.tokens()))))
             .saturating_add(
                 wide(self.channels).saturating_mul(wide(self.patch_size.area())).saturating_mul(wide(self.width)),
-            );
+            )
+            .saturating_add(self.stem_weights());
         if count > LIMIT { Err(ConfigError::TooLarge { count, limit: LIMIT }) } else { Ok(()) }
     }
 
     /// The patch grid at the configured image size.
     pub fn grid(&self) -> Size {
         let stride = self.token_stride();
-        Size { height: self.image_size.height / stride.height, width: self.image_size.width / stride.width }
+        let (height, width) = (self.image_size.height, self.image_size.width);
+        match self.stem {
+            // Its convolutions round up.
+            Stem::ResNet(_) => Size { height: height.div_ceil(stride.height), width: width.div_ceil(stride.width) },
+            _ => Size { height: height / stride.height, width: width / stride.width },
+        }
     }
 
     /// Pixels between neighbouring tokens: the patch size, times the stem's stride in a hybrid.
     pub fn token_stride(&self) -> Size {
         let stem = match &self.stem {
             Stem::Patches => 1,
-            // The stem convolution and its pooling halve twice; every stage but the first halves once more.
-            Stem::Hybrid(stem) => 4 << stem.layers.len().saturating_sub(1),
+            Stem::Hybrid(stem) | Stem::ResNet(stem) => stem.stride(),
             Stem::Convolutional(stem) => stem.stride().max(1),
         };
         Size { height: self.patch_size.height * stem, width: self.patch_size.width * stem }
+    }
+
+    /// Whether pixels or cells pass a linear map before they are tokens.
+    pub fn embeds_patches(&self) -> bool {
+        !matches!(self.stem, Stem::ResNet(_))
     }
 
     /// Class, distillation and register tokens together.

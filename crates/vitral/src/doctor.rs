@@ -96,7 +96,10 @@ pub fn examine(path: &Path, options: &LoadOptions, device: &Cpu) -> Diagnosis {
         }
     };
     let count = vit.declarations().count() as f64 / 1e6;
-    let sizes = format!("width {}, depth {}, heads {}", config.width, config.depth, config.heads);
+    let sizes = match config.depth {
+        0 => format!("a ResNet of width {}", config.width),
+        depth => format!("width {}, depth {depth}, heads {}", config.width, config.heads),
+    };
     let (image, patch) = (config.image_size, config.token_stride());
     found.add(Severity::Good, "config", format!("{count:.2} M parameters: {sizes}, patches of {patch} at {image}"));
     let container = match description.open() {

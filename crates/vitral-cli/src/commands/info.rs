@@ -257,7 +257,7 @@ fn without_number(name: &str) -> String {
 
 /// The architecture, a choice a line.
 fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
-    use config::{BlockKind, Head, MlpKind, NormKind, Pooling, Positions, Stem};
+    use config::{Head, Pooling, Positions, Stem};
     let mut lines = Vec::new();
     let grid = config.grid();
     let channels = if config.channels == 1 { "1 channel".into() } else { format!("{} channels", config.channels) };
@@ -268,6 +268,9 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         match &config.stem {
             Stem::Patches => patches,
             Stem::Hybrid(stem) => format!("{patches}, after a ResNetV2 of stages {:?}", stem.layers),
+            Stem::ResNet(stem) => {
+                format!("{patches}: cells of a ResNetV2 of stages {:?}, {} channels wide", stem.layers, config.width)
+            }
             Stem::Convolutional(stem) => {
                 let channels: Vec<usize> = stem.layers.iter().map(|layer| layer.channels).collect();
                 format!("{patches}, after convolutions of {channels:?} channels")
@@ -294,33 +297,9 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         Positions::SinCos2d => "sine-cosine in two dimensions, fixed",
     };
     lines.push(("positions", positions.to_owned()));
-    let kind = match config.block {
-        BlockKind::PreNorm => "norm first",
-        BlockKind::PostNorm => "norm after the residual",
-        BlockKind::ResidualPostNorm => "norm before the residual",
-        BlockKind::ParallelScaling => "attention and MLP in parallel",
-        BlockKind::ParallelPairs => "two attentions, then two MLPs in parallel",
-    };
-    let norm = match config.norm {
-        NormKind::Layer => "LayerNorm",
-        NormKind::Rms => "RMSNorm",
-    };
-    let scale = if config.layer_scale.is_some() { ", LayerScale" } else { "" };
-    let blocks = format!(
-        "{} of width {}, {kind} ({norm}, epsilon {:e}{scale})",
-        config.depth, config.width, config.norm_epsilon
-    );
-    lines.push(("blocks", blocks));
-    let mut attention = format!("{} heads of {}", config.heads, config.head_width);
-    if !config.qkv_bias {
-        attention.push_str(", no bias on query, key and value");
+    if config.depth > 0 {
+        lines.extend(blocks(config));
     }
-    if config.qk_norm {
-        attention.push_str(", norm of queries and keys");
-    }
-    lines.push(("attention", attention));
-    let gated = if config.mlp == MlpKind::Gated { "gated " } else { "" };
-    lines.push(("MLP", format!("{} wide, {gated}{}", config.mlp_width, activation(config.activation))));
     let pooling = match config.pooling {
         Pooling::Class if config.distillation_head => "class and distillation token, mean of both heads",
         Pooling::Class => "class token",
@@ -341,6 +320,37 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
     };
     lines.push(("head", head));
     lines
+}
+
+/// What a block is made of.
+fn blocks(config: &ModelConfig) -> [(&'static str, String); 3] {
+    use config::{BlockKind, MlpKind, NormKind};
+    let kind = match config.block {
+        BlockKind::PreNorm => "norm first",
+        BlockKind::PostNorm => "norm after the residual",
+        BlockKind::ResidualPostNorm => "norm before the residual",
+        BlockKind::ParallelScaling => "attention and MLP in parallel",
+        BlockKind::ParallelPairs => "two attentions, then two MLPs in parallel",
+    };
+    let norm = match config.norm {
+        NormKind::Layer => "LayerNorm",
+        NormKind::Rms => "RMSNorm",
+    };
+    let scale = if config.layer_scale.is_some() { ", LayerScale" } else { "" };
+    let blocks = format!(
+        "{} of width {}, {kind} ({norm}, epsilon {:e}{scale})",
+        config.depth, config.width, config.norm_epsilon
+    );
+    let mut attention = format!("{} heads of {}", config.heads, config.head_width);
+    if !config.qkv_bias {
+        attention.push_str(", no bias on query, key and value");
+    }
+    if config.qk_norm {
+        attention.push_str(", norm of queries and keys");
+    }
+    let gated = if config.mlp == MlpKind::Gated { "gated " } else { "" };
+    let mlp = format!("{} wide, {gated}{}", config.mlp_width, activation(config.activation));
+    [("blocks", blocks), ("attention", attention), ("MLP", mlp)]
 }
 
 fn activation(activation: config::Activation) -> &'static str {

@@ -1,10 +1,11 @@
 //! `vitral models`: the known sizes.
 
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use vitral::config::Size;
 use vitral::model::Vit;
-use vitral::model::variants::VARIANTS;
+use vitral::model::variants::{self, RESNETS, VARIANTS};
 use vitral::weights::catalog::{CATALOG, Origin};
 
 use super::Outcome;
@@ -80,6 +81,24 @@ pub(crate) fn run(args: &ModelsArgs, settings: &Settings, printer: &Printer) -> 
             });
         }
     }
+    for variant in RESNETS {
+        for factor in variant.factors {
+            let name = format!("{}x{factor}", variant.name);
+            let config = variants::find(&name).with_context(|| format!("no model `{name}`"))?;
+            let (width, depth) = (config.width, variant.layers.iter().sum());
+            let vit = Vit::new(config)?;
+            rows.push(Row {
+                timm: format!("resnetv2_{}_bit", &name[1..]),
+                name,
+                width,
+                depth,
+                heads: 0,
+                mlp_width: 0,
+                parameters: vit.declarations().count(),
+                macs: vit.macs(Size::square(224))?.total(),
+            });
+        }
+    }
     if settings.json {
         printer.json(&rows)?;
         return Ok(Outcome::Done);
@@ -97,6 +116,9 @@ pub(crate) fn run(args: &ModelsArgs, settings: &Settings, printer: &Printer) -> 
     }
     printer
         .note("\nParameters with 1000 classes, multiply-accumulates at 224 pixels. Any patch size may follow a name:");
-    printer.note("`vitral info --arch S/8`. DeiT's names and SimpleViT's `S/16-simple` are known too.");
+    printer.note(
+        "`vitral info --arch S/8`. DeiT's names and SimpleViT's `S/16-simple` are known too. `R50x1` and its kin are",
+    );
+    printer.note("BiT's ResNets, for comparison: any factor may follow (`R26x0.5`), and `-small` for small pictures.");
     Ok(Outcome::Done)
 }

@@ -76,6 +76,34 @@ fn a_recipe_becomes_a_model() {
     assert!(usage.contains("key=value"), "{usage}");
 }
 
+/// BiT's ResNet goes every way that a Vision Transformer goes.
+#[test]
+fn a_resnet_learns_by_recipe_too() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let picture = "assets/digits/images/one.png";
+    let set = ["model.variant=R14x0.125-small", "run.epochs=8", "schedule.rate=4e-3", "data.test=pictures"];
+    let set = set.map(|set| ["--set".to_owned(), set.replace("=pictures", &format!("={}", path("pictures")))]);
+    let fixed = ["train".to_owned(), path("recipe.toml"), "--out".into(), path("run")];
+    let said = vitral(fixed.into_iter().chain(set.into_iter().flatten())).ok();
+    assert!(said.contains("best 100.00 %"), "{said}");
+    let best = path("run/best");
+    assert!(vitral(["classify", "--model", &best, picture]).ok().contains("one"));
+    assert!(vitral(["info", "--model", &best]).ok().contains("cells of a ResNetV2 of stages [1, 1, 1, 1]"));
+    assert!(vitral(["embed", "--model", &best, picture, "--output", &path("features.npy")]).ok().is_empty());
+    vitral(["doctor", &best]).ok();
+    vitral(["explain", "--model", &best, &path("pictures"), "--method", "all", "--output", &path("maps")]).ok();
+    let error = vitral(["explain", "--model", &best, picture, "--method", "rollout", "--output", &path("x")]).fails(1);
+    assert!(error.contains("no blocks with attention") && error.contains("`rollout`"), "{error}");
+    vitral(["convert", &best, &path("bundle"), "--to", "bundle"]).ok();
+    let error = vitral(["convert", &best, &path("timm"), "--to", "timm"]).fails(1);
+    assert!(error.contains("`stem`") && error.contains("small"), "{error}");
+    let finetune = ["finetune", &path("pictures"), "--model", &best, "--out", &path("tuned"), "--epochs", "1"];
+    vitral(finetune.into_iter().chain(["--batch", "2"])).ok();
+    let bench = ["bench", "--arch", "R14x0.125", "--image-size", "64", "--runs", "1", "--batch", "1", "--json"];
+    assert!(vitral(bench).ok().contains("\"median_ms\""));
+}
+
 #[test]
 fn a_learned_model_is_tuned_judged_and_teaches() {
     let place = place();

@@ -3,6 +3,7 @@
 pub(crate) mod activation;
 pub(crate) mod adapter;
 pub(crate) mod attention;
+pub(crate) mod border;
 pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod group_norm;

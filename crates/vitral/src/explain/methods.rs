@@ -254,6 +254,12 @@ impl Method {
         }
     }
 
+    /// Whether the map is made of attention weights, which a ResNet has none of.
+    pub const fn needs_attention(self) -> bool {
+        use Method::*;
+        matches!(self, Attention | Dino | Patch | Rollout | GradientRollout | Chefer)
+    }
+
     /// Whether the map is about one patch.
     pub const fn needs_patch(self) -> bool {
         matches!(self, Method::Patch | Method::Similarity)
@@ -325,6 +331,12 @@ impl Options {
     pub fn check(&self, model: &Model) -> Result<(), Error> {
         let (depth, heads) = (model.vit.config().depth, attention::heads(model));
         let name = || model.name.clone();
+        let without = |figure| ExplainError::Missing { model: name(), what: "blocks with attention", figure };
+        match (self.layer, self.head) {
+            (Some(_), _) if depth == 0 => return Err(without("--layer").into()),
+            (_, Some(_)) if heads == 0 => return Err(without("--head").into()),
+            _ => {}
+        }
         if let Some(asked) = self.layer.filter(|&layer| layer >= depth) {
             return Err(ExplainError::Layer { model: name(), asked, last: depth - 1 }.into());
         }
@@ -335,7 +347,7 @@ impl Options {
     }
 
     fn layer(&self, model: &Model) -> usize {
-        self.layer.unwrap_or(model.vit.config().depth - 1)
+        self.layer.unwrap_or(model.vit.config().depth.saturating_sub(1))
     }
 }
 
@@ -353,6 +365,10 @@ impl Model {
         progress: Progress<'_>,
     ) -> Result<Map, Error> {
         options.check(self)?;
+        if method.needs_attention() && self.vit.config().depth == 0 {
+            let (model, figure) = (self.name.clone(), method.name());
+            return Err(ExplainError::Missing { model, what: "blocks with attention", figure }.into());
+        }
         let target = || {
             let fault = || ExplainError::NoClass { method: method.name().to_owned(), model: self.name.clone() };
             target.ok_or_else(|| Error::from(fault()))
@@ -415,7 +431,10 @@ impl Model {
                 Ok(Map::new(layout.grid, super::representation::similarities(&tokens, self.vit.config().width, patch)))
             }
             Method::Norms => {
-                let name = format!("blocks.{}.output", options.layer(self));
+                let name = match self.vit.config().depth {
+                    0 => "tokens".to_owned(),
+                    _ => format!("blocks.{}.output", options.layer(self)),
+                };
                 let (_, kept) = self.observe(pixels, None, |wanted| wanted == name)?;
                 let width = self.vit.config().width;
                 let patches = &kept[&name].values()[layout.prefix * width..];

@@ -1,14 +1,14 @@
 //! What a forward pass costs, in multiply-accumulates (MACs), part by part.
 
-use super::stem;
 use super::vit::{ModelError, Vit};
+use super::{resnet, stem};
 use crate::config::{BlockKind, Head, MlpKind, ModelConfig, Pooling, Size, Stem};
 
 /// Multiply-accumulates of one image, by part. Matrix products and convolutions count; norms, activations and sums do
 /// not (below one per cent), as in fvcore and in timm's tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Macs {
-    /// The convolutions of a hybrid's stem.
+    /// The convolutions of a stem, or of a whole ResNet.
     pub stem: u64,
     /// Patches to tokens.
     pub patch_embedding: u64,
@@ -42,9 +42,11 @@ impl Vit {
         let tokens = patches + config.prefix_tokens();
         let (stem, channels) = match &config.stem {
             Stem::Patches => (0, config.channels),
-            Stem::Hybrid(hybrid) => stem::cost(hybrid, config.channels, image),
-            Stem::Convolutional(small) => stem::small_cost(small, config.channels, image),
+            Stem::Hybrid(resnet) | Stem::ResNet(resnet) => resnet::cost(resnet, config.channels, image),
+            Stem::Convolutional(small) => stem::cost(small, config.channels, image),
         };
+        let embedded =
+            if config.embeds_patches() { patches * channels * config.patch_size.area() * config.width } else { 0 };
         let inner = config.attention_width();
         let pairs = if config.block == BlockKind::ParallelPairs { 2 } else { 1 };
         let blocks = config.depth * pairs;
@@ -52,7 +54,7 @@ impl Vit {
         let count = |n: usize| n as u64;
         Ok(Macs {
             stem,
-            patch_embedding: count(patches * channels * config.patch_size.area() * config.width),
+            patch_embedding: count(embedded),
             qkv: count(blocks * tokens * config.width * 3 * inner),
             attention: count(blocks * 2 * tokens * tokens * inner),
             projection: count(blocks * projection),
@@ -93,7 +95,7 @@ fn head(config: &ModelConfig, patches: usize, tokens: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::HybridStem;
+    use crate::config::{Border, ResNetV2, Root};
     use crate::model::variants;
 
     /// timm's tables, in GMACs.
@@ -119,10 +121,11 @@ mod tests {
     /// timm's `vit_small_r26_s32_224` takes 3.54 GMACs, some of them in its group norms, which do not count here.
     #[test]
     fn a_hybrids_stem_counts() {
-        let stem = HybridStem {
+        let stem = ResNetV2 {
             layers: vec![2, 2, 2, 2],
-            width_factor: 1,
-            same_padding: true,
+            width_factor: 1.0,
+            root: Root::Large,
+            padding: Border::Same,
             groups: 32,
             standardisation_epsilon: 1e-8,
             norm_epsilon: 1e-5,

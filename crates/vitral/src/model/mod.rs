@@ -10,6 +10,7 @@ mod head;
 pub mod init;
 mod mlp;
 mod patches;
+mod resnet;
 mod stem;
 mod tokens;
 pub mod variants;

@@ -4,21 +4,23 @@ use vitral_engine::ops::{Linear, Norm};
 use vitral_engine::{Context, Tensor};
 
 use super::build::Builder;
-use super::stem::{ResNetStem, SmallStem};
+use super::resnet::{Order, ResNetV2};
+use super::stem::SmallStem;
 use crate::config::{Size, Stem};
 
-/// The patch embedding: a linear map over the pixels of a patch, or over a hybrid's feature map.
+/// The patch embedding: a linear map over the pixels of a patch, or over a hybrid's feature map; a whole ResNet has none,
+/// and the cells of its feature map are the tokens.
 pub(super) struct PatchEmbedding {
     stem: Option<FeatureMap>,
     norm_in: Option<Norm>,
-    projection: Linear,
+    projection: Option<Linear>,
     norm_out: Option<Norm>,
     patch: Size,
 }
 
 /// The convolutions before the patches.
 enum FeatureMap {
-    ResNet(ResNetStem),
+    ResNet(ResNetV2),
     Small(SmallStem),
 }
 
@@ -47,7 +49,12 @@ impl PatchEmbedding {
         let config = builder.config;
         let stem = match &config.stem {
             Stem::Patches => None,
-            Stem::Hybrid(hybrid) => Some(FeatureMap::ResNet(ResNetStem::new(&mut builder.at("stem"), hybrid))),
+            Stem::Hybrid(resnet) => {
+                Some(FeatureMap::ResNet(ResNetV2::new(&mut builder.at("stem"), resnet, Order::After)))
+            }
+            Stem::ResNet(resnet) => {
+                Some(FeatureMap::ResNet(ResNetV2::new(&mut builder.at("stem"), resnet, Order::Before)))
+            }
             Stem::Convolutional(small) => Some(FeatureMap::Small(SmallStem::new(&mut builder.at("stem"), small))),
         };
         let channels = stem.as_ref().map_or(config.channels, FeatureMap::channels);
@@ -55,7 +62,8 @@ impl PatchEmbedding {
         let mut place = builder.at("patches");
         let norm_in = config.patch_norms.then(|| place.norm("norm_in", inputs));
         let norm_out = (config.patch_norms || config.patch_output_norm).then(|| place.norm("norm_out", config.width));
-        let projection = builder.linear("patches", inputs, config.width, config.patch_bias);
+        let projection =
+            config.embeds_patches().then(|| builder.linear("patches", inputs, config.width, config.patch_bias));
         PatchEmbedding { stem, norm_in, projection, norm_out, patch: config.patch_size }
     }
 
@@ -75,7 +83,8 @@ impl PatchEmbedding {
                 }
             }
         };
-        let x = cx.linear_with(&flat, self.norm_in.as_ref(), self.projection, Default::default());
+        let Some(projection) = self.projection else { return flat };
+        let x = cx.linear_with(&flat, self.norm_in.as_ref(), projection, Default::default());
         self.norm_out.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(&x, norm))
     }
 }

@@ -1,6 +1,6 @@
 //! Known sizes, with the papers' names: one row each.
 
-use crate::config::{Activation, ModelConfig, Pooling, Positions, Size};
+use crate::config::{Activation, Border, ModelConfig, Pooling, Positions, ResNetV2, Root, Size};
 
 /// A size of the encoder, as the papers name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,57 @@ impl Variant {
     }
 }
 
-/// Finds a plain ViT by name: the paper's `B/16` (any patch size), timm's `vit_base_patch16_224`, Hugging Face's
+/// A depth of BiT's ResNet, which the ViT paper compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResNetVariant {
+    /// The paper's name: `R50` in `R50x1`.
+    pub name: &'static str,
+    /// Blocks of each stage.
+    pub layers: &'static [usize],
+    /// Width factors that models were published with, or one for tests.
+    pub factors: &'static [usize],
+}
+
+/// Table 6 of arXiv:2010.11929 and arXiv:1912.11370, and two smaller ones.
+pub const RESNETS: &[ResNetVariant] = &[
+    ResNetVariant { name: "R14", layers: &[1, 1, 1, 1], factors: &[1] },
+    ResNetVariant { name: "R26", layers: &[2, 2, 2, 2], factors: &[1] },
+    ResNetVariant { name: "R50", layers: &[3, 4, 6, 3], factors: &[1, 2, 3] },
+    ResNetVariant { name: "R101", layers: &[3, 4, 23, 3], factors: &[1, 3] },
+    ResNetVariant { name: "R152", layers: &[3, 8, 36, 3], factors: &[1, 2, 4] },
+];
+
+/// Finds BiT's ResNet by name: the paper's `R50x1`, with any factor (`R26x0.5`), `-small` after it for one that begins
+/// as ResNets for small pictures do, or timm's `resnetv2_50x1_bit`.
+fn resnet(name: &str) -> Option<ModelConfig> {
+    let plain =
+        name.strip_prefix("resnetv2_").and_then(|name| name.strip_suffix("_bit")).map(|name| format!("R{name}"));
+    let name = plain.as_deref().unwrap_or(name);
+    let (name, root) = name.strip_suffix("-small").map_or((name, Root::Large), |name| (name, Root::Small));
+    let (depth, factor) = name.split_once('x')?;
+    let variant = RESNETS.iter().find(|variant| variant.name == depth)?;
+    let width_factor = factor.parse().ok().filter(|factor| (0.125..=16.0).contains(factor))?;
+    let resnet = ResNetV2 {
+        layers: variant.layers.to_vec(),
+        width_factor,
+        root,
+        padding: Border::Fixed,
+        // Narrow ones would norm single channels.
+        groups: if width_factor < 1.0 { 8 } else { 32 },
+        standardisation_epsilon: 1e-8,
+        norm_epsilon: 1e-5,
+    };
+    Some(resnet.classifier(1000))
+}
+
+/// Finds a model by name: the paper's `B/16` (any patch size), timm's `vit_base_patch16_224`, Hugging Face's
 /// `google/vit-base-patch16-224`, DeiT's `deit_tiny_patch16_224` and `deit_tiny_distilled_patch16_224`, or SimpleViT's
-/// `S/16-simple`. A size after the patch is the image's.
+/// `S/16-simple`. A size after the patch is the image's. Or BiT's ResNet: `R50x1`, `R26x0.5-small`, timm's
+/// `resnetv2_50x1_bit`.
 pub fn find(name: &str) -> Option<ModelConfig> {
+    if let Some(config) = resnet(name) {
+        return Some(config);
+    }
     let name = name.rsplit('/').next().filter(|last| last.contains("patch")).unwrap_or(name);
     if let Some((size, patch)) = name.split_once('/') {
         let (patch, simple) = patch.strip_suffix("-simple").map_or((patch, false), |patch| (patch, true));
@@ -112,7 +159,7 @@ mod tests {
     }
 
     /// Published counts: timm's for the first six, the JAX code's sizes with 1000 classes.
-    const COUNTS: [(&str, usize); 11] = [
+    const COUNTS: [(&str, usize); 16] = [
         ("Ti/16", 5_717_416),
         ("S/16", 22_050_664),
         ("B/32", 88_224_232),
@@ -124,6 +171,11 @@ mod tests {
         ("deit_base_distilled_patch16_224", 87_338_192),
         ("deit_tiny_distilled_patch16_224", 5_910_800),
         ("S/16-simple", 21_974_632),
+        ("R50x1", 25_549_352),
+        ("R50x3", 217_319_080),
+        ("R101x1", 44_541_480),
+        ("R152x2", 236_335_208),
+        ("resnetv2_152x4_bit", 936_533_224),
     ];
 
     #[test]
@@ -145,12 +197,40 @@ mod tests {
     }
 
     #[test]
+    fn every_resnet_builds() {
+        for variant in RESNETS {
+            for factor in variant.factors {
+                for root in ["", "-small"] {
+                    let config = find(&format!("{}x{factor}{root}", variant.name)).expect("known");
+                    Vit::new(config).expect("a known variant");
+                }
+            }
+        }
+        for name in ["R26x0.25", "R14x0.125-small", "R50x1.5"] {
+            Vit::new(find(name).expect("known")).expect("divides into groups");
+        }
+    }
+
+    #[test]
     fn names_of_other_libraries_are_aliases() {
         assert_eq!(find("google/vit-base-patch16-224"), find("B/16"));
         assert_eq!(find("vit_tiny_patch16_224"), find("Ti/16"));
         assert_eq!(find("vit_base_patch16_384").map(|c| c.image_size), Some(Size::square(384)));
         assert_eq!(find("facebook/deit-small-patch16-224"), find("S/16"));
-        for unknown in ["", "B", "B/0", "Z/16", "vit_base", "vit_base_patch0_224", "resnet50", "B/x"] {
+        for unknown in [
+            "",
+            "B",
+            "B/0",
+            "Z/16",
+            "vit_base",
+            "vit_base_patch0_224",
+            "resnet50",
+            "B/x",
+            "R50",
+            "R50x0",
+            "R51x1",
+            "Rx",
+        ] {
             assert_eq!(find(unknown), None, "{unknown}");
         }
     }

@@ -10,7 +10,7 @@ use super::build::Builder;
 use super::head::{Head, Pooled};
 use super::patches::PatchEmbedding;
 use super::tokens::Tokens;
-use crate::config::{ConfigError, ModelConfig, OtherSizes, Size};
+use crate::config::{ConfigError, ModelConfig, OtherSizes, Positions, Size, Stem};
 
 /// A Vision Transformer: which parameters it has and what is computed with them.
 ///
@@ -118,6 +118,11 @@ impl Vit {
     /// If the model does not take such images.
     pub fn grid(&self, image: Size) -> Result<Size, ModelError> {
         let stride = self.config.token_stride();
+        if let (Stem::ResNet(_), Positions::None) = (&self.config.stem, self.config.positions) {
+            // Convolutions alone take pictures of any size, and round up.
+            let size = Size { height: image.height.div_ceil(stride.height), width: image.width.div_ceil(stride.width) };
+            return if size.area() > 0 { Ok(size) } else { Err(ModelError::PatchSize { patch: stride, found: image }) };
+        }
         let pad = match self.config.other_sizes {
             OtherSizes::Refuse if image != self.config.image_size => {
                 return Err(ModelError::ImageSize { expected: self.config.image_size, found: image });

@@ -4,6 +4,7 @@ mod dinov2;
 mod explain;
 mod image;
 mod parity;
+mod resnet;
 mod rooms;
 mod stem;
 mod tiny_vits;

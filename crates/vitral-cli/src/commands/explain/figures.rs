@@ -24,6 +24,7 @@ pub(super) fn has(model: &Model, figure: Figure, has_head: bool) -> bool {
         Figure::Positions => !matches!(config.positions, Positions::None | Positions::SinCos2d),
         Figure::Filters => config.stem == Stem::Patches,
         Figure::Lens => has_head,
+        Figure::Heads | Figure::Distance | Figure::Entropy => config.depth > 0,
         _ => true,
     }
 }

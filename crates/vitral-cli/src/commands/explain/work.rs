@@ -59,6 +59,14 @@ impl<'a> Work<'a> {
         };
         let explains = has_head || aim == Aim::Feature;
         let (methods, figures) = wished(&args.method, model, explains, has_head);
+        let attends = model.vit.config().depth > 0;
+        let without = |figure| {
+            let (model, what) = (model.name.clone(), "blocks with attention");
+            Err(Error::from(ExplainError::Missing { model, what, figure }).into())
+        };
+        if let Some(method) = methods.iter().find(|method| method.needs_attention() && !attends) {
+            return without(method.name());
+        }
         if let Some(method) = methods.iter().find(|method| method.needs_target() && !explains) {
             let fault = ExplainError::NoClass { method: method.name().into(), model: model.name.clone() };
             return Err(Error::from(fault).into());
@@ -75,13 +83,15 @@ impl<'a> Work<'a> {
         let config = model.vit.config();
         let report = Report {
             model: model.name.clone(),
-            about: format!(
-                "{} layers of {} heads, width {}, patches of {} pixels",
-                config.depth,
-                config.heads,
-                config.width,
-                config.token_stride()
-            ),
+            about: match config.depth {
+                0 => format!("a ResNet of width {}, cells of {} pixels", config.width, config.token_stride()),
+                depth => format!(
+                    "{depth} layers of {} heads, width {}, patches of {} pixels",
+                    config.heads,
+                    config.width,
+                    config.token_stride()
+                ),
+            },
             score: if aim == Aim::Feature {
                 "the cosine to the pooled feature"
             } else {
@@ -362,12 +372,15 @@ impl<'a> Work<'a> {
 /// Maps and figures that were wished for, or that suit the model.
 fn wished(given: &[What], model: &Model, explains: bool, has_head: bool) -> (Vec<Method>, Vec<Figure>) {
     let (mut methods, mut figures) = (Vec::new(), Vec::new());
+    let attends = model.vit.config().depth > 0;
     for what in given {
         match what {
             What::Map(method) if !methods.contains(method) => methods.push(*method),
             What::Figure(figure) if !figures.contains(figure) => figures.push(*figure),
             What::All => {
-                methods = Method::ALL.into_iter().filter(|method| explains || !method.needs_target()).collect();
+                let can =
+                    |method: &Method| (explains || !method.needs_target()) && (attends || !method.needs_attention());
+                methods = Method::ALL.into_iter().filter(can).collect();
                 figures = Figure::ALL.into_iter().filter(|figure| figures::has(model, *figure, has_head)).collect();
             }
             _ => {}
@@ -380,6 +393,7 @@ fn wished(given: &[What], model: &Model, explains: bool, has_head: bool) -> (Vec
             }
             false => vec![Method::Attention, Method::Dino, Method::Rollout, Method::Norms],
         };
+        methods.retain(|method| attends || !method.needs_attention());
         if !has_head {
             figures.push(Figure::Pca);
         }

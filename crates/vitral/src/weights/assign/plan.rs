@@ -196,6 +196,10 @@ fn flattened(shape: &[usize], spec: &ParameterSpec, patch: Size) -> Option<Vec<u
         return Some(shape.to_vec());
     }
     let kernel = [patch.height, patch.width];
+    // A linear map as a convolution over single places.
+    if shape.len() == 4 && rank == 2 && shape[2..] == [1, 1] {
+        return Some(shape[..2].to_vec());
+    }
     let convolution = shape.len() == 4 && rank == 2 && spec.name == "patches.weight" && shape[2..] == kernel;
     convolution.then(|| vec![shape[0], shape[1..].iter().product()])
 }

@@ -1,12 +1,12 @@
 //! The safetensors format: a JSON header, then plain bytes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::{DataType, Entry, Layout};
 use crate::weights::WeightsError;
@@ -16,13 +16,14 @@ pub(crate) fn recognises(bytes: &[u8]) -> bool {
     bytes.len() > 8 && bytes[8] == b'{'
 }
 
-/// Finds every tensor in the file. Nothing is copied, and nothing is allocated beyond the header's own size.
+/// Finds every tensor in the file. Nothing is copied, and nothing is allocated beyond what the
+/// header holds; one of more than a hundred million bytes or a million tensors is refused before it is read in earnest.
 pub(crate) fn entries(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Entry)>, WeightsError> {
     let damaged = |fault: String| WeightsError::Damaged { path: path.to_owned(), format: "safetensors", fault };
-    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(fault(&error, bytes)))?;
-    if let Some(name) = repeated_name(&bytes[8..8 + header]) {
-        return Err(damaged(format!("`{name}` is listed twice")));
+    if let Some(fault) = header(bytes).and_then(fault_of_names) {
+        return Err(damaged(fault));
     }
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(fault(&error, bytes)))?;
     let start = 8 + header;
     let entries = metadata.tensors().into_iter().map(|(name, info)| {
         let (first, last) = info.data_offsets;
@@ -76,33 +77,52 @@ fn fault(error: &SafeTensorError, bytes: &[u8]) -> String {
     }
 }
 
-/// The first name that stands twice in the header; JSON readers keep only the last of them, silently.
-fn repeated_name(header: &[u8]) -> Option<String> {
-    struct Repeated(Option<String>);
+/// No model has as many tensors.
+const MOST_TENSORS: usize = 1 << 20;
 
-    impl<'de> Deserialize<'de> for Repeated {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Names;
-            impl<'de> Visitor<'de> for Names {
-                type Value = Repeated;
+/// What is wrong with the names in a header: a JSON reader keeps the last of two alike, silently, and would keep any number
+/// of them. Names are all that is held meanwhile. A header that is no JSON is not found fault with here.
+fn fault_of_names(header: &[u8]) -> Option<String> {
+    struct Names<'a>(&'a mut Option<String>);
 
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("an object of tensors")
+    impl<'de> Visitor<'de> for Names<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of tensors")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            let mut seen = HashSet::new();
+            while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                if seen.len() > MOST_TENSORS {
+                    *self.0 =
+                        Some(format!("the header names more than {MOST_TENSORS} tensors, and no model has as many"));
+                    return Err(A::Error::custom("too many"));
                 }
-
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Repeated, A::Error> {
-                    let (mut seen, mut repeated) = (HashSet::new(), None);
-                    while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
-                        if !seen.insert(name.clone()) {
-                            repeated.get_or_insert(name);
-                        }
-                    }
-                    Ok(Repeated(repeated))
+                map.next_value::<IgnoredAny>()?;
+                if seen.contains(&name) {
+                    *self.0 = Some(format!("`{name}` is listed twice"));
+                    return Err(A::Error::custom("twice"));
                 }
+                seen.insert(name);
             }
-            deserializer.deserialize_map(Names)
+            Ok(())
         }
     }
 
-    serde_json::from_slice::<Repeated>(header).ok().and_then(|found| found.0)
+    let mut fault = None;
+    // Whatever else is wrong with it, reading it in earnest tells.
+    let _ = serde_json::Deserializer::from_slice(header).deserialize_map(Names(&mut fault));
+    fault
+}
+
+/// The header's bytes, where it has as many as it claims and not absurdly many.
+fn header(bytes: &[u8]) -> Option<&[u8]> {
+    const MOST_BYTES: u64 = 100_000_000;
+    let length = u64::from_le_bytes(*bytes.first_chunk::<8>()?);
+    if length > MOST_BYTES {
+        return None;
+    }
+    bytes[8..].get(..length as usize)
 }

@@ -5,22 +5,24 @@
 //! epsilon of 1e-6; positions of another size come by linear interpolation with aligned corners; pictures are resized to
 //! the model's size whatever their proportions, then taken to [−1, 1].
 
+mod bit;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::{Description, PreprocessSource};
 use crate::config::{
-    Activation, HybridStem, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size, Stem,
+    Activation, Border, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, ResNetV2, Root, Size, Stem,
 };
 use crate::weights::{Container, WeightsError};
 
 /// Where a checkpoint keeps its parameters.
 const PREFIXES: [&str; 5] = ["", "opt/target/", "params/", "params/img/", "img/"];
 
-/// Whether the arrays are a Vision Transformer of these code bases.
+/// Whether the arrays are a Vision Transformer or a ResNet of these code bases.
 pub(super) fn recognises(container: &Container) -> bool {
-    prefix(container).is_some()
+    prefix(container).is_some() || bit::recognises(container)
 }
 
 fn prefix(container: &Container) -> Option<&'static str> {
@@ -36,6 +38,9 @@ struct Arrays<'a> {
 
 /// Describes a file by its arrays.
 pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<Description, WeightsError> {
+    if bit::recognises(container) {
+        return bit::file(path, stem, container);
+    }
     let prefix = prefix(container).ok_or_else(|| {
         WeightsError::description(
             path,
@@ -88,7 +93,7 @@ impl Arrays<'_> {
         let stem = self.stem();
         let channels = match &stem {
             Stem::Patches | Stem::Convolutional(_) => inputs,
-            Stem::Hybrid(_) => self.axes::<4>("conv_root/kernel")?[2],
+            Stem::Hybrid(_) | Stem::ResNet(_) => self.axes::<4>("conv_root/kernel")?[2],
         };
         let class_token = self.has("cls");
         let (positions, count) =
@@ -156,10 +161,11 @@ impl Arrays<'_> {
         let Some(root) = self.shape("conv_root/kernel") else { return Stem::Patches };
         let units =
             |block: usize| (1..).take_while(|unit| self.has(&format!("block{block}/unit{unit}/conv1/kernel"))).count();
-        Stem::Hybrid(HybridStem {
+        Stem::Hybrid(ResNetV2 {
             layers: (1..).map(units).take_while(|&units| units > 0).collect(),
-            width_factor: root.last().copied().unwrap_or(0) / 64,
-            same_padding: true,
+            width_factor: root.last().copied().unwrap_or(0) as f32 / 64.0,
+            root: Root::Large,
+            padding: Border::Same,
             groups: 32,
             // The JAX code adds 1e-5 to the deviation, timm 1e-8 to the variance; the group norm takes out the difference.
             standardisation_epsilon: 1e-8,

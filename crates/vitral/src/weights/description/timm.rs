@@ -4,6 +4,8 @@
 //! `tools/golden/timm_architectures.py`); `pretrained_cfg` (classes, channels, pooling, image size), as timm fills in what
 //! the first two leave open; the constructor's default.
 
+mod resnet;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -12,8 +14,8 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use super::{Description, PreprocessSource};
 use crate::config::{
-    Activation, BlockKind, DropRates, HybridStem, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling,
-    PositionResample, Positions, Size, Stem,
+    Activation, BlockKind, Border, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample,
+    Positions, ResNetV2, Root, Size, Stem,
 };
 use crate::weights::WeightsError;
 
@@ -55,7 +57,10 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let defaults = architectures().get(architecture).and_then(Value::as_object).ok_or_else(|| {
         fields.fault(
             "architecture",
-            format!("`{architecture}` is no Vision Transformer of timm known here; {}", nearest(architecture)),
+            format!(
+                "`{architecture}` is no Vision Transformer of timm known here, nor a BiT ResNet; {}",
+                nearest(architecture)
+            ),
         )
     })?;
     let mut arguments = defaults.clone();
@@ -65,6 +70,7 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let own = fields.object("model_args")?;
     let own_truth = |key: &str| own.as_ref().map_or(Ok(None), |own| own.truth(key));
     let any_size = own_truth("dynamic_img_size")? == Some(true) || own_truth("strict_img_size")? == Some(false);
+    let convolutional = arguments.get("class").and_then(Value::as_str) == Some("ResNetV2");
     let mut fill = |key: &str, value: Option<Value>| {
         if let Some(value) = value.filter(|value| !value.is_null()) {
             arguments.entry(key).or_insert(value);
@@ -76,12 +82,15 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let input = pretrained.value("input_size").and_then(Value::as_array).map(Vec::as_slice);
     if let Some([channels, height, width]) = input {
         fill("in_chans", Some(channels.clone()));
-        if pretrained.truth("fixed_input_size")?.unwrap_or(false) && !any_size {
+        // A ResNet takes any size, and this is the one it is published for.
+        if convolutional || (pretrained.truth("fixed_input_size")?.unwrap_or(false) && !any_size) {
             fill("img_size", Some(Value::Array(vec![height.clone(), width.clone()])));
         }
     }
     let arguments = Value::Object(arguments);
-    let config = Arguments { fields: fields.inside("model_args", &arguments)?, architecture }.config()?;
+    let inside = fields.inside("model_args", &arguments)?;
+    let config =
+        if convolutional { resnet::config(&inside)? } else { Arguments { fields: inside, architecture }.config()? };
     let labels = labels(fields, &pretrained)?.filter(|labels| labels.len() == config.classes);
     Ok(Description {
         name: if stem.is_empty() { architecture.to_owned() } else { stem },
@@ -89,7 +98,7 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
         preprocess: PreprocessSource::Timm(pretrained.to_value()),
         labels,
         licence: pretrained.text("license")?.map(str::to_owned),
-        dialect: Some("timm".into()),
+        dialect: Some(if convolutional { "timm-resnet" } else { "timm" }.into()),
         names: Vec::new(),
         files,
     })
@@ -292,10 +301,11 @@ impl Arguments<'_> {
             return Err(self.unsupported("stem", kind));
         }
         let layers = stem.value("layers").and_then(Value::as_array).cloned().unwrap_or_default();
-        let hybrid = HybridStem {
+        let hybrid = ResNetV2 {
             layers: layers.iter().filter_map(Value::as_u64).map(|count| count as usize).collect(),
-            width_factor: 1,
-            same_padding: stem.truth("padding_same")?.unwrap_or(true),
+            width_factor: 1.0,
+            root: Root::Large,
+            padding: if stem.truth("padding_same")?.unwrap_or(true) { Border::Same } else { Border::Symmetric },
             groups: 32,
             standardisation_epsilon: 1e-8,
             norm_epsilon: 1e-5,

@@ -1,8 +1,9 @@
 //! What each library calls its tensors and how it lays them out, as data: one TOML file a dialect.
 //!
 //! A dialect maps our parameter names to foreign ones. In both, `{i}` stands for a block, `{j}` for one of a pair, `{s}`
-//! and `{b}` for a stage and its block, and `{p}` for `weight` or `bias`. On the foreign side, `{s+1}` counts from one, and
-//! `{kernel}` and `{scale}` stand for `{p}` where a weight goes by that name. A foreign side is
+//! and `{b}` for a stage and its block, and `{p}` for `weight` or `bias`. On the foreign side, `{s+1}` counts from one,
+//! `{b+1:02}` in two digits, and `{kernel}`, `{scale}` and `{gamma}` stand for `{p}` where a weight goes by that name. A
+//! foreign side is
 //!
 //! - a name;
 //! - a list of sources, joined along the first axis (query, key and value; gate and up);
@@ -167,16 +168,18 @@ struct DialectFile {
 }
 
 /// Every built-in dialect: one line and one file each.
-const BUILT_IN: [(&str, &str); 12] = [
+const BUILT_IN: [(&str, &str); 14] = [
     ("huggingface-vit", include_str!("huggingface-vit.toml")),
     ("huggingface-deit", include_str!("huggingface-deit.toml")),
     ("huggingface-dinov2", include_str!("huggingface-dinov2.toml")),
     ("huggingface-clip", include_str!("huggingface-clip.toml")),
     ("huggingface-siglip", include_str!("huggingface-siglip.toml")),
     ("timm", include_str!("timm.toml")),
+    ("timm-resnet", include_str!("timm-resnet.toml")),
     ("torchvision", include_str!("torchvision.toml")),
     ("openai-clip", include_str!("openai-clip.toml")),
     ("jax", include_str!("jax.toml")),
+    ("bit", include_str!("bit.toml")),
     ("big-vision", include_str!("big-vision.toml")),
     ("lucidrains", include_str!("lucidrains.toml")),
     ("lucidrains-simple", include_str!("lucidrains-simple.toml")),
@@ -332,7 +335,8 @@ mod tests {
     fn every_built_in_dialect_reads() {
         for (name, text) in BUILT_IN {
             let dialect = Dialect::parse(name, text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
-            assert!(dialect.source("blocks.11.attention.qkv.weight").is_some(), "{name}");
+            let body = ["blocks.11.attention.qkv.weight", "stem.stages.0.2.conv1.weight"];
+            assert!(body.iter().any(|name| dialect.source(name).is_some()), "{name}");
             assert!(dialect.source("head.bias").is_some(), "{name}");
         }
     }

@@ -46,11 +46,14 @@ impl Captures<'_> {
         for &(placeholder, value) in &self.0 {
             filled = filled.replace(&format!("{{{placeholder}}}"), value);
             if placeholder == "p" {
-                for weight in ["kernel", "scale"] {
-                    filled = filled.replace(&format!("{{{weight}}}"), if value == "weight" { weight } else { value });
+                for (weight, bias) in [("kernel", "bias"), ("scale", "bias"), ("gamma", "beta")] {
+                    let value = if value == "weight" { weight } else { bias };
+                    filled = filled.replace(&format!("{{{weight}}}"), value);
                 }
             } else if let Ok(number) = value.parse::<u64>() {
-                filled = filled.replace(&format!("{{{placeholder}+1}}"), &number.saturating_add(1).to_string());
+                let next = number.saturating_add(1);
+                filled = filled.replace(&format!("{{{placeholder}+1}}"), &next.to_string());
+                filled = filled.replace(&format!("{{{placeholder}+1:02}}"), &format!("{next:02}"));
             }
         }
         filled
@@ -66,6 +69,7 @@ pub(crate) fn matches_template(template: &str, name: &str) -> bool {
         "p" => &["weight", "bias"],
         "kernel" => &["kernel", "bias"],
         "scale" => &["scale", "bias"],
+        "gamma" => &["gamma", "beta"],
         _ => {
             let digits = name.bytes().take_while(u8::is_ascii_digit).count();
             return digits > 0 && matches_template(after, &name[digits..]);
@@ -97,6 +101,8 @@ mod tests {
         let found = stage.captures("s.0.2.weight").unwrap();
         assert_eq!(found.fill("block{s+1}/unit{b+1}/{kernel}/{scale}"), "block1/unit3/kernel/scale");
         assert_eq!(stage.captures("s.0.2.bias").unwrap().fill("{kernel}"), "bias");
+        assert_eq!(stage.captures("s.0.9.bias").unwrap().fill("unit{b+1:02}/{gamma}"), "unit10/beta");
+        assert_eq!(found.fill("unit{b+1:02}/{gamma}"), "unit03/gamma");
         for other in ["blocks.x.norm1.bias", "blocks.1.norm1", "blocks.1.norm1.bias.x", "blocks.1.norm1.gamma", ""] {
             assert!(pattern.captures(other).is_none(), "{other}");
         }

@@ -10,7 +10,8 @@ use vitral_engine::Storage;
 
 use super::{Difference, Outgoing, Target, preprocess};
 use crate::config::{
-    Activation, BlockKind, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions, Size, Stem,
+    Activation, BlockKind, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions, ResNetV2,
+    Size, Stem,
 };
 use crate::image::Preprocess;
 use crate::weights::description::{timm_config, timm_names};
@@ -54,6 +55,10 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
             Ok(Naming { dialect: Dialect::named(family.dialect)?, prefix: family.prefix(), idle_norms })
         }
         Target::Timm => {
+            if let Stem::ResNet(resnet) = &config.stem {
+                write(folder, "config.json", &timm_resnet(model, resnet))?;
+                return plain("timm-resnet");
+            }
             let (config, split_gate) = timm(model)?;
             write(folder, "config.json", &config)?;
             let mut naming = plain("timm")?;
@@ -64,6 +69,7 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
             }
             Ok(naming)
         }
+        Target::Jax if !config.embeds_patches() => plain("bit"),
         Target::Jax => {
             let big_vision = !config.class_token
                 || config.pooling == Pooling::Attention
@@ -397,6 +403,57 @@ fn timm_with(model: &Outgoing<'_>, architecture: &str, packed_gate: bool) -> Val
     value
 }
 
+/// timm's `config.json` of a ResNet as BiT has it; what timm cannot say is found by reading it back.
+fn timm_resnet(model: &Outgoing<'_>, resnet: &ResNetV2) -> Value {
+    let config = model.vit.config();
+    let known =
+        [("50", &[3, 4, 6, 3][..], &[1, 3][..]), ("101", &[3, 4, 23, 3], &[1, 3]), ("152", &[3, 8, 36, 3], &[2, 4])];
+    // The architecture says how many blocks each stage has; fewer stages and other widths can be said beside it.
+    let (depth, layers, factors) =
+        known.into_iter().find(|(_, layers, _)| layers.starts_with(&resnet.layers)).unwrap_or(known[0]);
+    let whole = layers == resnet.layers;
+    let own = factors.iter().find(|&&factor| factor as f32 == resnet.width_factor && whole);
+    let architecture = format!("resnetv2_{depth}x{}_bit", own.unwrap_or(&factors[0]));
+    let pool = match config.pooling {
+        Pooling::Max => "max",
+        Pooling::AverageMax => "avgmax",
+        _ => "avg",
+    };
+    let mut arguments = json!({
+        "in_chans": config.channels,
+        "num_classes": config.classes,
+        "global_pool": pool,
+    });
+    let mut pretrained = model.preprocess.as_ref().and_then(preprocess::timm).unwrap_or_default();
+    let size = config.image_size;
+    pretrained.insert("input_size".into(), json!([config.channels, size.height, size.width]));
+    pretrained.insert("num_classes".into(), json!(config.classes));
+    pretrained.insert("first_conv".into(), json!("stem.conv"));
+    pretrained.insert("classifier".into(), json!("head.fc"));
+    if let Some(licence) = model.licence {
+        pretrained.insert("license".into(), json!(licence));
+    }
+    if own.is_none() {
+        let factor = factors[0];
+        let channels: Vec<usize> =
+            (0..resnet.layers.len()).map(|stage| resnet.stage_channels(stage) / factor).collect();
+        arguments["stem_chs"] = json!(resnet.root_channels() / factor);
+        arguments["channels"] = json!(channels);
+    }
+    let mut value = json!({
+        "architecture": architecture,
+        "num_classes": config.classes,
+        "num_features": config.width,
+        "global_pool": pool,
+        "model_args": arguments,
+        "pretrained_cfg": pretrained,
+    });
+    if let Some(labels) = model.labels {
+        value["label_names"] = json!(labels);
+    }
+    value
+}
+
 /// What torchvision's constructor makes of the arguments it has.
 fn torchvision(config: &ModelConfig) -> ModelConfig {
     ModelConfig {
@@ -406,7 +463,7 @@ fn torchvision(config: &ModelConfig) -> ModelConfig {
         width: config.width,
         depth: config.depth,
         heads: config.heads,
-        head_width: config.width / config.heads,
+        head_width: config.width / config.heads.max(1),
         mlp_width: config.mlp_width,
         norm: NormKind::Layer,
         norm_epsilon: 1e-6,

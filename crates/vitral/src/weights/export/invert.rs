@@ -145,6 +145,8 @@ fn shape(piece: &Piece, placing: &Placing<'_>) -> Option<Vec<usize>> {
         Some(4) if shape.len() == 2 && spec.name == "patches.weight" => {
             std::iter::once(shape[0]).chain(kernel()?).collect()
         }
+        // A classifier as a convolution over single places.
+        Some(4) if shape.len() == 2 => shape.into_iter().chain([1, 1]).collect(),
         Some(axes) => std::iter::repeat_n(1, axes.saturating_sub(shape.len())).chain(shape).collect(),
         None => shape,
     })

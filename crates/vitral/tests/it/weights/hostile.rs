@@ -49,6 +49,75 @@ fn safetensors_that_lie() {
     }
 }
 
+/// A header that names tensors without end is refused while it is read, in time and memory that its bytes bound.
+#[test]
+fn more_tensors_than_any_model_has_are_refused() {
+    // As short as an entry can be that is no fault in itself: 10 million would take half a gigabyte, which is refused by
+    // its length alone; two million fit.
+    let mut header = String::from("{");
+    for i in 0..2_000_000 {
+        use std::fmt::Write;
+        write!(header, r#""{i:x}":{{}},"#).unwrap();
+    }
+    header.push_str(r#""a":{}}"#);
+    let begin = std::time::Instant::now();
+    let error = error_of(safetensors(&header, &[]));
+    assert!(error.contains("names more than 1048576 tensors"), "{error}");
+    assert!(begin.elapsed().as_secs() < 20, "it took {:?}", begin.elapsed());
+    // Ten million short keys that are no tensors fail at the million and first as well.
+    let many = format!("{{{}\"a\":0}}", (0..10_000_000).map(|i| format!("\"{i:x}\":0,")).collect::<String>());
+    let error = error_of(safetensors(&many, &[]));
+    assert!(error.contains("hundred million") || error.contains("names more than"), "{error}");
+    // The same name hidden in another spelling is the same name.
+    let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\u0061":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    assert!(error_of(safetensors(twice, &[0; 4])).contains("`a` is listed twice"));
+}
+
+/// Archives with very many entries: PyTorch's table of contents is read, and what it claims is bounded.
+#[test]
+fn archives_of_very_many_entries() {
+    let names: Vec<String> = (0..60_000).map(|i| format!("m/data/{i}")).collect();
+    let mut entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    let pickle = tensor(0, &[6], &[1]);
+    entries.push(("m/data.pkl", &pickle));
+    let begin = std::time::Instant::now();
+    // Its storage is empty, so its tensor reaches beyond it.
+    let error = error_of(archive(&entries, 0));
+    assert!(error.contains("storage") || error.contains("beyond"), "{error}");
+    assert!(begin.elapsed().as_secs() < 20, "it took {:?}", begin.elapsed());
+    // Ten million, in the wide form of the last record.
+    let mut bytes = archive(&[("m/data.pkl", &pickle)], 0);
+    let end = bytes.split_off(bytes.len() - 22);
+    let wide = bytes.len() as u64;
+    bytes.extend(b"PK\x06\x06");
+    bytes.extend([0; 28]);
+    bytes.extend(10_000_000u64.to_le_bytes());
+    bytes.extend([0; 16]);
+    bytes.extend(b"PK\x06\x07\0\0\0\0");
+    bytes.extend(wide.to_le_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(&end[..10]);
+    bytes.extend([0xff, 0xff]);
+    bytes.extend(&end[12..]);
+    assert!(error_of(bytes).contains("10000000 entries, more than 1048576"));
+}
+
+/// What a machine of the other byte order wrote has the same numbers.
+#[test]
+fn pytorch_files_of_the_other_byte_order_read() {
+    let numbers = [1.0f32, -2.5, 3.0, 0.1, 5e-3, 7e9];
+    let little: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let big: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+    let pickle = tensor(0, &[6], &[1]);
+    for (order, data) in [("little", &little), ("big", &big)] {
+        let file = archive(&[("m/data.pkl", &pickle), ("m/byteorder", order.as_bytes()), ("m/data/0", data)], 0);
+        let container = Container::from_bytes("file", file).unwrap();
+        assert_eq!(*container.tensor("a").unwrap().bytes, little[..], "{order}");
+    }
+    let lost = archive(&[("m/data.pkl", &pickle), ("m/byteorder", b"middle"), ("m/data/0", &little)], 0);
+    assert!(error_of(lost).contains("middle"));
+}
+
 #[test]
 fn files_of_other_kinds_are_told_apart() {
     for (bytes, part) in [

@@ -84,6 +84,18 @@ fn honest_archives_read() {
 }
 
 #[test]
+fn arrays_of_the_other_byte_order_read() {
+    let numbers = [1.5f64, -2.0, 3e100];
+    let big: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+    let little: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let bytes = array(">f8", "(3,)", &big);
+    let container = Container::from_bytes("a", archive(&[stored("s", bytes.clone()), deflated("d", &bytes)])).unwrap();
+    for name in ["s", "d"] {
+        assert_eq!(*container.tensor(name).unwrap().bytes, little[..], "{name}");
+    }
+}
+
+#[test]
 fn archives_that_lie_are_refused_with_the_reason() {
     let good = array("<f4", "(2,)", &[0; 8]);
     let bomb = Member { size: Some(u32::MAX - 1), ..deflated("a", &vec![0; 1000]) };

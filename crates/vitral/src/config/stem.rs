@@ -1,0 +1,256 @@
+//! What turns pixels into tokens, as data.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, ModelConfig, Pooling, Positions, Size};
+
+/// What turns pixels into tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// Non-overlapping patches through one linear map.
+    Patches,
+    /// A ResNetV2 (weight-standardised convolutions, group norm), then patches of its feature map: the hybrid. Its blocks
+    /// norm before the residual is added and activate after.
+    Hybrid(ResNetV2),
+    /// A whole ResNetV2, and no patch embedding: the cells of its feature map are the tokens. Its blocks norm and activate
+    /// before each convolution, and a last norm and activation follow. With no blocks after it and the mean for pooling it
+    /// is BiT's classifier (arXiv:1912.11370), which the ViT paper compares with.
+    #[serde(rename = "resnet")]
+    ResNet(ResNetV2),
+    /// A few small convolutions, then patches of their feature map.
+    Convolutional(ConvolutionalStem),
+}
+
+/// Small convolutions in place of a large patch (arXiv:2106.14881, arXiv:2104.05704): each of 3×3 pixels with
+/// standardised weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small pictures and
+/// little data, where patches alone learn slowly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvolutionalStem {
+    /// One after the other.
+    pub layers: Vec<StemLayer>,
+    /// Channels that are normed together.
+    pub group_width: usize,
+}
+
+/// One convolution of a [`ConvolutionalStem`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StemLayer {
+    /// Channels that come out.
+    pub channels: usize,
+    /// What height and width are divided by; 1 for nothing.
+    pub stride: usize,
+}
+
+impl ConvolutionalStem {
+    /// What all layers together divide height and width by.
+    pub fn stride(&self) -> usize {
+        self.layers.iter().fold(1, |stride, layer| stride.saturating_mul(layer.stride))
+    }
+}
+
+/// A ResNetV2: weight-standardised convolutions with group norm (ViT paper, section 3.1; BiT, arXiv:1912.11370).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetV2 {
+    /// Blocks in each stage: `[3, 4, 9]` for R50+ViT-B/16, `[3, 4, 6, 3]` for R50. Empty: only the root.
+    pub layers: Vec<usize>,
+    /// Width multiplier over 64 channels of the root and 256 of the first stage; each later stage has twice as many.
+    pub width_factor: f32,
+    /// The convolution that stands first.
+    #[serde(default)]
+    pub root: Root,
+    /// What lies around pictures and feature maps.
+    #[serde(alias = "same_padding")]
+    pub padding: Border,
+    /// Group-norm groups, 32 in every published model.
+    pub groups: usize,
+    /// Epsilon of the weight standardisation.
+    pub standardisation_epsilon: f32,
+    /// Epsilon of the group norms.
+    pub norm_epsilon: f32,
+}
+
+/// The first convolution of a [`ResNetV2`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Root {
+    /// 7×7 with stride 2, then a maximum over 3×3 with stride 2: the papers'.
+    #[default]
+    Large,
+    /// 3×3 with stride 1 and no maximum, as ResNets for small pictures (CIFAR) begin.
+    Small,
+}
+
+/// How a [`ResNetV2`] pads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", from = "BorderForm")]
+pub enum Border {
+    /// As TensorFlow and JAX do (SAME): the odd cell at the end.
+    Same,
+    /// As PyTorch does, alike on all sides; the border of the maximum never wins.
+    Symmetric,
+    /// As `Symmetric`, but the border of the maximum holds zeros, which may win: BiT.
+    Fixed,
+}
+
+/// How a border is written; `true` and `false` were `same` and `symmetric`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BorderForm {
+    Same(bool),
+    Name(BorderName),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum BorderName {
+    Same,
+    Symmetric,
+    Fixed,
+}
+
+impl From<BorderForm> for Border {
+    fn from(form: BorderForm) -> Self {
+        match form {
+            BorderForm::Same(true) | BorderForm::Name(BorderName::Same) => Border::Same,
+            BorderForm::Same(false) | BorderForm::Name(BorderName::Symmetric) => Border::Symmetric,
+            BorderForm::Name(BorderName::Fixed) => Border::Fixed,
+        }
+    }
+}
+
+impl ResNetV2 {
+    /// Channels of the root.
+    pub fn root_channels(&self) -> usize {
+        self.channels(64)
+    }
+
+    /// Channels that a stage gives, from 0.
+    pub fn stage_channels(&self, stage: usize) -> usize {
+        self.channels(256usize.saturating_mul(1 << stage.min(32)))
+    }
+
+    /// Channels of the feature map.
+    pub fn feature_channels(&self) -> usize {
+        self.layers.len().checked_sub(1).map_or_else(|| self.root_channels(), |last| self.stage_channels(last))
+    }
+
+    /// What the whole divides height and width by: the root, and every stage but the first.
+    pub fn stride(&self) -> usize {
+        let root = match self.root {
+            Root::Large => 4,
+            Root::Small => 1,
+        };
+        root << self.layers.len().saturating_sub(1).min(32)
+    }
+
+    /// Channels between the 1×1 convolutions of a block that gives so many.
+    pub fn middle_channels(outputs: usize) -> usize {
+        divisible(outputs as f64 / 4.0)
+    }
+
+    fn channels(&self, base: usize) -> usize {
+        divisible(base as f64 * f64::from(self.width_factor))
+    }
+
+    /// The classifier that is this ResNet alone (BiT): the mean over its cells, then one linear map.
+    pub fn classifier(self, classes: usize) -> ModelConfig {
+        ModelConfig {
+            patch_size: Size::square(1),
+            classes,
+            width: self.feature_channels(),
+            depth: 0,
+            heads: 0,
+            head_width: 0,
+            mlp_width: 0,
+            patch_bias: false,
+            class_token: false,
+            positions: Positions::None,
+            final_norm: false,
+            pooling: Pooling::Mean,
+            stem: Stem::ResNet(self),
+            ..ModelConfig::default()
+        }
+    }
+
+    /// Checks that channels divide into groups and that there are not absurdly many.
+    fn check(&self) -> Result<(), ConfigError> {
+        if !(self.width_factor > 0.0 && self.width_factor <= 64.0) {
+            let found = self.width_factor.to_string();
+            return Err(ConfigError::Range { field: "width_factor", found, expected: "above 0, at most 64" });
+        }
+        let contradiction = |problem, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        if self.layers.len() > 8 || self.layers.iter().any(|&blocks| blocks == 0 || blocks > 1000) {
+            let problem = format!("has a ResNet of stages {:?}", self.layers);
+            return contradiction(problem, "it has at most eight stages of one to a thousand blocks");
+        }
+        let stages = (0..self.layers.len()).map(|stage| self.stage_channels(stage));
+        let normed = stages.flat_map(|outputs| [outputs, Self::middle_channels(outputs)]);
+        let odd = |channels: &usize| self.groups == 0 || !channels.is_multiple_of(self.groups);
+        if let Some(channels) = std::iter::once(self.root_channels()).chain(normed).find(odd) {
+            let problem = format!("norms {channels} channels in {} groups", self.groups);
+            return contradiction(problem, "the stem's channels have to divide by `groups`");
+        }
+        Ok(())
+    }
+
+    /// Numbers in its convolutions, roughly.
+    fn weights(&self) -> u128 {
+        let square = |channels: usize| (channels as u128).saturating_mul(channels as u128);
+        let stage = |(stage, &blocks): (usize, &usize)| square(self.stage_channels(stage)) * 2 * blocks as u128;
+        self.layers.iter().enumerate().map(stage).fold(0, u128::saturating_add)
+    }
+}
+
+/// The nearest multiple of 8, as timm rounds channels: at least 8, and no more than a tenth lost.
+fn divisible(exact: f64) -> usize {
+    let rounded = (((exact + 4.0) / 8.0) as usize * 8).max(8);
+    if (rounded as f64) < 0.9 * exact { rounded + 8 } else { rounded }
+}
+
+impl ModelConfig {
+    /// Checks that the stem fits itself and the model.
+    pub(super) fn check_stem(&self) -> Result<(), ConfigError> {
+        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        match &self.stem {
+            Stem::Patches => Ok(()),
+            Stem::Hybrid(stem) => stem.check(),
+            Stem::ResNet(stem) => {
+                stem.check()?;
+                let channels = stem.feature_channels();
+                if channels != self.width || self.patch_size != Size::square(1) {
+                    let (width, patch) = (self.width, self.patch_size);
+                    let problem =
+                        format!("has width {width} and patches of {patch} on a ResNet of {channels} channels");
+                    return contradiction(
+                        problem,
+                        "its cells are the tokens: `width` is their channels, `patch_size` 1",
+                    );
+                }
+                Ok(())
+            }
+            Stem::Convolutional(stem) => {
+                let fits = |layer: &StemLayer| layer.channels.is_multiple_of(stem.group_width.max(1));
+                if let Some(layer) = stem.layers.iter().find(|layer| !fits(layer)) {
+                    let problem = format!("norms {} channels in groups of {}", layer.channels, stem.group_width);
+                    return contradiction(problem, "each layer's channels have to divide by `group_width`");
+                }
+                if stem.group_width == 0 || stem.layers.iter().any(|layer| layer.channels == 0 || layer.stride == 0) {
+                    return Err(ConfigError::Zero { field: "stem" });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Numbers in the stem's convolutions, roughly.
+    pub(super) fn stem_weights(&self) -> u128 {
+        match &self.stem {
+            Stem::Patches | Stem::Convolutional(_) => 0,
+            Stem::Hybrid(stem) | Stem::ResNet(stem) => stem.weights(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! BiT's own files (google-research/big_transfer): arrays alone, like the ViT's.
+//!
+//! What shapes do not tell is what that code always does: 32 groups with an epsilon of 1e-5, the border of the maximum is
+//! zeros, and pictures are resized to 480 pixels whatever their proportions, then taken to [−1, 1] (BiT-HyperRule, for
+//! pictures of more than 96 pixels). The network takes any size.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::super::{Description, PreprocessSource};
+use crate::config::{Border, ModelConfig, ResNetV2, Root, Size};
+use crate::weights::{Container, WeightsError};
+
+const ROOT: &str = "root_block/standardized_conv2d/kernel";
+
+fn prefix(container: &Container) -> Option<&'static str> {
+    ["resnet/", ""].into_iter().find(|prefix| container.contains(&format!("{prefix}{ROOT}")))
+}
+
+pub(super) fn recognises(container: &Container) -> bool {
+    prefix(container).is_some()
+}
+
+/// Describes a file by its arrays.
+pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<Description, WeightsError> {
+    let prefix = prefix(container).unwrap_or_default();
+    let shape = |name: &str| container.shape(&format!("{prefix}{name}")).unwrap_or_default();
+    let &[7, 7, channels, root] = shape(ROOT) else {
+        let fault = format!("`{prefix}{ROOT}`: expected [7, 7, channels, width], found {:?}", shape(ROOT));
+        return Err(WeightsError::description(path, fault));
+    };
+    let unit = |block: usize, unit: usize| format!("block{block}/unit{unit:02}/a/standardized_conv2d/kernel");
+    let units = |block: usize| (1..).take_while(|&i| !shape(&unit(block, i)).is_empty()).count();
+    let resnet = ResNetV2 {
+        layers: (1..).map(units).take_while(|&units| units > 0).collect(),
+        width_factor: root as f32 / 64.0,
+        root: Root::Large,
+        padding: Border::Fixed,
+        groups: 32,
+        // Theirs is 1e-10, timm's 1e-8; the group norm takes out the difference.
+        standardisation_epsilon: 1e-8,
+        norm_epsilon: 1e-5,
+    };
+    let classes = shape("head/conv2d/bias").last().copied().unwrap_or(0);
+    let config = ModelConfig { image_size: Size::square(480), channels, ..resnet.classifier(classes) };
+    let preprocess = json!({
+        "channels": if channels == 1 { "grey" } else { "rgb" },
+        "steps": [{ "resize": { "to": { "exact": config.image_size }, "filter": "bilinear" } }],
+        "rescale": { "multiply": { "factor": 1.0 / 127.5, "offset": -1.0 } },
+        "normalise": null,
+    });
+    Ok(Description {
+        name: stem,
+        config,
+        preprocess: PreprocessSource::Vitral(preprocess),
+        labels: None,
+        licence: None,
+        dialect: Some("bit".into()),
+        names: Vec::new(),
+        files: vec![PathBuf::from(path)],
+    })
+}
