@@ -13,6 +13,7 @@ pub(crate) mod patches;
 pub(crate) mod pooling;
 pub mod random;
 pub(crate) mod resample;
+pub(crate) mod rotary;
 pub(crate) mod tokens;
 pub(crate) mod window;
 
@@ -26,3 +27,4 @@ pub use linear::{After, Linear};
 pub use loss::one_hot;
 pub use norm::{ChannelNorm, Norm, NormKind};
 pub use resample::{AxisWeights, resample};
+pub use rotary::Rotation;

@@ -3,11 +3,12 @@
 use vitral_engine::ops::Norm;
 use vitral_engine::{Context, Declarations, Tensor};
 
+use super::attention::Around;
 use super::block::Block;
 use super::build::Builder;
 use super::head::{Head, Pooled};
 use super::patches::PatchEmbedding;
-use super::tokens::Tokens;
+use super::tokens::{Tokens, rotation};
 use crate::config::{ConfigError, ModelConfig, OtherSizes, Positions, Size, Stem};
 
 /// A Vision Transformer: which parameters it has and what is computed with them.
@@ -156,8 +157,10 @@ impl Vit {
         let patches = cx.stage("patch_embedding", || self.patches.forward(cx, input.pixels));
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
+        let rotation = rotation(&self.config, grid);
+        let around = Around { key_mask: mask.as_ref(), rotation: rotation.as_ref() };
         for block in &self.blocks {
-            x = block.forward(cx, &x, mask.as_ref());
+            x = block.forward(cx, &x, around);
         }
         Ok(cx.stage("head", || self.read_out(cx, &x)))
     }
