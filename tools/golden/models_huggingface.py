@@ -57,6 +57,8 @@ def processor(model_type):
             image_mean=[0.485, 0.456, 0.406],
             image_std=[0.229, 0.224, 0.225],
         )
+    if model_type == "dinov3_vit":
+        return hf.DINOv3ViTImageProcessor(size=size)
     return hf.ViTImageProcessor(size=size)
 
 
@@ -197,6 +199,7 @@ def cases():
     registers = lambda **more: hf.Dinov2WithRegistersConfig(**TINY_DINO | dict(num_register_tokens=3) | more)
     clip = lambda **more: hf.CLIPVisionConfig(**TINY | dict(projection_dim=7) | more)
     siglip = lambda **more: hf.SiglipVisionConfig(**TINY | more)
+    dino3 = lambda **more: hf.DINOv3ViTConfig(**TINY | dict(num_register_tokens=3) | more)
     larger = dict(size=(48, 24), interpolate_pos_encoding=True)
     return dict(
         hf_vit_masked_images=case(hf.ViTForMaskedImageModeling, hf.ViTConfig(**TINY, encoder_stride=8)),
@@ -238,6 +241,15 @@ def cases():
         hf_dinov2_registers_classifier=case(hf.Dinov2WithRegistersForImageClassification, registers(**LABELS)),
         hf_dinov2_registers_other_size=case(hf.Dinov2WithRegistersModel, registers(), size=(24, 48)),
         hf_dinov2_registers_masked=case(hf.Dinov2WithRegistersForImageClassification, registers(**LABELS), masked=True),
+        hf_dinov3_model=case(hf.DINOv3ViTModel, dino3()),
+        hf_dinov3_gated=case(hf.DINOv3ViTModel, dino3(use_gated_mlp=True, hidden_act="silu", num_register_tokens=0)),
+        hf_dinov3_other_size=case(hf.DINOv3ViTModel, dino3(rope_theta=37.0), size=(24, 48)),
+        hf_dinov3_key_bias=case(hf.DINOv3ViTModel, dino3(key_bias=True)),
+        hf_dinov3_no_biases=case(
+            hf.DINOv3ViTModel, dino3(query_bias=False, value_bias=False, proj_bias=False, mlp_bias=False)
+        ),
+        hf_dinov3_masked=case(hf.DINOv3ViTModel, dino3(), masked=True),
+        hf_dinov3_memory_names=case(hf.DINOv3ViTModel, dino3(use_gated_mlp=True), container="memory names"),
         hf_clip_vision=case(hf.CLIPVisionModel, clip()),
         hf_clip_vision_projection=case(hf.CLIPVisionModelWithProjection, clip()),
         hf_clip_vision_other_size=case(hf.CLIPVisionModelWithProjection, clip(), **larger),

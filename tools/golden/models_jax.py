@@ -228,5 +228,6 @@ def cases():
         big_vision_mean=case(big_vision=True, bfloat16=True, stacked=True, prefix="params/", **gap),
         big_vision_class=case(big_vision=True, stacked=True, no_embed_class=True),
         big_vision_other_size=case(big_vision=True, no_embed_class=True, size=(40, 64)),
+        big_vision_pre_logits=case(big_vision=True, no_embed_class=True, pre_logits=10),
         big_vision_simple=case(big_vision=True, fixed_positions=True, **gap),
     )

@@ -22,6 +22,8 @@ CLIP = [
     ("attn.proj", "attn.out_proj"),
     ("mlp.fc1", "mlp.c_fc"),
     ("mlp.fc2", "mlp.c_proj"),
+    ("ls1", "ls_1"),
+    ("ls2", "ls_2"),
 ]
 
 
@@ -72,7 +74,8 @@ def dinov2(state):
 def for_timm(saved):
     """What a person passes to timm's converter: the weights inside, without what is no part of the encoder."""
     state = saved.get("teacher", saved.get("model", saved))
-    state = {key.removeprefix("backbone."): value for key, value in state.items()}
+    # timm's converter leaves LayerScale under OpenCLIP's names.
+    state = {key.removeprefix("backbone.").replace(".ls_", ".ls"): value for key, value in state.items()}
     return {key: v for key, v in state.items() if "decoder" not in key and not key.startswith(("head.mlp", "head.last"))}
 
 
@@ -97,6 +100,25 @@ def case(form, described, architecture="vit_tiny_patch16_224", dialect="timm", *
         run(name, loaded, folder, (32, 32), False, loaded.num_classes)
 
     return make
+
+
+def with_pre_logits(name):
+    """A file of timm's from when it had a linear map and tanh before the classifier; it runs here as a norm of the pooled."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", **TINY).eval()
+    before = torch.nn.Linear(24, 10)
+    model.head = torch.nn.Linear(10, 5)
+    for module in [model, before]:
+        randomise(module, seeded(name))
+    folder = MODELS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {f"pre_logits.fc.{key}": value for key, value in before.state_dict().items()}
+    torch.save(dict(model.state_dict()) | named, folder / "model.pth")
+    config = dict(image_size=32, patch_size=8, classes=5, width=24, depth=2, heads=3, head_width=8, mlp_width=48)
+    config |= dict(pre_logits=10)
+    (folder / "config.json").write_text(json.dumps(dict(dialect="timm", model=config), indent=2) + "\n")
+    model.fc_norm = torch.nn.Sequential(before, torch.nn.Tanh())
+    run(name, model, folder, (32, 32), False, 5)
 
 
 def cases():
@@ -127,6 +149,14 @@ def cases():
         ),
         openai_clip=case(clip, seen | quick, architecture="vit_base_patch16_clip_quickgelu_224", dialect="openai-clip"),
         openai_clip_open=case(clip, seen, architecture="vit_base_patch32_clip_224", dialect="openai-clip"),
+        openai_clip_layer_scale=case(
+            clip,
+            seen | dict(layer_scale=0.1),
+            architecture="vit_base_patch32_clip_224",
+            dialect="openai-clip",
+            init_values=0.1,
+        ),
+        original_timm_pre_logits=with_pre_logits,
         openai_clip_parallel=case(
             lambda state: {f"module.{key}": value for key, value in clip(state).items()},
             seen,

@@ -61,12 +61,18 @@ def torchvision_case(masked=False, wrapped=None, legacy=False, both=False, **mor
     return make
 
 
-def lucidrains_case(simple=False, rectangular=False, pool="cls", wrapped=None, dim_scale=False, **more):
+def lucidrains_case(
+    simple=False, rectangular=False, pool="cls", wrapped=None, dim_scale=False, old_head=False, **more
+):
     def make(name):
         torch.manual_seed(0)
         image, patch = ((24, 40), (8, 10)) if rectangular else (32, 8)
         shape = dict(image_size=image, patch_size=patch, num_classes=5, dim=24, depth=2, heads=3, dim_head=10, mlp_dim=40)
         model = (SimpleViT(**shape) if simple else ViT(**shape, pool=pool, **more)).eval()
+        if old_head:
+            # Older releases had no norm after the blocks, and one in the head.
+            model.transformer.norm = torch.nn.Identity()
+            setattr(model, "linear_head" if simple else "mlp_head", torch.nn.Sequential(torch.nn.LayerNorm(24), torch.nn.Linear(24, 5)))
         randomise(model, seeded(name))
         if dim_scale:
             # The first releases, and models that follow them, scale by the token's whole width.
@@ -89,6 +95,8 @@ def lucidrains_case(simple=False, rectangular=False, pool="cls", wrapped=None, d
             described |= dict(class_token=False, positions="sin-cos2d", pooling="mean", projection_bias=False)
         else:
             described |= dict(pooling="class") if pool == "cls" else dict(pooling="mean", class_token=False)
+        if old_head:
+            described |= dict(final_norm=False, pooled_norm=True)
         if dim_scale:
             described |= dict(qk_scale="width")
         folder = MODELS / name
@@ -102,6 +110,7 @@ def lucidrains_case(simple=False, rectangular=False, pool="cls", wrapped=None, d
             capture.attention(attention.attend, lambda args, out: out)
         model.transformer.norm.register_forward_pre_hook(lambda _, args: capture.hidden.append(args[0]))
         head = model.linear_head if simple else model.mlp_head
+        head = head[1] if old_head else head
         features = []
         head.register_forward_pre_hook(lambda _, args: features.append(args[0]))
         with torch.no_grad():
@@ -129,4 +138,6 @@ def cases():
         lucidrains_compiled=lucidrains_case(wrapped=lambda s: {"model": {f"_orig_mod.{k}": v for k, v in s.items()}}),
         lucidrains_dim_scale=lucidrains_case(dim_scale=True),
         lucidrains_simple=lucidrains_case(simple=True),
+        lucidrains_old_head=lucidrains_case(pool="mean", old_head=True),
+        lucidrains_simple_old_head=lucidrains_case(simple=True, old_head=True),
     )

@@ -150,6 +150,9 @@ def cases():
         timm_parallel_scaling_no_bias=case("vit_pwee_patch16_reg1_gap_256", qkv_bias=False, qk_norm=True),
         timm_parallel_scaling_rms=case("vit_base_patch16_xp_224"),
         timm_parallel_pairs=case("vit_small_patch16_18x2_224"),
+        timm_parallel_pairs_norms=case(
+            "vit_small_patch16_18x2_224", qk_norm=True, scale_attn_norm=True, scale_mlp_norm=True
+        ),
         timm_deit_distilled=case("deit_tiny_distilled_patch16_224"),
         timm_deit_distilled_no_head=case("deit_tiny_distilled_patch16_224", num_classes=0),
         timm_deit3=case("deit3_small_patch16_224"),

@@ -125,7 +125,7 @@ pub enum BlockKind {
 }
 
 /// Where position embeddings come from and which tokens they are added to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Positions {
     /// No positions.
@@ -139,6 +139,12 @@ pub enum Positions {
     LearnedPatches,
     /// Fixed sine-cosine in two dimensions for patches only, as big_vision and lucidrains' SimpleViT make it.
     SinCos2d,
+    /// Nothing is added: in every block, queries and keys of patches turn by their row and column (arXiv:2104.09864), which
+    /// run from −1 to 1 over the picture (DINOv3). Any grid will do.
+    Rotary {
+        /// The slowest turn is so many times slower than the fastest, 2π a unit.
+        theta: f32,
+    },
 }
 
 /// How the tokens become one feature vector.
@@ -295,6 +301,8 @@ pub struct ModelConfig {
     pub norm_epsilon: f32,
     /// Bias on query, key and value.
     pub qkv_bias: bool,
+    /// Whether the key has a part in that bias (DINOv3: not).
+    pub key_bias: bool,
     /// Scale of the attention logits; `head_width^-0.5` if not given.
     pub qk_scale: Option<QkScale>,
     /// Norm of queries and keys, per head.
@@ -362,6 +370,7 @@ impl Default for ModelConfig {
             norm: NormKind::Layer,
             norm_epsilon: 1e-6,
             qkv_bias: true,
+            key_bias: true,
             qk_scale: None,
             qk_norm: false,
             attention_norm: false,
@@ -461,6 +470,24 @@ impl ModelConfig {
         if self.positions == Positions::SinCos2d && !self.width.is_multiple_of(4) {
             let problem = format!("has sine-cosine positions at width {}", self.width);
             return contradiction(problem, "a quarter of the width goes to each sine and cosine of each axis");
+        }
+        if let Positions::Rotary { theta } = self.positions {
+            if !self.head_width.is_multiple_of(4) {
+                let problem = format!("turns heads of width {} by row and column", self.head_width);
+                return contradiction(problem, "a quarter of the width goes to each half of a pair, of each axis");
+            }
+            if self.drop.patches > 0.0 {
+                let problem = "turns tokens by their place and leaves some out in training".to_owned();
+                return contradiction(problem, "set `drop.patches` to 0");
+            }
+            if !(theta > 0.0 && theta.is_finite()) {
+                let found = theta.to_string();
+                return Err(ConfigError::Range {
+                    field: "positions.rotary.theta",
+                    found,
+                    expected: "a number above 0",
+                });
+            }
         }
         if !self.attention_projection && self.attention_width() != self.width {
             let problem =

@@ -228,7 +228,7 @@ fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
         }
     }
     let squashed = preprocess.steps.iter().find_map(|step| match step {
-        Step::Resize { to, .. } => Some(matches!(to, Target::Exact(_))),
+        Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => Some(matches!(to, Target::Exact(_))),
         Step::CentreCrop { .. } => None,
     });
     let says = |yes: bool, one: &str, other: &str| if yes { one.to_owned() } else { other.to_owned() };

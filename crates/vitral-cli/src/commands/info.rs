@@ -295,6 +295,7 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         Positions::LearnedWithoutRegisters => "learned, for all tokens but registers",
         Positions::LearnedPatches => "learned, for patches",
         Positions::SinCos2d => "sine-cosine in two dimensions, fixed",
+        Positions::Rotary { .. } => "rotary: queries and keys of patches turn by row and column",
     };
     lines.push(("positions", positions.to_owned()));
     if config.depth > 0 {
@@ -344,6 +345,8 @@ fn blocks(config: &ModelConfig) -> [(&'static str, String); 3] {
     let mut attention = format!("{} heads of {}", config.heads, config.head_width);
     if !config.qkv_bias {
         attention.push_str(", no bias on query, key and value");
+    } else if !config.key_bias {
+        attention.push_str(", no bias on key");
     }
     if config.qk_norm {
         attention.push_str(", norm of queries and keys");

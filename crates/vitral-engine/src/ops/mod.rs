@@ -15,6 +15,7 @@ pub(crate) mod pooling;
 pub(crate) mod product;
 pub mod random;
 pub(crate) mod resample;
+pub(crate) mod rotary;
 pub(crate) mod tokens;
 pub(crate) mod window;
 
@@ -29,3 +30,4 @@ pub use loss::one_hot;
 pub use norm::{ChannelNorm, Norm, NormKind};
 pub use product::{Factor, product};
 pub use resample::{AxisWeights, resample};
+pub use rotary::Rotation;

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{ExplainError, Layout, algebra, attention, distance, representation};
 use crate::Tensor;
-use crate::config::{Positions, Size};
+use crate::config::Size;
 use crate::error::Error;
 use crate::predict::Model;
 
@@ -15,7 +15,7 @@ use crate::predict::Model;
 pub fn positions(model: &Model) -> Result<(Size, Vec<f32>), Error> {
     let config = model.vit.config();
     let learned = model.parameters.declarations().find("positions");
-    let Some(id) = learned.filter(|_| !matches!(config.positions, Positions::None | Positions::SinCos2d)) else {
+    let Some(id) = learned.filter(|_| config.learned_positions().is_some()) else {
         let what = "learned position embeddings";
         return Err(ExplainError::Missing { model: model.name.clone(), what, figure: "positions" }.into());
     };

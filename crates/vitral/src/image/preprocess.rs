@@ -61,7 +61,7 @@ impl Preprocess {
         for step in &mut self.steps {
             match step {
                 Step::CentreCrop { size, .. } => *size = sized(*size),
-                Step::Resize { to, .. } => {
+                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => {
                     *to = match *to {
                         Target::Exact(size) => Target::Exact(sized(size)),
                         Target::ShortSide(side) => Target::ShortSide(short(side)),
@@ -105,6 +105,14 @@ impl Channels {
 pub enum Step {
     /// Resamples, as Pillow does.
     Resize {
+        /// To what size.
+        to: Target,
+        /// With which filter.
+        filter: Filter,
+    },
+    /// Resamples with the same filters but without rounding to 8 bits: of a picture that was rescaled to numbers before
+    /// (Hugging Face's DINOv3). It is the last step.
+    ResizeNumbers {
         /// To what size.
         to: Target,
         /// With which filter.

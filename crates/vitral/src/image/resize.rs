@@ -136,6 +136,34 @@ pub(super) fn resample<const CHANNELS: usize>(
     passes::resample::<CHANNELS>(pixels, from.width, &across, &down, columns_first(from, to))
 }
 
+/// A plane of numbers `[height, width]` resized along rows and then along columns, with Pillow's filters and without
+/// rounding: what torchvision makes of pictures that are numbers already.
+///
+/// # Panics
+/// If the plane has another size than `from`.
+pub(super) fn resample_numbers(plane: &[f32], from: Size, to: Size, filter: Filter) -> Vec<f32> {
+    assert_eq!(plane.len(), from.area(), "a plane of {from}");
+    let taken = |from: usize, to: usize| match (filter, from == to) {
+        (_, true) => (0..to).map(|target| (target, vec![1.0])).collect(),
+        (Filter::Nearest, _) => weights::nearest(from, to, 0..to).into_iter().map(|start| (start, vec![1.0])).collect(),
+        _ => weights::exact(filter, from, to, 0..to),
+    };
+    let (across, down) = (taken(from.width, to.width), taken(from.height, to.height));
+    let mut between = Vec::with_capacity(from.height * to.width);
+    for row in plane.chunks_exact(from.width) {
+        between.extend(across.iter().map(|(start, weights)| {
+            weights.iter().zip(&row[*start..]).map(|(weight, value)| *weight as f32 * value).sum::<f32>()
+        }));
+    }
+    let mut out = vec![0.0; to.area()];
+    for (out, (start, weights)) in out.chunks_exact_mut(to.width).zip(&down) {
+        for (weight, row) in weights.iter().zip(between[start * to.width..].chunks_exact(to.width)) {
+            out.iter_mut().zip(row).for_each(|(out, value)| *out += *weight as f32 * value);
+        }
+    }
+    out
+}
+
 /// Whether Pillow goes along columns before rows.
 fn columns_first(from: Size, to: Size) -> bool {
     let removed = |from: usize, to: usize| from as i128 - to as i128;

@@ -1,12 +1,23 @@
 //! Multi-head self-attention with its projections.
 
-use vitral_engine::ops::{After, Attention, Linear, Norm};
-use vitral_engine::{Context, Tensor};
+use vitral_engine::ops::{After, Attention, Linear, Norm, Rotation};
+use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
 
+/// What every block's attention is told.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Around<'a> {
+    /// What is added to the scores of each key.
+    pub(super) key_mask: Option<&'a Tensor>,
+    /// How queries and keys turn.
+    pub(super) rotation: Option<&'a Rotation>,
+}
+
 pub(super) struct SelfAttention {
     qkv: Linear,
+    /// Biases of queries and values, where keys have none.
+    query_value_bias: Option<(ParameterId, ParameterId)>,
     query_key_norms: Option<(Norm, Norm)>,
     norm: Option<Norm>,
     projection: Option<Linear>,
@@ -23,8 +34,11 @@ impl SelfAttention {
         let norms = config
             .qk_norm
             .then(|| (place.norm("query_norm", config.head_width), place.norm("key_norm", config.head_width)));
+        let partial = config.qkv_bias && !config.key_bias;
         SelfAttention {
-            qkv: place.linear("qkv", config.width, 3 * inner, config.qkv_bias),
+            qkv: place.linear("qkv", config.width, 3 * inner, config.qkv_bias && config.key_bias),
+            query_value_bias: partial
+                .then(|| (place.at("query").plain("bias", &[inner]), place.at("value").plain("bias", &[inner]))),
             query_key_norms: norms,
             norm: config.attention_norm.then(|| place.norm("norm", inner)),
             projection: config
@@ -43,7 +57,7 @@ impl SelfAttention {
         cx: &Context<'_>,
         x: &Tensor,
         norm: Option<&Norm>,
-        key_mask: Option<&Tensor>,
+        around: Around<'_>,
         place: impl Fn() -> String,
         after: After<'_>,
     ) -> Tensor {
@@ -60,9 +74,16 @@ impl SelfAttention {
                 cx.linear_with(x, norm, self.qkv, After::default())
             }
         });
+        if let Some((query, value)) = self.query_value_bias {
+            qkv = cx.add_query_value_bias(&qkv, query, value);
+        }
         if let Some((query, key)) = &self.query_key_norms {
             qkv = cx.norm_queries_and_keys(&qkv, self.heads, query, key);
         }
+        if let Some(rotation) = around.rotation {
+            qkv = cx.stage("rotation", || cx.rotate_queries_and_keys(&qkv, rotation));
+        }
+        let key_mask = around.key_mask;
         let weights = || format!("{}.attention.weights", place());
         let capture = cx.is_observed() && cx.wants(&weights());
         let call =

@@ -3,7 +3,7 @@
 use vitral_engine::ops::{After, Norm};
 use vitral_engine::{Context, ParameterId, Tensor};
 
-use super::attention::SelfAttention;
+use super::attention::{Around, SelfAttention};
 use super::build::Builder;
 use super::mlp::Mlp;
 use crate::config::BlockKind;
@@ -47,28 +47,29 @@ impl Block {
     }
 
     /// `[batch, tokens, width]` to the same.
-    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
+    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, around: Around<'_>) -> Tensor {
         let part = &self.parts[0];
         let place = || self.name.clone();
         let x = match self.kind {
             BlockKind::PreNorm => {
-                let x = part.attention.forward(cx, x, Some(&part.norm1), mask, place, self.after(part.scale1, Some(x)));
+                let x =
+                    part.attention.forward(cx, x, Some(&part.norm1), around, place, self.after(part.scale1, Some(x)));
                 part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&x)))
             }
             BlockKind::PostNorm => {
-                let y = part.attention.forward(cx, x, None, mask, place, self.after(part.scale1, Some(x)));
+                let y = part.attention.forward(cx, x, None, around, place, self.after(part.scale1, Some(x)));
                 let x = cx.norm(&y, &part.norm1);
                 let y = part.mlp.forward(cx, &x, None, self.after(part.scale2, Some(&x)));
                 part.normed(cx, &y)
             }
             BlockKind::ResidualPostNorm => {
-                let y = part.attention.forward(cx, x, None, mask, place, After::default());
+                let y = part.attention.forward(cx, x, None, around, place, After::default());
                 let x = cx.add(x, &cx.drop_path(&cx.norm(&y, &part.norm1), self.drop_path));
                 let y = part.mlp.forward(cx, &x, None, After::default());
                 cx.add(&x, &cx.drop_path(&part.normed(cx, &y), self.drop_path))
             }
             BlockKind::ParallelScaling => {
-                let y = part.attention.forward(cx, x, Some(&part.norm1), mask, place, After::default());
+                let y = part.attention.forward(cx, x, Some(&part.norm1), around, place, After::default());
                 let both = After { residual: Some(&y), ..After::default() };
                 let mut y = part.mlp.forward(cx, x, Some(&part.norm1), both);
                 if let Some(scale) = part.scale1 {
@@ -84,7 +85,7 @@ impl Block {
                         cx,
                         x,
                         Some(&part.norm1),
-                        mask,
+                        around,
                         place,
                         self.after(part.scale1, Some(&sum)),
                     );

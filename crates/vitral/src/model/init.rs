@@ -201,7 +201,11 @@ fn fill(vit: &Vit, spec: &ParameterSpec, scheme: Initialisation, seed: u64, valu
     let config = vit.config();
     let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
     // A bias is drawn like the weight it belongs to.
-    let weight = spec.name.strip_suffix(".bias").map(|stem| format!("{stem}.weight"));
+    let weight = spec.name.strip_suffix(".bias").map(|stem| match stem.rsplit_once('.') {
+        // Of a packed projection, where the key has none.
+        Some((attention, "query" | "value")) if attention.ends_with(".attention") => format!("{attention}.qkv.weight"),
+        _ => format!("{stem}.weight"),
+    });
     let weight = weight.and_then(|weight| vit.declarations().find(&weight)).map(|id| vit.declarations().spec(id));
     let fan = || fans(weight.unwrap_or(spec), config);
     let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));

@@ -1,7 +1,7 @@
 //! Patch embeddings to the tokens that the first block sees: positions, class and other prefix tokens, drops, and the
 //! norm that CLIP puts there.
 
-use vitral_engine::ops::{AxisWeights, Norm};
+use vitral_engine::ops::{AxisWeights, Norm, Rotation};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
@@ -36,7 +36,7 @@ impl Tokens {
         let leading: Vec<ParameterId> = [self.class, self.distillation].into_iter().flatten().collect();
         let prefix: Vec<ParameterId> = leading.iter().copied().chain(self.registers).collect();
         let mut x = match config.positions {
-            Positions::None => cx.prepend_tokens(patches, &prefix),
+            Positions::None | Positions::Rotary { .. } => cx.prepend_tokens(patches, &prefix),
             Positions::LearnedAll => {
                 let x = cx.prepend_tokens(patches, &prefix);
                 cx.add_positions(&x, &self.positions(cx, config, grid))
@@ -127,11 +127,29 @@ fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
     positions
 }
 
+/// How each patch's queries and keys turn, as DINOv3 has it: a quarter of a head's width for the row, then one for the
+/// column, each at frequencies from 2π a unit down to 2π/θ; both run from −1 to 1 over the picture, cells' centres.
+pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
+    let Positions::Rotary { theta } = config.positions else { return None };
+    let quarter = config.head_width / 4;
+    let frequency = |i: usize| theta.powf(-(i as f32 / quarter as f32));
+    let centre = |at: usize, count: usize| 2.0 * ((at as f32 + 0.5) / count as f32) - 1.0;
+    let mut angles = Vec::with_capacity(grid.area() * 2 * quarter);
+    for row in 0..grid.height {
+        for column in 0..grid.width {
+            for at in [centre(row, grid.height), centre(column, grid.width)] {
+                angles.extend((0..quarter).map(|i| std::f32::consts::TAU * at * frequency(i)));
+            }
+        }
+    }
+    Some(Rotation::new(config.prefix_tokens(), 2 * quarter, &angles))
+}
+
 impl ModelConfig {
     /// How many positions are learned; nothing where none are.
     pub fn learned_positions(&self) -> Option<usize> {
         match self.positions {
-            Positions::None | Positions::SinCos2d => None,
+            Positions::None | Positions::SinCos2d | Positions::Rotary { .. } => None,
             Positions::LearnedAll => Some(self.tokens()),
             Positions::LearnedPatches => Some(self.grid().area()),
             Positions::LearnedWithoutRegisters => Some(self.tokens() - self.registers),

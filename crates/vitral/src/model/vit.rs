@@ -5,11 +5,12 @@ use std::sync::Arc;
 use vitral_engine::ops::Norm;
 use vitral_engine::{Context, Declarations, Tensor};
 
+use super::attention::Around;
 use super::block::Block;
 use super::build::Builder;
 use super::head::{Head, Pooled};
 use super::patches::PatchEmbedding;
-use super::tokens::Tokens;
+use super::tokens::{Tokens, rotation};
 use crate::config::{ConfigError, ModelConfig, OtherSizes, Positions, Size, Stem};
 
 /// A Vision Transformer: which parameters it has and what is computed with them.
@@ -158,9 +159,12 @@ impl Vit {
         let patches = cx.stage("patch_embedding", || self.patches.forward(cx, input.pixels));
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
+        let rotation = rotation(&self.config, grid);
         for block in &self.blocks {
-            let (block, mask) = (Arc::clone(block), mask.clone());
-            x = cx.part(&x, move |cx, x| block.forward(cx, x, mask.as_ref()));
+            let (block, mask, rotation) = (Arc::clone(block), mask.clone(), rotation.clone());
+            x = cx.part(&x, move |cx, x| {
+                block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation: rotation.as_ref() })
+            });
         }
         Ok(cx.stage("head", || self.read_out(cx, &x)))
     }

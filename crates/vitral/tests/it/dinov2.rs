@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vitral::features::FeatureKind;
+use vitral::image::{Limits, decode};
 use vitral::trace::TraceOptions;
 use vitral::{Cpu, LoadOptions, Model, Tensor};
 
@@ -74,4 +76,54 @@ fn dinov2_small_gives_the_reference() {
     }
     let trace = model.trace(&pixels, None, TraceOptions { hidden_states: true, attentions: true });
     assert_eq!(trace.unwrap_or_else(|error| panic!("{error}")).hidden_states.len(), 13);
+}
+
+/// Pictures of a folder of classes in the order of their names, with their classes.
+fn pictures(folder: &Path) -> Vec<(PathBuf, usize)> {
+    let sorted = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+        paths.sort();
+        paths
+    };
+    let classes = sorted(folder).into_iter().filter(|path| path.is_dir()).enumerate();
+    classes.flat_map(|(class, path)| sorted(&path).into_iter().map(move |file| (file, class))).collect()
+}
+
+/// Class tokens of length one, and the classes.
+fn class_tokens(model: &Model, pictures: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, usize)> {
+    let mut found = Vec::new();
+    for batch in pictures.chunks(8) {
+        let read =
+            |path: &PathBuf| decode(&std::fs::read(path).expect("readable"), &Limits::default()).expect("a JPEG");
+        let images: Vec<_> = batch.iter().map(|(path, _)| read(path)).collect();
+        let pixels = model.pixels(&images).unwrap_or_else(|error| panic!("{error}"));
+        let features = model.features(&pixels, FeatureKind::Class).unwrap_or_else(|error| panic!("{error}"));
+        for (row, (_, class)) in features.values().chunks_exact(384).zip(batch) {
+            let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+            found.push((row.iter().map(|value| value / length).collect(), *class));
+        }
+    }
+    found
+}
+
+/// The species of a flower is that of the picture whose class token is nearest: 222 of 240 with the reference, 92.5 %. From
+/// the files through decoding and preprocessing; 960 pictures take half a minute on two cores.
+#[test]
+fn dinov2_small_names_flowers_by_their_nearest_neighbours() {
+    let (Some((weights, _)), Some(flowers)) = (found(), shared_data("flowers12")) else {
+        eprintln!("skipped: no DINOv2 weights, or no flowers12 in VITRAL_SHARED_DATA");
+        return;
+    };
+    let model = Model::load(&weights, &LoadOptions::default(), &Cpu::new()).unwrap_or_else(|error| panic!("{error}"));
+    let [known, asked] = ["train", "test"].map(|part| class_tokens(&model, &pictures(&flowers.join(part))));
+    assert_eq!((known.len(), asked.len()), (720, 240));
+    let nearest = |asked: &[f32]| {
+        let cosine = |known: &[f32]| known.iter().zip(asked).map(|(a, b)| a * b).sum::<f32>();
+        let all = known.iter().map(|(token, class)| (cosine(token), *class));
+        all.max_by(|a, b| a.0.total_cmp(&b.0)).expect("some").1
+    };
+    let right = asked.iter().filter(|(token, class)| nearest(token) == *class).count();
+    println!("{right} of {} right", asked.len());
+    assert_eq!(right, 222);
 }

@@ -1,6 +1,6 @@
 //! Figures over all pictures, or of the model alone.
 
-use vitral::config::{Positions, Stem};
+use vitral::config::Stem;
 use vitral::explain::belief::Ranking;
 use vitral::explain::figures::{self as library, Gathered, Statistics};
 use vitral::explain::plot::{self, Labels, Series};
@@ -21,7 +21,7 @@ const FILTERS: usize = 28;
 pub(super) fn has(model: &Model, figure: Figure, has_head: bool) -> bool {
     let config = model.vit.config();
     match figure {
-        Figure::Positions => !matches!(config.positions, Positions::None | Positions::SinCos2d),
+        Figure::Positions => config.learned_positions().is_some(),
         Figure::Filters => config.stem == Stem::Patches,
         Figure::Lens => has_head,
         Figure::Heads | Figure::Distance | Figure::Entropy => config.depth > 0,

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::super::resize::{Window, resample};
-use super::super::{ImageError, RgbImage};
+use super::super::resize::{Window, resample, resample_numbers};
+use super::super::{Filter, ImageError, RgbImage};
 use super::{Channels, Halving, Normalise, Preprocess, Rescale, Step, Target};
 use crate::config::Size;
 
@@ -72,7 +72,7 @@ impl Preprocess {
     /// The size of every tensor, where it is one: the last crop or exact resize. `None` if it follows the picture.
     pub fn output_size(&self) -> Option<Size> {
         self.steps.iter().fold(None, |_, step| match step {
-            Step::Resize { to, .. } => to.fixed(),
+            Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
             Step::CentreCrop { size, .. } => Some(*size),
         })
     }
@@ -80,7 +80,7 @@ impl Preprocess {
     /// The size of the tensor of a picture of `from`.
     pub fn output_size_for(&self, from: Size) -> Size {
         self.steps.iter().fold(from, |size, step| match step {
-            Step::Resize { to, .. } => to.of(size),
+            Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(size),
             Step::CentreCrop { size, .. } => *size,
         })
     }
@@ -91,7 +91,7 @@ impl Preprocess {
         let mut size = from;
         for step in &self.steps {
             match step {
-                Step::Resize { to, .. } => {
+                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => {
                     let to = to.of(size);
                     (row, column) = (row * to.height / size.height.max(1), column * to.width / size.width.max(1));
                     size = to;
@@ -111,9 +111,11 @@ impl Preprocess {
 
     /// The tensor `[channels, height, width]` of a picture.
     pub fn apply(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
-        let pixels = self.pixels(image)?;
-        let mut tensor = vec![0.0; pixels.bytes.len()];
-        self.numbers(&pixels.bytes, &mut tensor);
+        let size = self.output_size_for(image.size());
+        let (pixels, last) = self.pixels(image)?;
+        // What was refused on the way is not allocated for.
+        let mut tensor = vec![0.0; size.area() * self.channels.count()];
+        self.numbers(&pixels, last, &mut tensor);
         Ok(tensor)
     }
 
@@ -125,14 +127,23 @@ impl Preprocess {
             let shape = format!("[{}, {}, {}]", self.channels.count(), size.height, size.width);
             return Err(ImageError::BufferLength { expected, shape, found: tensor.len() });
         }
-        self.numbers(&self.pixels(image)?.bytes, tensor);
+        let (pixels, last) = self.pixels(image)?;
+        self.numbers(&pixels, last, tensor);
         Ok(())
     }
 
     /// The picture after every step over 8-bit pixels, before scale and mean: what the model sees, to look at. A grey
     /// one comes back with its brightness replicated.
     pub fn picture(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
-        let pixels = self.pixels(image)?;
+        let (mut pixels, last) = self.pixels(image)?;
+        if let Some((to, filter)) = last {
+            let window = Window::whole(to);
+            let resized = match self.channels {
+                Channels::Rgb => resample::<3>(&pixels.bytes, pixels.size, to, filter, window),
+                Channels::Grey => resample::<1>(&pixels.bytes, pixels.size, to, filter, window),
+            };
+            pixels = Pixels { size: to, bytes: Cow::Owned(resized) };
+        }
         let Size { height, width } = pixels.size;
         match self.channels {
             Channels::Rgb => RgbImage::new(width, height, pixels.bytes.into_owned()),
@@ -157,8 +168,8 @@ impl Preprocess {
         Ok(())
     }
 
-    /// Runs the steps.
-    fn pixels<'a>(&self, image: &'a RgbImage) -> Result<Pixels<'a>, ImageError> {
+    /// Runs the steps over 8-bit pixels, and says what the last one is where it is over numbers.
+    fn pixels<'a>(&self, image: &'a RgbImage) -> Result<(Pixels<'a>, Option<(Size, Filter)>), ImageError> {
         self.check_channels()?;
         let bytes = match self.channels {
             Channels::Rgb => Cow::Borrowed(image.pixels()),
@@ -169,7 +180,7 @@ impl Preprocess {
         while let Some(step) = steps.next() {
             let from = pixels.size;
             let to = match step {
-                Step::Resize { to, .. } => to.of(from),
+                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(from),
                 Step::CentreCrop { size, .. } => *size,
             };
             let area = to.height.saturating_mul(to.width);
@@ -178,6 +189,17 @@ impl Preprocess {
                 return Err(ImageError::Elongated { from, to, step: step.to_string(), limit: MOST_PIXELS });
             }
             pixels = match step {
+                Step::ResizeNumbers { filter, .. } => {
+                    if let Some(next) = steps.next() {
+                        return Err(ImageError::Value {
+                            place: "the preprocessing",
+                            key: "steps".into(),
+                            expected: "a resize without rounding as the last step".into(),
+                            found: format!("`{next}` after it"),
+                        });
+                    }
+                    return Ok((pixels, Some((to, *filter))));
+                }
                 Step::Resize { filter, .. } => {
                     // What the next crop drops is not computed.
                     let window = match steps.peek() {
@@ -209,12 +231,23 @@ impl Preprocess {
                 }
             };
         }
-        Ok(pixels)
+        Ok((pixels, None))
     }
 
-    /// Scales and normalises interleaved bytes into planes.
-    fn numbers(&self, bytes: &[u8], tensor: &mut [f32]) {
-        let channels = self.channels.count();
+    /// Scales and normalises interleaved bytes into planes, with a resize in between where that is the last step.
+    fn numbers(&self, pixels: &Pixels<'_>, last: Option<(Size, Filter)>, tensor: &mut [f32]) {
+        let (bytes, channels) = (&*pixels.bytes, self.channels.count());
+        if let Some((to, filter)) = last {
+            for (channel, plane) in tensor.chunks_exact_mut(to.area()).enumerate() {
+                let scaled = bytes.iter().skip(channel).step_by(channels);
+                let scaled: Vec<f32> = scaled.map(|&value| self.scaled(usize::from(value))).collect();
+                let resized = resample_numbers(&scaled, pixels.size, to, filter);
+                for (number, value) in plane.iter_mut().zip(resized) {
+                    *number = self.normalised(channel, value);
+                }
+            }
+            return;
+        }
         for (channel, plane) in tensor.chunks_exact_mut((bytes.len() / channels).max(1)).enumerate() {
             let table = self.table(channel);
             for (number, pixel) in plane.iter_mut().zip(bytes.chunks_exact(channels)) {
@@ -225,17 +258,24 @@ impl Preprocess {
 
     /// The number of every 8-bit value in a channel, rounded where the origin rounds.
     fn table(&self, channel: usize) -> [f32; 256] {
-        std::array::from_fn(|value| {
-            let number = match self.rescale {
-                None => value as f32,
-                Some(Rescale::Divide255) => value as f32 / 255.0,
-                Some(Rescale::Multiply { factor, offset }) => (value as f64 * factor) as f32 + offset,
-            };
-            match &self.normalise {
-                None => number,
-                Some(Normalise { mean, std }) => (number - mean[channel]) / std[channel],
-            }
-        })
+        std::array::from_fn(|value| self.normalised(channel, self.scaled(value)))
+    }
+
+    /// An 8-bit value as a number.
+    fn scaled(&self, value: usize) -> f32 {
+        match self.rescale {
+            None => value as f32,
+            Some(Rescale::Divide255) => value as f32 / 255.0,
+            Some(Rescale::Multiply { factor, offset }) => (value as f64 * factor) as f32 + offset,
+        }
+    }
+
+    /// A number of a channel with its mean and deviation taken out.
+    fn normalised(&self, channel: usize, number: f32) -> f32 {
+        match &self.normalise {
+            None => number,
+            Some(Normalise { mean, std }) => (number - mean[channel]) / std[channel],
+        }
     }
 }
 

@@ -21,6 +21,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Resize { to, filter } => write!(f, "resize {to} {filter}"),
+            Step::ResizeNumbers { to, filter } => write!(f, "resize {to} {filter} without rounding"),
             Step::CentreCrop { size, fill, .. } if *fill == [0; 3] => write!(f, "centre crop {size}"),
             Step::CentreCrop { size, fill: [r, g, b], .. } => write!(f, "centre crop {size} on #{r:02x}{g:02x}{b:02x}"),
         }

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::super::{Filter, ImageError};
 use super::fields::{Fields, brief};
-use super::{CLIP_MEAN, CLIP_STD, Channels, HALF, Halving, Preprocess, Rescale, Step, Target};
+use super::{
+    CLIP_MEAN, CLIP_STD, Channels, HALF, Halving, IMAGENET_MEAN, IMAGENET_STD, Preprocess, Rescale, Step, Target,
+};
 use crate::config::Size;
 
 const PLACE: &str = "`preprocessor_config.json`";
@@ -31,7 +33,7 @@ struct Class {
 const SQUARE_224: Target = Target::Exact(Size::square(224));
 
 /// Every class, as transformers 5 defines it; `ViTHybrid` as transformers 4 did.
-const CLASSES: [Class; 6] = [
+const CLASSES: [Class; 7] = [
     Class {
         name: "ViT",
         models: &["vit", "vit_mae", "vit_msn", "ijepa"],
@@ -92,6 +94,16 @@ const CLASSES: [Class; 6] = [
         mean: HALF,
         std: HALF,
     },
+    Class {
+        name: "DINOv3ViT",
+        models: &["dinov3_vit"],
+        size: SQUARE_224,
+        number_is_square: true,
+        filter: Filter::Bilinear,
+        crop: None,
+        mean: IMAGENET_MEAN,
+        std: IMAGENET_STD,
+    },
 ];
 
 /// Steps that a file may switch on or off.
@@ -139,7 +151,19 @@ impl Preprocess {
         let mut steps = Vec::new();
         if fields.flag("do_resize", true)? {
             let filter = fields.filter_number("resample", class.filter)?;
-            steps.push(Step::Resize { to: target(&fields, class)?, filter });
+            let to = target(&fields, class)?;
+            // DINOv3's rescales first, so that its resize rounds nothing.
+            let numbers = class.name == "DINOv3ViT";
+            steps.push(if numbers { Step::ResizeNumbers { to, filter } } else { Step::Resize { to, filter } });
+            if numbers && fields.flag("do_center_crop", false)? {
+                let key = "do_center_crop".to_owned();
+                return Err(ImageError::UnknownStep {
+                    place: PLACE,
+                    key,
+                    found: "true".into(),
+                    known: FLAGS.join(", "),
+                });
+            }
         }
         if fields.flag("do_center_crop", class.crop.is_some())? {
             steps.push(Step::CentreCrop { size: crop(&fields, class)?, halving: Halving::Down, fill: [0; 3] });

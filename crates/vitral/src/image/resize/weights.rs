@@ -15,6 +15,28 @@ pub(super) struct Weights {
     stride: usize,
 }
 
+/// For every target position of a range: its first source pixel, and the weights from there on, which add up to 1.
+pub(super) fn exact(filter: Filter, from: usize, to: usize, range: Range<usize>) -> Vec<(usize, Vec<f64>)> {
+    let (support, shape) = kernel(filter);
+    let scale = from as f64 / to as f64;
+    let stretch = scale.max(1.0);
+    let support = support * stretch;
+    let weights = |target: usize| {
+        let centre = (target as f64 + 0.5) * scale;
+        // A cast to an unsigned integer truncates, and takes negative numbers to 0.
+        let start = (centre - support + 0.5) as usize;
+        let end = ((centre + support + 0.5) as usize).min(from);
+        let shape = |offset: usize| shape(((offset + start) as f64 - centre + 0.5) * (1.0 / stretch));
+        let mut weights: Vec<f64> = (0..end - start).map(shape).collect();
+        let sum: f64 = weights.iter().sum();
+        if sum != 0.0 {
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        (start, weights)
+    };
+    range.map(weights).collect()
+}
+
 impl Weights {
     /// The weights that take `from` pixels to the targets `range` of `to` pixels, by Pillow's `precompute_coeffs` and
     /// `normalize_coeffs_8bpc`.
@@ -28,36 +50,19 @@ impl Weights {
                 stride: 1,
             };
         }
-        let (support, shape) = kernel(filter);
-        let scale = from as f64 / to as f64;
-        let stretch = scale.max(1.0);
-        let support = support * stretch;
-        let stride = (support.ceil() as usize * 2 + 1).min(from);
+        let exact = exact(filter, from, to, range);
+        let stride = exact.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
         let mut weights = Weights {
-            starts: Vec::with_capacity(range.len()),
-            lengths: Vec::with_capacity(range.len()),
-            values: vec![0; range.len() * stride],
+            starts: exact.iter().map(|(start, _)| *start).collect(),
+            lengths: exact.iter().map(|(_, weights)| weights.len()).collect(),
+            values: vec![0; exact.len() * stride],
             stride,
         };
-        let mut exact = vec![0.0; stride];
-        for (row, target) in range.enumerate() {
-            let centre = (target as f64 + 0.5) * scale;
-            // A cast to an unsigned integer truncates, and takes negative numbers to 0.
-            let start = (centre - support + 0.5) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            let length = end - start;
-            let mut sum = 0.0;
-            for (offset, weight) in exact[..length].iter_mut().enumerate() {
-                *weight = shape(((offset + start) as f64 - centre + 0.5) * (1.0 / stretch));
-                sum += *weight;
-            }
-            for (weight, fixed) in exact[..length].iter().zip(&mut weights.values[row * stride..]) {
-                let weight = if sum == 0.0 { *weight } else { weight / sum };
-                let half = if weight < 0.0 { -0.5 } else { 0.5 };
+        for (row, (_, exact)) in exact.iter().enumerate() {
+            for (weight, fixed) in exact.iter().zip(&mut weights.values[row * stride..]) {
+                let half = if *weight < 0.0 { -0.5 } else { 0.5 };
                 *fixed = (half + weight * f64::from(1 << PRECISION)) as i32;
             }
-            weights.starts.push(start);
-            weights.lengths.push(length);
         }
         weights
     }

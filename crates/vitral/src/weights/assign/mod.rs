@@ -45,7 +45,7 @@ impl ResolveOptions {
         let prefix = match config.positions {
             Positions::LearnedAll => config.prefix_tokens(),
             Positions::LearnedWithoutRegisters => config.prefix_tokens() - config.registers,
-            Positions::LearnedPatches | Positions::None | Positions::SinCos2d => 0,
+            Positions::LearnedPatches | Positions::None | Positions::SinCos2d | Positions::Rotary { .. } => 0,
         };
         let positions = match config.other_sizes {
             OtherSizes::Refuse => None,

@@ -1,4 +1,4 @@
-//! Hugging Face transformers: `config.json` of ViT, DeiT, DINOv2, CLIP, SigLIP and their relatives.
+//! Hugging Face transformers: `config.json` of ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP and their relatives.
 //!
 //! Defaults are those of the library's configuration classes, which a saved file may leave out.
 
@@ -23,6 +23,21 @@ enum Task {
     /// CLIP's image embedding.
     Projection,
 }
+
+/// Every `model_type` that is read.
+pub(crate) const MODEL_TYPES: [&str; 11] = [
+    "vit",
+    "vit_msn",
+    "vit_mae",
+    "deit",
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_vit",
+    "clip",
+    "clip_vision_model",
+    "siglip",
+    "siglip_vision_model",
+];
 
 /// Reads a folder's `config.json`.
 pub(super) fn folder(
@@ -50,11 +65,11 @@ pub(super) fn folder(
         "vit" | "vit_msn" | "vit_mae" => (vit(vision, class, kind)?, "huggingface-vit"),
         "deit" => (deit(vision, class, task)?, "huggingface-deit"),
         "dinov2" | "dinov2_with_registers" => (dinov2(vision, kind, task)?, "huggingface-dinov2"),
+        "dinov3_vit" => (dinov3(vision, class)?, "huggingface-dinov3"),
         "clip" | "clip_vision_model" => (clip(fields, vision, class, task)?, "huggingface-clip"),
         "siglip" | "siglip_vision_model" => (siglip(vision, task)?, "huggingface-siglip"),
         // Neighbours whose tokens meet positions in another way than any field of ours says.
         "beit" | "data2vec-vision" => return Err(unlike(fields, kind, "adds relative positions inside attention")),
-        "dinov3_vit" => return Err(unlike(fields, kind, "rotates queries and keys by their positions")),
         "siglip2" | "siglip2_vision_model" => {
             let why = "packs images of any proportion (NaFlex); SigLIP 2 of a fixed size is `siglip` and is read";
             return Err(unlike(fields, kind, why));
@@ -65,10 +80,7 @@ pub(super) fn folder(
         other => {
             return Err(fields.fault(
                 "model_type",
-                format!(
-                    "`{other}` is no Vision Transformer known here; \
-                     expected vit, vit_msn, vit_mae, deit, dinov2, dinov2_with_registers, clip or siglip"
-                ),
+                format!("`{other}` is no Vision Transformer known here; expected one of {}", MODEL_TYPES.join(", ")),
             ));
         }
     };
@@ -196,6 +208,33 @@ fn dinov2(fields: &Fields<'_>, kind: &str, task: Task) -> Result<ModelConfig, We
     if task == Task::Classifier {
         config.pooling = Pooling::ClassAndMean;
     }
+    Ok(config)
+}
+
+fn dinov3(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError> {
+    if !matches!(class, "" | "DINOv3ViTModel" | "DINOv3ViTBackbone") {
+        return Err(fields.fault("architectures", format!("expected `DINOv3ViTModel`, found `{class}`")));
+    }
+    let mut config = common(fields, 16, 1e-5, Activation::Gelu)?;
+    let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
+    let biases = [truth("query_bias", true)?, truth("key_bias", false)?, truth("value_bias", true)?];
+    (config.qkv_bias, config.key_bias) = match biases {
+        [true, true, true] => (true, true),
+        [true, false, true] => (true, false),
+        [false, false, false] => (false, true),
+        _ => return Err(fields.fault("query_bias", "expected a bias on query and value or on neither of them")),
+    };
+    if !fields.has("hidden_size") {
+        (config.width, config.heads, config.head_width, config.mlp_width) = (384, 6, 64, 1536);
+    }
+    config.projection_bias = truth("proj_bias", true)?;
+    config.mlp_bias = truth("mlp_bias", true)?;
+    if truth("use_gated_mlp", false)? {
+        config.mlp = MlpKind::Gated;
+    }
+    config.layer_scale = Some(fields.number("layerscale_value")?.unwrap_or(1.0) as f32);
+    config.registers = fields.count("num_register_tokens")?.unwrap_or(0);
+    config.positions = Positions::Rotary { theta: fields.number("rope_theta")?.unwrap_or(100.0) as f32 };
     Ok(config)
 }
 

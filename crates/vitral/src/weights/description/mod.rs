@@ -176,6 +176,16 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
     ))
 }
 
+/// Every `model_type` of Hugging Face's `config.json` that is read.
+pub fn huggingface_model_types() -> &'static [&'static str] {
+    &huggingface::MODEL_TYPES
+}
+
+/// Every architecture of timm that is known by name; a few of them are refused with what cannot be expressed.
+pub fn timm_architectures() -> impl Iterator<Item = &'static str> {
+    timm_names()
+}
+
 /// The configuration that timm's `config.json` says.
 pub(crate) fn timm_config(value: &Value) -> Result<ModelConfig, WeightsError> {
     let fields = Fields::new(Path::new("config.json"), value)?;

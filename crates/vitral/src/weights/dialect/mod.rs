@@ -168,10 +168,11 @@ struct DialectFile {
 }
 
 /// Every built-in dialect: one line and one file each.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 15] = [
     ("huggingface-vit", include_str!("huggingface-vit.toml")),
     ("huggingface-deit", include_str!("huggingface-deit.toml")),
     ("huggingface-dinov2", include_str!("huggingface-dinov2.toml")),
+    ("huggingface-dinov3", include_str!("huggingface-dinov3.toml")),
     ("huggingface-clip", include_str!("huggingface-clip.toml")),
     ("huggingface-siglip", include_str!("huggingface-siglip.toml")),
     ("timm", include_str!("timm.toml")),
@@ -261,6 +262,11 @@ impl Dialect {
         &self.name
     }
 
+    /// Our names that it has a source for, with placeholders: `blocks.{i}.norm1.{p}`.
+    pub fn parameters(&self) -> impl Iterator<Item = String> {
+        self.tensors.iter().map(|(pattern, _)| pattern.text())
+    }
+
     /// Where a parameter comes from, its placeholders filled in.
     pub(crate) fn source(&self, parameter: &str) -> Option<Source> {
         self.tensors
@@ -337,7 +343,7 @@ mod tests {
             let dialect = Dialect::parse(name, text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
             let body = ["blocks.11.attention.qkv.weight", "stem.stages.0.2.conv1.weight"];
             assert!(body.iter().any(|name| dialect.source(name).is_some()), "{name}");
-            assert!(dialect.source("head.bias").is_some(), "{name}");
+            assert!(dialect.source("head.weight").is_some(), "{name}");
         }
     }
 

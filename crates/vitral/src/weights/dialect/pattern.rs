@@ -16,6 +16,11 @@ impl Pattern {
         Pattern { parts: text.split('.').map(str::to_owned).collect() }
     }
 
+    /// The pattern as it was written.
+    pub(crate) fn text(&self) -> String {
+        self.parts.join(".")
+    }
+
     /// What the placeholders stand for in `name`, if it fits.
     pub(crate) fn captures<'a>(&'a self, name: &'a str) -> Option<Captures<'a>> {
         let mut captures = Captures::default();

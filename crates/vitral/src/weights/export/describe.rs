@@ -52,7 +52,13 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
             }
             let idle_norms: &[&str] =
                 if family.class == "CLIPForImageClassification" { &["vision_model.post_layernorm"] } else { &[] };
-            Ok(Naming { dialect: Dialect::named(family.dialect)?, prefix: family.prefix(), idle_norms })
+            let mut dialect = Dialect::named(family.dialect)?;
+            if family.kind == "dinov3_vit" && config.mlp == MlpKind::Plain {
+                // Reading looks for a gate first.
+                let up = Source::Name("layer.{i}.mlp.up_proj.{p}".into());
+                dialect = dialect.with_names(&[("blocks.{i}.mlp.up.{p}".to_owned(), up)]);
+            }
+            Ok(Naming { dialect, prefix: family.prefix(), idle_norms })
         }
         Target::Timm => {
             if let Stem::ResNet(resnet) = &config.stem {
@@ -149,6 +155,10 @@ impl Family {
             dialect,
             class: if classifies { classifier } else { base },
         };
+        if matches!(config.positions, Positions::Rotary { .. }) {
+            // It has no classifier; reading back says so.
+            return family("dinov3_vit", "huggingface-dinov3", "DINOv3ViTModel", "DINOv3ViTModel");
+        }
         if config.pre_norm && config.head_bias && classifies {
             return family("clip", "huggingface-clip", "", "CLIPForImageClassification");
         }
@@ -219,6 +229,17 @@ impl Family {
             if config.registers > 0 {
                 put("num_register_tokens", json!(config.registers));
             }
+        }
+        if let ("dinov3_vit", Positions::Rotary { theta }) = (self.kind, config.positions) {
+            put("rope_theta", number(theta));
+            put("query_bias", json!(config.qkv_bias));
+            put("key_bias", json!(config.qkv_bias && config.key_bias));
+            put("value_bias", json!(config.qkv_bias));
+            put("proj_bias", json!(config.projection_bias));
+            put("mlp_bias", json!(config.mlp_bias));
+            put("use_gated_mlp", json!(config.mlp == MlpKind::Gated));
+            put("layerscale_value", number(config.layer_scale.unwrap_or(1.0)));
+            put("num_register_tokens", json!(config.registers));
         }
         if self.class == "CLIPVisionModelWithProjection" {
             put("projection_dim", json!(config.classes));

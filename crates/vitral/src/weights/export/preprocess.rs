@@ -13,6 +13,8 @@ use crate::weights::PreprocessSource;
 struct Effect {
     channels: Channels,
     resize: Option<(Target, Filter)>,
+    /// Whether the resize rounds to 8 bits.
+    rounds: bool,
     crop: Option<Size>,
     /// `value · scale + offset` for every channel.
     numbers: Vec<[f64; 2]>,
@@ -20,10 +22,13 @@ struct Effect {
 
 impl Effect {
     fn of(preprocess: &Preprocess) -> Option<Self> {
-        let (mut resize, mut crop) = (None, None);
+        let (mut resize, mut crop, mut rounds) = (None, None, true);
         for step in &preprocess.steps {
             match step {
                 Step::Resize { to, filter } if resize.is_none() && crop.is_none() => resize = Some((*to, *filter)),
+                Step::ResizeNumbers { to, filter } if resize.is_none() && crop.is_none() => {
+                    (resize, rounds) = (Some((*to, *filter)), false);
+                }
                 Step::CentreCrop { size, .. } if crop.is_none() => crop = Some(*size),
                 _ => return None,
             }
@@ -46,12 +51,13 @@ impl Effect {
                 mean.iter().zip(std).map(of).collect()
             }
         };
-        Some(Effect { channels: preprocess.channels, resize, crop, numbers })
+        Some(Effect { channels: preprocess.channels, resize, rounds, crop, numbers })
     }
 
     fn is(&self, other: &Effect) -> bool {
         let near = |a: &[f64; 2], b: &[f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * (1.0 + a.abs()));
-        (self.channels, &self.resize, self.crop) == (other.channels, &other.resize, other.crop)
+        (self.channels, &self.resize, self.rounds, self.crop)
+            == (other.channels, &other.resize, other.rounds, other.crop)
             && self.numbers.len() == other.numbers.len()
             && self.numbers.iter().zip(&other.numbers).all(|(a, b)| near(a, b))
     }
@@ -100,6 +106,8 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
     let [mean, std] = effect.mean_std();
     let sides = |size: Size| json!({ "height": size.height, "width": size.width });
     let (class, size) = match (to, effect.crop) {
+        (Target::Exact(size), None) if !effect.rounds => ("DINOv3ViTImageProcessor", sides(size)),
+        _ if !effect.rounds => return None,
         (Target::Exact(size), None) if kind.starts_with("siglip") => ("SiglipImageProcessor", sides(size)),
         (Target::Exact(size), None) => ("ViTImageProcessor", sides(size)),
         (Target::Exact(size), Some(_)) => ("DeiTImageProcessor", sides(size)),
@@ -125,7 +133,7 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
             value["do_center_crop"] = json!(true);
             value["crop_size"] = sides(crop);
         }
-        None if class != "ViTImageProcessor" && class != "SiglipImageProcessor" => {
+        None if !["ViTImageProcessor", "SiglipImageProcessor", "DINOv3ViTImageProcessor"].contains(&class) => {
             value["do_center_crop"] = json!(false)
         }
         None => {}
@@ -135,7 +143,7 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
 
 /// The keys of timm's `pretrained_cfg`.
 pub(super) fn timm(preprocess: &Preprocess) -> Option<Map<String, Value>> {
-    let effect = Effect::of(preprocess)?;
+    let effect = Effect::of(preprocess).filter(|effect| effect.rounds)?;
     let (to, filter) = effect.resize?;
     let [mean, std] = effect.mean_std();
     let fraction = |crop: usize, side: usize| {

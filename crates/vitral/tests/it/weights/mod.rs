@@ -9,6 +9,7 @@ mod hostile_npz;
 mod hub;
 mod original;
 mod strictness;
+mod tables;
 
 use std::path::PathBuf;
 
