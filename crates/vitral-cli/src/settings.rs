@@ -85,8 +85,8 @@ impl Settings {
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
     /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name on the
-    /// hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: built in]
-    #[arg(long, short, value_name = "PATH", env = "VITRAL_MODEL")]
+    /// hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: what `VITRAL_MODEL` names, or the built-in one]
+    #[arg(long, short, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     /// The file that describes a checkpoint which does not describe itself
     #[arg(long, value_name = "FILE", requires = "model")]
@@ -118,12 +118,19 @@ impl From<Weights> for Storage {
 }
 
 impl ModelArgs {
+    /// The one that was named, or that the environment names. Not left to the parser, for which a model from the
+    /// environment would contradict options that take its place.
+    pub(crate) fn chosen(&self) -> Option<PathBuf> {
+        let usual = || std::env::var_os("VITRAL_MODEL").filter(|name| !name.is_empty());
+        self.model.clone().or_else(|| usual().map(PathBuf::from))
+    }
+
     /// Loads it.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         let storage = self.weights.into();
         let options = LoadOptions { config: self.config.clone(), storage, ..LoadOptions::default() };
-        Ok(match &self.model {
-            Some(path) => Model::load(&located(path, settings)?, &options, &settings.device)?,
+        Ok(match self.chosen() {
+            Some(path) => Model::load(&located(&path, settings)?, &options, &settings.device)?,
             None => Model::embedded(&settings.device)?,
         })
     }

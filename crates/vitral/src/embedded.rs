@@ -13,16 +13,25 @@ const DESCRIPTION: &[u8] = include_bytes!("../../../assets/cifar10/vitral.json")
 /// Its weights.
 const WEIGHTS: &[u8] = include_bytes!("../../../assets/cifar10/model.safetensors");
 
+/// What errors call it.
+const NAME: &str = "the built-in model";
+
 impl Model {
     /// The model that comes with the library; `assets/cifar10` says more of it.
     ///
     /// # Errors
     /// None that a build with its assets in order can have.
     pub fn embedded(device: &Cpu) -> Result<Self, Error> {
-        let name = "the built-in model";
-        let description = Description::from_bundle(name, DESCRIPTION)?;
-        let container = Container::from_bytes(name, WEIGHTS.to_vec())?;
-        Model::assemble(Path::new(name), description, &container, &LoadOptions::default(), device)
+        let description = Description::from_bundle(NAME, DESCRIPTION)?;
+        Model::assemble(Path::new(NAME), description, &Model::embedded_weights()?, &LoadOptions::default(), device)
+    }
+
+    /// The weights of the model that comes with the library, as they are stored.
+    ///
+    /// # Errors
+    /// As [`Model::embedded`].
+    pub fn embedded_weights() -> Result<Container, Error> {
+        Ok(Container::from_bytes(NAME, WEIGHTS.to_vec())?)
     }
 }
 

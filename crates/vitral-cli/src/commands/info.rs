@@ -112,12 +112,13 @@ pub(crate) fn run(args: &InfoArgs, settings: &Settings, printer: &Printer) -> an
 }
 
 fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
-    let stored_as = match &args.model.model {
+    let path = args.model.chosen();
+    let stored_as = match &path {
         Some(path) => stored_types(&load_description(path, args.model.config.as_deref())?.open()?),
-        None => vec!["Float32".into()],
+        None => stored_types(&Model::embedded_weights()?),
     };
     Ok(Report {
-        origin: Some(Origin { path: args.model.model.clone(), dialect: model.dialect.clone(), stored_as }),
+        origin: Some(Origin { path, dialect: model.dialect.clone(), stored_as }),
         licence: model.licence.clone(),
         // A model without it can still be looked at.
         preprocess: match model.preprocess() {

@@ -3,13 +3,13 @@ use serde_json::Value;
 use super::*;
 
 #[test]
-fn the_built_in_model_is_told_of() {
+fn a_model_is_told_of() {
     let out = vitral(["info"]).ok();
     // How much memory packed weights take depends on the instruction set.
     let lines: Vec<&str> = out.lines().filter(|line| !line.starts_with("memory")).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     model         digits
-    from          built in (names of vitral, stored as float32)
+    from          assets/digits (names of vitral, stored as float32)
     licence       MIT
     image         28 pixels, 1 channel
     patches       49 of 4 pixels
