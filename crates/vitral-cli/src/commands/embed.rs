@@ -26,7 +26,8 @@ Formats, by the ending of the output's name:
   .npy          float32 [images, width]; names beside it in a .txt, one a line
   .safetensors  the tensor `features`; names in the metadata `names`, as a JSON list
   .csv          image,0,1,…  (with --pool tokens: image,token,0,1,…)
-  .jsonl        {\"image\": …, \"features\": […]}, as on standard output")]
+  .jsonl        {\"image\": …, \"features\": […]}, as on standard output
+  .parquet      image, features: a list of floats (with --pool tokens: image, token, features)")]
 pub(crate) struct EmbedArgs {
     #[command(flatten)]
     inputs: InputArgs,
@@ -35,7 +36,7 @@ pub(crate) struct EmbedArgs {
     /// Which features
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,
-    /// Where to write: .npy, .safetensors, .csv or .jsonl [default: JSON Lines on standard output]
+    /// Where to write: .npy, .safetensors, .csv, .jsonl or .parquet [default: JSON Lines on standard output]
     #[arg(long, short, value_name = "FILE", value_parser = output)]
     output: Option<(PathBuf, Format)>,
 }

@@ -34,7 +34,7 @@ impl Rows for Csv {
             rows.write_record(values.iter().map(ToString::to_string))?;
         }
         let bytes = rows.into_inner()?;
-        self.file.write(&bytes)
+        self.file.put(&bytes)
     }
 
     fn finish(self: Box<Self>) -> anyhow::Result<()> {

@@ -56,7 +56,7 @@ impl Rows for JsonLinesFile {
         let line = JsonLines { tensor: self.tensor, image, shape, values };
         let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
-        self.file.write(&line)
+        self.file.put(&line)
     }
 
     fn finish(self: Box<Self>) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 mod csv;
 mod json_lines;
 mod npy;
+mod parquet;
 mod safetensors;
 
 use std::fs::File;
@@ -46,7 +47,7 @@ impl Aside {
         Ok(BufWriter::new(file))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    fn put(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.file.write_all(bytes).with_context(|| self.fault())
     }
 
@@ -63,10 +64,20 @@ impl Aside {
     }
 }
 
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Writes a whole file and puts it in its place.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = Aside::create(path)?;
-    file.write(bytes)?;
+    file.put(bytes)?;
     file.finish()
 }
 
@@ -102,6 +113,7 @@ pub(crate) enum Format {
     Safetensors,
     Csv,
     JsonLines,
+    Parquet,
 }
 
 impl Format {
@@ -112,7 +124,8 @@ impl Format {
             Some("safetensors") => Ok(Format::Safetensors),
             Some("csv") => Ok(Format::Csv),
             Some("jsonl") => Ok(Format::JsonLines),
-            _ => Err("expected a name that ends in .npy, .safetensors, .csv or .jsonl".into()),
+            Some("parquet") => Ok(Format::Parquet),
+            _ => Err("expected a name that ends in .npy, .safetensors, .csv, .jsonl or .parquet".into()),
         }
     }
 
@@ -124,6 +137,7 @@ impl Format {
             Format::Safetensors => Box::new(safetensors::Safetensors::new(file, tensor)?),
             Format::Csv => Box::new(csv::Csv::new(file)),
             Format::JsonLines => Box::new(json_lines::JsonLinesFile::new(file, tensor)),
+            Format::Parquet => Box::new(parquet::Parquet::new(file, tensor)),
         })
     }
 }

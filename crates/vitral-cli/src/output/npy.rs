@@ -20,7 +20,7 @@ pub(super) struct Npy {
 impl Npy {
     pub(super) fn new(mut file: Aside) -> anyhow::Result<Self> {
         let names = Aside::create(&file.path().with_extension("txt"))?;
-        file.write(&[0; HEADER])?;
+        file.put(&[0; HEADER])?;
         Ok(Npy { file, names, shape: OneShape::default() })
     }
 }
@@ -30,7 +30,7 @@ impl Rows for Npy {
         self.shape.add(name, shape)?;
         self.names.write(name.replace('\n', "\\n").as_bytes())?;
         self.names.write(b"\n")?;
-        self.file.write(&little_endian(values))
+        self.file.put(&little_endian(values))
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
@@ -45,8 +45,8 @@ impl Rows for Npy {
 
 /// Writes one array to a file and puts it in its place.
 pub(crate) fn write_npy(mut file: Aside, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
-    file.write(&header(shape))?;
-    file.write(&little_endian(values))?;
+    file.put(&header(shape))?;
+    file.put(&little_endian(values))?;
     file.finish()
 }
 

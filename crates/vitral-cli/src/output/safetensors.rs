@@ -15,9 +15,9 @@ pub(crate) type Named = (String, Vec<usize>, Vec<f32>);
 /// Writes tensors to a file and puts it in its place.
 pub(crate) fn write_tensors(mut file: Aside, tensors: &[Named]) -> anyhow::Result<()> {
     let shapes: Vec<_> = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
-    file.write(&header(HashMap::new(), shapes)?)?;
+    file.put(&header(HashMap::new(), shapes)?)?;
     for (_, _, values) in tensors {
-        file.write(&little_endian(values))?;
+        file.put(&little_endian(values))?;
     }
     file.finish()
 }
@@ -47,7 +47,7 @@ impl Rows for Safetensors {
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
         let names = HashMap::from([("names".to_owned(), serde_json::to_string(&self.names)?)]);
-        self.file.write(&header(names, vec![(self.tensor.to_owned(), self.shape.all())])?)?;
+        self.file.put(&header(names, vec![(self.tensor.to_owned(), self.shape.all())])?)?;
         let fault = self.file.fault();
         let mut waiting = self.waiting.into_inner().map_err(|error| error.into_error()).context(fault.clone())?;
         let copy = |waiting: &mut std::fs::File, file: &mut Aside| -> std::io::Result<()> {

@@ -1,3 +1,5 @@
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{ListAccessor, RowAccessor};
 use serde_json::Value;
 
 use super::*;
@@ -70,7 +72,18 @@ fn every_format_holds_the_same_numbers() {
     let values: Vec<f32> =
         lines.lines().flat_map(|line| flat(&serde_json::from_str::<Value>(line).expect("JSON")["features"])).collect();
     assert_eq!(values, expected);
-    assert_eq!(names_in(folder.path()), ["a.csv", "a.jsonl", "a.npy", "a.safetensors", "a.txt"]);
+
+    embed(&at("a.parquet"), &[]).ok();
+    let file = SerializedFileReader::new(std::fs::File::open(at("a.parquet")).expect("written")).expect("whole");
+    let rows: Vec<_> = file.get_row_iter(None).expect("rows").map(|row| row.expect("a row")).collect();
+    let stored: Vec<_> = rows.iter().map(|row| row.get_string(0).expect("a name").clone()).collect();
+    assert_eq!(stored, names);
+    let lists = rows.iter().map(|row| row.get_list(1).expect("a list"));
+    let values: Vec<f32> = lists
+        .flat_map(|list| (0..list.len()).map(|i| list.get_float(i).expect("a float")).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(values, expected);
+    assert_eq!(names_in(folder.path()), ["a.csv", "a.jsonl", "a.npy", "a.parquet", "a.safetensors", "a.txt"]);
 }
 
 #[test]
@@ -85,6 +98,14 @@ fn pools_are_parts_of_the_tokens() {
         (0..64).map(|i| image[64..].chunks(64).map(|token| token[i]).sum::<f32>() / 49.0).collect()
     };
     let mean: Vec<f32> = tokens.chunks(50 * 64).flat_map(mean).collect();
+    let rows = folder.path().join("tokens.parquet");
+    embed(&rows, &["--pool", "tokens"]).ok();
+    let rows = SerializedFileReader::new(std::fs::File::open(rows).expect("written")).expect("whole");
+    for (index, row) in rows.get_row_iter(None).expect("rows").map(|row| row.expect("a row")).enumerate() {
+        assert_eq!(row.get_int(1).expect("a token"), index as i32 % 50);
+        let list = row.get_list(2).expect("a list");
+        assert_eq!((list.len(), list.get_float(63).expect("a float")), (64, tokens[index * 64 + 63]));
+    }
     for (pool, expected) in [("class", class), ("mean", mean)] {
         let found: Vec<f32> = printed(&["--pool", pool]).1.iter().flat_map(flat).collect();
         assert_eq!(found.len(), expected.len(), "{pool}");
@@ -129,7 +150,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     assert_eq!(nothing_read.code, Some(1));
     assert_eq!(names_in(folder.path()), [] as [&str; 0]);
     let said = embed(&folder.path().join("a.xlsx"), &[]).fails(2);
-    assert!(said.contains("ends in .npy, .safetensors, .csv or .jsonl"), "{said}");
+    assert!(said.contains("ends in .npy, .safetensors, .csv, .jsonl or .parquet"), "{said}");
 }
 
 #[cfg(unix)]
