@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::Ahead;
+use super::gemm::{Ahead, Left};
 use super::lanes::{Kernel, Lanes};
 
 /// The token of AVX2 with FMA; made only in [`run`].
@@ -141,15 +141,15 @@ impl Lanes for Avx2 {
     }
 }
 
-/// A tile of `M × 16`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][16]`.
+/// A tile of `M × 16`: `c (+)= a · b` with `b` packed `[k][16]`.
 ///
 /// # Safety
-/// AVX2 and FMA are present; `a` holds `k · M` numbers, `b` holds `k · 16`, and `c` has `M` rows of 16 numbers,
+/// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` holds `k · 16`, and `c` has `M` rows of 16 numbers,
 /// `stride` apart.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    mut a: *const f32,
+    a: Left,
     mut b: *const f32,
     c: *mut f32,
     stride: usize,
@@ -165,14 +165,17 @@ pub(super) unsafe fn tile<const M: usize>(
                 *sum = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
             }
         }
+        let mut left = a.thirds::<M>();
         for _ in 0..k {
             let right = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let left = _mm256_broadcast_ss(&*a.add(row));
-                sum[0] = _mm256_fmadd_ps(left, right[0], sum[0]);
-                sum[1] = _mm256_fmadd_ps(left, right[1], sum[1]);
+            for_rows!(M, ROW => {
+                let left = _mm256_broadcast_ss(&*left[ROW / 3].add(ROW % 3 * a.row_stride));
+                sums[ROW][0] = _mm256_fmadd_ps(left, right[0], sums[ROW][0]);
+                sums[ROW][1] = _mm256_fmadd_ps(left, right[1], sums[ROW][1]);
+            });
+            for left in &mut left {
+                *left = left.wrapping_add(a.step);
             }
-            a = a.add(M);
             b = b.add(16);
         }
         for (row, sum) in sums.iter().enumerate() {

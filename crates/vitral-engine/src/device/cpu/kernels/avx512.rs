@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{AHEAD_EVERY, Ahead};
+use super::gemm::{AHEAD_EVERY, Ahead, Left};
 use super::lanes::{Kernel, Lanes};
 
 /// The token of AVX-512; made only in [`run`].
@@ -132,15 +132,15 @@ impl Lanes for Avx512 {
     }
 }
 
-/// A tile of `M × 32`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][32]`. On the way it fetches what is
+/// A tile of `M × 32`: `c (+)= a · b` with `b` packed `[k][32]`. On the way it fetches what is
 /// needed next.
 ///
 /// # Safety
-/// AVX-512 is present; `a` holds `k · M` numbers, `b` holds `k · 32`, and `c` has `M` rows of 32 numbers, `stride` apart.
+/// AVX-512 is present; `a` has `M` rows and `k` steps, `b` holds `k · 32`, and `c` has `M` rows of 32 numbers, `stride` apart.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    mut a: *const f32,
+    a: Left,
     mut b: *const f32,
     c: *mut f32,
     stride: usize,
@@ -160,6 +160,7 @@ pub(super) unsafe fn tile<const M: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(c.add(row * stride).cast());
             }
         }
+        let mut left = a.thirds::<M>();
         let mut next = ahead.from;
         for step in 0..k {
             if step % AHEAD_EVERY == 0 {
@@ -170,44 +171,20 @@ pub(super) unsafe fn tile<const M: usize>(
                 }
             }
             let right = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let left = _mm512_set1_ps(*a.add(row));
-                sum[0] = _mm512_fmadd_ps(left, right[0], sum[0]);
-                sum[1] = _mm512_fmadd_ps(left, right[1], sum[1]);
+            for_rows!(M, ROW => {
+                let left = _mm512_set1_ps(*left[ROW / 3].add(ROW % 3 * a.row_stride));
+                sums[ROW][0] = _mm512_fmadd_ps(left, right[0], sums[ROW][0]);
+                sums[ROW][1] = _mm512_fmadd_ps(left, right[1], sums[ROW][1]);
+            });
+            for left in &mut left {
+                *left = left.wrapping_add(a.step);
             }
-            a = a.add(M);
             b = b.add(32);
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);
             _mm512_storeu_ps(c, sum[0]);
             _mm512_storeu_ps(c.add(16), sum[1]);
-        }
-    }
-}
-
-/// Packs `rows ≤ 16` rows of `depth` numbers, `stride` apart, as `[depth][rows]`.
-///
-/// # Safety
-/// AVX-512 is present; the rows are readable, and `out` has room for `rows · depth + 16 − rows` numbers: each store
-/// writes sixteen, of which the next overwrites what was too much.
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-pub(super) unsafe fn pack_rows(data: *const f32, stride: usize, rows: usize, depth: usize, out: *mut f32) {
-    // SAFETY: within the extents that the caller promises; partial loads are masked.
-    unsafe {
-        let mut start = 0;
-        while start < depth {
-            let steps = (depth - start).min(16);
-            let mask = first_lanes(steps);
-            let mut v = [_mm512_setzero_ps(); 16];
-            for (row, v) in v.iter_mut().enumerate().take(rows) {
-                *v = _mm512_maskz_loadu_ps(mask, data.add(row * stride + start));
-            }
-            let v = transpose(v);
-            for (k, v) in v.iter().enumerate().take(steps) {
-                _mm512_storeu_ps(out.add((start + k) * rows), *v);
-            }
-            start += 16;
         }
     }
 }

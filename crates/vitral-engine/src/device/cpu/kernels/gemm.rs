@@ -1,7 +1,8 @@
 //! Matrix products over packed operands: `C = epilogue(norm(A) · B)`.
 //!
-//! `B` (the weights) lies in panels `[k][NR]`, packed once. A task takes some rows of `A`, packs them into tiles
-//! `[k][MR]` that stay in the L2 cache (normalising on the way), and passes every panel over them. The depth is cut into
+//! `B` (the weights) lies in panels `[k][NR]`, packed once. A task takes some rows of `A` that stay in the L2 cache, and passes
+//! every panel over them. Rows are read as they lie; they are copied where a norm is taken of them on the way or where their
+//! distance would put them all in one set of the cache, and columns are packed. The depth is cut into
 //! blocks of a fixed length, so each element of `C` is one chain of multiply-adds in the same order whatever the
 //! number of threads, rows or tiles: results do not depend on how the work was cut.
 
@@ -25,7 +26,24 @@ const MAX_TILE_ROWS: usize = 14;
 /// Widest panel.
 const MAX_PANEL: usize = 32;
 
-type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize, bool, Ahead);
+type Tile = unsafe fn(usize, Left, *const f32, *mut f32, usize, bool, Ahead);
+
+/// The left operand of a tile: element `(row, k)` lies at `row · row_stride + k · step`.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    pub(super) data: *const f32,
+    pub(super) row_stride: usize,
+    pub(super) step: usize,
+}
+
+impl Left {
+    /// Where every third row begins: the rows between are one and two strides further, which an address can say by itself.
+    /// So five registers lead to fourteen rows.
+    #[inline(always)]
+    pub(super) fn thirds<const M: usize>(self) -> [*const f32; MAX_TILE_ROWS.div_ceil(3)] {
+        std::array::from_fn(|third| self.data.wrapping_add((3 * third).min(M - 1) * self.row_stride))
+    }
+}
 
 /// Steps of depth between two fetches ahead.
 pub(super) const AHEAD_EVERY: usize = 4;
@@ -144,11 +162,46 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) residual: Option<&'a [f32]>,
 }
 
-/// Memory that a thread reuses for packing.
+/// Rows of the left operand as tiles take them.
+#[derive(Clone, Copy)]
+enum LeftRows {
+    /// Row by row, `stride` apart.
+    Strided { data: *const f32, stride: usize },
+    /// Tile by tile, each `[depth][rows]`.
+    Tiles { data: *const f32, depth: usize },
+}
+
+impl LeftRows {
+    fn tile(self, rows: &Range<usize>) -> Left {
+        match self {
+            LeftRows::Strided { data, stride } => {
+                Left { data: data.wrapping_add(rows.start * stride), row_stride: stride, step: 1 }
+            }
+            LeftRows::Tiles { data, depth } => {
+                Left { data: data.wrapping_add(rows.start * depth), row_stride: 1, step: rows.len() }
+            }
+        }
+    }
+}
+
+/// Numbers in a cache line.
+const LINE: usize = 16;
+
+/// Whether rows this far apart lie in different sets of the cache: a tile reads one line of each of its rows at a time.
+fn spreads(stride: usize) -> bool {
+    // Of 64 sets; four of them, with eight ways each, have room for the rows of a tile twice.
+    !stride.is_multiple_of(LINE) || !(stride / LINE).is_multiple_of(32)
+}
+
+/// The distance of rows of this length that lie in different sets of the cache: an odd number of lines.
+fn spread(depth: usize) -> usize {
+    LINE * (depth.div_ceil(LINE) | 1)
+}
+
+/// Memory that a thread reuses: a copy of rows of the left operand, and panels in 32 bits.
 #[derive(Default)]
 struct Scratch {
-    tiles: Option<Buffer>,
-    normalised: Option<Buffer>,
+    left: Option<Buffer>,
     widened: Option<Buffer>,
     statistics: Vec<(f32, f32)>,
 }
@@ -244,6 +297,39 @@ impl<'a> Gemm<'a> {
         }
     }
 
+    /// A block of the depth of some rows, ready for the tiles: as it lies where the cache can hold a tile of it, copied
+    /// otherwise.
+    fn left(&self, isa: Isa, scratch: &mut Scratch, rows: &Range<usize>, depth: Range<usize>) -> LeftRows {
+        let count = rows.len();
+        match self.lhs {
+            Lhs::Rows { data, stride } if self.norm.is_none() && spreads(stride) => {
+                LeftRows::Strided { data: data[rows.start * stride + depth.start..].as_ptr(), stride }
+            }
+            Lhs::Rows { data, stride } => {
+                let width = spread(depth.len());
+                let out = grown(&mut scratch.left, count * width);
+                match self.norm {
+                    Some(norm) => {
+                        let (rows, statistics) = (rows.clone(), &scratch.statistics);
+                        isa.run(Normalise { data, stride, rows, depth, norm, statistics, out, width });
+                    }
+                    None => {
+                        for (row, out) in rows.clone().zip(out.chunks_exact_mut(width)) {
+                            out[..depth.len()].copy_from_slice(&data[row * stride..][depth.clone()]);
+                        }
+                    }
+                }
+                LeftRows::Strided { data: out.as_ptr(), stride: width }
+            }
+            Lhs::Columns { data, stride } => {
+                let out = grown(&mut scratch.left, count * depth.len());
+                let (tiles, data) = (count.div_ceil(isa.tile_rows()), &data[depth.start * stride + rows.start..]);
+                isa.run(PackColumns { data, stride, count, tiles, depth: depth.len(), out });
+                LeftRows::Tiles { data: out.as_ptr(), depth: depth.len() }
+            }
+        }
+    }
+
     fn tiles_in_cache(&self, isa: Isa) -> usize {
         (LHS_IN_CACHE / (self.depth.clamp(1, DEPTH_BLOCK) * isa.tile_rows())).max(1)
     }
@@ -279,44 +365,7 @@ impl<'a> Gemm<'a> {
             for start in (0..self.depth.max(1)).step_by(DEPTH_BLOCK) {
                 let depth = DEPTH_BLOCK.min(self.depth - start);
                 let last = start + depth >= self.depth;
-                let packed = grown(&mut scratch.tiles, count * depth + 16);
-                let lhs = match (self.norm, self.lhs) {
-                    (Some(norm), Lhs::Rows { data, stride }) => {
-                        let normalised = grown(&mut scratch.normalised, count * depth);
-                        isa.run(Normalise {
-                            data,
-                            stride,
-                            rows: rows.clone(),
-                            depth: start..start + depth,
-                            norm,
-                            statistics: &scratch.statistics,
-                            out: normalised,
-                        });
-                        Lhs::Rows { data: normalised, stride: depth }
-                    }
-                    (_, Lhs::Rows { data, stride }) => Lhs::Rows { data: &data[rows.start * stride + start..], stride },
-                    (_, Lhs::Columns { data, stride }) => {
-                        Lhs::Columns { data: &data[start * stride + rows.start..], stride }
-                    }
-                };
-                match lhs {
-                    Lhs::Rows { data, stride } => {
-                        for t in 0..tiles {
-                            let tile = tile(t);
-                            pack_rows(
-                                isa,
-                                &data[tile.start * stride..],
-                                stride,
-                                tile.len(),
-                                depth,
-                                &mut packed[tile.start * depth..],
-                            );
-                        }
-                    }
-                    Lhs::Columns { data, stride } => {
-                        isa.run(PackColumns { data, stride, count, tiles, depth, out: packed });
-                    }
-                }
+                let left = self.left(isa, scratch, &rows, start..start + depth);
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
                     let first = (panel * self.depth + start) * width;
@@ -336,7 +385,7 @@ impl<'a> Gemm<'a> {
                     let columns = width.min(self.columns - first);
                     for t in 0..tiles {
                         let tile = tile(t);
-                        let a = &packed[tile.start * depth..tile.end * depth];
+                        let a = left.tile(&tile);
                         let row = rows.start + tile.start;
                         let kernel = isa.tile(tile.len());
                         let mut ahead = Ahead::share(next, (t, tiles), depth, width);
@@ -344,9 +393,10 @@ impl<'a> Gemm<'a> {
                         if columns == width {
                             let corner = c.pointer(row * stride + first);
                             debug_assert!((row + tile.len() - 1) * stride + first + width <= c.len());
-                            // SAFETY: the instruction set was detected; `a` and `b` have the packed lengths, sliced
-                            // above; the tile's rows lie in `c`, and no other task writes these rows and columns.
-                            unsafe { kernel(depth, a.as_ptr(), b.as_ptr(), corner, stride, accumulate, ahead) };
+                            // SAFETY: the instruction set was detected; `a` leads to rows of `lhs`, whose length is
+                            // checked on entry, or of the copy made above; `b` has the packed length by its slice; the
+                            // tile's rows lie in `c`, and no other task writes these rows and columns.
+                            unsafe { kernel(depth, a, b.as_ptr(), corner, stride, accumulate, ahead) };
                         } else {
                             if accumulate {
                                 for (i, edge) in edge.chunks_exact_mut(width).take(tile.len()).enumerate() {
@@ -354,9 +404,7 @@ impl<'a> Gemm<'a> {
                                 }
                             }
                             // SAFETY: as above; `edge` has room for a whole tile.
-                            unsafe {
-                                kernel(depth, a.as_ptr(), b.as_ptr(), edge.as_mut_ptr(), width, accumulate, ahead)
-                            };
+                            unsafe { kernel(depth, a, b.as_ptr(), edge.as_mut_ptr(), width, accumulate, ahead) };
                             for (i, edge) in edge.chunks_exact(width).take(tile.len()).enumerate() {
                                 c.part((row + i) * stride + first, columns).copy_from_slice(&edge[..columns]);
                             }
@@ -378,25 +426,6 @@ impl<'a> Gemm<'a> {
     }
 }
 
-/// Packs `rows` rows, `stride` apart, as `[depth][rows]`. `out` has sixteen numbers to spare.
-fn pack_rows(isa: Isa, data: &[f32], stride: usize, rows: usize, depth: usize, out: &mut [f32]) {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            assert!(out.len() >= rows * depth + 16 - rows && data.len() >= (rows - 1) * stride + depth);
-            // SAFETY: the instruction set was detected; lengths are checked on the line above.
-            unsafe { super::avx512::pack_rows(data.as_ptr(), stride, rows, depth, out.as_mut_ptr()) };
-        }
-        _ => {
-            for (row, source) in data.chunks(stride).take(rows).enumerate() {
-                for (k, &value) in source[..depth].iter().enumerate() {
-                    out[k * rows + row] = value;
-                }
-            }
-        }
-    }
-}
-
 /// Packs `count` rows, of which element `(row, k)` lies at `k · stride + row`, into all their tiles `[depth][rows]`: step
 /// by step of the depth, so that memory is read in its order.
 struct PackColumns<'a> {
@@ -413,8 +442,6 @@ impl Kernel for PackColumns<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        /// Numbers in a cache line.
-        const LINE: usize = 16;
         const STEPS_AHEAD: usize = 16;
         let PackColumns { data, stride, count, tiles, depth, out } = self;
         for k in 0..depth {
@@ -467,6 +494,8 @@ struct Normalise<'a> {
     norm: NormOnLoad<'a>,
     statistics: &'a [(f32, f32)],
     out: &'a mut [f32],
+    /// Distance of rows in `out`.
+    width: usize,
 }
 
 impl Kernel for Normalise<'_> {
@@ -476,10 +505,9 @@ impl Kernel for Normalise<'_> {
     fn run<L: Lanes>(self, l: L) {
         let weight = &self.norm.weight[self.depth.clone()];
         let bias = self.norm.bias.map(|bias| &bias[self.depth.clone()]);
-        for ((row, out), &statistics) in self.rows.zip(self.out.chunks_exact_mut(self.depth.len())).zip(self.statistics)
-        {
-            let row = &self.data[row * self.stride + self.depth.start..][..out.len()];
-            math::normalise_row(l, row, statistics, weight, bias, out);
+        for ((row, out), &statistics) in self.rows.zip(self.out.chunks_exact_mut(self.width)).zip(self.statistics) {
+            let row = &self.data[row * self.stride..][self.depth.clone()];
+            math::normalise_row(l, row, statistics, weight, bias, &mut out[..row.len()]);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::gemm::{AHEAD_EVERY, Ahead};
+use super::gemm::{AHEAD_EVERY, Ahead, Left};
 use super::lanes::{Kernel, Lanes};
 
 /// The token of NEON; made only in [`run`].
@@ -139,15 +139,15 @@ fn fetch(from: *const f32) {
     unsafe { asm!("prfm pldl2keep, [{}]", in(reg) from, options(nostack, preserves_flags, readonly)) }
 }
 
-/// A tile of `M × 8`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][8]`. On the way it fetches what is
+/// A tile of `M × 8`: `c (+)= a · b` with `b` packed `[k][8]`. On the way it fetches what is
 /// needed next.
 ///
 /// # Safety
-/// `a` holds `k · M` numbers, `b` holds `k · 8`, and `c` has `M` rows of 8 numbers, `stride` apart.
+/// `a` has `M` rows and `k` steps, `b` holds `k · 8`, and `c` has `M` rows of 8 numbers, `stride` apart.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    mut a: *const f32,
+    a: Left,
     mut b: *const f32,
     c: *mut f32,
     stride: usize,
@@ -163,6 +163,7 @@ pub(super) unsafe fn tile<const M: usize>(
                 *sum = [vld1q_f32(c), vld1q_f32(c.add(4))];
             }
         }
+        let mut left = a.thirds::<M>();
         let mut next = ahead.from;
         for step in 0..k {
             if step % AHEAD_EVERY == 0 {
@@ -172,12 +173,14 @@ pub(super) unsafe fn tile<const M: usize>(
                 }
             }
             let right = [vld1q_f32(b), vld1q_f32(b.add(4))];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let left = vdupq_n_f32(*a.add(row));
-                sum[0] = vfmaq_f32(sum[0], left, right[0]);
-                sum[1] = vfmaq_f32(sum[1], left, right[1]);
+            for_rows!(M, ROW => {
+                let left = vdupq_n_f32(*left[ROW / 3].add(ROW % 3 * a.row_stride));
+                sums[ROW][0] = vfmaq_f32(sums[ROW][0], left, right[0]);
+                sums[ROW][1] = vfmaq_f32(sums[ROW][1], left, right[1]);
+            });
+            for left in &mut left {
+                *left = left.wrapping_add(a.step);
             }
-            a = a.add(M);
             b = b.add(8);
         }
         for (row, sum) in sums.iter().enumerate() {

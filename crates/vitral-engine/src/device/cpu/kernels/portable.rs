@@ -1,6 +1,6 @@
 //! Plain Rust in groups of eight, for processors without an instruction set of their own here.
 
-use super::gemm::Ahead;
+use super::gemm::{Ahead, Left};
 use super::lanes::Lanes;
 
 /// The token of the portable instruction set.
@@ -76,13 +76,13 @@ impl Lanes for Portable {
     }
 }
 
-/// A tile of `M × 8`: `c (+)= a · b` with `a` packed `[k][M]` and `b` packed `[k][8]`.
+/// A tile of `M × 8`: `c (+)= a · b` with `b` packed `[k][8]`.
 ///
 /// # Safety
-/// `a` holds `k · M` numbers, `b` holds `k · 8`, and `c` has `M` rows of 8 numbers, `stride` apart.
+/// `a` has `M` rows and `k` steps, `b` holds `k · 8`, and `c` has `M` rows of 8 numbers, `stride` apart.
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    a: *const f32,
+    a: Left,
     b: *const f32,
     c: *mut f32,
     stride: usize,
@@ -98,11 +98,11 @@ pub(super) unsafe fn tile<const M: usize>(
             }
         }
         for step in 0..k {
-            let left = std::slice::from_raw_parts(a.add(step * M), M);
             let right = std::slice::from_raw_parts(b.add(step * N), N);
             for (row, sum) in sums.iter_mut().enumerate() {
+                let left = *a.data.add(row * a.row_stride + step * a.step);
                 for (lane, value) in sum.iter_mut().enumerate() {
-                    *value += left[row] * right[lane];
+                    *value += left * right[lane];
                 }
             }
         }

@@ -44,8 +44,17 @@ fn close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
 
 #[test]
 fn products_over_odd_shapes_and_layouts() {
-    let shapes =
-        [(1, 1, 1), (1, 1000, 17), (3, 5, 7), (13, 31, 40), (15, 33, 385), (29, 64, 800), (197, 70, 129), (45, 96, 1)];
+    let shapes = [
+        (1, 1, 1),
+        (1, 1000, 17),
+        (3, 5, 7),
+        (13, 31, 40),
+        (16, 33, 512),
+        (15, 33, 385),
+        (29, 64, 800),
+        (197, 70, 129),
+        (45, 96, 1),
+    ];
     for isa in Isa::available() {
         for threads in [1, 2, 3] {
             let cpu = Cpu::with_threads(threads).with_isa(isa);
