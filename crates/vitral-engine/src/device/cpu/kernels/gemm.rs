@@ -160,6 +160,10 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) scale: Option<&'a [f32]>,
     /// `[rows, columns]`, contiguous.
     pub(crate) residual: Option<&'a [f32]>,
+    /// `[rows, columns]`, contiguous: where the numbers are kept as they are before the activation.
+    pub(crate) keep: Option<SharedMut<'a>>,
+    /// An activation and `[rows, columns]` that it was taken of: the product is a gradient, and multiplied by the derivative.
+    pub(crate) pull: Option<(Activation, &'a [f32])>,
 }
 
 /// Rows of the left operand as tiles take them.
@@ -229,6 +233,8 @@ pub(crate) struct Gemm<'a> {
     pub(crate) epilogue: Epilogue<'a>,
     /// Adds to what `C` holds. Not together with an epilogue.
     pub(crate) accumulate: bool,
+    /// `[rows]`: the sum of each row of a left operand that lies in columns is added, in the order of the depth.
+    pub(crate) row_sums: Option<SharedMut<'a>>,
 }
 
 impl<'a> Gemm<'a> {
@@ -243,6 +249,7 @@ impl<'a> Gemm<'a> {
             panels: rhs.panels(),
             epilogue: Epilogue::default(),
             accumulate: false,
+            row_sums: None,
         }
     }
 
@@ -291,6 +298,16 @@ impl<'a> Gemm<'a> {
         if let Some(residual) = self.epilogue.residual {
             assert_eq!(residual.len(), self.rows * self.columns);
         }
+        if let Some((_, before)) = self.epilogue.pull {
+            assert_eq!(before.len(), self.rows * self.columns);
+        }
+        if let Some(keep) = self.epilogue.keep {
+            assert_eq!(keep.len(), self.rows * self.columns);
+        }
+        if let Some(sums) = self.row_sums {
+            assert_eq!(sums.len(), self.rows);
+            assert!(matches!(self.lhs, Lhs::Columns { .. }), "rows are summed while columns are packed");
+        }
         if let Some(norm) = self.norm {
             assert_eq!(norm.weight.len(), self.depth);
             assert!(matches!(self.lhs, Lhs::Rows { .. }), "a norm needs whole rows");
@@ -299,7 +316,14 @@ impl<'a> Gemm<'a> {
 
     /// A block of the depth of some rows, ready for the tiles: as it lies where the cache can hold a tile of it, copied
     /// otherwise.
-    fn left(&self, isa: Isa, scratch: &mut Scratch, rows: &Range<usize>, depth: Range<usize>) -> LeftRows {
+    fn left(
+        &self,
+        isa: Isa,
+        scratch: &mut Scratch,
+        rows: &Range<usize>,
+        depth: Range<usize>,
+        sums: Option<SharedMut<'_>>,
+    ) -> LeftRows {
         let count = rows.len();
         match self.lhs {
             Lhs::Rows { data, stride } if self.norm.is_none() && spreads(stride) => {
@@ -324,7 +348,8 @@ impl<'a> Gemm<'a> {
             Lhs::Columns { data, stride } => {
                 let out = grown(&mut scratch.left, count * depth.len());
                 let (tiles, data) = (count.div_ceil(isa.tile_rows()), &data[depth.start * stride + rows.start..]);
-                isa.run(PackColumns { data, stride, count, tiles, depth: depth.len(), out });
+                let sums = sums.as_ref().map(|sums| sums.part(rows.start, count));
+                isa.run(PackColumns { data, stride, count, tiles, depth: depth.len(), out, sums });
                 LeftRows::Tiles { data: out.as_ptr(), depth: depth.len() }
             }
         }
@@ -365,7 +390,9 @@ impl<'a> Gemm<'a> {
             for start in (0..self.depth.max(1)).step_by(DEPTH_BLOCK) {
                 let depth = DEPTH_BLOCK.min(self.depth - start);
                 let last = start + depth >= self.depth;
-                let left = self.left(isa, scratch, &rows, start..start + depth);
+                // Of the tasks that pack these rows, one adds them up.
+                let sums = self.row_sums.filter(|_| panels.start == 0);
+                let left = self.left(isa, scratch, &rows, start..start + depth, sums);
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
                     let first = (panel * self.depth + start) * width;
@@ -435,6 +462,8 @@ struct PackColumns<'a> {
     tiles: usize,
     depth: usize,
     out: &'a mut [f32],
+    /// The sum of each row is added, where it is wanted.
+    sums: Option<&'a mut [f32]>,
 }
 
 impl Kernel for PackColumns<'_> {
@@ -443,7 +472,7 @@ impl Kernel for PackColumns<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         const STEPS_AHEAD: usize = 16;
-        let PackColumns { data, stride, count, tiles, depth, out } = self;
+        let PackColumns { data, stride, count, tiles, depth, out, mut sums } = self;
         for k in 0..depth {
             let source = &data[k * stride..][..count];
             // A step of the depth is a jump in memory, which the processor does not see coming.
@@ -459,6 +488,11 @@ impl Kernel for PackColumns<'_> {
                     l.store_part(target, l.load_part(source));
                 }
                 start = end;
+            }
+            if let Some(sums) = &mut sums {
+                for (sums, source) in sums.chunks_mut(L::N).zip(source.chunks(L::N)) {
+                    l.store_part(sums, l.add(l.load_part(sums), l.load_part(source)));
+                }
             }
         }
     }
@@ -514,7 +548,9 @@ impl Kernel for Normalise<'_> {
 
 impl Epilogue<'_> {
     fn is_empty(&self) -> bool {
-        self.bias.is_none() && self.activation.is_none() && self.scale.is_none() && self.residual.is_none()
+        let Epilogue { bias, activation, scale, residual, keep, pull } = self;
+        let vectors = bias.is_none() && scale.is_none() && residual.is_none();
+        vectors && activation.is_none() && keep.is_none() && pull.is_none()
     }
 }
 
@@ -534,7 +570,7 @@ impl Kernel for Finish<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Epilogue { bias, activation, scale, residual } = self.epilogue;
+        let Epilogue { bias, activation, scale, residual, keep, pull } = self.epilogue;
         for row in self.rows {
             let c = self.c.part(row * self.stride + self.columns.start, self.columns.len());
             for (i, c) in c.chunks_mut(L::N).enumerate() {
@@ -542,6 +578,13 @@ impl Kernel for Finish<'_> {
                 let mut v = l.load_part(c);
                 if let Some(bias) = bias {
                     v = l.add(v, l.load_part(&bias[column..self.columns.end]));
+                }
+                if let Some((activation, before)) = pull {
+                    let before = l.load_part(&before[row * self.total + column..row * self.total + self.columns.end]);
+                    v = l.mul(v, math::activate_derivative(l, activation, before));
+                }
+                if let Some(keep) = keep {
+                    l.store_part(keep.part(row * self.total + column, c.len()), v);
                 }
                 if let Some(activation) = activation {
                     v = math::activate(l, activation, v);
