@@ -10,12 +10,15 @@ that library's model the numbers that the first library computed.
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import timm
 import torch
 import transformers as hf
 from safetensors.torch import load_file
+from timm.layers import StdConv2d
+from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import _load_weights
 from torchvision.models import VisionTransformer
 
@@ -58,7 +61,8 @@ def model_size(config):
 def of_timm(folder, pixels):
     config = json.loads((folder / "config.json").read_text())
     arguments = config["model_args"]
-    if pixels.shape[-2:] != torch.Size([arguments["img_size"]] * 2 if isinstance(arguments["img_size"], int) else arguments["img_size"]):
+    # A ResNet takes any size.
+    if "img_size" in arguments and pixels.shape[-2:] != torch.Size([arguments["img_size"]] * 2 if isinstance(arguments["img_size"], int) else arguments["img_size"]):
         arguments = arguments | dict(dynamic_img_size=True, dynamic_img_pad=True)
     model = timm.create_model(config["architecture"], **arguments).eval()
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
@@ -66,9 +70,24 @@ def of_timm(folder, pixels):
 
 
 def numbers(model, pixels):
-    if isinstance(model.head, torch.nn.Identity):
-        return "features", model(pixels)
-    return "logits", model(pixels)
+    return ("logits" if model.num_classes else "features"), model(pixels)
+
+
+def bit_of_jax(folder, pixels, arrays):
+    """timm's own reader of BiT's files, into a model of the sizes that the arrays have."""
+    units = [name.split("/")[1:3] for name in arrays if name.endswith("/a/standardized_conv2d/kernel")]
+    blocks = sorted({block for block, _ in units})
+    model = ResNetV2(
+        layers=[sum(block == other for other, _ in units) for block in blocks],
+        width_factor=arrays["resnet/root_block/standardized_conv2d/kernel"].shape[-1] / 64,
+        in_chans=arrays["resnet/root_block/standardized_conv2d/kernel"].shape[2],
+        num_classes=arrays["resnet/head/conv2d/bias"].shape[0],
+        stem_type="fixed",
+        conv_layer=partial(StdConv2d, eps=1e-8),
+    ).eval()
+    with_numpy_for_jax()
+    model.load_pretrained(str(folder / "model.npz"))
+    return numbers(model, pixels)
 
 
 def of_jax(folder, pixels, case):
@@ -76,6 +95,8 @@ def of_jax(folder, pixels, case):
     import numpy as np
 
     arrays = dict(np.load(folder / "model.npz"))
+    if "resnet/root_block/standardized_conv2d/kernel" in arrays:
+        return bit_of_jax(folder, pixels, arrays)
     assert "embedding/kernel" in arrays
     if any(name in arrays for name in ["pre_logits/kernel"]) or "Transformer/posembed_input/pos_embedding" not in arrays and (
         "pos_embedding" not in arrays
@@ -143,7 +164,7 @@ def main():
         inputs = load_file(MODELS / case / "input.safetensors")
         # At another size than the model's, each library resamples positions in its own way.
         elsewhere = "other_size" in case or "dynamic" in case
-        home = case.startswith(dict(huggingface="hf_", timm="timm_", jax=("jax", "big_vision")).get(target, target))
+        home = case.startswith(dict(huggingface="hf_", timm="timm_", jax=("jax", "big_vision", "bit")).get(target, target))
         if target == "bundle" or "mask" in inputs or (elsewhere and not home):
             continue
         pixels, expected = inputs["pixel_values"], load_file(MODELS / case / "expected.safetensors")

@@ -3,11 +3,13 @@
 //! What a library cannot say is found by reading back: a description is written, read by the reader that everybody's files
 //! go through, and compared field by field.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use vitral_engine::Storage;
 
+use super::invert::Tensor;
 use super::{Difference, Outgoing, Target, preprocess};
 use crate::config::{
     Activation, BlockKind, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions, ResNetV2,
@@ -23,8 +25,8 @@ pub(super) struct Naming {
     pub(super) dialect: Dialect,
     /// What stands before every name but those of heads.
     prefix: &'static str,
-    /// Norms that the library's class has and does not use, by name: they are written as ones and zeros.
-    pub(super) idle_norms: &'static [&'static str],
+    /// Tensors that the library's class has and this model has no use for, by their whole names.
+    pub(super) idle: BTreeMap<String, Tensor>,
 }
 
 /// Names that stand beside the base model.
@@ -41,7 +43,7 @@ impl Naming {
 /// Writes the description into the folder.
 pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> Result<Naming, WeightsError> {
     let config = model.vit.config();
-    let plain = |name: &str| Ok(Naming { dialect: Dialect::named(name)?, prefix: "", idle_norms: &[] });
+    let plain = |name: &str| Ok(Naming { dialect: Dialect::named(name)?, prefix: "", idle: BTreeMap::new() });
     match target {
         Target::HuggingFace => {
             let family = Family::of(config);
@@ -50,15 +52,25 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
             {
                 write(folder, "preprocessor_config.json", &steps)?;
             }
-            let idle_norms: &[&str] =
-                if family.class == "CLIPForImageClassification" { &["vision_model.post_layernorm"] } else { &[] };
+            let width = config.width;
+            let idle = match family.class {
+                // A norm that stands behind the pooling that this class does not do.
+                "CLIPForImageClassification" => [("weight", 1.0), ("bias", 0.0)]
+                    .map(|(part, fill)| (format!("vision_model.post_layernorm.{part}"), Tensor::filled(&[width], fill)))
+                    .into(),
+                // Expected even where it holds no token.
+                "DINOv3ViTModel" if config.registers == 0 => {
+                    [("embeddings.register_tokens".to_owned(), Tensor::filled(&[1, 0, width], 0.0))].into()
+                }
+                _ => BTreeMap::new(),
+            };
             let mut dialect = Dialect::named(family.dialect)?;
             if family.kind == "dinov3_vit" && config.mlp == MlpKind::Plain {
                 // Reading looks for a gate first.
                 let up = Source::Name("layer.{i}.mlp.up_proj.{p}".into());
                 dialect = dialect.with_names(&[("blocks.{i}.mlp.up.{p}".to_owned(), up)]);
             }
-            Ok(Naming { dialect, prefix: family.prefix(), idle_norms })
+            Ok(Naming { dialect, prefix: family.prefix(), idle })
         }
         Target::Timm => {
             if let Stem::ResNet(resnet) = &config.stem {
@@ -75,7 +87,7 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
             }
             Ok(naming)
         }
-        Target::Jax if !config.embeds_patches() => plain("bit"),
+        Target::Jax if !config.embeds_patches() => Ok(Naming { prefix: "resnet/", ..plain("bit")? }),
         Target::Jax => {
             let big_vision = !config.class_token
                 || config.pooling == Pooling::Attention

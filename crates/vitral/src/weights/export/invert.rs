@@ -22,6 +22,13 @@ pub(super) struct Tensor {
     pub(super) fill: f32,
 }
 
+impl Tensor {
+    /// A tensor of one number.
+    pub(super) fn filled(shape: &[usize], fill: f32) -> Self {
+        Tensor { shape: shape.to_vec(), pieces: Vec::new(), fill }
+    }
+}
+
 /// Rows of a parameter, in the library's layout.
 #[derive(Debug)]
 pub(super) struct Piece {
@@ -33,10 +40,9 @@ pub(super) struct Piece {
 }
 
 /// All tensors of a model in a dialect, by name; or the parameters that it has no name for.
-pub(super) fn invert(vit: &Vit, naming: &Naming) -> Result<BTreeMap<String, Tensor>, Vec<Difference>> {
+pub(super) fn invert(vit: &Vit, naming: Naming) -> Result<BTreeMap<String, Tensor>, Vec<Difference>> {
     let dialect = &naming.dialect;
-    let mut tensors = BTreeMap::new();
-    let (mut nameless, mut idle) = (Vec::new(), BTreeMap::new());
+    let (mut tensors, mut nameless) = (BTreeMap::new(), Vec::new());
     for spec in vit.declarations().specs() {
         let rows = 0..spec.shape.first().copied().unwrap_or(1);
         let placed = dialect.source(&spec.name).is_some_and(|source| {
@@ -50,13 +56,10 @@ pub(super) fn invert(vit: &Vit, naming: &Naming) -> Result<BTreeMap<String, Tens
     if !nameless.is_empty() {
         return Err(nameless);
     }
-    for norm in naming.idle_norms {
-        for (part, fill) in [("weight", 1.0), ("bias", 0.0)] {
-            let shape = vec![vit.config().width];
-            idle.insert(format!("{norm}.{part}"), Tensor { shape, pieces: Vec::new(), fill });
-        }
-    }
-    Ok(tensors.into_iter().map(|(name, tensor)| (naming.full(&name), tensor)).chain(idle).collect())
+    let mut named: BTreeMap<String, Tensor> =
+        tensors.into_iter().map(|(name, tensor)| (naming.full(&name), tensor)).collect();
+    named.extend(naming.idle);
+    Ok(named)
 }
 
 struct Placing<'a> {

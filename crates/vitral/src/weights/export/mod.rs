@@ -169,7 +169,7 @@ pub fn export(
     let aside = Aside::beside(destination)?;
     let naming = describe::describe(model, target, &aside.0)?;
     let inexpressible = |differences| WeightsError::Inexpressible { target: target.name(), differences };
-    let tensors = invert::invert(model.vit, &naming).map_err(inexpressible)?;
+    let tensors = invert::invert(model.vit, naming).map_err(inexpressible)?;
     let weights = aside.0.join(if target == Target::Jax { "model.npz" } else { "model.safetensors" });
     match target {
         Target::Jax => write::npz(&weights, &tensors, model)?,
