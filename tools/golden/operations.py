@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from timm.layers.conv2d_same import conv2d_same
 from timm.layers.pool2d_same import MaxPool2dSame
+from timm.models.beit import gen_relative_position_index
 
 OUT = Path(__file__).resolve().parents[2] / "goldens" / "operations.safetensors"
 GENERATOR = torch.Generator().manual_seed(20201022)
@@ -301,10 +302,49 @@ def attention_weights():
         store(f"{name}.grad_weights", weights.grad)
 
 
+def relative_positions():
+    """Positions inside attention: tables of relative positions (timm's BEiT) and rotary positions (timm's DINOv3)."""
+    window, heads = (2, 3), 3
+    indices = gen_relative_position_index(window)
+    entries = (2 * window[0] - 1) * (2 * window[1] - 1) + 3
+    case(
+        "relation_bias",
+        lambda table, indices: table[indices.view(-1)].view(*indices.shape, -1).permute(2, 0, 1),
+        dict(table=normal(entries, heads)),
+        constant=dict(indices=indices),
+    )
+    for height, width in [(8, 9), (4, 4), (14, 3)]:
+        case(
+            f"resample_linear_{height}x{width}",
+            lambda x, size=(height, width): F.interpolate(x.permute(2, 0, 1)[None], size, mode="bilinear")[0].permute(1, 2, 0),
+            dict(x=normal(5, 7, 6)),
+        )
+    for new in [(5, 7), (2, 6), (7, 2)]:
+        rows, columns = (2 * new[0] - 1, 2 * new[1] - 1)
+        table = normal(5 * 7, 6)
+        store(f"resample_geometric_{rows}x{columns}.x", table)
+        resized = timm.layers.resize_rel_pos_bias_table(table, new, (rows * columns, 6), old_window_size=(3, 4))
+        store(f"resample_geometric_{rows}x{columns}.y", resized)
+
+    batch, prefix, patches, pairs = 2, 2, 5, 4
+
+    def rotate(qkv, angles):
+        embedding = torch.cat([angles.sin().tile(2), angles.cos().tile(2)], -1)
+        q, k, v = qkv.view(batch, prefix + patches, 3, heads, 2 * pairs).permute(2, 0, 3, 1, 4)
+        q, k = [
+            torch.cat([x[:, :, :prefix], timm.layers.apply_rot_embed_cat(x[:, :, prefix:], embedding, half=True)], 2)
+            for x in (q, k)
+        ]
+        return torch.stack([q, k, v]).permute(1, 3, 0, 2, 4).reshape(qkv.shape)
+
+    qkv = normal(batch, prefix + patches, 3 * heads * 2 * pairs)
+    case("rotary", rotate, dict(qkv=qkv), constant=dict(angles=normal(patches, pairs, std=3.0)))
+
+
 def main():
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
-    for group in [linear, norms, attention, activations, convolutions, pools, losses, positions, attention_weights]:
+    for group in [linear, norms, attention, activations, convolutions, pools, losses, positions, attention_weights, relative_positions]:
         group()
     OUT.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, OUT)

@@ -119,6 +119,44 @@ impl AxisWeights {
         })
     }
 
+    /// Linear, pixel centres at half, edges repeated: PyTorch's `bilinear` without antialias.
+    pub fn linear(from: usize, to: usize) -> Self {
+        AxisWeights::build(from, to, |i, add| {
+            let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+            let j = (at as usize).min(from - 1);
+            add(j, 1.0 - (at - j as f64));
+            add((j + 1).min(from - 1), at - j as f64);
+        })
+    }
+
+    /// Linear between distances that grow geometrically from the middle, so that the last of `from` comes to stand where the
+    /// last of `to` is: how BEiT brings a table of relative positions to another grid. Both extents are odd, `2n − 1` for `n`
+    /// places.
+    pub fn geometric(from: usize, to: usize) -> Self {
+        let (reach, wanted) = (from / 2, (to / 2) as f64);
+        let sum = |ratio: f64| (1.0 - ratio.powi(reach as i32)) / (1.0 - ratio);
+        // By halving, to the same end as the original: a table that shrinks is cut at a ratio of 1.01.
+        let (mut low, mut high) = (1.01, 1.5);
+        let mut ratio = low;
+        while high - low > 1e-6 {
+            ratio = (low + high) / 2.0;
+            if sum(ratio) > wanted { high = ratio } else { low = ratio }
+        }
+        let distance = |steps: usize| (0..steps).map(|step| ratio.powi(step as i32)).sum::<f64>();
+        let place = |j: usize| if j < reach { -distance(reach - j) } else { distance(j - reach) };
+        let places: Vec<f64> = (0..from).map(place).collect();
+        AxisWeights::build(from, to, |i, add| {
+            let at = i as f64 - wanted;
+            let right = places.partition_point(|&place| place < at);
+            if right == 0 || right == from {
+                return add(right.min(from - 1), 1.0);
+            }
+            let (before, after) = (at - places[right - 1], places[right] - at);
+            add(right - 1, after / (before + after));
+            add(right, before / (before + after));
+        })
+    }
+
     fn build(from: usize, to: usize, row: impl Fn(usize, &mut dyn FnMut(usize, f64))) -> Self {
         assert!(from > 0 && to > 0, "resampling {from} to {to}");
         let mut weights = vec![0.0f64; to * from];
@@ -137,7 +175,8 @@ mod tests {
     #[test]
     fn equals_pytorch() {
         type Kernel = fn(usize, usize) -> AxisWeights;
-        let kernels: [(&str, Kernel); 3] = [
+        let kernels: [(&str, Kernel); 4] = [
+            ("linear", AxisWeights::linear),
             ("bicubic", AxisWeights::bicubic),
             ("bicubic_antialias", AxisWeights::bicubic_antialias),
             ("linear_aligned", AxisWeights::linear_aligned),
@@ -159,8 +198,21 @@ mod tests {
     }
 
     #[test]
+    fn distances_that_grow_geometrically_equal_timm() {
+        for (rows, columns) in [(9, 13), (3, 11), (13, 3)] {
+            let golden = Golden::load(&format!("resample_geometric_{rows}x{columns}"))
+                .reshaped(&[("x", &[35, 6]), ("y", &[rows * columns, 6])]);
+            let found = Check::new().run(&[golden.tensor("x")], |cx, x| {
+                cx.resample_grid(&x[0], &AxisWeights::geometric(5, rows), &AxisWeights::geometric(7, columns))
+            });
+            golden.compare("y", &found);
+        }
+    }
+
+    #[test]
     fn the_same_size_is_the_identity() {
-        let kernels = [AxisWeights::bicubic, AxisWeights::bicubic_antialias, AxisWeights::linear_aligned];
+        let kernels =
+            [AxisWeights::linear, AxisWeights::bicubic, AxisWeights::bicubic_antialias, AxisWeights::linear_aligned];
         for kernel in kernels {
             let axis = kernel(5, 5);
             for (i, row) in axis.weights.chunks(5).enumerate() {

@@ -145,7 +145,7 @@ impl Context<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Check;
+    use super::super::check::{Check, Golden};
     use super::*;
 
     fn rotation(prefix: usize, tokens: usize, pairs: usize) -> Rotation {
@@ -186,6 +186,15 @@ mod tests {
             }
             check.fused_equals_recorded(&[x], |cx, x| cx.rotate_queries_and_keys(&x[0], &rotation));
         }
+    }
+
+    #[test]
+    fn equals_pytorch() {
+        let golden = Golden::load("rotary");
+        let (qkv, angles) = (golden.tensor("qkv"), golden.tensor("angles"));
+        let [patches, pairs] = angles.shape()[..] else { panic!("[patches, pairs]") };
+        let rotation = Rotation::new(qkv.extent(1) - patches, pairs, angles.values());
+        Check::new().against(&golden, &[qkv], &["qkv"], |cx, x| cx.rotate_queries_and_keys(&x[0], &rotation));
     }
 
     #[test]
