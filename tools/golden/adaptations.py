@@ -2,10 +2,11 @@
 
 `adaptation.json` names the model and what is asked of it; the tensors are as in a model case.
 
-    python tools/golden/adaptations.py
+    python tools/golden/adaptations.py [WORD]     # only cases whose name contains WORD
 """
 
 import json
+import sys
 
 import timm
 import torch
@@ -52,8 +53,28 @@ def case(source="timm_plain", drop_distillation=False, **asked):
     return make
 
 
+def beit_case(source, **asked):
+    """timm brings a model that is already there to another size."""
+
+    def make(name):
+        config = json.loads((MODELS / source / "config.json").read_text())
+        model = timm.create_model(config["architecture"], **config["model_args"]).eval()
+        model.load_state_dict(load_file(MODELS / source / "model.safetensors"), strict=True)
+        size = asked["img_size"]
+        size = (size, size) if isinstance(size, int) else tuple(size)
+        model.set_input_size(size)
+        folder = OUT / name
+        folder.mkdir(parents=True, exist_ok=True)
+        said = dict(source=source, drop_distillation=False) | asked
+        (folder / "adaptation.json").write_text(json.dumps(said, indent=2) + "\n")
+        models_timm.run(name, model, folder, size, False, model.num_classes)
+
+    return make
+
+
 def main():
     torch.set_num_threads(1)
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
     for name, make in dict(
         larger_image=case(img_size=48),
         rectangular_image=case(img_size=[24, 48]),
@@ -69,8 +90,13 @@ def main():
         zero_head=case(num_classes=9),
         no_distillation=case("timm_deit_distilled", drop_distillation=True),
         no_distillation_larger_image=case("timm_deit_distilled", drop_distillation=True, img_size=48),
+        beit_larger_image=beit_case("timm_beit", img_size=48),
+        beit_rectangular_image=beit_case("timm_beit_both", img_size=[24, 48]),
+        beit_smaller_image_shared=beit_case("timm_beit_shared", img_size=24),
+        beit_from_a_rectangle=beit_case("timm_beit_rectangular", img_size=[40, 50]),
     ).items():
-        make(name)
+        if word in name:
+            make(name)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ def processor(model_type):
             image_mean=[0.485, 0.456, 0.406],
             image_std=[0.229, 0.224, 0.225],
         )
+    if model_type in ("beit", "data2vec-vision"):
+        return hf.BeitImageProcessor(size=size)
     if model_type == "dinov3_vit":
         return hf.DINOv3ViTImageProcessor(size=size)
     return hf.ViTImageProcessor(size=size)
@@ -68,7 +70,9 @@ def with_mask(model, bias, run):
     original = module.eager_attention_forward
 
     def masked(self, query, key, value, attention_mask, **kwargs):
-        return original(self, query, key, value, bias, **kwargs)
+        # BEiT's relative positions come this way, too.
+        added = bias if attention_mask is None else bias + attention_mask
+        return original(self, query, key, value, added, **kwargs)
 
     module.eager_attention_forward = masked
     try:
@@ -91,6 +95,12 @@ def features_of(model, output, last_hidden_state):
     if kind == "Dinov2WithRegistersForImageClassification":
         patches = last_hidden_state[:, 1 + model.config.num_register_tokens :]
         return torch.cat([last_hidden_state[:, 0], patches.mean(1)], 1)
+    if kind == "BeitForImageClassification":
+        return model.beit.pooler(last_hidden_state)
+    if kind == "Data2VecVisionForImageClassification":
+        return model.data2vec_vision.pooler(last_hidden_state)
+    if kind == "BeitForMaskedImageModeling":
+        return model.layernorm(last_hidden_state)[:, 0]
     if kind == "DeiTForImageClassificationWithTeacher":
         return last_hidden_state[:, :2].mean(1)
     pooled = getattr(output, "pooler_output", None)
@@ -146,9 +156,8 @@ def case(model_class, config, size=(32, 32), masked=False, edit=None, container=
         # The encoder's own result gives the tokens after the final norm.
         last = []
         for module in model.modules():
-            if type(module).__name__.endswith(("ViTModel", "DeiTModel", "Dinov2Model", "RegistersModel", "MSNModel", "MAEModel")) or type(
-                module
-            ).__name__ in ("CLIPVisionModel", "CLIPVisionTransformer", "SiglipVisionModel", "SiglipVisionTransformer"):
+            ends = ("ViTModel", "DeiTModel", "Dinov2Model", "RegistersModel", "MSNModel", "MAEModel", "BeitModel", "VecVisionModel")
+            if type(module).__name__.endswith(ends) or type(module).__name__ in ("CLIPVisionModel", "CLIPVisionTransformer", "SiglipVisionModel", "SiglipVisionTransformer"):
                 module.register_forward_hook(lambda _, __, out: last.append(out.last_hidden_state))
 
         def run():
@@ -158,6 +167,8 @@ def case(model_class, config, size=(32, 32), masked=False, edit=None, container=
                     return SimpleNamespace(pooler_output=pooled, image_embeds=model.visual_projection(pooled))
                 if type(model) is hf.ViTForMaskedImageModeling:
                     return model.vit(inputs["pixel_values"])
+                if type(model) is hf.BeitForMaskedImageModeling:
+                    return model.beit(inputs["pixel_values"])
                 if type(model) in (hf.ViTMAEModel, hf.ViTMAEForPreTraining):
                     # No patch is left out, and their order stays.
                     model.config.mask_ratio = 0.0
@@ -200,6 +211,9 @@ def cases():
     clip = lambda **more: hf.CLIPVisionConfig(**TINY | dict(projection_dim=7) | more)
     siglip = lambda **more: hf.SiglipVisionConfig(**TINY | more)
     dino3 = lambda **more: hf.DINOv3ViTConfig(**TINY | dict(num_register_tokens=3) | more)
+    beit = lambda **more: hf.BeitConfig(**TINY | dict(use_relative_position_bias=True) | more)
+    shared = dict(use_relative_position_bias=False, use_shared_relative_position_bias=True)
+    vec = lambda **more: hf.Data2VecVisionConfig(**TINY | dict(use_relative_position_bias=True) | more)
     larger = dict(size=(48, 24), interpolate_pos_encoding=True)
     return dict(
         hf_vit_masked_images=case(hf.ViTForMaskedImageModeling, hf.ViTConfig(**TINY, encoder_stride=8)),
@@ -250,6 +264,24 @@ def cases():
         ),
         hf_dinov3_masked=case(hf.DINOv3ViTModel, dino3(), masked=True),
         hf_dinov3_memory_names=case(hf.DINOv3ViTModel, dino3(use_gated_mlp=True), container="memory names"),
+        hf_beit_model=case(hf.BeitModel, beit()),
+        hf_beit_classifier=case(hf.BeitForImageClassification, beit(layer_norm_eps=1e-6, **LABELS)),
+        hf_beit_shared=case(hf.BeitModel, beit(use_absolute_position_embeddings=True, use_mask_token=True, **shared)),
+        hf_beit_class_token=case(
+            hf.BeitForImageClassification, beit(use_mean_pooling=False, layer_scale_init_value=0.0, **LABELS)
+        ),
+        hf_beit_other_size=case(
+            hf.BeitForImageClassification, beit(use_absolute_position_embeddings=True, **LABELS), size=(48, 24)
+        ),
+        hf_beit_memory_names=case(
+            hf.BeitModel, beit(use_shared_relative_position_bias=True), size=(24, 56), container="memory names"
+        ),
+        hf_beit_masked=case(hf.BeitForImageClassification, beit(**LABELS), masked=True),
+        hf_beit_masked_images=case(hf.BeitForMaskedImageModeling, beit(vocab_size=6, use_mask_token=True, **shared)),
+        hf_data2vec=case(hf.Data2VecVisionForImageClassification, vec(**LABELS), output_attentions=True),
+        hf_data2vec_other_size=case(
+            hf.Data2VecVisionModel, vec(use_absolute_position_embeddings=True), size=(24, 48), output_attentions=True
+        ),
         hf_clip_vision=case(hf.CLIPVisionModel, clip()),
         hf_clip_vision_projection=case(hf.CLIPVisionModelWithProjection, clip()),
         hf_clip_vision_other_size=case(hf.CLIPVisionModelWithProjection, clip(), **larger),

@@ -9,6 +9,8 @@ import timm.models
 import torch
 from safetensors.torch import load_file, save_file
 from timm.layers import GroupNormAct, HybridEmbed, StdConv2dSame
+from timm.models.beit import Attention as BeitAttention
+from timm.models.eva import EvaAttention
 from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import Attention, ParallelScalingBlock, VisionTransformer
 
@@ -19,7 +21,8 @@ TINY = dict(embed_dim=24, depth=2, num_heads=3, img_size=32, patch_size=8, num_c
 
 def attention_modules(block):
     """The modules that hold an `attn_drop`, in order: one a block, two in a block of pairs."""
-    return [module for module in block.modules() if isinstance(module, (Attention, ParallelScalingBlock))]
+    kinds = (Attention, ParallelScalingBlock, BeitAttention, EvaAttention)
+    return [module for module in block.modules() if isinstance(module, kinds)]
 
 
 def use_plain_attention(model):
@@ -164,6 +167,28 @@ def cases():
         timm_masked=case(masked=True),
         timm_masked_registers=case(masked=True, reg_tokens=2, qk_norm=True, global_pool="avg"),
         timm_masked_parallel_pairs=case("vit_small_patch16_18x2_224", masked=True),
+        timm_beit=case("beit_base_patch16_224"),
+        timm_beit_shared=case(
+            "beitv2_base_patch16_224",
+            use_abs_pos_emb=True,
+            use_rel_pos_bias=False,
+            use_shared_rel_pos_bias=True,
+            global_pool="token",
+        ),
+        timm_beit_both=case("beit_base_patch16_224", use_shared_rel_pos_bias=True, qkv_bias=False, init_values=0),
+        timm_beit_rectangular=case("beit_large_patch16_224", **rectangular),
+        timm_beit_swiglu=case("beit_base_patch16_224", swiglu_mlp=True, scale_mlp=True, use_fc_norm=False, in_chans=1),
+        timm_beit_no_pool=case("beit_base_patch16_224", global_pool="", num_classes=0),
+        timm_eva=case("eva_giant_patch14_224"),
+        timm_eva_no_embed_class=case(
+            "eva_giant_patch14_224", no_embed_class=True, num_reg_tokens=2, scale_attn_inner=True, global_pool="token"
+        ),
+        timm_dinov3=case("vit_small_patch16_dinov3"),
+        timm_dinov3_qkvb=case("vit_base_patch16_dinov3_qkvb", global_pool="token", num_classes=0),
+        timm_dinov3_swiglu=case("vit_small_plus_patch16_dinov3", mlp_ratio=1.8, rope_temperature=37.0),
+        timm_dinov3_swiglu_packed=case("vit_huge_plus_patch16_dinov3", swiglu_align_to=0),
+        timm_dinov3_other_size=case("vit_small_patch16_dinov3_qkvb", size=(48, 24)),
+        timm_dinov3_masked=case("vit_small_patch16_dinov3", masked=True),
         timm_hybrid_stem=case("vit_tiny_r_s16_p8_224", patch_size=2, container="float16"),
         timm_hybrid_stages=hybrid_with_stages,
     )

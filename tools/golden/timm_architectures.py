@@ -1,4 +1,4 @@
-"""Writes timm's own defaults for every Vision Transformer and BiT ResNet it registers, as data for the crate.
+"""Writes timm's own defaults for every Vision Transformer, BEiT, EVA and BiT ResNet it registers, as data for the crate.
 
 Each registered function is called with the model builder replaced by one that only notes its arguments. The result is
 `crates/vitral/src/weights/description/timm_architectures.json`: one line an architecture, arguments as timm has them,
@@ -11,7 +11,9 @@ import functools
 import json
 from pathlib import Path
 
+import timm.models.beit as beit
 import timm.models.deit as deit
+import timm.models.eva as eva
 import timm.models.resnetv2 as resnetv2
 import timm.models.vision_transformer as vision_transformer
 import timm.models.vision_transformer_hybrid as hybrid
@@ -45,13 +47,13 @@ def stem(layers=(3, 4, 9), **kwargs):
 
 
 def main():
-    for module in [vision_transformer, deit, hybrid, resnetv2]:
+    for module in [vision_transformer, deit, hybrid, resnetv2, beit, eva]:
         module.build_model_with_cfg = note
     hybrid._resnetv2 = stem
     hybrid.resnet26d = lambda **_: {"kind": "resnet26d"}
     hybrid.resnet50d = lambda **_: {"kind": "resnet50d"}
     hybrid.ConvStem = lambda **_: {"kind": "conv"}
-    for module in [vision_transformer, deit, hybrid]:
+    for module in [vision_transformer, deit, hybrid, beit, eva]:
         for name in list_models(module=module.__name__.rpartition(".")[2]):
             getattr(module, name)()
     # Its other ResNets have other norms, convolutions and stems.

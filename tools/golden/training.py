@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Gradients of every parameter and ten successive losses, from PyTorch and timm, for the training crate's tests.
 
-  python tools/golden/training.py      -> goldens/training/CASE/{config.json,model,batch,gradients,expected,muon}.safetensors
+  python tools/golden/training.py [CASE...]      -> goldens/training/CASE/{config.json,model,batch,gradients,expected,muon}.safetensors
 
 The losses are those of ten steps on one batch, without anything dropped: by AdamW (rate 1e-3, decay 0.05, gradients
 clipped to norm 1), by SGD (rate 0.05, Nesterov momentum 0.9, decay 1e-4), by SGD with timm's adaptive clipping (0.02), by
@@ -21,7 +21,16 @@ CASES = {
     "vit": ("vit_tiny_patch16_224", dict(SMALL, init_values=0.5)),
     "deit_distilled": ("deit_tiny_distilled_patch16_224", SMALL),
     "hybrid": ("vit_tiny_r_s16_p8_224", dict(SMALL, img_size=16, patch_size=1)),
+    "beit": ("beit_base_patch16_224", dict(SMALL, init_values=0.5, use_shared_rel_pos_bias=True)),
+    "bit": ("resnetv2_50x1_bit", dict(stem_chs=32, channels=[128], num_classes=5)),
 }
+SIDE = 16
+
+
+def decays(name, parameter):
+    """Neither biases and norms, nor tokens and positions of any kind."""
+    embedding = name in ("cls_token", "dist_token", "pos_embed") or "relative_position" in name
+    return parameter.ndim > 1 and not embedding
 
 
 def loss_of(model, x, labels):
@@ -41,12 +50,12 @@ def muon(model, x, labels):
         def __getattr__(self, name):
             return torch.float32 if name == "bfloat16" else getattr(torch, name)
 
-    hidden = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
-    plain = [p for n, p in model.named_parameters() if p.ndim <= 1 or n in ("cls_token", "dist_token", "pos_embed")]
+    hidden = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2 and decays(n, p)]
+    plain = [p for n, p in model.named_parameters() if not decays(n, p)]
     taken = {id(p) for p in hidden + plain}
     others = [p for p in model.parameters() if id(p) not in taken]
     adamw = torch.optim.AdamW([dict(params=others, weight_decay=0.05), dict(params=plain, weight_decay=0.0)], lr=1e-3)
-    matrices = torch.optim.Muon(hidden, lr=1e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    matrices = torch.optim.Muon(hidden, lr=1e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw") if hidden else None
     losses = []
     with mock.patch.object(module, "torch", Wide()):
         for _ in range(10):
@@ -54,7 +63,8 @@ def muon(model, x, labels):
             loss = loss_of(model, x, labels)
             loss.backward()
             adamw.step()
-            matrices.step()
+            if matrices:
+                matrices.step()
             losses.append(loss.item())
     return torch.tensor(losses)
 
@@ -74,7 +84,7 @@ def make(case, architecture, arguments):
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.data = (0.3 * noise + (1.0 if parameter.ndim == 1 and parameter.mean() > 0.5 else 0.0)).bfloat16().float()
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    x = torch.randn(6, 3, arguments["img_size"], arguments["img_size"], generator=generator)
+    x = torch.randn(6, 3, SIDE, SIDE, generator=generator)
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
 
     loss_of(model, x, labels).backward()
@@ -84,7 +94,7 @@ def make(case, architecture, arguments):
     for name in ["adamw", "sgd", "sgd_adaptive", "lamb", "lion"]:
         model = fresh()
         model.load_state_dict(start)
-        plain = [p for n, p in model.named_parameters() if p.ndim <= 1 or n in ("cls_token", "dist_token", "pos_embed")]
+        plain = [p for n, p in model.named_parameters() if not decays(n, p)]
         ids = {id(p) for p in plain}
         decayed = [p for p in model.parameters() if id(p) not in ids]
         decay = 1e-4 if name.startswith("sgd") else 0.05
@@ -109,8 +119,8 @@ def make(case, architecture, arguments):
 
     folder = OUT / case
     folder.mkdir(parents=True, exist_ok=True)
-    config = dict(architecture=architecture, num_classes=5, num_features=arguments["embed_dim"], model_args=arguments,
-                  pretrained_cfg=dict(input_size=[3, arguments["img_size"], arguments["img_size"]]))
+    config = dict(architecture=architecture, num_classes=5, num_features=model.num_features, model_args=arguments,
+                  pretrained_cfg=dict(input_size=[3, SIDE, SIDE]))
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     big = sum(p.numel() for p in model.parameters()) > 200_000
     weights = {name: (value.bfloat16() if big else value).contiguous() for name, value in start.items()}
@@ -127,4 +137,5 @@ def make(case, architecture, arguments):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for case, (architecture, arguments) in CASES.items():
-        make(case, architecture, arguments)
+        if not sys.argv[1:] or case in sys.argv[1:]:
+            make(case, architecture, arguments)

@@ -4,10 +4,12 @@
 //! described without flags that mean different things in different places. No default differs from the weights'
 //! origin silently: readers of foreign configurations fill in every field.
 
+mod positions;
 mod stem;
 
 use serde::{Deserialize, Serialize};
 
+pub use positions::{OtherSizes, PositionResample, Positions, RelativePositions, RelativeResample};
 pub use stem::{Border, ConvolutionalStem, ResNetV2, Root, Stem, StemLayer};
 
 /// A height and a width, in pixels or patches.
@@ -124,29 +126,6 @@ pub enum BlockKind {
     ParallelPairs,
 }
 
-/// Where position embeddings come from and which tokens they are added to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Positions {
-    /// No positions.
-    None,
-    /// Learned, one for every token, prefix tokens included; added after the tokens are joined.
-    LearnedAll,
-    /// Learned, for the class token, the distillation token and the patches, registers getting none (Hugging Face
-    /// DINOv2 with registers).
-    LearnedWithoutRegisters,
-    /// Learned, for patches only; added before the prefix tokens are joined (timm `no_embed_class`, big_vision).
-    LearnedPatches,
-    /// Fixed sine-cosine in two dimensions for patches only, as big_vision and lucidrains' SimpleViT make it.
-    SinCos2d,
-    /// Nothing is added: in every block, queries and keys of patches turn by their row and column (arXiv:2104.09864), which
-    /// run from −1 to 1 over the picture (DINOv3). Any grid will do.
-    Rotary {
-        /// The slowest turn is so many times slower than the fastest, 2π a unit.
-        theta: f32,
-    },
-}
-
 /// How the tokens become one feature vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -200,33 +179,6 @@ pub enum QkScale {
 pub enum ScaleRule {
     /// `width^-0.5`, of the whole token's width: the first releases of lucidrains' vit-pytorch, and models that follow them.
     Width,
-}
-
-/// How a position grid is resampled to another size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PositionResample {
-    /// Bicubic with antialiasing (timm; Hugging Face DINOv2 with registers).
-    BicubicAntialias,
-    /// Bicubic, a = −0.75, no antialiasing (most of Hugging Face).
-    Bicubic,
-    /// Linear with aligned corners, as `scipy.ndimage.zoom(order=1)` (Google's JAX code).
-    LinearAligned,
-}
-
-/// What happens when an image has another size than the model's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OtherSizes {
-    /// An error.
-    Refuse,
-    /// Positions are resampled to the new grid.
-    Resample {
-        /// By which kernel.
-        kernel: PositionResample,
-        /// Zero-pad right and bottom to whole patches (timm `dynamic_img_pad`); without it a remainder is an error.
-        pad: bool,
-    },
 }
 
 /// Rates of everything that is dropped in training. All off in inference.
@@ -289,6 +241,10 @@ pub struct ModelConfig {
     pub registers: usize,
     /// Position embeddings.
     pub positions: Positions,
+    /// What blocks learn of how far a key stands from a query.
+    pub relative_positions: RelativePositions,
+    /// How its table is brought to another grid.
+    pub relative_resample: RelativeResample,
     /// What happens at another image size.
     pub other_sizes: OtherSizes,
     /// Norm before the first block (CLIP).
@@ -364,6 +320,8 @@ impl Default for ModelConfig {
             distillation_head: false,
             registers: 0,
             positions: Positions::LearnedAll,
+            relative_positions: RelativePositions::None,
+            relative_resample: RelativeResample::Linear,
             other_sizes: OtherSizes::Refuse,
             pre_norm: false,
             block: BlockKind::PreNorm,
@@ -467,28 +425,7 @@ impl ModelConfig {
             let problem = "has a distillation head without class and distillation token".to_owned();
             return contradiction(problem, "set `class_token` and `distillation_token`");
         }
-        if self.positions == Positions::SinCos2d && !self.width.is_multiple_of(4) {
-            let problem = format!("has sine-cosine positions at width {}", self.width);
-            return contradiction(problem, "a quarter of the width goes to each sine and cosine of each axis");
-        }
-        if let Positions::Rotary { theta } = self.positions {
-            if !self.head_width.is_multiple_of(4) {
-                let problem = format!("turns heads of width {} by row and column", self.head_width);
-                return contradiction(problem, "a quarter of the width goes to each half of a pair, of each axis");
-            }
-            if self.drop.patches > 0.0 {
-                let problem = "turns tokens by their place and leaves some out in training".to_owned();
-                return contradiction(problem, "set `drop.patches` to 0");
-            }
-            if !(theta > 0.0 && theta.is_finite()) {
-                let found = theta.to_string();
-                return Err(ConfigError::Range {
-                    field: "positions.rotary.theta",
-                    found,
-                    expected: "a number above 0",
-                });
-            }
-        }
+        self.check_positions()?;
         if !self.attention_projection && self.attention_width() != self.width {
             let problem =
                 format!("has no attention projection from {} back to width {}", self.attention_width(), self.width);
@@ -537,7 +474,8 @@ impl ModelConfig {
             .saturating_add(
                 wide(self.channels).saturating_mul(wide(self.patch_size.area())).saturating_mul(wide(self.width)),
             )
-            .saturating_add(self.stem_weights());
+            .saturating_add(self.stem_weights())
+            .saturating_add(self.relative_weights());
         if count > LIMIT { Err(ConfigError::TooLarge { count, limit: LIMIT }) } else { Ok(()) }
     }
 

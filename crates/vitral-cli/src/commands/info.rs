@@ -237,7 +237,7 @@ impl Parameters {
             &mut self.norms
         } else if !name.starts_with("blocks.") {
             match name.split('.').next() {
-                Some("patches" | "stem" | "tokens" | "positions") => &mut self.embedding,
+                Some("patches" | "stem" | "tokens" | "positions" | "relative_positions") => &mut self.embedding,
                 _ => &mut self.head,
             }
         } else if name.contains(".mlp.") || name.contains("scale2") {
@@ -258,7 +258,7 @@ fn without_number(name: &str) -> String {
 
 /// The architecture, a choice a line.
 fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
-    use config::{Head, Pooling, Positions, Stem};
+    use config::{Head, Pooling, Positions, RelativePositions, Stem};
     let mut lines = Vec::new();
     let grid = config.grid();
     let channels = if config.channels == 1 { "1 channel".into() } else { format!("{} channels", config.channels) };
@@ -298,7 +298,18 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         Positions::SinCos2d => "sine-cosine in two dimensions, fixed",
         Positions::Rotary { .. } => "rotary: queries and keys of patches turn by row and column",
     };
-    lines.push(("positions", positions.to_owned()));
+    let relative = match config.relative_positions {
+        RelativePositions::None => "",
+        RelativePositions::Blocks => "a bias for each offset, learned in each block",
+        RelativePositions::Shared => "a bias for each offset, learned once for all blocks",
+        RelativePositions::Both => "a bias for each offset, learned in each block and once for all",
+    };
+    let said = match (config.positions, relative) {
+        (_, "") => positions.to_owned(),
+        (Positions::None, relative) => relative.to_owned(),
+        (_, relative) => format!("{positions}; {relative}"),
+    };
+    lines.push(("positions", said));
     if config.depth > 0 {
         lines.extend(blocks(config));
     }

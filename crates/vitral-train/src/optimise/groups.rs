@@ -64,7 +64,7 @@ pub(crate) fn fits(pattern: &str, name: &str) -> bool {
 
 /// Whether weight decay acts on a parameter.
 fn decays(name: &str, shape: &[usize]) -> bool {
-    let embedding = name == "positions" || name.starts_with("tokens.") || name.ends_with(".probe");
+    let embedding = name.ends_with("positions") || name.starts_with("tokens.") || name.ends_with(".probe");
     shape.len() > 1 && !embedding
 }
 
@@ -73,7 +73,7 @@ fn layer(name: &str, depth: usize) -> usize {
     if let Some(rest) = name.strip_prefix("blocks.") {
         return 1 + rest.split('.').next().and_then(|index| index.parse::<usize>().ok()).unwrap_or(depth - 1);
     }
-    let first = ["tokens.", "positions", "patches.", "stem.", "pre_norm."];
+    let first = ["tokens.", "positions", "relative_positions", "patches.", "stem.", "pre_norm."];
     if first.iter().any(|prefix| name.starts_with(prefix)) { 0 } else { depth + 1 }
 }
 
@@ -93,7 +93,9 @@ pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, single
             decay: if decays(&spec.name, &spec.shape) { options.weight_decay } else { 0.0 },
             rate_scale: options.layer_decay.powi((depth + 1 - layer(&spec.name, depth)) as i32),
             hidden: match spec.shape[..] {
-                [rows, columns] if single && spec.name.starts_with("blocks.") => Some([rows, columns]),
+                [rows, columns] if single && spec.name.starts_with("blocks.") && decays(&spec.name, &spec.shape) => {
+                    Some([rows, columns])
+                }
                 _ => None,
             },
         };

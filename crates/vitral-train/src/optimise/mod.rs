@@ -290,8 +290,9 @@ impl Clip {
             Clip::Adaptive(share) => {
                 for id in parameters.declarations().ids().filter(|&id| parameters.is_flat(id)) {
                     let spec = parameters.declarations().spec(id);
-                    // Positions and tokens are vectors to the paper's rule, however they are laid out.
-                    let rows = if spec.name.ends_with(".weight") { spec.shape.len() > 1 } else { false };
+                    // Positions and tokens are vectors to timm, however they are laid out, and entries of a table are not.
+                    let mapped = spec.name.ends_with(".weight") || spec.name.ends_with("relative_positions");
+                    let rows = mapped && spec.shape.len() > 1;
                     let unit = if rows { spec.count() / spec.shape[0].max(1) } else { spec.count() };
                     let range = parameters.range(id);
                     let own = parameters.flat()[range.clone()].par_chunks(unit.max(1));

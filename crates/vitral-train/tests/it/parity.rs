@@ -11,7 +11,7 @@ use vitral_train::loss::Loss;
 use vitral_train::optimise::{Clip, GroupOptions, MatrixRate, Optimiser, Schedule, Shape as Course, groups};
 use vitral_train::step::{Batch, Rules, Trainer};
 
-const CASES: [&str; 3] = ["vit", "deit_distilled", "hybrid"];
+const CASES: [&str; 5] = ["vit", "deit_distilled", "hybrid", "beit", "bit"];
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/training").join(case)
@@ -149,7 +149,9 @@ fn ten_losses_are_pytorchs_and_timms() {
             let reference = expected(case, name);
             for known in reference {
                 let report = trainer.step(&[batch(case, &device)], None).unwrap();
-                let near = (report.loss - known).abs() <= 1e-4 * known;
+                // Of a loss that is nearly gone, PyTorch's own rounding shows: the ninth of BiT's by LAMB is 0.07612 in 32
+                // bits and 0.07617 in 64.
+                let near = (report.loss - known).abs() <= 1e-4 * known.max(0.5);
                 assert!(near, "{case} {name} step {}: {} for {known}", report.step, report.loss);
             }
         }

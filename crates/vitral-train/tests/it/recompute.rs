@@ -1,6 +1,6 @@
 //! Blocks that are computed again on the way back give the same bits.
 
-use vitral::config::{BlockKind, DropRates, ModelConfig, Size};
+use vitral::config::{BlockKind, DropRates, ModelConfig, RelativePositions, Size};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit, variants};
 use vitral::{Cpu, Tensor};
@@ -32,14 +32,16 @@ fn gradients(vit: &Vit, still: &[&str], threads: usize, recompute: bool) -> (u32
 fn gradients_keep_their_bits() {
     let base = variants::find("test/4").unwrap();
     let drop = DropRates { hidden: 0.1, attention: 0.1, path: 0.3, ..base.drop };
-    for block in [
-        BlockKind::PreNorm,
-        BlockKind::PostNorm,
-        BlockKind::ResidualPostNorm,
-        BlockKind::ParallelScaling,
-        BlockKind::ParallelPairs,
+    for (block, relative_positions) in [
+        (BlockKind::PreNorm, RelativePositions::None),
+        (BlockKind::PreNorm, RelativePositions::Both),
+        (BlockKind::PostNorm, RelativePositions::None),
+        (BlockKind::ResidualPostNorm, RelativePositions::None),
+        (BlockKind::ParallelScaling, RelativePositions::None),
+        (BlockKind::ParallelPairs, RelativePositions::Shared),
     ] {
-        let config = ModelConfig { image_size: Size::square(16), classes: 2, block, drop, ..base.clone() };
+        let image_size = Size::square(16);
+        let config = ModelConfig { image_size, classes: 2, block, relative_positions, drop, ..base.clone() };
         let vit = Vit::new(config).unwrap();
         for still in [&[][..], &["patches.", "tokens.", "positions", "blocks.0."], &["blocks.1."]] {
             let expected = gradients(&vit, still, 1, false);

@@ -4,6 +4,8 @@ use vitral_engine::ops::{After, Attention, Linear, Norm, Rotation};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
+use super::relative::Offsets;
+use crate::config::RelativePositions;
 
 /// What every block's attention is told.
 #[derive(Clone, Copy, Default)]
@@ -12,6 +14,10 @@ pub(super) struct Around<'a> {
     pub(super) key_mask: Option<&'a Tensor>,
     /// How queries and keys turn.
     pub(super) rotation: Option<&'a Rotation>,
+    /// How tokens stand to each other, where scores depend on it.
+    pub(super) offsets: Option<&'a Offsets>,
+    /// The table of relative positions that all blocks share.
+    pub(super) shared_table: Option<ParameterId>,
 }
 
 pub(super) struct SelfAttention {
@@ -19,6 +25,8 @@ pub(super) struct SelfAttention {
     /// Biases of queries and values, where keys have none.
     query_value_bias: Option<(ParameterId, ParameterId)>,
     query_key_norms: Option<(Norm, Norm)>,
+    /// The block's own table of relative positions, `[entries, heads]`.
+    table: Option<ParameterId>,
     norm: Option<Norm>,
     projection: Option<Linear>,
     heads: usize,
@@ -34,12 +42,17 @@ impl SelfAttention {
         let norms = config
             .qk_norm
             .then(|| (place.norm("query_norm", config.head_width), place.norm("key_norm", config.head_width)));
+        let entries = RelativePositions::entries(config.grid());
         let partial = config.qkv_bias && !config.key_bias;
         SelfAttention {
             qkv: place.linear("qkv", config.width, 3 * inner, config.qkv_bias && config.key_bias),
             query_value_bias: partial
                 .then(|| (place.at("query").plain("bias", &[inner]), place.at("value").plain("bias", &[inner]))),
             query_key_norms: norms,
+            table: config
+                .relative_positions
+                .in_blocks()
+                .then(|| place.plain("relative_positions", &[entries, config.heads])),
             norm: config.attention_norm.then(|| place.norm("norm", inner)),
             projection: config
                 .attention_projection
@@ -83,11 +96,18 @@ impl SelfAttention {
         if let Some(rotation) = around.rotation {
             qkv = cx.stage("rotation", || cx.rotate_queries_and_keys(&qkv, rotation));
         }
-        let key_mask = around.key_mask;
+        let tables = self.table.into_iter().chain(around.shared_table);
+        let bias = around.offsets.and_then(|offsets| cx.stage("relative_positions", || offsets.bias(cx, tables)));
         let weights = || format!("{}.attention.weights", place());
         let capture = cx.is_observed() && cx.wants(&weights());
-        let call =
-            Attention { heads: self.heads, scale: self.scale, key_mask, bias: None, dropout: self.dropout, capture };
+        let call = Attention {
+            heads: self.heads,
+            scale: self.scale,
+            key_mask: around.key_mask,
+            bias: bias.as_ref(),
+            dropout: self.dropout,
+            capture,
+        };
         let attended = cx.stage("attention", || cx.attention(&qkv, call));
         if let Some(values) = &attended.weights {
             cx.name(values, weights);

@@ -47,6 +47,7 @@ enum Role {
     /// Class, distillation and register tokens, and an attention pool's probe.
     Token,
     Positions,
+    RelativePositions,
     /// The patch embedding and the stem's convolutions.
     Convolution {
         weight: bool,
@@ -73,6 +74,8 @@ fn role(name: &str) -> Role {
         Role::LayerScale
     } else if name == "positions" {
         Role::Positions
+    } else if leaf == "relative_positions" {
+        Role::RelativePositions
     } else if parts[0] == "tokens" || leaf == "probe" {
         Role::Token
     } else if parts[0] == "patches" || parts[0] == "stem" {
@@ -111,6 +114,8 @@ impl Initialisation {
         match role {
             Role::Norm { weight } => return Draw::Constant(if weight { 1.0 } else { 0.0 }),
             Role::LayerScale => return Draw::Constant(layer_scale),
+            // BEiT's beginning, whatever the scheme.
+            Role::RelativePositions => return Draw::Constant(0.0),
             _ => {}
         }
         // A stem's filters are standardised: only their direction counts.

@@ -10,6 +10,7 @@ mod head;
 pub mod init;
 mod mlp;
 mod patches;
+mod relative;
 mod resnet;
 mod stem;
 mod tokens;

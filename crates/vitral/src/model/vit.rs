@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use vitral_engine::ops::Norm;
-use vitral_engine::{Context, Declarations, Tensor};
+use vitral_engine::{Context, Declarations, ParameterId, Tensor};
 
 use super::attention::Around;
 use super::block::Block;
 use super::build::Builder;
 use super::head::{Head, Pooled};
 use super::patches::PatchEmbedding;
+use super::relative::Offsets;
 use super::tokens::{Tokens, rotation};
-use crate::config::{ConfigError, ModelConfig, OtherSizes, Positions, Size, Stem};
+use crate::config::{ConfigError, ModelConfig, OtherSizes, Positions, RelativePositions, Size, Stem};
 
 /// A Vision Transformer: which parameters it has and what is computed with them.
 ///
@@ -21,6 +22,8 @@ pub struct Vit {
     declarations: Declarations,
     patches: PatchEmbedding,
     tokens: Tokens,
+    /// The table of relative positions that all blocks share.
+    shared_table: Option<ParameterId>,
     blocks: Vec<Arc<Block>>,
     norm: Option<Norm>,
     head: Head,
@@ -97,10 +100,13 @@ impl Vit {
         let mut builder = Builder::new(&config, &mut declarations);
         let patches = PatchEmbedding::new(&mut builder);
         let tokens = Tokens::new(&mut builder);
+        let entries = RelativePositions::entries(config.grid());
+        let shared_table =
+            config.relative_positions.shared().then(|| builder.plain("relative_positions", &[entries, config.heads]));
         let blocks = (0..config.depth).map(|i| Arc::new(Block::new(&mut builder, i))).collect();
         let norm = config.final_norm.then(|| builder.norm("norm", config.width));
         let head = Head::new(&mut builder);
-        Ok(Vit { config, declarations, patches, tokens, blocks, norm, head })
+        Ok(Vit { config, declarations, patches, tokens, shared_table, blocks, norm, head })
     }
 
     /// What the model is made of.
@@ -159,11 +165,14 @@ impl Vit {
         let patches = cx.stage("patch_embedding", || self.patches.forward(cx, input.pixels));
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
-        let rotation = rotation(&self.config, grid);
+        let (rotation, offsets) = (rotation(&self.config, grid), Offsets::new(&self.config, grid));
+        let shared_table = self.shared_table;
         for block in &self.blocks {
-            let (block, mask, rotation) = (Arc::clone(block), mask.clone(), rotation.clone());
+            let (block, mask) = (Arc::clone(block), mask.clone());
+            let (rotation, offsets) = (rotation.clone(), offsets.clone());
             x = cx.part(&x, move |cx, x| {
-                block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation: rotation.as_ref() })
+                let (rotation, offsets) = (rotation.as_ref(), offsets.as_ref());
+                block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation, offsets, shared_table })
             });
         }
         Ok(cx.stage("head", || self.read_out(cx, &x)))

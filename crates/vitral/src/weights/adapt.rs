@@ -7,14 +7,14 @@ use vitral_engine::ParameterSpec;
 use vitral_engine::ops::{AxisWeights, resample};
 
 use super::{Assignment, WeightsError};
-use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, Size, Stem};
+use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, RelativePositions, Size, Stem};
 use crate::model::init::initial_values;
 use crate::model::{Initialisation, Vit};
 
 /// What becomes of a model on loading. Nothing by default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Adaptation {
-    /// Another image size: learned positions are resampled.
+    /// Another image size: learned positions and tables of relative ones are resampled.
     pub image_size: Option<Size>,
     /// Another patch size: the patch embedding is resized so that patches resized alike give the same tokens (FlexiViT,
     /// arXiv:2212.08013), and positions follow the new grid.
@@ -110,6 +110,7 @@ impl Adaptation {
         let hybrid = !matches!(source.stem, Stem::Patches);
         Ok(match spec.name.as_str() {
             "positions" => self.positions_of(values, source, target),
+            name if name.ends_with("relative_positions") => relative_positions_of(values, source, target),
             "patches.weight" => {
                 let (mut values, mut channels) = (values, source.channels);
                 if hybrid {
@@ -160,6 +161,19 @@ impl Adaptation {
         });
         resample_positions(&values, prefix, from, to, width, kernel).into()
     }
+}
+
+/// A table of relative positions for the target's grid; the entries of the class token stay.
+fn relative_positions_of<'a>(values: Cow<'a, [f32]>, source: &ModelConfig, target: &ModelConfig) -> Cow<'a, [f32]> {
+    let [from, to] = [source.grid(), target.grid()].map(RelativePositions::offsets);
+    if from == to {
+        return values;
+    }
+    let [rows, columns] = source.relative_resample.axes(from, to);
+    let (offsets, class) = values.split_at(from.area() * source.heads);
+    let mut out = resample(offsets, source.heads, &rows, &columns);
+    out.extend_from_slice(class);
+    out.into()
 }
 
 /// Resamples position embeddings: the first `prefix` of them stay, the rest is a grid `[height, width, channels]`.

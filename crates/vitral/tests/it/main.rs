@@ -4,6 +4,7 @@ mod dinov2;
 mod explain;
 mod image;
 mod parity;
+mod relative;
 mod resnet;
 mod rooms;
 mod stem;

@@ -116,9 +116,15 @@ fn every_golden_model_gives_its_librarys_numbers() {
 #[test]
 fn threads_batches_and_watching_keep_the_bits() {
     let [one, two] = [1, 2].map(Cpu::with_threads);
-    for case in
-        ["timm_plain", "hf_dinov2_registers_classifier", "timm_map", "timm_qk_norm", "timm_hybrid_stages", "timm_bit"]
-    {
+    for case in [
+        "timm_plain",
+        "hf_dinov2_registers_classifier",
+        "timm_map",
+        "timm_qk_norm",
+        "timm_hybrid_stages",
+        "timm_bit",
+        "timm_beit_both",
+    ] {
         let case = goldens().join("models").join(case);
         let input = Stored::open(&case.join("input.safetensors"));
         let (shape, values) = input.values("pixel_values").expect("pixel_values");

@@ -33,7 +33,7 @@ struct Class {
 const SQUARE_224: Target = Target::Exact(Size::square(224));
 
 /// Every class, as transformers 5 defines it; `ViTHybrid` as transformers 4 did.
-const CLASSES: [Class; 7] = [
+const CLASSES: [Class; 8] = [
     Class {
         name: "ViT",
         models: &["vit", "vit_mae", "vit_msn", "ijepa"],
@@ -89,6 +89,16 @@ const CLASSES: [Class; 7] = [
         models: &["siglip", "siglip_vision_model"],
         size: SQUARE_224,
         number_is_square: false,
+        filter: Filter::Bicubic,
+        crop: None,
+        mean: HALF,
+        std: HALF,
+    },
+    Class {
+        name: "Beit",
+        models: &["beit", "data2vec-vision"],
+        size: SQUARE_224,
+        number_is_square: true,
         filter: Filter::Bicubic,
         crop: None,
         mean: HALF,

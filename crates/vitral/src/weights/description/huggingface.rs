@@ -1,4 +1,4 @@
-//! Hugging Face transformers: `config.json` of ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP and their relatives.
+//! Hugging Face transformers: `config.json` of ViT, DeiT, DINOv2, DINOv3, BEiT, CLIP, SigLIP and their relatives.
 //!
 //! Defaults are those of the library's configuration classes, which a saved file may leave out.
 
@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use super::fields::Fields;
 use super::{Description, PreprocessSource};
 use crate::config::{
-    Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size,
+    Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, RelativePositions,
+    RelativeResample, Size,
 };
 use crate::weights::WeightsError;
 
@@ -25,7 +26,7 @@ enum Task {
 }
 
 /// Every `model_type` that is read.
-pub(crate) const MODEL_TYPES: [&str; 11] = [
+pub(crate) const MODEL_TYPES: [&str; 13] = [
     "vit",
     "vit_msn",
     "vit_mae",
@@ -33,6 +34,8 @@ pub(crate) const MODEL_TYPES: [&str; 11] = [
     "dinov2",
     "dinov2_with_registers",
     "dinov3_vit",
+    "beit",
+    "data2vec-vision",
     "clip",
     "clip_vision_model",
     "siglip",
@@ -66,13 +69,13 @@ pub(super) fn folder(
         "deit" => (deit(vision, class, task)?, "huggingface-deit"),
         "dinov2" | "dinov2_with_registers" => (dinov2(vision, kind, task)?, "huggingface-dinov2"),
         "dinov3_vit" => (dinov3(vision, class)?, "huggingface-dinov3"),
+        "beit" | "data2vec-vision" => (beit(vision, class)?, "huggingface-beit"),
         "clip" | "clip_vision_model" => (clip(fields, vision, class, task)?, "huggingface-clip"),
         "siglip" | "siglip_vision_model" => (siglip(vision, task)?, "huggingface-siglip"),
-        // Neighbours whose tokens meet positions in another way than any field of ours says.
-        "beit" | "data2vec-vision" => return Err(unlike(fields, kind, "adds relative positions inside attention")),
         "siglip2" | "siglip2_vision_model" => {
-            let why = "packs images of any proportion (NaFlex); SigLIP 2 of a fixed size is `siglip` and is read";
-            return Err(unlike(fields, kind, why));
+            let why = "packs images of any proportion (NaFlex), which cannot be expressed here; SigLIP 2 of a fixed size is \
+                       `siglip` and is read";
+            return Err(fields.fault("model_type", format!("`{kind}` {why}")));
         }
         "" => {
             return Err(fields.fault("model_type", "missing, so the architecture is not known; add it, such as `vit`"));
@@ -105,17 +108,19 @@ pub(super) fn folder(
     })
 }
 
-/// A model that is no plain Vision Transformer.
-fn unlike(fields: &Fields<'_>, kind: &str, why: &str) -> WeightsError {
-    fields.fault("model_type", format!("`{kind}` {why}, which cannot be expressed here; take a ViT, DeiT or DINOv2"))
-}
-
-/// `ViTModel` may be saved with or without its pooler, and the configuration does not tell: the weights do.
+/// `ViTModel` may be saved with or without its pooler, Data2Vec's model has none, and the configuration does not tell: the
+/// weights do. Without one, the class token is the feature.
 pub(super) fn without_absent_pooler(description: &mut Description) -> Result<(), WeightsError> {
-    if description.config.pre_logits.is_some() {
+    let of_beit = description.dialect.as_deref() == Some("huggingface-beit") && description.config.pooled_norm;
+    if description.config.pre_logits.is_some() || of_beit {
         let container = description.open()?;
-        if !container.names().any(|name| name.ends_with("pooler.dense.weight")) {
+        let last = if of_beit { "pooler.layernorm.weight" } else { "pooler.dense.weight" };
+        if !container.names().any(|name| name.ends_with(last)) {
             description.config.pre_logits = None;
+            if of_beit {
+                description.config.pooled_norm = false;
+                description.config.pooling = Pooling::Class;
+            }
         }
     }
     Ok(())
@@ -235,6 +240,43 @@ fn dinov3(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError>
     config.layer_scale = Some(fields.number("layerscale_value")?.unwrap_or(1.0) as f32);
     config.registers = fields.count("num_register_tokens")?.unwrap_or(0);
     config.positions = Positions::Rotary { theta: fields.number("rope_theta")?.unwrap_or(100.0) as f32 };
+    Ok(config)
+}
+
+fn beit(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError> {
+    let task = class.strip_prefix("Beit").or_else(|| class.strip_prefix("Data2VecVision")).unwrap_or(class);
+    if !matches!(task, "" | "Model" | "ForImageClassification" | "ForMaskedImageModeling") {
+        let fault =
+            format!("`{class}` cannot be expressed here; expected a model, a classifier or masked image modelling");
+        return Err(fields.fault("architectures", fault));
+    }
+    let mut config = common(fields, 16, 1e-12, Activation::Gelu)?;
+    let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
+    (config.qkv_bias, config.key_bias) = (true, false);
+    config.layer_scale =
+        Some(fields.number("layer_scale_init_value")?.unwrap_or(0.1) as f32).filter(|&scale| scale > 0.0);
+    config.positions =
+        if truth("use_absolute_position_embeddings", false)? { Positions::LearnedAll } else { Positions::None };
+    let tables = (truth("use_relative_position_bias", false)?, truth("use_shared_relative_position_bias", false)?);
+    config.relative_positions = match tables {
+        (false, false) => RelativePositions::None,
+        (true, false) => RelativePositions::Blocks,
+        (false, true) => RelativePositions::Shared,
+        (true, true) => RelativePositions::Both,
+    };
+    config.relative_resample = RelativeResample::Linear;
+    let squares = [("image_size", config.image_size), ("patch_size", config.patch_size)];
+    if let Some((key, size)) = squares.into_iter().find(|(_, size)| size.height != size.width) {
+        let fault = format!("{size}: transformers' BEiT takes the sides of a grid for each other; expected a square");
+        return Err(fields.fault(key, fault));
+    }
+    config.drop.path = fields.number("drop_path_rate")?.unwrap_or(0.1) as f32;
+    // Masked image modelling norms all tokens; of a mean, the pooler norms the mean.
+    if task != "ForMaskedImageModeling" && truth("use_mean_pooling", true)? {
+        config.pooling = Pooling::Mean;
+        config.final_norm = false;
+        config.pooled_norm = true;
+    }
     Ok(config)
 }
 

@@ -4,6 +4,7 @@
 //! `tools/golden/timm_architectures.py`); `pretrained_cfg` (classes, channels, pooling, image size), as timm fills in what
 //! the first two leave open; the constructor's default.
 
+mod beit;
 mod resnet;
 
 use std::path::PathBuf;
@@ -70,7 +71,8 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let own = fields.object("model_args")?;
     let own_truth = |key: &str| own.as_ref().map_or(Ok(None), |own| own.truth(key));
     let any_size = own_truth("dynamic_img_size")? == Some(true) || own_truth("strict_img_size")? == Some(false);
-    let convolutional = arguments.get("class").and_then(Value::as_str) == Some("ResNetV2");
+    let class = arguments.get("class").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let convolutional = class == "ResNetV2";
     let mut fill = |key: &str, value: Option<Value>| {
         if let Some(value) = value.filter(|value| !value.is_null()) {
             arguments.entry(key).or_insert(value);
@@ -89,8 +91,13 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     }
     let arguments = Value::Object(arguments);
     let inside = fields.inside("model_args", &arguments)?;
-    let config =
-        if convolutional { resnet::config(&inside)? } else { Arguments { fields: inside, architecture }.config()? };
+    let arguments = Arguments { fields: inside, architecture };
+    let (config, dialect) = match class.as_str() {
+        "ResNetV2" => (resnet::config(&arguments.fields)?, "timm-resnet"),
+        "Beit" => (arguments.beit()?, "timm-beit"),
+        "Eva" => (arguments.eva()?, "timm-beit"),
+        _ => (arguments.config()?, "timm"),
+    };
     let labels = labels(fields, &pretrained)?.filter(|labels| labels.len() == config.classes);
     Ok(Description {
         name: if stem.is_empty() { architecture.to_owned() } else { stem },
@@ -98,7 +105,7 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
         preprocess: PreprocessSource::Timm(pretrained.to_value()),
         labels,
         licence: pretrained.text("license")?.map(str::to_owned),
-        dialect: Some(if convolutional { "timm-resnet" } else { "timm" }.into()),
+        dialect: Some(dialect.into()),
         names: Vec::new(),
         files,
     })
@@ -154,11 +161,7 @@ impl Arguments<'_> {
         let fc_norm = truth("fc_norm", pooled)?;
         let final_norm = truth("final_norm", true)?;
         let distilled = fields.text("class")? == Some("VisionTransformerDistilled");
-        let width = fields.count("embed_dim")?.unwrap_or(768);
-        let heads = fields.count("num_heads")?.unwrap_or(12);
-        if heads == 0 || !width.is_multiple_of(heads) {
-            return Err(fields.fault("num_heads", format!("{heads} heads do not divide a width of {width}")));
-        }
+        let (width, heads) = self.width_and_heads()?;
         let hidden = (width as f64 * fields.number("mlp_ratio")?.unwrap_or(4.0)) as usize;
         let (mlp, mlp_width) = self.mlp(hidden)?;
         let block = self.block()?;
@@ -286,6 +289,15 @@ impl Arguments<'_> {
             None | Some("" | "attn" | "Attention") => Ok(()),
             Some(other) => Err(self.unsupported("attn_layer", other)),
         }
+    }
+
+    fn width_and_heads(&self) -> Result<(usize, usize), WeightsError> {
+        let width = self.fields.count("embed_dim")?.unwrap_or(768);
+        let heads = self.fields.count("num_heads")?.unwrap_or(12);
+        if heads == 0 || !width.is_multiple_of(heads) {
+            return Err(self.fields.fault("num_heads", format!("{heads} heads do not divide a width of {width}")));
+        }
+        Ok((width, heads))
     }
 
     fn unsupported(&self, key: &str, found: &str) -> WeightsError {

@@ -168,14 +168,16 @@ struct DialectFile {
 }
 
 /// Every built-in dialect: one line and one file each.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 17] = [
     ("huggingface-vit", include_str!("huggingface-vit.toml")),
     ("huggingface-deit", include_str!("huggingface-deit.toml")),
     ("huggingface-dinov2", include_str!("huggingface-dinov2.toml")),
     ("huggingface-dinov3", include_str!("huggingface-dinov3.toml")),
+    ("huggingface-beit", include_str!("huggingface-beit.toml")),
     ("huggingface-clip", include_str!("huggingface-clip.toml")),
     ("huggingface-siglip", include_str!("huggingface-siglip.toml")),
     ("timm", include_str!("timm.toml")),
+    ("timm-beit", include_str!("timm-beit.toml")),
     ("timm-resnet", include_str!("timm-resnet.toml")),
     ("torchvision", include_str!("torchvision.toml")),
     ("openai-clip", include_str!("openai-clip.toml")),
@@ -187,7 +189,7 @@ const BUILT_IN: [(&str, &str); 15] = [
 ];
 
 /// Buffers that are no weights in any dialect.
-const BUFFERS: [&str; 2] = ["*num_batches_tracked", "*position_ids"];
+const BUFFERS: [&str; 3] = ["*num_batches_tracked", "*position_ids", "*relative_position_index"];
 
 impl Dialect {
     /// All built-in dialects of other libraries.

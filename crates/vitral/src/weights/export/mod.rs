@@ -14,7 +14,7 @@ use vitral_engine::{ParameterSpec, Storage};
 
 use super::dialect::matches_glob;
 use super::{Assignment, Container, Description, Dialect, ResolveOptions, WeightsError, load_description, resolve};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, OtherSizes};
 use crate::image::Preprocess;
 use crate::model::Vit;
 
@@ -208,7 +208,16 @@ fn check(model: &Outgoing<'_>, folder: &Path) -> Result<Vec<Difference>, Weights
     // A model shown pictures of another size than its own cannot do without what it does to other sizes.
     let shown = model.preprocess.as_ref().and_then(Preprocess::output_size);
     let (ours, theirs) = (model.vit.config(), &description.config);
-    if shown.is_some_and(|shown| shown != ours.image_size) && ours.other_sizes != theirs.other_sizes {
+    let same = match (ours.other_sizes, theirs.other_sizes) {
+        // By which kernel, says nothing where there is nothing to resample.
+        (OtherSizes::Resample { pad: ours_pads, .. }, OtherSizes::Resample { pad, .. })
+            if ours.learned_positions().is_none() =>
+        {
+            ours_pads == pad
+        }
+        (ours, theirs) => ours == theirs,
+    };
+    if shown.is_some_and(|shown| shown != ours.image_size) && !same {
         let [ours, theirs] = [ours, theirs].map(|config| format!("{:?}", config.other_sizes));
         differences.push(Difference { field: "other_sizes".into(), ours, theirs });
     }

@@ -20,18 +20,20 @@ fn tensors_are_those_of_transformers_timm_and_torchvision() {
 
 /// DINOv3 resizes numbers, not pixels: no value is rounded on the way.
 #[test]
-fn tensors_are_those_of_dinov3s_processor() {
-    let bytes = golden_bytes("dinov3.safetensors");
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    for (index, case) in golden_json("dinov3.json").as_array().unwrap().iter().enumerate() {
-        let image = open(golden(case["image"].as_str().unwrap()), &Limits::default()).unwrap();
-        let apart = levels_apart(case, &super::numbers(&tensors, &index.to_string()), &image);
-        assert!(apart < 1e-3, "{case}: {apart} levels away");
-        let preprocess = described(case).unwrap();
-        let shown = preprocess.picture(&image).unwrap();
-        assert_eq!(shown.size(), preprocess.output_size_for(image.size()));
-        let text = serde_json::to_string(&preprocess).unwrap();
-        assert_eq!(serde_json::from_str::<Preprocess>(&text).unwrap(), preprocess, "{text}");
+fn tensors_are_those_of_dinov3s_and_beits_processors() {
+    for name in ["dinov3", "beit"] {
+        let bytes = golden_bytes(&format!("{name}.safetensors"));
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        for (index, case) in golden_json(&format!("{name}.json")).as_array().unwrap().iter().enumerate() {
+            let image = open(golden(case["image"].as_str().unwrap()), &Limits::default()).unwrap();
+            let apart = levels_apart(case, &super::numbers(&tensors, &index.to_string()), &image);
+            assert!(apart < 1e-3, "{case}: {apart} levels away");
+            let preprocess = described(case).unwrap();
+            let shown = preprocess.picture(&image).unwrap();
+            assert_eq!(shown.size(), preprocess.output_size_for(image.size()));
+            let text = serde_json::to_string(&preprocess).unwrap();
+            assert_eq!(serde_json::from_str::<Preprocess>(&text).unwrap(), preprocess, "{text}");
+        }
     }
     let later = json!({"image_processor_type": "DINOv3ViTImageProcessorFast", "do_center_crop": true, "crop_size": 8});
     assert!(Preprocess::from_huggingface(&later, None).unwrap_err().to_string().contains("do_center_crop"));

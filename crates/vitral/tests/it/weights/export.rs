@@ -100,6 +100,25 @@ fn there_and_back_through_all_libraries_keeps_the_bits() {
 }
 
 #[test]
+fn beit_and_dinov3_keep_the_bits_between_hugging_face_and_timm() {
+    let scratch = tempfile::tempdir().unwrap();
+    let allow = ["preprocess", "labels", "norm_epsilon"].map(str::to_owned);
+    for case in ["hf_beit_classifier", "hf_beit_shared", "timm_beit", "timm_eva", "hf_dinov3_model", "timm_dinov3_qkvb"]
+    {
+        let mut at = goldens().join("models").join(case);
+        let original = bits(&at, None);
+        for (step, target) in [Target::Timm, Target::HuggingFace, Target::Bundle, Target::Timm].into_iter().enumerate()
+        {
+            let next = scratch.path().join(format!("{case}-{step}"));
+            convert(&at, None, &next, target, &allow, Storage::F32)
+                .unwrap_or_else(|error| panic!("{case} to {target}: {error}"));
+            assert_eq!(bits(&next, None), original, "{case} after {target}");
+            at = next;
+        }
+    }
+}
+
+#[test]
 fn what_a_target_cannot_say_is_refused_by_name() {
     let scratch = tempfile::tempdir().unwrap();
     let refuse = |case: &str, target, parts: &[&str]| {
@@ -116,6 +135,12 @@ fn what_a_target_cannot_say_is_refused_by_name() {
     refuse("timm_qk_norm", Target::HuggingFace, &["query_norm.weight`"]);
     refuse("timm_plain", Target::Jax, &["`activation`", "gelu-tanh"]);
     refuse("jax_vit_pre_logits", Target::HuggingFace, &["pre_logits"]);
+    refuse("hf_beit_model", Target::Timm, &["timm cannot express", "`norm_epsilon`", "1e-12"]);
+    refuse("timm_beit_rectangular", Target::HuggingFace, &["`image_size`", "24×40", "a square"]);
+    refuse("timm_beit_swiglu", Target::HuggingFace, &["mlp.norm.weight`"]);
+    refuse("timm_beit", Target::Torchvision, &["relative_positions`"]);
+    refuse("hf_dinov3_key_bias", Target::Timm, &["qkv.bias`"]);
+    refuse("timm_dinov3", Target::HuggingFace, &["head.weight`"]);
 }
 
 #[test]

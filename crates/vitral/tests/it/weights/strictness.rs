@@ -159,7 +159,9 @@ fn architectures_of_timm_translate() {
         "vit_small_resnet26d_224",
         "vit_small_resnet50d_s16_224",
     ];
-    refused.retain(|name| !expected.contains(name));
+    // Of Eva: rotary positions of other kinds than DINOv3's, norms behind the residual, fewer keys than queries.
+    let of_eva = ["eva02_", "_rope_", "_pe_", "_sapiens2"];
+    refused.retain(|name| !expected.contains(name) && !of_eva.iter().any(|part| name.contains(part)));
     assert!(refused.is_empty(), "{refused:?}");
 }
 

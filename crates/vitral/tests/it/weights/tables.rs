@@ -127,7 +127,8 @@ fn every_choice_of_every_architecture_of_timm_has_a_golden() {
 #[test]
 fn every_family_of_the_catalog_has_a_golden() {
     // Hugging Face's names say the family; the first that fits.
-    const FAMILIES: [(&str, &str); 8] = [
+    const FAMILIES: [(&str, &str); 9] = [
+        ("beit", "beit"),
         ("dinov3", "dinov3_vit"),
         ("dinov2-with-registers", "dinov2_with_registers"),
         ("dinov2", "dinov2"),

@@ -1,0 +1,74 @@
+//! Relative positions: what scores get by how far a key stands from a query (BEiT).
+
+use vitral_engine::ops::{AxisWeights, Relations};
+use vitral_engine::{Context, ParameterId, Tensor};
+
+use crate::config::{ModelConfig, RelativePositions, RelativeResample, Size};
+
+/// How the tokens of one grid stand to each other.
+#[derive(Clone)]
+pub(super) struct Offsets {
+    relations: Relations,
+    /// Offsets that the model's tables hold, and those of this grid where they are others.
+    held: Size,
+    wanted: Option<Size>,
+    resample: RelativeResample,
+}
+
+impl Offsets {
+    /// Those of a class token and a grid; nothing where the model has no relative positions.
+    pub(super) fn new(config: &ModelConfig, grid: Size) -> Option<Self> {
+        (config.relative_positions != RelativePositions::None).then(|| Offsets {
+            relations: relations(grid),
+            held: RelativePositions::offsets(config.grid()),
+            wanted: (grid != config.grid()).then(|| RelativePositions::offsets(grid)),
+            resample: config.relative_resample,
+        })
+    }
+
+    /// The bias of every head, query and key, `[heads, tokens, tokens]`: the sum of what tables `[entries, heads]` say,
+    /// resampled where they were learned on another grid. Nothing where there are no tables.
+    pub(super) fn bias(&self, cx: &Context<'_>, tables: impl Iterator<Item = ParameterId>) -> Option<Tensor> {
+        let table = tables.map(|id| cx.parameter(id)).reduce(|sum, table| cx.add(&sum, &table))?;
+        let table = self.wanted.map_or_else(|| table.clone(), |wanted| self.resampled(cx, &table, wanted));
+        Some(cx.relation_bias(&table, &self.relations))
+    }
+
+    fn resampled(&self, cx: &Context<'_>, table: &Tensor, wanted: Size) -> Tensor {
+        let (entries, heads) = (table.extent(0), table.extent(1));
+        let area = self.held.area();
+        let all = table.reshape([1, entries, heads]);
+        let [rows, columns] = self.resample.axes(self.held, wanted);
+        let offsets = cx.resample_grid(&cx.tokens(&all, 0, area).reshape([area, heads]), &rows, &columns);
+        cx.join_rows(&offsets, &cx.tokens(&all, area, entries - area).reshape([entries - area, heads]))
+    }
+}
+
+impl RelativeResample {
+    /// The weights of both axes, rows first, from one table's offsets to another's.
+    pub(crate) fn axes(self, from: Size, to: Size) -> [AxisWeights; 2] {
+        let weights = match self {
+            RelativeResample::Linear => AxisWeights::linear,
+            RelativeResample::Geometric => AxisWeights::geometric,
+        };
+        [weights(from.height, to.height), weights(from.width, to.width)]
+    }
+}
+
+/// Which entry of a table each pair has, of the class token and patches row by row.
+fn relations(grid: Size) -> Relations {
+    let offsets = RelativePositions::offsets(grid);
+    let entries = RelativePositions::entries(grid);
+    let place = |token: usize| token.checked_sub(1).map(|patch| (patch / grid.width, patch % grid.width));
+    let tokens = 1 + grid.area();
+    let entry = |query: usize, key: usize| match (place(query), place(key)) {
+        (Some(query), Some(key)) => {
+            (query.0 + grid.height - 1 - key.0) * offsets.width + query.1 + grid.width - 1 - key.1
+        }
+        (None, Some(_)) => entries - 3,
+        (Some(_), None) => entries - 2,
+        (None, None) => entries - 1,
+    };
+    let indices = (0..tokens * tokens).map(|pair| entry(pair / tokens, pair % tokens) as u32).collect();
+    Relations::new(tokens, entries, indices)
+}

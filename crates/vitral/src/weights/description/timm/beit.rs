@@ -1,0 +1,213 @@
+//! timm's `Beit`, and `Eva` that grew out of it: arguments of their constructors. Of Eva's positions those of EVA (learned) and
+//! of DINOv3 (rotary) are read.
+
+use super::Arguments;
+use crate::config::{
+    Activation, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions,
+    RelativePositions, RelativeResample, Size,
+};
+use crate::weights::WeightsError;
+
+/// Arguments of both classes that are read, or change nothing in a forward pass.
+const OF_BOTH: [&str; 27] = [
+    "class",
+    "img_size",
+    "patch_size",
+    "in_chans",
+    "num_classes",
+    "global_pool",
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "qkv_bias",
+    "mlp_ratio",
+    "swiglu_mlp",
+    "scale_mlp",
+    "drop_rate",
+    "pos_drop_rate",
+    "proj_drop_rate",
+    "attn_drop_rate",
+    "drop_path_rate",
+    "norm_layer",
+    "init_values",
+    "use_abs_pos_emb",
+    "use_fc_norm",
+    "head_init_scale",
+    "features_only",
+    "out_indices",
+    "pretrained",
+    "strict_img_size",
+];
+
+const OF_BEIT: [&str; 2] = ["use_rel_pos_bias", "use_shared_rel_pos_bias"];
+
+const OF_EVA: [&str; 20] = [
+    "qkv_fused",
+    "swiglu_align_to",
+    "scale_attn_inner",
+    "attn_type",
+    "class_token",
+    "num_reg_tokens",
+    "no_embed_class",
+    "use_rot_pos_emb",
+    "rope_type",
+    "rope_temperature",
+    "rope_rotate_half",
+    "rope_grid_offset",
+    "rope_grid_indexing",
+    // Of other rotary positions than DINOv3's, which are refused.
+    "ref_feat_shape",
+    "patch_drop_rate",
+    "use_pre_transformer_norm",
+    "use_post_transformer_norm",
+    "use_post_norm",
+    "dynamic_img_size",
+    "dynamic_img_pad",
+];
+
+impl Arguments<'_> {
+    /// The configuration of a `Beit`.
+    pub(super) fn beit(&self) -> Result<ModelConfig, WeightsError> {
+        self.refuse_others("Beit", &OF_BEIT)?;
+        let fields = &self.fields;
+        let truth = |key: &str| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(false));
+        let config = self.of_both()?;
+        Ok(ModelConfig {
+            relative_positions: match (truth("use_rel_pos_bias")?, truth("use_shared_rel_pos_bias")?) {
+                (false, false) => RelativePositions::None,
+                (true, false) => RelativePositions::Blocks,
+                (false, true) => RelativePositions::Shared,
+                (true, true) => RelativePositions::Both,
+            },
+            relative_resample: RelativeResample::Geometric,
+            // None is written as zero, too.
+            layer_scale: config.layer_scale.filter(|&scale| scale != 0.0),
+            ..config
+        })
+    }
+
+    /// The configuration of an `Eva`.
+    pub(super) fn eva(&self) -> Result<ModelConfig, WeightsError> {
+        self.refuse_others("Eva", &OF_EVA)?;
+        let fields = &self.fields;
+        let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
+        let rotary = truth("use_rot_pos_emb", false)?;
+        let config = self.of_both()?;
+        let learned = config.positions != Positions::None;
+        if rotary {
+            let kind = fields.text("rope_type")?.unwrap_or("cat");
+            if kind != "dinov3" || learned {
+                return Err(self.unsupported("rope_type", kind));
+            }
+            if !truth("rope_rotate_half", false)? {
+                return Err(self.unsupported("rope_rotate_half", "false"));
+            }
+            if fields.number("rope_grid_offset")?.unwrap_or(0.0) != 0.0 {
+                return Err(self.unsupported("rope_grid_offset", "another offset than 0"));
+            }
+            if let Some(other) = fields.text("rope_grid_indexing")?.filter(|order| *order != "ij") {
+                return Err(self.unsupported("rope_grid_indexing", other));
+            }
+        }
+        for (key, expected) in
+            [("qkv_fused", true), ("use_pre_transformer_norm", false), ("use_post_norm", false), ("class_token", true)]
+        {
+            if truth(key, expected)? != expected {
+                return Err(self.unsupported(key, &(!expected).to_string()));
+            }
+        }
+        if let Some(other) = fields.text("attn_type")?.filter(|kind| *kind != "eva") {
+            return Err(self.unsupported("attn_type", other));
+        }
+        let final_norm = truth("use_post_transformer_norm", config.final_norm)?;
+        let align = fields.count("swiglu_align_to")?.unwrap_or(0);
+        let mlp_width = if config.mlp == MlpKind::Gated && align > 0 {
+            config.mlp_width.next_multiple_of(align)
+        } else {
+            config.mlp_width
+        };
+        let theta = fields.number("rope_temperature")?.unwrap_or(10_000.0) as f32;
+        let positions = match config.positions {
+            _ if rotary => Positions::Rotary { theta },
+            Positions::None => Positions::None,
+            _ if truth("no_embed_class", false)? => Positions::LearnedPatches,
+            other => other,
+        };
+        let pad = truth("dynamic_img_pad", false)?;
+        let other_sizes = if truth("dynamic_img_size", false)? {
+            OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, pad }
+        } else {
+            OtherSizes::Refuse
+        };
+        let patches = fields.number("patch_drop_rate")?.unwrap_or(0.0) as f32;
+        let drop = DropRates { patches, ..config.drop };
+        Ok(ModelConfig {
+            final_norm,
+            mlp_width,
+            positions,
+            other_sizes,
+            attention_norm: truth("scale_attn_inner", false)?,
+            drop,
+            registers: fields.count("num_reg_tokens")?.unwrap_or(0),
+            ..config
+        })
+    }
+
+    /// What the arguments say that both classes have.
+    fn of_both(&self) -> Result<ModelConfig, WeightsError> {
+        let fields = &self.fields;
+        let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
+        let rate = |key: &str| Ok::<_, WeightsError>(fields.number(key)?.unwrap_or(0.0) as f32);
+        let pooling = match fields.text("global_pool")?.unwrap_or("avg") {
+            "avg" => Pooling::Mean,
+            "token" => Pooling::Class,
+            "" => Pooling::None,
+            other => return Err(self.unsupported("global_pool", other)),
+        };
+        let fc_norm = truth("use_fc_norm", pooling == Pooling::Mean)?;
+        let (width, heads) = self.width_and_heads()?;
+        let (norm, norm_epsilon) = self.norm("norm_layer")?.unwrap_or((NormKind::Layer, 1e-6));
+        let gated = truth("swiglu_mlp", false)?;
+        Ok(ModelConfig {
+            image_size: fields.size("img_size")?.unwrap_or(Size::square(224)),
+            patch_size: fields.size("patch_size")?.unwrap_or(Size::square(16)),
+            channels: fields.count("in_chans")?.unwrap_or(3),
+            classes: fields.count("num_classes")?.unwrap_or(1000),
+            width,
+            depth: fields.count("depth")?.unwrap_or(12),
+            heads,
+            head_width: width / heads,
+            mlp_width: (width as f64 * fields.number("mlp_ratio")?.unwrap_or(4.0)) as usize,
+            mlp: if gated { MlpKind::Gated } else { MlpKind::Plain },
+            activation: if gated { Activation::Silu } else { Activation::Gelu },
+            mlp_norm: truth("scale_mlp", false)?,
+            positions: if truth("use_abs_pos_emb", true)? { Positions::LearnedAll } else { Positions::None },
+            norm,
+            norm_epsilon,
+            qkv_bias: truth("qkv_bias", true)?,
+            key_bias: !truth("qkv_bias", true)?,
+            layer_scale: fields.number("init_values")?.map(|value| value as f32),
+            final_norm: !fc_norm,
+            pooling,
+            pooled_norm: fc_norm,
+            drop: DropRates {
+                hidden: rate("proj_drop_rate")?,
+                attention: rate("attn_drop_rate")?,
+                positions: rate("pos_drop_rate")?,
+                head: rate("drop_rate")?,
+                path: rate("drop_path_rate")?,
+                patches: 0.0,
+            },
+            ..ModelConfig::default()
+        })
+    }
+
+    /// Refuses arguments whose effect is not known here.
+    fn refuse_others(&self, class: &str, own: &[&str]) -> Result<(), WeightsError> {
+        let known = |key: &str| OF_BOTH.contains(&key) || own.contains(&key);
+        match self.fields.keys().find(|key| self.fields.has(key) && !known(key)) {
+            Some(key) => Err(self.fields.fault(key, format!("this argument of timm's {class} is not known here"))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! timm's `config.json`: an architecture of timm, and arguments beside its own.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{Naming, Outgoing, activation, differences, number, preprocess, ratio, side, write};
+use crate::config::{
+    Activation, BlockKind, MlpKind, OtherSizes, Pooling, PositionResample, Positions, RelativePositions, ResNetV2, Stem,
+};
+use crate::image::Preprocess;
+use crate::weights::WeightsError;
+use crate::weights::description::{timm_config, timm_names};
+use crate::weights::dialect::Source;
+
+/// Writes the description into the folder.
+pub(super) fn describe(model: &Outgoing<'_>, folder: &Path) -> Result<Naming, WeightsError> {
+    let config = model.vit.config();
+    if let Stem::ResNet(resnet) = &config.stem {
+        write(folder, "config.json", &of_resnet(model, resnet))?;
+        return Naming::plain("timm-resnet");
+    }
+    // Its plain Vision Transformer has neither; keys have a bias there wherever queries have.
+    let beit = config.relative_positions != RelativePositions::None
+        || matches!(config.positions, Positions::Rotary { .. })
+        || (config.qkv_bias && !config.key_bias);
+    let (dialect, (value, split_gate)) =
+        if beit { ("timm-beit", of_beit(model)) } else { ("timm", of_vision_transformer(model)?) };
+    write(folder, "config.json", &value)?;
+    let mut naming = Naming::plain(dialect)?;
+    if split_gate {
+        let part = |part| Source::Name(format!("blocks.{{i}}.mlp.fc1_{part}.{{p}}"));
+        let up = ("blocks.{i}.mlp.up.{p}".to_owned(), Source::Joined(vec![part("g"), part("x")]));
+        naming.dialect = naming.dialect.with_names(&[up]);
+    }
+    Ok(naming)
+}
+
+/// timm's `config.json`: the architecture whose own arguments, with ours beside them, make this model; and whether it keeps
+/// the two halves of a gated MLP apart.
+fn of_vision_transformer(model: &Outgoing<'_>) -> Result<(Value, bool), WeightsError> {
+    let config = model.vit.config();
+    let preferred = if config.distillation_token {
+        ["deit_base_distilled_patch16_224", "vit_base_patch16_224"]
+    } else {
+        ["vit_base_patch16_224", "vit_base_patch16_clip_224"]
+    };
+    let gated = config.mlp == MlpKind::Gated;
+    let mut nearest: Option<(usize, (Value, bool))> = None;
+    for name in preferred.into_iter().chain(timm_names()) {
+        for packed in [gated, false] {
+            let value = with_architecture(model, name, packed);
+            let Ok(read) = timm_config(&value) else { continue };
+            let count = differences(config, &read).len();
+            if nearest.as_ref().is_none_or(|(fewest, _)| count < *fewest) {
+                nearest = Some((count, (value, gated && !packed)));
+            }
+            if count == 0 {
+                break;
+            }
+        }
+        if nearest.as_ref().is_some_and(|(count, _)| *count == 0) {
+            break;
+        }
+    }
+    nearest
+        .map(|(_, value)| value)
+        .ok_or_else(|| WeightsError::description(Path::new("config.json"), "no such model in timm"))
+}
+
+fn with_architecture(model: &Outgoing<'_>, architecture: &str, packed_gate: bool) -> Value {
+    let config = model.vit.config();
+    let hidden = if packed_gate { 2 * config.mlp_width } else { config.mlp_width };
+    let mut arguments = Map::new();
+    let mut put = |key: &str, value: Value| arguments.insert(key.into(), value);
+    put("img_size", side(config.image_size));
+    put("patch_size", side(config.patch_size));
+    put("in_chans", json!(config.channels));
+    put("num_classes", json!(config.classes));
+    put("embed_dim", json!(config.width));
+    put("depth", json!(config.depth));
+    put("num_heads", json!(config.heads));
+    put("mlp_ratio", ratio(config.width, hidden, false));
+    put("qkv_bias", json!(config.qkv_bias));
+    put("proj_bias", json!(config.projection_bias));
+    put("qk_norm", json!(config.qk_norm));
+    if !config.distillation_token {
+        put("class_token", json!(config.class_token));
+    }
+    put("reg_tokens", json!(config.registers));
+    put("no_embed_class", json!(config.positions == Positions::LearnedPatches));
+    put("pos_embed", json!(if config.positions == Positions::None { "none" } else { "learn" }));
+    put("pre_norm", json!(config.pre_norm));
+    // An architecture may have a value of its own, which only a number replaces; 0 is none to all blocks but one.
+    match config.layer_scale {
+        Some(value) => drop(put("init_values", number(value))),
+        None if config.block == BlockKind::ParallelScaling => {}
+        None => drop(put("init_values", json!(0.0))),
+    }
+    put("scale_attn_norm", json!(config.attention_norm));
+    put("scale_mlp_norm", json!(config.mlp_norm));
+    let (pool, prefix) = match config.pooling {
+        Pooling::Class => ("token", false),
+        Pooling::Mean => ("avg", false),
+        Pooling::MeanAll => ("avg", true),
+        Pooling::Max => ("max", config.pool_prefix),
+        Pooling::AverageMax => ("avgmax", config.pool_prefix),
+        Pooling::Attention => ("map", config.pool_prefix),
+        // timm has no such pool; reading back says so.
+        Pooling::ClassAndMean | Pooling::None => ("", false),
+    };
+    put("global_pool", json!(pool));
+    put("pool_include_prefix", json!(prefix));
+    // timm knows one kernel; a model that resamples by another takes its own size only.
+    if let OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, pad } = config.other_sizes {
+        put("dynamic_img_size", json!(true));
+        put("dynamic_img_pad", json!(pad));
+    }
+    put("final_norm", json!(config.final_norm || config.pooled_norm));
+    // Of one class token it is the same whether it is normed before or after it is taken.
+    let after = config.pooled_norm && config.pooling != Pooling::Class;
+    put("fc_norm", json!(after || (config.pooled_norm && !config.final_norm)));
+    if config.activation != Activation::Gelu && config.mlp != MlpKind::Gated {
+        let name = match config.activation {
+            Activation::GeluTanh => "gelu_tanh",
+            other => activation(other),
+        };
+        put("act_layer", json!(name));
+    }
+    let size = model.preprocess.as_ref().and_then(Preprocess::output_size).unwrap_or(config.image_size);
+    let mut pretrained = Map::from_iter([
+        ("input_size".to_owned(), json!([config.channels, size.height, size.width])),
+        ("fixed_input_size".to_owned(), json!(true)),
+        ("classifier".to_owned(), json!("head")),
+    ]);
+    if let Stem::Patches = config.stem {
+        pretrained.insert("first_conv".into(), json!("patch_embed.proj"));
+    }
+    folder(model, architecture, pool, Value::Object(arguments), pretrained)
+}
+
+/// A whole `config.json`.
+fn folder(
+    model: &Outgoing<'_>,
+    architecture: &str,
+    pool: &str,
+    arguments: Value,
+    mut pretrained: Map<String, Value>,
+) -> Value {
+    let config = model.vit.config();
+    pretrained.extend(model.preprocess.as_ref().and_then(preprocess::timm).unwrap_or_default());
+    pretrained.insert("num_classes".into(), json!(config.classes));
+    if let Some(licence) = model.licence {
+        pretrained.insert("license".into(), json!(licence));
+    }
+    let mut value = json!({
+        "architecture": architecture,
+        "num_classes": config.classes,
+        "num_features": config.width,
+        "global_pool": pool,
+        "model_args": arguments,
+        "pretrained_cfg": pretrained,
+    });
+    if let Some(labels) = model.labels {
+        value["label_names"] = json!(labels);
+    }
+    value
+}
+
+/// `config.json` of a `Beit`, or of an `Eva` where only that says it; and whether the halves of a gated MLP stand apart.
+fn of_beit(model: &Outgoing<'_>) -> (Value, bool) {
+    let config = model.vit.config();
+    let rotary = if let Positions::Rotary { theta } = config.positions { Some(theta) } else { None };
+    let dynamic = match config.other_sizes {
+        // By which kernel, says nothing where there is nothing to resample.
+        OtherSizes::Resample { kernel, pad }
+            if kernel == PositionResample::BicubicAntialias || config.learned_positions().is_none() =>
+        {
+            Some(pad)
+        }
+        _ => None,
+    };
+    let gated = config.mlp == MlpKind::Gated;
+    let pool = match config.pooling {
+        Pooling::Mean => "avg",
+        Pooling::Class => "token",
+        // timm has no other; reading back says so.
+        _ => "",
+    };
+    let mut arguments = json!({
+        "img_size": side(config.image_size),
+        "patch_size": side(config.patch_size),
+        "in_chans": config.channels,
+        "num_classes": config.classes,
+        "global_pool": pool,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "mlp_ratio": ratio(config.width, config.mlp_width, false),
+        "qkv_bias": config.qkv_bias,
+        "swiglu_mlp": gated,
+        "scale_mlp": config.mlp_norm,
+        "use_abs_pos_emb": matches!(config.positions, Positions::LearnedAll | Positions::LearnedPatches),
+        "use_fc_norm": config.pooled_norm,
+    });
+    if let Some(scale) = config.layer_scale {
+        arguments["init_values"] = number(scale);
+    }
+    let eva = config.relative_positions == RelativePositions::None
+        && (rotary.is_some()
+            || dynamic.is_some()
+            || config.registers > 0
+            || config.attention_norm
+            || config.positions == Positions::LearnedPatches);
+    let mut put = |key: &str, value: Value| arguments[key] = value;
+    let mut split = gated;
+    let architecture = if eva {
+        put("num_reg_tokens", json!(config.registers));
+        put("no_embed_class", json!(config.positions == Positions::LearnedPatches));
+        put("dynamic_img_size", json!(dynamic.is_some()));
+        put("dynamic_img_pad", json!(dynamic == Some(true)));
+        put("scale_attn_inner", json!(config.attention_norm));
+        put("use_post_transformer_norm", json!(config.final_norm));
+        put("use_rot_pos_emb", json!(rotary.is_some()));
+        if let Some(theta) = rotary {
+            put("rope_type", json!("dinov3"));
+            put("rope_temperature", number(theta));
+            put("rope_rotate_half", json!(true));
+        }
+        // Kept apart where it is made a multiple of this, or has a norm; packed otherwise.
+        let align = if config.mlp_width.is_multiple_of(8) { 8 } else { 0 };
+        split = gated && (align > 0 || config.mlp_norm);
+        put("swiglu_align_to", json!(align));
+        // The norm's epsilon is the architecture's own.
+        if config.norm_epsilon == 1e-5 { "vit_small_patch16_dinov3" } else { "eva_giant_patch14_224" }
+    } else {
+        if config.layer_scale.is_none() {
+            put("init_values", json!(0.0));
+        }
+        put("use_rel_pos_bias", json!(config.relative_positions.in_blocks()));
+        put("use_shared_rel_pos_bias", json!(config.relative_positions.shared()));
+        "beit_base_patch16_224"
+    };
+    let size = model.preprocess.as_ref().and_then(Preprocess::output_size).unwrap_or(config.image_size);
+    let pretrained = Map::from_iter([
+        ("input_size".to_owned(), json!([config.channels, size.height, size.width])),
+        ("fixed_input_size".to_owned(), json!(true)),
+        ("first_conv".to_owned(), json!("patch_embed.proj")),
+        ("classifier".to_owned(), json!("head")),
+    ]);
+    (folder(model, architecture, pool, arguments, pretrained), split)
+}
+
+/// timm's `config.json` of a ResNet as BiT has it; what timm cannot say is found by reading it back.
+fn of_resnet(model: &Outgoing<'_>, resnet: &ResNetV2) -> Value {
+    let config = model.vit.config();
+    let known =
+        [("50", &[3, 4, 6, 3][..], &[1, 3][..]), ("101", &[3, 4, 23, 3], &[1, 3]), ("152", &[3, 8, 36, 3], &[2, 4])];
+    // The architecture says how many blocks each stage has; fewer stages and other widths can be said beside it.
+    let (depth, layers, factors) =
+        known.into_iter().find(|(_, layers, _)| layers.starts_with(&resnet.layers)).unwrap_or(known[0]);
+    let whole = layers == resnet.layers;
+    let own = factors.iter().find(|&&factor| factor as f32 == resnet.width_factor && whole);
+    let architecture = format!("resnetv2_{depth}x{}_bit", own.unwrap_or(&factors[0]));
+    let pool = match config.pooling {
+        Pooling::Max => "max",
+        Pooling::AverageMax => "avgmax",
+        _ => "avg",
+    };
+    let mut arguments = json!({
+        "in_chans": config.channels,
+        "num_classes": config.classes,
+        "global_pool": pool,
+    });
+    let size = config.image_size;
+    let pretrained = Map::from_iter([
+        ("input_size".to_owned(), json!([config.channels, size.height, size.width])),
+        ("first_conv".to_owned(), json!("stem.conv")),
+        ("classifier".to_owned(), json!("head.fc")),
+    ]);
+    if own.is_none() {
+        let factor = factors[0];
+        let channels: Vec<usize> =
+            (0..resnet.layers.len()).map(|stage| resnet.stage_channels(stage) / factor).collect();
+        arguments["stem_chs"] = json!(resnet.root_channels() / factor);
+        arguments["channels"] = json!(channels);
+    }
+    folder(model, &architecture, pool, arguments, pretrained)
+}
