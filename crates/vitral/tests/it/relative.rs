@@ -33,7 +33,7 @@ fn tables_have_an_entry_for_each_offset_and_three_for_the_class_token() {
             .map(named);
     assert_eq!(tables(RelativePositions::None), []);
     assert_eq!(tables(RelativePositions::Blocks), [first.clone(), second.clone()]);
-    assert_eq!(tables(RelativePositions::Shared), [shared.clone()]);
+    assert_eq!(tables(RelativePositions::Shared), std::slice::from_ref(&shared));
     assert_eq!(tables(RelativePositions::Both), [shared, first, second]);
 }
 
