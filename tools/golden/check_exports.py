@@ -108,7 +108,10 @@ def of_jax(folder, pixels, case):
         return None
     height, width, channels, dim = arrays["embedding/kernel"].shape
     attention = 0 if big_vision else 1
-    query = arrays[f"Transformer/encoderblock_0/MultiHeadDotProductAttention_{attention}/query/kernel"]
+    stacked = "Transformer/encoderblock/LayerNorm_0/scale" in arrays
+    first = lambda name: arrays[f"Transformer/encoderblock/{name}"][0] if stacked else arrays[f"Transformer/encoderblock_0/{name}"]
+    query = first(f"MultiHeadDotProductAttention_{attention}/query/kernel")
+    apart = sum(name.endswith("LayerNorm_0/scale") and "encoderblock" in name for name in arrays)
     side = int((positions.shape[1] - (0 if big_vision else "cls" in arrays)) ** 0.5)
     pool = "map" if "MAPHead_0/probe" in arrays else "token" if "cls" in arrays else "avg"
     model = timm.create_model(
@@ -118,8 +121,8 @@ def of_jax(folder, pixels, case):
         in_chans=channels,
         embed_dim=dim,
         num_heads=query.shape[1],
-        depth=sum(name.endswith("LayerNorm_0/scale") and "encoderblock" in name for name in arrays),
-        mlp_ratio=arrays[f"Transformer/encoderblock_0/MlpBlock_{0 if big_vision else 3}/Dense_0/kernel"].shape[1] / dim,
+        depth=len(arrays["Transformer/encoderblock/LayerNorm_0/scale"]) if stacked else apart,
+        mlp_ratio=first(f"MlpBlock_{0 if big_vision else 3}/Dense_0/kernel").shape[1] / dim,
         num_classes=arrays["head/bias"].shape[0] if "head/bias" in arrays else 0,
         class_token="cls" in arrays,
         no_embed_class=big_vision,
@@ -164,13 +167,13 @@ def main():
         inputs = load_file(MODELS / case / "input.safetensors")
         # At another size than the model's, each library resamples positions in its own way.
         elsewhere = "other_size" in case or "dynamic" in case
-        home = case.startswith(dict(huggingface="hf_", timm="timm_", jax=("jax", "big_vision", "bit")).get(target, target))
+        home = case.startswith(dict(huggingface="hf_", timm="timm_", jax=("jax", "big_vision", "bit"), big_vision="big_vision").get(target, target))
         if target == "bundle" or "mask" in inputs or (elsewhere and not home):
             continue
         pixels, expected = inputs["pixel_values"], load_file(MODELS / case / "expected.safetensors")
         try:
             readers = dict(huggingface=huggingface, timm=of_timm, torchvision=torchvision)
-            found = of_jax(folder, pixels, case) if target == "jax" else readers[target](folder, pixels)
+            found = of_jax(folder, pixels, case) if target in ("jax", "big_vision") else readers[target](folder, pixels)
             if found is None:
                 continue
             name, found = found

@@ -21,9 +21,9 @@ Examples:
 pub(crate) struct ConvertArgs {
     /// The model: a folder, a checkpoint with `--config`, or a `.npz` of Google's JAX code
     pub(crate) source: PathBuf,
-    /// Where to write: a new folder, or a `.npz` file with `--to jax`
+    /// Where to write: a new folder, or a `.npz` file with `--to jax` or `big_vision`
     pub(crate) destination: PathBuf,
-    /// For which library: huggingface, timm, jax, torchvision or bundle
+    /// For which library: huggingface, timm, jax, big_vision (its blocks stacked), torchvision or bundle
     #[arg(long)]
     pub(crate) to: Target,
     /// The file that describes a checkpoint which does not describe itself

@@ -326,6 +326,15 @@ impl Source {
         }
     }
 
+    /// Whether it is one of several tensors stacked in another.
+    pub(crate) fn is_stacked(&self) -> bool {
+        match self {
+            Source::Name(_) => false,
+            Source::Part { at, .. } => at.is_some(),
+            Source::Joined(sources) | Source::Any { any: sources } => sources.iter().any(Source::is_stacked),
+        }
+    }
+
     /// Every foreign name in the source.
     pub(crate) fn names(&self) -> Vec<String> {
         match self {

@@ -21,6 +21,8 @@ pub(super) struct Naming {
     pub(super) dialect: Dialect,
     /// What stands before every name but those of heads.
     prefix: &'static str,
+    /// Whether blocks are stacked, where the dialect knows both.
+    pub(super) stacked: bool,
     /// Tensors that the library's class has and this model has no use for, by their whole names.
     pub(super) idle: BTreeMap<String, Tensor>,
 }
@@ -31,7 +33,7 @@ const HEADS: [&str; 4] = ["classifier.", "cls_classifier.", "distillation_classi
 impl Naming {
     /// The names of a dialect as they are.
     fn plain(dialect: &str) -> Result<Self, WeightsError> {
-        Ok(Naming { dialect: Dialect::named(dialect)?, prefix: "", idle: BTreeMap::new() })
+        Ok(Naming { dialect: Dialect::named(dialect)?, prefix: "", stacked: false, idle: BTreeMap::new() })
     }
 
     /// The name as it is written.
@@ -55,6 +57,7 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
                 || !matches!(config.positions, Positions::LearnedAll);
             plain(if big_vision { "big-vision" } else { "jax" })
         }
+        Target::BigVision => Ok(Naming { stacked: true, ..plain("big-vision")? }),
         Target::Torchvision => {
             let pooled = torchvision(config);
             let value = json!({ "name": model.name, "dialect": "torchvision", "model": pooled });

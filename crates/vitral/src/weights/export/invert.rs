@@ -46,7 +46,14 @@ pub(super) fn invert(vit: &Vit, naming: Naming) -> Result<BTreeMap<String, Tenso
     for spec in vit.declarations().specs() {
         let rows = 0..spec.shape.first().copied().unwrap_or(1);
         let placed = dialect.source(&spec.name).is_some_and(|source| {
-            place(&source, spec, rows, &Placing { dialect, config: vit.config() }, &mut tensors).is_some()
+            place(
+                &source,
+                spec,
+                rows,
+                &Placing { dialect, config: vit.config(), stacked: naming.stacked },
+                &mut tensors,
+            )
+            .is_some()
         });
         if !placed {
             let ours = format!("{:?} values", spec.shape);
@@ -65,6 +72,7 @@ pub(super) fn invert(vit: &Vit, naming: Naming) -> Result<BTreeMap<String, Tenso
 struct Placing<'a> {
     dialect: &'a Dialect,
     config: &'a ModelConfig,
+    stacked: bool,
 }
 
 fn place(
@@ -78,7 +86,9 @@ fn place(
         Source::Name(name) => {
             insert(tensors, name, placing, Piece { spec: spec.clone(), rows, layout: None, last: false })
         }
-        Source::Part { at: Some(_), .. } => None,
+        Source::Part { from, at: Some(at), layout, .. } => {
+            stack(tensors, from, at, placing, Piece { spec: spec.clone(), rows, layout: *layout, last: true })
+        }
         Source::Part { from, rows: part, layout, .. } => {
             let last = *part == Some(Rows::Last);
             insert(tensors, from, placing, Piece { spec: spec.clone(), rows, layout: *layout, last })
@@ -96,7 +106,10 @@ fn place(
                 Source::Part { when: Some(condition), .. } => condition.holds(placing.config),
                 _ => true,
             };
-            place(any.iter().find(written)?, spec, rows, placing, tensors)
+            // Blocks apart, or all in one; a dialect that knows one form has no choice.
+            let form = |source: &&Source| source.is_stacked() == placing.stacked;
+            let chosen = any.iter().filter(written).find(form).or_else(|| any.iter().find(written));
+            place(chosen?, spec, rows, placing, tensors)
         }
     }
 }
@@ -113,6 +126,27 @@ fn insert(tensors: &mut BTreeMap<String, Tensor>, name: &str, placing: &Placing<
             tensor.pieces.insert(at, piece);
         }
     }
+    Some(())
+}
+
+/// Puts a piece behind those of the blocks before it, along an axis before its own.
+fn stack(
+    tensors: &mut BTreeMap<String, Tensor>,
+    name: &str,
+    at: &str,
+    placing: &Placing<'_>,
+    piece: Piece,
+) -> Option<()> {
+    let shape = shape(&piece, placing)?;
+    let tensor = tensors.entry(name.to_owned()).or_insert_with(|| Tensor {
+        shape: std::iter::once(0).chain(shape).collect(),
+        pieces: Vec::new(),
+        fill: 0.0,
+    });
+    // Blocks are declared in their order.
+    (at.parse() == Ok(tensor.shape[0])).then_some(())?;
+    tensor.shape[0] += 1;
+    tensor.pieces.push(piece);
     Some(())
 }
 

@@ -27,6 +27,8 @@ pub enum Target {
     Timm,
     /// A Google JAX file: `model.npz`.
     Jax,
+    /// big_vision's file as it trains with `scan`: `model.npz`, blocks stacked along a first axis.
+    BigVision,
     /// torchvision's names in `model.safetensors`, described by our `config.json`.
     Torchvision,
     /// Our own bundle: `vitral.json`, `model.safetensors`.
@@ -35,7 +37,8 @@ pub enum Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Target; 5] = [Target::HuggingFace, Target::Timm, Target::Jax, Target::Torchvision, Target::Bundle];
+    pub const ALL: [Target; 6] =
+        [Target::HuggingFace, Target::Timm, Target::Jax, Target::BigVision, Target::Torchvision, Target::Bundle];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -43,9 +46,15 @@ impl Target {
             Target::HuggingFace => "huggingface",
             Target::Timm => "timm",
             Target::Jax => "jax",
+            Target::BigVision => "big_vision",
             Target::Torchvision => "torchvision",
             Target::Bundle => "bundle",
         }
+    }
+
+    /// Whether it is one NumPy archive that describes itself by its arrays alone.
+    fn is_archive(self) -> bool {
+        matches!(self, Target::Jax | Target::BigVision)
     }
 }
 
@@ -149,7 +158,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Writes a model to a new folder (for JAX also to a file whose name ends in `.npz`), and says what was not kept because
+/// Writes a model to a new folder (for JAX and big_vision also to a file whose name ends in `.npz`), and says what was not kept because
 /// `allow` names it.
 ///
 /// # Errors
@@ -170,14 +179,14 @@ pub fn export(
     let naming = describe::describe(model, target, &aside.0)?;
     let inexpressible = |differences| WeightsError::Inexpressible { target: target.name(), differences };
     let tensors = invert::invert(model.vit, naming).map_err(inexpressible)?;
-    let weights = aside.0.join(if target == Target::Jax { "model.npz" } else { "model.safetensors" });
+    let weights = aside.0.join(if target.is_archive() { "model.npz" } else { "model.safetensors" });
     match target {
-        Target::Jax => write::npz(&weights, &tensors, model)?,
+        Target::Jax | Target::BigVision => write::npz(&weights, &tensors, model)?,
         _ => write::safetensors(&weights, &tensors, model)?,
     }
     let differences = match check(model, &aside.0) {
         // A file that describes itself by its arrays alone has no words for this model.
-        Err(WeightsError::Description { fault, .. }) if target == Target::Jax => {
+        Err(WeightsError::Description { fault, .. }) if target.is_archive() => {
             let ours = format!("{:?} for a grid of {}", model.vit.config().positions, model.vit.config().grid());
             vec![Difference { field: "positions".into(), ours, theirs: fault }]
         }
@@ -188,7 +197,7 @@ pub fn export(
     if !refused.is_empty() {
         return Err(inexpressible(refused));
     }
-    let single = target == Target::Jax && destination.extension().is_some_and(|extension| extension == "npz");
+    let single = target.is_archive() && destination.extension().is_some_and(|extension| extension == "npz");
     let finished = if single { &weights } else { &aside.0 };
     std::fs::rename(finished, destination).map_err(|source| WeightsError::io(destination, source))?;
     Ok(kept)

@@ -6,7 +6,7 @@ use std::path::Path;
 use vitral::config::Size;
 use vitral::weights::adapt::{Adaptation, HeadChoice};
 use vitral::weights::export::{Outgoing, Target, convert, export};
-use vitral::weights::{ResolveOptions, WeightsError, load_description, resolve};
+use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, resolve};
 use vitral::{Cpu, LoadOptions, Model, Storage};
 
 use super::{cases, dialect, goldens, specs_of};
@@ -39,6 +39,7 @@ fn every_golden_goes_home_and_into_a_bundle() {
                 Target::HuggingFace => case.starts_with("hf_"),
                 Target::Timm => case.starts_with("timm_") && case != "timm_hybrid_stages",
                 Target::Jax => case.starts_with("jax_") || case.starts_with("big_vision"),
+                Target::BigVision => case.starts_with("big_vision"),
                 Target::Torchvision => case.starts_with("torchvision_"),
                 Target::Bundle => true,
             };
@@ -119,6 +120,22 @@ fn beit_and_dinov3_keep_the_bits_between_hugging_face_and_timm() {
 }
 
 #[test]
+fn big_vision_stacks_its_blocks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = goldens().join("models/big_vision_map");
+    let file = scratch.path().join("stacked.npz");
+    convert(&source, None, &file, Target::BigVision, &[], Storage::F32).unwrap();
+    let [ours, theirs] = [file, source.join("model.npz")].map(|file| Container::open(&file).unwrap());
+    for name in ours.names() {
+        // The golden's tower lies beside that of text.
+        let golden = format!("params/img/{name}");
+        assert_eq!(ours.shape(name), theirs.shape(&golden), "{name}");
+        assert_eq!(ours.tensor(name).unwrap().bytes, theirs.tensor(&golden).unwrap().bytes, "{name}");
+    }
+    assert_eq!(ours.shape("Transformer/encoderblock/LayerNorm_0/scale").unwrap()[0], 2);
+}
+
+#[test]
 fn what_a_target_cannot_say_is_refused_by_name() {
     let scratch = tempfile::tempdir().unwrap();
     let refuse = |case: &str, target, parts: &[&str]| {
@@ -134,6 +151,7 @@ fn what_a_target_cannot_say_is_refused_by_name() {
     refuse("timm_registers", Target::Torchvision, &["`tokens.registers`: the model has [3, 24] values"]);
     refuse("timm_qk_norm", Target::HuggingFace, &["query_norm.weight`"]);
     refuse("timm_plain", Target::Jax, &["`activation`", "gelu-tanh"]);
+    refuse("jax_vit", Target::BigVision, &["big_vision cannot express", "`positions`"]);
     refuse("jax_vit_pre_logits", Target::HuggingFace, &["pre_logits"]);
     refuse("hf_beit_model", Target::Timm, &["timm cannot express", "`norm_epsilon`", "1e-12"]);
     refuse("timm_beit_rectangular", Target::HuggingFace, &["`image_size`", "24×40", "a square"]);

@@ -41,7 +41,7 @@ pub(super) fn describe(model: &Outgoing<'_>, folder: &Path) -> Result<Naming, We
         let up = Source::Name("layer.{i}.mlp.up_proj.{p}".into());
         dialect = dialect.with_names(&[("blocks.{i}.mlp.up.{p}".to_owned(), up)]);
     }
-    Ok(Naming { dialect, prefix: family.prefix(), idle })
+    Ok(Naming { dialect, prefix: family.prefix(), stacked: false, idle })
 }
 
 /// transformers' BEiT takes the sides of a grid for each other.
