@@ -206,7 +206,7 @@ impl fmt::Display for Mismatch {
 
 /// The first few names in backticks, and how many more.
 fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 16;
+    const SHOWN: usize = 24;
     if names.is_empty() {
         return "nothing".into();
     }
