@@ -15,7 +15,7 @@ fn wrong_command_lines_end_with_two() {
         (vec!["forward"], "--model <PATH>"),
         (vec!["completions", "cmd"], "possible values"),
         (vec!["train"], "<RECIPE>"),
-        (vec!["convert", "a", "b", "--to", "keras"], "huggingface, timm, jax, torchvision, bundle"),
+        (vec!["convert", "a", "b", "--to", "keras"], "huggingface, timm, jax, big_vision, torchvision, bundle"),
         (vec!["paint"], "unrecognized subcommand"),
     ] {
         let said = vitral(&args).fails(2);
