@@ -28,8 +28,8 @@ impl Npy {
 impl Rows for Npy {
     fn row(&mut self, name: &str, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
         self.shape.add(name, shape)?;
-        self.names.write(name.replace('\n', "\\n").as_bytes())?;
-        self.names.write(b"\n")?;
+        self.names.put(name.replace('\n', "\\n").as_bytes())?;
+        self.names.put(b"\n")?;
         self.file.put(&little_endian(values))
     }
 
