@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::parquet::basic::{Compression, Encoding};
+use ::parquet::basic::Compression;
 use ::parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::properties::WriterProperties;
@@ -47,7 +47,6 @@ impl Parquet {
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_column_dictionary_enabled(format!("{}.list.element", self.tensor).as_str().into(), false)
-            .set_column_encoding(format!("{}.list.element", self.tensor).as_str().into(), Encoding::PLAIN)
             .set_created_by(concat!("vitral ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
         let writer = SerializedFileWriter::new(file, Arc::new(parse_message_type(&schema)?), Arc::new(properties));
@@ -74,14 +73,14 @@ fn write_group(
     values: &[f32],
 ) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
-    column::<ByteArrayType, _>(&mut group, names, None)?;
+    column::<ByteArrayType>(&mut group, names, None)?;
     if !tokens.is_empty() {
-        column::<Int32Type, _>(&mut group, tokens, None)?;
+        column::<Int32Type>(&mut group, tokens, None)?;
     }
     // 0 where a list begins, 1 where it goes on.
     let width = values.len() / names.len();
     let places: Vec<i16> = (0..values.len()).map(|index| i16::from(index % width != 0)).collect();
-    column::<FloatType, _>(&mut group, values, Some(&places))?;
+    column::<FloatType>(&mut group, values, Some(&places))?;
     group.close().map(drop)
 }
 
@@ -111,8 +110,8 @@ impl Rows for Parquet {
 }
 
 /// The next column of a row group; `places` tells where a list goes on (1) and where a row begins (0).
-fn column<T: DataType, W: std::io::Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
+fn column<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, Aside>,
     values: &[T::T],
     places: Option<&[i16]>,
 ) -> Result<(), ParquetError> {

@@ -72,25 +72,14 @@ fn every_golden_goes_home_and_into_a_bundle() {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-#[test]
-fn there_and_back_through_all_libraries_keeps_the_bits() {
+/// Takes golden models from one library to the next and holds that what they compute keeps its bits.
+fn keep_the_bits(cases: &[&str], targets: &[Target], allow: &[&str]) {
     let scratch = tempfile::tempdir().unwrap();
-    let allow = ["activation", "norm_epsilon", "preprocess", "labels"].map(str::to_owned);
-    for case in ["hf_vit_classifier", "timm_plain", "jax_vit", "torchvision_plain"] {
+    let allow: Vec<String> = allow.iter().map(|&name| name.to_owned()).collect();
+    for case in cases {
         let mut at = goldens().join("models").join(case);
         let original = bits(&at, None);
-        for (step, target) in [
-            Target::HuggingFace,
-            Target::Timm,
-            Target::Jax,
-            Target::Torchvision,
-            Target::Bundle,
-            Target::Jax,
-            Target::HuggingFace,
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (step, &target) in targets.iter().enumerate() {
             let next = scratch.path().join(format!("{case}-{step}"));
             convert(&at, None, &next, target, &allow, Storage::F32)
                 .unwrap_or_else(|error| panic!("{case} to {target}: {error}"));
@@ -101,22 +90,23 @@ fn there_and_back_through_all_libraries_keeps_the_bits() {
 }
 
 #[test]
+fn there_and_back_through_all_libraries_keeps_the_bits() {
+    use Target::{Bundle, HuggingFace, Jax, Timm, Torchvision};
+    keep_the_bits(
+        &["hf_vit_classifier", "timm_plain", "jax_vit", "torchvision_plain"],
+        &[HuggingFace, Timm, Jax, Torchvision, Bundle, Jax, HuggingFace],
+        &["activation", "norm_epsilon", "preprocess", "labels"],
+    );
+}
+
+#[test]
 fn beit_and_dinov3_keep_the_bits_between_hugging_face_and_timm() {
-    let scratch = tempfile::tempdir().unwrap();
-    let allow = ["preprocess", "labels", "norm_epsilon"].map(str::to_owned);
-    for case in ["hf_beit_classifier", "hf_beit_shared", "timm_beit", "timm_eva", "hf_dinov3_model", "timm_dinov3_qkvb"]
-    {
-        let mut at = goldens().join("models").join(case);
-        let original = bits(&at, None);
-        for (step, target) in [Target::Timm, Target::HuggingFace, Target::Bundle, Target::Timm].into_iter().enumerate()
-        {
-            let next = scratch.path().join(format!("{case}-{step}"));
-            convert(&at, None, &next, target, &allow, Storage::F32)
-                .unwrap_or_else(|error| panic!("{case} to {target}: {error}"));
-            assert_eq!(bits(&next, None), original, "{case} after {target}");
-            at = next;
-        }
-    }
+    use Target::{Bundle, HuggingFace, Timm};
+    keep_the_bits(
+        &["hf_beit_classifier", "hf_beit_shared", "timm_beit", "timm_eva", "hf_dinov3_model", "timm_dinov3_qkvb"],
+        &[Timm, HuggingFace, Bundle, Timm],
+        &["preprocess", "labels", "norm_epsilon"],
+    );
 }
 
 #[test]

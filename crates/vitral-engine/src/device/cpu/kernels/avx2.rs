@@ -2,8 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{Ahead, Left};
+use super::gemm::Ahead;
 use super::lanes::{Kernel, Lanes};
+use super::left::Left;
 
 /// The token of AVX2 with FMA; made only in [`run`].
 #[derive(Clone, Copy)]

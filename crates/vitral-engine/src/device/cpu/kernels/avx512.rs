@@ -2,8 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{AHEAD_EVERY, Ahead, Left};
+use super::gemm::{AHEAD_EVERY, Ahead};
 use super::lanes::{Kernel, Lanes};
+use super::left::Left;
 
 /// The token of AVX-512; made only in [`run`].
 #[derive(Clone, Copy)]

@@ -17,6 +17,7 @@ macro_rules! for_rows {
 
 mod gemm;
 mod lanes;
+mod left;
 mod shared;
 
 #[cfg(target_arch = "x86_64")]
@@ -31,8 +32,9 @@ mod portable;
 mod tests;
 
 pub use gemm::Activation;
-pub(crate) use gemm::{Epilogue, Gemm, Lhs, NormOnLoad};
+pub(crate) use gemm::{Epilogue, Gemm, NormOnLoad};
 pub(crate) use lanes::{Isa, Kernel, Lanes};
+pub(crate) use left::Lhs;
 pub use pack::Storage;
 pub(crate) use pack::{PackedRhs, Panels, Rhs, pack_rhs_into, pack_rhs_parallel, pack_rhs_serial, packed_len};
 pub(crate) use shared::{SharedMut, prefer_huge_pages};

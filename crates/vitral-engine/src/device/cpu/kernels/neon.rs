@@ -3,8 +3,9 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::gemm::{AHEAD_EVERY, Ahead, Left};
+use super::gemm::{AHEAD_EVERY, Ahead};
 use super::lanes::{Kernel, Lanes};
+use super::left::Left;
 
 /// The token of NEON; made only in [`run`].
 #[derive(Clone, Copy)]

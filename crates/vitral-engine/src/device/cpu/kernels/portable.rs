@@ -1,7 +1,8 @@
 //! Plain Rust in groups of eight, for processors without an instruction set of their own here.
 
-use super::gemm::{Ahead, Left};
+use super::gemm::Ahead;
 use super::lanes::Lanes;
+use super::left::Left;
 
 /// The token of the portable instruction set.
 #[derive(Clone, Copy)]
