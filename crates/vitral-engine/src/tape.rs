@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{ParameterId, Parameters};
 use crate::device::cpu::Cpu;
-use crate::ops::Activation;
 use crate::tensor::{Shape, Tensor};
 
 /// A tensor's place on the tape.
@@ -20,17 +19,6 @@ struct Node {
     shape: Shape,
     backward: Option<Backward>,
     watched: bool,
-    activated: Option<Activated>,
-}
-
-/// What an activation was taken of. The gradient that `backward` of its output gets is that of `before`: whoever makes the
-/// gradient of the output may multiply by the derivative on the way, and the tape does for those who do not.
-#[derive(Clone)]
-pub(crate) struct Activated {
-    /// What the activation was taken of.
-    pub(crate) before: Tensor,
-    /// The activation.
-    pub(crate) activation: Activation,
 }
 
 /// Receives named intermediates of a forward pass.
@@ -197,33 +185,12 @@ impl<'a> Context<'a> {
     }
 
     /// Puts an output on the tape, if the pass is recorded and the output depends on anything that wants gradients.
-    pub(crate) fn record(&self, output: Tensor, needed: bool, backward: impl FnOnce() -> Backward) -> Tensor {
-        self.record_as(output, needed, || (backward(), None))
-    }
-
-    /// Puts the output of an activation on the tape; `backward` takes the gradient of what it was taken of.
-    pub(crate) fn record_activated(
-        &self,
-        output: Tensor,
-        needed: bool,
-        activated: Activated,
-        backward: impl FnOnce() -> Backward,
-    ) -> Tensor {
-        self.record_as(output, needed, || (backward(), Some(activated)))
-    }
-
-    fn record_as(
-        &self,
-        mut output: Tensor,
-        needed: bool,
-        node: impl FnOnce() -> (Backward, Option<Activated>),
-    ) -> Tensor {
+    pub(crate) fn record(&self, mut output: Tensor, needed: bool, backward: impl FnOnce() -> Backward) -> Tensor {
         output.node = None;
         if let Some(nodes) = self.nodes.as_ref().filter(|_| needed) {
             let mut nodes = nodes.borrow_mut();
             output.node = Some(NodeId(nodes.len()));
-            let (backward, activated) = node();
-            nodes.push(Node { shape: output.shape(), backward: Some(backward), watched: false, activated });
+            nodes.push(Node { shape: output.shape(), backward: Some(backward()), watched: false });
         }
         output
     }
@@ -299,20 +266,12 @@ impl<'a> Context<'a> {
             flat: parameters,
             slots: nodes.iter().map(|_| None).collect(),
             shapes: nodes.iter().map(|node| node.shape).collect(),
-            activated: nodes.iter_mut().map(|node| node.activated.take()).collect(),
-            watched: nodes.iter().map(|node| node.watched).collect(),
-            pulled: vec![false; nodes.len()],
         };
         gradients.add(Some(start), |_| gradient);
         for index in (0..=start.0).rev() {
             let Some(gradient) = gradients.slots[index].take() else { continue };
             if let Some(backward) = nodes[index].backward.take() {
-                match gradients.activated[index].take() {
-                    Some(activated) if !gradients.pulled[index] => {
-                        backward(&activated.pulled(self.device, &gradient), &mut gradients);
-                    }
-                    _ => backward(&gradient, &mut gradients),
-                }
+                backward(&gradient, &mut gradients);
             }
             if nodes[index].watched {
                 gradients.slots[index] = Some(gradient);
@@ -329,10 +288,6 @@ pub(crate) struct Gradients<'a> {
     flat: Option<&'a mut [f32]>,
     slots: Vec<Option<Tensor>>,
     shapes: Vec<Shape>,
-    activated: Vec<Option<Activated>>,
-    watched: Vec<bool>,
-    /// Whether a slot holds the gradient of what its activation was taken of.
-    pulled: Vec<bool>,
 }
 
 impl Gradients<'_> {
@@ -347,22 +302,6 @@ impl Gradients<'_> {
         self.flat.as_mut().map(|flat| &mut flat[range])
     }
 
-    /// The gradients of two parameters, each as [`Gradients::parameter`] gives it.
-    pub(crate) fn parameter_pair(
-        &mut self,
-        first: ParameterId,
-        second: Option<ParameterId>,
-    ) -> (Option<&mut [f32]>, Option<&mut [f32]>) {
-        let Some(second) = second.filter(|&second| self.wants(second)) else { return (self.parameter(first), None) };
-        if !self.wants(first) {
-            return (None, self.parameter(second));
-        }
-        let ranges = [self.parameters.range(first), self.parameters.range(second)];
-        let flat = self.flat.as_deref_mut().expect("gradients are wanted");
-        let [first, second] = flat.get_disjoint_mut(ranges).expect("two parameters lie apart");
-        (Some(first), Some(second))
-    }
-
     /// Adds to a parameter's gradient.
     pub(crate) fn add_parameter(&mut self, id: ParameterId, gradient: &[f32]) {
         if let Some(sum) = self.parameter(id) {
@@ -372,37 +311,11 @@ impl Gradients<'_> {
         }
     }
 
-    /// What a tensor's gradient has come to, for an operation that adds its own to it on the way and gives it back.
-    pub(crate) fn take(&mut self, node: Option<NodeId>) -> Option<Tensor> {
-        let NodeId(node) = node?;
-        // What is pulled already adds up with what is pulled only.
-        if self.pulled[node] { None } else { self.slots[node].take() }
-    }
-
-    /// What the derivative is taken of that a maker of a tensor's first gradient may multiply it by, who then gives it
-    /// with [`Gradients::set_pulled`].
-    pub(crate) fn to_pull(&self, node: Option<NodeId>) -> Option<Activated> {
-        let NodeId(node) = node?;
-        // The gradient of a watched output is shown as it is.
-        let free = self.slots[node].is_none() && !self.watched[node];
-        self.activated[node].clone().filter(|_| free)
-    }
-
-    /// The gradient of what an activation was taken of, in place of that of its output.
-    pub(crate) fn set_pulled(&mut self, node: Option<NodeId>, gradient: &Tensor) {
-        let Some(NodeId(node)) = node else { return };
-        self.slots[node] = Some(gradient.reshape(self.shapes[node]));
-        self.pulled[node] = true;
-    }
-
     /// Adds to a tensor's gradient, if it is on the tape. The gradient is only made when it is.
     pub(crate) fn add(&mut self, node: Option<NodeId>, gradient: impl FnOnce(&Self) -> Tensor) {
         let Some(NodeId(node)) = node else { return };
         // A tensor may have been used in another shape than it was made in.
-        let mut gradient = gradient(self).reshape(self.shapes[node]);
-        if let (true, Some(activated)) = (self.pulled[node], &self.activated[node]) {
-            gradient = activated.pulled(self.device, &gradient);
-        }
+        let gradient = gradient(self).reshape(self.shapes[node]);
         let sum = match self.slots[node].take() {
             None => gradient,
             Some(sum) => crate::ops::elementwise::sum_of(self.device, &sum, &gradient),

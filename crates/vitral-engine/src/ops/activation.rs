@@ -4,7 +4,7 @@ use super::Activation;
 use crate::device::cpu::kernels::{Kernel, Lanes, SharedMut};
 use crate::device::cpu::map::Elementwise;
 use crate::device::cpu::{Cpu, math};
-use crate::tape::{Activated, Context};
+use crate::tape::Context;
 use crate::tensor::Tensor;
 
 #[derive(Clone, Copy)]
@@ -49,22 +49,20 @@ impl Elementwise<3> for PullGate {
     }
 }
 
-impl Activated {
-    /// The gradient of what the activation was taken of, from that of its output.
-    pub(crate) fn pulled(&self, device: &Cpu, grad: &Tensor) -> Tensor {
-        let pull = Pull(self.activation);
-        Tensor::filled(device, grad.shape(), |out| device.map([self.before.values(), grad.values()], out, pull))
-    }
-}
-
 impl Context<'_> {
     /// A non-linearity of every number.
     pub fn activation(&self, x: &Tensor, activation: Activation) -> Tensor {
         let output =
             Tensor::filled(self.device, x.shape(), |out| self.device.map([x.values()], out, Apply(activation)));
-        let node = x.node;
-        self.record_activated(output, node.is_some(), Activated { before: x.clone(), activation }, || {
-            Box::new(move |grad, gradients| gradients.add(node, |_| grad.clone()))
+        let saved = x.clone();
+        self.record(output, x.node.is_some(), || {
+            Box::new(move |grad, gradients| {
+                gradients.add(saved.node, |g| {
+                    Tensor::filled(g.device, grad.shape(), |out| {
+                        g.device.map([saved.values(), grad.values()], out, Pull(activation));
+                    })
+                });
+            })
         })
     }
 

@@ -154,7 +154,6 @@ impl Problem {
             panels: Panels::F32(packed),
             epilogue: Epilogue::default(),
             accumulate: false,
-            row_sums: None,
         };
         gemm.run_serial(device.isa(), SharedMut::new(scores), 0, stride);
         if self.key_mask.is_none() && self.bias.is_none() && self.scale > 0.0 {
@@ -295,7 +294,6 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
                     panels: Panels::F32(values),
                     epilogue: Epilogue::default(),
                     accumulate: false,
-                    row_sums: None,
                 };
                 gemm.run_serial(isa, SharedMut::new(product), 0, width);
                 for (row, product) in product.chunks_exact_mut(width).take(rows).enumerate() {
@@ -347,7 +345,7 @@ fn product(
     let panels = grown(panels, packed_len(isa, depth, columns));
     pack_rhs_serial(isa, rhs, depth, columns, panels);
     let (epilogue, panels) = (Epilogue::default(), Panels::F32(panels));
-    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false, row_sums: None }
+    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false }
         .run_serial(isa, out, first, stride);
 }
 

@@ -300,18 +300,8 @@ fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tens
             let lhs = Lhs::Rows { data: grad, stride: outputs };
             let panels = Panels::F32(panels.as_slice());
             let (rows, epilogue) = (grad.len() / outputs, Epilogue::default());
-            Gemm {
-                rows,
-                columns: depth,
-                depth: outputs,
-                lhs,
-                norm: None,
-                panels,
-                epilogue,
-                accumulate: false,
-                row_sums: None,
-            }
-            .run(device, out);
+            Gemm { rows, columns: depth, depth: outputs, lhs, norm: None, panels, epilogue, accumulate: false }
+                .run(device, out);
         };
         Tensor::filled(device, x.shape(), |out| {
             if extents.is_linear() {

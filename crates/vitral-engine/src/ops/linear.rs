@@ -6,8 +6,8 @@ use super::{Activation, Norm};
 use crate::arena::{Matrix, ParameterId};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs, SharedMut, pack_rhs_into, packed_len};
-use crate::tape::{Activated, Context, Gradients};
+use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs, pack_rhs_into, packed_len};
+use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
 /// A linear map `x Wᵀ + b` with `W` as `[out, in]`.
@@ -50,58 +50,20 @@ impl Context<'_> {
 
     /// A linear map with the norm before it and what comes after it.
     ///
-    /// In inference it is one pass: the norm is applied while the input is copied, the rest while the output tile is
-    /// in cache. While recording, it is the same operations one by one, but for an activation or a residual alone, which
-    /// is part of the pass there too; a test holds the two to the same bits.
+    /// In inference it is one pass: the norm is applied while the input is packed, the rest while the output tile is
+    /// in cache. While recording, it is the same operations one by one; a test holds the two to the same bits.
     pub fn linear_with(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, after: After<'_>) -> Tensor {
         if self.is_recording() || self.parameters.adapter(linear.weight).is_some() {
             let normed = norm.map(|norm| self.norm(x, norm));
-            return self.recorded_with(normed.as_ref().unwrap_or(x), linear, after);
+            return self.finish(&self.linear(normed.as_ref().unwrap_or(x), linear), after);
         }
         let epilogue = Epilogue {
+            bias: None,
             activation: after.activation,
             scale: after.scale.map(|scale| self.parameters.plain(scale)),
             residual: after.residual.map(Tensor::values),
-            ..Epilogue::default()
         };
         self.product(x, norm, linear, epilogue)
-    }
-
-    /// A linear map and what comes after it, on the tape.
-    fn recorded_with(&self, x: &Tensor, linear: Linear, after: After<'_>) -> Tensor {
-        let bare = after.dropout == 0.0 && after.scale.is_none() && after.drop_path == 0.0;
-        let adapted = self.parameters.adapter(linear.weight).is_some();
-        let needed = self.depends(x, std::iter::once(linear.weight).chain(linear.bias));
-        if !bare || adapted || !needed {
-            return self.finish(&self.linear(x, linear), after);
-        }
-        let saved = x.clone();
-        match (after.activation, after.residual) {
-            (None, Some(residual)) => {
-                let epilogue = Epilogue { residual: Some(residual.values()), ..Epilogue::default() };
-                let node = residual.node;
-                self.record(self.product(x, None, linear, epilogue), true, || {
-                    Box::new(move |grad, gradients| {
-                        gradients.add(node, |_| grad.clone());
-                        backward(linear, &saved, grad, gradients);
-                    })
-                })
-            }
-            (Some(activation), None) => {
-                let mut output = None;
-                let columns = self.parameters.declarations().spec(linear.weight).shape[0];
-                let before = Tensor::filled(self.device, x.shape().with_last(columns), |before| {
-                    let keep = Some(SharedMut::new(before));
-                    let epilogue = Epilogue { activation: Some(activation), keep, ..Epilogue::default() };
-                    output = Some(self.product(x, None, linear, epilogue));
-                });
-                let output = output.expect("made with what it kept");
-                self.record_activated(output, true, Activated { before, activation }, || {
-                    Box::new(move |grad, gradients| backward(linear, &saved, grad, gradients))
-                })
-            }
-            _ => self.finish(&self.linear(x, linear), after),
-        }
     }
 
     /// What comes after a linear map, one operation at a time.
@@ -142,7 +104,6 @@ impl Context<'_> {
             panels,
             epilogue: Epilogue { bias: linear.bias.map(|bias| self.parameters.plain(bias)), ..epilogue },
             accumulate: false,
-            row_sums: None,
         };
         Tensor::filled(self.device, x.shape().with_last(columns), |out| gemm.run(self.device, out))
     }
@@ -165,68 +126,37 @@ pub(crate) fn multiply(
     let panels = packed(device, rhs, depth, columns);
     let epilogue = Epilogue::default();
     let panels = Panels::F32(panels.as_slice());
-    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate, row_sums: None }.run(device, product);
+    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate }.run(device, product);
 }
 
 fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
     let device = gradients.device;
     let (rows, depth, columns) = (x.rows(), x.shape().last(), grad.shape().last());
-    let (weight, bias) = gradients.parameter_pair(linear.weight, linear.bias);
-    match (weight, bias) {
-        (Some(weight), bias) => {
-            let panels = packed(device, Rhs::Rows { data: x.values(), stride: depth }, rows, depth);
-            let gemm = Gemm {
-                rows: columns,
-                columns: depth,
-                depth: rows,
-                lhs: Lhs::Columns { data: grad.values(), stride: columns },
-                norm: None,
-                panels: Panels::F32(panels.as_slice()),
-                epilogue: Epilogue::default(),
-                accumulate: true,
-                // The bias's gradient on the way: each number of `grad` is at hand while it is packed.
-                row_sums: bias.map(SharedMut::new),
-            };
-            gemm.run(device, weight);
-        }
-        (None, Some(bias)) => device.add_row_sums(grad.values(), bias),
-        (None, None) => {}
+    if let Some(sum) = gradients.parameter(linear.weight) {
+        let lhs = Lhs::Columns { data: grad.values(), stride: columns };
+        let rhs = Rhs::Rows { data: x.values(), stride: depth };
+        multiply(device, (columns, rows, depth), lhs, rhs, sum, true);
     }
-    if x.node.is_none() {
-        return;
+    if let Some(sum) = linear.bias.and_then(|bias| gradients.parameter(bias)) {
+        device.add_row_sums(grad.values(), sum);
     }
-    let pull = gradients.to_pull(x.node);
-    let input = Tensor::filled(device, x.shape(), |out| {
-        let fresh;
-        let kept;
-        let panels = match gradients.parameters.matrix(linear.weight) {
-            Matrix::Flat(weight) => {
-                fresh = packed(device, Rhs::Rows { data: weight, stride: depth }, columns, depth);
-                Panels::F32(fresh.as_slice())
+    gradients.add(x.node, |g| {
+        Tensor::filled(device, x.shape(), |out| {
+            let lhs = Lhs::Rows { data: grad.values(), stride: columns };
+            match g.parameters.matrix(linear.weight) {
+                Matrix::Flat(weight) => {
+                    let rhs = Rhs::Rows { data: weight, stride: depth };
+                    multiply(device, (rows, columns, depth), lhs, rhs, out, false);
+                }
+                Matrix::Packed(_) => {
+                    let weight = g.parameters.transposed(linear.weight);
+                    let (epilogue, panels) = (Epilogue::default(), weight.panels());
+                    Gemm { rows, columns: depth, depth: columns, lhs, norm: None, panels, epilogue, accumulate: false }
+                        .run(device, out);
+                }
             }
-            Matrix::Packed(_) => {
-                kept = gradients.parameters.transposed(linear.weight);
-                kept.panels()
-            }
-        };
-        let pull = pull.as_ref().map(|pull| (pull.activation, pull.before.values()));
-        let gemm = Gemm {
-            rows,
-            columns: depth,
-            depth: columns,
-            lhs: Lhs::Rows { data: grad.values(), stride: columns },
-            norm: None,
-            panels,
-            epilogue: Epilogue { pull, ..Epilogue::default() },
-            accumulate: false,
-            row_sums: None,
-        };
-        gemm.run(device, out);
+        })
     });
-    match pull {
-        Some(_) => gradients.set_pulled(x.node, &input),
-        None => gradients.add(x.node, |_| input),
-    }
 }
 
 #[cfg(test)]
@@ -287,26 +217,6 @@ mod tests {
             };
             check.differences(&inputs, forward);
             check.fused_equals_recorded(&inputs, forward);
-        }
-    }
-
-    #[test]
-    fn derivatives_taken_on_the_way_are_those_of_differences() {
-        // What an activation gives goes to one map, to two, and to one after something else.
-        for uses in 0..3 {
-            let mut check = Check::new();
-            let up = Linear { weight: check.matrix(7, 5), bias: Some(check.vector(7)) };
-            let [down, other] = [(); 2].map(|()| Linear { weight: check.matrix(3, 7), bias: None });
-            check.differences(&[check.input(&[4, 5])], |cx, inputs| {
-                let after = After { activation: Some(Activation::Gelu), ..After::default() };
-                let hidden = cx.linear_with(&inputs[0], None, up, after);
-                let y = cx.linear(&hidden, down);
-                match uses {
-                    0 => y,
-                    1 => cx.add(&y, &cx.linear(&hidden, other)),
-                    _ => cx.add(&cx.linear(&cx.times(&hidden, 0.5), other), &y),
-                }
-            });
         }
     }
 }

@@ -92,16 +92,14 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// `dx = r (w∘g − mean(w∘g) − x̂ mean(w∘g∘x̂))`, added to what the gradient has come to; and `x̂ ∘ g` and `g` added to the sums
-/// for weight and bias. RMS norm lacks the mean.
+/// `dx = r (w∘g − mean(w∘g) − x̂ mean(w∘g∘x̂))`, and `x̂ ∘ g` for the weight; RMS norm lacks the mean.
 struct Pull<'a> {
     norm: NormOnLoad<'a>,
     x: &'a [f32],
     grad: &'a [f32],
-    before: Option<&'a [f32]>,
     out: &'a mut [f32],
+    /// `x̂ ∘ g`, to be summed over rows.
     weight: &'a mut [f32],
-    bias: &'a mut [f32],
 }
 
 impl Kernel for Pull<'_> {
@@ -119,18 +117,15 @@ impl Kernel for Pull<'_> {
             let pulled = l.mul(grad, l.load_part(&self.norm.weight[start..]));
             sum = l.add(sum, pulled);
             projection = l.fma(pulled, normed, projection);
-            let (weight, bias) = (&mut self.weight[start..], &mut self.bias[start..]);
-            l.store_part(weight, l.fma(normed, grad, l.load_part(weight)));
-            l.store_part(bias, l.add(l.load_part(bias), grad));
+            l.store_part(&mut self.weight[start..], l.mul(normed, grad));
         }
         let mean = l.splat(if self.norm.rms { 0.0 } else { l.sum(sum) / count });
         let along = l.splat(l.sum(projection) / count);
         for start in (0..self.x.len()).step_by(L::N) {
             let normed = l.mul(l.sub(l.load_part(&self.x[start..]), shift), factor);
             let pulled = l.mul(l.load_part(&self.grad[start..]), l.load_part(&self.norm.weight[start..]));
-            let dx = l.mul(l.sub(l.sub(pulled, mean), l.mul(normed, along)), factor);
-            let dx = self.before.map_or(dx, |before| l.add(l.load_part(&before[start..]), dx));
-            l.store_part(&mut self.out[start..], dx);
+            let dx = l.sub(l.sub(pulled, mean), l.mul(normed, along));
+            l.store_part(&mut self.out[start..], l.mul(dx, factor));
         }
     }
 }
@@ -152,54 +147,43 @@ fn forward(device: &Cpu, parameters: &Parameters, x: &Tensor, norms: &[(Norm, Se
     })
 }
 
-/// Rows whose sums for weight and bias are made in one go. Fixed, so that the order of sums does not depend on the threads.
-const BLOCK: usize = 64;
-
 fn backward(norms: &[(Norm, Segments)], x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
     let device = gradients.device;
-    let Segments { width, per_group, .. } = norms[0].1;
-    let rows = x.values().len() / (per_group * width);
-    let blocks = rows.div_ceil(BLOCK);
-    let before = gradients.take(x.node);
-    let before = before.as_ref().map(Tensor::values);
+    let width = norms[0].1.width;
     let mut input = None;
-    // Sums of `x̂ ∘ g` and of `g`: `[norms][weight, bias][blocks][width]`.
-    let sums = device.filled(2 * norms.len() * blocks * width, |sums| {
-        sums.fill(0.0);
-        let sums = SharedMut::new(sums);
-        let of_block =
-            |norm: usize, which: usize, block: usize| sums.part(((2 * norm + which) * blocks + block) * width, width);
+    // x̂ ∘ g of every segment, to be summed for the weight.
+    let weights = device.filled(x.values().len(), |weights| {
+        let weights = SharedMut::new(weights);
         input = Some(Tensor::filled(device, x.shape(), |out| {
             let out = SharedMut::new(out);
-            device.parallel_ranges(blocks, 8192usize.div_ceil(BLOCK * per_group * width), |range| {
-                for block in range {
-                    for segment in block * BLOCK * per_group..rows.min((block + 1) * BLOCK) * per_group {
-                        let at = segment * width..(segment + 1) * width;
-                        let (x, grad) = (&x.values()[at.clone()], &grad.values()[at.clone()]);
-                        let before = before.map(|before| &before[at.clone()]);
-                        let out = out.part(at.start, width);
-                        match norms.iter().position(|(_, which)| which.holds(segment)) {
-                            Some(index) => {
-                                let norm = norms[index].0.on_load(gradients.parameters);
-                                let (weight, bias) = (of_block(index, 0, block), of_block(index, 1, block));
-                                device.isa().run(Pull { norm, x, grad, before, out, weight, bias });
-                            }
-                            None => {
-                                out.copy_from_slice(grad);
-                                for (out, before) in out.iter_mut().zip(before.into_iter().flatten()) {
-                                    *out += before;
-                                }
-                            }
+            device.parallel_ranges(x.values().len() / width, 8192usize.div_ceil(width), |segments| {
+                for segment in segments {
+                    let at = segment * width;
+                    let (x, grad) = (&x.values()[at..at + width], &grad.values()[at..at + width]);
+                    let (out, weight) = (out.part(at, width), weights.part(at, width));
+                    match norms.iter().find(|(_, which)| which.holds(segment)) {
+                        Some((norm, _)) => {
+                            let norm = norm.on_load(gradients.parameters);
+                            device.isa().run(Pull { norm, x, grad, out, weight });
                         }
+                        None => out.copy_from_slice(grad),
                     }
                 }
             });
         }));
     });
-    let parameters = norms.iter().flat_map(|(norm, _)| [Some(norm.weight), norm.bias]);
-    for (parameter, sums) in parameters.zip(sums.as_slice().chunks_exact(blocks * width)) {
-        if let Some(gradient) = parameter.and_then(|parameter| gradients.parameter(parameter)) {
-            device.add_row_sums(sums, gradient);
+    for (norm, which) in norms {
+        for (parameter, source) in [(Some(norm.weight), weights.as_slice()), (norm.bias, grad.values())] {
+            let Some(sums) = parameter.and_then(|parameter| gradients.parameter(parameter)) else { continue };
+            if which.per_group == 1 {
+                device.add_row_sums(source, sums);
+                continue;
+            }
+            for (_, row) in source.chunks_exact(width).enumerate().filter(|(segment, _)| which.holds(*segment)) {
+                for (sum, value) in sums.iter_mut().zip(row) {
+                    *sum += value;
+                }
+            }
         }
     }
     gradients.add(x.node, |_| input.expect("filled above"));
@@ -303,7 +287,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_differences() {
-        for (rows, width) in [(1, 2), (5, 19), (3, 64), (BLOCK + 3, 3)] {
+        for (rows, width) in [(1, 2), (5, 19), (3, 64)] {
             for kind in [NormKind::Layer, NormKind::Rms] {
                 let mut check = Check::new();
                 let weight = check.vector(width);

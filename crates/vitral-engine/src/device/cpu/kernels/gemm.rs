@@ -135,10 +135,6 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) scale: Option<&'a [f32]>,
     /// `[rows, columns]`, contiguous.
     pub(crate) residual: Option<&'a [f32]>,
-    /// `[rows, columns]`, contiguous: where the numbers are kept as they are before the activation.
-    pub(crate) keep: Option<SharedMut<'a>>,
-    /// An activation and `[rows, columns]` that it was taken of: the product is a gradient, and multiplied by the derivative.
-    pub(crate) pull: Option<(Activation, &'a [f32])>,
 }
 
 /// Memory that a thread reuses: a copy of rows of the left operand, and panels in 32 bits.
@@ -172,8 +168,6 @@ pub(crate) struct Gemm<'a> {
     pub(crate) epilogue: Epilogue<'a>,
     /// Adds to what `C` holds. Not together with an epilogue.
     pub(crate) accumulate: bool,
-    /// `[rows]`: the sum of each row of a left operand that lies in columns is added, in the order of the depth.
-    pub(crate) row_sums: Option<SharedMut<'a>>,
 }
 
 impl<'a> Gemm<'a> {
@@ -188,7 +182,6 @@ impl<'a> Gemm<'a> {
             panels: rhs.panels(),
             epilogue: Epilogue::default(),
             accumulate: false,
-            row_sums: None,
         }
     }
 
@@ -237,16 +230,6 @@ impl<'a> Gemm<'a> {
         if let Some(residual) = self.epilogue.residual {
             assert_eq!(residual.len(), self.rows * self.columns);
         }
-        if let Some((_, before)) = self.epilogue.pull {
-            assert_eq!(before.len(), self.rows * self.columns);
-        }
-        if let Some(keep) = self.epilogue.keep {
-            assert_eq!(keep.len(), self.rows * self.columns);
-        }
-        if let Some(sums) = self.row_sums {
-            assert_eq!(sums.len(), self.rows);
-            assert!(matches!(self.lhs, Lhs::Columns { .. }), "rows are summed while columns are packed");
-        }
         if let Some(norm) = self.norm {
             assert_eq!(norm.weight.len(), self.depth);
             assert!(matches!(self.lhs, Lhs::Rows { .. }), "a norm needs whole rows");
@@ -288,9 +271,7 @@ impl<'a> Gemm<'a> {
             for start in (0..self.depth.max(1)).step_by(DEPTH_BLOCK) {
                 let depth = DEPTH_BLOCK.min(self.depth - start);
                 let last = start + depth >= self.depth;
-                // Of the tasks that pack these rows, one adds them up.
-                let sums = self.row_sums.filter(|_| panels.start == 0);
-                let left = self.left(isa, scratch, &rows, start..start + depth, sums);
+                let left = self.left(isa, scratch, &rows, start..start + depth);
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
                     let first = (panel * self.depth + start) * width;
@@ -353,9 +334,7 @@ impl<'a> Gemm<'a> {
 
 impl Epilogue<'_> {
     fn is_empty(&self) -> bool {
-        let Epilogue { bias, activation, scale, residual, keep, pull } = self;
-        let vectors = bias.is_none() && scale.is_none() && residual.is_none();
-        vectors && activation.is_none() && keep.is_none() && pull.is_none()
+        self.bias.is_none() && self.activation.is_none() && self.scale.is_none() && self.residual.is_none()
     }
 }
 
@@ -375,7 +354,7 @@ impl Kernel for Finish<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Epilogue { bias, activation, scale, residual, keep, pull } = self.epilogue;
+        let Epilogue { bias, activation, scale, residual } = self.epilogue;
         for row in self.rows {
             let c = self.c.part(row * self.stride + self.columns.start, self.columns.len());
             for (i, c) in c.chunks_mut(L::N).enumerate() {
@@ -383,13 +362,6 @@ impl Kernel for Finish<'_> {
                 let mut v = l.load_part(c);
                 if let Some(bias) = bias {
                     v = l.add(v, l.load_part(&bias[column..self.columns.end]));
-                }
-                if let Some((activation, before)) = pull {
-                    let before = l.load_part(&before[row * self.total + column..row * self.total + self.columns.end]);
-                    v = l.mul(v, math::activate_derivative(l, activation, before));
-                }
-                if let Some(keep) = keep {
-                    l.store_part(keep.part(row * self.total + column, c.len()), v);
                 }
                 if let Some(activation) = activation {
                     v = math::activate(l, activation, v);

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use super::gemm::{Gemm, MAX_TILE_ROWS, NormOnLoad, Scratch, grown};
 use super::lanes::{Isa, Kernel, Lanes};
-use super::shared::SharedMut;
 use crate::device::cpu::math;
 
 /// The left operand `[rows, depth]` as it lies in memory.
@@ -72,14 +71,7 @@ fn spread(depth: usize) -> usize {
 impl Gemm<'_> {
     /// A block of the depth of some rows, ready for the tiles: as it lies where the cache can hold a tile of it, copied
     /// otherwise.
-    pub(super) fn left(
-        &self,
-        isa: Isa,
-        scratch: &mut Scratch,
-        rows: &Range<usize>,
-        depth: Range<usize>,
-        sums: Option<SharedMut<'_>>,
-    ) -> LeftRows {
+    pub(super) fn left(&self, isa: Isa, scratch: &mut Scratch, rows: &Range<usize>, depth: Range<usize>) -> LeftRows {
         let count = rows.len();
         match self.lhs {
             Lhs::Rows { data, stride } if self.norm.is_none() && spreads(stride) => {
@@ -104,8 +96,7 @@ impl Gemm<'_> {
             Lhs::Columns { data, stride } => {
                 let out = grown(&mut scratch.left, count * depth.len());
                 let (tiles, data) = (count.div_ceil(isa.tile_rows()), &data[depth.start * stride + rows.start..]);
-                let sums = sums.as_ref().map(|sums| sums.part(rows.start, count));
-                isa.run(PackColumns { data, stride, count, tiles, depth: depth.len(), out, sums });
+                isa.run(PackColumns { data, stride, count, tiles, depth: depth.len(), out });
                 LeftRows::Tiles { data: out.as_ptr(), depth: depth.len() }
             }
         }
@@ -121,8 +112,6 @@ struct PackColumns<'a> {
     tiles: usize,
     depth: usize,
     out: &'a mut [f32],
-    /// The sum of each row is added, where it is wanted.
-    sums: Option<&'a mut [f32]>,
 }
 
 impl Kernel for PackColumns<'_> {
@@ -131,7 +120,7 @@ impl Kernel for PackColumns<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         const STEPS_AHEAD: usize = 16;
-        let PackColumns { data, stride, count, tiles, depth, out, mut sums } = self;
+        let PackColumns { data, stride, count, tiles, depth, out } = self;
         for k in 0..depth {
             let source = &data[k * stride..][..count];
             // A step of the depth is a jump in memory, which the processor does not see coming.
@@ -147,11 +136,6 @@ impl Kernel for PackColumns<'_> {
                     l.store_part(target, l.load_part(source));
                 }
                 start = end;
-            }
-            if let Some(sums) = &mut sums {
-                for (sums, source) in sums.chunks_mut(L::N).zip(source.chunks(L::N)) {
-                    l.store_part(sums, l.add(l.load_part(sums), l.load_part(source)));
-                }
             }
         }
     }

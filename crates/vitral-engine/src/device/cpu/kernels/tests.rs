@@ -141,7 +141,6 @@ fn norm_and_epilogue_are_fused_correctly() {
                 activation: Some(Activation::Relu),
                 scale: Some(&scale),
                 residual: Some(&residual),
-                ..Epilogue::default()
             },
             ..Gemm::new(rows, Lhs::Rows { data: &a, stride: depth }, &packed)
         };
