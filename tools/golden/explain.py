@@ -26,6 +26,7 @@ CASES = {
     "timm_rectangular": "class",
     "timm_deit_distilled": "both",
     "timm_avg": "patches",
+    "timm_avg_fc_norm_off": "patches",
     "timm_no_class_token": "patches",
     "timm_parallel_pairs": "class",
 }
@@ -45,10 +46,11 @@ def input_norms(block):
 
 
 class Tape:
-    """Attention weights and attention inputs of every block, with their gradients after `backward`."""
+    """Attention weights and inputs of every block, and what is pooled, with their gradients after `backward`."""
 
     def __init__(self, model):
-        self.weights, self.inputs = [], []
+        self.weights, self.inputs, self.pooled = [], [], []
+        model.norm.register_forward_hook(lambda m, i, o: self.keep(o, self.pooled))
         for block in model.blocks:
             weights, inputs = [], []
             self.weights.append(weights)
@@ -65,7 +67,7 @@ class Tape:
         to.append(tensor)
 
     def clear(self):
-        for kept in self.weights + self.inputs:
+        for kept in self.weights + self.inputs + [self.pooled]:
             kept.clear()
 
 
@@ -202,7 +204,9 @@ def explain(case, readout):
     entropy = lambda w: -(w * np.log(np.maximum(w, 1e-300))).sum(-1).mean(-1)
     found["entropy"] = np.mean([[entropy(w) for w in image] for image in both], axis=0)
 
-    values, slopes = zip(*[(numpy(x)[0, prefix:], numpy(x.grad)[0, prefix:]) for x in tape.inputs[-1]])
+    # What is pooled; what a class token's attention sees, where it alone is read.
+    last = tape.pooled if readout == "patches" else tape.inputs[-1]
+    values, slopes = zip(*[(numpy(x)[0, prefix:], numpy(x.grad)[0, prefix:]) for x in last])
     for name in cams(values[0], slopes[0]):
         parts = [cams(v, s)[name] for v, s in zip(values, slopes)]
         found[name] = parts[0] if name == "eigencam" else np.sum(parts, axis=0)

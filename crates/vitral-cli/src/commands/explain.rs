@@ -61,7 +61,8 @@ Examples:
   vitral explain --model dinov2-small cat.jpg --method patch,similarity --at 200,120
   vitral explain --model vit-base-patch16-224 photos/ --method all --faithfulness --report report.html
 
-With --json, every picture is one line, and one more line holds the figures and the ranking.")]
+With --json, every picture that something is made of by itself is one line, and one more line holds the figures and the
+ranking.")]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     inputs: InputArgs,

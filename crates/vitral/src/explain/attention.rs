@@ -73,12 +73,8 @@ fn place(name: &str) -> Option<(usize, usize)> {
     }
 }
 
-/// The attentions of a block: the two of a parallel pair, else one. What would enter the first of a model without blocks are
-/// its tokens.
+/// The attentions of a block: the two of a parallel pair, else one.
 pub(super) fn names(model: &Model, layer: usize, what: &str) -> Vec<String> {
-    if model.vit.config().depth == 0 && what == "input" {
-        return vec!["tokens".to_owned()];
-    }
     match model.vit.config().block {
         crate::config::BlockKind::ParallelPairs => {
             (0..2).map(|pair| format!("blocks.{layer}.pairs.{pair}.attention.{what}")).collect()

@@ -8,6 +8,7 @@ use super::perturb::{self, Progress, RiseOptions};
 use super::pixels::{self, Channels};
 use super::rollout::{self, RolloutOptions};
 use super::{ExplainError, Map, Picture, Target, Wanted};
+use crate::config::Pooling;
 use crate::error::Error;
 use crate::predict::Model;
 
@@ -140,8 +141,9 @@ impl Method {
                 "gradcam",
                 "Grad-CAM",
                 "Selvaraju et al., arXiv:1610.02391",
-                "The channels that enter the last attention, each weighted by its mean gradient. High where the patches hold \
-                 what raises the answer.",
+                "The channels of the last layer, each weighted by its mean gradient: those that are pooled, where patches are, \
+                 and those that enter its attention, where a class token looks at them. High where the patches hold what \
+                 raises the answer.",
             ),
             Method::GradCamPlusPlus => (
                 "gradcam++",
@@ -397,7 +399,7 @@ impl Model {
             Method::HiResCam => self.cam(picture, Cam::HiResCam, target()?, options),
             Method::LayerCam => self.cam(picture, Cam::LayerCam, target()?, options),
             Method::EigenCam => {
-                let name = &attention::names(self, options.layer(self), "input")[0];
+                let name = &self.activations(options)[0];
                 let (_, kept) = self.observe(pixels, None, |wanted| wanted == name)?;
                 let tokens = &kept[name];
                 let width = tokens.shape().last();
@@ -527,11 +529,24 @@ impl Model {
         Ok(self.parameters.device().scope(|| layers.par_iter().map(of_layer).collect()))
     }
 
-    /// A class activation map at what enters the attention of a layer: behind it, the patches of the last block have no
-    /// way to a class token.
+    /// The names of what class activation maps are made of. Where patches are pooled, it is what is pooled, as in the
+    /// networks that the maps were invented for; before the final norm, which knows no lengths, activation times gradient
+    /// would be 0. A class token sees the patches through attention alone, so there it is what enters that of the layer:
+    /// behind the last one, patches have no way to the answer.
+    fn activations(&self, options: &Options) -> Vec<String> {
+        let (config, layer) = (self.vit.config(), options.layer(self));
+        match config.pooling {
+            _ if config.depth == 0 => vec!["tokens".to_owned()],
+            Pooling::Class | Pooling::None => attention::names(self, layer, "input"),
+            _ if layer + 1 == config.depth => vec!["norm".to_owned()],
+            _ => vec![format!("blocks.{layer}.output")],
+        }
+    }
+
+    /// A class activation map.
     fn cam(&self, picture: &Picture, cam: Cam, target: &Target, options: &Options) -> Result<Map, Error> {
         let layout = &picture.layout;
-        let names = attention::names(self, options.layer(self), "input");
+        let names = self.activations(options);
         let pass = self.gradients(&picture.pixels, target, Wanted::Named(&names))?;
         let mut sum = vec![0.0; layout.grid.area()];
         for (values, gradient) in names.iter().filter_map(|name| pass.named(name)) {

@@ -185,11 +185,13 @@ impl Vit {
     }
 
     /// The final norm and the pooling. The norm is per token, so it is only taken of tokens that are used, unless
-    /// somebody wants to see them all.
+    /// somebody wants to see them all: either way the pooling gets the same bits.
     fn pool(&self, cx: &Context<'_>, x: &Tensor) -> Pooled {
         let normed = |x: &Tensor| self.norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(x, norm));
         if cx.wants("norm") {
-            cx.name(&normed(x), || "norm".into());
+            let all = normed(x);
+            cx.name(&all, || "norm".into());
+            return self.head.pool(cx, &self.config, &all, Tensor::clone);
         }
         self.head.pool(cx, &self.config, x, normed)
     }

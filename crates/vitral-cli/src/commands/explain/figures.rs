@@ -95,18 +95,25 @@ impl<'a> Gathering<'a> {
         Gathering { statistics, other: work.other, waiting: vec![], others: vec![], batch }
     }
 
+    /// Adds one picture.
     pub(super) fn add(&mut self, picture: &Picture, image: &RgbImage) -> anyhow::Result<()> {
+        let others = || self.other.map(|other| other.pixels(std::slice::from_ref(image))).transpose();
+        let others = if self.statistics.is_some() { others()? } else { None };
+        self.add_batch(&picture.pixels, others)
+    }
+
+    /// Adds pictures of one size, and the same as the other model takes them.
+    pub(super) fn add_batch(&mut self, pixels: &Tensor, others: Option<Tensor>) -> anyhow::Result<()> {
         if self.statistics.is_none() {
             return Ok(());
         }
-        if self.waiting.first().is_some_and(|first| first.shape() != picture.pixels.shape()) {
+        if self.waiting.first().is_some_and(|first| first.shape()[1..] != pixels.shape()[1..]) {
             self.flush()?;
         }
-        self.waiting.push(picture.pixels.clone());
-        if let Some(other) = self.other {
-            self.others.push(other.pixels(std::slice::from_ref(image))?);
-        }
-        if self.waiting.len() == self.batch { self.flush() } else { Ok(()) }
+        self.waiting.push(pixels.clone());
+        self.others.extend(others);
+        let count: usize = self.waiting.iter().map(|pixels| pixels.extent(0)).sum();
+        if count >= self.batch { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {

@@ -123,20 +123,12 @@ impl<'a> Work<'a> {
         let mut lines = figures::of_model(&mut self)?;
         let mut gathering = figures::Gathering::new(&self);
         let (args, printer) = (self.args, self.printer);
-        let outcome = args.inputs.each_picture(printer, |name, image| {
-            let mut options = self.options;
-            let picture = Picture::new(self.model, name, image).and_then(|picture| {
-                options.patch = args.at.map(|at| picture.patch_at(self.model, at)).transpose()?;
-                Ok(picture)
-            });
-            let picture = match picture {
-                Ok(picture) => picture,
-                Err(fault) => return Ok(Err(fault)),
-            };
-            self.picture(&picture, options)?;
-            gathering.add(&picture, image)?;
-            Ok(Ok(()))
-        })?;
+        let outcome = if self.looks_at_each() {
+            self.each(&mut gathering)?
+        } else {
+            args.inputs
+                .each_batch(self.model, self.settings, printer, |_, batch| gathering.add_batch(&batch.pixels, None))?
+        };
         self.colours()?;
         // The picture itself is the first of its row.
         if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() > 1 {
@@ -152,6 +144,32 @@ impl<'a> Work<'a> {
         }
         self.tell(&lines, &ranking)?;
         Ok(outcome)
+    }
+
+    /// Whether anything is made of single pictures. Statistics alone take them in batches, as `embed` does.
+    fn looks_at_each(&self) -> bool {
+        let single = |figure: &Figure| matches!(figure, Figure::Heads | Figure::Pca | Figure::Lens);
+        let of_two = self.other.is_some();
+        !self.methods.is_empty() || self.figures.iter().any(single) || self.args.report.is_some() || of_two
+    }
+
+    /// Goes through the pictures one by one.
+    fn each(&mut self, gathering: &mut figures::Gathering<'a>) -> anyhow::Result<Outcome> {
+        let (args, printer) = (self.args, self.printer);
+        args.inputs.each_picture(printer, |name, image| {
+            let mut options = self.options;
+            let picture = Picture::new(self.model, name, image).and_then(|picture| {
+                options.patch = args.at.map(|at| picture.patch_at(self.model, at)).transpose()?;
+                Ok(picture)
+            });
+            let picture = match picture {
+                Ok(picture) => picture,
+                Err(fault) => return Ok(Err(fault)),
+            };
+            self.picture(&picture, options)?;
+            gathering.add(&picture, image)?;
+            Ok(Ok(()))
+        })
     }
 
     /// Everything that one picture gets.
