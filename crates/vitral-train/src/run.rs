@@ -100,7 +100,16 @@ pub fn run(
     let fault = |fault: String| TrainError::Recipe { path: "[model]".into(), fault };
     let settings = &recipe.run;
     let cached = |set: &Arc<dyn Dataset>| -> Arc<dyn Dataset> { Arc::new(Cached::new(Arc::clone(set), CACHE)) };
-    let options = LoaderOptions::training(preprocess.clone(), recipe.augment.clone(), settings.batch, settings.seed);
+    let augment = recipe.augment.clone();
+    let plain_from = settings.epochs.checked_sub(augment.plain_epochs).ok_or_else(|| TrainError::Recipe {
+        path: "augment".into(),
+        fault: format!(
+            "expected `plain_epochs` to be at most the {} epochs, found {}",
+            settings.epochs, augment.plain_epochs
+        ),
+    })?;
+    let options = LoaderOptions::training(preprocess.clone(), augment, settings.batch, settings.seed);
+    let options = LoaderOptions { plain_from, ..options };
     let train = Loader::new(cached(&sets.train), options)?;
     let test = Loader::new(cached(&sets.test), LoaderOptions::evaluation(preprocess.clone(), settings.batch))?;
 

@@ -242,6 +242,14 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     let repeated = contents(&repeats, 0, 0);
     assert!(repeated.len() == 6 && repeated[0].2[0] == repeated[0].2[2]);
 
+    // The last epochs are plainer, and those before them as ever.
+    let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
+    let options = LoaderOptions::training(small(), augment.clone(), 6, 3);
+    let ending = Loader::new(set, LoaderOptions { plain_from: 2, ..options }).expect("a loader");
+    assert!(contents(&ending, 1, 0) == contents(&one, 1, 0));
+    assert!(contents(&ending, 2, 0) == contents(&loader(2, &augment.plainer()), 2, 0));
+    assert!(contents(&ending, 2, 0) != expected);
+
     let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
     let evaluation = Loader::new(set, LoaderOptions::evaluation(small(), 16)).expect("a loader");
     let batches = contents(&evaluation, 0, 0);

@@ -63,6 +63,14 @@ pub struct Augment {
     pub label_smoothing: f32,
     /// How often a picture comes in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
     pub repeats: usize,
+    /// The last epochs of a run, in which policy, colour jitter, erasing and mixing rest: a short model that never sees a
+    /// picture as it is learns their marks too (YOLOX, arXiv:2107.08430, section 2.1; timm's `mixup-off-epoch`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub plain_epochs: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Default for Augment {
@@ -78,6 +86,7 @@ impl Default for Augment {
             mixing: None,
             label_smoothing: 0.0,
             repeats: 1,
+            plain_epochs: 0,
         }
     }
 }
@@ -129,6 +138,11 @@ impl Augment {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is left of it in the last epochs: crop, flips, smoothing and repetition.
+    pub fn plainer(&self) -> Augment {
+        Augment { policy: None, colour_jitter: None, erasing: None, mixing: None, ..self.clone() }
     }
 
     /// Whether every picture comes as the model's preprocessing shows it.

@@ -40,6 +40,8 @@ pub struct LoaderOptions {
     pub preprocess: Preprocess,
     /// What is varied from epoch to epoch.
     pub augment: Augment,
+    /// The epoch, from 0, from which on less is varied ([`Augment::plainer`]).
+    pub plain_from: u64,
     /// The order of an epoch.
     pub order: Order,
     /// What becomes of the last pictures.
@@ -52,13 +54,14 @@ impl LoaderOptions {
     /// Shuffled and augmented, whole batches only.
     pub fn training(preprocess: Preprocess, augment: Augment, batch: usize, seed: u64) -> Self {
         let (order, last) = (Order::Shuffled, LastBatch::Drop);
-        LoaderOptions { batch, seed, preprocess, augment, order, last, threads: 0 }
+        LoaderOptions { batch, seed, preprocess, augment, plain_from: u64::MAX, order, last, threads: 0 }
     }
 
     /// Every picture once, in order, as the model's own preprocessing shows it.
     pub fn evaluation(preprocess: Preprocess, batch: usize) -> Self {
         let (order, last) = (Order::Listed, LastBatch::Keep);
-        LoaderOptions { batch, seed: 0, preprocess, augment: Augment::default(), order, last, threads: 0 }
+        let (augment, plain_from) = (Augment::default(), u64::MAX);
+        LoaderOptions { batch, seed: 0, preprocess, augment, plain_from, order, last, threads: 0 }
     }
 }
 
@@ -97,6 +100,7 @@ pub struct Loader {
 struct Work {
     dataset: Arc<dyn Dataset>,
     options: LoaderOptions,
+    plainer: Augment,
     numbers: Preprocess,
     size: Size,
     pool: rayon::ThreadPool,
@@ -129,7 +133,8 @@ impl Loader {
             Err(error) => return wrong(format!("the system gives no threads: {error}"), "take fewer `threads`"),
         };
         let numbers = Preprocess { steps: Vec::new(), ..options.preprocess.clone() };
-        let work = Work { dataset, options, numbers, size, pool, skipped: Mutex::default() };
+        let plainer = options.augment.plainer();
+        let work = Work { dataset, options, plainer, numbers, size, pool, skipped: Mutex::default() };
         Ok(Loader { work: Arc::new(work) })
     }
 
@@ -209,6 +214,11 @@ impl Work {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is varied in an epoch.
+    fn augment(&self, epoch: u64) -> &Augment {
+        if epoch < self.options.plain_from { &self.options.augment } else { &self.plainer }
+    }
+
     fn run(&self, epoch: u64, range: std::ops::Range<usize>, send: &SyncSender<Result<Prepared, TrainError>>) {
         let LoaderOptions { batch, seed, order, .. } = self.options;
         let count = self.dataset.len();
@@ -236,11 +246,11 @@ impl Work {
         indices: &[usize],
         first_place: usize,
     ) -> Result<Option<Prepared>, TrainError> {
-        let LoaderOptions { seed, augment, .. } = &self.options;
+        let (seed, augment) = (self.options.seed, self.augment(epoch));
         let one = |(offset, &index): (usize, &usize)| {
             // The place tells apart the repetitions of one picture.
             let repetition = if augment.repeats > 1 { (first_place + offset) as u64 } else { 0 };
-            self.usable(index, Draws::new(*seed ^ repetition.rotate_left(32), epoch, index as u64))
+            self.usable(index, augment, Draws::new(seed ^ repetition.rotate_left(32), epoch, index as u64))
         };
         let made: Vec<_> = self.pool.install(|| indices.par_iter().enumerate().map(one).collect::<Result<_, _>>())?;
         let made: Vec<(usize, Vec<f32>)> = made.into_iter().flatten().collect();
@@ -255,21 +265,21 @@ impl Work {
         }
         let channels = self.options.preprocess.channels.count();
         let shape = [made.len(), channels, self.size.height, self.size.width];
-        let mut draws = Draws::new(*seed, epoch, !(number as u64) ^ 1 << 63);
+        let mut draws = Draws::new(seed, epoch, !(number as u64) ^ 1 << 63);
         augment.mix(shape, &mut pixels, &mut targets, &mut draws);
         let labels = made.iter().map(|(index, _)| self.dataset.label(*index)).collect();
         Ok(Some(Prepared { shape, pixels, targets, labels }))
     }
 
     /// The picture at an index, or the next that can be used.
-    fn usable(&self, index: usize, draws: Draws) -> Result<Option<(usize, Vec<f32>)>, TrainError> {
+    fn usable(&self, index: usize, augment: &Augment, draws: Draws) -> Result<Option<(usize, Vec<f32>)>, TrainError> {
         let count = self.dataset.len();
         for step in 0..count {
             let index = (index + step) % count;
             let known = self.noted().contains_key(&index);
             if !known {
                 let image = self.dataset.image(index);
-                match image.and_then(|image| self.numbers(&image, draws.clone())) {
+                match image.and_then(|image| self.numbers(&image, augment, draws.clone())) {
                     Ok(numbers) => return Ok(Some((index, numbers))),
                     Err(error) => {
                         let (name, fault) = (self.dataset.name(index), error.to_string());
@@ -287,11 +297,10 @@ impl Work {
     }
 
     /// What the model sees of a picture.
-    fn numbers(&self, image: &RgbImage, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
-        let augment = &self.options.augment;
+    fn numbers(&self, image: &RgbImage, augment: &Augment, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
         let shown = match augment.cut(image, self.size, &mut draws) {
             Some(cut) => cut,
-            None if self.options.augment.is_still() => {
+            None if augment.is_still() => {
                 return Ok(self.options.preprocess.apply(image).map_err(vitral::Error::from)?);
             }
             None => {

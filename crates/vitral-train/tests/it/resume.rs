@@ -128,6 +128,20 @@ fn another_recipe_is_not_taken_for_the_same_run() {
 }
 
 #[test]
+fn more_plain_epochs_than_epochs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("augment.plain_epochs", 4)]).unwrap();
+    let flag = AtomicBool::new(false);
+    let (sets, mut stop) = (open_sets(&recipe).unwrap(), Stop { after: None, flag: &flag });
+    let out = folder.path().join("run");
+    let error =
+        run(&recipe, &sets, Models::default(), &out, &Cpu::with_threads(1), &flag, &mut stop).unwrap_err().to_string();
+    assert!(error.contains("at most the 3 epochs, found 4"), "{error}");
+}
+
+#[test]
 fn a_run_that_diverges_keeps_its_batch() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path());
