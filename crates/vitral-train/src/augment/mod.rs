@@ -63,8 +63,8 @@ pub struct Augment {
     pub label_smoothing: f32,
     /// How often a picture comes in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
     pub repeats: usize,
-    /// The last epochs of a run, in which policy, colour jitter, erasing and mixing rest: a short model that never sees a
-    /// picture as it is learns their marks too (YOLOX, arXiv:2107.08430, section 2.1; timm's `mixup-off-epoch`).
+    /// The last epochs of a run, in which policy, colour jitter, erasing and mixing rest, so that a model ends on pictures
+    /// as they are (YOLOX, arXiv:2107.08430, section 2.1; timm's `mixup-off-epoch`).
     #[serde(skip_serializing_if = "is_zero")]
     pub plain_epochs: u64,
 }
