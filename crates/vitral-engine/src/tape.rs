@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::arena::{ParameterId, Parameters};
@@ -38,6 +40,13 @@ impl Stages {
     /// Names with the time spent in each, in the order of names.
     pub fn times(&self) -> Vec<(&'static str, Duration)> {
         self.0.borrow().iter().map(|(name, time)| (*name, *time)).collect()
+    }
+
+    fn add(&self, times: impl IntoIterator<Item = (&'static str, Duration)>) {
+        let mut sums = self.0.borrow_mut();
+        for (name, time) in times {
+            *sums.entry(name).or_default() += time;
+        }
     }
 }
 
@@ -107,7 +116,7 @@ impl<'a> Context<'a> {
         let Some(stages) = self.stages else { return work() };
         let start = Instant::now();
         let result = work();
-        *stages.0.borrow_mut().entry(name).or_default() += start.elapsed();
+        stages.add([(name, start.elapsed())]);
         result
     }
 
@@ -218,6 +227,57 @@ impl<'a> Context<'a> {
                     gradients.add(node, |_| gradient.clone());
                 }
             })
+        })
+    }
+
+    /// A part of a model, `x` to a tensor, both `[batch, …]`, in which no image knows of the others. Without gradients and
+    /// observers, threads take `at_once` images through it by themselves: what they compute stays in their own caches, and
+    /// none waits for another at every operation. What is left of a batch that does not divide among the threads, they
+    /// compute together. The bits are the same either way.
+    pub fn by_images(
+        &self,
+        x: &Tensor,
+        at_once: usize,
+        part: impl Fn(&Context<'_>, &Tensor) -> Tensor + Sync,
+    ) -> Tensor {
+        let (batch, threads) = (x.extent(0), self.device.threads());
+        let each = batch / threads;
+        if threads == 1 || each == 0 || self.is_recording() || self.is_observed() {
+            return part(self, x);
+        }
+        let sample = x.shape().count() / batch;
+        let images = |device: &Cpu, images: Range<usize>| {
+            let values = &x.values()[images.start * sample..images.end * sample];
+            Tensor::from_slice(device, x.shape().with_first(images.len()), values)
+        };
+        // Every thread gets as many images as any other.
+        let (groups, whole) = (threads * each.div_ceil(at_once.max(1)), threads * each);
+        let (device, parameters, timed) = (self.device.alone(), self.parameters, self.stages.is_some());
+        let done: Vec<OnceLock<_>> = (0..groups).map(|_| OnceLock::new()).collect();
+        self.device.parallel(groups, |group| {
+            let stages = Stages::default();
+            let alone = Context { device: &device, ..Context::inference(parameters) };
+            let alone = if timed { alone.timed_by(&stages) } else { alone };
+            let output = part(&alone, &images(&device, whole * group / groups..whole * (group + 1) / groups));
+            done[group].get_or_init(|| (output, stages.times()));
+        });
+        let mut outputs = Vec::with_capacity(groups + 1);
+        for (output, times) in done.into_iter().filter_map(OnceLock::into_inner) {
+            outputs.push(output);
+            if let Some(stages) = self.stages {
+                stages.add(times.into_iter().map(|(name, time)| (name, time / threads as u32)));
+            }
+        }
+        if whole < batch {
+            outputs.push(part(self, &images(self.device, whole..batch)));
+        }
+        Tensor::filled(self.device, outputs[0].shape().with_first(batch), |all| {
+            let mut rest = all;
+            for output in &outputs {
+                let (out, others) = rest.split_at_mut(output.values().len());
+                out.copy_from_slice(output.values());
+                rest = others;
+            }
         })
     }
 

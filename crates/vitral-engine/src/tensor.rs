@@ -39,6 +39,13 @@ impl Shape {
         self.extents[self.rank - 1] = last;
         self
     }
+
+    /// The same shape with another outermost extent.
+    pub(crate) fn with_first(mut self, first: usize) -> Self {
+        assert!(self.rank > 0);
+        self.extents[0] = first;
+        self
+    }
 }
 
 impl Deref for Shape {

@@ -1,12 +1,13 @@
 //! Convolution with channels last and weight standardisation: what a stem is made of.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::arena::ParameterId;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs, SharedMut, pack_rhs_parallel};
+use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, PackedRhs, Panels, Rhs, SharedMut, pack_rhs_parallel};
 use crate::ops::linear::{multiply, packed};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
@@ -52,8 +53,18 @@ pub struct Convolution {
     pub standardise: Option<f32>,
 }
 
-/// Numbers of columns that are made at a time: a few megabytes, so that they need not come back from memory.
+/// Numbers of columns that all threads make together at a time: a few megabytes, so that they need not come back from memory.
 const COLUMNS_IN_CACHE: usize = 1 << 20;
+/// Numbers of columns that one thread makes for itself at a time: they and the weights share its second cache.
+const COLUMNS_OF_THREAD: usize = 1 << 16;
+/// Rows of a product below which its weights are not read often enough to be worth fetching.
+const LEAST_ROWS: usize = 56;
+/// Multiply-adds below which a second thread costs more than it brings.
+const SERIAL_WORK: usize = 100_000;
+
+thread_local! {
+    static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A few images of a convolution.
 struct Part {
@@ -142,20 +153,49 @@ impl Extents {
         }
     }
 
+    /// Some rows of pixels of the output as rows of a matrix `[output pixels, kernel pixels · channels]`.
+    fn unfold(&self, x: &[f32], rows: Range<usize>, out: &mut [f32]) {
+        let first = rows.start * self.grid[1] * self.depth();
+        out.fill(0.0);
+        for y in rows {
+            self.pixels(y, |source, target, count| {
+                out[target - first..][..count].copy_from_slice(&x[source..source + count]);
+            });
+        }
+    }
+
     /// The input as a matrix `[batch · output pixels, kernel pixels · channels]`.
     fn columns(&self, device: &Cpu, x: &[f32]) -> Arc<Buffer> {
         device.filled(self.rows() * self.depth(), |out| {
             let row = self.grid[1] * self.depth();
             let out = SharedMut::new(out);
             device.parallel_ranges(self.batch * self.grid[0], 2, |rows| {
-                for y in rows {
-                    out.part(y * row, row).fill(0.0);
-                    self.pixels(y, |source, target, count| {
-                        out.part(target, count).copy_from_slice(&x[source..source + count]);
-                    });
-                }
+                self.unfold(x, rows.clone(), out.part(rows.start * row, rows.len() * row));
             });
         })
+    }
+
+    /// The product of the columns with packed weights. Each thread makes the columns that it multiplies, a few rows of pixels
+    /// at a time, where they stay in its cache.
+    fn multiply(&self, device: &Cpu, x: &[f32], matrix: &PackedRhs, bias: Option<&[f32]>, out: &mut [f32]) {
+        let (pixels, depth) = (self.grid[1], self.depth());
+        let step = (COLUMNS_OF_THREAD / (pixels * depth).max(1)).max(LEAST_ROWS.div_ceil(pixels.max(1)));
+        let grain = SERIAL_WORK.div_ceil((pixels * depth * self.outputs).max(1));
+        let out = SharedMut::new(out);
+        device.parallel_ranges(self.batch * self.grid[0], grain, |rows| {
+            COLUMNS.with_borrow_mut(|columns| {
+                for first in rows.clone().step_by(step) {
+                    let part = first..(first + step).min(rows.end);
+                    let count = part.len() * pixels;
+                    columns.resize(columns.len().max(count * depth), 0.0);
+                    let columns = &mut columns[..count * depth];
+                    self.unfold(x, part, columns);
+                    let mut gemm = Gemm::new(count, Lhs::Rows { data: columns, stride: depth }, matrix);
+                    gemm.epilogue.bias = bias;
+                    gemm.run_serial(device.isa(), out, first * pixels * self.outputs, self.outputs);
+                }
+            });
+        });
     }
 
     /// Adds columns back to the pixels that they were taken from.
@@ -229,18 +269,13 @@ impl Context<'_> {
             pack_rhs_parallel(self.device, rhs, extents.depth(), outputs)
         });
         let bias = convolution.bias.map(|bias| self.parameters.plain(bias));
-        let multiply = |rows: usize, data: &[f32], out: &mut [f32]| {
-            let mut gemm = Gemm::new(rows, Lhs::Rows { data, stride: extents.depth() }, &matrix);
-            gemm.epilogue.bias = bias;
-            gemm.run(self.device, out);
-        };
         let output = Tensor::filled(self.device, [batch, rows, columns, outputs], |out| {
             if extents.is_linear() {
-                return multiply(extents.rows(), x.values(), out);
-            }
-            for part in extents.parts() {
-                let unfolded = part.extents.columns(self.device, &x.values()[part.input.clone()]);
-                multiply(part.rows.len(), unfolded.as_slice(), &mut out[part.outputs()]);
+                let mut gemm = Gemm::new(extents.rows(), Lhs::Rows { data: x.values(), stride: channels }, &matrix);
+                gemm.epilogue.bias = bias;
+                gemm.run(self.device, out);
+            } else {
+                extents.multiply(self.device, x.values(), &matrix, bias, out);
             }
         });
         let (saved, convolution) = (x.clone(), *convolution);
@@ -336,6 +371,55 @@ mod tests {
                 let bias = (!same).then(|| check.golden(&golden, "bias"));
                 let convolution = Convolution { weight, bias, stride, padding, standardise: None };
                 check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| cx.convolution(&x[0], &convolution));
+            }
+        }
+    }
+
+    /// One sum after the other, as the definition says.
+    fn plain(x: &Tensor, weight: &[f32], [outputs, kernel]: [usize; 2], stride: usize, pad: usize) -> Vec<f64> {
+        let [batch, height, width, channels] = x.shape()[..] else { panic!("{:?}", x.shape()) };
+        let (rows, columns) = ((height + 2 * pad - kernel) / stride + 1, (width + 2 * pad - kernel) / stride + 1);
+        let mut out = vec![0.0; batch * rows * columns * outputs];
+        for (i, out) in out.iter_mut().enumerate() {
+            let (o, left, top) = (i % outputs, i / outputs % columns * stride, i / outputs / columns % rows * stride);
+            let image = i / outputs / columns / rows;
+            for tap in 0..kernel * kernel {
+                let (y, x_) = (top + tap / kernel, left + tap % kernel);
+                if (pad..pad + height).contains(&y) && (pad..pad + width).contains(&x_) {
+                    let pixel = ((image * height + y - pad) * width + x_ - pad) * channels;
+                    for c in 0..channels {
+                        let w = weight[(o * channels + c) * kernel * kernel + tap];
+                        *out += f64::from(w) * f64::from(x.values()[pixel + c]);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn equals_its_definition_where_a_thread_takes_several_turns() {
+        for (shape, outputs, kernel, stride, pad) in [
+            ([1, 37, 29, 16], 5, 3, 1, 1),
+            ([3, 23, 31, 17], 33, 3, 2, 1),
+            ([2, 19, 7, 70], 3, 5, 1, 0),
+            ([5, 4, 4, 3], 8, 3, 1, 1),
+            ([2, 3, 70, 150], 2, 1, 2, 1),
+        ] {
+            for threads in [1, 3] {
+                let mut check = Check::with_threads(threads);
+                let weight = check.plain(&[outputs, shape[3], kernel, kernel]);
+                let convolution =
+                    Convolution { weight, bias: None, stride, padding: Padding::Explicit(pad), standardise: None };
+                let x = check.input(&shape);
+                let expected = plain(&x, &check.values(weight), [outputs, kernel], stride, pad);
+                let found = check.run(std::slice::from_ref(&x), |cx, x| cx.convolution(&x[0], &convolution));
+                assert_eq!(found.values().len(), expected.len());
+                let deviation = (expected.iter().map(|e| e * e).sum::<f64>() / expected.len() as f64).sqrt();
+                for (found, expected) in found.values().iter().zip(&expected) {
+                    let off = (f64::from(*found) - expected).abs() / deviation;
+                    assert!(off < 1e-5, "{shape:?} by {kernel}: {found} for {expected}");
+                }
             }
         }
     }

@@ -1,7 +1,5 @@
 //! Maximum and mean over windows, channels last.
 
-use rayon::prelude::*;
-
 use super::Padding;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::kernels::{Kernel, Lanes, SharedMut};
@@ -157,11 +155,11 @@ impl Context<'_> {
         let mut winners = vec![UNSEEN; batch * outputs];
         let [rows, columns] = windows.output;
         let output = Tensor::filled(self.device, [batch, rows, columns, windows.channels()], |out| {
-            let images = out.par_chunks_exact_mut(outputs).zip(winners.par_chunks_exact_mut(outputs));
-            self.device.scope(|| {
-                images.zip(x.values().par_chunks_exact(inputs)).for_each(|((out, winners), x)| {
-                    self.device.isa().run(Largest { windows, x, out, winners });
-                });
+            let (out, winners) = (SharedMut::new(out), SharedMut::new(&mut winners));
+            self.device.parallel(batch, |image| {
+                let x = &x.values()[image * inputs..][..inputs];
+                let (out, winners) = (out.part(image * outputs, outputs), winners.part(image * outputs, outputs));
+                self.device.isa().run(Largest { windows, x, out, winners });
             });
         });
         let (node, shape) = (x.node, x.shape());

@@ -25,6 +25,9 @@ pub fn study(cells: &[Cell]) -> String {
     }
     let pictures = || cells.iter().map(|cell| cell.pictures as f64);
     let (least, most) = (pictures().fold(f64::INFINITY, f64::min), pictures().fold(1.0, f64::max));
+    let mut sizes: Vec<f64> = pictures().collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
     let accuracy = || cells.iter().map(|cell| 100.0 * cell.accuracy);
     let (low, high) = (accuracy().fold(100.0, f64::min), accuracy().fold(0.0, f64::max));
     svg((720, 440), |area| {
@@ -34,7 +37,8 @@ pub fn study(cells: &[Cell]) -> String {
         let margin = (0.06 * (high - low)).max(1.0);
         let mut chart =
             ChartBuilder::on(area).margin(14).x_label_area_size(40).y_label_area_size(56).build_cartesian_2d(
-                (0.9 * least..1.1 * most).log_scale(),
+                // Marks at the sizes themselves: a range within one decade has no power of ten to mark.
+                (0.9 * least..1.1 * most).log_scale().with_key_points(sizes),
                 (low - margin).max(0.0)..(high + margin).min(100.0),
             )?;
         chart

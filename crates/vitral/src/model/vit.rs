@@ -29,6 +29,10 @@ pub struct Vit {
     head: Head,
 }
 
+/// Rows of tokens that a thread takes through all blocks at a time, where it works by itself: enough that weights are worth
+/// fetching, few enough that what becomes of them stays in its cache.
+const ROWS_AT_ONCE: usize = 192;
+
 /// What a forward pass takes.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
@@ -162,20 +166,33 @@ impl Vit {
         let grid = self.grid(image)?;
         let mask = input.mask.map(|mask| self.key_mask(cx, mask, batch, grid)).transpose()?;
 
-        let patches = cx.stage("patch_embedding", || self.patches.forward(cx, input.pixels));
+        let x = match &mask {
+            None => {
+                let tokens = grid.area() + self.config.prefix_tokens();
+                let at_once = ROWS_AT_ONCE.div_ceil(tokens.max(1));
+                cx.by_images(input.pixels, at_once, |cx, pixels| self.blocks(cx, pixels, grid, None))
+            }
+            mask => self.blocks(cx, input.pixels, grid, mask.as_ref()),
+        };
+        Ok(cx.stage("head", || self.read_out(cx, &x)))
+    }
+
+    /// Pixels to the tokens that the last block leaves.
+    fn blocks(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size, mask: Option<&Tensor>) -> Tensor {
+        let patches = cx.stage("patch_embedding", || self.patches.forward(cx, pixels));
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
         let (rotation, offsets) = (rotation(&self.config, grid), Offsets::new(&self.config, grid));
         let shared_table = self.shared_table;
         for block in &self.blocks {
-            let (block, mask) = (Arc::clone(block), mask.clone());
+            let (block, mask) = (Arc::clone(block), mask.cloned());
             let (rotation, offsets) = (rotation.clone(), offsets.clone());
             x = cx.part(&x, move |cx, x| {
                 let (rotation, offsets) = (rotation.as_ref(), offsets.as_ref());
                 block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation, offsets, shared_table })
             });
         }
-        Ok(cx.stage("head", || self.read_out(cx, &x)))
+        x
     }
 
     /// What the final norm, the pooling and the head make of tokens `[batch, tokens, width]` as any block leaves them: the

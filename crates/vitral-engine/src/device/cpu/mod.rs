@@ -65,6 +65,11 @@ impl Cpu {
         self
     }
 
+    /// The same processor as one of its threads sees it that works by itself.
+    pub(crate) fn alone(&self) -> Self {
+        Cpu { threads: 1, pool: None, ..self.clone() }
+    }
+
     /// Runs `body` on this processor's threads. A whole forward pass inside one `scope` does not change threads at
     /// every operation.
     pub fn scope<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {

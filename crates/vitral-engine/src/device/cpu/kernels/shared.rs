@@ -25,19 +25,19 @@ pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
 /// The parts asked for at the same time must not overlap. Every use in this crate derives them from a task index in a
 /// way that keeps them apart; debug builds cannot check it, tests under several thread counts do.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedMut<'a> {
-    start: *mut f32,
+pub(crate) struct SharedMut<'a, T = f32> {
+    start: *mut T,
     length: usize,
-    life: PhantomData<&'a mut [f32]>,
+    life: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer is to plain numbers that the unique borrow `'a` keeps alive, and parts are disjoint by contract.
-unsafe impl Send for SharedMut<'_> {}
+// SAFETY: the pointer is to elements that the unique borrow `'a` keeps alive, and parts are disjoint by contract.
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut<'_> {}
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
-impl<'a> SharedMut<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+impl<'a, T> SharedMut<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         SharedMut { start: slice.as_mut_ptr(), length: slice.len(), life: PhantomData }
     }
 
@@ -47,14 +47,14 @@ impl<'a> SharedMut<'a> {
 
     /// The part from `start` of `length` numbers.
     #[expect(clippy::mut_from_ref, reason = "parts are disjoint by the contract of this type")]
-    pub(crate) fn part(&self, start: usize, length: usize) -> &mut [f32] {
+    pub(crate) fn part(&self, start: usize, length: usize) -> &mut [T] {
         assert!(start <= self.length && length <= self.length - start, "part {start}+{length} of {}", self.length);
         // SAFETY: within the slice by the assertion; no other part overlaps by the contract of this type.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
     }
 
     /// A raw pointer to one element, for tiles with a row stride.
-    pub(crate) fn pointer(&self, start: usize) -> *mut f32 {
+    pub(crate) fn pointer(&self, start: usize) -> *mut T {
         assert!(start <= self.length, "element {start} of {}", self.length);
         // SAFETY: within the slice by the assertion.
         unsafe { self.start.add(start) }
