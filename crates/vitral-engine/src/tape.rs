@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -88,6 +87,13 @@ impl<'a> Context<'a> {
     /// A training pass: recorded, with dropout and drop path drawn from this seed.
     pub fn training(parameters: &'a Parameters, seed: u64) -> Self {
         Context { seed: Some(seed), ..Context::recording(parameters) }
+    }
+
+    /// The same pass on another device, as on one half of the processor that the parameters lie on.
+    #[must_use]
+    pub fn on(mut self, device: &'a Cpu) -> Self {
+        self.device = device;
+        self
     }
 
     /// Remembers of every [`Context::part`] only what it was given, and computes the rest again on the way back.
@@ -213,13 +219,13 @@ impl<'a> Context<'a> {
         }
         let (seed, first) = (self.seed, self.draws.get());
         let node = x.node;
-        let inner = Context { stages: self.stages, ..Context::resumed(self.parameters, seed, first) };
+        let inner = Context { stages: self.stages, ..Context::resumed(self.parameters, seed, first).on(self.device) };
         let output = part(&inner, &inner.begun(x));
         self.draws.set(inner.draws.get());
         let saved = x.clone();
         self.record(output.clone(), output.node.is_some(), || {
             Box::new(move |grad, gradients| {
-                let inner = Context::resumed(gradients.parameters, seed, first);
+                let inner = Context::resumed(gradients.parameters, seed, first).on(gradients.device);
                 let x = inner.begun(&saved);
                 let output = part(&inner, &x);
                 let found = inner.backward_from(&output, grad.clone(), gradients.flat.as_deref_mut());
@@ -245,20 +251,15 @@ impl<'a> Context<'a> {
         if threads == 1 || each == 0 || self.is_recording() || self.is_observed() {
             return part(self, x);
         }
-        let sample = x.shape().count() / batch;
-        let images = |device: &Cpu, images: Range<usize>| {
-            let values = &x.values()[images.start * sample..images.end * sample];
-            Tensor::from_slice(device, x.shape().with_first(images.len()), values)
-        };
         // Every thread gets as many images as any other.
         let (groups, whole) = (threads * each.div_ceil(at_once.max(1)), threads * each);
         let (device, parameters, timed) = (self.device.alone(), self.parameters, self.stages.is_some());
         let done: Vec<OnceLock<_>> = (0..groups).map(|_| OnceLock::new()).collect();
         self.device.parallel(groups, |group| {
             let stages = Stages::default();
-            let alone = Context { device: &device, ..Context::inference(parameters) };
+            let alone = Context::inference(parameters).on(&device);
             let alone = if timed { alone.timed_by(&stages) } else { alone };
-            let output = part(&alone, &images(&device, whole * group / groups..whole * (group + 1) / groups));
+            let output = part(&alone, &x.slice(&device, whole * group / groups..whole * (group + 1) / groups));
             done[group].get_or_init(|| (output, stages.times()));
         });
         let mut outputs = Vec::with_capacity(groups + 1);
@@ -269,7 +270,7 @@ impl<'a> Context<'a> {
             }
         }
         if whole < batch {
-            outputs.push(part(self, &images(self.device, whole..batch)));
+            outputs.push(part(self, &x.slice(self.device, whole..batch)));
         }
         Tensor::filled(self.device, outputs[0].shape().with_first(batch), |all| {
             let mut rest = all;

@@ -1,6 +1,6 @@
 //! Tensors: contiguous, row-major, on a device.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::device::cpu::Cpu;
@@ -122,6 +122,16 @@ impl Tensor {
         let shape = shape.into();
         assert_eq!(shape.count(), self.shape.count(), "{:?} does not reshape to {shape:?}", self.shape);
         Tensor { shape, ..self.clone() }
+    }
+
+    /// A copy of some of the outermost extent.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn slice(&self, device: &Cpu, range: Range<usize>) -> Self {
+        let each = self.shape.count() / self.shape[0].max(1);
+        let values = &self.values()[range.start * each..range.end * each];
+        Tensor::from_slice(device, self.shape.with_first(range.len()), values)
     }
 
     /// Rows when the innermost extent is a row.

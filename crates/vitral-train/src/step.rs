@@ -1,13 +1,19 @@
 //! One batch: forward, loss, backward, clip, update.
 
+use std::ops::Range;
+
 use vitral::model::{Input, Vit};
 use vitral_engine::ops::random::mix;
-use vitral_engine::{Context, Parameters, Tensor};
+use vitral_engine::{Context, Cpu, Parameters, Tensor};
 
 use crate::error::TrainError;
 use crate::lora;
 use crate::loss::{Distillation, Loss, likeliest};
 use crate::optimise::{self, Clip, Group, Moments, Optimiser, Schedule};
+
+/// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is small,
+/// enough that packing weights for them costs little.
+const TOKENS_AT_ONCE: usize = 2048;
 
 /// Pictures and what they should be taken for.
 pub struct Batch {
@@ -35,6 +41,9 @@ pub struct Trainer {
     /// Steps taken.
     pub step: u64,
     gradients: Vec<f32>,
+    /// Gradients of the second half of a batch.
+    second: Vec<f32>,
+    halves: Option<[Cpu; 2]>,
     groups: Vec<Group>,
     rules: Rules,
     base: u32,
@@ -88,6 +97,8 @@ impl Trainer {
             average: rules.average_decay.map(|_| parameters.flat().to_vec()),
             moments: rules.optimiser.moments(count),
             gradients: vec![0.0; count],
+            second: vec![0.0; count],
+            halves: parameters.device().halves(),
             step: 0,
             base: lora::checksum(&parameters),
             vit,
@@ -119,34 +130,22 @@ impl Trainer {
     /// before.
     pub fn step(&mut self, batches: &[Batch], teach: Option<&Teach<'_>>) -> Result<StepReport, TrainError> {
         self.gradients.fill(0.0);
+        self.second.fill(0.0);
         let (mut loss, mut right, mut seen) = (0.0f64, 0, 0);
         for (index, batch) in batches.iter().enumerate() {
             let taught = teach.map(|teach| teach(&batch.pixels)).transpose()?;
             let seed = mix(self.rules.seed ^ mix(self.step * batches.len() as u64 + index as u64));
-            let (vit, parameters, rules, gradients) = (&self.vit, &self.parameters, &self.rules, &mut self.gradients);
-            let (batch_loss, batch_right) = parameters.device().scope(|| {
-                let cx = Context::training(parameters, seed);
-                let cx = if rules.recompute { cx.recomputing() } else { cx };
-                let output =
-                    vit.forward(&cx, Input { pixels: &batch.pixels, mask: None }).map_err(vitral::Error::from)?;
-                let teacher = taught.as_ref().zip(rules.distillation);
-                let loss = rules.loss.of_output(&cx, &output, &batch.targets, teacher);
-                let logits = output.logits.as_ref().expect("a model that is trained has a head");
-                let rows = logits.values().chunks_exact(logits.shape().last());
-                let right = rows.zip(&batch.labels).filter(|(row, label)| likeliest(row) == **label).count();
-                let value = loss.values()[0];
-                if value.is_finite() {
-                    cx.backward(&loss, gradients);
+            let (first, second) = self.pass(batch, taught.as_ref(), seed);
+            for half in [first?, second?] {
+                if !half.loss.is_finite() {
+                    return Err(TrainError::Diverged { step: self.step + 1, loss: half.loss as f32, batch: None });
                 }
-                Ok::<_, TrainError>((value, right))
-            })?;
-            if !batch_loss.is_finite() {
-                return Err(TrainError::Diverged { step: self.step + 1, loss: batch_loss, batch: None });
+                loss += half.loss;
+                right += half.right;
             }
-            loss += f64::from(batch_loss);
-            right += batch_right;
             seen += batch.labels.len();
         }
+        self.join_halves();
         if batches.len() > 1 {
             optimise::scale(&mut self.gradients, 1.0 / batches.len() as f32);
         }
@@ -168,4 +167,80 @@ impl Trainer {
         let loss = (loss / batches.len().max(1) as f64) as f32;
         Ok(StepReport { step: self.step, loss, right, seen, gradient_norm: norm, rate })
     }
+
+    /// Gradients of a batch, in two halves that know nothing of each other, each on half of the threads: so a thread need not
+    /// wait for the others at every operation. A half is taken in parts. How a batch is cut depends on the model and the batch
+    /// alone, so sums keep their bits whatever the threads.
+    fn pass(
+        &mut self,
+        batch: &Batch,
+        taught: Option<&Tensor>,
+        seed: u64,
+    ) -> (Result<Half, TrainError>, Result<Half, TrainError>) {
+        let Trainer { vit, parameters, rules, gradients, second, halves, .. } = self;
+        let (vit, parameters, rules) = (&*vit, &*parameters, &*rules);
+        let device = parameters.device();
+        let count = batch.labels.len();
+        let (stride, channels) = (vit.config().token_stride(), vit.config().channels);
+        let tokens = batch.pixels.shape().count() / (count * channels * stride.area()).max(1);
+        // A part's share of the mean over the batch.
+        let part = |device: &Cpu, range: Range<usize>, seed: u64, gradients: &mut [f32]| {
+            let part = |tensor: &Tensor| tensor.slice(device, range.clone());
+            device.scope(|| {
+                let cx = Context::training(parameters, seed).on(device);
+                let cx = if rules.recompute { cx.recomputing() } else { cx };
+                let pixels = part(&batch.pixels);
+                let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).map_err(vitral::Error::from)?;
+                let taught = taught.map(part);
+                let teacher = taught.as_ref().zip(rules.distillation);
+                let loss = rules.loss.of_output(&cx, &output, &part(&batch.targets), teacher);
+                let logits = output.logits.as_ref().expect("a model that is trained has a head");
+                let rows = logits.values().chunks_exact(logits.shape().last());
+                let labels = &batch.labels[range.clone()];
+                let right = rows.zip(labels).filter(|(row, label)| likeliest(row) == **label).count();
+                let (value, share) = (loss.values()[0], range.len() as f32 / count as f32);
+                if value.is_finite() {
+                    let share = Tensor::filled(device, loss.shape(), |out| out.fill(share));
+                    cx.backward_from(&loss, share, Some(gradients));
+                }
+                Ok::<_, TrainError>((f64::from(value) * f64::from(share), right))
+            })
+        };
+        let half = |device: &Cpu, images: Range<usize>, seed: u64, gradients: &mut [f32]| {
+            let mut half = Half::default();
+            let parts = (images.len() * tokens / TOKENS_AT_ONCE).clamp(1, images.len().max(1));
+            for index in 0..parts {
+                let at = |index: usize| images.start + images.len() * index / parts;
+                if at(index) < at(index + 1) {
+                    let (loss, right) = part(device, at(index)..at(index + 1), mix(seed ^ index as u64), gradients)?;
+                    half.loss += loss;
+                    half.right += right;
+                }
+            }
+            Ok(half)
+        };
+        let (front, back) = (0..count.div_ceil(2), count.div_ceil(2)..count);
+        match halves {
+            Some([first_device, second_device]) => device.both(
+                || half(first_device, front, mix(seed), gradients),
+                || half(second_device, back, mix(seed ^ 1), second),
+            ),
+            None => (half(device, front, mix(seed), gradients), half(device, back, mix(seed ^ 1), second)),
+        }
+    }
+
+    /// Adds the second half's gradients to the first's.
+    fn join_halves(&mut self) {
+        let device = self.parameters.device();
+        let (gradients, second) = (&mut self.gradients, &self.second);
+        device.scope(|| optimise::add(gradients, second));
+    }
+}
+
+/// What half of a batch tells.
+#[derive(Default)]
+struct Half {
+    /// Its share of the batch's mean loss.
+    loss: f64,
+    right: usize,
 }

@@ -315,6 +315,15 @@ pub fn scale(numbers: &mut [f32], factor: f32) {
     numbers.par_iter_mut().with_min_len(CHUNK).for_each(|x| *x *= factor);
 }
 
+/// Adds numbers to others.
+pub fn add(sums: &mut [f32], numbers: &[f32]) {
+    (sums.par_chunks_mut(CHUNK), numbers.par_chunks(CHUNK)).into_par_iter().for_each(|(sums, numbers)| {
+        for (sum, number) in sums.iter_mut().zip(numbers) {
+            *sum += number;
+        }
+    });
+}
+
 /// Moves an exponential average towards the parameters: `average = decay · average + (1 − decay) · parameters`.
 pub fn follow(average: &mut [f32], parameters: &[f32], decay: f32) {
     (average.par_chunks_mut(CHUNK), parameters.par_chunks(CHUNK)).into_par_iter().for_each(|(average, parameters)| {

@@ -181,3 +181,44 @@ fn threads_keep_the_bits_of_training() {
     };
     assert_eq!(train(1), train(2));
 }
+
+/// A batch over and over has the mean gradient of the batch, in however many parts and on however many threads it is taken.
+#[test]
+fn parts_and_threads_keep_gradients() {
+    let gradients = |threads: usize| {
+        let device = Cpu::with_threads(threads);
+        let (vit, parameters, known) = load("vit", &device);
+        let once = batch("vit", &device);
+        let (grid, times) = (vit.config().grid().area(), 201);
+        assert!(once.labels.len() * times * grid > 3 * 4096, "several parts of 2048 tokens in each half");
+        let pixels = once.pixels.values().repeat(times);
+        let mut shape = once.pixels.shape().to_vec();
+        shape[0] *= times;
+        let labels = once.labels.repeat(times);
+        let targets = one_hot(&device, &labels, 5, 0.0);
+        let repeated = Batch { pixels: Tensor::from_slice(&device, Shape::new(&shape), &pixels), targets, labels };
+        let groups = groups(&vit, &parameters, &GroupOptions::default(), false);
+        let rules = Rules {
+            optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+            schedule: Schedule::default(),
+            total_steps: 1,
+            clip: None,
+            average_decay: None,
+            loss: Loss::CrossEntropy,
+            distillation: None,
+            recompute: false,
+            seed: 7,
+        };
+        let mut trainer = Trainer::new(vit, parameters, groups, rules);
+        trainer.step(&[repeated], None).unwrap();
+        (trainer.gradients().to_vec(), known)
+    };
+    let (one, known) = gradients(1);
+    let largest = known.iter().fold(0.0f32, |largest, gradient| largest.max(gradient.abs()));
+    for (found, known) in one.iter().zip(&known) {
+        assert!((found - known).abs() <= 1e-4 * largest, "{found} for {known}, the largest being {largest}");
+    }
+    for threads in [2, 3, 4] {
+        assert_eq!(gradients(threads).0, one, "{threads} threads");
+    }
+}

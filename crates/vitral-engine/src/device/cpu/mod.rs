@@ -70,6 +70,31 @@ impl Cpu {
         Cpu { threads: 1, pool: None, ..self.clone() }
     }
 
+    /// The processor in two halves that work at the same time under [`Cpu::both`]; nothing where its threads do not divide.
+    /// Memory stays common.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        match self.threads {
+            2 => Some([self.alone(), self.alone()]),
+            threads if threads > 2 && threads.is_multiple_of(2) => Some([(); 2].map(|()| {
+                let half = Cpu::with_threads(threads / 2);
+                Cpu { memory: Arc::clone(&self.memory), isa: self.isa, ..half }
+            })),
+            _ => None,
+        }
+    }
+
+    /// Runs both, at the same time where there are threads for it.
+    pub fn both<A: Send, B: Send>(
+        &self,
+        first: impl FnOnce() -> A + Send,
+        second: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        match &self.pool {
+            Some(pool) => pool.install(|| rayon::join(first, second)),
+            None => (first(), second()),
+        }
+    }
+
     /// Runs `body` on this processor's threads. A whole forward pass inside one `scope` does not change threads at
     /// every operation.
     pub fn scope<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
