@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::arena::ParameterId;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, PackedRhs, Panels, Rhs, SharedMut, pack_rhs_parallel};
+use crate::device::cpu::kernels::{
+    Epilogue, Gemm, Lhs, PackedRhs, Panels, Rhs, SERIAL_WORK, SharedMut, pack_rhs_parallel,
+};
 use crate::ops::linear::{multiply, packed};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
@@ -59,8 +61,6 @@ const COLUMNS_IN_CACHE: usize = 1 << 20;
 const COLUMNS_OF_THREAD: usize = 1 << 16;
 /// Rows of a product below which its weights are not read often enough to be worth fetching.
 const LEAST_ROWS: usize = 56;
-/// Multiply-adds below which a second thread costs more than it brings.
-const SERIAL_WORK: usize = 100_000;
 
 thread_local! {
     static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };

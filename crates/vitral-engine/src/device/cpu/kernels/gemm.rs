@@ -21,7 +21,7 @@ const DEPTH_BLOCK: usize = 384;
 /// Numbers of packed `A` that a task keeps in the L2 cache.
 const LHS_IN_CACHE: usize = 48 * 1024;
 /// Multiply-adds below which a second thread costs more than it brings.
-pub(super) const SERIAL_WORK: usize = 100_000;
+pub(crate) const SERIAL_WORK: usize = 100_000;
 /// Most rows of any tile.
 pub(super) const MAX_TILE_ROWS: usize = 14;
 /// Widest panel.

@@ -32,7 +32,7 @@ mod portable;
 mod tests;
 
 pub use gemm::Activation;
-pub(crate) use gemm::{Epilogue, Gemm, NormOnLoad};
+pub(crate) use gemm::{Epilogue, Gemm, NormOnLoad, SERIAL_WORK};
 pub(crate) use lanes::{Isa, Kernel, Lanes};
 pub(crate) use left::Lhs;
 pub use pack::Storage;
