@@ -72,7 +72,15 @@ fn operations(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("attention");
     let qkv = bench.tensor([BATCH, TOKENS, 3 * WIDTH]);
-    let call = |capture| Attention { heads: HEADS, scale: 0.125, key_mask: None, bias: None, dropout: 0.0, capture };
+    let call = |capture| Attention {
+        heads: HEADS,
+        scale: 0.125,
+        key_mask: None,
+        bias: None,
+        dropout: 0.0,
+        queries: None,
+        capture,
+    };
     group.throughput(Throughput::Elements((2 * BATCH * TOKENS * TOKENS * WIDTH) as u64));
     group.bench_function("alone", |bencher| bencher.iter(|| context.attention(&qkv, call(false))));
     group.bench_function("with its weights", |bencher| bencher.iter(|| context.attention(&qkv, call(true))));

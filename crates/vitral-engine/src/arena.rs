@@ -37,6 +37,12 @@ pub enum ParameterKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParameterId(usize);
 
+impl ParameterId {
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// The list of parameters that a model declares while it is built.
 #[derive(Clone, Debug, Default)]
 pub struct Declarations {

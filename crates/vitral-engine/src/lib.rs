@@ -6,6 +6,7 @@
 pub mod arena;
 pub mod device;
 pub mod ops;
+pub mod packs;
 pub mod tape;
 pub mod tensor;
 
@@ -13,5 +14,6 @@ pub use arena::{Adapter, Declarations, ParameterId, ParameterKind, ParameterSpec
 pub use device::cpu::Cpu;
 pub use device::cpu::kernels::Storage;
 pub use ops::Activation;
+pub use packs::Packs;
 pub use tape::{Context, Observer, Stages};
 pub use tensor::{Shape, Tensor};

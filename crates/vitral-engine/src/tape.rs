@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{ParameterId, Parameters};
 use crate::device::cpu::Cpu;
+use crate::packs::Packs;
 use crate::tensor::{Shape, Tensor};
 
 /// A tensor's place on the tape.
@@ -62,6 +63,7 @@ pub struct Context<'a> {
     observer: Option<&'a dyn Observer>,
     stages: Option<&'a Stages>,
     recomputes: bool,
+    pub(crate) packs: Option<&'a Packs>,
 }
 
 impl<'a> Context<'a> {
@@ -76,6 +78,7 @@ impl<'a> Context<'a> {
             observer: None,
             stages: None,
             recomputes: false,
+            packs: None,
         }
     }
 
@@ -100,6 +103,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn recomputing(mut self) -> Self {
         self.recomputes = true;
+        self
+    }
+
+    /// Packs matrices together with the other passes of a step.
+    #[must_use]
+    pub fn sharing(mut self, packs: &'a Packs) -> Self {
+        self.packs = Some(packs);
         self
     }
 
@@ -219,13 +229,15 @@ impl<'a> Context<'a> {
         }
         let (seed, first) = (self.seed, self.draws.get());
         let node = x.node;
-        let inner = Context { stages: self.stages, ..Context::resumed(self.parameters, seed, first).on(self.device) };
+        let inner = Context::resumed(self.parameters, seed, first).on(self.device);
+        let inner = Context { stages: self.stages, packs: self.packs, ..inner };
         let output = part(&inner, &inner.begun(x));
         self.draws.set(inner.draws.get());
         let saved = x.clone();
         self.record(output.clone(), output.node.is_some(), || {
             Box::new(move |grad, gradients| {
                 let inner = Context::resumed(gradients.parameters, seed, first).on(gradients.device);
+                let inner = Context { packs: gradients.packs, ..inner };
                 let x = inner.begun(&saved);
                 let output = part(&inner, &x);
                 let found = inner.backward_from(&output, grad.clone(), gradients.flat.as_deref_mut());
@@ -324,6 +336,7 @@ impl<'a> Context<'a> {
         let mut gradients = Gradients {
             device: self.device,
             parameters: self.parameters,
+            packs: self.packs,
             flat: parameters,
             slots: nodes.iter().map(|_| None).collect(),
             shapes: nodes.iter().map(|node| node.shape).collect(),
@@ -346,6 +359,7 @@ impl<'a> Context<'a> {
 pub(crate) struct Gradients<'a> {
     pub(crate) device: &'a Cpu,
     pub(crate) parameters: &'a Parameters,
+    pub(crate) packs: Option<&'a Packs>,
     flat: Option<&'a mut [f32]>,
     slots: Vec<Option<Tensor>>,
     shapes: Vec<Shape>,

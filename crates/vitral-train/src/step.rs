@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use vitral::model::{Input, Vit};
 use vitral_engine::ops::random::mix;
-use vitral_engine::{Context, Cpu, Parameters, Tensor};
+use vitral_engine::{Context, Cpu, Packs, Parameters, Tensor};
 
 use crate::error::TrainError;
 use crate::lora;
@@ -13,7 +13,7 @@ use crate::optimise::{self, Clip, Group, Moments, Optimiser, Schedule};
 
 /// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is small,
 /// enough that packing weights for them costs little.
-const TOKENS_AT_ONCE: usize = 2048;
+const TOKENS_AT_ONCE: usize = 1024;
 
 /// Pictures and what they should be taken for.
 pub struct Batch {
@@ -183,11 +183,14 @@ impl Trainer {
         let count = batch.labels.len();
         let (stride, channels) = (vit.config().token_stride(), vit.config().channels);
         let tokens = batch.pixels.shape().count() / (count * channels * stride.area()).max(1);
+        let parts_of = |images: usize| (images * tokens / TOKENS_AT_ONCE).clamp(1, images.max(1));
+        let (front, back) = (0..count.div_ceil(2), count.div_ceil(2)..count);
+        let packs = Packs::new(parameters, [&front, &back].map(|half| parts_of(half.len())).iter().sum());
         // A part's share of the mean over the batch.
         let part = |device: &Cpu, range: Range<usize>, seed: u64, gradients: &mut [f32]| {
             let part = |tensor: &Tensor| tensor.slice(device, range.clone());
             device.scope(|| {
-                let cx = Context::training(parameters, seed).on(device);
+                let cx = Context::training(parameters, seed).on(device).sharing(&packs);
                 let cx = if rules.recompute { cx.recomputing() } else { cx };
                 let pixels = part(&batch.pixels);
                 let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).map_err(vitral::Error::from)?;
@@ -208,7 +211,7 @@ impl Trainer {
         };
         let half = |device: &Cpu, images: Range<usize>, seed: u64, gradients: &mut [f32]| {
             let mut half = Half::default();
-            let parts = (images.len() * tokens / TOKENS_AT_ONCE).clamp(1, images.len().max(1));
+            let parts = parts_of(images.len());
             for index in 0..parts {
                 let at = |index: usize| images.start + images.len() * index / parts;
                 if at(index) < at(index + 1) {
@@ -219,7 +222,6 @@ impl Trainer {
             }
             Ok(half)
         };
-        let (front, back) = (0..count.div_ceil(2), count.div_ceil(2)..count);
         match halves {
             Some([first_device, second_device]) => device.both(
                 || half(first_device, front, mix(seed), gradients),

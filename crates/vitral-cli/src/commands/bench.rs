@@ -37,8 +37,10 @@ Examples:
   vitral bench --model vit-base-patch16-224
 
 With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (of the
-median), gflops (2 × multiply-accumulates; in training, where a backward pass costs two forward passes, 6 ×), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null where the system does
-not tell); with --stages also stages, with --compare also speedup.")]
+median), gflops (2 × multiply-accumulates computed, which are fewer than `vitral info` tells where the last block is needed
+for the class token alone; in training, where a backward pass costs two forward passes, 6 ×), fma_peak_gflops,
+fraction_of_peak, peak_rss_mb (null where the system does not tell); with --stages also stages, with --compare also
+speedup.")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -196,7 +198,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     };
     let image = args.image_size.unwrap_or(vit.config().image_size);
     let (batch, runs) = (usize::from(args.batch), args.runs as usize);
-    let macs = vit.macs(image)?;
+    let macs = vit.computed_macs(image)?;
     let flop = if args.train { 6.0 } else { 2.0 } * (batch as u64 * macs.total()) as f64;
 
     let peak = device.fma_peak();

@@ -36,15 +36,17 @@ pub struct Attention<'a> {
     pub bias: Option<&'a Tensor>,
     /// Dropout on the weights, in training.
     pub dropout: f32,
+    /// How many tokens ask, from the first on; all where nothing is said. All are asked.
+    pub queries: Option<usize>,
     /// Whether the weights are wanted.
     pub capture: bool,
 }
 
 /// What attention gives.
 pub struct AttentionOutput {
-    /// `[batch, tokens, heads · head width]`.
+    /// `[batch, queries, heads · head width]`.
     pub output: Tensor,
-    /// After softmax, before dropout: `[batch, heads, tokens, tokens]`. Present if captured. While recording it is on the
+    /// After softmax, before dropout: `[batch, heads, queries, tokens]`. Present if captured. While recording it is on the
     /// tape: gradients flow to it from the output and from whatever else is computed of it, and on to `qkv`.
     pub weights: Option<Tensor>,
 }
@@ -57,6 +59,7 @@ struct Problem {
     bias: Option<Tensor>,
     batch: usize,
     tokens: usize,
+    queries: usize,
     heads: usize,
     width: usize,
     scale: f32,
@@ -78,19 +81,22 @@ impl Context<'_> {
         if let Some(bias) = call.bias {
             assert_eq!(bias.shape()[..], [call.heads, tokens, tokens], "attention bias");
         }
+        let queries = call.queries.unwrap_or(tokens);
+        assert!(queries <= tokens, "{queries} of {tokens} tokens ask");
         let problem = Problem {
             qkv: qkv.clone(),
             key_mask: call.key_mask.cloned(),
             bias: call.bias.cloned(),
             batch,
             tokens,
+            queries,
             heads: call.heads,
             width,
             scale: call.scale,
             dropout: if call.dropout > 0.0 { self.draw().map(|seed| (seed, call.dropout)) } else { None },
         };
         let needed = qkv.node.is_some() || call.bias.is_some_and(|bias| bias.node.is_some());
-        let shape = [batch, tokens, call.heads * width];
+        let shape = [batch, queries, call.heads * width];
         if !call.capture {
             let output = Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, None));
             let output =
@@ -98,7 +104,7 @@ impl Context<'_> {
             return AttentionOutput { output, weights: None };
         }
         let mut output = None;
-        let weights = Tensor::filled(self.device, [batch, call.heads, tokens, tokens], |weights| {
+        let weights = Tensor::filled(self.device, [batch, call.heads, queries, tokens], |weights| {
             output = Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, Some(weights))));
         });
         let output = output.expect("made with the weights");
@@ -124,12 +130,18 @@ impl Problem {
         &self.qkv.values()[self.start(image, head, which)..]
     }
 
-    /// The bias's gradient from that of all scores, `[batch, heads, tokens, tokens]`, summed in a fixed order.
+    /// Scores of one head.
+    fn area(&self) -> usize {
+        self.queries * self.tokens
+    }
+
+    /// The bias's gradient from that of all scores, `[batch, heads, queries, tokens]`, summed in a fixed order.
     fn bias_gradient(&self, device: &Cpu, scores: &[f32]) -> Tensor {
         Tensor::filled(device, [self.heads, self.tokens, self.tokens], |out| {
             out.fill(0.0);
-            for image in scores.chunks_exact(out.len()) {
-                for (out, value) in out.iter_mut().zip(image) {
+            for image in scores.chunks_exact((self.heads * self.area()).max(1)) {
+                let heads = image.chunks_exact(self.area()).zip(out.chunks_exact_mut(self.tokens * self.tokens));
+                for (out, value) in heads.flat_map(|(head, out)| out.iter_mut().zip(head)) {
                     *out += value;
                 }
             }
@@ -247,13 +259,13 @@ fn grown(buffer: &mut Buffer, length: usize) -> &mut [f32] {
 }
 
 fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mut [f32]>) {
-    let &Problem { batch, tokens, heads, width, .. } = problem;
+    let &Problem { batch, tokens, queries: asking, heads, width, .. } = problem;
     let out = SharedMut::new(out);
     let weights = weights.map(SharedMut::new);
     // Queries are cut only where heads alone would leave threads idle: each part packs the keys and values again.
     let parts =
-        (2 * device.threads()).div_ceil((batch * heads).max(1)).clamp(1, tokens.div_ceil(4 * QUERY_ROWS).max(1));
-    let small = batch * heads * tokens * tokens * width < 100_000;
+        (2 * device.threads()).div_ceil((batch * heads).max(1)).clamp(1, asking.div_ceil(4 * QUERY_ROWS).max(1));
+    let small = batch * heads * asking * tokens * width < 100_000;
     let work = |task: usize| {
         let (pair, part) = (task / parts, task % parts);
         let (image, head) = (pair / heads, pair % heads);
@@ -269,7 +281,7 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
             let scores = grown(scores, QUERY_ROWS * stride);
             let product = grown(product, QUERY_ROWS * width);
             let mut sums = [0.0f32; QUERY_ROWS];
-            let queries = tokens * part / parts..tokens * (part + 1) / parts;
+            let queries = asking * part / parts..asking * (part + 1) / parts;
             for first in queries.clone().step_by(QUERY_ROWS) {
                 let at = At { image, head, query: first };
                 let rows = QUERY_ROWS.min(queries.end - first);
@@ -278,7 +290,7 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
                     let scores = &mut scores[..tokens];
                     sums[row] = isa.run(Exponentials(scores, scale));
                     if let Some(weights) = weights {
-                        let start = ((image * heads + head) * tokens + first + row) * tokens;
+                        let start = ((image * heads + head) * asking + first + row) * tokens;
                         let weights = weights.part(start, tokens);
                         weights.copy_from_slice(scores);
                         isa.run(ScaleRow(weights, 1.0 / sums[row]));
@@ -298,7 +310,7 @@ fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mu
                 gemm.run_serial(isa, SharedMut::new(product), 0, width);
                 for (row, product) in product.chunks_exact_mut(width).take(rows).enumerate() {
                     isa.run(ScaleRow(product, 1.0 / sums[row]));
-                    let start = ((image * tokens + first + row) * heads + head) * width;
+                    let start = ((image * asking + first + row) * heads + head) * width;
                     out.part(start, width).copy_from_slice(product);
                 }
             }
@@ -332,7 +344,8 @@ impl Kernel for SoftmaxPull<'_> {
     }
 }
 
-/// A product of one task, its right operand packed into `panels`, written from an offset on in rows a stride apart.
+/// A product of one task, its right operand packed into `panels` where it must be, written from an offset on in rows a stride
+/// apart.
 fn product(
     device: &Cpu,
     panels: &mut Buffer,
@@ -342,21 +355,25 @@ fn product(
     (out, first, stride): (SharedMut<'_>, usize, usize),
 ) {
     let isa = device.isa();
-    let panels = grown(panels, packed_len(isa, depth, columns));
-    pack_rhs_serial(isa, rhs, depth, columns, panels);
-    let (epilogue, panels) = (Epilogue::default(), Panels::F32(panels));
+    let panels = rhs.as_it_lies(isa, columns).unwrap_or_else(|| {
+        let panels = grown(panels, packed_len(isa, depth, columns));
+        pack_rhs_serial(isa, rhs, depth, columns, panels);
+        Panels::F32(panels)
+    });
+    let epilogue = Epilogue::default();
     Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false }
         .run_serial(isa, out, first, stride);
 }
 
 /// Gradients of queries, keys and values, head by head; the weights are made again from queries and keys.
 fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
-    let &Problem { batch, tokens, heads, width, .. } = problem;
+    let &Problem { batch, tokens, queries, heads, width, .. } = problem;
+    let area = problem.area();
     let device = gradients.device;
     let stride = problem.stride();
     let bias_node = problem.bias.as_ref().and_then(|bias| bias.node);
     // dS of every image, to be summed for the bias in a fixed order.
-    let mut score_gradients = bias_node.map(|_| Buffer::zeros(batch * heads * tokens * tokens));
+    let mut score_gradients = bias_node.map(|_| Buffer::zeros(batch * heads * area));
     let bias_out = score_gradients.as_mut().map(|buffer| SharedMut::new(buffer.as_mut_slice()));
     let input = Tensor::filled(device, problem.qkv.shape(), |out| {
         let out = SharedMut::new(out);
@@ -364,11 +381,11 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
             let (image, head) = (task / heads, task % heads);
             let isa = device.isa();
             let start = |which: usize| problem.start(image, head, which);
-            let grad_out = &grad.values()[(image * tokens * heads + head) * width..];
+            let grad_out = &grad.values()[(image * queries * heads + head) * width..];
             let grad_stride = heads * width;
             SCRATCH.with_borrow_mut(|[panels, weights, scores, dropped, ..]| {
-                let weights = grown(weights, tokens * tokens);
-                let scores = grown(scores, tokens * tokens);
+                let weights = grown(weights, area);
+                let scores = grown(scores, area);
                 let mut product = |rows, depth, columns, lhs, rhs, c: SharedMut<'_>, first, c_stride| {
                     product(device, panels, (rows, depth, columns), lhs, rhs, (c, first, c_stride));
                 };
@@ -376,7 +393,7 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
                 let scale = {
                     let mut packed = vec![0.0; packed_len(isa, width, tokens)];
                     pack_rhs_serial(isa, problem.keys(image, head), width, tokens, &mut packed);
-                    problem.scores(device, at, tokens, &packed, (weights, tokens))
+                    problem.scores(device, at, queries, &packed, (weights, tokens))
                 };
                 for row in weights.chunks_exact_mut(tokens) {
                     let sum = isa.run(Exponentials(row, scale));
@@ -384,7 +401,7 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
                 }
                 // dV = droppedᵀ dO
                 let dropped = if problem.dropout.is_some() {
-                    let dropped = grown(dropped, tokens * tokens);
+                    let dropped = grown(dropped, area);
                     dropped.copy_from_slice(weights);
                     for (row, dropped) in dropped.chunks_exact_mut(tokens).enumerate() {
                         problem.drop_row(at, row, dropped);
@@ -395,26 +412,38 @@ fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
                 };
                 let grad_rows = Rhs::Rows { data: grad_out, stride: grad_stride };
                 let lhs = Lhs::Columns { data: dropped, stride: tokens };
-                product(tokens, tokens, width, lhs, grad_rows, out, start(2), stride);
+                product(tokens, queries, width, lhs, grad_rows, out, start(2), stride);
                 // dP = dO Vᵀ, dropped alike; dS from it
                 let lhs = Lhs::Rows { data: grad_out, stride: grad_stride };
                 let values = Rhs::Columns { data: problem.part(image, head, 2), stride };
-                product(tokens, width, tokens, lhs, values, SharedMut::new(scores), 0, tokens);
+                product(queries, width, tokens, lhs, values, SharedMut::new(scores), 0, tokens);
                 for (row, scores) in scores.chunks_exact_mut(tokens).enumerate() {
                     problem.drop_row(at, row, scores);
                     let weights = &weights[row * tokens..][..tokens];
                     isa.run(SoftmaxPull { weights, grad: scores, scale: 1.0 });
                 }
                 if let Some(bias) = bias_out {
-                    bias.part(task * tokens * tokens, tokens * tokens).copy_from_slice(scores);
+                    bias.part(task * area, area).copy_from_slice(scores);
                 }
                 isa.run(ScaleRow(scores, problem.scale));
-                // dQ = dS K, dK = dSᵀ Q
+                // dQ = dS K, and nothing for what did not ask; dK = dSᵀ Q
                 let keys = Rhs::Rows { data: problem.part(image, head, 1), stride };
-                product(tokens, tokens, width, Lhs::Rows { data: scores, stride: tokens }, keys, out, start(0), stride);
-                let queries = Rhs::Rows { data: problem.part(image, head, 0), stride };
+                product(
+                    queries,
+                    tokens,
+                    width,
+                    Lhs::Rows { data: scores, stride: tokens },
+                    keys,
+                    out,
+                    start(0),
+                    stride,
+                );
+                for token in queries..tokens {
+                    out.part(start(0) + token * stride, width).fill(0.0);
+                }
+                let asked = Rhs::Rows { data: problem.part(image, head, 0), stride };
                 let lhs = Lhs::Columns { data: scores, stride: tokens };
-                product(tokens, tokens, width, lhs, queries, out, start(1), stride);
+                product(tokens, queries, width, lhs, asked, out, start(1), stride);
             });
         });
     });
@@ -429,8 +458,15 @@ mod tests {
     use super::super::check::{Check, Golden};
     use super::*;
 
-    const PLAIN: Attention<'static> =
-        Attention { heads: 3, scale: 0.353_553_4, key_mask: None, bias: None, dropout: 0.0, capture: false };
+    const PLAIN: Attention<'static> = Attention {
+        heads: 3,
+        scale: 0.353_553_4,
+        key_mask: None,
+        bias: None,
+        dropout: 0.0,
+        queries: None,
+        capture: false,
+    };
 
     /// Attention as it is written in the paper, one number at a time.
     fn reference(qkv: &[f32], tokens: usize, heads: usize, width: usize, scale: f32) -> Vec<f32> {
@@ -508,6 +544,34 @@ mod tests {
             check.differences_in_training(&inputs[..1], |cx, x| {
                 cx.attention(&x[0], Attention { heads, dropout: 0.3, ..PLAIN }).output
             });
+            check.differences(&inputs, |cx, x| {
+                cx.attention(&x[0], Attention { heads, bias: Some(&x[1]), queries: Some(2), ..PLAIN }).output
+            });
+        }
+    }
+
+    #[test]
+    fn what_few_tokens_ask_has_the_bits_of_what_all_ask() {
+        let (tokens, heads, width) = (67, 3, 8);
+        let check = Check::new();
+        let inputs = [check.input(&[2, tokens, 3 * heads * width]), check.input(&[heads, tokens, tokens])];
+        let ask = |queries, capture| {
+            move |cx: &Context<'_>, x: &[Tensor]| {
+                let call = Attention { bias: Some(&x[1]), queries, capture, ..PLAIN };
+                let AttentionOutput { output, weights } = cx.attention(&x[0], call);
+                weights.unwrap_or(output)
+            }
+        };
+        let [all, all_weights] = [false, true].map(|capture| check.run(&inputs, ask(None, capture)));
+        for asking in [1, 2, 30, tokens] {
+            let [few, few_weights] = [false, true].map(|capture| check.run(&inputs, ask(Some(asking), capture)));
+            assert_eq!(few.shape()[..], [2, asking, heads * width]);
+            assert_eq!(few_weights.shape()[..], [2, heads, asking, tokens]);
+            let first = |x: &Tensor, row: usize, rows: usize| -> Vec<f32> {
+                x.values().chunks_exact(rows * row).flat_map(|x| &x[..asking * row]).copied().collect()
+            };
+            assert_eq!(few.values(), first(&all, heads * width, tokens));
+            assert_eq!(few_weights.values(), first(&all_weights, tokens, tokens));
         }
     }
 

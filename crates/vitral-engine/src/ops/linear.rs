@@ -1,5 +1,6 @@
 //! Linear maps, with what stands before and after them fused in where nothing needs to be remembered.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::{Activation, Norm};
@@ -7,6 +8,7 @@ use crate::arena::{Matrix, ParameterId};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs, pack_rhs_into, packed_len};
+use crate::packs::Towards;
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
@@ -84,6 +86,20 @@ impl Context<'_> {
     }
 
     fn product(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, epilogue: Epilogue<'_>) -> Tensor {
+        self.with_product(x, norm, linear, epilogue, |gemm| {
+            Tensor::filled(self.device, x.shape().with_last(gemm.columns), |out| gemm.run(self.device, out))
+        })
+    }
+
+    /// The product of a linear map, to be run.
+    pub(super) fn with_product<R>(
+        &self,
+        x: &Tensor,
+        norm: Option<&Norm>,
+        linear: Linear,
+        epilogue: Epilogue<'_>,
+        run: impl FnOnce(Gemm<'_>) -> R,
+    ) -> R {
         let spec = self.parameters.declarations().spec(linear.weight);
         let (columns, depth) = (spec.shape[0], spec.shape[1]);
         assert_eq!(x.shape().last(), depth, "`{}` maps width {depth}, not {:?}", spec.name, x.shape());
@@ -91,11 +107,16 @@ impl Context<'_> {
         let panels = match self.parameters.matrix(linear.weight) {
             Matrix::Packed(packed) => packed.panels(),
             Matrix::Flat(values) => {
-                fresh = packed(self.device, Rhs::Columns { data: values, stride: depth }, depth, columns);
+                fresh = match self.packs {
+                    Some(packs) => {
+                        packs.packed(self.device, linear.weight, Towards::Output, (values, [columns, depth]))
+                    }
+                    None => packed(self.device, Rhs::Columns { data: values, stride: depth }, depth, columns),
+                };
                 Panels::F32(fresh.as_slice())
             }
         };
-        let gemm = Gemm {
+        run(Gemm {
             rows: x.rows(),
             columns,
             depth,
@@ -104,8 +125,7 @@ impl Context<'_> {
             panels,
             epilogue: Epilogue { bias: linear.bias.map(|bias| self.parameters.plain(bias)), ..epilogue },
             accumulate: false,
-        };
-        Tensor::filled(self.device, x.shape().with_last(columns), |out| gemm.run(self.device, out))
+        })
     }
 }
 
@@ -123,13 +143,14 @@ pub(crate) fn multiply(
     product: &mut [f32],
     accumulate: bool,
 ) {
-    let panels = packed(device, rhs, depth, columns);
-    let epilogue = Epilogue::default();
-    let panels = Panels::F32(panels.as_slice());
+    let (fresh, epilogue) = (OnceCell::new(), Epilogue::default());
+    let panels = rhs
+        .as_it_lies(device.isa(), columns)
+        .unwrap_or_else(|| Panels::F32(fresh.get_or_init(|| packed(device, rhs, depth, columns)).as_slice()));
     Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate }.run(device, product);
 }
 
-fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
+pub(super) fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
     let device = gradients.device;
     let (rows, depth, columns) = (x.rows(), x.shape().last(), grad.shape().last());
     if let Some(sum) = gradients.parameter(linear.weight) {
@@ -143,18 +164,30 @@ fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients
     gradients.add(x.node, |g| {
         Tensor::filled(device, x.shape(), |out| {
             let lhs = Lhs::Rows { data: grad.values(), stride: columns };
-            match g.parameters.matrix(linear.weight) {
+            let (fresh, kept);
+            let panels = match g.parameters.matrix(linear.weight) {
                 Matrix::Flat(weight) => {
                     let rhs = Rhs::Rows { data: weight, stride: depth };
-                    multiply(device, (rows, columns, depth), lhs, rhs, out, false);
+                    match (rhs.as_it_lies(device.isa(), depth), g.packs) {
+                        (Some(rows), _) => rows,
+                        (None, Some(packs)) => {
+                            fresh = packs.packed(device, linear.weight, Towards::Input, (weight, [columns, depth]));
+                            Panels::F32(fresh.as_slice())
+                        }
+                        (None, None) => {
+                            fresh = packed(device, rhs, columns, depth);
+                            Panels::F32(fresh.as_slice())
+                        }
+                    }
                 }
                 Matrix::Packed(_) => {
-                    let weight = g.parameters.transposed(linear.weight);
-                    let (epilogue, panels) = (Epilogue::default(), weight.panels());
-                    Gemm { rows, columns: depth, depth: columns, lhs, norm: None, panels, epilogue, accumulate: false }
-                        .run(device, out);
+                    kept = g.parameters.transposed(linear.weight);
+                    kept.panels()
                 }
-            }
+            };
+            let epilogue = Epilogue::default();
+            Gemm { rows, columns: depth, depth: columns, lhs, norm: None, panels, epilogue, accumulate: false }
+                .run(device, out);
         })
     });
 }

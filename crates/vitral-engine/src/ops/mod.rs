@@ -13,6 +13,7 @@ pub(crate) mod norm;
 pub(crate) mod patches;
 pub(crate) mod pooling;
 pub(crate) mod product;
+pub(crate) mod queries;
 pub mod random;
 pub(crate) mod relation;
 pub(crate) mod resample;

@@ -191,6 +191,7 @@ mod tests {
                 key_mask: None,
                 bias: None,
                 dropout: 0.0,
+                queries: None,
                 capture: false,
             };
             cx.attention(&x[0], call).output

@@ -18,6 +18,8 @@ pub(super) struct Around<'a> {
     pub(super) offsets: Option<&'a Offsets>,
     /// The table of relative positions that all blocks share.
     pub(super) shared_table: Option<ParameterId>,
+    /// How many tokens of the block's output somebody reads, from the first on; all where nothing is said.
+    pub(super) read: Option<usize>,
 }
 
 pub(super) struct SelfAttention {
@@ -64,7 +66,8 @@ impl SelfAttention {
         }
     }
 
-    /// Attention of `norm(x)`, `[batch, tokens, width]`, and what comes after its projection. `place` names the block.
+    /// Attention of `norm(x)`, `[batch, tokens, width]`, and what comes after its projection: for the tokens that are read.
+    /// `place` names the block.
     pub(super) fn forward(
         &self,
         cx: &Context<'_>,
@@ -80,11 +83,11 @@ impl SelfAttention {
             Some(norm) if cx.is_observed() && cx.wants(&input()) => {
                 let x = cx.norm(x, norm);
                 cx.name(&x, input);
-                cx.linear(&x, self.qkv)
+                cx.queries_keys_values(&x, None, self.qkv, around.read)
             }
             _ => {
                 cx.name(x, input);
-                cx.linear_with(x, norm, self.qkv, After::default())
+                cx.queries_keys_values(x, norm, self.qkv, around.read)
             }
         });
         if let Some((query, value)) = self.query_value_bias {
@@ -106,6 +109,7 @@ impl SelfAttention {
             key_mask: around.key_mask,
             bias: bias.as_ref(),
             dropout: self.dropout,
+            queries: around.read,
             capture,
         };
         let attended = cx.stage("attention", || cx.attention(&qkv, call));

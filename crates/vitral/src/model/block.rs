@@ -46,30 +46,32 @@ impl Block {
         After { scale, drop_path: self.drop_path, residual, ..After::default() }
     }
 
-    /// `[batch, tokens, width]` to the same.
-    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, around: Around<'_>) -> Tensor {
+    /// `[batch, tokens, width]` to the same, or to the tokens that are read: all of them are attended to, the rest is for
+    /// those alone.
+    pub(super) fn forward(&self, cx: &Context<'_>, all: &Tensor, around: Around<'_>) -> Tensor {
         let part = &self.parts[0];
         let place = || self.name.clone();
+        let x = &around.read.map_or_else(|| all.clone(), |read| cx.tokens(all, 0, read));
         let x = match self.kind {
             BlockKind::PreNorm => {
-                let x =
-                    part.attention.forward(cx, x, Some(&part.norm1), around, place, self.after(part.scale1, Some(x)));
+                let after = self.after(part.scale1, Some(x));
+                let x = part.attention.forward(cx, all, Some(&part.norm1), around, place, after);
                 part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&x)))
             }
             BlockKind::PostNorm => {
-                let y = part.attention.forward(cx, x, None, around, place, self.after(part.scale1, Some(x)));
+                let y = part.attention.forward(cx, all, None, around, place, self.after(part.scale1, Some(x)));
                 let x = cx.norm(&y, &part.norm1);
                 let y = part.mlp.forward(cx, &x, None, self.after(part.scale2, Some(&x)));
                 part.normed(cx, &y)
             }
             BlockKind::ResidualPostNorm => {
-                let y = part.attention.forward(cx, x, None, around, place, After::default());
+                let y = part.attention.forward(cx, all, None, around, place, After::default());
                 let x = cx.add(x, &cx.drop_path(&cx.norm(&y, &part.norm1), self.drop_path));
                 let y = part.mlp.forward(cx, &x, None, After::default());
                 cx.add(&x, &cx.drop_path(&part.normed(cx, &y), self.drop_path))
             }
             BlockKind::ParallelScaling => {
-                let y = part.attention.forward(cx, x, Some(&part.norm1), around, place, After::default());
+                let y = part.attention.forward(cx, all, Some(&part.norm1), around, place, After::default());
                 let both = After { residual: Some(&y), ..After::default() };
                 let mut y = part.mlp.forward(cx, x, Some(&part.norm1), both);
                 if let Some(scale) = part.scale1 {
@@ -81,14 +83,8 @@ impl Block {
                 let mut sum = x.clone();
                 for (pair, part) in self.parts.iter().enumerate() {
                     let place = || format!("{}.pairs.{pair}", self.name);
-                    sum = part.attention.forward(
-                        cx,
-                        x,
-                        Some(&part.norm1),
-                        around,
-                        place,
-                        self.after(part.scale1, Some(&sum)),
-                    );
+                    let after = self.after(part.scale1, Some(&sum));
+                    sum = part.attention.forward(cx, all, Some(&part.norm1), around, place, after);
                 }
                 let x = sum;
                 let mut sum = x.clone();

@@ -1,8 +1,9 @@
 //! What a forward pass costs, in multiply-accumulates (MACs), part by part.
 
+use super::head::Head;
 use super::vit::{ModelError, Vit};
 use super::{resnet, stem};
-use crate::config::{BlockKind, Head, MlpKind, ModelConfig, Pooling, Size, Stem};
+use crate::config::{self, BlockKind, MlpKind, ModelConfig, Pooling, Size, Stem};
 
 /// Multiply-accumulates of one image, by part. Matrix products and convolutions count; norms, activations and sums do
 /// not (below one per cent), as in fvcore and in timm's tables.
@@ -32,14 +33,30 @@ impl Macs {
 }
 
 impl Vit {
-    /// Multiply-accumulates of one image of this size.
+    /// Multiply-accumulates of one image of this size, all tokens going through all blocks: what other libraries count
+    /// and compute.
     ///
     /// # Errors
     /// If the model does not take such images.
     pub fn macs(&self, image: Size) -> Result<Macs, ModelError> {
+        self.cost(image, None)
+    }
+
+    /// Multiply-accumulates that a pass computes where nobody watches: fewer, where the last block is computed for the
+    /// class token alone.
+    ///
+    /// # Errors
+    /// If the model does not take such images.
+    pub fn computed_macs(&self, image: Size) -> Result<Macs, ModelError> {
+        self.cost(image, Head::read(self.config()))
+    }
+
+    /// `read` of the tokens that leave the last block count there.
+    fn cost(&self, image: Size, read: Option<usize>) -> Result<Macs, ModelError> {
         let config = self.config();
         let patches = self.grid(image)?.area();
         let tokens = patches + config.prefix_tokens();
+        let last = read.unwrap_or(tokens);
         let (stem, channels) = match &config.stem {
             Stem::Patches => (0, config.channels),
             Stem::Hybrid(resnet) | Stem::ResNet(resnet) => resnet::cost(resnet, config.channels, image),
@@ -49,16 +66,18 @@ impl Vit {
             if config.embeds_patches() { patches * channels * config.patch_size.area() * config.width } else { 0 };
         let inner = config.attention_width();
         let pairs = if config.block == BlockKind::ParallelPairs { 2 } else { 1 };
+        // Tokens of all blocks, and those that their outputs are computed for.
         let blocks = config.depth * pairs;
-        let projection = if config.attention_projection { tokens * inner * config.width } else { 0 };
+        let asking = if config.depth > 0 { pairs * ((config.depth - 1) * tokens + last) } else { 0 };
+        let projection = if config.attention_projection { inner * config.width } else { 0 };
         let count = |n: usize| n as u64;
         Ok(Macs {
             stem,
             patch_embedding: count(embedded),
-            qkv: count(blocks * tokens * config.width * 3 * inner),
-            attention: count(blocks * 2 * tokens * tokens * inner),
-            projection: count(blocks * projection),
-            mlp: count(blocks * tokens * mlp(config)),
+            qkv: count((asking + 2 * blocks * tokens) * config.width * inner),
+            attention: count(asking * 2 * tokens * inner),
+            projection: count(asking * projection),
+            mlp: count(asking * mlp(config)),
             head: count(head(config, patches, tokens)),
         })
     }
@@ -84,8 +103,8 @@ fn head(config: &ModelConfig, patches: usize, tokens: usize) -> usize {
     let read_out = if config.distillation_head { 2 } else { 1 };
     let features = config.feature_width();
     let classifier = match config.head {
-        Head::Linear => features * config.classes,
-        Head::Mlp { width, .. } => (features + config.classes) * width,
+        config::Head::Linear => features * config.classes,
+        config::Head::Mlp { width, .. } => (features + config.classes) * width,
     };
     let classifier = if config.classes == 0 { 0 } else { classifier };
     let pre_logits = config.pre_logits.map_or(0, |features| pooled * features);

@@ -54,6 +54,11 @@ impl Head {
         Head { attention_pool, pooled_norm, pre_logits, classifier, distillation }
     }
 
+    /// How many tokens are pooled, where those are the first alone.
+    pub(super) fn read(config: &ModelConfig) -> Option<usize> {
+        (config.pooling == Pooling::Class).then_some(if config.distillation_head { 2 } else { 1 })
+    }
+
     /// Pools `[batch, tokens, width]`; `normed` is the final norm.
     pub(super) fn pool(
         &self,

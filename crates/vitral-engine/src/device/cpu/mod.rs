@@ -9,7 +9,7 @@ mod peak;
 use std::sync::Arc;
 
 use buffer::{Buffer, BufferPool};
-use kernels::Isa;
+use kernels::{Isa, JointPack};
 use rayon::prelude::*;
 
 /// A processor: a fixed number of threads, the best instruction set it has, and memory that is used again.
@@ -131,6 +131,11 @@ impl Cpu {
         fill(Arc::get_mut(&mut buffer).expect("just taken").as_mut_slice());
         self.memory.register(&buffer);
         buffer
+    }
+
+    /// Room for a right operand of so many numbers that threads of several devices pack together.
+    pub(crate) fn joint_pack(&self, length: usize) -> JointPack {
+        JointPack::new(self.memory.take(length), |buffer| self.memory.register(buffer))
     }
 
     /// Gives unused memory back to the system.

@@ -21,9 +21,9 @@ pub(super) fn record(cx: &Context<'_>, problem: Problem, output: Tensor, weights
 
 /// Gradients of weights `dP = dO Vᵀ` and values `dV = Pᵀ dO`, with what dropout left of the weights.
 fn pull_products(problem: &Problem, weights: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
-    let &Problem { tokens, heads, width, .. } = problem;
+    let &Problem { tokens, queries, heads, width, .. } = problem;
     let device = gradients.device;
-    let (stride, area) = (problem.stride(), tokens * tokens);
+    let (stride, area) = (problem.stride(), problem.area());
     let mut of_values = None;
     let of_weights = Tensor::filled(device, weights.shape(), |scores| {
         let scores = SharedMut::new(scores);
@@ -44,15 +44,15 @@ fn pull_products(problem: &Problem, weights: &Tensor, grad: &Tensor, gradients: 
                     own
                 };
                 let grad_stride = heads * width;
-                let grad = &grad.values()[(image * tokens * heads + head) * width..];
+                let grad = &grad.values()[(image * queries * heads + head) * width..];
                 let (lhs, rhs) =
                     (Lhs::Columns { data: own, stride: tokens }, Rhs::Rows { data: grad, stride: grad_stride });
                 let place = problem.start(image, head, 2);
-                product(device, panels, (tokens, tokens, width), lhs, rhs, (out, place, stride));
+                product(device, panels, (tokens, queries, width), lhs, rhs, (out, place, stride));
                 let lhs = Lhs::Rows { data: grad, stride: grad_stride };
                 let rhs = Rhs::Columns { data: problem.part(image, head, 2), stride };
-                product(device, panels, (tokens, width, tokens), lhs, rhs, (scores, task * area, tokens));
-                for row in 0..tokens {
+                product(device, panels, (queries, width, tokens), lhs, rhs, (scores, task * area, tokens));
+                for row in 0..queries {
                     problem.drop_row(at, row, scores.part(task * area + row * tokens, tokens));
                 }
             });
@@ -64,9 +64,9 @@ fn pull_products(problem: &Problem, weights: &Tensor, grad: &Tensor, gradients: 
 
 /// Gradients of queries and keys, and of the bias, from that of the weights.
 fn pull_scores(problem: &Problem, weights: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
-    let &Problem { batch, tokens, heads, width, .. } = problem;
+    let &Problem { batch, tokens, queries, heads, width, .. } = problem;
     let device = gradients.device;
-    let (stride, area) = (problem.stride(), tokens * tokens);
+    let (stride, area) = (problem.stride(), problem.area());
     let bias_node = problem.bias.as_ref().and_then(|bias| bias.node);
     let mut score_gradients = bias_node.map(|_| Buffer::zeros(batch * heads * area));
     let bias_out = score_gradients.as_mut().map(|buffer| SharedMut::new(buffer.as_mut_slice()));
@@ -86,17 +86,10 @@ fn pull_scores(problem: &Problem, weights: &Tensor, grad: &Tensor, gradients: &m
             device.isa().run(ScaleRow(scores, problem.scale));
             let keys = Rhs::Rows { data: problem.part(image, head, 1), stride };
             let lhs = Lhs::Rows { data: scores, stride: tokens };
-            product(device, panels, (tokens, tokens, width), lhs, keys, (out, problem.start(image, head, 0), stride));
-            let queries = Rhs::Rows { data: problem.part(image, head, 0), stride };
+            product(device, panels, (queries, tokens, width), lhs, keys, (out, problem.start(image, head, 0), stride));
+            let asked = Rhs::Rows { data: problem.part(image, head, 0), stride };
             let lhs = Lhs::Columns { data: scores, stride: tokens };
-            product(
-                device,
-                panels,
-                (tokens, tokens, width),
-                lhs,
-                queries,
-                (out, problem.start(image, head, 1), stride),
-            );
+            product(device, panels, (tokens, queries, width), lhs, asked, (out, problem.start(image, head, 1), stride));
         });
     });
     gradients.add(problem.qkv.node, |_| of_qkv);
@@ -126,8 +119,15 @@ mod tests {
     use crate::tape::{Context, Observer};
     use crate::{Cpu, Parameters, Tensor};
 
-    const CAPTURED: Attention<'static> =
-        Attention { heads: 3, scale: 0.353_553_4, key_mask: None, bias: None, dropout: 0.0, capture: true };
+    const CAPTURED: Attention<'static> = Attention {
+        heads: 3,
+        scale: 0.353_553_4,
+        key_mask: None,
+        bias: None,
+        dropout: 0.0,
+        queries: None,
+        capture: true,
+    };
 
     struct Keep(std::sync::Mutex<Option<Tensor>>);
 
@@ -201,6 +201,9 @@ mod tests {
         let inputs = [check.input(&[2, 4, 3 * 2 * 3]), check.input(&[2, 4, 4])];
         let call = Attention { heads: 2, scale: 0.7, ..CAPTURED };
         check.differences(&inputs, |cx, x| cx.attention(&x[0], Attention { bias: Some(&x[1]), ..call }).output);
+        check.differences(&inputs, |cx, x| {
+            cx.attention(&x[0], Attention { bias: Some(&x[1]), queries: Some(1), ..call }).output
+        });
         // The weights themselves as the result.
         check.differences(&inputs, |cx, x| {
             cx.attention(&x[0], Attention { bias: Some(&x[1]), ..call }).weights.expect("captured")

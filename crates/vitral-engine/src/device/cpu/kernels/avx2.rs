@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::gemm::Ahead;
 use super::lanes::{Kernel, Lanes};
 use super::left::Left;
+use super::pack::Right;
 
 /// The token of AVX2 with FMA; made only in [`run`].
 #[derive(Clone, Copy)]
@@ -142,16 +143,16 @@ impl Lanes for Avx2 {
     }
 }
 
-/// A tile of `M × 16`: `c (+)= a · b` with `b` packed `[k][16]`.
+/// A tile of `M × 16`: `c (+)= a · b`.
 ///
 /// # Safety
-/// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` holds `k · 16`, and `c` has `M` rows of 16 numbers,
+/// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` has `k` rows of 16 numbers, and `c` has `M` rows of 16 numbers,
 /// `stride` apart.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
     a: Left,
-    mut b: *const f32,
+    b: Right,
     c: *mut f32,
     stride: usize,
     accumulate: bool,
@@ -167,8 +168,9 @@ pub(super) unsafe fn tile<const M: usize>(
             }
         }
         let mut left = a.thirds::<M>();
+        let mut right_row = b.data;
         for _ in 0..k {
-            let right = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+            let right = [_mm256_loadu_ps(right_row), _mm256_loadu_ps(right_row.add(8))];
             for_rows!(M, ROW => {
                 let left = _mm256_broadcast_ss(&*left[ROW / 3].add(ROW % 3 * a.row_stride));
                 sums[ROW][0] = _mm256_fmadd_ps(left, right[0], sums[ROW][0]);
@@ -177,7 +179,7 @@ pub(super) unsafe fn tile<const M: usize>(
             for left in &mut left {
                 *left = left.wrapping_add(a.step);
             }
-            b = b.add(16);
+            right_row = right_row.wrapping_add(b.step);
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);

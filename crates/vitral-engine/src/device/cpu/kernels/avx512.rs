@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::gemm::{AHEAD_EVERY, Ahead};
 use super::lanes::{Kernel, Lanes};
 use super::left::Left;
+use super::pack::Right;
 
 /// The token of AVX-512; made only in [`run`].
 #[derive(Clone, Copy)]
@@ -133,16 +134,16 @@ impl Lanes for Avx512 {
     }
 }
 
-/// A tile of `M × 32`: `c (+)= a · b` with `b` packed `[k][32]`. On the way it fetches what is
+/// A tile of `M × 32`: `c (+)= a · b`. On the way it fetches what is
 /// needed next.
 ///
 /// # Safety
-/// AVX-512 is present; `a` has `M` rows and `k` steps, `b` holds `k · 32`, and `c` has `M` rows of 32 numbers, `stride` apart.
+/// AVX-512 is present; `a` has `M` rows and `k` steps, `b` has `k` rows of 32 numbers, and `c` has `M` rows of 32 numbers, `stride` apart.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
     a: Left,
-    mut b: *const f32,
+    b: Right,
     c: *mut f32,
     stride: usize,
     accumulate: bool,
@@ -162,16 +163,17 @@ pub(super) unsafe fn tile<const M: usize>(
             }
         }
         let mut left = a.thirds::<M>();
-        let mut next = ahead.from;
+        let (mut right_row, mut next) = (b.data, ahead.from);
         for step in 0..k {
             if step % AHEAD_EVERY == 0 {
-                for _ in 0..ahead.lines {
+                for _ in 0..ahead.rows {
                     // A hint: an address that is not there does no harm.
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                    next = next.wrapping_add(16);
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(16).cast());
+                    next = next.wrapping_add(b.step);
                 }
             }
-            let right = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
+            let right = [_mm512_loadu_ps(right_row), _mm512_loadu_ps(right_row.add(16))];
             for_rows!(M, ROW => {
                 let left = _mm512_set1_ps(*left[ROW / 3].add(ROW % 3 * a.row_stride));
                 sums[ROW][0] = _mm512_fmadd_ps(left, right[0], sums[ROW][0]);
@@ -180,7 +182,7 @@ pub(super) unsafe fn tile<const M: usize>(
             for left in &mut left {
                 *left = left.wrapping_add(a.step);
             }
-            b = b.add(32);
+            right_row = right_row.wrapping_add(b.step);
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);

@@ -1,6 +1,6 @@
 //! Matrix products over packed operands: `C = epilogue(norm(A) · B)`.
 //!
-//! `B` (the weights) lies in panels `[k][NR]`, packed once. A task takes some rows of `A` that stay in the L2 cache, and passes
+//! `B` (the weights) lies in panels `[k][NR]`, packed once, or row by row where that serves as well. A task takes some rows of `A` that stay in the L2 cache, and passes
 //! every panel over them. Rows are read as they lie; they are copied where a norm is taken of them on the way or where their
 //! distance would put them all in one set of the cache, and columns are packed. The depth is cut into
 //! blocks of a fixed length, so each element of `C` is one chain of multiply-adds in the same order whatever the
@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::lanes::{Isa, Kernel, Lanes};
 use super::left::{Left, Lhs, Statistics};
-use super::pack::{PackedRhs, Panels, packed_len};
+use super::pack::{PackedRhs, Panels, Right};
 use super::shared::SharedMut;
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::{Cpu, math};
@@ -27,7 +27,7 @@ pub(super) const MAX_TILE_ROWS: usize = 14;
 /// Widest panel.
 const MAX_PANEL: usize = 32;
 
-type Tile = unsafe fn(usize, Left, *const f32, *mut f32, usize, bool, Ahead);
+type Tile = unsafe fn(usize, Left, Right, *mut f32, usize, bool, Ahead);
 
 /// Steps of depth between two fetches ahead.
 pub(super) const AHEAD_EVERY: usize = 4;
@@ -38,18 +38,20 @@ pub(super) const AHEAD_EVERY: usize = 4;
 pub(super) struct Ahead {
     /// Where the tile's share of the next panel begins.
     pub(super) from: *const f32,
-    /// Cache lines every [`AHEAD_EVERY`] steps.
-    pub(super) lines: usize,
+    /// Rows of the panel every [`AHEAD_EVERY`] steps.
+    pub(super) rows: usize,
 }
 
 impl Ahead {
-    /// Share `tile` of `tiles` of the panel block that begins at `next` and is as long as this one of `depth · width`
-    /// numbers.
-    fn share(next: *const f32, (tile, tiles): (usize, usize), depth: usize, width: usize) -> Self {
-        let lines = depth * width / 16;
+    /// Share `tile` of `tiles` of the panel block that begins at `next` and is as deep as this one, with rows `step` apart.
+    fn share(next: Option<*const f32>, (tile, tiles): (usize, usize), depth: usize, step: usize) -> Self {
         let fetches = depth.div_ceil(AHEAD_EVERY).max(1);
-        let each = lines.div_ceil(tiles * fetches);
-        Ahead { from: next.wrapping_add(16 * tile * each * fetches), lines: each }
+        let rows = depth.div_ceil(tiles * fetches);
+        let first = tile * rows * fetches;
+        match next {
+            Some(next) if first < depth => Ahead { from: next.wrapping_add(first * step), rows },
+            _ => Ahead { from: std::ptr::null(), rows: 0 },
+        }
     }
 }
 
@@ -188,11 +190,17 @@ impl<'a> Gemm<'a> {
     /// Computes `C`, `[rows, columns]` and contiguous, on all threads.
     pub(crate) fn run(&self, cpu: &Cpu, c: &mut [f32]) {
         assert_eq!(c.len(), self.rows * self.columns, "product is {} × {}", self.rows, self.columns);
-        self.check(cpu.isa());
-        if c.is_empty() {
+        self.run_strided(cpu, c, self.columns);
+    }
+
+    /// Computes `C` on all threads into rows `stride` apart, and leaves what lies between them as it is.
+    pub(crate) fn run_strided(&self, cpu: &Cpu, c: &mut [f32], stride: usize) {
+        let isa = cpu.isa();
+        self.check(isa);
+        if self.rows * self.columns == 0 {
             return;
         }
-        let isa = cpu.isa();
+        assert!(stride >= self.columns && c.len() >= (self.rows - 1) * stride + self.columns);
         let tiles = self.rows.div_ceil(isa.tile_rows());
         let panels = self.columns.div_ceil(isa.panel());
         let (row_parts, column_parts) = if self.rows * self.columns * self.depth < SERIAL_WORK || cpu.threads() == 1 {
@@ -205,7 +213,7 @@ impl<'a> Gemm<'a> {
             let (i, j) = (task / column_parts, task % column_parts);
             let rows = self.rows * i / row_parts..self.rows * (i + 1) / row_parts;
             let panels = panels * j / column_parts..panels * (j + 1) / column_parts;
-            self.run_part(isa, c, self.columns, rows, panels);
+            self.run_part(isa, c, stride, rows, panels);
         });
     }
 
@@ -218,7 +226,7 @@ impl<'a> Gemm<'a> {
     }
 
     fn check(&self, isa: Isa) {
-        assert_eq!(self.panels.len(), packed_len(isa, self.depth, self.columns), "packed for another shape");
+        assert!(self.panels.fit(isa, self.depth, self.columns), "right operand of another shape");
         let (data, needed) = match self.lhs {
             Lhs::Rows { data, stride } => (data, self.rows.saturating_sub(1) * stride + self.depth),
             Lhs::Columns { data, stride } => (data, self.depth.saturating_sub(1) * stride + self.rows),
@@ -274,18 +282,18 @@ impl<'a> Gemm<'a> {
                 let left = self.left(isa, scratch, &rows, start..start + depth);
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
-                    let first = (panel * self.depth + start) * width;
-                    let b = self.panels.widened(isa, first..first + depth * width, &mut scratch.widened);
+                    let block = |panel: usize, start: usize| self.panels.block(isa, self.depth, (panel, start));
+                    let b = match block(panel, start) {
+                        Some(b) => b,
+                        None => self.panels.widened(isa, self.depth, panel, start..start + depth, &mut scratch.widened),
+                    };
                     // Widened panels are read from memory when they are widened, not here.
-                    let (next, fetch) = match self.panels {
-                        Panels::F32(all) if panel + 1 < panels.end => {
-                            (all.as_ptr().wrapping_add(first + self.depth * width), true)
-                        }
-                        Panels::F32(all) => {
-                            let next = (panels.start * self.depth + start + depth) * width;
-                            (all.as_ptr().wrapping_add(next), !last)
-                        }
-                        Panels::Bf16(_) | Panels::F16(_) => (b.as_ptr(), false),
+                    let next = if panel + 1 < panels.end {
+                        block(panel + 1, start)
+                    } else if last {
+                        None
+                    } else {
+                        block(panels.start, start + depth)
                     };
                     let first = panel * width;
                     let columns = width.min(self.columns - first);
@@ -294,15 +302,14 @@ impl<'a> Gemm<'a> {
                         let a = left.tile(&tile);
                         let row = rows.start + tile.start;
                         let kernel = isa.tile(tile.len());
-                        let mut ahead = Ahead::share(next, (t, tiles), depth, width);
-                        ahead.lines *= usize::from(fetch);
+                        let ahead = Ahead::share(next.map(|next| next.data), (t, tiles), depth, b.step);
                         if columns == width {
                             let corner = c.pointer(row * stride + first);
                             debug_assert!((row + tile.len() - 1) * stride + first + width <= c.len());
                             // SAFETY: the instruction set was detected; `a` leads to rows of `lhs`, whose length is
-                            // checked on entry, or of the copy made above; `b` has the packed length by its slice; the
-                            // tile's rows lie in `c`, and no other task writes these rows and columns.
-                            unsafe { kernel(depth, a, b.as_ptr(), corner, stride, accumulate, ahead) };
+                            // checked on entry, or of the copy made above; `b` leads into the right operand, whose
+                            // extents are checked on entry, or into the panel widened above; the tile's rows lie in `c`, and no other task writes these rows and columns.
+                            unsafe { kernel(depth, a, b, corner, stride, accumulate, ahead) };
                         } else {
                             if accumulate {
                                 for (i, edge) in edge.chunks_exact_mut(width).take(tile.len()).enumerate() {
@@ -310,7 +317,7 @@ impl<'a> Gemm<'a> {
                                 }
                             }
                             // SAFETY: as above; `edge` has room for a whole tile.
-                            unsafe { kernel(depth, a, b.as_ptr(), edge.as_mut_ptr(), width, accumulate, ahead) };
+                            unsafe { kernel(depth, a, b, edge.as_mut_ptr(), width, accumulate, ahead) };
                             for (i, edge) in edge.chunks_exact(width).take(tile.len()).enumerate() {
                                 c.part((row + i) * stride + first, columns).copy_from_slice(&edge[..columns]);
                             }

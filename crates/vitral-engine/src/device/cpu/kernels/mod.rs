@@ -16,6 +16,7 @@ macro_rules! for_rows {
 }
 
 mod gemm;
+mod joint;
 mod lanes;
 mod left;
 mod shared;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use gemm::Activation;
 pub(crate) use gemm::{Epilogue, Gemm, NormOnLoad, SERIAL_WORK};
+pub(crate) use joint::JointPack;
 pub(crate) use lanes::{Isa, Kernel, Lanes};
 pub(crate) use left::Lhs;
 pub use pack::Storage;

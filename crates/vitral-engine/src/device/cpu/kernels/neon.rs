@@ -6,6 +6,7 @@ use std::arch::asm;
 use super::gemm::{AHEAD_EVERY, Ahead};
 use super::lanes::{Kernel, Lanes};
 use super::left::Left;
+use super::pack::Right;
 
 /// The token of NEON; made only in [`run`].
 #[derive(Clone, Copy)]
@@ -140,16 +141,16 @@ fn fetch(from: *const f32) {
     unsafe { asm!("prfm pldl2keep, [{}]", in(reg) from, options(nostack, preserves_flags, readonly)) }
 }
 
-/// A tile of `M × 8`: `c (+)= a · b` with `b` packed `[k][8]`. On the way it fetches what is
+/// A tile of `M × 8`: `c (+)= a · b`. On the way it fetches what is
 /// needed next.
 ///
 /// # Safety
-/// `a` has `M` rows and `k` steps, `b` holds `k · 8`, and `c` has `M` rows of 8 numbers, `stride` apart.
+/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, and `c` has `M` rows of 8 numbers, `stride` apart.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
     a: Left,
-    mut b: *const f32,
+    b: Right,
     c: *mut f32,
     stride: usize,
     accumulate: bool,
@@ -165,15 +166,15 @@ pub(super) unsafe fn tile<const M: usize>(
             }
         }
         let mut left = a.thirds::<M>();
-        let mut next = ahead.from;
+        let (mut right_row, mut next) = (b.data, ahead.from);
         for step in 0..k {
             if step % AHEAD_EVERY == 0 {
-                for _ in 0..ahead.lines {
+                for _ in 0..ahead.rows {
                     fetch(next);
-                    next = next.wrapping_add(16);
+                    next = next.wrapping_add(b.step);
                 }
             }
-            let right = [vld1q_f32(b), vld1q_f32(b.add(4))];
+            let right = [vld1q_f32(right_row), vld1q_f32(right_row.add(4))];
             for_rows!(M, ROW => {
                 let left = vdupq_n_f32(*left[ROW / 3].add(ROW % 3 * a.row_stride));
                 sums[ROW][0] = vfmaq_f32(sums[ROW][0], left, right[0]);
@@ -182,7 +183,7 @@ pub(super) unsafe fn tile<const M: usize>(
             for left in &mut left {
                 *left = left.wrapping_add(a.step);
             }
-            b = b.add(8);
+            right_row = right_row.wrapping_add(b.step);
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);

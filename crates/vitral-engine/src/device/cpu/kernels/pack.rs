@@ -6,6 +6,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use super::gemm::{SERIAL_WORK, grown};
 use super::lanes::{Isa, Kernel, Lanes};
+use super::left::spreads;
 use super::shared::SharedMut;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
@@ -31,39 +32,103 @@ pub enum Storage {
     F16,
 }
 
-/// Packed panels, as a product reads them.
+/// The right operand, as a product reads it.
 #[derive(Clone, Copy)]
 pub(crate) enum Panels<'a> {
     F32(&'a [f32]),
     Bf16(&'a [u16]),
     F16(&'a [u16]),
+    /// Not packed: element `(k, n)` at `k · stride + n`, and columns fill whole panels.
+    Rows {
+        data: &'a [f32],
+        stride: usize,
+    },
+}
+
+/// The right operand of a tile: element `(k, n)` lies at `k · step + n`.
+#[derive(Clone, Copy)]
+pub(super) struct Right {
+    pub(super) data: *const f32,
+    pub(super) step: usize,
+}
+
+impl<'a> Rhs<'a> {
+    /// The operand as it lies, where a product reads it as fast: rows of whole panels, which do not share few sets of the
+    /// cache.
+    pub(crate) fn as_it_lies(self, isa: Isa, columns: usize) -> Option<Panels<'a>> {
+        match self {
+            Rhs::Rows { data, stride } if columns.is_multiple_of(isa.panel()) && spreads(stride) => {
+                Some(Panels::Rows { data, stride })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl<'a> Panels<'a> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Panels::F32(panels) => panels.len(),
-            Panels::Bf16(panels) | Panels::F16(panels) => panels.len(),
+    /// Whether this is an operand of such extents.
+    pub(super) fn fit(&self, isa: Isa, depth: usize, columns: usize) -> bool {
+        let packed = packed_len(isa, depth, columns);
+        match *self {
+            Panels::F32(panels) => panels.len() == packed,
+            Panels::Bf16(panels) | Panels::F16(panels) => panels.len() == packed,
+            Panels::Rows { data, stride } => {
+                columns.is_multiple_of(isa.panel())
+                    && (depth == 0 || columns == 0 || data.len() >= (depth - 1) * stride + columns)
+            }
         }
     }
 
-    /// A range of panels as 32-bit floats, widened into `scratch` where they are kept in fewer.
-    pub(super) fn widened<'s>(&self, isa: Isa, range: Range<usize>, scratch: &'s mut Option<Buffer>) -> &'s [f32]
-    where
-        'a: 's,
-    {
+    /// A panel from one step of the depth on, where it is in 32 bits.
+    pub(super) fn block(&self, isa: Isa, depth: usize, (panel, start): (usize, usize)) -> Option<Right> {
+        let width = isa.panel();
         match *self {
-            Panels::F32(panels) => &panels[range],
-            Panels::Bf16(panels) => {
-                let out = grown(scratch, range.len());
-                isa.run(Widen { panels: &panels[range], out });
-                out
+            Panels::F32(panels) => {
+                let data = panels.as_ptr().wrapping_add((panel * depth + start) * width);
+                Some(Right { data, step: width })
             }
-            Panels::F16(panels) => {
-                let out = grown(scratch, range.len());
-                panels[range].reinterpret_cast::<half::f16>().convert_to_f32_slice(out);
-                out
+            Panels::Rows { data, stride } => {
+                Some(Right { data: data.as_ptr().wrapping_add(start * stride + panel * width), step: stride })
             }
+            Panels::Bf16(_) | Panels::F16(_) => None,
+        }
+    }
+
+    /// Panels of some columns, the first of which begins one.
+    pub(crate) fn columns(self, isa: Isa, depth: usize, columns: Range<usize>) -> Self {
+        assert!(columns.start.is_multiple_of(isa.panel()), "column {} does not begin a panel", columns.start);
+        let range = columns.start * depth..columns.end.next_multiple_of(isa.panel()) * depth;
+        match self {
+            Panels::F32(panels) => Panels::F32(&panels[range]),
+            Panels::Bf16(panels) => Panels::Bf16(&panels[range]),
+            Panels::F16(panels) => Panels::F16(&panels[range]),
+            Panels::Rows { data, stride } => Panels::Rows { data: &data[columns.start..], stride },
+        }
+    }
+
+    /// Some steps of the depth of a panel, widened into `scratch`.
+    pub(super) fn widened(
+        &self,
+        isa: Isa,
+        depth: usize,
+        panel: usize,
+        steps: Range<usize>,
+        scratch: &mut Option<Buffer>,
+    ) -> Right {
+        let width = isa.panel();
+        let [start, end] = [steps.start, steps.end].map(|step| (panel * depth + step) * width);
+        let out = grown(scratch, end - start);
+        self.widen(isa, start..end, out);
+        Right { data: out.as_ptr(), step: width }
+    }
+
+    /// A range of packed numbers as 32-bit floats.
+    fn widen(&self, isa: Isa, range: Range<usize>, out: &mut [f32]) {
+        match *self {
+            Panels::F32(panels) => out.copy_from_slice(&panels[range]),
+            Panels::Bf16(panels) => isa.run(Widen { panels: &panels[range], out }),
+            Panels::F16(panels) => panels[range].reinterpret_cast::<half::f16>().convert_to_f32_slice(out),
+            Panels::Rows { .. } => unreachable!("not packed"),
         }
     }
 }
@@ -117,8 +182,8 @@ impl PackedRhs {
     /// The matrix `[columns, depth]` that was packed, with what its storage kept of it.
     pub(crate) fn unpacked(&self, isa: Isa) -> Vec<f32> {
         let width = isa.panel();
-        let mut scratch = None;
-        let panels = self.panels().widened(isa, 0..self.panels().len(), &mut scratch);
+        let mut panels = vec![0.0; packed_len(isa, self.depth, self.columns)];
+        self.panels().widen(isa, 0..panels.len(), &mut panels);
         let mut matrix = Vec::with_capacity(self.columns * self.depth);
         for n in 0..self.columns {
             let column = &panels[n / width * self.depth * width + n % width..];
@@ -199,7 +264,7 @@ impl Kernel for CopyRows<'_> {
     }
 }
 
-fn pack_panel(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, out: &mut [f32]) {
+pub(super) fn pack_panel(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, out: &mut [f32]) {
     let width = isa.panel();
     let first = panel * width;
     let count = width.min(columns - first);

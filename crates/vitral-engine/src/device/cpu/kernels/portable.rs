@@ -3,6 +3,7 @@
 use super::gemm::Ahead;
 use super::lanes::Lanes;
 use super::left::Left;
+use super::pack::Right;
 
 /// The token of the portable instruction set.
 #[derive(Clone, Copy)]
@@ -77,14 +78,14 @@ impl Lanes for Portable {
     }
 }
 
-/// A tile of `M × 8`: `c (+)= a · b` with `b` packed `[k][8]`.
+/// A tile of `M × 8`: `c (+)= a · b`.
 ///
 /// # Safety
-/// `a` has `M` rows and `k` steps, `b` holds `k · 8`, and `c` has `M` rows of 8 numbers, `stride` apart.
+/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, and `c` has `M` rows of 8 numbers, `stride` apart.
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
     a: Left,
-    b: *const f32,
+    b: Right,
     c: *mut f32,
     stride: usize,
     accumulate: bool,
@@ -99,7 +100,7 @@ pub(super) unsafe fn tile<const M: usize>(
             }
         }
         for step in 0..k {
-            let right = std::slice::from_raw_parts(b.add(step * N), N);
+            let right = std::slice::from_raw_parts(b.data.add(step * b.step), N);
             for (row, sum) in sums.iter_mut().enumerate() {
                 let left = *a.data.add(row * a.row_stride + step * a.step);
                 for (lane, value) in sum.iter_mut().enumerate() {
