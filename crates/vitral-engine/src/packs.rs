@@ -8,7 +8,8 @@ use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::kernels::{JointPack, Rhs, packed_len};
 
 /// What the passes of one step share: each matrix that learns is packed for a product when the first of them needs it, and let
-/// go when the last had it, so that passes that run side by side keep few of them. Values must not change meanwhile.
+/// go when the last had it. Where there are but two passes, side by side, few are kept at a time; where some follow others, all
+/// are kept until the last. Values must not change meanwhile.
 pub struct Packs {
     passes: usize,
     slots: Vec<[Mutex<Option<Slot>>; 2]>,

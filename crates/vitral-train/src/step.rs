@@ -11,8 +11,8 @@ use crate::lora;
 use crate::loss::{Distillation, Loss, likeliest};
 use crate::optimise::{self, Clip, Group, Moments, Optimiser, Schedule};
 
-/// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is small,
-/// enough that packing weights for them costs little.
+/// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is small and
+/// near, enough that fetching weights for them costs little.
 const TOKENS_AT_ONCE: usize = 1024;
 
 /// Pictures and what they should be taken for.
@@ -183,7 +183,7 @@ impl Trainer {
         let count = batch.labels.len();
         let (stride, channels) = (vit.config().token_stride(), vit.config().channels);
         let tokens = batch.pixels.shape().count() / (count * channels * stride.area()).max(1);
-        let parts_of = |images: usize| (images * tokens / TOKENS_AT_ONCE).clamp(1, images.max(1));
+        let parts_of = |images: usize| (images * tokens / TOKENS_AT_ONCE).clamp(usize::from(images > 0), images);
         let (front, back) = (0..count.div_ceil(2), count.div_ceil(2)..count);
         let packs = Packs::new(parameters, [&front, &back].map(|half| parts_of(half.len())).iter().sum());
         // A part's share of the mean over the batch.

@@ -36,7 +36,7 @@ pub struct Attention<'a> {
     pub bias: Option<&'a Tensor>,
     /// Dropout on the weights, in training.
     pub dropout: f32,
-    /// How many tokens ask, from the first on; all where nothing is said. All are asked.
+    /// How many tokens ask, at least one, from the first on; all where nothing is said. Keys and values are of all tokens.
     pub queries: Option<usize>,
     /// Whether the weights are wanted.
     pub capture: bool,
@@ -82,7 +82,7 @@ impl Context<'_> {
             assert_eq!(bias.shape()[..], [call.heads, tokens, tokens], "attention bias");
         }
         let queries = call.queries.unwrap_or(tokens);
-        assert!(queries <= tokens, "{queries} of {tokens} tokens ask");
+        assert!(queries.clamp(1, tokens.max(1)) == queries || tokens == 0, "{queries} of {tokens} tokens ask");
         let problem = Problem {
             qkv: qkv.clone(),
             key_mask: call.key_mask.cloned(),
@@ -546,6 +546,9 @@ mod tests {
             });
             check.differences(&inputs, |cx, x| {
                 cx.attention(&x[0], Attention { heads, bias: Some(&x[1]), queries: Some(2), ..PLAIN }).output
+            });
+            check.differences_in_training(&inputs[..1], |cx, x| {
+                cx.attention(&x[0], Attention { heads, dropout: 0.3, queries: Some(2), ..PLAIN }).output
             });
         }
     }

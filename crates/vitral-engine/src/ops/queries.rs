@@ -1,5 +1,7 @@
 //! Queries, keys and values of one packed linear map, where only the first tokens of every sample ask.
 
+use std::cell::OnceCell;
+
 use super::linear::{self, Linear, packed};
 use super::{After, Norm};
 use crate::arena::Matrix;
@@ -9,8 +11,8 @@ use crate::tensor::Tensor;
 
 impl Context<'_> {
     /// Queries, keys and values of `norm(x)`, `[batch, tokens, in]` to `[batch, tokens, 3 · inner]`. Where only the first
-    /// `queries` tokens of every sample ask, the queries of the others are not computed: they are 0. The rest has the bits
-    /// of the whole map.
+    /// `queries` tokens of every sample ask, the queries of the others are not computed: they are 0 (or whatever the whole map
+    /// gives), and nobody may ask with them. The rest has the bits of the whole map.
     pub fn queries_keys_values(
         &self,
         x: &Tensor,
@@ -20,9 +22,9 @@ impl Context<'_> {
     ) -> Tensor {
         let spec = self.parameters.declarations().spec(linear.weight);
         let inner = spec.shape[0] / 3;
-        let adapted = self.parameters.adapter(linear.weight).is_some();
+        let whole = self.parameters.adapter(linear.weight).is_some() || x.extent(0) == 0;
         // Keys must begin a panel.
-        let Some(queries) = queries.filter(|_| !adapted && inner.is_multiple_of(self.device.isa().panel())) else {
+        let Some(queries) = queries.filter(|_| !whole && inner.is_multiple_of(self.device.isa().panel())) else {
             return self.linear_with(x, norm, linear, After::default());
         };
         let [batch, tokens, depth] = x.shape()[..] else {
@@ -115,7 +117,11 @@ impl Asked {
                 let lhs = Lhs::Rows { data: &grad.values()[inner..], stride: columns };
                 let rhs = Rhs::Rows { data: of_others, stride: depth };
                 linear::multiply(device, (rows, 2 * inner, depth), lhs, rhs, out, false);
-                let panels = packed(device, Rhs::Rows { data: of_queries, stride: depth }, inner, depth);
+                let rhs = Rhs::Rows { data: of_queries, stride: depth };
+                let fresh = OnceCell::new();
+                let panels = rhs
+                    .as_it_lies(device.isa(), depth)
+                    .unwrap_or_else(|| Panels::F32(fresh.get_or_init(|| packed(device, rhs, inner, depth)).as_slice()));
                 for (token, (_, grad)) in (0..queries).map(of_token).enumerate() {
                     let gemm = Gemm {
                         rows: batch,
@@ -123,7 +129,7 @@ impl Asked {
                         depth: inner,
                         lhs: Lhs::Rows { data: grad, stride: tokens * columns },
                         norm: None,
-                        panels: Panels::F32(panels.as_slice()),
+                        panels,
                         epilogue: Epilogue::default(),
                         accumulate: true,
                     };
@@ -174,13 +180,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_an_empty_batch() {
+        let mut check = Check::new();
+        let linear = Linear { weight: check.matrix(96, 4), bias: Some(check.vector(96)) };
+        let y =
+            check.run(&[check.tensor(&[0, 3, 4], &[])], |cx, x| cx.queries_keys_values(&x[0], None, linear, Some(1)));
+        assert_eq!(y.shape()[..], [0, 3, 96]);
+    }
+
+    #[test]
     fn gradients_are_those_of_differences() {
         for (inner, queries) in [(INNER[0], 1), (INNER[0], 2)] {
             let (batch, tokens, depth) = (2, 3, 4);
             let mut check = Check::new();
             let linear = Linear { weight: check.matrix(3 * inner, depth), bias: Some(check.vector(3 * inner)) };
             let x = check.input(&[batch, tokens, depth]);
-            // Through the queries that are read alone: the gradient of the others would be counted otherwise.
+            // Through the queries that ask alone: nobody may ask with the others.
             check.differences(&[x], |cx, x| {
                 let qkv = cx.queries_keys_values(&x[0], None, linear, Some(queries));
                 let call = super::super::Attention {

@@ -3,6 +3,7 @@
 mod lora;
 mod parity;
 mod parquet;
+mod read;
 mod recompute;
 mod resume;
 mod still;

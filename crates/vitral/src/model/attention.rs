@@ -19,7 +19,7 @@ pub(super) struct Around<'a> {
     /// The table of relative positions that all blocks share.
     pub(super) shared_table: Option<ParameterId>,
     /// How many tokens of the block's output somebody reads, from the first on; all where nothing is said.
-    pub(super) read: Option<usize>,
+    pub(super) tokens_read: Option<usize>,
 }
 
 pub(super) struct SelfAttention {
@@ -83,11 +83,11 @@ impl SelfAttention {
             Some(norm) if cx.is_observed() && cx.wants(&input()) => {
                 let x = cx.norm(x, norm);
                 cx.name(&x, input);
-                cx.queries_keys_values(&x, None, self.qkv, around.read)
+                cx.queries_keys_values(&x, None, self.qkv, around.tokens_read)
             }
             _ => {
                 cx.name(x, input);
-                cx.queries_keys_values(x, norm, self.qkv, around.read)
+                cx.queries_keys_values(x, norm, self.qkv, around.tokens_read)
             }
         });
         if let Some((query, value)) = self.query_value_bias {
@@ -109,7 +109,7 @@ impl SelfAttention {
             key_mask: around.key_mask,
             bias: bias.as_ref(),
             dropout: self.dropout,
-            queries: around.read,
+            queries: around.tokens_read,
             capture,
         };
         let attended = cx.stage("attention", || cx.attention(&qkv, call));

@@ -51,7 +51,7 @@ impl Block {
     pub(super) fn forward(&self, cx: &Context<'_>, all: &Tensor, around: Around<'_>) -> Tensor {
         let part = &self.parts[0];
         let place = || self.name.clone();
-        let x = &around.read.map_or_else(|| all.clone(), |read| cx.tokens(all, 0, read));
+        let x = &around.tokens_read.map_or_else(|| all.clone(), |read| cx.tokens(all, 0, read));
         let x = match self.kind {
             BlockKind::PreNorm => {
                 let after = self.after(part.scale1, Some(x));

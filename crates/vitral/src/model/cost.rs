@@ -43,12 +43,13 @@ impl Vit {
     }
 
     /// Multiply-accumulates that a pass computes where nobody watches: fewer, where the last block is computed for the
-    /// class token alone.
+    /// class token alone. (Its other queries are computed all the same where heads fill no whole panels, or adapters stand
+    /// beside them.)
     ///
     /// # Errors
     /// If the model does not take such images.
     pub fn computed_macs(&self, image: Size) -> Result<Macs, ModelError> {
-        self.cost(image, Head::read(self.config()))
+        self.cost(image, Head::tokens_read(self.config()))
     }
 
     /// `read` of the tokens that leave the last block count there.
@@ -66,7 +67,7 @@ impl Vit {
             if config.embeds_patches() { patches * channels * config.patch_size.area() * config.width } else { 0 };
         let inner = config.attention_width();
         let pairs = if config.block == BlockKind::ParallelPairs { 2 } else { 1 };
-        // Tokens of all blocks, and those that their outputs are computed for.
+        // Attentions and MLPs of all blocks, and the tokens that their outputs are computed for.
         let blocks = config.depth * pairs;
         let asking = if config.depth > 0 { pairs * ((config.depth - 1) * tokens + last) } else { 0 };
         let projection = if config.attention_projection { inner * config.width } else { 0 };
@@ -135,6 +136,16 @@ mod tests {
             let found = macs.total() as f64 / 1e9;
             assert!((found / expected - 1.0).abs() < 0.01, "{name}: {found} for {expected} GMACs");
         }
+    }
+
+    #[test]
+    fn a_class_token_alone_costs_less() {
+        let vit = Vit::new(variants::find("S/16").expect("known")).expect("valid");
+        let image = vit.config().image_size;
+        let (all, computed) = (vit.macs(image).expect("its own size"), vit.computed_macs(image).expect("its own size"));
+        // 196 tokens of 197 do without queries, scores, projection and MLP: 10 of 12 squares of the width, once.
+        let saved = 196 * (10 * 384 * 384 + 2 * 197 * 384);
+        assert_eq!(all.total() - computed.total(), saved);
     }
 
     /// timm's `vit_small_r26_s32_224` takes 3.54 GMACs, some of them in its group norms, which do not count here.

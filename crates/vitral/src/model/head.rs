@@ -55,7 +55,7 @@ impl Head {
     }
 
     /// How many tokens are pooled, where those are the first alone.
-    pub(super) fn read(config: &ModelConfig) -> Option<usize> {
+    pub(super) fn tokens_read(config: &ModelConfig) -> Option<usize> {
         (config.pooling == Pooling::Class).then_some(if config.distillation_head { 2 } else { 1 })
     }
 

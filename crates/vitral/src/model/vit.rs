@@ -160,7 +160,7 @@ impl Vit {
     /// have `blocks.{i}.pairs.0.…` and `blocks.{i}.pairs.1.…` in place of `blocks.{i}.attention.…`.
     ///
     /// Where the class token alone is read out, the last block is computed for it alone, unless somebody wants to see what
-    /// becomes of the others: the answer has the same bits.
+    /// becomes of the others. But for what training drops there, the answer has the same bits.
     ///
     /// # Errors
     /// If the model does not take such an input.
@@ -187,26 +187,29 @@ impl Vit {
         cx.name(&x, || "tokens".into());
         let (rotation, offsets) = (rotation(&self.config, grid), Offsets::new(&self.config, grid));
         let shared_table = self.shared_table;
-        for (i, block) in self.blocks.iter().enumerate() {
-            let read = self.read(cx).filter(|_| i + 1 == self.blocks.len());
+        let mut tokens_read = vec![None; self.blocks.len()];
+        if let Some(last) = tokens_read.last_mut() {
+            *last = self.tokens_read(cx);
+        }
+        for (block, tokens_read) in self.blocks.iter().zip(tokens_read) {
             let (block, mask) = (Arc::clone(block), mask.cloned());
             let (rotation, offsets) = (rotation.clone(), offsets.clone());
             x = cx.part(&x, move |cx, x| {
                 let (rotation, offsets) = (rotation.as_ref(), offsets.as_ref());
-                block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation, offsets, shared_table, read })
+                block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation, offsets, shared_table, tokens_read })
             });
         }
         x
     }
 
     /// How many of the tokens that leave the last block are read, where those are the first alone.
-    fn read(&self, cx: &Context<'_>) -> Option<usize> {
+    fn tokens_read(&self, cx: &Context<'_>) -> Option<usize> {
         let seen = || {
             let last = format!("blocks.{}", self.config.depth.saturating_sub(1));
             let inside = ["output", "attention.weights", "pairs.0.attention.weights", "pairs.1.attention.weights"];
             cx.wants("norm") || inside.iter().any(|name| cx.wants(&format!("{last}.{name}")))
         };
-        Head::read(&self.config).filter(|_| !(cx.is_observed() && seen()))
+        Head::tokens_read(&self.config).filter(|_| !(cx.is_observed() && seen()))
     }
 
     /// What the final norm, the pooling and the head make of tokens `[batch, tokens, width]` as any block leaves them: the

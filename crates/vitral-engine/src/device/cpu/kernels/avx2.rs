@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::Ahead;
+use super::gemm::{Ahead, Begin};
 use super::lanes::{Kernel, Lanes};
 use super::left::Left;
 use super::pack::Right;
@@ -143,11 +143,11 @@ impl Lanes for Avx2 {
     }
 }
 
-/// A tile of `M × 16`: `c (+)= a · b`.
+/// A tile of `M × 16`: `c = begin + a · b`.
 ///
 /// # Safety
-/// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` has `k` rows of 16 numbers, and `c` has `M` rows of 16 numbers,
-/// `stride` apart.
+/// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` has `k` rows of 16 numbers, `c` has `M` rows of as many,
+/// `stride` apart; `begin` is null or has such rows at its own stride.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
@@ -155,16 +155,16 @@ pub(super) unsafe fn tile<const M: usize>(
     b: Right,
     c: *mut f32,
     stride: usize,
-    accumulate: bool,
+    begin: Begin,
     _ahead: Ahead,
 ) {
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
-        if accumulate {
+        if !begin.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                let c = c.add(row * stride);
-                *sum = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
+                let begin = begin.data.add(row * begin.stride);
+                *sum = [_mm256_loadu_ps(begin), _mm256_loadu_ps(begin.add(8))];
             }
         }
         let mut left = a.thirds::<M>();

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{AHEAD_EVERY, Ahead};
+use super::gemm::{AHEAD_EVERY, Ahead, Begin};
 use super::lanes::{Kernel, Lanes};
 use super::left::Left;
 use super::pack::Right;
@@ -134,11 +134,11 @@ impl Lanes for Avx512 {
     }
 }
 
-/// A tile of `M × 32`: `c (+)= a · b`. On the way it fetches what is
-/// needed next.
+/// A tile of `M × 32`: `c = begin + a · b`. On the way it fetches what is needed next.
 ///
 /// # Safety
-/// AVX-512 is present; `a` has `M` rows and `k` steps, `b` has `k` rows of 32 numbers, and `c` has `M` rows of 32 numbers, `stride` apart.
+/// AVX-512 is present; `a` has `M` rows and `k` steps, `b` has `k` rows of 32 numbers, `c` has `M` rows of as many,
+/// `stride` apart; `begin` is null or has such rows at its own stride.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
@@ -146,18 +146,19 @@ pub(super) unsafe fn tile<const M: usize>(
     b: Right,
     c: *mut f32,
     stride: usize,
-    accumulate: bool,
+    begin: Begin,
     ahead: Ahead,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
-        if accumulate {
+        if !begin.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                let c = c.add(row * stride);
-                *sum = [_mm512_loadu_ps(c), _mm512_loadu_ps(c.add(16))];
+                let begin = begin.data.add(row * begin.stride);
+                *sum = [_mm512_loadu_ps(begin), _mm512_loadu_ps(begin.add(16))];
             }
-        } else {
+        }
+        if begin.data != c.cast_const() {
             for row in 0..M {
                 _mm_prefetch::<_MM_HINT_T0>(c.add(row * stride).cast());
             }

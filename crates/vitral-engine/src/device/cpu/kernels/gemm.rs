@@ -1,10 +1,10 @@
-//! Matrix products over packed operands: `C = epilogue(norm(A) · B)`.
+//! Matrix products: `C = epilogue(norm(A) · B)`.
 //!
-//! `B` (the weights) lies in panels `[k][NR]`, packed once, or row by row where that serves as well. A task takes some rows of `A` that stay in the L2 cache, and passes
-//! every panel over them. Rows are read as they lie; they are copied where a norm is taken of them on the way or where their
-//! distance would put them all in one set of the cache, and columns are packed. The depth is cut into
-//! blocks of a fixed length, so each element of `C` is one chain of multiply-adds in the same order whatever the
-//! number of threads, rows or tiles: results do not depend on how the work was cut.
+//! `B` (the weights) lies in panels `[k][NR]`, packed once, or row by row where that serves as well. A task takes some rows of
+//! `A` that stay in the L2 cache, and passes every panel over them. Rows are read as they lie, and columns too; they are copied
+//! where a norm is taken of them on the way or where their distance would put them all in a few sets of a cache. The depth is
+//! cut into blocks of a fixed length, so each element of `C` is one chain of multiply-adds that begins with the bias, in the
+//! same order whatever the number of threads, rows or tiles: results do not depend on how the work was cut.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -27,7 +27,14 @@ pub(super) const MAX_TILE_ROWS: usize = 14;
 /// Widest panel.
 const MAX_PANEL: usize = 32;
 
-type Tile = unsafe fn(usize, Left, Right, *mut f32, usize, bool, Ahead);
+type Tile = unsafe fn(usize, Left, Right, *mut f32, usize, Begin, Ahead);
+
+/// What the sums of a tile begin with: row `i` lies at `i · stride`; nothing where the pointer is null.
+#[derive(Clone, Copy)]
+pub(super) struct Begin {
+    pub(super) data: *const f32,
+    pub(super) stride: usize,
+}
 
 /// Steps of depth between two fetches ahead.
 pub(super) const AHEAD_EVERY: usize = 4;
@@ -42,16 +49,50 @@ pub(super) struct Ahead {
     pub(super) rows: usize,
 }
 
-impl Ahead {
-    /// Share `tile` of `tiles` of the panel block that begins at `next` and is as deep as this one, with rows `step` apart.
-    fn share(next: Option<*const f32>, (tile, tiles): (usize, usize), depth: usize, step: usize) -> Self {
+/// How tiles share out the fetching of a panel block between them.
+#[derive(Clone, Copy)]
+struct Shares {
+    depth: usize,
+    /// Rows every [`AHEAD_EVERY`] steps, and of a whole tile.
+    rows: usize,
+    each: usize,
+}
+
+impl Shares {
+    fn new(depth: usize, tiles: usize) -> Self {
         let fetches = depth.div_ceil(AHEAD_EVERY).max(1);
-        let rows = depth.div_ceil(tiles * fetches);
-        let first = tile * rows * fetches;
+        let rows = depth.div_ceil(tiles.max(1) * fetches);
+        Shares { depth, rows, each: rows * fetches }
+    }
+
+    /// The share of one tile of the block that begins at `next` and has rows `step` apart.
+    fn of(self, tile: usize, next: Option<*const f32>, step: usize) -> Ahead {
+        let first = tile * self.each;
         match next {
-            Some(next) if first < depth => Ahead { from: next.wrapping_add(first * step), rows },
+            Some(next) if first < self.depth => Ahead { from: next.wrapping_add(first * step), rows: self.rows },
             _ => Ahead { from: std::ptr::null(), rows: 0 },
         }
+    }
+}
+
+/// How rows are cut into tiles that differ by one at most.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles {
+    pub(super) count: usize,
+    least: usize,
+    /// Tiles with one row more, the first ones.
+    longer: usize,
+}
+
+impl Tiles {
+    pub(super) fn new(isa: Isa, rows: usize) -> Self {
+        let count = rows.div_ceil(isa.tile_rows());
+        Tiles { count, least: rows / count.max(1), longer: rows % count.max(1) }
+    }
+
+    pub(super) fn rows(self, tile: usize) -> Range<usize> {
+        let start = tile * self.least + tile.min(self.longer);
+        start..start + self.least + usize::from(tile < self.longer)
     }
 }
 
@@ -165,7 +206,7 @@ pub(crate) struct Gemm<'a> {
     pub(crate) depth: usize,
     pub(crate) lhs: Lhs<'a>,
     pub(crate) norm: Option<NormOnLoad<'a>>,
-    /// The packed right operand.
+    /// The right operand.
     pub(crate) panels: Panels<'a>,
     pub(crate) epilogue: Epilogue<'a>,
     /// Adds to what `C` holds. Not together with an epilogue.
@@ -220,18 +261,25 @@ impl<'a> Gemm<'a> {
     /// Computes `C` on the calling thread, with any row stride.
     pub(crate) fn run_serial(&self, isa: Isa, c: SharedMut<'_>, start: usize, stride: usize) {
         self.check(isa);
+        if self.rows * self.columns == 0 {
+            return;
+        }
         assert!(stride >= self.columns && c.len() - start >= (self.rows - 1) * stride + self.columns);
         let c = SharedMut::new(c.part(start, (self.rows - 1) * stride + self.columns));
         self.run_part(isa, c, stride, 0..self.rows, 0..self.columns.div_ceil(isa.panel()));
     }
 
     fn check(&self, isa: Isa) {
-        assert!(self.panels.fit(isa, self.depth, self.columns), "right operand of another shape");
+        assert!(self.panels.fits(isa, self.depth, self.columns), "right operand of another shape");
         let (data, needed) = match self.lhs {
             Lhs::Rows { data, stride } => (data, self.rows.saturating_sub(1) * stride + self.depth),
             Lhs::Columns { data, stride } => (data, self.depth.saturating_sub(1) * stride + self.rows),
         };
         assert!(data.len() >= needed || self.rows == 0 || self.depth == 0, "left operand too short");
+        assert!(
+            !self.accumulate || (self.epilogue.bias.is_none() && !self.epilogue.goes_on()),
+            "an epilogue of a part of the sum"
+        );
         for vector in [self.epilogue.bias, self.epilogue.scale].into_iter().flatten() {
             assert_eq!(vector.len(), self.columns);
         }
@@ -261,25 +309,19 @@ impl<'a> Gemm<'a> {
     /// Rows and panels of one task.
     fn run_part(&self, isa: Isa, c: SharedMut<'_>, stride: usize, rows: Range<usize>, panels: Range<usize>) {
         SCRATCH.with_borrow_mut(|scratch| {
-            let count = rows.len();
-            let tiles = count.div_ceil(isa.tile_rows());
-            let tile = |t: usize| count * t / tiles..count * (t + 1) / tiles;
-            if self.depth == 0 {
-                // An empty sum is zero; the epilogue still applies.
-                for row in rows.clone() {
-                    c.part(row * stride, self.columns).fill(0.0);
-                }
-            }
+            let tiles = Tiles::new(isa, rows.len());
             if let Some(norm) = self.norm {
                 scratch.statistics.clear();
                 isa.run(Statistics { gemm: self, norm, rows: rows.clone(), out: &mut scratch.statistics });
             }
             let width = isa.panel();
             let mut edge = [0.0f32; MAX_TILE_ROWS * MAX_PANEL];
+            let mut edge_bias = [0.0f32; MAX_PANEL];
             for start in (0..self.depth.max(1)).step_by(DEPTH_BLOCK) {
                 let depth = DEPTH_BLOCK.min(self.depth - start);
                 let last = start + depth >= self.depth;
                 let left = self.left(isa, scratch, &rows, start..start + depth);
+                let shares = Shares::new(depth, tiles.count);
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
                     let block = |panel: usize, start: usize| self.panels.block(isa, self.depth, (panel, start));
@@ -297,32 +339,46 @@ impl<'a> Gemm<'a> {
                     };
                     let first = panel * width;
                     let columns = width.min(self.columns - first);
-                    for t in 0..tiles {
-                        let tile = tile(t);
+                    // An empty sum is the bias, or nothing.
+                    let begin = match self.epilogue.bias {
+                        Some(bias) if columns == width => Begin { data: bias[first..].as_ptr(), stride: 0 },
+                        Some(bias) => {
+                            edge_bias[..columns].copy_from_slice(&bias[first..]);
+                            Begin { data: edge_bias.as_ptr(), stride: 0 }
+                        }
+                        None => Begin { data: std::ptr::null(), stride: 0 },
+                    };
+                    for t in 0..tiles.count {
+                        let tile = tiles.rows(t);
                         let a = left.tile(&tile);
                         let row = rows.start + tile.start;
                         let kernel = isa.tile(tile.len());
-                        let ahead = Ahead::share(next.map(|next| next.data), (t, tiles), depth, b.step);
+                        let ahead = shares.of(t, next.map(|next| next.data), b.step);
                         if columns == width {
                             let corner = c.pointer(row * stride + first);
                             debug_assert!((row + tile.len() - 1) * stride + first + width <= c.len());
+                            let begin = if accumulate { Begin { data: corner, stride } } else { begin };
                             // SAFETY: the instruction set was detected; `a` leads to rows of `lhs`, whose length is
                             // checked on entry, or of the copy made above; `b` leads into the right operand, whose
-                            // extents are checked on entry, or into the panel widened above; the tile's rows lie in `c`, and no other task writes these rows and columns.
-                            unsafe { kernel(depth, a, b, corner, stride, accumulate, ahead) };
+                            // extents are checked on entry, or into the panel widened above; the tile's rows lie in
+                            // `c`, and no other task writes these rows and columns; what sums begin with is the tile
+                            // itself or a whole row of the bias.
+                            unsafe { kernel(depth, a, b, corner, stride, begin, ahead) };
                         } else {
                             if accumulate {
                                 for (i, edge) in edge.chunks_exact_mut(width).take(tile.len()).enumerate() {
                                     edge[..columns].copy_from_slice(c.part((row + i) * stride + first, columns));
                                 }
                             }
+                            let corner = edge.as_mut_ptr();
+                            let begin = if accumulate { Begin { data: corner, stride: width } } else { begin };
                             // SAFETY: as above; `edge` has room for a whole tile.
-                            unsafe { kernel(depth, a, b, edge.as_mut_ptr(), width, accumulate, ahead) };
+                            unsafe { kernel(depth, a, b, corner, width, begin, ahead) };
                             for (i, edge) in edge.chunks_exact(width).take(tile.len()).enumerate() {
                                 c.part((row + i) * stride + first, columns).copy_from_slice(&edge[..columns]);
                             }
                         }
-                        if last && !self.epilogue.is_empty() {
+                        if last && self.epilogue.goes_on() {
                             isa.run(Finish {
                                 epilogue: self.epilogue,
                                 c,
@@ -340,12 +396,13 @@ impl<'a> Gemm<'a> {
 }
 
 impl Epilogue<'_> {
-    fn is_empty(&self) -> bool {
-        self.bias.is_none() && self.activation.is_none() && self.scale.is_none() && self.residual.is_none()
+    /// Whether more follows than the bias, which sums begin with.
+    fn goes_on(&self) -> bool {
+        self.activation.is_some() || self.scale.is_some() || self.residual.is_some()
     }
 }
 
-/// The epilogue over one tile of `C`.
+/// What the epilogue does after the bias, over one tile of `C`.
 struct Finish<'a> {
     epilogue: Epilogue<'a>,
     c: SharedMut<'a>,
@@ -361,15 +418,12 @@ impl Kernel for Finish<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Epilogue { bias, activation, scale, residual } = self.epilogue;
+        let Epilogue { activation, scale, residual, .. } = self.epilogue;
         for row in self.rows {
             let c = self.c.part(row * self.stride + self.columns.start, self.columns.len());
             for (i, c) in c.chunks_mut(L::N).enumerate() {
                 let column = self.columns.start + i * L::N;
                 let mut v = l.load_part(c);
-                if let Some(bias) = bias {
-                    v = l.add(v, l.load_part(&bias[column..self.columns.end]));
-                }
                 if let Some(activation) = activation {
                     v = math::activate(l, activation, v);
                 }

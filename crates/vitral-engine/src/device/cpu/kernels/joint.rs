@@ -39,6 +39,7 @@ impl JointPack {
             if panel >= count {
                 break;
             }
+            // A panic between the two counters would leave others waiting; the extents are those that the length was checked for.
             // SAFETY: within the buffer by the assertion; the number was given to this thread alone, and nobody reads
             // before all are done.
             let out = unsafe { std::slice::from_raw_parts_mut(self.panels.add(panel * length), length) };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{Gemm, MAX_TILE_ROWS, NormOnLoad, Scratch, grown};
+use super::gemm::{Gemm, MAX_TILE_ROWS, NormOnLoad, Scratch, Tiles, grown};
 use super::lanes::{Isa, Kernel, Lanes};
 use crate::device::cpu::math;
 
@@ -39,6 +39,8 @@ pub(super) enum LeftRows {
     Strided { data: *const f32, stride: usize },
     /// Tile by tile, each `[depth][rows]`.
     Tiles { data: *const f32, depth: usize },
+    /// Step by step of the depth as they lie, `stride` apart.
+    Columns { data: *const f32, stride: usize },
 }
 
 impl LeftRows {
@@ -50,6 +52,9 @@ impl LeftRows {
             LeftRows::Tiles { data, depth } => {
                 Left { data: data.wrapping_add(rows.start * depth), row_stride: 1, step: rows.len() }
             }
+            LeftRows::Columns { data, stride } => {
+                Left { data: data.wrapping_add(rows.start), row_stride: 1, step: stride }
+            }
         }
     }
 }
@@ -58,9 +63,15 @@ impl LeftRows {
 const LINE: usize = 16;
 
 /// Whether rows this far apart lie in different sets of the cache: a tile reads one line of each of its rows at a time.
-pub(super) fn spreads(stride: usize) -> bool {
+fn spreads(stride: usize) -> bool {
     // Of 64 sets; four of them, with eight ways each, have room for the rows of a tile twice.
     !stride.is_multiple_of(LINE) || !(stride / LINE).is_multiple_of(32)
+}
+
+/// Whether a block of rows this far apart stays in the second cache, a strip of each, while tiles pass over it.
+pub(super) fn stays(stride: usize) -> bool {
+    // Rows a whole page apart would all fall into a few of its sets.
+    !stride.is_multiple_of(LINE) || !(stride / LINE).is_multiple_of(64)
 }
 
 /// The distance of rows of this length that lie in different sets of the cache: an odd number of lines.
@@ -69,8 +80,7 @@ fn spread(depth: usize) -> usize {
 }
 
 impl Gemm<'_> {
-    /// A block of the depth of some rows, ready for the tiles: as it lies where the cache can hold a tile of it, copied
-    /// otherwise.
+    /// A block of the depth of some rows, ready for the tiles: as it lies where the caches can hold it, copied otherwise.
     pub(super) fn left(&self, isa: Isa, scratch: &mut Scratch, rows: &Range<usize>, depth: Range<usize>) -> LeftRows {
         let count = rows.len();
         match self.lhs {
@@ -93,9 +103,12 @@ impl Gemm<'_> {
                 }
                 LeftRows::Strided { data: out.as_ptr(), stride: width }
             }
+            Lhs::Columns { data, stride } if stays(stride) => {
+                LeftRows::Columns { data: data[depth.start * stride + rows.start..].as_ptr(), stride }
+            }
             Lhs::Columns { data, stride } => {
                 let out = grown(&mut scratch.left, count * depth.len());
-                let (tiles, data) = (count.div_ceil(isa.tile_rows()), &data[depth.start * stride + rows.start..]);
+                let (tiles, data) = (Tiles::new(isa, count), &data[depth.start * stride + rows.start..]);
                 isa.run(PackColumns { data, stride, count, tiles, depth: depth.len(), out });
                 LeftRows::Tiles { data: out.as_ptr(), depth: depth.len() }
             }
@@ -109,7 +122,7 @@ struct PackColumns<'a> {
     data: &'a [f32],
     stride: usize,
     count: usize,
-    tiles: usize,
+    tiles: Tiles,
     depth: usize,
     out: &'a mut [f32],
 }
@@ -127,15 +140,12 @@ impl Kernel for PackColumns<'_> {
             for line in source.chunks(LINE) {
                 l.prefetch(line, STEPS_AHEAD * stride);
             }
-            let mut start = 0;
-            for tile in 1..=tiles {
-                let end = count * tile / tiles;
-                let rows = end - start;
-                let target = &mut out[start * depth + k * rows..][..rows];
-                for (target, source) in target.chunks_mut(L::N).zip(source[start..end].chunks(L::N)) {
+            for tile in 0..tiles.count {
+                let rows = tiles.rows(tile);
+                let target = &mut out[rows.start * depth + k * rows.len()..][..rows.len()];
+                for (target, source) in target.chunks_mut(L::N).zip(source[rows].chunks(L::N)) {
                     l.store_part(target, l.load_part(source));
                 }
-                start = end;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::gemm::{AHEAD_EVERY, Ahead};
+use super::gemm::{AHEAD_EVERY, Ahead, Begin};
 use super::lanes::{Kernel, Lanes};
 use super::left::Left;
 use super::pack::Right;
@@ -141,11 +141,11 @@ fn fetch(from: *const f32) {
     unsafe { asm!("prfm pldl2keep, [{}]", in(reg) from, options(nostack, preserves_flags, readonly)) }
 }
 
-/// A tile of `M × 8`: `c (+)= a · b`. On the way it fetches what is
-/// needed next.
+/// A tile of `M × 8`: `c = begin + a · b`. On the way it fetches what is needed next.
 ///
 /// # Safety
-/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, and `c` has `M` rows of 8 numbers, `stride` apart.
+/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, `c` has `M` rows of as many,
+/// `stride` apart; `begin` is null or has such rows at its own stride.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
@@ -153,16 +153,16 @@ pub(super) unsafe fn tile<const M: usize>(
     b: Right,
     c: *mut f32,
     stride: usize,
-    accumulate: bool,
+    begin: Begin,
     ahead: Ahead,
 ) {
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 2]; M];
-        if accumulate {
+        if !begin.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                let c = c.add(row * stride);
-                *sum = [vld1q_f32(c), vld1q_f32(c.add(4))];
+                let begin = begin.data.add(row * begin.stride);
+                *sum = [vld1q_f32(begin), vld1q_f32(begin.add(4))];
             }
         }
         let mut left = a.thirds::<M>();

@@ -6,7 +6,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use super::gemm::{SERIAL_WORK, grown};
 use super::lanes::{Isa, Kernel, Lanes};
-use super::left::spreads;
+use super::left::stays;
 use super::shared::SharedMut;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
@@ -54,10 +54,10 @@ pub(super) struct Right {
 
 impl<'a> Rhs<'a> {
     /// The operand as it lies, where a product reads it as fast: rows of whole panels, which do not share few sets of the
-    /// cache.
+    /// second cache. Tiles pass over a panel many times, and find it there whether it was packed or not.
     pub(crate) fn as_it_lies(self, isa: Isa, columns: usize) -> Option<Panels<'a>> {
         match self {
-            Rhs::Rows { data, stride } if columns.is_multiple_of(isa.panel()) && spreads(stride) => {
+            Rhs::Rows { data, stride } if columns.is_multiple_of(isa.panel()) && stays(stride) => {
                 Some(Panels::Rows { data, stride })
             }
             _ => None,
@@ -67,7 +67,7 @@ impl<'a> Rhs<'a> {
 
 impl<'a> Panels<'a> {
     /// Whether this is an operand of such extents.
-    pub(super) fn fit(&self, isa: Isa, depth: usize, columns: usize) -> bool {
+    pub(super) fn fits(&self, isa: Isa, depth: usize, columns: usize) -> bool {
         let packed = packed_len(isa, depth, columns);
         match *self {
             Panels::F32(panels) => panels.len() == packed,
@@ -265,6 +265,9 @@ impl Kernel for CopyRows<'_> {
 }
 
 pub(super) fn pack_panel(isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize, panel: usize, out: &mut [f32]) {
+    if depth == 0 {
+        return;
+    }
     let width = isa.panel();
     let first = panel * width;
     let count = width.min(columns - first);

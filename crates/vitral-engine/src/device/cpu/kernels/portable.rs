@@ -1,6 +1,6 @@
 //! Plain Rust in groups of eight, for processors without an instruction set of their own here.
 
-use super::gemm::Ahead;
+use super::gemm::{Ahead, Begin};
 use super::lanes::Lanes;
 use super::left::Left;
 use super::pack::Right;
@@ -78,25 +78,26 @@ impl Lanes for Portable {
     }
 }
 
-/// A tile of `M × 8`: `c (+)= a · b`.
+/// A tile of `M × 8`: `c = begin + a · b`.
 ///
 /// # Safety
-/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, and `c` has `M` rows of 8 numbers, `stride` apart.
+/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, `c` has `M` rows of as many,
+/// `stride` apart; `begin` is null or has such rows at its own stride.
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
     a: Left,
     b: Right,
     c: *mut f32,
     stride: usize,
-    accumulate: bool,
+    begin: Begin,
     _ahead: Ahead,
 ) {
     let mut sums = [[0.0f32; N]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
-        if accumulate {
+        if !begin.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                sum.copy_from_slice(std::slice::from_raw_parts(c.add(row * stride), N));
+                sum.copy_from_slice(std::slice::from_raw_parts(begin.data.add(row * begin.stride), N));
             }
         }
         for step in 0..k {

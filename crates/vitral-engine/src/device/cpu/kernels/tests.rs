@@ -54,6 +54,10 @@ fn products_over_odd_shapes_and_layouts() {
         (29, 64, 800),
         (197, 70, 129),
         (45, 96, 1),
+        // Rows and columns a whole page apart, which are packed where others are read as they lie.
+        (1024, 40, 9),
+        (5, 1024, 9),
+        (9, 64, 0),
     ];
     for isa in Isa::available() {
         for threads in [1, 2, 3] {
@@ -74,8 +78,10 @@ fn products_over_odd_shapes_and_layouts() {
                         if let Some(panels) = rhs.as_it_lies(isa, columns) {
                             let mut c = vec![f32::NAN; rows * columns];
                             Gemm { panels, ..gemm }.run(&cpu, &mut c);
+                            Gemm { panels, accumulate: true, ..gemm }.run(&cpu, &mut c);
                             let mut expected = vec![f32::NAN; rows * columns];
                             gemm.run(&cpu, &mut expected);
+                            Gemm { accumulate: true, ..gemm }.run(&cpu, &mut expected);
                             assert_eq!(c, expected, "what is not packed has other bits");
                         }
                         let mut c = vec![f32::NAN; rows * columns];
@@ -88,6 +94,44 @@ fn products_over_odd_shapes_and_layouts() {
                         Gemm { accumulate: true, ..gemm }.run(&cpu, &mut c);
                         let twice: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
                         close(&c, &twice, 4e-5 * (depth as f64).sqrt() + 1e-6, "accumulated");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn columns_of_a_product_go_where_they_belong_and_begin_with_the_bias() {
+    for isa in Isa::available() {
+        let cpu = Cpu::with_threads(2).with_isa(isa);
+        let panel = isa.panel();
+        let (rows, columns, gap) = (37, 3 * panel + 5, 7);
+        for depth in [0, 1, 500] {
+            let (a, b, bias) = (noise(rows * depth, 3), noise(depth * columns, 4), noise(columns, 5));
+            let rhs = Rhs::Rows { data: &b, stride: columns };
+            for storage in [Storage::F32, Storage::Bf16, Storage::F16] {
+                let packed = pack_rhs_parallel(&cpu, rhs, depth, columns).stored_as(storage);
+                let whole = Gemm::new(rows, Lhs::Rows { data: &a, stride: depth }, &packed);
+                let whole = Gemm { epilogue: Epilogue { bias: Some(&bias), ..Epilogue::default() }, ..whole };
+                let mut expected = vec![f32::NAN; rows * columns];
+                whole.run(&cpu, &mut expected);
+                if depth == 0 {
+                    assert!(expected.chunks_exact(columns).all(|row| row == bias), "an empty sum is the bias");
+                }
+                for range in [0..columns, panel..2 * panel, 2 * panel..columns] {
+                    let part = Gemm {
+                        columns: range.len(),
+                        panels: whole.panels.columns(isa, depth, range.clone()),
+                        epilogue: Epilogue { bias: Some(&bias[range.clone()]), ..Epilogue::default() },
+                        ..whole
+                    };
+                    let stride = range.len() + gap;
+                    let mut c = vec![7.0; rows * stride];
+                    part.run_strided(&cpu, &mut c, stride);
+                    for (c, expected) in c.chunks_exact(stride).zip(expected.chunks_exact(columns)) {
+                        assert_eq!(c[..range.len()], expected[range.clone()]);
+                        assert_eq!(c[range.len()..], [7.0; 7], "what lies between stays");
                     }
                 }
             }

@@ -1,0 +1,148 @@
+//! What nobody reads is not computed, and nobody can tell.
+
+use std::convert::Infallible;
+
+use vitral::config::{BlockKind, MlpKind, ModelConfig, Positions, RelativePositions, Size};
+use vitral::model::init::{Initialisation, initialise};
+use vitral::model::{Input, Vit, variants};
+use vitral::{Cpu, Tensor};
+use vitral_engine::{Context, Observer, Packs, Parameters, Storage};
+use vitral_train::loss::Loss;
+
+/// Wants one intermediate, and so the whole of the last block.
+struct Wants<'a>(&'a str);
+
+impl Observer for Wants<'_> {
+    fn wants(&self, name: &str) -> bool {
+        name == self.0
+    }
+
+    fn observe(&self, _: &str, _: &Tensor) {}
+}
+
+/// Heads of 32 in all, so that queries can be made apart from keys and values on every instruction set.
+fn configs() -> Vec<ModelConfig> {
+    let base = ModelConfig { image_size: Size::square(16), classes: 3, ..variants::find("test/4").unwrap() };
+    assert!(base.heads * base.head_width == 32 && base.depth > 1);
+    let kinds = [
+        BlockKind::PreNorm,
+        BlockKind::PostNorm,
+        BlockKind::ResidualPostNorm,
+        BlockKind::ParallelScaling,
+        BlockKind::ParallelPairs,
+    ];
+    let mut configs: Vec<_> = kinds.map(|block| ModelConfig { block, ..base.clone() }).into();
+    configs.extend([
+        ModelConfig { distillation_token: true, distillation_head: true, registers: 2, ..base.clone() },
+        ModelConfig { distillation_token: true, layer_scale: Some(0.3), mlp: MlpKind::Gated, ..base.clone() },
+        ModelConfig { qk_norm: true, key_bias: false, attention_norm: true, ..base.clone() },
+        ModelConfig { positions: Positions::Rotary { theta: 100.0 }, ..base.clone() },
+        ModelConfig { relative_positions: RelativePositions::Both, depth: 1, ..base.clone() },
+        ModelConfig { attention_projection: false, ..base },
+    ]);
+    configs
+}
+
+fn flat(vit: &Vit, device: &Cpu) -> Parameters {
+    let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+    initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
+    parameters
+}
+
+/// Names that nothing but the whole last block has.
+fn names(config: &ModelConfig) -> Vec<String> {
+    let last = format!("blocks.{}", config.depth - 1);
+    let pairs = config.block == BlockKind::ParallelPairs;
+    let inside = if pairs { &["pairs.0.", "pairs.1."][..] } else { &[""] };
+    let weights = inside.iter().map(|pair| format!("{last}.{pair}attention.weights"));
+    weights.chain(["norm".to_owned(), format!("{last}.output")]).collect()
+}
+
+fn pixels(device: &Cpu) -> Tensor {
+    let pixels: Vec<f32> = (0..3 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
+    Tensor::from_slice(device, [3, 3, 16, 16], &pixels)
+}
+
+#[test]
+fn logits_keep_their_bits() {
+    for threads in [1, 2] {
+        let device = Cpu::with_threads(threads);
+        let pixels = pixels(&device);
+        for config in configs() {
+            let names = names(&config);
+            let vit = Vit::new(config).unwrap();
+            let patches = vit.config().grid().area();
+            let mask: Vec<u8> = (0..3 * patches).map(|i| u8::from(i % 5 != 2)).collect();
+            let source = flat(&vit, &device);
+            for storage in [Storage::F32, Storage::Bf16] {
+                let read = |spec: &vitral_engine::ParameterSpec| {
+                    let id = source.declarations().find(&spec.name).expect("declared");
+                    Ok::<_, Infallible>(source.read(id).into())
+                };
+                let frozen = Parameters::frozen_as(vit.declarations().clone(), device.clone(), storage, read);
+                let frozen = frozen.unwrap_or_else(|never| match never {});
+                for mask in [None, Some(&mask[..])] {
+                    let run = |cx: &Context<'_>| {
+                        let output = vit.forward(cx, Input { pixels: &pixels, mask }).unwrap();
+                        (output.logits.unwrap().values().to_vec(), output.features.values().to_vec())
+                    };
+                    let expected = run(&Context::inference(&frozen));
+                    for name in &names {
+                        let whole = run(&Context::inference(&frozen).observed_by(&Wants(name)));
+                        assert!(whole == expected, "{:?} watched at {name}", vit.config());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_whole() {
+    let device = Cpu::with_threads(2);
+    let pixels = pixels(&device);
+    let targets = Tensor::from_slice(&device, [3, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.2, 0.0, 0.8]);
+    let gradients = |vit: &Vit, parameters: &Parameters, cx: Context<'_>| {
+        let mut flat = vec![0.0; parameters.flat().len()];
+        let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
+        let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+        let value = loss.values()[0].to_bits();
+        cx.backward(&loss, &mut flat);
+        (value, flat)
+    };
+    for config in configs() {
+        let vit = Vit::new(config).unwrap();
+        let all = flat(&vit, &device);
+        // All that learns, and the last block's attention packed and standing still above what learns.
+        let last = format!("blocks.{}.attention", vit.config().depth - 1);
+        let learns = |id| !vit.declarations().spec(id).name.starts_with(&last);
+        let read = |spec: &vitral_engine::ParameterSpec| {
+            Ok::<_, Infallible>(all.read(vit.declarations().find(&spec.name).expect("declared")).into())
+        };
+        let partly = Parameters::partly_frozen(vit.declarations().clone(), device.clone(), learns, read);
+        let mut partly = partly.unwrap_or_else(|never| match never {});
+        for id in vit.declarations().ids().filter(|&id| learns(id)) {
+            let range = partly.range(id);
+            partly.flat_mut()[range].copy_from_slice(&all.read(id));
+        }
+        for parameters in [&all, &partly] {
+            let whole = gradients(&vit, parameters, Context::recording(parameters).observed_by(&Wants("norm")));
+            let largest = whole.1.iter().fold(0.0f32, |largest, gradient| largest.max(gradient.abs()));
+            assert!(largest > 0.0);
+            let packs = Packs::new(parameters, 1);
+            let alone = gradients(&vit, parameters, Context::recording(parameters));
+            assert_eq!(alone.0, whole.0, "{:?}", vit.config());
+            for (found, expected) in alone.1.iter().zip(&whole.1) {
+                let near = (found - expected).abs() <= 1e-5 * largest;
+                assert!(near, "{found} for {expected}, the largest being {largest}: {:?}", vit.config());
+            }
+            // Shared packs and blocks that are computed again change no bit.
+            for cx in [
+                Context::recording(parameters).sharing(&packs),
+                Context::recording(parameters).sharing(&packs).recomputing(),
+            ] {
+                assert!(gradients(&vit, parameters, cx) == alone, "{:?}", vit.config());
+            }
+        }
+    }
+}
