@@ -38,8 +38,8 @@ Examples:
 
 With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (of the
 median), gflops (2 × multiply-accumulates computed, which are fewer than `vitral info` tells where the last block is needed
-for the class token alone; in training, where a backward pass costs two forward passes, 6 ×), fma_peak_gflops,
-fraction_of_peak, peak_rss_mb (null where the system does not tell); with --stages also stages, with --compare also
+for the class token alone; in training, where a backward pass costs two forward passes, 6 ×, with --lora 4 ×, and with
+--recompute 2 × more), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null where the system does not tell); with --stages also stages, with --compare also
 speedup.")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
@@ -199,7 +199,10 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let image = args.image_size.unwrap_or(vit.config().image_size);
     let (batch, runs) = (usize::from(args.batch), args.runs as usize);
     let macs = vit.computed_macs(image)?;
-    let flop = if args.train { 6.0 } else { 2.0 } * (batch as u64 * macs.total()) as f64;
+    // Gradients of inputs cost as much as the pass itself, those of weights too; adapters are small beside what stands still.
+    let gradients = if args.lora.is_some() { 1 } else { 2 };
+    let passes = if args.train { 1 + gradients + u64::from(args.recompute) } else { 1 };
+    let flop = (2 * passes * batch as u64 * macs.total()) as f64;
 
     let peak = device.fma_peak();
     printer.start_progress(runs + 1, "passes");
