@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use vitral::config::Stem;
 use vitral::model::{Input, Vit};
 use vitral_engine::ops::random::mix;
 use vitral_engine::{Context, Cpu, Packs, Parameters, Tensor};
@@ -14,6 +15,8 @@ use crate::optimise::{self, Clip, Group, Moments, Optimiser, Schedule};
 /// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is small and
 /// near, enough that fetching weights for them costs little.
 const TOKENS_AT_ONCE: usize = 1024;
+/// The same where convolutions stand before the blocks, whose weights are standardised and packed for every part.
+const CELLS_AT_ONCE: usize = 4096;
 
 /// Pictures and what they should be taken for.
 pub struct Batch {
@@ -183,7 +186,8 @@ impl Trainer {
         let count = batch.labels.len();
         let (stride, channels) = (vit.config().token_stride(), vit.config().channels);
         let tokens = batch.pixels.shape().count() / (count * channels * stride.area()).max(1);
-        let parts_of = |images: usize| (images * tokens / TOKENS_AT_ONCE).clamp(usize::from(images > 0), images);
+        let at_once = if vit.config().stem == Stem::Patches { TOKENS_AT_ONCE } else { CELLS_AT_ONCE };
+        let parts_of = |images: usize| (images * tokens / at_once).clamp(usize::from(images > 0), images);
         let (front, back) = (0..count.div_ceil(2), count.div_ceil(2)..count);
         let packs = Packs::new(parameters, [&front, &back].map(|half| parts_of(half.len())).iter().sum());
         // A part's share of the mean over the batch.

@@ -155,9 +155,19 @@ impl Extents {
 
     /// Some rows of pixels of the output as rows of a matrix `[output pixels, kernel pixels · channels]`.
     fn unfold(&self, x: &[f32], rows: Range<usize>, out: &mut [f32]) {
-        let first = rows.start * self.grid[1] * self.depth();
-        out.fill(0.0);
+        let depth = self.depth();
+        let first = rows.start * self.grid[1] * depth;
+        let inside = |at: usize, axis: usize, size: usize| {
+            let (start, before) = (at * self.stride, self.before[axis]);
+            start >= before && start + self.kernel[axis] <= before + size
+        };
         for y in rows {
+            // Nothing lies under the part of a kernel that sticks out.
+            let whole = inside(y % self.grid[0], 0, self.height);
+            let columns = out[y * self.grid[1] * depth - first..].chunks_exact_mut(depth).take(self.grid[1]);
+            for (_, column) in columns.enumerate().filter(|&(x, _)| !(whole && inside(x, 1, self.width))) {
+                column.fill(0.0);
+            }
             self.pixels(y, |source, target, count| {
                 out[target - first..][..count].copy_from_slice(&x[source..source + count]);
             });
