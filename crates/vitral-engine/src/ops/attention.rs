@@ -458,7 +458,7 @@ mod tests {
     use super::super::check::{Check, Golden};
     use super::*;
 
-    const PLAIN: Attention<'static> = Attention {
+    pub(super) const PLAIN: Attention<'static> = Attention {
         heads: 3,
         scale: 0.353_553_4,
         key_mask: None,

@@ -115,19 +115,12 @@ fn each_head(
 mod tests {
     use super::super::super::check::{Check, Golden};
     use super::super::Attention;
+    use super::super::tests::PLAIN;
     use crate::arena::Declarations;
     use crate::tape::{Context, Observer};
     use crate::{Cpu, Parameters, Tensor};
 
-    const CAPTURED: Attention<'static> = Attention {
-        heads: 3,
-        scale: 0.353_553_4,
-        key_mask: None,
-        bias: None,
-        dropout: 0.0,
-        queries: None,
-        capture: true,
-    };
+    const CAPTURED: Attention<'static> = Attention { capture: true, ..PLAIN };
 
     struct Keep(std::sync::Mutex<Option<Tensor>>);
 
