@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::arena::{ParameterId, Parameters};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{JointPack, Rhs, packed_len};
+use crate::device::cpu::kernels::{JointPack, Operand, Rhs, packed_len};
 
 /// What the passes of one step share: each matrix that learns is packed for a product when the first of them needs it, and let
 /// go when the last had it. Where there are but two passes, side by side, few are kept at a time; where some follow others, all
@@ -21,7 +21,7 @@ struct Slot {
     left: usize,
 }
 
-/// What a matrix `[out, in]` is packed for.
+/// What a matrix `[out, in]` is multiplied for.
 #[derive(Clone, Copy)]
 pub(crate) enum Towards {
     /// Outputs: rows of `in` come from the left.
@@ -30,24 +30,39 @@ pub(crate) enum Towards {
     Input,
 }
 
+/// A matrix of these values and extents `[out, in]` as the right operand of a product: shared by the passes of a step where
+/// they have `packs`.
+pub(crate) fn operand<'a>(
+    device: &Cpu,
+    packs: Option<&Packs>,
+    (id, towards): (ParameterId, Towards),
+    (values, [out, width]): (&'a [f32], [usize; 2]),
+) -> Operand<'a> {
+    let (rhs, depth, columns) = match towards {
+        Towards::Output => (Rhs::Columns { data: values, stride: width }, width, out),
+        Towards::Input => (Rhs::Rows { data: values, stride: width }, out, width),
+    };
+    match packs {
+        Some(packs) => Operand::packed_by(device.isa(), rhs, columns, || {
+            packs.packed(device, (id, towards), (rhs, depth, columns))
+        }),
+        None => Operand::new(device, rhs, depth, columns),
+    }
+}
+
 impl Packs {
     /// For so many passes over these parameters.
     pub fn new(parameters: &Parameters, passes: usize) -> Self {
         Packs { passes: passes.max(1), slots: parameters.declarations().ids().map(|_| Default::default()).collect() }
     }
 
-    /// A matrix `[out, in]` of these values, packed.
-    pub(crate) fn packed(
+    /// A right operand `[depth, columns]` that is made of a matrix, packed.
+    fn packed(
         &self,
         device: &Cpu,
-        id: ParameterId,
-        towards: Towards,
-        (values, [out, width]): (&[f32], [usize; 2]),
+        (id, towards): (ParameterId, Towards),
+        (rhs, depth, columns): (Rhs<'_>, usize, usize),
     ) -> Arc<Buffer> {
-        let (rhs, depth, columns) = match towards {
-            Towards::Output => (Rhs::Columns { data: values, stride: width }, width, out),
-            Towards::Input => (Rhs::Rows { data: values, stride: width }, out, width),
-        };
         let pack = {
             let mut slot = self.slots[id.index()][towards as usize].lock().unwrap_or_else(PoisonError::into_inner);
             let found = slot.get_or_insert_with(|| Slot {
@@ -92,7 +107,7 @@ mod tests {
                 std::thread::scope(|scope| {
                     for _ in 0..8 {
                         scope.spawn(|| {
-                            let packed = packs.packed(&device.alone(), id, towards, (&values, [out, width]));
+                            let packed = packs.packed(&device.alone(), (id, towards), (rhs, depth, columns));
                             assert_eq!(packed.as_slice(), expected);
                         });
                     }

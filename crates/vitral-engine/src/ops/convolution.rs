@@ -8,9 +8,9 @@ use crate::arena::ParameterId;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::kernels::{
-    Epilogue, Gemm, Lhs, PackedRhs, Panels, Rhs, SERIAL_WORK, SharedMut, pack_rhs_parallel,
+    Epilogue, Gemm, Lhs, Operand, PackedRhs, Rhs, SERIAL_WORK, SharedMut, pack_rhs_parallel,
 };
-use crate::ops::linear::{multiply, packed};
+use crate::ops::linear::multiply;
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
@@ -339,12 +339,10 @@ fn backward(convolution: &Convolution, extents: Extents, x: &Tensor, grad: &Tens
     }
     gradients.add(x.node, |_| {
         let matrix = extents.matrix(weight, convolution.standardise);
-        let rhs = Rhs::Rows { data: &matrix, stride: depth };
-        let panels = packed(device, rhs, outputs, depth);
+        let rhs = Operand::new(device, Rhs::Rows { data: &matrix, stride: depth }, outputs, depth);
         let multiply = |grad: &[f32], out: &mut [f32]| {
             let lhs = Lhs::Rows { data: grad, stride: outputs };
-            let panels = Panels::F32(panels.as_slice());
-            let (rows, epilogue) = (grad.len() / outputs, Epilogue::default());
+            let (rows, panels, epilogue) = (grad.len() / outputs, rhs.panels(), Epilogue::default());
             Gemm { rows, columns: depth, depth: outputs, lhs, norm: None, panels, epilogue, accumulate: false }
                 .run(device, out);
         };

@@ -1,14 +1,10 @@
 //! Linear maps, with what stands before and after them fused in where nothing needs to be remembered.
 
-use std::cell::OnceCell;
-use std::sync::Arc;
-
 use super::{Activation, Norm};
 use crate::arena::{Matrix, ParameterId};
 use crate::device::cpu::Cpu;
-use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs, pack_rhs_into, packed_len};
-use crate::packs::Towards;
+use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Operand, Rhs};
+use crate::packs::{Towards, operand};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
@@ -107,13 +103,9 @@ impl Context<'_> {
         let panels = match self.parameters.matrix(linear.weight) {
             Matrix::Packed(packed) => packed.panels(),
             Matrix::Flat(values) => {
-                fresh = match self.packs {
-                    Some(packs) => {
-                        packs.packed(self.device, linear.weight, Towards::Output, (values, [columns, depth]))
-                    }
-                    None => packed(self.device, Rhs::Columns { data: values, stride: depth }, depth, columns),
-                };
-                Panels::F32(fresh.as_slice())
+                let which = (linear.weight, Towards::Output);
+                fresh = operand(self.device, self.packs, which, (values, [columns, depth]));
+                fresh.panels()
             }
         };
         run(Gemm {
@@ -129,11 +121,6 @@ impl Context<'_> {
     }
 }
 
-/// A right operand packed into recycled memory.
-pub(crate) fn packed(device: &Cpu, rhs: Rhs<'_>, depth: usize, columns: usize) -> Arc<Buffer> {
-    device.filled(packed_len(device.isa(), depth, columns), |out| pack_rhs_into(device, rhs, depth, columns, out))
-}
-
 /// `product = lhs · rhs` (or added to it) with operands as they lie in memory.
 pub(crate) fn multiply(
     device: &Cpu,
@@ -143,11 +130,8 @@ pub(crate) fn multiply(
     product: &mut [f32],
     accumulate: bool,
 ) {
-    let (fresh, epilogue) = (OnceCell::new(), Epilogue::default());
-    let panels = rhs
-        .as_it_lies(device.isa(), columns)
-        .unwrap_or_else(|| Panels::F32(fresh.get_or_init(|| packed(device, rhs, depth, columns)).as_slice()));
-    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate }.run(device, product);
+    let (rhs, epilogue) = (Operand::new(device, rhs, depth, columns), Epilogue::default());
+    Gemm { rows, columns, depth, lhs, norm: None, panels: rhs.panels(), epilogue, accumulate }.run(device, product);
 }
 
 pub(super) fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
@@ -167,18 +151,8 @@ pub(super) fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mu
             let (fresh, kept);
             let panels = match g.parameters.matrix(linear.weight) {
                 Matrix::Flat(weight) => {
-                    let rhs = Rhs::Rows { data: weight, stride: depth };
-                    match (rhs.as_it_lies(device.isa(), depth), g.packs) {
-                        (Some(rows), _) => rows,
-                        (None, Some(packs)) => {
-                            fresh = packs.packed(device, linear.weight, Towards::Input, (weight, [columns, depth]));
-                            Panels::F32(fresh.as_slice())
-                        }
-                        (None, None) => {
-                            fresh = packed(device, rhs, columns, depth);
-                            Panels::F32(fresh.as_slice())
-                        }
-                    }
+                    fresh = operand(device, g.packs, (linear.weight, Towards::Input), (weight, [columns, depth]));
+                    fresh.panels()
                 }
                 Matrix::Packed(_) => {
                     kept = g.parameters.transposed(linear.weight);

@@ -1,11 +1,9 @@
 //! Queries, keys and values of one packed linear map, where only the first tokens of every sample ask.
 
-use std::cell::OnceCell;
-
-use super::linear::{self, Linear, packed};
+use super::linear::{self, Linear};
 use super::{After, Norm};
 use crate::arena::Matrix;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Panels, Rhs};
+use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Operand, Rhs};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
@@ -117,11 +115,7 @@ impl Asked {
                 let lhs = Lhs::Rows { data: &grad.values()[inner..], stride: columns };
                 let rhs = Rhs::Rows { data: of_others, stride: depth };
                 linear::multiply(device, (rows, 2 * inner, depth), lhs, rhs, out, false);
-                let rhs = Rhs::Rows { data: of_queries, stride: depth };
-                let fresh = OnceCell::new();
-                let panels = rhs
-                    .as_it_lies(device.isa(), depth)
-                    .unwrap_or_else(|| Panels::F32(fresh.get_or_init(|| packed(device, rhs, inner, depth)).as_slice()));
+                let rhs = Operand::new(device, Rhs::Rows { data: of_queries, stride: depth }, inner, depth);
                 for (token, (_, grad)) in (0..queries).map(of_token).enumerate() {
                     let gemm = Gemm {
                         rows: batch,
@@ -129,7 +123,7 @@ impl Asked {
                         depth: inner,
                         lhs: Lhs::Rows { data: grad, stride: tokens * columns },
                         norm: None,
-                        panels,
+                        panels: rhs.panels(),
                         epilogue: Epilogue::default(),
                         accumulate: true,
                     };

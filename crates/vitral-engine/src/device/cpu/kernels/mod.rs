@@ -38,5 +38,5 @@ pub(crate) use joint::JointPack;
 pub(crate) use lanes::{Isa, Kernel, Lanes};
 pub(crate) use left::Lhs;
 pub use pack::Storage;
-pub(crate) use pack::{PackedRhs, Panels, Rhs, pack_rhs_into, pack_rhs_parallel, pack_rhs_serial, packed_len};
+pub(crate) use pack::{Operand, PackedRhs, Panels, Rhs, pack_rhs_parallel, pack_rhs_serial, packed_len};
 pub(crate) use shared::{SharedMut, prefer_huge_pages};

@@ -1,6 +1,7 @@
 //! Right operands in panels, and how their numbers are kept.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
@@ -61,6 +62,33 @@ impl<'a> Rhs<'a> {
                 Some(Panels::Rows { data, stride })
             }
             _ => None,
+        }
+    }
+}
+
+/// A right operand that a product can read: as it lies where that serves as well, packed otherwise.
+pub(crate) enum Operand<'a> {
+    AsItLies(Panels<'a>),
+    Packed(Arc<Buffer>),
+}
+
+impl<'a> Operand<'a> {
+    /// Of `[depth, columns]`, packed into recycled memory on all threads.
+    pub(crate) fn new(cpu: &Cpu, rhs: Rhs<'a>, depth: usize, columns: usize) -> Self {
+        Operand::packed_by(cpu.isa(), rhs, columns, || {
+            cpu.filled(packed_len(cpu.isa(), depth, columns), |out| pack_rhs_into(cpu, rhs, depth, columns, out))
+        })
+    }
+
+    /// As [`Operand::new`], where somebody else does the packing.
+    pub(crate) fn packed_by(isa: Isa, rhs: Rhs<'a>, columns: usize, pack: impl FnOnce() -> Arc<Buffer>) -> Self {
+        rhs.as_it_lies(isa, columns).map_or_else(|| Operand::Packed(pack()), Operand::AsItLies)
+    }
+
+    pub(crate) fn panels(&self) -> Panels<'_> {
+        match self {
+            Operand::AsItLies(panels) => *panels,
+            Operand::Packed(panels) => Panels::F32(panels.as_slice()),
         }
     }
 }
