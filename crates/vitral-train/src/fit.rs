@@ -1,4 +1,4 @@
-//! A whole run: epochs of steps, the held-out pictures after each, and a state on disk that can always go on.
+//! A whole run: epochs of steps, the held-out pictures after them, and a state on disk that can always go on.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +50,8 @@ pub struct Plan<'a> {
     pub epochs: u64,
     /// Batches whose gradients make one step.
     pub accumulate: usize,
+    /// Epochs after which the held-out pictures are judged; 0 is only the last one.
+    pub evaluate_every: u64,
     /// Steps between checkpoints within an epoch; 0 is only at its end.
     pub checkpoint_every: u64,
     /// Checkpoints that are kept.
@@ -58,6 +60,13 @@ pub struct Plan<'a> {
     pub teacher: Option<&'a Teach<'a>>,
     /// Set from outside to stop after the step in progress.
     pub interrupted: &'a AtomicBool,
+}
+
+impl Plan<'_> {
+    /// Whether the held-out pictures are judged after this epoch, counted from 1.
+    fn judges(&self, epoch: u64) -> bool {
+        epoch == self.epochs || (self.evaluate_every > 0 && epoch.is_multiple_of(self.evaluate_every))
+    }
 }
 
 /// How a run ended.
@@ -142,11 +151,12 @@ pub fn fit(
         let trained = epoch_begun.elapsed().as_secs_f64();
 
         // -------------------------------------------------------------- held-out pictures
-        let score = score(trainer)?;
         position.epoch += 1;
         position.batch = 0;
-        let best = position.best.is_none_or(|(best, _)| score.accuracy > best);
-        if best {
+        let score = plan.judges(position.epoch).then(|| score(trainer)).transpose()?;
+        let better = |score: &Score| position.best.is_none_or(|(best, _)| score.accuracy > best);
+        let best = score.filter(better);
+        if let Some(score) = best {
             position.best = Some((score.accuracy, position.epoch));
             keep_best(trainer)?;
         }
@@ -154,7 +164,7 @@ pub fn fit(
         let entry = std::mem::take(&mut position.sums).entry(position.epoch, trainer.step, score, trained, seconds);
         journal.push(entry)?;
         save(trainer, &mut position)?;
-        watcher.epoch(&entry, best);
+        watcher.epoch(&entry, best.is_some());
     }
     let (best, epoch) = position.best.unwrap_or_default();
     Ok(Outcome::Finished { best, epoch })
@@ -200,7 +210,7 @@ impl Sums {
         self.rate = report.rate;
     }
 
-    fn entry(&self, epoch: u64, step: u64, score: Score, trained: f64, seconds: f64) -> Entry {
+    fn entry(&self, epoch: u64, step: u64, score: Option<Score>, trained: f64, seconds: f64) -> Entry {
         let steps = self.steps.max(1) as f64;
         Entry {
             epoch,
@@ -208,8 +218,8 @@ impl Sums {
             rate: self.rate,
             train_loss: self.loss / steps,
             train_accuracy: self.right as f64 / self.seen.max(1) as f64,
-            test_loss: score.loss,
-            test_accuracy: score.accuracy,
+            test_loss: score.map(|score| score.loss),
+            test_accuracy: score.map(|score| score.accuracy),
             gradient_norm: self.norm / steps,
             images_per_second: self.seen as f64 / trained.max(1e-9),
             seconds,

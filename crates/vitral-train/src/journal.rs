@@ -26,10 +26,10 @@ pub struct Entry {
     pub train_loss: f64,
     /// Share of training pictures that were taken for their label, as augmented.
     pub train_accuracy: f64,
-    /// Mean loss on the held-out pictures.
-    pub test_loss: f64,
-    /// Share of held-out pictures that were taken for their label.
-    pub test_accuracy: f64,
+    /// Mean loss on the held-out pictures, where they were judged.
+    pub test_loss: Option<f64>,
+    /// Share of held-out pictures that were taken for their label, where they were judged.
+    pub test_accuracy: Option<f64>,
     /// Mean norm of the gradients.
     pub gradient_norm: f64,
     /// Training pictures a second.
@@ -121,15 +121,16 @@ fn json(entry: &Entry) -> String {
 }
 
 fn row(e: &Entry) -> String {
+    let judged = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.5}"));
     format!(
-        "{},{},{:e},{:.5},{:.5},{:.5},{:.5},{:.4},{:.1},{:.1}\n",
+        "{},{},{:e},{:.5},{:.5},{},{},{:.4},{:.1},{:.1}\n",
         e.epoch,
         e.step,
         e.rate,
         e.train_loss,
         e.train_accuracy,
-        e.test_loss,
-        e.test_accuracy,
+        judged(e.test_loss),
+        judged(e.test_accuracy),
         e.gradient_norm,
         e.images_per_second,
         e.seconds

@@ -157,6 +157,9 @@ pub struct RunRecipe {
     /// and the same bits.
     #[serde(default)]
     pub recompute: bool,
+    /// Epochs after which the held-out pictures are judged; the last one is in any case, and 0 is only the last.
+    #[serde(default = "every_epoch", skip_serializing_if = "is_every_epoch")]
+    pub evaluate_every: u64,
     /// Steps between checkpoints within an epoch; 0 is only at its end.
     #[serde(default)]
     pub checkpoint_every: u64,
@@ -171,6 +174,14 @@ fn one() -> usize {
 
 fn two() -> usize {
     2
+}
+
+fn every_epoch() -> u64 {
+    1
+}
+
+fn is_every_epoch(epochs: &u64) -> bool {
+    *epochs == every_epoch()
 }
 
 /// A key of a recipe set from outside, as `schedule.rate=3e-4`.
@@ -319,6 +330,69 @@ mod tests {
         {
             let error = written(SMALL, &[setting]).expect_err("a mistake");
             assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    /// The page that people read about recipes.
+    const PAGE: &str = include_str!("../../../docs/recipes.md");
+
+    #[test]
+    fn recipes_of_the_page_are_recipes() {
+        let blocks: Vec<&str> =
+            PAGE.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let recipe = written(block, &[]).unwrap_or_else(|error| panic!("{error}"));
+            recipe.augment.check().expect("numbers in range");
+        }
+    }
+
+    #[test]
+    fn the_page_has_every_key() {
+        let words: std::collections::HashSet<&str> =
+            PAGE.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).collect();
+        // An unknown name is answered by those that are known.
+        let known = |setting: &str| -> Vec<String> {
+            let error = written(SMALL, &[setting]).expect_err(setting).to_string();
+            let (_, names) = error.split_once("expected").unwrap_or_else(|| panic!("{setting}: {error}"));
+            let names = names.lines().next().unwrap_or_default();
+            names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let tables = "model data data.held_out data.subset augment augment.colour_jitter augment.erasing augment.mixing \
+                      optimiser schedule groups lora run";
+        let mut settings: Vec<String> = tables.split_whitespace().map(|table| format!("{table}.other=1")).collect();
+        settings.extend(
+            "model.initialise model.head data.filter augment.crop.kind augment.erasing.filling optimiser.kind schedule.shape \
+             run.clip run.loss"
+                .split_whitespace()
+                .map(|key| format!("{key}=other")),
+        );
+        for kind in ["sgd", "lion", "lamb", "muon"] {
+            settings.push(format!("optimiser={{ kind = \"{kind}\", other = 1 }}"));
+        }
+        settings.push("distillation={ teacher = \"t\", kind = \"other\" }".into());
+        settings.push("distillation={ teacher = \"t\", kind = \"soft\", other = 1 }".into());
+        for kind in ["padded", "random-resized"] {
+            settings.push(format!("augment.crop={{ kind = \"{kind}\", other = 1 }}"));
+        }
+        for setting in settings {
+            let names = known(&setting);
+            assert!(!names.is_empty(), "{setting} is answered by nothing");
+            for name in names {
+                assert!(
+                    words.contains(name.as_str()),
+                    "docs/recipes.md lacks `{name}`, known where `{setting}` is not"
+                );
+            }
+        }
+        let config = toml::Value::try_from(vitral::config::ModelConfig {
+            qk_scale: Some(vitral::config::QkScale::Number(1.0)),
+            layer_scale: Some(1.0),
+            pre_logits: Some(1),
+            ..Default::default()
+        });
+        for field in config.expect("a table").as_table().expect("a table").keys() {
+            assert!(words.contains(field.as_str()) || field == "classes", "docs/recipes.md lacks `{field}`");
         }
     }
 }

@@ -146,6 +146,7 @@ pub fn run(
         recipe: &resolved,
         epochs: settings.epochs,
         accumulate: settings.accumulate,
+        evaluate_every: settings.evaluate_every,
         checkpoint_every: settings.checkpoint_every,
         keep: settings.keep,
         teacher: teach.as_ref().map(|teach| teach as &Teach<'_>),

@@ -62,10 +62,8 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
 pub fn best(folder: &std::path::Path) -> Result<Option<(f64, u64, f64)>, TrainError> {
     let journal = Journal::open(folder, u64::MAX)?;
     let entries = journal.entries();
-    let best = entries.iter().fold(None::<(f64, u64)>, |best, entry| match best {
-        Some((accuracy, _)) if accuracy >= entry.test_accuracy => best,
-        _ => Some((entry.test_accuracy, entry.epoch)),
-    });
+    let judged = entries.iter().filter_map(|entry| Some((entry.test_accuracy?, entry.epoch)));
+    let best = judged.reduce(|best, next| if best.0 >= next.0 { best } else { next });
     let seconds = entries.last().map_or(0.0, |entry| entry.seconds);
     Ok(best.map(|(accuracy, epoch)| (accuracy, epoch, seconds)))
 }

@@ -14,14 +14,15 @@ pub(crate) fn header(seconds: f64) -> Vec<u8> {
 pub(crate) fn event(entry: &Entry, seconds: f64) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in [
-        ("loss/train", entry.train_loss),
+        ("loss/train", Some(entry.train_loss)),
         ("loss/held_out", entry.test_loss),
-        ("accuracy/train", entry.train_accuracy),
+        ("accuracy/train", Some(entry.train_accuracy)),
         ("accuracy/held_out", entry.test_accuracy),
-        ("learning_rate", f64::from(entry.rate)),
-        ("gradient_norm", entry.gradient_norm),
-        ("images_per_second", entry.images_per_second),
+        ("learning_rate", Some(f64::from(entry.rate))),
+        ("gradient_norm", Some(entry.gradient_norm)),
+        ("images_per_second", Some(entry.images_per_second)),
     ] {
+        let Some(value) = value else { continue };
         let mut scalar = bytes(1, tag.as_bytes());
         scalar.push(2 << 3 | 5);
         scalar.extend((value as f32).to_le_bytes());

@@ -34,7 +34,9 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 Examples:
   vitral train recipes/mnist.toml --out runs/mnist
   vitral train recipes/mnist.toml --out runs/short --set run.epochs=2 --set run.batch=64
-  vitral classify --model runs/mnist/best digit.png")]
+  vitral classify --model runs/mnist/best digit.png
+
+Every key of a recipe: docs/recipes.md in Vitral's repository.")]
 pub(crate) struct TrainArgs {
     /// The recipe
     recipe: PathBuf,
@@ -147,14 +149,15 @@ impl Watcher for Lines<'_> {
             let done = entry.epoch + 1 - *self.first.get_or_insert(entry.epoch);
             let left =
                 self.begun.elapsed().as_secs_f64() / done as f64 * self.epochs.saturating_sub(entry.epoch) as f64;
+            let judged = entry.test_loss.zip(entry.test_accuracy).map_or(String::new(), |(loss, accuracy)| {
+                let best = if best { " best" } else { "" };
+                format!("held out {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
+            });
             let line = format!(
-                "epoch {:>3}/{}  loss {:.4}  held out {:.4}, {:.2} %{}  {:.0} images/s  {}",
+                "epoch {:>3}/{}  loss {:.4}  {judged}{:.0} images/s  {}",
                 entry.epoch,
                 self.epochs,
                 entry.train_loss,
-                entry.test_loss,
-                100.0 * entry.test_accuracy,
-                if best { " best" } else { "" },
                 entry.images_per_second,
                 if left > 0.0 { format!("{} left", span(left)) } else { String::new() },
             );

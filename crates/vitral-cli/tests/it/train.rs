@@ -221,6 +221,12 @@ fn a_study_compares_models_on_parts_of_the_data() {
     assert_eq!((&cells[0]["pictures"], &cells[3]["pictures"]), (&2.into(), &4.into()));
     assert_eq!(before, std::fs::read(path("study/wider/0.5/best/model.safetensors")).expect("a model"));
     assert!(study(&["--fractions", "0"]).fails(2).contains("above 0"));
+    // As many steps on half of the pictures: twice the epochs, judged as often.
+    let out = path("longer");
+    vitral(["study", &path("recipe.toml"), "--fractions", "0.5", "--same-steps", "--out", &out]).ok();
+    let table = std::fs::read_to_string(path("longer/recipe/0.5/journal.csv")).expect("written");
+    let judged = table.lines().skip(1).filter(|line| !line.contains(",,,"));
+    assert_eq!((judged.count(), table.lines().count() - 1), (2, 4), "{table}");
 }
 
 /// A checkpoint that does not fit on the disk leaves the one before, from which the run goes on. Here the system refuses files

@@ -8,7 +8,7 @@ use crate::journal::Entry;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 /// A name, a colour, and what of an epoch is drawn.
-type Line = (&'static str, RGBColor, fn(&Entry) -> f64);
+type Line = (&'static str, RGBColor, fn(&Entry) -> Option<f64>);
 
 pub(super) const INK: RGBColor = RGBColor(51, 51, 51);
 pub(super) const FAINT: RGBColor = RGBColor(221, 221, 221);
@@ -34,10 +34,10 @@ pub fn curves(entries: &[Entry]) -> String {
     svg((960, 340), |area| {
         let (left, right) = area.split_horizontally(480);
         let loss: [Line; 2] =
-            [("training", TRAIN, |entry| entry.train_loss), ("held out", HELD, |entry| entry.test_loss)];
+            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.test_loss)];
         let accuracy: [Line; 2] = [
-            ("training, as augmented", TRAIN, |entry| 100.0 * entry.train_accuracy),
-            ("held out", HELD, |entry| 100.0 * entry.test_accuracy),
+            ("training, as augmented", TRAIN, |entry| Some(100.0 * entry.train_accuracy)),
+            ("held out", HELD, |entry| entry.test_accuracy.map(|accuracy| 100.0 * accuracy)),
         ];
         panel(&left, "loss", entries, loss)?;
         panel(&right, "accuracy, %", entries, accuracy)
@@ -45,7 +45,7 @@ pub fn curves(entries: &[Entry]) -> String {
 }
 
 fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry], lines: [Line; 2]) -> Drawn {
-    let values = || lines.iter().flat_map(|(_, _, of)| entries.iter().map(of)).filter(|value| value.is_finite());
+    let values = || lines.iter().flat_map(|(_, _, of)| entries.iter().filter_map(of)).filter(|value| value.is_finite());
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
     if least > most {
         return Ok(());
@@ -71,7 +71,7 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
         .label_style(("sans-serif", 13).into_font().color(&INK))
         .draw()?;
     for (label, colour, of) in lines {
-        let points = entries.iter().map(|entry| (entry.epoch as f64, of(entry)));
+        let points = entries.iter().filter_map(|entry| Some((entry.epoch as f64, of(entry)?)));
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
             .label(label)

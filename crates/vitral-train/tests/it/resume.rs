@@ -7,7 +7,7 @@ use vitral::Cpu;
 use vitral_engine::ops::random::uniform;
 use vitral_train::checkpoint;
 use vitral_train::fit::{Outcome, Watcher};
-use vitral_train::journal::Entry;
+use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::run::{Models, open_sets, run};
 use vitral_train::step::StepReport;
@@ -85,6 +85,28 @@ fn low_rank_updates_go_on_too() {
     let maps = toml::Value::Array(vec!["qkv".into(), "down".into()]);
     let update = [Setting::new("lora.rank", 2), Setting::new("lora.dropout", 0.2), Setting::new("lora.maps", maps)];
     resumed_equals_straight(&update);
+}
+
+#[test]
+fn pictures_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    let course = |out: &str, every: i64| {
+        train(folder.path(), out, 1, None, &[Setting::new("run.evaluate_every", every)]);
+        Journal::open(&folder.path().join(out), u64::MAX).unwrap().entries().to_vec()
+    };
+    let (always, seldom, last) = (course("always", 1), course("seldom", 2), course("last", 0));
+    for (entries, judged) in [(&seldom, [false, true, true]), (&last, [false, false, true])] {
+        for ((entry, whole), judged) in entries.iter().zip(&always).zip(judged) {
+            assert_eq!(entry.train_loss, whole.train_loss, "judging changes nothing");
+            assert_eq!(entry.test_loss, whole.test_loss.filter(|_| judged));
+            assert_eq!(entry.test_accuracy, whole.test_accuracy.filter(|_| judged));
+        }
+    }
+    let table = std::fs::read_to_string(folder.path().join("seldom/journal.csv")).unwrap();
+    assert!(table.lines().nth(1).unwrap().contains(",,,"), "an empty cell where nobody judged: {table}");
+    resumed_equals_straight(&[Setting::new("run.evaluate_every", 2)]);
 }
 
 fn resumed_equals_straight(settings: &[Setting]) {
