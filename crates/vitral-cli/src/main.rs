@@ -9,6 +9,7 @@ mod inputs;
 mod output;
 mod printer;
 mod settings;
+mod sparkline;
 
 use std::process::ExitCode;
 

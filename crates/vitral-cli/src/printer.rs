@@ -102,7 +102,7 @@ impl Printer {
         if self.quiet || total <= FEW || !std::io::stderr().is_terminal() {
             return;
         }
-        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left");
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left  {{msg}}");
         let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
             let _ = write!(to, "{:.1}/s", state.per_sec());
         };
@@ -120,6 +120,13 @@ impl Printer {
             bar.inc(count as u64);
         }
         Ok(())
+    }
+
+    /// Says something beside the bar.
+    pub(crate) fn beside_progress(&self, text: impl Display) {
+        if let Some(bar) = self.bar.borrow().as_ref() {
+            bar.set_message(text.to_string());
+        }
     }
 
     /// Takes the bar away.

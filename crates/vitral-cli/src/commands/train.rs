@@ -8,7 +8,7 @@ use clap::Args;
 use vitral::{LoadOptions, Model};
 use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, Watcher};
-use vitral_train::journal::Entry;
+use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::run::{Models, open_sets, run as train};
 use vitral_train::step::StepReport;
@@ -17,9 +17,13 @@ use super::Outcome;
 use crate::fault::Usage;
 use crate::printer::Printer;
 use crate::settings::{Settings, located};
+use crate::sparkline::sparkline;
 
 /// Pictures that are decoded to tell their sizes before a run.
 const SAMPLED: usize = 200;
+
+/// Numbers of a course that are shown.
+const COURSE: usize = 24;
 
 /// Whether the run in progress shall stop after its step.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -86,6 +90,7 @@ pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         begun: Instant::now(),
         first: None,
         bar: false,
+        losses: Losses::default(),
     };
     let ended = train(recipe, &sets, models, out, &settings.device, &INTERRUPTED, &mut watcher);
     printer.finish_progress();
@@ -99,6 +104,12 @@ pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
             } else {
                 let percent = 100.0 * best;
                 printer.line(format_args!("best {percent:.2} % after epoch {epoch}: {}", folder.display()))?;
+                let journal = Journal::open(out, u64::MAX)?;
+                let judged: Vec<f64> = journal.entries().iter().filter_map(|entry| entry.test_accuracy).collect();
+                if let [first, .., last] = judged[..] {
+                    let (line, first, last) = (sparkline(&judged, COURSE), 100.0 * first, 100.0 * last);
+                    printer.note(format_args!("held out {line} {first:.2} to {last:.2} %"));
+                }
                 printer.note(format_args!("curves, confusion matrix and mistakes: {}", report.display()));
             }
             Ok(Outcome::Done)
@@ -119,6 +130,35 @@ struct Lines<'a> {
     begun: Instant,
     first: Option<u64>,
     bar: bool,
+    losses: Losses,
+}
+
+/// The course of the training loss while it goes on.
+#[derive(Default)]
+struct Losses {
+    /// Means over an eighth of an epoch each.
+    means: Vec<f64>,
+    /// Sum and count of those to come.
+    open: (f64, usize),
+    /// The batch that the last one ended with.
+    batch: usize,
+    /// What stands beside the bar.
+    course: String,
+}
+
+impl Losses {
+    fn add(&mut self, loss: f32, batch: usize, batches: usize) {
+        self.open = (self.open.0 + f64::from(loss), self.open.1 + 1);
+        if batch < batches && batch.saturating_sub(self.batch) < batches.div_ceil(8) {
+            return;
+        }
+        let (sum, count) = std::mem::take(&mut self.open);
+        let mean = sum / count as f64;
+        self.means.push(mean);
+        self.batch = batch % batches.max(1);
+        let recent = &self.means[self.means.len().saturating_sub(COURSE)..];
+        self.course = format!("loss {mean:.4} {}", sparkline(recent, COURSE));
+    }
 }
 
 impl Watcher for Lines<'_> {
@@ -130,11 +170,13 @@ impl Watcher for Lines<'_> {
         }
     }
 
-    fn step(&mut self, _: &StepReport, batch: usize, batches: usize) {
+    fn step(&mut self, report: &StepReport, batch: usize, batches: usize) {
         if !self.bar {
             self.printer.start_progress(batches, "batches");
             self.bar = true;
         }
+        self.losses.add(report.loss, batch, batches);
+        self.printer.beside_progress(&self.losses.course);
         // A reader that is gone is noticed when the epoch's line is printed.
         let _ = self.printer.advance(usize::from(batch <= batches));
     }
