@@ -102,7 +102,7 @@ impl Printer {
         if self.quiet || total <= FEW || !std::io::stderr().is_terminal() {
             return;
         }
-        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left  {{msg}}");
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left  {{wide_msg}}");
         let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
             let _ = write!(to, "{:.1}/s", state.per_sec());
         };

@@ -7,7 +7,7 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::kernels::{JointPack, Operand, Rhs, packed_len};
 
-/// What the passes of one step share: each matrix that learns is packed for a product when the first of them needs it, and let
+/// What the passes of one step share: each matrix that learns and has to be packed for a product is, when the first of them needs it, and let
 /// go when the last had it. Where there are but two passes, side by side, few are kept at a time; where some follow others, all
 /// are kept until the last. Values must not change meanwhile.
 pub struct Packs {
@@ -43,7 +43,7 @@ pub(crate) fn operand<'a>(
         Towards::Input => (Rhs::Rows { data: values, stride: width }, out, width),
     };
     match packs {
-        Some(packs) => Operand::packed_by(device.isa(), rhs, columns, || {
+        Some(packs) => Operand::or_packed(device.isa(), rhs, columns, || {
             packs.packed(device, (id, towards), (rhs, depth, columns))
         }),
         None => Operand::new(device, rhs, depth, columns),

@@ -1,5 +1,6 @@
 //! A whole run: epochs of steps, the held-out pictures after them, and a state on disk that can always go on.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -19,6 +20,10 @@ pub trait Source: Sync {
     fn batches(&self) -> usize;
     /// Batches of one epoch, from one of them on.
     fn epoch(&self, epoch: u64, from: usize) -> Box<dyn Iterator<Item = Result<Batch, TrainError>> + '_>;
+    /// Why pictures that were met so far could not be used, each once and with its name.
+    fn unreadable(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// How well a model does on held-out pictures.
@@ -38,6 +43,8 @@ pub trait Watcher {
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
     /// After every epoch. `best` says whether it is the best so far.
     fn epoch(&mut self, entry: &Entry, best: bool);
+    /// Why pictures could not be used, each told of once; others took their places.
+    fn unreadable(&mut self, _faults: &[String]) {}
 }
 
 /// How a run is run.
@@ -125,6 +132,7 @@ pub fn fit(
         checkpoint::prune(&checkpoints, plan.keep)
     };
 
+    let mut told = HashSet::new();
     while position.epoch < plan.epochs {
         // -------------------------------------------------------------- one epoch of steps
         let epoch_begun = Instant::now();
@@ -149,6 +157,8 @@ pub fn fit(
         }
         drop(source);
         let trained = epoch_begun.elapsed().as_secs_f64();
+        let met: Vec<String> = train.unreadable().into_iter().filter(|fault| told.insert(fault.clone())).collect();
+        watcher.unreadable(&met);
 
         // -------------------------------------------------------------- held-out pictures
         position.epoch += 1;

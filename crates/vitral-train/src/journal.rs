@@ -51,23 +51,30 @@ impl Journal {
     /// # Errors
     /// If it cannot be read or written.
     pub fn open(folder: &Path, epoch: u64) -> Result<Self, TrainError> {
-        let path = folder.join("journal.jsonl");
-        let mut entries = Vec::new();
-        if path.is_file() {
-            let file = File::open(&path).map_err(TrainError::file(&path, "reading the journal"))?;
-            for line in BufReader::new(file).lines() {
-                let line = line.map_err(TrainError::file(&path, "reading the journal"))?;
-                // A line cut off by a crash is written again with its epoch.
-                if let Ok(entry) = serde_json::from_str::<Entry>(&line)
-                    && entry.epoch <= epoch
-                {
-                    entries.push(entry);
-                }
-            }
-        }
+        let mut entries = Journal::read(folder)?;
+        entries.retain(|entry| entry.epoch <= epoch);
         let journal = Journal { folder: folder.to_owned(), entries };
         journal.rewrite()?;
         Ok(journal)
+    }
+
+    /// The epochs of a run's journal, which stays as it is; none where there is no journal.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(folder: &Path) -> Result<Vec<Entry>, TrainError> {
+        let path = folder.join("journal.jsonl");
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        let file = File::open(&path).map_err(TrainError::file(&path, "reading the journal"))?;
+        let mut entries = Vec::new();
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(TrainError::file(&path, "reading the journal"))?;
+            // A line cut off by a crash is written again with its epoch.
+            entries.extend(serde_json::from_str::<Entry>(&line));
+        }
+        Ok(entries)
     }
 
     /// All epochs so far.

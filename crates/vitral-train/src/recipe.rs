@@ -336,19 +336,58 @@ mod tests {
     /// The page that people read about recipes.
     const PAGE: &str = include_str!("../../../docs/recipes.md");
 
+    /// The recipes on it.
+    fn blocks() -> Vec<&'static str> {
+        PAGE.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
+    }
+
+    /// Keys of a recipe with what their comments say first.
+    fn explained(block: &str) -> Vec<(String, &str)> {
+        let mut section = "";
+        let mut keys = Vec::new();
+        for line in block.lines() {
+            let (said, comment) = line.split_once('#').unwrap_or((line, ""));
+            if let Some(name) = said.trim().strip_prefix('[') {
+                section = name.trim_end_matches(']');
+            } else if let Some((key, _)) = said.split_once('=') {
+                keys.push((format!("{section}.{}", key.trim()), comment.split(';').next().unwrap_or_default().trim()));
+            }
+        }
+        keys
+    }
+
     #[test]
-    fn recipes_of_the_page_are_recipes() {
-        let blocks: Vec<&str> =
-            PAGE.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+    fn the_page_tells_defaults() {
+        let blocks = blocks();
         assert_eq!(blocks.len(), 2);
         for block in blocks {
-            let recipe = written(block, &[]).unwrap_or_else(|error| panic!("{error}"));
-            recipe.augment.check().expect("numbers in range");
+            let whole = written(block, &[]).unwrap_or_else(|error| panic!("{error}"));
+            whole.augment.check().expect("numbers in range");
+            for (path, said) in explained(block) {
+                let mut table: toml::Table = block.parse().expect("TOML");
+                let (sections, key) = path.rsplit_once('.').expect("a section");
+                let section =
+                    sections.split('.').fold(&mut table, |table, name| table[name].as_table_mut().expect("one"));
+                section.remove(key).expect("the line's key");
+                let left = toml::to_string(&table).expect("TOML");
+                let Ok(without) = written(&left, &[]) else {
+                    assert!(!block.contains(&format!("# {said};")), "`{path}` cannot be left out");
+                    continue;
+                };
+                assert_ne!(without, whole, "`{path}` is shown at its default, which proves nothing");
+                let default = match said {
+                    "none" => continue,
+                    said => format!("{path}={said}"),
+                };
+                let with = written(&left, &[&default]).unwrap_or_else(|error| panic!("{default}: {error}"));
+                assert_eq!(with, without, "the default of `{path}` is not {said}");
+            }
         }
     }
 
     #[test]
     fn the_page_has_every_key() {
+        let shown: Vec<String> = blocks().iter().flat_map(|block| explained(block)).map(|(path, _)| path).collect();
         let words: std::collections::HashSet<&str> =
             PAGE.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).collect();
         // An unknown name is answered by those that are known.
@@ -356,34 +395,40 @@ mod tests {
             let error = written(SMALL, &[setting]).expect_err(setting).to_string();
             let (_, names) = error.split_once("expected").unwrap_or_else(|| panic!("{setting}: {error}"));
             let names = names.lines().next().unwrap_or_default();
-            names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+            let names: Vec<String> = names.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            assert!(!names.is_empty(), "{setting} is answered by nothing");
+            names
         };
-        let tables = "model data data.held_out data.subset augment augment.colour_jitter augment.erasing augment.mixing \
-                      optimiser schedule groups lora run";
-        let mut settings: Vec<String> = tables.split_whitespace().map(|table| format!("{table}.other=1")).collect();
-        settings.extend(
-            "model.initialise model.head data.filter augment.crop.kind augment.erasing.filling optimiser.kind schedule.shape \
-             run.clip run.loss"
-                .split_whitespace()
-                .map(|key| format!("{key}=other")),
-        );
+        let sections = known("other=1");
+        let tables = "augment.colour_jitter augment.erasing augment.mixing".split_whitespace().map(str::to_owned);
+        for table in sections.iter().cloned().chain(tables) {
+            // A teacher's keys depend on its kind.
+            if table == "distillation" {
+                continue;
+            }
+            for key in known(&format!("{table}.other=1")) {
+                let path = format!("{table}.{key}");
+                let begins = |shown: &String| *shown == path || shown.starts_with(&format!("{path}."));
+                assert!(shown.iter().any(begins), "docs/recipes.md shows no `{path}`");
+            }
+        }
+        let mut settings = vec![
+            "data.held_out.other=1".to_owned(),
+            "data.subset.other=1".into(),
+            r#"distillation={ teacher = "t", kind = "other" }"#.into(),
+            r#"distillation={ teacher = "t", kind = "soft", other = 1 }"#.into(),
+        ];
+        let choices = "model.initialise model.head data.filter augment.crop.kind augment.erasing.filling optimiser.kind \
+                       schedule.shape run.clip run.loss";
+        settings.extend(choices.split_whitespace().map(|key| format!("{key}=other")));
         for kind in ["sgd", "lion", "lamb", "muon"] {
             settings.push(format!("optimiser={{ kind = \"{kind}\", other = 1 }}"));
         }
-        settings.push("distillation={ teacher = \"t\", kind = \"other\" }".into());
-        settings.push("distillation={ teacher = \"t\", kind = \"soft\", other = 1 }".into());
         for kind in ["padded", "random-resized"] {
             settings.push(format!("augment.crop={{ kind = \"{kind}\", other = 1 }}"));
         }
-        for setting in settings {
-            let names = known(&setting);
-            assert!(!names.is_empty(), "{setting} is answered by nothing");
-            for name in names {
-                assert!(
-                    words.contains(name.as_str()),
-                    "docs/recipes.md lacks `{name}`, known where `{setting}` is not"
-                );
-            }
+        for name in settings.iter().flat_map(|setting| known(setting)) {
+            assert!(words.contains(name.as_str()), "docs/recipes.md lacks `{name}`");
         }
         let config = toml::Value::try_from(vitral::config::ModelConfig {
             qk_scale: Some(vitral::config::QkScale::Number(1.0)),
@@ -391,8 +436,31 @@ mod tests {
             pre_logits: Some(1),
             ..Default::default()
         });
-        for field in config.expect("a table").as_table().expect("a table").keys() {
+        let config = config.expect("a table");
+        let drops = config["drop"].as_table().expect("a table").keys();
+        for field in config.as_table().expect("a table").keys().chain(drops) {
             assert!(words.contains(field.as_str()) || field == "classes", "docs/recipes.md lacks `{field}`");
+        }
+    }
+
+    #[test]
+    fn committed_recipes_are_whole() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes"));
+        let files = |folder: &Path| -> Vec<PathBuf> {
+            let listing = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
+            listing.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect()
+        };
+        let found = [files(root), files(&root.join("study"))].concat();
+        assert!(found.len() > 15, "{found:?}");
+        for path in found {
+            let text = std::fs::read_to_string(&path).expect("text");
+            let data = [Setting::new("data.train", "pictures")];
+            let begun = Setting::new("model.from", "model");
+            let from = text.contains("\nfrom =").then_some(begun);
+            let settings: Vec<Setting> = data.into_iter().chain(from).collect();
+            let recipe = Recipe::load(&path, &settings).unwrap_or_else(|error| panic!("{error}"));
+            recipe.augment.check().expect("numbers in range");
+            recipe.configuration(10).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
     }
 }

@@ -34,6 +34,10 @@ impl Source for Loader {
     fn epoch(&self, epoch: u64, from: usize) -> Box<dyn Iterator<Item = Result<Batch, TrainError>> + '_> {
         Box::new(Loader::epoch(self, epoch, from))
     }
+
+    fn unreadable(&self) -> Vec<String> {
+        self.skipped().into_iter().map(|skipped| skipped.fault).collect()
+    }
 }
 
 /// The pictures of a recipe, opened: for training and for judging.
@@ -109,9 +113,11 @@ pub fn run(
         ),
     })?;
     let options = LoaderOptions::training(preprocess.clone(), augment, settings.batch, settings.seed);
-    let options = LoaderOptions { plain_from, ..options };
+    let threads = device.threads();
+    let options = LoaderOptions { plain_from, threads, ..options };
     let train = Loader::new(cached(&sets.train), options)?;
-    let test = Loader::new(cached(&sets.test), LoaderOptions::evaluation(preprocess.clone(), settings.batch))?;
+    let options = LoaderOptions { threads, ..LoaderOptions::evaluation(preprocess.clone(), settings.batch) };
+    let test = Loader::new(cached(&sets.test), options)?;
 
     let still = recipe.groups.still(&vit).map_err(fault)?;
     let parameters = lora::prepare(&vit, parameters, &still, recipe.lora.as_ref(), settings.seed).map_err(fault)?;
@@ -156,6 +162,7 @@ pub fn run(
     let labels = classes.to_vec();
     let keep = |trainer: &Trainer| keep_best(trainer, &preprocess, &labels, folder, device);
     let outcome = fit::fit(&mut trainer, &train, &judge, &keep, &plan, watcher)?;
+    watcher.unreadable(&Source::unreadable(&test));
     // A run that was finished before has its report.
     if matches!(outcome, Outcome::Finished { .. }) && !folder.join("report.html").exists() {
         tell(folder, &resolved, &test, device)?;
@@ -170,8 +177,7 @@ fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Cpu) -> Result<(), 
         let logits = best.run(pixels, None)?.logits;
         logits.ok_or_else(|| vitral::Error::NoHead { name: best.name.clone() }.into())
     })?;
-    let journal = Journal::open(folder, u64::MAX)?;
-    report::write(folder, recipe, journal.entries(), &report, test.dataset().as_ref())
+    report::write(folder, recipe, &Journal::read(folder)?, &report, test.dataset().as_ref())
 }
 
 /// The parameters that are judged and kept, ready for inference: the average, where there is one.

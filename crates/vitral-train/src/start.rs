@@ -53,18 +53,27 @@ impl Recipe {
         Ok(LoadOptions { adapt, ..LoadOptions::default() })
     }
 
+    /// The configuration of a model from scratch; nothing where one that has learned before brings its own.
+    ///
+    /// # Errors
+    /// If the size is not known, or a field of `model.set` does not fit.
+    pub fn configuration(&self, classes: usize) -> Result<Option<ModelConfig>, TrainError> {
+        let Some(variant) = &self.model.variant else { return Ok(None) };
+        let base = variants::find(variant)
+            .ok_or_else(|| fault(format!("no model `{variant}`; `vitral models` lists them")))?;
+        let config = ModelConfig { classes, ..overlaid(&base, &self.model.set)? };
+        config.check().map_err(|error| fault(error.to_string()))?;
+        Ok(Some(config))
+    }
+
     /// The model that training begins with. `learned` is the one that `model.from` names, loaded with
     /// [`Recipe::load_options`].
     ///
     /// # Errors
     /// If the size is not known, a field of `model.set` does not fit, or the model and the data do not fit each other.
     pub fn start(&self, classes: usize, learned: Option<&Model>, device: &Cpu) -> Result<Start, TrainError> {
-        let config = match (&self.model.variant, learned) {
-            (Some(variant), _) => {
-                let base = variants::find(variant)
-                    .ok_or_else(|| fault(format!("no model `{variant}`; `vitral models` lists them")))?;
-                ModelConfig { classes, ..overlaid(&base, &self.model.set)? }
-            }
+        let config = match (self.configuration(classes)?, learned) {
+            (Some(config), _) => config,
             (None, Some(learned)) => {
                 let mut set = self.model.set.clone();
                 set.retain(|field, _| !ADAPTED.contains(&field));

@@ -60,8 +60,7 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
 /// # Errors
 /// If the journal cannot be read.
 pub fn best(folder: &std::path::Path) -> Result<Option<(f64, u64, f64)>, TrainError> {
-    let journal = Journal::open(folder, u64::MAX)?;
-    let entries = journal.entries();
+    let entries = Journal::read(folder)?;
     let judged = entries.iter().filter_map(|entry| Some((entry.test_accuracy?, entry.epoch)));
     let best = judged.reduce(|best, next| if best.0 >= next.0 { best } else { next });
     let seconds = entries.last().map_or(0.0, |entry| entry.seconds);

@@ -113,17 +113,55 @@ fn archives_hold_the_same_as_folders() {
             }
         }
     }
+    write(&path.join("shard.tar"), &shard(&[("0001", "2"), ("0002", "0"), ("0003", "2"), ("0004", "0")]));
+    let found = whole(&path.join("shard.tar"), Split::Train);
+    assert_eq!((found.len(), found.classes().len()), (2, 3));
+}
+
+/// A tar of pictures with their classes beside them, as WebDataset has it.
+fn shard(members: &[(&str, &str)]) -> Vec<u8> {
     let mut shard = tar::Builder::new(Vec::new());
-    for (key, class) in [("0001", "2"), ("0002", "0"), ("0003", "2"), ("0004", "0")] {
-        for (ending, bytes) in [("bmp", bmp(2, 2, [9; 3])), ("cls", class.as_bytes().to_vec())] {
+    for (key, class) in members {
+        let shade = key.as_bytes()[key.len() - 1];
+        for (ending, bytes) in [("bmp", bmp(2, 2, [shade; 3])), ("cls", class.as_bytes().to_vec())] {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             shard.append_data(&mut header, format!("{key}.{ending}"), &bytes[..]).expect("a tar in memory");
         }
     }
-    write(&path.join("shard.tar"), &shard.into_inner().expect("a tar in memory"));
-    let found = whole(&path.join("shard.tar"), Split::Train);
-    assert_eq!((found.len(), found.classes().len()), (2, 3));
+    shard.into_inner().expect("a tar in memory")
+}
+
+#[test]
+fn shards_are_one_data_set() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let path = root.path();
+    let (first, second) = (shard(&[("01", "1"), ("02", "0")]), shard(&[("01", "4"), ("04", "1")]));
+    for (name, bytes) in [("train-000000.tar", &first), ("train-000001.tar", &second)] {
+        write(&path.join("parts").join(name), bytes);
+        write(&path.join("folders/train").join(name), bytes);
+        write(&path.join("alone").join(name), bytes);
+    }
+    let test = shard(&[("07", "4")]);
+    write(&path.join("parts/val-000000.tar"), &test);
+    write(&path.join("folders/val/000000.tar"), &test);
+    for set in ["parts", "folders"] {
+        let train = whole(&path.join(set), Split::Train);
+        let labels: Vec<usize> = (0..train.len()).map(|index| train.label(index)).collect();
+        // Classes of all shards together, from 0 on.
+        assert_eq!((labels, train.classes().len()), (vec![1, 0, 4, 1], 5), "{set}");
+        let shade = |set: &Arc<dyn Dataset>, index| set.image(index).expect("a picture").pixel(0, 0)[0];
+        assert_eq!([0, 1, 2, 3].map(|index| shade(&train, index)), *b"1214", "{set}");
+        let test = whole(&path.join(set), Split::Test);
+        assert_eq!((test.len(), test.label(0), test.classes().len(), shade(&test, 0)), (1, 4, 5, b'7'), "{set}");
+    }
+    // Without parts, some of each class are held out.
+    let sizes = [Split::Train, Split::Test].map(|split| whole(&path.join("alone"), split).len());
+    assert_eq!(sizes.iter().sum::<usize>(), 4);
+    // What was unpacked beside its tar counts.
+    folder(&path.join("unpacked"), 2);
+    write(&path.join("unpacked/all.tar"), &first);
+    assert_eq!(whole(&path.join("unpacked"), Split::Train).classes(), ["cat", "dog"]);
 }
 
 #[test]

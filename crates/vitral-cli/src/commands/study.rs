@@ -40,7 +40,7 @@ pub(crate) struct StudyArgs {
     /// Which pictures make a part
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// More epochs over fewer pictures, so that all runs take about as many steps, and are judged as often
+    /// More epochs over fewer pictures, so that all runs take about as many steps and are judged about as often
     #[arg(long)]
     same_steps: bool,
     /// The study's folder
@@ -78,9 +78,13 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
             let mut recipe = Recipe::load(path, &set)?;
             if args.same_steps {
                 let longer = |epochs: u64| (epochs as f64 / fraction).round() as u64;
-                recipe.run.epochs = longer(recipe.run.epochs);
-                recipe.augment.plain_epochs = longer(recipe.augment.plain_epochs);
-                recipe.run.evaluate_every = longer(recipe.run.evaluate_every);
+                for epochs in [&mut recipe.run.epochs, &mut recipe.run.evaluate_every, &mut recipe.augment.plain_epochs]
+                {
+                    *epochs = longer(*epochs);
+                }
+                for epochs in [&mut recipe.schedule.warmup_epochs, &mut recipe.schedule.cooldown_epochs] {
+                    *epochs = (f64::from(*epochs) / fraction) as f32;
+                }
             }
             let folder = args.out.join(&model).join(fraction.to_string());
             let pictures = open_sets(&recipe)?.train.len();

@@ -22,8 +22,11 @@ use crate::sparkline::sparkline;
 /// Pictures that are decoded to tell their sizes before a run.
 const SAMPLED: usize = 200;
 
+/// Pictures that are named where many could not be used.
+const NAMED: usize = 5;
+
 /// Numbers of a course that are shown.
-const COURSE: usize = 24;
+const COURSE: usize = 16;
 
 /// Whether the run in progress shall stop after its step.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -104,8 +107,9 @@ pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
             } else {
                 let percent = 100.0 * best;
                 printer.line(format_args!("best {percent:.2} % after epoch {epoch}: {}", folder.display()))?;
-                let journal = Journal::open(out, u64::MAX)?;
-                let judged: Vec<f64> = journal.entries().iter().filter_map(|entry| entry.test_accuracy).collect();
+                // The model is there; its course is only good to know.
+                let entries = Journal::read(out).unwrap_or_default();
+                let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.test_accuracy).collect();
                 if let [first, .., last] = judged[..] {
                     let (line, first, last) = (sparkline(&judged, COURSE), 100.0 * first, 100.0 * last);
                     printer.note(format_args!("held out {line} {first:.2} to {last:.2} %"));
@@ -136,7 +140,7 @@ struct Lines<'a> {
 /// The course of the training loss while it goes on.
 #[derive(Default)]
 struct Losses {
-    /// Means over an eighth of an epoch each.
+    /// Means over about an eighth of an epoch each.
     means: Vec<f64>,
     /// Sum and count of those to come.
     open: (f64, usize),
@@ -179,6 +183,15 @@ impl Watcher for Lines<'_> {
         self.printer.beside_progress(&self.losses.course);
         // A reader that is gone is noticed when the epoch's line is printed.
         let _ = self.printer.advance(usize::from(batch <= batches));
+    }
+
+    fn unreadable(&mut self, faults: &[String]) {
+        for fault in faults.iter().take(NAMED) {
+            self.printer.fault(format_args!("skipped: {fault}"));
+        }
+        if faults.len() > NAMED {
+            self.printer.fault(format_args!("skipped: {} more", faults.len() - NAMED));
+        }
     }
 
     fn epoch(&mut self, entry: &Entry, best: bool) {

@@ -76,6 +76,19 @@ fn a_recipe_becomes_a_model() {
     assert!(usage.contains("key=value"), "{usage}");
 }
 
+#[test]
+fn a_picture_that_cannot_be_read_is_told_of_once() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    std::fs::write(path("pictures/one/broken.png"), b"\x89PNG\r\n\x1a\n, and no more").expect("written");
+    for threads in ["1", "2"] {
+        let run = vitral(["train", &path("recipe.toml"), "--out", &path(threads), "--threads", threads]);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        let told = run.err.lines().filter(|line| line.starts_with("skipped: ") && line.contains("broken.png"));
+        assert_eq!(told.count(), 1, "{}", run.err);
+    }
+}
+
 /// BiT's ResNet goes every way that a Vision Transformer goes.
 #[test]
 fn a_resnet_learns_by_recipe_too() {

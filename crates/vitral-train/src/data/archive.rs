@@ -1,4 +1,4 @@
-//! A tar of pictures, plain or gzip: a folder a class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`.
+//! Tars of pictures, plain or gzip: a folder a class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`, in one file or shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,15 +14,15 @@ use super::stored::Stored;
 use super::{Dataset, class_of, fault, is_picture};
 use crate::error::TrainError;
 
-/// Pictures in a tar. Of a plain tar only the places are remembered; what gzip hides is kept in memory, still encoded.
+/// Pictures in tars. Of a plain tar only the places are remembered; what gzip hides is kept in memory, still encoded.
 pub struct Archive {
-    path: PathBuf,
+    files: Vec<(PathBuf, Stored)>,
     classes: Vec<String>,
     members: Vec<Member>,
-    bytes: Stored,
 }
 
 struct Member {
+    file: usize,
     name: PathBuf,
     label: usize,
     start: u64,
@@ -31,64 +31,84 @@ struct Member {
 
 /// What an archive holds, before it is known which of it is asked for.
 struct Listing {
-    pictures: Vec<(PathBuf, u64, usize)>,
-    /// Contents of `KEY.cls`.
-    keyed: BTreeMap<PathBuf, String>,
+    pictures: Vec<Picture>,
     bytes: Stored,
 }
 
+struct Picture {
+    name: PathBuf,
+    /// What `KEY.cls` beside it holds.
+    keyed: Option<String>,
+    start: u64,
+    length: usize,
+}
+
+impl Picture {
+    fn class(&self) -> Option<String> {
+        let folder = || Some(self.name.parent()?.file_name()?.to_string_lossy().into_owned());
+        self.keyed.clone().or_else(folder)
+    }
+}
+
 impl Archive {
-    /// Lists an archive. A member's class is the folder it lies in, or what `KEY.cls` beside it holds. Where members lie
-    /// under `train/` and `test/`, only those of `split` are taken.
+    /// Lists the archives of one data set. A member's class is the folder it lies in, or what `KEY.cls` beside it holds. Where
+    /// members lie under `train/` and `test/`, only those of `split` are taken.
     ///
     /// # Errors
-    /// If it cannot be read, or holds no pictures in folders.
-    pub fn open(path: &Path, split: Option<Split>, classes: Option<&[String]>) -> Result<Self, TrainError> {
-        let Listing { mut pictures, keyed, bytes } = list(path)?;
-        let class_name = |name: &Path| -> Option<String> {
-            match keyed.get(&name.with_extension("")) {
-                Some(class) => Some(class.clone()),
-                None => Some(name.parent()?.file_name()?.to_string_lossy().into_owned()),
+    /// If one cannot be read, or they hold no pictures in folders.
+    pub fn open(paths: &[PathBuf], split: Option<Split>, classes: Option<&[String]>) -> Result<Self, TrainError> {
+        let listings = paths.iter().map(|path| list(path)).collect::<Result<Vec<_>, _>>()?;
+        let all = || paths.iter().zip(&listings).flat_map(|(path, of)| of.pictures.iter().map(move |one| (path, one)));
+        let classes = match classes {
+            Some(classes) => classes.to_vec(),
+            None => {
+                let every = all().map(|(path, picture)| {
+                    let found = format!("expected a class folder around `{}`, found none", picture.name.display());
+                    let remedy = "put each picture into a folder with the name of its class";
+                    picture.class().ok_or_else(|| fault(path, found, remedy))
+                });
+                ordered(every.collect::<Result<_, _>>()?, all().any(|(_, picture)| picture.keyed.is_some()))
             }
         };
-        let every = pictures.iter().map(|(name, ..)| {
-            let remedy = "put each picture into a folder with the name of its class";
-            let what =
-                || fault(path, format!("expected a class folder around `{}`, found none", name.display()), remedy);
-            class_name(name).ok_or_else(what)
-        });
-        let mut every: Vec<String> = every.collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect();
-        // Numbers count as numbers: class 10 stands after class 9.
-        if let Ok(mut numbers) = every.iter().map(|name| name.parse::<u32>()).collect::<Result<Vec<_>, _>>() {
-            if !keyed.is_empty() {
-                numbers = (0..=numbers.into_iter().max().unwrap_or(0)).collect();
+        let divided = all().filter_map(|(_, picture)| Split::of_path(&picture.name)).collect::<BTreeSet<_>>();
+        let wanted = split.filter(|_| divided.len() > 1).map(|split| split.among(&divided));
+        let (mut files, mut members) = (Vec::with_capacity(paths.len()), Vec::new());
+        for (file, (path, Listing { mut pictures, bytes })) in paths.iter().zip(listings).enumerate() {
+            pictures.retain(|picture| wanted.is_none_or(|wanted| Split::of_path(&picture.name) == wanted));
+            pictures.sort_by(|a, b| (&a.name, a.start).cmp(&(&b.name, b.start)));
+            for picture in pictures {
+                let label = class_of(&classes, &picture.class().unwrap_or_default(), path)?;
+                let Picture { name, start, length, .. } = picture;
+                members.push(Member { file, name, label, start, length });
             }
-            numbers.sort_unstable();
-            every = numbers.into_iter().map(|number| number.to_string()).collect();
+            files.push((path.clone(), bytes));
         }
-        let classes = classes.map_or(every, <[String]>::to_vec);
-        let divided = pictures.iter().filter_map(|(name, ..)| Split::of_path(name)).collect::<BTreeSet<_>>();
-        if let Some(split) = split.filter(|_| divided.len() > 1) {
-            let wanted = split.among(&divided);
-            pictures.retain(|(name, ..)| Split::of_path(name) == wanted);
-        }
-        pictures.sort();
-        let member = |(name, start, length): (PathBuf, u64, usize)| {
-            let class = class_name(&name).unwrap_or_default();
-            Ok(Member { label: class_of(&classes, &class, path)?, name, start, length })
-        };
-        let members = pictures.into_iter().map(member).collect::<Result<Vec<_>, TrainError>>()?;
         if members.is_empty() {
-            return Err(fault(path, "expected pictures, found none", "pack pictures, one folder a class"));
+            let first = paths.first().map_or(Path::new(""), |path| path);
+            return Err(fault(first, "expected pictures, found none", "pack pictures, one folder a class"));
         }
-        Ok(Archive { path: path.into(), classes, members, bytes })
+        Ok(Archive { files, classes, members })
     }
 
     /// Whether the members lie under folders named for splits.
     pub(super) fn is_divided(path: &Path) -> Result<bool, TrainError> {
-        let found = list(path)?.pictures.iter().filter_map(|(name, ..)| Split::of_path(name)).collect::<BTreeSet<_>>();
+        let listing = list(path)?;
+        let found: BTreeSet<_> = listing.pictures.iter().filter_map(|picture| Split::of_path(&picture.name)).collect();
         Ok(found.len() > 1)
     }
+}
+
+/// Names of classes in their order: numbers count as numbers, so that class 10 stands after class 9, and those of `KEY.cls` begin
+/// with 0 whether it was found or not.
+fn ordered(names: BTreeSet<String>, keyed: bool) -> Vec<String> {
+    let Ok(mut numbers) = names.iter().map(|name| name.parse::<u32>()).collect::<Result<Vec<_>, _>>() else {
+        return names.into_iter().collect();
+    };
+    if keyed {
+        numbers = (0..=numbers.into_iter().max().unwrap_or(0)).collect();
+    }
+    numbers.sort_unstable();
+    numbers.into_iter().map(|number| number.to_string()).collect()
 }
 
 fn list(path: &Path) -> Result<Listing, TrainError> {
@@ -117,11 +137,14 @@ fn list(path: &Path) -> Result<Listing, TrainError> {
             let start = if packed { memory.len() as u64 } else { entry.raw_file_position() };
             let length =
                 if packed { entry.read_to_end(&mut memory).map_err(reading())? } else { entry.size() as usize };
-            pictures.push((name, start, length));
+            pictures.push(Picture { name, keyed: None, start, length });
         }
     }
+    for picture in &mut pictures {
+        picture.keyed = keyed.get(&picture.name.with_extension("")).cloned();
+    }
     let bytes = if packed { Stored::Memory(memory) } else { Stored::File(Mutex::new(file)) };
-    Ok(Listing { pictures, keyed, bytes })
+    Ok(Listing { pictures, bytes })
 }
 
 impl Dataset for Archive {
@@ -138,13 +161,14 @@ impl Dataset for Archive {
     }
 
     fn name(&self, index: usize) -> String {
-        self.path.join(&self.members[index].name).display().to_string()
+        let member = &self.members[index];
+        self.files[member.file].0.join(&member.name).display().to_string()
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
         let member = &self.members[index];
-        let bytes = self
-            .bytes
+        let stored = &self.files[member.file].1;
+        let bytes = stored
             .read(member.start, member.length)
             .map_err(TrainError::file(self.name(index), "reading a picture"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };

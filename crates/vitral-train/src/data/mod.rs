@@ -14,6 +14,7 @@ mod open;
 mod order;
 mod parquet;
 mod relabelled;
+mod shards;
 mod stored;
 mod subset;
 mod summary;

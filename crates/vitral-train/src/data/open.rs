@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{class_folders, entries};
-use super::parquet::{Shards, is_parquet};
+use super::parquet::is_parquet;
+use super::shards::{IsKind, Shards};
 use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault, is_picture};
 use crate::error::TrainError;
 
@@ -66,9 +67,9 @@ impl Default for HeldOut {
     }
 }
 
-/// Opens a data set: a folder with a sub-folder a class, a tar of such a folder, MNIST's idx files, CIFAR's binary files,
-/// Parquet as on the Hugging Face hub, or a list (CSV or JSON lines). Where there are `train` and `test` (or `val`) parts, `split` takes one of them; otherwise a
-/// fraction of every class is held out, the same for the same seed.
+/// Opens a data set: a folder with a sub-folder a class, a tar of such a folder or a folder of tars, MNIST's idx files, CIFAR's
+/// binary files, Parquet as on the Hugging Face hub, or a list (CSV or JSON lines). Where there are `train` and `test` (or `val`)
+/// parts, `split` takes one of them; otherwise a fraction of every class is held out, the same for the same seed.
 ///
 /// # Errors
 /// If nothing known lies there, a class is empty, or the asked split has no pictures.
@@ -134,10 +135,15 @@ fn find(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainErro
         };
         return Ok((dataset, divided));
     }
-    if let Some(Shards { files, train, divided }) = Parquet::shards(path, split)? {
-        let known = if files == train || train.is_empty() { None } else { Some(Parquet::open(&train, None)?) };
-        let dataset = Parquet::open(&files, known.as_ref().map(Dataset::classes))?;
-        return Ok((Arc::new(dataset), divided));
+    for (is_kind, opened) in KINDS {
+        let Some(Shards { files, train, divided }) = shards(path, split, is_kind)? else { continue };
+        if let [file] = &files[..]
+            && !divided
+        {
+            return whole_file(file, split);
+        }
+        let known = if files == train || train.is_empty() { None } else { Some(opened(&train, None)?) };
+        return Ok((opened(&files, known.as_ref().map(|known| known.classes()))?, divided));
     }
     let lists = named(&|name| is_list(Path::new(name)));
     if let [list] = &lists[..]
@@ -151,6 +157,19 @@ fn find(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainErro
         return Err(fault(path, "expected a sub-folder for each class, found pictures without one", remedy));
     }
     Ok((Arc::new(ImageFolder::open(path, None)?), false))
+}
+
+/// Files of a kind that make up a part of a folder. Tars beside folders of classes are what these came in.
+fn shards(folder: &Path, split: Split, is_kind: IsKind) -> Result<Option<Shards>, TrainError> {
+    let found = Shards::find(folder, split, is_kind)?;
+    let unpacked = |shards: &Shards| -> Result<bool, TrainError> {
+        let beside = |file: &PathBuf| is_archive(file) && file.parent() == Some(folder);
+        Ok(shards.files.iter().any(beside) && !class_folders(folder)?.is_empty())
+    };
+    match found {
+        Some(shards) if unpacked(&shards)? => Ok(None),
+        found => Ok(found),
+    }
 }
 
 /// The training part of a folder and, for another split, its own.
@@ -200,11 +219,22 @@ fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, Tra
 
 /// All of a folder that is one part of a data set: pictures in folders, or shards.
 fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError> {
-    match Parquet::shards(path, Split::Train)? {
-        Some(Shards { files, divided: false, .. }) => Ok(Arc::new(Parquet::open(&files, classes)?)),
-        _ => Ok(Arc::new(ImageFolder::open(path, classes)?)),
+    for (is_kind, opened) in KINDS {
+        if let Some(Shards { files, divided: false, .. }) = shards(path, Split::Train, is_kind)? {
+            return opened(&files, classes);
+        }
     }
+    Ok(Arc::new(ImageFolder::open(path, classes)?))
 }
+
+/// Opens the files of a data set, for classes that are known or for those that are found.
+type Opened = fn(&[PathBuf], Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError>;
+
+/// Kinds of files that come in shards.
+const KINDS: [(IsKind, Opened); 2] = [
+    (is_parquet, |files, classes| Ok(Arc::new(Parquet::open(files, classes)?))),
+    (is_archive, |files, classes| Ok(Arc::new(Archive::open(files, None, classes)?))),
+];
 
 fn with_classes_or_own(
     path: &Path,
@@ -213,7 +243,7 @@ fn with_classes_or_own(
 ) -> Result<Arc<dyn Dataset>, TrainError> {
     match is_list(path) {
         true => Ok(Arc::new(List::open(path, split, classes)?)),
-        false => Ok(Arc::new(Archive::open(path, split, classes)?)),
+        false => Ok(Arc::new(Archive::open(&[path.to_path_buf()], split, classes)?)),
     }
 }
 

@@ -12,7 +12,6 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use vitral::image::{ImageError, Limits, RgbImage, decode};
 
-use super::open::Split;
 use super::stored::{Stored, Storing};
 use super::{Dataset, class_of, fault};
 use crate::error::TrainError;
@@ -123,48 +122,11 @@ impl Parquet {
         }
         Ok(Parquet { classes, files: files.to_vec(), rows, stored: stored.done() })
     }
-
-    /// The shards of `split` in a folder, or in its `data`, whether files of several splits lie there, and the shards that
-    /// name the classes.
-    pub(super) fn shards(folder: &Path, split: Split) -> Result<Option<Shards>, TrainError> {
-        let mut found = parquet_files(folder)?;
-        if found.is_empty() && folder.join("data").is_dir() {
-            found = parquet_files(&folder.join("data"))?;
-        }
-        if found.is_empty() {
-            return Ok(None);
-        }
-        let split_of = |path: &PathBuf| {
-            let name = path.file_name()?.to_string_lossy().into_owned();
-            Split::of_name(name.split(['-', '.', '_']).next()?)
-        };
-        let splits: BTreeSet<Split> = found.iter().filter_map(split_of).collect();
-        let of = |wanted| found.iter().filter(|path| split_of(path) == Some(wanted)).cloned().collect::<Vec<_>>();
-        Ok(Some(match split.among(&splits) {
-            Some(wanted) if splits.len() > 1 => Shards { files: of(wanted), train: of(Split::Train), divided: true },
-            _ => Shards { train: found.clone(), files: found, divided: false },
-        }))
-    }
-}
-
-/// Files of one part of a data set.
-pub(super) struct Shards {
-    pub(super) files: Vec<PathBuf>,
-    /// Those whose classes count, where they are not these.
-    pub(super) train: Vec<PathBuf>,
-    pub(super) divided: bool,
 }
 
 /// Whether a file's name says that it is Parquet.
 pub(super) fn is_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"))
-}
-
-fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let mut found = super::folder::entries(folder)?;
-    found.retain(|path| is_parquet(path) && path.is_file());
-    found.sort();
-    Ok(found)
 }
 
 fn reader(path: &Path) -> Result<SerializedFileReader<File>, TrainError> {

@@ -71,9 +71,11 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
         .label_style(("sans-serif", 13).into_font().color(&INK))
         .draw()?;
     for (label, colour, of) in lines {
+        // A line of one point would not be seen.
+        let single = entries.iter().filter_map(of).count() == 1;
         let points = entries.iter().filter_map(|entry| Some((entry.epoch as f64, of(entry)?)));
         chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(if single { 3 } else { 0 }))?
             .label(label)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }

@@ -73,15 +73,15 @@ pub(crate) enum Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
-    /// Of `[depth, columns]`, packed into recycled memory on all threads.
+    /// Of `[depth, columns]`; what has to be packed goes into recycled memory, on all threads.
     pub(crate) fn new(cpu: &Cpu, rhs: Rhs<'a>, depth: usize, columns: usize) -> Self {
-        Operand::packed_by(cpu.isa(), rhs, columns, || {
+        Operand::or_packed(cpu.isa(), rhs, columns, || {
             cpu.filled(packed_len(cpu.isa(), depth, columns), |out| pack_rhs_into(cpu, rhs, depth, columns, out))
         })
     }
 
     /// As [`Operand::new`], where somebody else does the packing.
-    pub(crate) fn packed_by(isa: Isa, rhs: Rhs<'a>, columns: usize, pack: impl FnOnce() -> Arc<Buffer>) -> Self {
+    pub(crate) fn or_packed(isa: Isa, rhs: Rhs<'a>, columns: usize, pack: impl FnOnce() -> Arc<Buffer>) -> Self {
         rhs.as_it_lies(isa, columns).map_or_else(|| Operand::Packed(pack()), Operand::AsItLies)
     }
 

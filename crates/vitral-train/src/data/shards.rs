@@ -1,0 +1,50 @@
+//! Files that are parts of one data set.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::folder::entries;
+use super::open::Split;
+use crate::error::TrainError;
+
+/// Whether a file is of a kind, told by its name.
+pub(super) type IsKind = fn(&Path) -> bool;
+
+/// Files of one part of a data set.
+pub(super) struct Shards {
+    pub(super) files: Vec<PathBuf>,
+    /// Those whose classes count, where they are not these.
+    pub(super) train: Vec<PathBuf>,
+    /// Whether other files belong to other parts.
+    pub(super) divided: bool,
+}
+
+impl Shards {
+    /// The files of a kind that make up `split` in a folder, or in its `data`, by what their names begin with: `train-00000…`,
+    /// `test.0…`. All of them where names tell no parts, nothing where there are none.
+    pub(super) fn find(folder: &Path, split: Split, is_kind: IsKind) -> Result<Option<Self>, TrainError> {
+        let files = |folder: &Path| -> Result<Vec<PathBuf>, TrainError> {
+            let mut found = entries(folder)?;
+            found.retain(|path| is_kind(path) && path.is_file());
+            found.sort();
+            Ok(found)
+        };
+        let mut found = files(folder)?;
+        if found.is_empty() && folder.join("data").is_dir() {
+            found = files(&folder.join("data"))?;
+        }
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let split_of = |path: &PathBuf| {
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            Split::of_name(name.split(['-', '.', '_']).next()?)
+        };
+        let splits: BTreeSet<Split> = found.iter().filter_map(split_of).collect();
+        let of = |wanted| found.iter().filter(|path| split_of(path) == Some(wanted)).cloned().collect::<Vec<_>>();
+        Ok(Some(match split.among(&splits) {
+            Some(wanted) if splits.len() > 1 => Shards { files: of(wanted), train: of(Split::Train), divided: true },
+            _ => Shards { train: found.clone(), files: found, divided: false },
+        }))
+    }
+}
