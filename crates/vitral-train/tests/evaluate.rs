@@ -61,6 +61,11 @@ fn measures_equal_numpy() {
     assert_eq!(confusion, golden.doubles("confusion"));
     let classes: Vec<f64> = report.classes.iter().flat_map(|c| [c.precision, c.recall, c.f1]).collect();
     close(&classes, &golden.doubles("classes"), 1e-12);
+    for pair in &report.confused {
+        assert_eq!(pair.examples.len(), pair.count.min(6));
+        assert!(pair.examples.iter().all(|one| (&one.label, &one.predicted) == (&pair.label, &pair.predicted)));
+        assert!(pair.examples.is_sorted_by(|a, b| a.confidence >= b.confidence));
+    }
     let confused = report.confused.iter().map(|pair| pair.count);
     assert!(
         confused.clone().is_sorted_by(|a, b| a >= b) && report.mistakes[0].confidence >= report.mistakes[9].confidence

@@ -49,7 +49,7 @@ pub struct ClassReport {
 }
 
 /// One class taken for another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Confusion {
     /// What it was.
     pub label: String,
@@ -57,6 +57,9 @@ pub struct Confusion {
     pub predicted: String,
     /// How often.
     pub count: usize,
+    /// Some of the pictures, the surest mistake first.
+    #[serde(default)]
+    pub examples: Vec<Mistake>,
 }
 
 /// A picture taken for something else.
@@ -102,7 +105,7 @@ impl fmt::Display for Report {
         if !self.confused.is_empty() {
             write!(f, "\n\nmost confused")?;
         }
-        for Confusion { label, predicted, count } in self.confused.iter().take(5) {
+        for Confusion { label, predicted, count, .. } in self.confused.iter().take(5) {
             write!(f, "\n  {count:5} × `{label}` taken for `{predicted}`")?;
         }
         Ok(())

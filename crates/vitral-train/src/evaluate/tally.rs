@@ -7,6 +7,8 @@ use crate::loss::likeliest;
 const BINS: usize = 15;
 /// Pairs and mistakes that a report lists.
 const LISTED: usize = 20;
+/// Pictures of a pair.
+const EXAMPLES: usize = 6;
 
 /// Answers counted so far.
 pub struct Tally {
@@ -77,19 +79,19 @@ impl Tally {
             );
         }
         pairs.sort_by_key(|&(count, label, predicted)| (std::cmp::Reverse(count), label, predicted));
-        let name = |class: usize| self.names[class].clone();
-        let confused = pairs.into_iter().take(LISTED);
-        let confused = confused.map(|(count, label, predicted)| Confusion {
-            label: name(label),
-            predicted: name(predicted),
-            count,
-        });
-        let confused = confused.collect();
         self.mistakes.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
-        let mistakes = self.mistakes.iter().take(LISTED).map(|&(nth, label, predicted, confidence)| {
+        let name = |class: usize| self.names[class].clone();
+        let mistake = |&(nth, label, predicted, confidence): &(usize, usize, usize, f32)| {
             let (index, picture) = picture(nth);
             Mistake { index, picture, label: name(label), predicted: name(predicted), confidence }
+        };
+        let confused = pairs.into_iter().take(LISTED).map(|(count, label, predicted)| {
+            let of_pair = self.mistakes.iter().filter(|mistake| (mistake.1, mistake.2) == (label, predicted));
+            let examples = of_pair.take(EXAMPLES).map(mistake).collect();
+            Confusion { label: name(label), predicted: name(predicted), count, examples }
         });
+        let confused = confused.collect();
+        let mistakes = self.mistakes.iter().take(LISTED).map(mistake);
         Report {
             pictures,
             skipped,

@@ -13,12 +13,14 @@ use image::{ImageFormat, RgbImage as Pixels};
 
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::evaluate::Report;
+use crate::evaluate::{Mistake, Report};
 use crate::journal::Entry;
 
 pub use plots::{confusion, curves};
 pub use study::study;
 
+/// Pairs of classes that are shown with pictures.
+const PAIRS: usize = 5;
 /// Mistakes that are shown with their picture.
 const SHOWN: usize = 12;
 /// The longer side of a picture on the page, in pixels.
@@ -96,16 +98,25 @@ fn page(
         "<h2>What was taken for what</h2><p>A row for each class, a column for what its pictures were taken for.</p>\
          <div class=\"wide\">{confusion}</div>"
     ));
+    let figure = |mistake: &Mistake, caption: &str| {
+        let picture = thumbnail(dataset, mistake.index).unwrap_or_default();
+        let sure = 100.0 * mistake.confidence;
+        format!("<figure>{picture}<figcaption>{caption}{sure:.0} %</figcaption></figure>")
+    };
+    if !report.confused.is_empty() {
+        add(format_args!("<h2>What is confused most</h2>"));
+    }
+    for pair in report.confused.iter().take(PAIRS) {
+        let (label, predicted) = (escaped(&pair.label), escaped(&pair.predicted));
+        add(format_args!("<p>{label}, taken for <b>{predicted}</b>: {} times</p><div class=\"mistakes\">", pair.count));
+        pair.examples.iter().for_each(|mistake| add(format_args!("{}", figure(mistake, ""))));
+        add(format_args!("</div>"));
+    }
     if !report.mistakes.is_empty() {
         add(format_args!("<h2>The surest mistakes</h2><div class=\"mistakes\">"));
         for mistake in report.mistakes.iter().take(SHOWN) {
-            let picture = thumbnail(dataset, mistake.index).unwrap_or_default();
-            add(format_args!(
-                "<figure>{picture}<figcaption>{}, taken for <b>{}</b> ({:.0} %)</figcaption></figure>",
-                escaped(&mistake.label),
-                escaped(&mistake.predicted),
-                100.0 * mistake.confidence
-            ));
+            let (label, predicted) = (escaped(&mistake.label), escaped(&mistake.predicted));
+            add(format_args!("{}", figure(mistake, &format!("{label}, taken for <b>{predicted}</b>: "))));
         }
         add(format_args!("</div>"));
     }
