@@ -107,6 +107,7 @@ pub(super) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
             } else {
                 let percent = 100.0 * best;
                 printer.line(format_args!("best {percent:.2} % after epoch {epoch}: {}", folder.display()))?;
+                printer.flush()?;
                 // The model is there; its course is only good to know.
                 let entries = Journal::read(out).unwrap_or_default();
                 let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.test_accuracy).collect();
