@@ -72,7 +72,7 @@ impl Settings {
         let device = match args.device {
             Device::Cpu => Cpu::with_threads(args.threads.map_or(0, usize::from)),
         };
-        // Optimisers and statistics work beside the device, on as many threads. It can only be said once, which is here.
+        // Decoding, optimisers and statistics work beside the device, on as many threads. It can only be said once, which is here.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(device.threads()).build_global();
         Settings { device, quiet: args.quiet, json: args.json }
     }

@@ -43,7 +43,7 @@ pub trait Watcher {
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
     /// After every epoch. `best` says whether it is the best so far.
     fn epoch(&mut self, entry: &Entry, best: bool);
-    /// Why pictures could not be used, each told of once; others took their places.
+    /// Why pictures could not be used, each told of once: in training others took their places, where they would judge they were left out.
     fn unreadable(&mut self, _faults: &[String]) {}
 }
 

@@ -68,7 +68,6 @@ impl From<Part> for Split {
 
 pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = args.model.load(settings)?;
-    let threads = settings.device.threads();
     // All of the data is judged on where it has no parts.
     let whole = HeldOut { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..HeldOut::default() };
     let data = open(&args.data, args.split.into(), whole)?;
@@ -78,10 +77,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     }
     let (data, preprocess): (Arc<dyn Dataset>, _) = (Arc::new(data), model.preprocess()?);
     let views = if args.five_crops { corners(&data, &preprocess)? } else { Vec::new() };
-    let loader = Loader::new(
-        Arc::clone(&data),
-        LoaderOptions { threads, ..LoaderOptions::evaluation(preprocess, args.batch.into()) },
-    )?;
+    let loader = Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, args.batch.into()))?;
     printer.start_progress((1 + views.len()) * data.len(), "pictures");
     let shown = |pixels: &Tensor| {
         let logits = logits(&model, pixels, args.mirror)?;
@@ -92,10 +88,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let judge = || {
         let batch = usize::from(args.batch);
         let view = |(view, after): (View, Preprocess)| {
-            features(
-                &Loader::new(Arc::new(view), LoaderOptions { threads, ..LoaderOptions::evaluation(after, batch) })?,
-                shown,
-            )
+            features(&Loader::new(Arc::new(view), LoaderOptions::evaluation(after, batch))?, shown)
         };
         let views: Vec<Features> = views.into_iter().map(view).collect::<Result<_, _>>()?;
         let mut seen = 0;

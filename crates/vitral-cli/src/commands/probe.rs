@@ -173,13 +173,7 @@ fn of(
     args: &ProbeArgs,
     printer: &Printer,
 ) -> anyhow::Result<(Features, usize)> {
-    let loader = Loader::new(
-        data,
-        LoaderOptions {
-            threads: model.parameters.device().threads(),
-            ..LoaderOptions::evaluation(preprocess.clone(), args.batch.into())
-        },
-    )?;
+    let loader = Loader::new(data, LoaderOptions::evaluation(preprocess.clone(), args.batch.into()))?;
     let features = features(&loader, |pixels| {
         let features = model.features(pixels, args.pool.into())?;
         // A reader that is gone is noticed when the result is printed.

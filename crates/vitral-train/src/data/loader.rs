@@ -46,7 +46,7 @@ pub struct LoaderOptions {
     pub order: Order,
     /// What becomes of the last pictures.
     pub last: LastBatch,
-    /// Threads that decode and augment; 0 means as many as the processor runs at once.
+    /// Threads that decode and augment; 0 means as many as work beside the device (rayon's own number).
     pub threads: usize,
 }
 
@@ -125,7 +125,7 @@ impl Loader {
             return wrong(found, "add pictures, or take a smaller batch");
         }
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(options.threads)
+            .num_threads(if options.threads == 0 { rayon::current_num_threads() } else { options.threads })
             .thread_name(|index| format!("vitral-data-{index}"))
             .build();
         let pool = match pool {
