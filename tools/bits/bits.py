@@ -104,7 +104,7 @@ def train_bits(binary, threads, recipe):
 
 def instruction_set(binary):
     out = json.loads(run(binary, 1, "bench", "--arch", "test/4", "--batch", "1", "--runs", "1", "--json"))
-    return out["instruction_set"].replace("+", "-")
+    return out["instruction_set"].split("+")[0]
 
 
 def main():
