@@ -10,8 +10,8 @@ use vitral::Model;
 use vitral::image::{ImageError, Limits, RgbImage, decode, open};
 use vitral::pipeline::{Batch, BatchOptions, batches};
 
-use crate::commands::Outcome;
 use crate::fault::{self, Usage};
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 

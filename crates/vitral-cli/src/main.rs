@@ -3,9 +3,13 @@
 //! 0: done. 1: something failed, and standard error says what. 2: the command line was wrong.
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod commands;
+mod download;
 mod fault;
+mod follow;
 mod inputs;
+mod outcome;
 mod output;
 mod printer;
 mod settings;
@@ -15,10 +19,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use commands::Outcome;
+use commands::Cli;
 use fault::Fault;
+use outcome::Outcome;
 use printer::Printer;
-use settings::{Cli, Settings};
+use settings::Settings;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

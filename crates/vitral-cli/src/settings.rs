@@ -1,35 +1,12 @@
-//! What was typed, and the settings that every command shares.
+//! The settings that every command shares, and which model it works with.
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, ValueEnum};
+use vitral::weights::hub;
 use vitral::{Cpu, LoadOptions, Model, Storage};
 
-use vitral::weights::hub;
-
-use crate::commands::Command;
-use crate::commands::pull::Download;
-
-/// The command line.
-#[derive(Debug, Parser)]
-#[command(
-    name = "vitral",
-    version,
-    about = "Vision Transformers: classify, embed, inspect, measure",
-    long_about = "Vision Transformers: classify pictures, take their features, inspect and measure models.\n\n\
-        A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a file that describes \
-        it; without one, the built-in model tells ten kinds of things apart: airplanes, automobiles, birds, cats, deer, \
-        dogs, frogs, horses, ships and trucks.",
-    after_help = "Exit codes: 0 done, 1 something failed, 2 wrong usage.",
-    disable_help_subcommand = true,
-    max_term_width = 100
-)]
-pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) global: GlobalArgs,
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
+use crate::download::Download;
 
 /// Options of every command.
 #[derive(Args, Debug)]

@@ -11,8 +11,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
+use crate::epoch::Sums;
 use crate::error::TrainError;
-use crate::fit::Sums;
 use crate::step::Trainer;
 
 /// Where a run stands.

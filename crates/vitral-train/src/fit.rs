@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
 use vitral_engine::Tensor;
 
 use crate::checkpoint::{self, Position};
+use crate::epoch::{Score, Sums};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
 use crate::step::{Batch, StepReport, Teach, Trainer};
@@ -24,15 +23,6 @@ pub trait Source: Sync {
     fn unreadable(&self) -> Vec<String> {
         Vec::new()
     }
-}
-
-/// How well a model does on held-out pictures.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Score {
-    /// Mean loss.
-    pub loss: f64,
-    /// Share that was taken for its label.
-    pub accuracy: f64,
 }
 
 /// Who watches a run.
@@ -196,43 +186,4 @@ fn with_batch(error: TrainError, folder: &Path, group: &[Batch]) -> TrainError {
     let written = safetensors::serialize(views, None).ok().and_then(|bytes| std::fs::write(&path, bytes).ok());
     // Where it cannot be written, the run's own fault is still the one to tell.
     TrainError::Diverged { step, loss, batch: written.map(|()| path) }
-}
-
-/// Sums over an epoch's steps, so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sums {
-    steps: u64,
-    loss: f64,
-    norm: f64,
-    right: usize,
-    seen: usize,
-    rate: f32,
-}
-
-impl Sums {
-    fn add(&mut self, report: &StepReport) {
-        self.steps += 1;
-        self.loss += f64::from(report.loss);
-        self.norm += report.gradient_norm;
-        self.right += report.right;
-        self.seen += report.seen;
-        self.rate = report.rate;
-    }
-
-    fn entry(&self, epoch: u64, step: u64, score: Option<Score>, trained: f64, seconds: f64) -> Entry {
-        let steps = self.steps.max(1) as f64;
-        Entry {
-            epoch,
-            step,
-            rate: self.rate,
-            train_loss: self.loss / steps,
-            train_accuracy: self.right as f64 / self.seen.max(1) as f64,
-            test_loss: score.map(|score| score.loss),
-            test_accuracy: score.map(|score| score.accuracy),
-            gradient_norm: self.norm / steps,
-            images_per_second: self.seen as f64 / trained.max(1e-9),
-            seconds,
-        }
-    }
 }

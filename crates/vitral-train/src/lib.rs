@@ -5,10 +5,13 @@
 pub mod augment;
 pub mod checkpoint;
 pub mod data;
+pub mod draws;
+pub mod epoch;
 pub mod error;
 pub mod evaluate;
 pub mod fit;
 pub mod journal;
+pub mod labelling;
 pub mod lora;
 pub mod loss;
 pub mod optimise;
@@ -19,7 +22,6 @@ pub mod start;
 pub mod step;
 pub mod study;
 pub mod teacher;
-mod tensorboard;
 pub mod timing;
 
 pub use error::TrainError;

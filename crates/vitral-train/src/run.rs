@@ -10,9 +10,10 @@ use vitral::{Cpu, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, Parameters, Storage};
 
 use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Subset, open};
+use crate::epoch::Score;
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
-use crate::fit::{self, Outcome, Plan, Score, Source, Watcher};
+use crate::fit::{self, Outcome, Plan, Source, Watcher};
 use crate::journal::Journal;
 use crate::lora;
 use crate::loss::likeliest;

@@ -1,34 +1,12 @@
 //! The data-size study of the ViT paper (arXiv:2010.11929, figure 4): how good models become with how much of the data.
 
-use std::path::PathBuf;
-
-use serde::Serialize;
+mod cell;
+mod curve;
 
 use crate::error::TrainError;
 use crate::journal::Journal;
 
-/// One model trained on one share of the data.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Cell {
-    /// The recipe's name.
-    pub model: String,
-    /// Numbers that the model has.
-    pub parameters: usize,
-    /// The share of every class that was learned from.
-    pub fraction: f64,
-    /// Pictures that were learned from.
-    pub pictures: usize,
-    /// Epochs of the run.
-    pub epochs: u64,
-    /// The best share of held-out pictures that were taken for their label.
-    pub accuracy: f64,
-    /// Its epoch.
-    pub best_epoch: u64,
-    /// Seconds that the run took.
-    pub seconds: f64,
-    /// The run's folder.
-    pub folder: PathBuf,
-}
+pub use cell::Cell;
 
 /// A study's cells as files: `study.json`, `study.csv` and `study.svg`.
 ///
@@ -41,11 +19,9 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
     let failed = |error: csv::Error| TrainError::file(&path, "writing the study's table")(error.into());
     cells.iter().try_for_each(|cell| table.serialize(cell)).map_err(failed)?;
     let table = table.into_inner().map_err(|error| failed(error.into_error().into()))?;
-    for (name, bytes) in [
-        ("study.json", json.as_bytes()),
-        ("study.csv", &table[..]),
-        ("study.svg", crate::report::study(cells).as_bytes()),
-    ] {
+    for (name, bytes) in
+        [("study.json", json.as_bytes()), ("study.csv", &table[..]), ("study.svg", curve::curve(cells).as_bytes())]
+    {
         let path = folder.join(name);
         let failed = || TrainError::file(&path, "writing what the study found");
         let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;

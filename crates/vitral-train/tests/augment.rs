@@ -7,7 +7,8 @@ use serde_json::Value;
 use vitral::config::Size;
 use vitral::image::{Filter, RgbImage};
 use vitral_train::augment::{Augment, Blend, Choice, Crop, Mixing, Operation, Padding, Policy, RandomResized, mixed};
-use vitral_train::data::{Draws, Labelling};
+use vitral_train::draws::Draws;
+use vitral_train::labelling::Labelling;
 
 struct Golden {
     record: Value,

@@ -4,200 +4,20 @@
 //! described without flags that mean different things in different places. No default differs from the weights'
 //! origin silently: readers of foreign configurations fill in every field.
 
+mod check;
+mod choices;
+mod error;
 mod positions;
+mod size;
 mod stem;
 
 use serde::{Deserialize, Serialize};
 
+pub use choices::{Activation, BlockKind, DropRates, Head, MlpKind, NormKind, Pooling, QkScale, ScaleRule};
+pub use error::ConfigError;
 pub use positions::{OtherSizes, PositionResample, Positions, RelativePositions, RelativeResample};
+pub use size::Size;
 pub use stem::{Border, ConvolutionalStem, ResNetV2, Root, Stem, StemLayer};
-
-/// A height and a width, in pixels or patches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "SizeForm", into = "SizeForm")]
-pub struct Size {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-/// How a size is written: one number for a square, or `[height, width]`.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum SizeForm {
-    Square(usize),
-    Pair([usize; 2]),
-}
-
-impl From<SizeForm> for Size {
-    fn from(form: SizeForm) -> Self {
-        match form {
-            SizeForm::Square(side) => Size::square(side),
-            SizeForm::Pair([height, width]) => Size { height, width },
-        }
-    }
-}
-
-impl From<Size> for SizeForm {
-    fn from(size: Size) -> Self {
-        if size.height == size.width {
-            SizeForm::Square(size.height)
-        } else {
-            SizeForm::Pair([size.height, size.width])
-        }
-    }
-}
-
-impl Size {
-    /// A square.
-    pub const fn square(side: usize) -> Self {
-        Size { height: side, width: side }
-    }
-
-    /// `height × width`.
-    pub const fn area(self) -> usize {
-        self.height * self.width
-    }
-}
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.height == self.width {
-            write!(f, "{}", self.height)
-        } else {
-            write!(f, "{}×{}", self.height, self.width)
-        }
-    }
-}
-
-/// The non-linearity of an MLP or a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// Exact GELU, by the error function (PyTorch's default; timm, Hugging Face `gelu`).
-    Gelu,
-    /// GELU's tanh approximation (JAX's default; Hugging Face `gelu_pytorch_tanh`, `gelu_new`).
-    GeluTanh,
-    /// `x · sigmoid(1.702 x)`, of OpenAI's CLIP.
-    QuickGelu,
-    /// `max(x, 0)`.
-    Relu,
-    /// `x · sigmoid(x)`, also called swish.
-    Silu,
-    /// Hyperbolic tangent.
-    Tanh,
-}
-
-/// The shape of the MLP in a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MlpKind {
-    /// `down(activation(up(x)))`.
-    Plain,
-    /// `down(activation(gate(x)) · up(x))`; with SiLU this is SwiGLU. The gate comes first in the packed weight.
-    Gated,
-}
-
-/// Which normalisation is used throughout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NormKind {
-    /// LayerNorm (arXiv:1607.06450): mean and variance over the width, with weight and bias.
-    Layer,
-    /// RMSNorm (arXiv:1910.07467): root mean square over the width, with weight only.
-    Rms,
-}
-
-/// How a block joins norms, attention, MLP and the residual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BlockKind {
-    /// `x + attention(norm(x))`, then `x + mlp(norm(x))`: the ViT paper.
-    PreNorm,
-    /// `norm(x + attention(x))`, then `norm(x + mlp(x))`: the original Transformer.
-    PostNorm,
-    /// `x + norm(attention(x))`, then `x + norm(mlp(x))`: timm's `ResPostBlock`.
-    ResidualPostNorm,
-    /// `x + attention(norm(x)) + mlp(norm(x))` with one shared norm and one fused input projection: ViT-22B
-    /// (arXiv:2302.05442), timm's `ParallelScalingBlock`.
-    ParallelScaling,
-    /// Two attentions side by side, then two MLPs side by side (arXiv:2203.09795), timm's `ParallelThingsBlock`.
-    ParallelPairs,
-}
-
-/// How the tokens become one feature vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Pooling {
-    /// The class token (with a distillation head: both tokens, each to its own head).
-    Class,
-    /// Mean over the patch tokens.
-    Mean,
-    /// Mean over all tokens, prefix included (lucidrains `pool = 'mean'`).
-    MeanAll,
-    /// Maximum over the patch tokens.
-    Max,
-    /// Half the sum of mean and maximum over the patch tokens (timm `avgmax`).
-    AverageMax,
-    /// Attention pooling by a learned probe (big_vision MAP head, SigLIP, timm `map`).
-    Attention,
-    /// Class token and mean over patches side by side (DINOv2's linear classifier); features are twice as wide.
-    ClassAndMean,
-    /// No pooling: features are all tokens.
-    None,
-}
-
-/// The classifier after pooling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Head {
-    /// One linear map.
-    Linear,
-    /// Linear, activation, linear.
-    Mlp {
-        /// Width of the hidden layer.
-        width: usize,
-        /// Its non-linearity.
-        activation: Activation,
-    },
-}
-
-/// What attention logits are multiplied with, where it is not `head_width^-0.5`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum QkScale {
-    /// This number.
-    Number(f32),
-    /// A rule by name.
-    Rule(ScaleRule),
-}
-
-/// A rule for the scale of attention logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScaleRule {
-    /// `width^-0.5`, of the whole token's width: the first releases of lucidrains' vit-pytorch, and models that follow them.
-    Width,
-}
-
-/// Rates of everything that is dropped in training. All off in inference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DropRates {
-    /// After the attention projection and inside the MLP.
-    pub hidden: f32,
-    /// On attention weights.
-    pub attention: f32,
-    /// After positions are added.
-    pub positions: f32,
-    /// Before the head.
-    pub head: f32,
-    /// Drop path (stochastic depth, arXiv:1603.09382) of the last block; earlier blocks get less, linearly.
-    pub path: f32,
-    /// Fraction of patch tokens left out in training.
-    pub patches: f32,
-}
 
 /// Everything that defines a Vision Transformer's computation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -351,134 +171,7 @@ impl Default for ModelConfig {
     }
 }
 
-/// A configuration that contradicts itself.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// An extent that has to be positive.
-    #[error("`{field}` is 0 in the model configuration, expected at least 1")]
-    Zero {
-        /// The field.
-        field: &'static str,
-    },
-    /// Two fields that do not fit.
-    #[error("the model configuration {problem}; {remedy}")]
-    Contradiction {
-        /// What does not fit.
-        problem: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// A rate outside 0…1, or an epsilon that is not positive.
-    #[error("`{field}` is {found} in the model configuration, expected {expected}")]
-    Range {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        found: String,
-        /// What it may be.
-        expected: &'static str,
-    },
-    /// More numbers than any machine holds.
-    #[error("the model configuration asks for {count} parameters, more than {limit}; check its widths")]
-    TooLarge {
-        /// Parameters asked for, roughly.
-        count: u128,
-        /// Most that are taken.
-        limit: u128,
-    },
-}
-
 impl ModelConfig {
-    /// Checks that the fields fit each other.
-    ///
-    /// # Errors
-    /// The first contradiction.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        for (field, value) in [
-            ("image_size", self.image_size.area()),
-            ("patch_size", self.patch_size.area()),
-            ("channels", self.channels),
-            ("width", self.width),
-        ] {
-            if value == 0 {
-                return Err(ConfigError::Zero { field });
-            }
-        }
-        let attends = self.depth > 0 || self.pooling == Pooling::Attention;
-        for (field, value) in [("heads", self.heads), ("head_width", self.head_width), ("mlp_width", self.mlp_width)] {
-            if value == 0 && attends {
-                return Err(ConfigError::Zero { field });
-            }
-        }
-        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
-        let grid = self.grid();
-        if grid.area() == 0 {
-            let problem = format!("has images of {} and patches of {}", self.image_size, self.token_stride());
-            return contradiction(problem, "an image holds at least one patch");
-        }
-        let needs_class = matches!(self.pooling, Pooling::Class | Pooling::ClassAndMean);
-        if needs_class && !self.class_token {
-            let problem = "pools the class token and has none".to_owned();
-            return contradiction(problem, "set `class_token` or another `pooling`");
-        }
-        if self.distillation_head && !(self.distillation_token && self.class_token) {
-            let problem = "has a distillation head without class and distillation token".to_owned();
-            return contradiction(problem, "set `class_token` and `distillation_token`");
-        }
-        self.check_positions()?;
-        if !self.attention_projection && self.attention_width() != self.width {
-            let problem =
-                format!("has no attention projection from {} back to width {}", self.attention_width(), self.width);
-            return contradiction(problem, "set `attention_projection`");
-        }
-        if self.pooling == Pooling::Attention && !self.width.is_multiple_of(self.heads) {
-            let problem = format!("pools width {} by attention of {} heads", self.width, self.heads);
-            return contradiction(problem, "the width has to divide by the heads");
-        }
-        self.check_stem()?;
-        let drop = self.drop;
-        for (field, rate) in [
-            ("drop.hidden", drop.hidden),
-            ("drop.attention", drop.attention),
-            ("drop.positions", drop.positions),
-            ("drop.head", drop.head),
-            ("drop.path", drop.path),
-            ("drop.patches", drop.patches),
-        ] {
-            if !(0.0..1.0).contains(&rate) {
-                return Err(ConfigError::Range {
-                    field,
-                    found: rate.to_string(),
-                    expected: "a rate from 0 to below 1",
-                });
-            }
-        }
-        if !(self.norm_epsilon >= 0.0 && self.norm_epsilon.is_finite()) {
-            let found = self.norm_epsilon.to_string();
-            return Err(ConfigError::Range { field: "norm_epsilon", found, expected: "a number of at least 0" });
-        }
-        self.check_size()
-    }
-
-    /// Refuses what could only be a mistake or an attack, before anything is allocated for it.
-    fn check_size(&self) -> Result<(), ConfigError> {
-        const LIMIT: u128 = 1 << 40;
-        let wide = |x: usize| x as u128;
-        let block = wide(self.width)
-            .saturating_mul(4u128.saturating_mul(wide(self.heads).saturating_mul(wide(self.head_width))))
-            .saturating_add(3u128.saturating_mul(wide(self.width).saturating_mul(wide(self.mlp_width))));
-        let count = block
-            .saturating_add(16 * wide(self.width))
-            .saturating_mul(wide(self.depth))
-            .saturating_add(wide(self.width).saturating_mul(wide(self.classes).saturating_add(wide(self.tokens()))))
-            .saturating_add(
-                wide(self.channels).saturating_mul(wide(self.patch_size.area())).saturating_mul(wide(self.width)),
-            )
-            .saturating_add(self.stem_weights())
-            .saturating_add(self.relative_weights());
-        if count > LIMIT { Err(ConfigError::TooLarge { count, limit: LIMIT }) } else { Ok(()) }
-    }
-
     /// The patch grid at the configured image size.
     pub fn grid(&self) -> Size {
         let stride = self.token_stride();
@@ -535,6 +228,28 @@ impl ModelConfig {
             (Some(width), _) => width,
             (None, Pooling::ClassAndMean) => 2 * self.width,
             (None, _) => self.width,
+        }
+    }
+}
+
+impl ResNetV2 {
+    /// The classifier that is this ResNet alone (BiT): the mean over its cells, then one linear map.
+    pub fn classifier(self, classes: usize) -> ModelConfig {
+        ModelConfig {
+            patch_size: Size::square(1),
+            classes,
+            width: self.feature_channels(),
+            depth: 0,
+            heads: 0,
+            head_width: 0,
+            mlp_width: 0,
+            patch_bias: false,
+            class_token: false,
+            positions: Positions::None,
+            final_norm: false,
+            pooling: Pooling::Mean,
+            stem: Stem::ResNet(self),
+            ..ModelConfig::default()
         }
     }
 }

@@ -15,9 +15,9 @@ use vitral::timing::time_forward;
 use vitral_train::lora::Lora;
 use vitral_train::timing::{Saving, time_steps};
 
-use super::Outcome;
-use super::info::{Architecture, architecture};
+use crate::architecture::{Architecture, architecture};
 use crate::fault::Usage;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 

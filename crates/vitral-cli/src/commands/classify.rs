@@ -6,8 +6,8 @@ use serde::Serialize;
 use vitral::Error;
 use vitral::labels::{Ranked, top};
 
-use super::Outcome;
 use crate::inputs::InputArgs;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 

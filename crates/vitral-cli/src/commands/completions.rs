@@ -1,11 +1,10 @@
 //! `vitral completions`: scripts for shells.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::Cli;
 
 /// Print a script that completes commands in a shell
 #[derive(Args, Debug)]
@@ -19,9 +18,10 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &CompletionsArgs, printer: &Printer) -> anyhow::Result<Outcome> {
+/// Prints the script for the whole command line.
+pub(crate) fn run(args: &CompletionsArgs, mut line: clap::Command, printer: &Printer) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "vitral", &mut script);
+    clap_complete::generate(args.shell, &mut line, "vitral", &mut script);
     printer.bytes(&script)?;
     Ok(Outcome::Done)
 }

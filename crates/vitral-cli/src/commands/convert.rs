@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use vitral::weights::export::{self, Target};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, Weights};
 

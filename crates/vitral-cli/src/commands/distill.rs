@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use vitral_train::recipe::{Recipe, Setting};
 
-use super::Outcome;
-use super::train::{follow, parsed};
+use crate::follow::{follow, parsed};
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 

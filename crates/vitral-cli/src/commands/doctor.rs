@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use vitral::LoadOptions;
 use vitral::doctor::{self, Severity};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 

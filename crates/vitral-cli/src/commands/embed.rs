@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use vitral::features::FeatureKind;
 
-use super::Outcome;
 use crate::inputs::InputArgs;
+use crate::outcome::Outcome;
 use crate::output::{Format, JsonLines};
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};

@@ -10,7 +10,7 @@ use vitral::{Model, Tensor};
 use vitral_train::data::{Corner, Dataset, HeldOut, Loader, LoaderOptions, Match, Relabelled, Split, View, open};
 use vitral_train::evaluate::{Features, evaluate, features, mirrored};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 

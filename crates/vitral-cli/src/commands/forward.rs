@@ -8,7 +8,7 @@ use vitral::trace::TraceOptions;
 use vitral::weights::{Container, DataType};
 use vitral::{Model, Tensor};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::output::{Aside, write_tensors};
 use crate::printer::Printer;
 use crate::settings::{GivenModelArgs, Settings};

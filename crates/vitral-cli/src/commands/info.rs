@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use vitral::config::ModelConfig;
+use vitral::model::Vit;
 use vitral::model::cost::Macs;
-use vitral::model::{Vit, variants};
 use vitral::weights::{Container, load_description};
 use vitral::{Model, config};
 
-use super::Outcome;
+use crate::architecture::{Architecture, architecture};
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
@@ -31,21 +32,6 @@ pub(crate) struct InfoArgs {
     /// A known size instead of a model: `B/16`, `vit_base_patch16_384`, … (see `vitral models`)
     #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = architecture)]
     arch: Option<Architecture>,
-}
-
-/// A known size, by name.
-#[derive(Clone, Debug)]
-pub(crate) struct Architecture {
-    /// As it was typed.
-    pub(crate) name: String,
-    /// What it is.
-    pub(crate) config: ModelConfig,
-}
-
-/// Reads the name of a known size.
-pub(crate) fn architecture(name: &str) -> Result<Architecture, String> {
-    let config = variants::find(name).ok_or("no such size; `vitral models` lists them")?;
-    Ok(Architecture { name: name.to_owned(), config })
 }
 
 /// All there is to say.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use vitral::weights::inspect;
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 

@@ -1,4 +1,4 @@
-//! One file a command.
+//! The command line: one file a command.
 
 mod bench;
 mod classify;
@@ -16,22 +16,35 @@ mod inspect;
 mod models;
 mod preprocess;
 mod probe;
-pub(crate) mod pull;
+mod pull;
 mod study;
 mod train;
 
-use clap::Subcommand;
+use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::Settings;
+use crate::settings::{GlobalArgs, Settings};
 
-/// How a command ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// All is done.
-    Done,
-    /// Some inputs were skipped, and standard error says which.
-    Incomplete,
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vitral",
+    version,
+    about = "Vision Transformers: classify, embed, inspect, measure",
+    long_about = "Vision Transformers: classify pictures, take their features, inspect and measure models.\n\n\
+        A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a file that describes \
+        it; without one, the built-in model tells ten kinds of things apart: airplanes, automobiles, birds, cats, deer, \
+        dogs, frogs, horses, ships and trucks.",
+    after_help = "Exit codes: 0 done, 1 something failed, 2 wrong usage.",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
 }
 
 /// What is to be done. The words for it stand at each command's arguments.
@@ -78,6 +91,6 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Evaluate(args) => evaluate::run(&args, settings, printer),
         Command::Probe(args) => probe::run(&args, settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),
-        Command::Completions(args) => completions::run(&args, printer),
+        Command::Completions(args) => completions::run(&args, Cli::command(), printer),
     }
 }

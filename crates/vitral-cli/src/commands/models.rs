@@ -8,7 +8,7 @@ use vitral::model::Vit;
 use vitral::model::variants::{self, RESNETS, VARIANTS};
 use vitral::weights::catalog::{CATALOG, Origin};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Outcome;
 use crate::inputs::InputArgs;
+use crate::outcome::Outcome;
 use crate::output::Format;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};

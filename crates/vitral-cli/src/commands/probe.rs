@@ -12,7 +12,7 @@ use vitral::image::Preprocess;
 use vitral_train::data::{Dataset, HeldOut, Loader, LoaderOptions, Split, open};
 use vitral_train::evaluate::{Features, FewShot, Neighbours, Ridge, Scaling, accuracy, features, few_shot};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 

@@ -10,9 +10,9 @@ use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::run::open_sets;
 use vitral_train::study::{Cell, best, write};
 
-use super::Outcome;
-use super::train::{follow, parsed};
 use crate::fault::Usage;
+use crate::follow::{follow, parsed};
+use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 

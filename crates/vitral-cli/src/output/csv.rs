@@ -1,6 +1,7 @@
 //! CSV: a row a picture (`image,0,1,…`), or a row a token (`image,token,0,1,…`).
 
-use super::{Aside, OneShape, Rows};
+use super::aside::Aside;
+use super::rows::{OneShape, Rows};
 
 pub(super) struct Csv {
     file: Aside,

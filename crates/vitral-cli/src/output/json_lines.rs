@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
-use super::{Aside, Rows};
+use super::aside::Aside;
+use super::rows::Rows;
 
 /// One line.
 pub(crate) struct JsonLines<'a> {

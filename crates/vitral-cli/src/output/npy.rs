@@ -6,7 +6,8 @@ use std::io::{Seek, SeekFrom, Write};
 
 use anyhow::Context;
 
-use super::{Aside, OneShape, Rows, little_endian};
+use super::aside::Aside;
+use super::rows::{OneShape, Rows, little_endian};
 
 /// Magic, version and header: room for any shape.
 const HEADER: usize = 192;

@@ -10,7 +10,8 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::parser::parse_message_type;
 use anyhow::Context;
 
-use super::{Aside, OneShape, Rows};
+use super::aside::Aside;
+use super::rows::{OneShape, Rows};
 
 /// Numbers that wait until they make a row group: 16 MB, which readers take in one piece.
 const GROUP: usize = 4 << 20;

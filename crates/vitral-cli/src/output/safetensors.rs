@@ -7,7 +7,8 @@ use anyhow::Context;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::{Aside, OneShape, Rows, little_endian};
+use super::aside::Aside;
+use super::rows::{OneShape, Rows, little_endian};
 
 /// One tensor's name, shape and values.
 pub(crate) type Named = (String, Vec<usize>, Vec<f32>);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use vitral::image::{Filter, RgbImage};
 
 use super::{Choice, Operation, enhance};
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// What a link of a chain may be.
 const CHOICES: [Choice; 13] = [

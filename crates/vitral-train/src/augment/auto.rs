@@ -3,7 +3,7 @@
 use vitral::image::{Filter, RgbImage};
 
 use super::{Choice, Operation};
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// An operation, how likely it is carried out, and its magnitude.
 pub(super) type Step = (Choice, f64, f64);

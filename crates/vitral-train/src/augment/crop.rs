@@ -6,7 +6,7 @@ use vitral::image::preprocess::Target;
 use vitral::image::resize::Window;
 use vitral::image::{Filter, RgbImage, resize};
 
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// A part drawn at random.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vitral::config::Size;
 
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// Rectangles painted over a normalised picture.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use vitral::image::RgbImage;
 
 use super::{enhance, hue};
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// How far brightness, contrast and saturation may go from 1, and hue from 0; in an order drawn for each picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

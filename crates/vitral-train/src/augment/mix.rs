@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// How pictures of a batch are mixed with each other: each with the one as far from the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

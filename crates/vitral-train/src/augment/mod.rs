@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 use vitral::config::Size;
 use vitral::image::RgbImage;
 
-use crate::data::{Draws, Labelling};
+use crate::draws::Draws;
 use crate::error::TrainError;
+use crate::labelling::Labelling;
 
 pub use augmix::{AugMix, mixed};
 pub use crop::{Crop, Padding, RandomResized};

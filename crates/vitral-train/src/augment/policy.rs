@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vitral::image::{Filter, RgbImage};
 
 use super::{AugMix, Operation, RandAugment, auto};
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// Which operations a picture goes through, by a word as timm writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

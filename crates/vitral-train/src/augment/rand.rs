@@ -6,7 +6,7 @@ use std::str::FromStr;
 use vitral::image::{Filter, RgbImage};
 
 use super::Operation;
-use crate::data::Draws;
+use crate::draws::Draws;
 
 /// An operation whose argument follows the magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use flate2::read::MultiGzDecoder;
 use vitral::image::{ImageError, Limits, RgbImage, decode};
 
-use super::open::Split;
+use super::split::Split;
 use super::stored::Stored;
 use super::{Dataset, class_of, fault, is_picture};
 use crate::error::TrainError;

@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use vitral::image::RgbImage;
 
-use super::{Dataset, Labelling};
+use super::Dataset;
 use crate::error::TrainError;
+use crate::labelling::Labelling;
 
 /// A data set whose pictures are kept as bytes once they were decoded, up to a limit of memory. What does not fit is
 /// decoded each time; the pictures are the same either way.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vitral::image::{Limits, RgbImage};
 
-use super::open::Split;
-use super::{Dataset, Labelling, class_names, class_of, fault};
+use super::split::Split;
+use super::{Dataset, class_names, class_of, fault};
 use crate::error::TrainError;
+use crate::labelling::Labelling;
 
 /// Columns that name the picture, by the names people give them.
 const PATHS: [&str; 6] = ["path", "file_name", "filename", "file", "image", "image_path"];

@@ -12,8 +12,9 @@ use vitral::image::preprocess::{Channels, Halving, Normalise, Rescale, Step, Tar
 use vitral::image::{Filter, Preprocess, RgbImage};
 use vitral_engine::Cpu;
 
-use super::{Dataset, Draws, Order, fault, shuffled};
+use super::{Dataset, Order, fault, shuffled};
 use crate::augment::Augment;
+use crate::draws::Draws;
 use crate::error::TrainError;
 use crate::step::Batch;
 

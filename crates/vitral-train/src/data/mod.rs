@@ -5,7 +5,6 @@
 mod archive;
 mod cached;
 mod cifar;
-mod draws;
 mod folder;
 mod idx;
 mod list;
@@ -15,6 +14,7 @@ mod order;
 mod parquet;
 mod relabelled;
 mod shards;
+mod split;
 mod stored;
 mod subset;
 mod summary;
@@ -25,31 +25,23 @@ use std::path::Path;
 use vitral::image::RgbImage;
 
 use crate::error::TrainError;
+use crate::labelling::Labelling;
 
 pub use archive::Archive;
 pub use cached::Cached;
 pub use cifar::Cifar;
-pub use draws::Draws;
 pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
-pub use open::{HeldOut, Split, open};
+pub use open::{HeldOut, open};
 pub use order::{Order, shuffled};
 pub use parquet::Parquet;
 pub use relabelled::{Match, Relabelled};
+pub use split::Split;
 pub use subset::Subset;
 pub use summary::Summary;
 pub use view::{Corner, View};
-
-/// How many classes a picture may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Labelling {
-    /// One.
-    One,
-    /// Any number; such data asks for a binary loss.
-    Several,
-}
 
 /// Labelled pictures.
 pub trait Dataset: Send + Sync {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Draws;
+use crate::draws::Draws;
 
 /// In which order pictures come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

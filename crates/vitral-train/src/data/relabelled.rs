@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use vitral::image::RgbImage;
 
-use super::{Dataset, Labelling, fault};
+use super::{Dataset, fault};
 use crate::error::TrainError;
+use crate::labelling::Labelling;
 
 /// A data set whose classes are a model's, in the model's order.
 pub struct Relabelled {

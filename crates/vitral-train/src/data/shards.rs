@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::folder::entries;
-use super::open::Split;
+use super::split::Split;
 use crate::error::TrainError;
 
 /// Whether a file is of a kind, told by its name.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use vitral::image::RgbImage;
 
-use super::{Dataset, Labelling, shuffled};
+use super::{Dataset, shuffled};
 use crate::error::TrainError;
+use crate::labelling::Labelling;
 
 /// Some of the pictures of a data set, in an order of their own.
 pub struct Subset {

@@ -6,8 +6,9 @@ use vitral::config::Size;
 use vitral::image::preprocess::Step;
 use vitral::image::{Preprocess, RgbImage};
 
-use super::{Dataset, Labelling};
+use super::Dataset;
 use crate::error::TrainError;
+use crate::labelling::Labelling;
 
 /// Where a crop lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

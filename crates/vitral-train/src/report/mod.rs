@@ -1,7 +1,6 @@
 //! What a run came to, for people: curves, confusion matrix, the worst mistakes, on one page that needs no network.
 
-mod plots;
-mod study;
+pub(crate) mod plots;
 
 use std::fmt::Write as _;
 use std::io::Cursor;
@@ -17,7 +16,6 @@ use crate::evaluate::{Mistake, Report};
 use crate::journal::Entry;
 
 pub use plots::{confusion, curves};
-pub use study::study;
 
 /// Pairs of classes that are shown with pictures.
 const PAIRS: usize = 5;

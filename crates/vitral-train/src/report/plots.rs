@@ -10,8 +10,8 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 /// A name, a colour, and what of an epoch is drawn.
 type Line = (&'static str, RGBColor, fn(&Entry) -> Option<f64>);
 
-pub(super) const INK: RGBColor = RGBColor(51, 51, 51);
-pub(super) const FAINT: RGBColor = RGBColor(221, 221, 221);
+pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
+pub(crate) const FAINT: RGBColor = RGBColor(221, 221, 221);
 const TRAIN: RGBColor = RGBColor(230, 159, 0);
 const HELD: RGBColor = RGBColor(0, 114, 178);
 /// Classes that still have room for their names, and for numbers in their cells.
@@ -19,7 +19,7 @@ const NAMED: usize = 40;
 const NUMBERED: usize = 16;
 
 /// Draws into a string of SVG.
-pub(super) fn svg(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> String {
+pub(crate) fn svg(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> String {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();

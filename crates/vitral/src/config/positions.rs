@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, ModelConfig, Size};
+use super::size::Size;
 
 /// Where position embeddings come from and which tokens they are added to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,52 +100,4 @@ pub enum OtherSizes {
         /// Zero-pad right and bottom to whole patches (timm `dynamic_img_pad`); without it a remainder is an error.
         pad: bool,
     },
-}
-
-impl ModelConfig {
-    /// Entries of all tables of relative positions together.
-    pub(super) fn relative_weights(&self) -> u128 {
-        let kind = self.relative_positions;
-        let tables = usize::from(kind.in_blocks()) * self.depth + usize::from(kind.shared());
-        let entries = (self.grid().area() as u128).saturating_mul(4);
-        entries.saturating_mul(self.heads as u128).saturating_mul(tables as u128)
-    }
-
-    /// Checks what positions ask of the other fields.
-    pub(super) fn check_positions(&self) -> Result<(), ConfigError> {
-        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
-        if self.positions == Positions::SinCos2d && !self.width.is_multiple_of(4) {
-            let problem = format!("has sine-cosine positions at width {}", self.width);
-            return contradiction(problem, "a quarter of the width goes to each sine and cosine of each axis");
-        }
-        if let Positions::Rotary { theta } = self.positions {
-            if !self.head_width.is_multiple_of(4) {
-                let problem = format!("turns heads of width {} by row and column", self.head_width);
-                return contradiction(problem, "a quarter of the width goes to each half of a pair, of each axis");
-            }
-            if self.drop.patches > 0.0 {
-                let problem = "turns tokens by their place and leaves some out in training".to_owned();
-                return contradiction(problem, "set `drop.patches` to 0");
-            }
-            if !(theta > 0.0 && theta.is_finite()) {
-                let found = theta.to_string();
-                return Err(ConfigError::Range {
-                    field: "positions.rotary.theta",
-                    found,
-                    expected: "a number above 0",
-                });
-            }
-        }
-        if self.relative_positions != RelativePositions::None {
-            if !self.class_token || self.prefix_tokens() != 1 {
-                let problem = format!("has relative positions and {} tokens before the patches", self.prefix_tokens());
-                return contradiction(problem, "they stand beside a class token and no other");
-            }
-            if self.drop.patches > 0.0 {
-                let problem = "knows tokens by their distance and leaves some out in training".to_owned();
-                return contradiction(problem, "set `drop.patches` to 0");
-            }
-        }
-        Ok(())
-    }
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, ModelConfig, Pooling, Positions, Size};
-
 /// What turns pixels into tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -155,102 +153,10 @@ impl ResNetV2 {
     fn channels(&self, base: usize) -> usize {
         divisible(base as f64 * f64::from(self.width_factor))
     }
-
-    /// The classifier that is this ResNet alone (BiT): the mean over its cells, then one linear map.
-    pub fn classifier(self, classes: usize) -> ModelConfig {
-        ModelConfig {
-            patch_size: Size::square(1),
-            classes,
-            width: self.feature_channels(),
-            depth: 0,
-            heads: 0,
-            head_width: 0,
-            mlp_width: 0,
-            patch_bias: false,
-            class_token: false,
-            positions: Positions::None,
-            final_norm: false,
-            pooling: Pooling::Mean,
-            stem: Stem::ResNet(self),
-            ..ModelConfig::default()
-        }
-    }
-
-    /// Checks that channels divide into groups and that there are not absurdly many.
-    fn check(&self) -> Result<(), ConfigError> {
-        if !(self.width_factor > 0.0 && self.width_factor <= 64.0) {
-            let found = self.width_factor.to_string();
-            return Err(ConfigError::Range { field: "width_factor", found, expected: "above 0, at most 64" });
-        }
-        let contradiction = |problem, remedy| Err(ConfigError::Contradiction { problem, remedy });
-        if self.layers.len() > 8 || self.layers.iter().any(|&blocks| blocks == 0 || blocks > 1000) {
-            let problem = format!("has a ResNet of stages {:?}", self.layers);
-            return contradiction(problem, "it has at most eight stages of one to a thousand blocks");
-        }
-        let stages = (0..self.layers.len()).map(|stage| self.stage_channels(stage));
-        let normed = stages.flat_map(|outputs| [outputs, Self::middle_channels(outputs)]);
-        let odd = |channels: &usize| self.groups == 0 || !channels.is_multiple_of(self.groups);
-        if let Some(channels) = std::iter::once(self.root_channels()).chain(normed).find(odd) {
-            let problem = format!("norms {channels} channels in {} groups", self.groups);
-            return contradiction(problem, "the stem's channels have to divide by `groups`");
-        }
-        Ok(())
-    }
-
-    /// Numbers in its convolutions, roughly.
-    fn weights(&self) -> u128 {
-        let square = |channels: usize| (channels as u128).saturating_mul(channels as u128);
-        let stage = |(stage, &blocks): (usize, &usize)| square(self.stage_channels(stage)) * 2 * blocks as u128;
-        self.layers.iter().enumerate().map(stage).fold(0, u128::saturating_add)
-    }
 }
 
 /// The nearest multiple of 8, as timm rounds channels: at least 8, and no more than a tenth lost.
 fn divisible(exact: f64) -> usize {
     let rounded = (((exact + 4.0) / 8.0) as usize * 8).max(8);
     if (rounded as f64) < 0.9 * exact { rounded + 8 } else { rounded }
-}
-
-impl ModelConfig {
-    /// Checks that the stem fits itself and the model.
-    pub(super) fn check_stem(&self) -> Result<(), ConfigError> {
-        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
-        match &self.stem {
-            Stem::Patches => Ok(()),
-            Stem::Hybrid(stem) => stem.check(),
-            Stem::ResNet(stem) => {
-                stem.check()?;
-                let channels = stem.feature_channels();
-                if channels != self.width || self.patch_size != Size::square(1) {
-                    let (width, patch) = (self.width, self.patch_size);
-                    let problem =
-                        format!("has width {width} and patches of {patch} on a ResNet of {channels} channels");
-                    return contradiction(
-                        problem,
-                        "its cells are the tokens: `width` is their channels, `patch_size` 1",
-                    );
-                }
-                Ok(())
-            }
-            Stem::Convolutional(stem) => {
-                let fits = |layer: &StemLayer| layer.channels.is_multiple_of(stem.group_width.max(1));
-                if let Some(layer) = stem.layers.iter().find(|layer| !fits(layer)) {
-                    let problem = format!("norms {} channels in groups of {}", layer.channels, stem.group_width);
-                    return contradiction(problem, "each layer's channels have to divide by `group_width`");
-                }
-                if stem.group_width == 0 || stem.layers.iter().any(|layer| layer.channels == 0 || layer.stride == 0) {
-                    return Err(ConfigError::Zero { field: "stem" });
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Numbers in the stem's convolutions, roughly.
-    pub(super) fn stem_weights(&self) -> u128 {
-        match &self.stem {
-            Stem::Patches | Stem::Convolutional(_) => 0,
-            Stem::Hybrid(stem) | Stem::ResNet(stem) => stem.weights(),
-        }
-    }
 }

@@ -8,98 +8,14 @@
 //! byte is kept, as for 16-bit colour.
 
 mod gif;
-pub(super) mod orientation;
 mod still;
 
 use std::path::Path;
 
+use super::format::Format;
+use super::limits::Limits;
+use super::orientation::Orientation;
 use super::{ImageError, RgbImage, jpeg};
-use orientation::Orientation;
-
-/// How large a picture may be. The header is held against it before anything is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Pixels, width times height. Pillow refuses above 178,956,970 as a decompression bomb.
-    pub max_pixels: u64,
-    /// Bytes that decoding may hold at once, and that a file may have.
-    pub max_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { max_pixels: 178_956_970, max_bytes: 2 << 30 }
-    }
-}
-
-impl Limits {
-    /// Refuses a size; `bytes_per_pixel` is what decoding holds at its widest.
-    pub(super) fn check(
-        &self,
-        format: Format,
-        width: usize,
-        height: usize,
-        bytes_per_pixel: u64,
-    ) -> Result<(), ImageError> {
-        if width == 0 || height == 0 {
-            let detail = format!("a size of {width} × {height}");
-            return Err(ImageError::Corrupt { format: format.name(), detail });
-        }
-        let pixels = (width as u64).saturating_mul(height as u64);
-        if pixels > self.max_pixels {
-            return Err(ImageError::TooManyPixels { format: format.name(), width, height, limit: self.max_pixels });
-        }
-        let needed = pixels.saturating_mul(bytes_per_pixel);
-        if needed > self.max_bytes {
-            let what = format!("decoding a {} picture of {width} × {height}", format.name());
-            return Err(ImageError::TooManyBytes { what, needed, limit: self.max_bytes });
-        }
-        Ok(())
-    }
-}
-
-/// A format of picture files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// JPEG: baseline and progressive; grey, YCbCr, RGB, CMYK, YCCK.
-    Jpeg,
-    /// PNG; of an APNG, the default picture.
-    Png,
-    /// WebP, lossy and lossless; of an animation, the first frame.
-    WebP,
-    /// GIF, first frame.
-    Gif,
-    /// Windows bitmap.
-    Bmp,
-    /// TIFF, first page.
-    Tiff,
-}
-
-impl Format {
-    /// The format that the first bytes of a file announce.
-    pub fn of(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
-            [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => Some(Format::Png),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
-            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
-            [b'B', b'M', ..] => Some(Format::Bmp),
-            [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some(Format::Tiff),
-            _ => None,
-        }
-    }
-
-    /// The name people know it by.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Format::Jpeg => "JPEG",
-            Format::Png => "PNG",
-            Format::WebP => "WebP",
-            Format::Gif => "GIF",
-            Format::Bmp => "BMP",
-            Format::Tiff => "TIFF",
-        }
-    }
-}
 
 /// Decodes the bytes of a picture file.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {

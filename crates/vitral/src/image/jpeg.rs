@@ -11,10 +11,12 @@
 
 mod colour;
 mod entropy;
+mod fault;
 mod frame;
 mod huffman;
 mod kernels;
 mod markers;
+mod notes;
 mod output;
 mod progressive;
 mod scan;
@@ -25,53 +27,19 @@ mod tables;
 mod transform;
 mod upsample;
 
-use super::decode::orientation::Orientation;
-use super::decode::{Format, Limits};
+use super::limits::Limits;
+use super::orientation::Orientation;
 use super::{ImageError, RgbImage};
+use fault::{corrupt, unsupported};
 use frame::Frame;
-use markers::{Segment, next_segment};
+use markers::next_segment;
+use notes::Notes;
 use scan::Scan;
 use stored::Stored;
 use tables::Tables;
 
 /// More scans than any encoder writes; each costs time, however little it says.
 const MOST_SCANS: usize = 256;
-
-fn corrupt(detail: impl ToString) -> ImageError {
-    ImageError::Corrupt { format: Format::Jpeg.name(), detail: detail.to_string() }
-}
-
-fn truncated(detail: impl ToString) -> ImageError {
-    ImageError::Truncated { format: Format::Jpeg.name(), detail: detail.to_string() }
-}
-
-fn unsupported(detail: impl ToString) -> ImageError {
-    ImageError::Unsupported { format: Format::Jpeg.name(), detail: detail.to_string() }
-}
-
-/// What the segments say that are neither tables nor frame.
-#[derive(Default)]
-struct Notes {
-    jfif: bool,
-    adobe_transform: Option<u8>,
-    orientation: Option<Orientation>,
-}
-
-impl Notes {
-    fn read(&mut self, segment: &Segment) {
-        let payload = segment.payload;
-        match segment.marker {
-            0xE0 if payload.len() >= 14 && payload.starts_with(b"JFIF\0") => self.jfif = true,
-            0xE1 if payload.starts_with(b"Exif\0\0") && self.orientation.is_none() => {
-                self.orientation = Orientation::from_tiff(&payload[6..]);
-            }
-            0xEE if payload.len() >= 12 && payload.starts_with(b"Adobe") => {
-                self.adobe_transform = Some(payload[11]);
-            }
-            _ => {}
-        }
-    }
-}
 
 /// How far the picture has come.
 enum Progress {
@@ -123,7 +91,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
                         tables.fill_in_standard_codes();
                     }
                 }
-                frame.latch_quantisation(&scan, &tables)?;
+                scan.latch_quantisation(frame, &tables)?;
                 at = match &mut progress {
                     Progress::Nothing if scan.holds_all(frame) => {
                         let (pixels, end) = sequential::decode(bytes, at, frame, &scan, &tables)?;

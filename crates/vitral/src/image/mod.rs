@@ -7,13 +7,18 @@
 
 pub mod decode;
 pub mod error;
+mod format;
 mod jpeg;
+mod limits;
+mod orientation;
 pub mod preprocess;
 pub mod resize;
 mod rgb;
 
-pub use decode::{Limits, decode, open};
+pub use decode::{decode, open};
 pub use error::ImageError;
+pub use format::Format;
+pub use limits::Limits;
 pub use preprocess::Preprocess;
 pub use resize::{Filter, resize};
 pub use rgb::RgbImage;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use vitral_engine::ParameterSpec;
 use vitral_engine::ops::{AxisWeights, resample};
 
+use super::resample::resample_positions;
 use super::{Assignment, WeightsError};
 use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, RelativePositions, Size, Stem};
 use crate::model::init::initial_values;
@@ -174,26 +175,6 @@ fn relative_positions_of<'a>(values: Cow<'a, [f32]>, source: &ModelConfig, targe
     let mut out = resample(offsets, source.heads, &rows, &columns);
     out.extend_from_slice(class);
     out.into()
-}
-
-/// Resamples position embeddings: the first `prefix` of them stay, the rest is a grid `[height, width, channels]`.
-///
-/// # Panics
-/// When there are not `prefix + from.area()` positions.
-pub fn resample_positions(
-    positions: &[f32],
-    prefix: usize,
-    from: Size,
-    to: Size,
-    channels: usize,
-    kernel: PositionResample,
-) -> Vec<f32> {
-    assert_eq!(positions.len(), (prefix + from.area()) * channels, "{prefix} and {from} positions of width {channels}");
-    let (kept, grid) = positions.split_at(prefix * channels);
-    let [rows, columns] = kernel.axes(from, to);
-    let mut out = kept.to_vec();
-    out.extend(resample(grid, channels, &rows, &columns));
-    out
 }
 
 /// Brings kernels `[outputs, from, area]` to other input channels, as timm's `adapt_input_conv`: one channel takes the sum,

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::export::Difference;
-
 /// A fault in weight files, in their description, or in how the two fit the model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -215,4 +213,21 @@ fn listed(names: &[String]) -> String {
         text += &format!(" and {} more", names.len() - SHOWN);
     }
     text
+}
+
+/// Something of the model that the written files say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// A field of [`ModelConfig`](crate::config::ModelConfig), `preprocess` or `labels`.
+    pub field: String,
+    /// What the model has.
+    pub ours: String,
+    /// What the target would have.
+    pub theirs: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}`: the model has {}, the target would have {}", self.field, self.ours, self.theirs)
+    }
 }

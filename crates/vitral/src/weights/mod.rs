@@ -17,6 +17,7 @@ pub mod error;
 pub mod export;
 pub mod hub;
 pub mod inspect;
+pub mod resample;
 
 /// The file in which a model's folder may keep `pixel_values` and the `logits` (or `features`) they gave.
 pub const CHECK_FILE: &str = "vitral-check.safetensors";

@@ -3,10 +3,10 @@
 mod dinov2;
 mod explain;
 mod image;
+mod modules;
 mod parity;
 mod relative;
 mod resnet;
-mod rooms;
 mod stem;
 mod tiny_vits;
 mod weights;

@@ -1,6 +1,5 @@
 //! Figures over all pictures, or of the model alone.
 
-use vitral::config::Stem;
 use vitral::explain::belief::Ranking;
 use vitral::explain::figures::{self as library, Gathered, Statistics};
 use vitral::explain::plot::{self, Labels, Series};
@@ -10,24 +9,12 @@ use vitral::image::RgbImage;
 use vitral::labels::Ranked;
 use vitral::{Error, Model, Tensor};
 
-use super::Figure;
+use super::args::Figure;
 use super::work::Work;
 use crate::output::Named;
 
 /// Components of the patch embedding that are shown, as in the paper.
 const FILTERS: usize = 28;
-
-/// Whether a model has what a figure is of.
-pub(super) fn has(model: &Model, figure: Figure, has_head: bool) -> bool {
-    let config = model.vit.config();
-    match figure {
-        Figure::Positions => config.learned_positions().is_some(),
-        Figure::Filters => config.stem == Stem::Patches,
-        Figure::Lens => has_head,
-        Figure::Heads | Figure::Distance | Figure::Entropy => config.depth > 0,
-        _ => true,
-    }
-}
 
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|x| *x as f32).collect()

@@ -7,7 +7,7 @@ use anyhow::Context;
 use vitral::explain::paint;
 use vitral::image::RgbImage;
 
-use super::Numbers;
+use super::args::Numbers;
 use crate::output::{Aside, Named, write_file, write_npy, write_tensors};
 
 /// A folder of results, and what was written to it.

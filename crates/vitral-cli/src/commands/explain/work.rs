@@ -1,25 +1,20 @@
-//! One run of `explain`, picture by picture.
+//! What a run of `explain` has to make, and what it works with.
 
 use anyhow::bail;
-use serde_json::{Value, json};
-use vitral::explain::belief::{self, Ranking};
-use vitral::explain::report::{Entry, Report};
-use vitral::explain::{Aim, ExplainError, Map, Method, Options, Picture, Prediction, lens, paint, representation};
+use vitral::config::Stem;
+use vitral::explain::belief;
+use vitral::explain::report::Report;
+use vitral::explain::{Aim, ExplainError, Method, Options, Picture};
 use vitral::image::RgbImage;
-use vitral::labels::Ranked;
 use vitral::{Error, Model};
 
-use super::super::Outcome;
+use super::args::{ExplainArgs, Figure, TargetKind, What};
 use super::files::{Folder, Stems};
-use super::{ExplainArgs, Figure, TargetKind, What, figures};
 use crate::fault::Usage;
-use crate::output::{Named, write_file};
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Classes that are shown.
-const SHOWN: usize = 5;
-
+/// A run of `explain`: what to make, with which model, and what was made so far.
 pub(super) struct Work<'a> {
     pub(super) args: &'a ExplainArgs,
     pub(super) model: &'a Model,
@@ -27,18 +22,18 @@ pub(super) struct Work<'a> {
     pub(super) printer: &'a Printer,
     pub(super) methods: Vec<Method>,
     pub(super) figures: Vec<Figure>,
-    options: Options,
-    aim: Aim,
+    pub(super) options: Options,
+    pub(super) aim: Aim,
     /// For the sanity check.
-    shuffled: Option<Model>,
+    pub(super) shuffled: Option<Model>,
     /// For `cka`.
     pub(super) other: Option<&'a Model>,
     pub(super) folder: Folder,
-    stems: Stems,
+    pub(super) stems: Stems,
     pub(super) report: Report,
     /// Final patch tokens of every picture, for colours that mean the same in all.
-    tokens: Vec<(Folder, Picture, Vec<f32>)>,
-    rows: Vec<Vec<RgbImage>>,
+    pub(super) tokens: Vec<(Folder, Picture, Vec<f32>)>,
+    pub(super) rows: Vec<Vec<RgbImage>>,
 }
 
 impl<'a> Work<'a> {
@@ -118,273 +113,6 @@ impl<'a> Work<'a> {
             rows: vec![],
         })
     }
-
-    pub(super) fn run(mut self) -> anyhow::Result<Outcome> {
-        let mut lines = figures::of_model(&mut self)?;
-        let mut gathering = figures::Gathering::new(&self);
-        let (args, printer) = (self.args, self.printer);
-        let outcome = if self.looks_at_each() {
-            self.each(&mut gathering)?
-        } else {
-            args.inputs
-                .each_batch(self.model, self.settings, printer, |_, batch| gathering.add_batch(&batch.pixels, None))?
-        };
-        self.colours()?;
-        // The picture itself is the first of its row.
-        if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() > 1 {
-            let gallery = paint::sheet(&self.rows, 160, 4)?;
-            self.folder.image("gallery", &gallery)?;
-        }
-        let numbers = gathering.finish(&mut self)?;
-        lines.extend(numbers);
-        let ranking = figures::ranking(&mut self)?;
-        self.folder.numbers("figures", &lines, args.numbers)?;
-        if let Some(path) = &args.report {
-            write_file(path, self.report.html()?.as_bytes())?;
-        }
-        self.tell(&lines, &ranking)?;
-        Ok(outcome)
-    }
-
-    /// Whether anything is made of single pictures. Statistics alone take them in batches, as `embed` does.
-    fn looks_at_each(&self) -> bool {
-        let single = |figure: &Figure| matches!(figure, Figure::Heads | Figure::Pca | Figure::Lens);
-        let of_two = self.other.is_some();
-        !self.methods.is_empty() || self.figures.iter().any(single) || self.args.report.is_some() || of_two
-    }
-
-    /// Goes through the pictures one by one.
-    fn each(&mut self, gathering: &mut figures::Gathering<'a>) -> anyhow::Result<Outcome> {
-        let (args, printer) = (self.args, self.printer);
-        args.inputs.each_picture(printer, |name, image| {
-            let mut options = self.options;
-            let picture = Picture::new(self.model, name, image).and_then(|picture| {
-                options.patch = args.at.map(|at| picture.patch_at(self.model, at)).transpose()?;
-                Ok(picture)
-            });
-            let picture = match picture {
-                Ok(picture) => picture,
-                Err(fault) => return Ok(Err(fault)),
-            };
-            self.picture(&picture, options)?;
-            gathering.add(&picture, image)?;
-            Ok(Ok(()))
-        })
-    }
-
-    /// Everything that one picture gets.
-    fn picture(&mut self, picture: &Picture, options: Options) -> anyhow::Result<()> {
-        let prediction = self.model.explained(picture, self.aim, SHOWN)?;
-        let mut folder = Folder::create(&self.args.output.join(self.stems.of(&picture.name)))?;
-        let mut tensors: Vec<Named> = Vec::new();
-        let mut row = vec![paint::enlarged(&picture.shown)];
-        let mut maps = Vec::new();
-        let mut judged = serde_json::Map::new();
-        for method in self.methods.clone() {
-            let map = self.map(self.model, picture, method, &prediction, &options)?;
-            if self.args.faithfulness && method.is_attribution() {
-                let found = self.judge(picture, method, &prediction, &options, &map)?;
-                judged.insert(method.name().to_owned(), found);
-            }
-            let painted = paint::overlay(&picture.shown, &method.painted(&map), self.args.opacity)?;
-            folder.image(method.name(), &painted)?;
-            row.push(painted);
-            tensors.push((method.name().to_owned(), vec![map.size.height, map.size.width], map.values.clone()));
-            maps.push((method, map));
-        }
-        let mut heads = Vec::new();
-        if self.figures.contains(&Figure::Heads) || self.args.report.is_some() {
-            heads = self.model.attention_maps(picture)?;
-        }
-        if self.figures.contains(&Figure::Heads) {
-            folder.image("heads", &head_sheet(&heads, picture)?)?;
-            let values = heads.iter().flatten().flat_map(|map| map.values.iter().copied()).collect();
-            let grid = picture.layout.grid;
-            tensors.push(("heads".into(), vec![heads.len(), heads[0].len(), grid.height, grid.width], values));
-        }
-        let class = match self.aim {
-            Aim::Class(class) => Some(class),
-            _ => prediction.ranked.first().map(|best| best.class),
-        };
-        let lens = match class.filter(|_| self.figures.contains(&Figure::Lens)) {
-            Some(class) => lens::lens(self.model, picture, class, SHOWN)?,
-            None => vec![],
-        };
-        if !lens.is_empty() {
-            folder.plot("lens", &figures::lens_plot(&lens, &self.model.labels.name(class.unwrap_or_default()))?)?;
-            tensors.push(("lens".into(), vec![lens.len()], lens.iter().map(|(_, share)| *share).collect()));
-        }
-        folder.numbers("numbers", &tensors, self.args.numbers)?;
-        self.say(picture, &prediction, &folder, judged, &lens)?;
-        if self.args.report.is_some() {
-            let (name, shown, explained) = (picture.name.clone(), picture.shown.clone(), prediction.explained.clone());
-            let ranked = prediction.ranked.clone();
-            self.report.entries.push(Entry { name, shown, ranked, explained, maps, heads, colours: None, lens });
-        }
-        self.rows.push(row);
-        if self.figures.contains(&Figure::Pca) {
-            let tokens = self.model.final_tokens(picture)?;
-            self.tokens.push((folder, picture.clone(), tokens));
-        }
-        Ok(())
-    }
-
-    fn map(
-        &self,
-        model: &Model,
-        picture: &Picture,
-        method: Method,
-        prediction: &Prediction,
-        options: &Options,
-    ) -> anyhow::Result<Map> {
-        let passes = method.passes(options, picture.layout.grid.area());
-        self.printer.start_progress(passes, method.name());
-        let mut fault = Ok(());
-        let map = model.explain(picture, method, prediction.target.as_ref(), options, &mut |done| {
-            if passes > 0 && fault.is_ok() {
-                fault = self.printer.advance(done);
-            }
-        });
-        self.printer.finish_progress();
-        fault?;
-        Ok(map?)
-    }
-
-    /// Insertion, deletion, and the likeness to the map of the shuffled model.
-    fn judge(
-        &mut self,
-        picture: &Picture,
-        method: Method,
-        prediction: &Prediction,
-        options: &Options,
-        map: &Map,
-    ) -> anyhow::Result<Value> {
-        let Some((target, shuffled)) = prediction.target.as_ref().zip(self.shuffled.as_ref()) else {
-            return Ok(Value::Null);
-        };
-        let steps = usize::from(self.args.test_steps);
-        let found = belief::belief(self.model, picture, target, map, steps, &mut |_| ())?;
-        // Chance knows no weights: its map would be the same and say nothing.
-        let alike = match method {
-            Method::Random => 0.0,
-            _ => belief::rank_correlation(map, &self.map(shuffled, picture, method, prediction, options)?),
-        };
-        self.report.ranking.add(method, &found, alike);
-        Ok(json!({ "deletion": found.deletion.area(), "insertion": found.insertion.area(), "shuffled": alike }))
-    }
-
-    /// Principal components over all pictures, as colours.
-    fn colours(&mut self) -> anyhow::Result<()> {
-        if self.tokens.is_empty() {
-            return Ok(());
-        }
-        let width = self.model.vit.config().width;
-        let all: Vec<f32> = self.tokens.iter().flat_map(|(_, _, tokens)| tokens.iter().copied()).collect();
-        let colours = representation::colours(&all, width);
-        let mut rest = colours.as_slice();
-        for (index, (folder, picture, tokens)) in self.tokens.iter_mut().enumerate() {
-            let (own, others) = rest.split_at(3 * tokens.len() / width);
-            rest = others;
-            let size = paint::enlarged(&picture.shown).size();
-            let painted = paint::principal_tiles(picture.layout.grid, own, size)?;
-            folder.image("pca", &painted)?;
-            self.rows[index].push(painted.clone());
-            if let Some(entry) = self.report.entries.get_mut(index) {
-                entry.colours = Some(painted);
-            }
-        }
-        Ok(())
-    }
-
-    /// What was found in one picture.
-    fn say(
-        &self,
-        picture: &Picture,
-        prediction: &Prediction,
-        folder: &Folder,
-        judged: serde_json::Map<String, Value>,
-        lens: &[(Vec<Ranked>, f32)],
-    ) -> anyhow::Result<()> {
-        let printer = self.printer;
-        if self.settings.json {
-            let answers = |ranked: &[Ranked]| -> Vec<Value> {
-                ranked
-                    .iter()
-                    .map(|answer| {
-                        json!({ "class": answer.class, "label": answer.label, "probability": answer.probability })
-                    })
-                    .collect()
-            };
-            let mut line = json!({
-                "image": picture.name,
-                "labels": answers(&prediction.ranked),
-                "explained": prediction.explained,
-                "files": folder.written(),
-            });
-            if !judged.is_empty() {
-                line["faithfulness"] = judged.into();
-            }
-            if !lens.is_empty() {
-                line["lens"] = lens.iter().map(|(ranked, _)| answers(&ranked[..1])).collect();
-            }
-            return printer.json_line(&line);
-        }
-        printer.line(printer.heading(&picture.name))?;
-        for answer in prediction.ranked.iter().take(3) {
-            printer.line(format_args!("  {:6.2} %  {}", 100.0 * answer.probability, answer.label))?;
-        }
-        if self.methods.iter().any(|method| method.needs_target()) {
-            printer.line(format_args!("  explained: {}", prediction.explained))?;
-        }
-        for file in folder.written() {
-            printer.line(format_args!("  {file}"))?;
-        }
-        Ok(())
-    }
-
-    /// What was found over all.
-    fn tell(&self, figures: &[Named], ranking: &Ranking) -> anyhow::Result<()> {
-        let printer = self.printer;
-        let report = self.args.report.as_ref().map(|path| path.display().to_string());
-        if self.settings.json {
-            let numbers: serde_json::Map<_, _> = figures
-                .iter()
-                .map(|(name, shape, values)| (name.clone(), json!({ "shape": shape, "values": values })))
-                .collect();
-            let rows: Vec<Value> = ranking
-                .rows()
-                .iter()
-                .map(|row| {
-                    json!({
-                        "method": row.method.name(),
-                        "images": row.images,
-                        "deletion": row.deletion,
-                        "insertion": row.insertion,
-                        "shuffled": row.shuffled,
-                    })
-                })
-                .collect();
-            let files = self.folder.written();
-            return printer
-                .json_line(&json!({ "figures": numbers, "ranking": rows, "files": files, "report": report }));
-        }
-        if !ranking.rows().is_empty() {
-            printer.line(printer.heading("method                 deletion  insertion   shuffled"))?;
-            for row in ranking.rows() {
-                printer.line(format_args!(
-                    "{:22} {:8.3} {:10.3} {:10.3}",
-                    row.method.name(),
-                    row.deletion,
-                    row.insertion,
-                    row.shuffled
-                ))?;
-            }
-        }
-        for file in self.folder.written().iter().chain(&report) {
-            printer.line(file)?;
-        }
-        Ok(())
-    }
 }
 
 /// Maps and figures that were wished for, or that suit the model.
@@ -399,7 +127,7 @@ fn wished(given: &[What], model: &Model, explains: bool, has_head: bool) -> (Vec
                 let can =
                     |method: &Method| (explains || !method.needs_target()) && (attends || !method.needs_attention());
                 methods = Method::ALL.into_iter().filter(can).collect();
-                figures = Figure::ALL.into_iter().filter(|figure| figures::has(model, *figure, has_head)).collect();
+                figures = Figure::ALL.into_iter().filter(|figure| has(model, *figure, has_head)).collect();
             }
             _ => {}
         }
@@ -419,10 +147,14 @@ fn wished(given: &[What], model: &Model, explains: bool, has_head: bool) -> (Vec
     (methods, figures)
 }
 
-/// All layers from top to bottom, all heads from left to right.
-fn head_sheet(heads: &[Vec<Map>], picture: &Picture) -> Result<RgbImage, Error> {
-    let tile = |map: &Map| paint::alone(map, picture.layout.image);
-    let rows: Result<Vec<Vec<RgbImage>>, Error> =
-        heads.iter().map(|heads| heads.iter().map(tile).collect::<Result<Vec<_>, _>>()).collect();
-    paint::sheet(&rows?, 96, 3)
+/// Whether a model has what a figure is of.
+fn has(model: &Model, figure: Figure, has_head: bool) -> bool {
+    let config = model.vit.config();
+    match figure {
+        Figure::Positions => config.learned_positions().is_some(),
+        Figure::Filters => config.stem == Stem::Patches,
+        Figure::Lens => has_head,
+        Figure::Heads | Figure::Distance | Figure::Entropy => config.depth > 0,
+        _ => true,
+    }
 }

@@ -1,6 +1,6 @@
 //! GIF: the first frame on its screen.
 
-use super::{Format, ImageError, Limits, RgbImage};
+use crate::image::{Format, ImageError, Limits, RgbImage};
 
 /// The screen, the indices and the palette.
 const BYTES_PER_PIXEL: u64 = 4;

@@ -6,8 +6,8 @@ use image::codecs::{bmp::BmpDecoder, png::PngDecoder, tiff::TiffDecoder, webp::W
 use image::error::{ImageError as Fault, LimitErrorKind};
 use image::{ColorType, ImageDecoder};
 
-use super::orientation::Orientation;
-use super::{Format, ImageError, Limits, RgbImage};
+use crate::image::orientation::Orientation;
+use crate::image::{Format, ImageError, Limits, RgbImage};
 
 /// The RGB result, besides the samples of the file.
 const RESULT_BYTES: u64 = 3;

@@ -5,7 +5,7 @@
 //! by libjpeg's rules, so that damaged pictures look the same here.
 
 use super::super::ImageError;
-use super::truncated;
+use super::fault::truncated;
 
 /// The place in a segment.
 #[derive(Clone, Copy, Default)]

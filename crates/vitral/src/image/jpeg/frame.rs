@@ -1,13 +1,12 @@
 //! The frame: the picture's size and what its components are.
 
-use super::super::ImageError;
-use super::super::decode::{Format, Limits};
 use super::colour::Model;
+use super::fault::{corrupt, unsupported};
 use super::markers::Segment;
-use super::scan::Scan;
-use super::tables::{Quantisation, Tables};
+use super::notes::Notes;
+use super::tables::Quantisation;
 use super::upsample::Upsampling;
-use super::{Notes, corrupt, unsupported};
+use crate::image::{Format, ImageError, Limits};
 
 /// The result's bytes for each pixel.
 const RESULT_BYTES: u64 = 3;
@@ -31,7 +30,7 @@ pub(super) struct Component {
     /// How it is brought to the picture's size.
     pub(super) upsampling: Upsampling,
     /// The number of its quantisation table.
-    table: usize,
+    pub(super) table: usize,
     /// That table as it was when the component's first scan began. Until then the component is flat grey.
     pub(super) quantisation: Option<Quantisation>,
 }
@@ -127,19 +126,6 @@ impl Frame {
             ([_, _, _, _], Some(_)) => Model::Ycck,
             _ => return Err(unsupported(format!("{} colour components", names.len()))),
         };
-        Ok(())
-    }
-
-    /// Keeps the quantisation tables of components whose first scan this is: later scans may redefine the numbers.
-    pub(super) fn latch_quantisation(&mut self, scan: &Scan, tables: &Tables) -> Result<(), ImageError> {
-        for part in &scan.parts {
-            let component = &mut self.components[part.component];
-            if component.quantisation.is_none() {
-                let table = tables.quantisation.get(component.table).copied().flatten();
-                let missing = || corrupt(format!("no quantisation table {}", component.table));
-                component.quantisation = Some(table.ok_or_else(missing)?);
-            }
-        }
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Huffman codes: how they are defined, and how they are looked up.
 
 use super::super::ImageError;
-use super::corrupt;
 use super::entropy::Bits;
+use super::fault::corrupt;
 
 /// Codes up to this length are looked up at once; so are short codes together with the number that follows them.
 const LOOKAHEAD: u32 = 10;

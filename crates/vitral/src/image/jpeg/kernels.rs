@@ -2,58 +2,11 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod plain;
+mod work;
 
-use super::tables::Quantisation;
-use super::transform::{self, Samples};
-use super::{colour, upsample};
-
-/// What is done to blocks and rows. Every implementation gives the same bits.
-pub(super) trait Kernels: Copy {
-    /// Coefficients to samples.
-    fn inverse(self, coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples;
-
-    /// A row of Y, Cb and Cr to interleaved RGB; every plane is at least as long as the row.
-    fn red_green_blue(self, planes: [&[u8]; 3], row: &mut [u8]);
-
-    /// Two samples for each, interpolated from left to right.
-    fn columns(self, near: &[u8], row: &mut [u8]);
-
-    /// Two samples for each, interpolated from left to right and with the row `far`.
-    fn both(self, near: &[u8], far: &[u8], row: &mut [u8]);
-}
-
-/// No instruction set in particular.
-#[derive(Clone, Copy)]
-pub(super) struct Plain;
-
-impl Kernels for Plain {
-    #[inline(always)]
-    fn inverse(self, coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples {
-        transform::inverse(coefficients, quantisation)
-    }
-
-    #[inline(always)]
-    fn red_green_blue(self, planes: [&[u8]; 3], row: &mut [u8]) {
-        colour::red_green_blue_row(planes, row);
-    }
-
-    #[inline(always)]
-    fn columns(self, near: &[u8], row: &mut [u8]) {
-        upsample::columns(near, row);
-    }
-
-    #[inline(always)]
-    fn both(self, near: &[u8], far: &[u8], row: &mut [u8]) {
-        upsample::both(near, far, row);
-    }
-}
-
-/// Something to do with whatever kernels there are.
-pub(super) trait Work {
-    type Output;
-
-    fn run<K: Kernels>(self, kernels: K) -> Self::Output;
-}
+use plain::Plain;
+pub(super) use work::{Kernels, Work};
 
 /// Does it with the best kernels of this machine.
 pub(super) fn dispatch<W: Work>(work: W) -> W::Output {
@@ -71,6 +24,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::image::jpeg::tables::Quantisation;
 
     /// Something that every kind of kernels does alike.
     #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! From marker to marker.
 
 use super::super::ImageError;
-use super::{corrupt, truncated};
+use super::fault::{corrupt, truncated};
 
 /// A marker and what belongs to it.
 pub(super) struct Segment<'a> {

@@ -1,8 +1,9 @@
 //! The scan header: which components, with which tables, and which part of their coefficients.
 
 use super::super::ImageError;
-use super::corrupt;
+use super::fault::corrupt;
 use super::frame::Frame;
+use super::tables::Tables;
 
 /// The most blocks in a unit of several components.
 const MOST_BLOCKS: usize = 10;
@@ -77,6 +78,19 @@ impl Scan {
         }
         let Scan { first, last, high, low, .. } = self;
         Err(corrupt(format!("a progressive scan of coefficients {first} to {last}, bits {high} to {low}")))
+    }
+
+    /// Keeps the quantisation tables of components whose first scan this is: later scans may redefine the numbers.
+    pub(super) fn latch_quantisation(&self, frame: &mut Frame, tables: &Tables) -> Result<(), ImageError> {
+        for part in &self.parts {
+            let component = &mut frame.components[part.component];
+            if component.quantisation.is_none() {
+                let table = tables.quantisation.get(component.table).copied().flatten();
+                let missing = || corrupt(format!("no quantisation table {}", component.table));
+                component.quantisation = Some(table.ok_or_else(missing)?);
+            }
+        }
+        Ok(())
     }
 
     /// Whether one pass over this scan gives the whole picture.

@@ -1,7 +1,7 @@
 //! Pictures in several scans: every coefficient is kept until the last scan was read.
 
 use super::super::ImageError;
-use super::super::decode::{Format, Limits};
+use super::super::{Format, Limits};
 use super::entropy::{Bits, Entropy};
 use super::frame::{Component, Frame};
 use super::huffman::{Decoder, Kind};

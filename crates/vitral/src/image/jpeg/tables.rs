@@ -1,8 +1,9 @@
 //! The tables that scans refer to by number.
 
 use super::super::ImageError;
+use super::fault::corrupt;
 use super::huffman::Codes;
-use super::{corrupt, standard_tables};
+use super::standard_tables;
 
 /// The place in a block, row by row, of each coefficient in the order of coding. Broken data may run up to 15 places
 /// beyond the last coefficient, and lands on it, as in libjpeg.

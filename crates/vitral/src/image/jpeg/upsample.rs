@@ -5,8 +5,8 @@
 //! repeat samples, and so does a row of one or two.
 
 use super::super::ImageError;
+use super::fault::unsupported;
 use super::kernels::Kernels;
-use super::unsupported;
 
 /// How a component is brought to the picture's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

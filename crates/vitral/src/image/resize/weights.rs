@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Filter;
+use super::filter::Filter;
 
 /// Fraction bits of a weight.
 pub(super) const PRECISION: u32 = 32 - 8 - 2;

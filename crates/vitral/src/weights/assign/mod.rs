@@ -1,5 +1,6 @@
 //! Which tensor goes to which parameter, strictly: everything fits, or one error lists all that does not.
 
+mod options;
 mod plan;
 pub(crate) mod values;
 
@@ -10,59 +11,11 @@ use vitral_engine::arena::ParameterSpec;
 
 use super::dialect::{Dialect, matches_glob};
 use super::error::Mismatch;
-use super::{Container, WeightsError, adapt};
-use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, Size};
+use super::resample::resample_positions;
+use super::{Container, WeightsError};
+use crate::config::Size;
+pub use options::{PositionAdaptation, ResolveOptions};
 use plan::{Misfit, Piece, Planner, Resampling};
-
-/// What `resolve` needs to know of the model beside its parameters, and what the caller allows.
-#[derive(Clone, Debug)]
-pub struct ResolveOptions {
-    /// Patch height and width, for dialects that order a patch's values differently.
-    pub patch_size: Size,
-    /// How positions are brought to this model's grid, should the file have another one.
-    pub positions: Option<PositionAdaptation>,
-    /// Names that need not fit, ours or theirs, with `*` for anything. A parameter left out this way is not assigned, and
-    /// a tensor left out is not read.
-    pub ignore: Vec<String>,
-}
-
-/// How positions of another grid are resampled.
-#[derive(Clone, Copy, Debug)]
-pub struct PositionAdaptation {
-    /// Positions that are not part of the grid and stay.
-    pub prefix: usize,
-    /// The grid the file was trained on; square if not given.
-    pub trained: Option<Size>,
-    /// The grid of this model.
-    pub grid: Size,
-    /// By which kernel.
-    pub kernel: PositionResample,
-}
-
-impl ResolveOptions {
-    /// What a model's configuration says. Positions are adapted where the configuration allows another size.
-    pub fn for_model(config: &ModelConfig) -> Self {
-        let prefix = match config.positions {
-            Positions::LearnedAll => config.prefix_tokens(),
-            Positions::LearnedWithoutRegisters => config.prefix_tokens() - config.registers,
-            Positions::LearnedPatches | Positions::None | Positions::SinCos2d | Positions::Rotary { .. } => 0,
-        };
-        let positions = match config.other_sizes {
-            OtherSizes::Refuse => None,
-            OtherSizes::Resample { kernel, .. } => {
-                Some(PositionAdaptation { prefix, trained: None, grid: config.grid(), kernel })
-            }
-        };
-        ResolveOptions { patch_size: config.patch_size, positions, ignore: Vec::new() }
-    }
-
-    /// Lets these names be missing, unused or misshapen.
-    #[must_use]
-    pub fn ignoring(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.ignore.extend(names.into_iter().map(Into::into));
-        self
-    }
-}
 
 /// Parameters with the tensors they are read from.
 #[derive(Debug)]
@@ -249,7 +202,7 @@ impl Assignment<'_> {
             None => values,
             Some(Resampling { trained, to }) => {
                 let width = resolved.shape[1];
-                adapt::resample_positions(&values, to.prefix, trained, to.grid, width, to.kernel).into()
+                resample_positions(&values, to.prefix, trained, to.grid, width, to.kernel).into()
             }
         })
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use vitral_engine::arena::ParameterSpec;
 
-use super::{PositionAdaptation, ResolveOptions};
+use super::options::{PositionAdaptation, ResolveOptions};
 use crate::config::Size;
 use crate::weights::Container;
 use crate::weights::dialect::{Dialect, Rows, Source, SourceLayout};

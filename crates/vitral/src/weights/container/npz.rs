@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use super::{DataType, Entry, Layout, zip};
+use super::entry::{DataType, Entry, Layout};
+use super::zip;
 use crate::weights::WeightsError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";

@@ -8,7 +8,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::{DataType, Entry, Layout};
+use super::entry::{DataType, Entry, Layout};
 use crate::weights::WeightsError;
 
 /// Whether the bytes look like this format: a length, then the brace of a JSON object.

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
+use super::contents::{Description, PreprocessSource};
 use super::fields::Fields;
-use super::{Description, PreprocessSource};
 use crate::config::{
     Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, RelativePositions,
     RelativeResample, Size,

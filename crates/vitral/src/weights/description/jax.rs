@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Description, PreprocessSource};
+use super::contents::{Description, PreprocessSource};
 use crate::config::{
     Activation, Border, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, ResNetV2, Root, Size, Stem,
 };

@@ -1,6 +1,7 @@
 //! What a path holds: the model's configuration, its weight files, preprocessing, labels and licence, from the files that
 //! travel with the weights.
 
+mod contents;
 mod fields;
 mod huggingface;
 mod jax;
@@ -12,98 +13,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::dialect::Source;
-use super::{Container, Dialect, WeightsError};
+use super::{Container, WeightsError};
 use crate::config::ModelConfig;
-use crate::image::{ImageError, Preprocess};
-use fields::Fields;
+use fields::{Fields, read_json};
 
-/// All that the files beside the weights say.
-#[derive(Clone, Debug)]
-pub struct Description {
-    /// The model's name: what its files call it, or the folder's name.
-    pub name: String,
-    /// The architecture.
-    pub config: ModelConfig,
-    /// Preprocessing, as the origin writes it.
-    pub preprocess: PreprocessSource,
-    /// Class names in order of class.
-    pub labels: Option<Vec<String>>,
-    /// The weights' licence, where it is stated.
-    pub licence: Option<String>,
-    /// The dialect of the weight files; recognised by their names if not given.
-    pub dialect: Option<String>,
-    /// Names that differ from the dialect's.
-    pub names: Vec<(String, Source)>,
-    /// Weight files, more than one for a model in shards.
-    pub files: Vec<PathBuf>,
-}
-
-/// Preprocessing, not yet interpreted.
-#[derive(Clone, Debug, PartialEq)]
-pub enum PreprocessSource {
-    /// The files say nothing of it.
-    Absent,
-    /// Hugging Face's `preprocessor_config.json`.
-    HuggingFace(Value),
-    /// timm's `pretrained_cfg`.
-    Timm(Value),
-    /// Our own steps.
-    Vitral(Value),
-}
-
-impl PreprocessSource {
-    /// The steps that it says; nothing where the files say nothing.
-    pub fn read(&self) -> Option<Result<Preprocess, ImageError>> {
-        Some(match self {
-            PreprocessSource::Absent => return None,
-            PreprocessSource::HuggingFace(value) => Preprocess::from_huggingface(value, None),
-            PreprocessSource::Timm(value) => Preprocess::from_timm(value),
-            PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
-        })
-    }
-
-    /// The raw value, for whoever reads preprocessing of this origin.
-    pub fn value(&self) -> Option<&Value> {
-        match self {
-            PreprocessSource::Absent => None,
-            PreprocessSource::HuggingFace(value) | PreprocessSource::Timm(value) | PreprocessSource::Vitral(value) => {
-                Some(value)
-            }
-        }
-    }
-}
-
-impl Description {
-    /// Reads a bundle's `vitral.json` that is in memory already. `name` stands for the file in errors.
-    ///
-    /// # Errors
-    /// A [`WeightsError`] that says what does not fit.
-    pub fn from_bundle(name: &str, text: &[u8]) -> Result<Self, WeightsError> {
-        vitral::embedded(name, text)
-    }
-
-    /// Opens the weight files.
-    ///
-    /// # Errors
-    /// Those of [`Container::open_files`].
-    pub fn open(&self) -> Result<Container, WeightsError> {
-        Container::open_files(&self.files, None)
-    }
-
-    /// The dialect that was named, with the description's own names; `None` when it is to be recognised.
-    ///
-    /// # Errors
-    /// [`WeightsError::NoSuchDialect`].
-    pub fn dialect(&self) -> Result<Option<Dialect>, WeightsError> {
-        let named = self.dialect.as_deref().map(Dialect::named).transpose()?;
-        Ok(match named {
-            Some(dialect) => Some(dialect.with_names(&self.names)),
-            None if self.names.is_empty() => None,
-            None => Some(Dialect::vitral().with_names(&self.names)),
-        })
-    }
-}
+pub use contents::{Description, PreprocessSource};
 
 /// Weight files in the order they are looked for in a folder.
 const WEIGHTS: [&str; 6] = [
@@ -230,9 +144,4 @@ fn stem_of(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
     name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
-}
-
-fn read_json(path: &Path) -> Result<Value, WeightsError> {
-    let text = std::fs::read(path).map_err(|source| WeightsError::io(path, source))?;
-    serde_json::from_slice(&text).map_err(|error| WeightsError::description(path, format!("not valid JSON: {error}")))
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Description, PreprocessSource};
+use super::contents::{Description, PreprocessSource};
 use crate::config::{Activation, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size};
 use crate::weights::{Container, WeightsError};
 

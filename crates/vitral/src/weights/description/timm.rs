@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
+use super::contents::{Description, PreprocessSource};
 use super::fields::Fields;
-use super::{Description, PreprocessSource};
 use crate::config::{
     Activation, BlockKind, Border, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample,
     Positions, ResNetV2, Root, Size, Stem,

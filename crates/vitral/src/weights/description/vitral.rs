@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Description, PreprocessSource, read_json};
+use super::contents::{Description, PreprocessSource};
+use super::fields::read_json;
 use crate::config::ModelConfig;
 use crate::weights::dialect::Source;
 use crate::weights::{Dialect, WeightsError};
@@ -47,13 +48,18 @@ pub(super) fn checkpoint(file: &Path, stem: String, files: Vec<PathBuf>) -> Resu
     described(file, read_json(file)?, stem, files)
 }
 
-/// Reads a bundle's description that is in memory already. `name` stands for the file in errors.
-pub(super) fn embedded(name: &str, text: &[u8]) -> Result<Description, WeightsError> {
-    let file = Path::new(name);
-    let value = serde_json::from_slice(text).map_err(|error| WeightsError::description(file, error))?;
-    let mut description = described(file, value, name.to_owned(), Vec::new())?;
-    description.dialect.get_or_insert_with(|| "vitral".into());
-    Ok(description)
+impl Description {
+    /// Reads a bundle's `vitral.json` that is in memory already. `name` stands for the file in errors.
+    ///
+    /// # Errors
+    /// A [`WeightsError`] that says what does not fit.
+    pub fn from_bundle(name: &str, text: &[u8]) -> Result<Self, WeightsError> {
+        let file = Path::new(name);
+        let value = serde_json::from_slice(text).map_err(|error| WeightsError::description(file, error))?;
+        let mut description = described(file, value, name.to_owned(), Vec::new())?;
+        description.dialect.get_or_insert_with(|| "vitral".into());
+        Ok(description)
+    }
 }
 
 fn described(file: &Path, value: Value, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {

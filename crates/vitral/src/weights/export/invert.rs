@@ -5,39 +5,12 @@ use std::ops::Range;
 
 use vitral_engine::ParameterSpec;
 
-use super::Difference;
-use super::describe::Naming;
+use super::naming::Naming;
+use super::tensor::{Piece, Tensor};
 use crate::config::ModelConfig;
 use crate::model::Vit;
 use crate::weights::dialect::{Dialect, Rows, Source, SourceLayout};
-
-/// A tensor to be written.
-#[derive(Debug)]
-pub(super) struct Tensor {
-    /// Extents in the library's form.
-    pub(super) shape: Vec<usize>,
-    /// What it is made of, one after the other.
-    pub(super) pieces: Vec<Piece>,
-    /// What it is filled with where it is made of nothing.
-    pub(super) fill: f32,
-}
-
-impl Tensor {
-    /// A tensor of one number.
-    pub(super) fn filled(shape: &[usize], fill: f32) -> Self {
-        Tensor { shape: shape.to_vec(), pieces: Vec::new(), fill }
-    }
-}
-
-/// Rows of a parameter, in the library's layout.
-#[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) spec: ParameterSpec,
-    pub(super) rows: Range<usize>,
-    pub(super) layout: Option<SourceLayout>,
-    /// Where the tensor holds several parameters: whether this one comes last.
-    last: bool,
-}
+use crate::weights::error::Difference;
 
 /// All tensors of a model in a dialect, by name; or the parameters that it has no name for.
 pub(super) fn invert(vit: &Vit, naming: Naming) -> Result<BTreeMap<String, Tensor>, Vec<Difference>> {

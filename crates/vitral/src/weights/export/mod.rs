@@ -1,116 +1,29 @@
 //! A model written for another library: the dialects' data read the other way, a description in the library's own form, and
 //! a check that what was written describes the same model. Files are written aside and then renamed, never half-written.
 
+mod compare;
 mod describe;
 mod invert;
+mod naming;
+mod outgoing;
 mod preprocess;
+mod target;
+mod tensor;
 mod write;
 
-use std::borrow::Cow;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use vitral_engine::{ParameterSpec, Storage};
+use vitral_engine::Storage;
 
 use super::dialect::matches_glob;
-use super::{Assignment, Container, Description, Dialect, ResolveOptions, WeightsError, load_description, resolve};
+use super::error::Difference;
+use super::{Container, Dialect, ResolveOptions, WeightsError, load_description, resolve};
 use crate::config::{ModelConfig, OtherSizes};
 use crate::image::Preprocess;
 use crate::model::Vit;
 
-/// Where a model is taken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A Hugging Face folder: `config.json`, `preprocessor_config.json`, `model.safetensors`.
-    HuggingFace,
-    /// A timm folder: `config.json`, `model.safetensors`.
-    Timm,
-    /// A Google JAX file: `model.npz`.
-    Jax,
-    /// big_vision's file as it trains with `scan`: `model.npz`, blocks stacked along a first axis.
-    BigVision,
-    /// torchvision's names in `model.safetensors`, described by our `config.json`.
-    Torchvision,
-    /// Our own bundle: `vitral.json`, `model.safetensors`.
-    Bundle,
-}
-
-impl Target {
-    /// All targets.
-    pub const ALL: [Target; 6] =
-        [Target::HuggingFace, Target::Timm, Target::Jax, Target::BigVision, Target::Torchvision, Target::Bundle];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Target::HuggingFace => "huggingface",
-            Target::Timm => "timm",
-            Target::Jax => "jax",
-            Target::BigVision => "big_vision",
-            Target::Torchvision => "torchvision",
-            Target::Bundle => "bundle",
-        }
-    }
-
-    /// Whether it is one NumPy archive that describes itself by its arrays alone.
-    fn is_archive(self) -> bool {
-        matches!(self, Target::Jax | Target::BigVision)
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl std::str::FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = || Target::ALL.map(Target::name).join(", ");
-        Target::ALL
-            .into_iter()
-            .find(|target| target.name() == text)
-            .ok_or_else(|| format!("expected one of {}", known()))
-    }
-}
-
-/// What is written: all of a model, with its values read one parameter at a time.
-pub struct Outgoing<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its architecture and parameters.
-    pub vit: &'a Vit,
-    /// Its preprocessing, where known.
-    pub preprocess: Option<Preprocess>,
-    /// Its labels, where known.
-    pub labels: Option<&'a [String]>,
-    /// Its licence, where stated.
-    pub licence: Option<&'a str>,
-    /// How its numbers are kept in the file.
-    pub storage: Storage,
-    /// The values of a parameter.
-    pub read: Box<Read<'a>>,
-}
-
-/// Gives the values of a parameter.
-pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
-
-impl<'a> Outgoing<'a> {
-    /// A model on disk, without loading it: values go from file to file.
-    pub fn of_files(vit: &'a Vit, description: &'a Description, assignment: &'a Assignment<'a>) -> Self {
-        Outgoing {
-            name: &description.name,
-            vit,
-            preprocess: description.preprocess.read().and_then(Result::ok),
-            labels: description.labels.as_deref(),
-            licence: description.licence.as_deref(),
-            storage: Storage::F32,
-            read: Box::new(|spec| assignment.read(&spec.name)),
-        }
-    }
-}
+pub use outgoing::{Outgoing, Read};
+pub use target::Target;
 
 /// Converts the model at `source` into `target` at `destination`, its numbers kept as `storage` says, and says what was not
 /// kept because `allow` names it.
@@ -139,23 +52,6 @@ pub fn convert(
     let assignment = resolve(specs, &dialect, &container, &options)?;
     let outgoing = Outgoing { storage, ..Outgoing::of_files(&vit, &description, &assignment) };
     export(&outgoing, destination, target, allow)
-}
-
-/// Something of the model that the written files say otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// A field of [`ModelConfig`], `preprocess` or `labels`.
-    pub field: String,
-    /// What the model has.
-    pub ours: String,
-    /// What the target would have.
-    pub theirs: String,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: the model has {}, the target would have {}", self.field, self.ours, self.theirs)
-    }
 }
 
 /// Writes a model to a new folder (for JAX and big_vision also to a file whose name ends in `.npz`), and says what was not kept because
@@ -206,7 +102,7 @@ pub fn export(
 /// Reads back what was written: the names and shapes must fit strictly, and the description must be the model's.
 fn check(model: &Outgoing<'_>, folder: &Path) -> Result<Vec<Difference>, WeightsError> {
     let description = load_description(folder, None)?;
-    let mut differences = describe::differences(model.vit.config(), &description.config);
+    let mut differences = compare::differences(model.vit.config(), &description.config);
     if differences.is_empty() {
         let container = Container::open_files(&description.files, None)?;
         let specs = model.vit.declarations().specs();

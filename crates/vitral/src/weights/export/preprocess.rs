@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Difference;
 use crate::config::Size;
 use crate::image::Filter;
 use crate::image::preprocess::{Channels, Normalise, Preprocess, Rescale, Step, Target};
 use crate::weights::PreprocessSource;
+use crate::weights::error::Difference;
 
 /// What the steps come to, whatever words say it.
 #[derive(Debug, PartialEq)]

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde_json::{Map, json};
 use vitral_engine::Storage;
 
-use super::Outgoing;
-use super::invert::{Piece, Tensor};
+use super::outgoing::Outgoing;
+use super::tensor::{Piece, Tensor};
 use crate::config::Size;
 use crate::weights::WeightsError;
 use crate::weights::assign::values::{channels_first, transposed};

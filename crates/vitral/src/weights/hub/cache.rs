@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{HubError, HubName};
+use super::error::HubError;
+use super::name::HubName;
 
 /// One model's part of the cache.
 pub(super) struct Cache {

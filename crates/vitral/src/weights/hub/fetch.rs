@@ -11,10 +11,23 @@ use ureq::Body;
 use ureq::http::Response;
 
 use super::cache::Cache;
-use super::{Hub, HubError, HubName, Progress};
+use super::error::HubError;
+use super::name::HubName;
+use super::place::Hub;
 
 /// Descriptions are small; an answer that is not is no description.
 const LONGEST_LIST: u64 = 16 << 20;
+
+/// How far a download is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// Bytes there are.
+    pub done: u64,
+    /// Bytes there will be, where known.
+    pub total: Option<u64>,
+}
 
 pub(super) struct Fetcher<'a> {
     hub: &'a Hub,

@@ -12,7 +12,7 @@ use super::super::transform::{
     SECOND_SHIFT, Samples,
 };
 use super::super::upsample;
-use super::{Kernels, Work};
+use super::work::{Kernels, Work};
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(pub(super) V3);

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::fault::Fault;
 use super::pickle::{self, Heap, Id, Object};
-use super::{Fault, Read, tensors};
+use super::tensors::{self, Read};
 
 /// PyTorch's magic number, 0x1950a86a20f9469cfc6c.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];

@@ -5,43 +5,17 @@
 //! calls as opaque values instead of refusing them, copies tensors through file reads instead of borrowing from a
 //! mapping, and stands at a pre-release.)
 
+mod fault;
 mod legacy;
 mod pickle;
 mod tensors;
 
 use std::path::Path;
 
-use super::{Entry, zip};
+use super::zip;
 use crate::weights::WeightsError;
-
-/// A fault inside a checkpoint, before it has a path.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// The file is broken or uses a feature that no checkpoint has.
-    Damaged(String),
-    /// The pickle asks for a global that is not allowed.
-    Forbidden(String),
-    /// No such section.
-    Section { asked: String, found: Vec<String> },
-}
-
-impl From<String> for Fault {
-    fn from(fault: String) -> Self {
-        Fault::Damaged(fault)
-    }
-}
-
-impl From<&str> for Fault {
-    fn from(fault: &str) -> Self {
-        Fault::Damaged(fault.into())
-    }
-}
-
-/// The tensors of a checkpoint, and the key of the part they were found under.
-pub(crate) struct Read {
-    pub(crate) entries: Vec<(String, Entry)>,
-    pub(crate) section: Option<String>,
-}
+use fault::Fault;
+use tensors::Read;
 
 /// Whether the bytes look like a checkpoint: a zip archive, or a pickle of protocol 2 and later.
 pub(crate) fn recognises(bytes: &[u8]) -> bool {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::Fault;
+use super::fault::Fault;
 
 /// Index of an object in the [`Heap`].
 pub(super) type Id = usize;

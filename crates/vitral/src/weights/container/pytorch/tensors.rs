@@ -2,9 +2,15 @@
 
 use std::ops::Range;
 
+use super::fault::Fault;
 use super::pickle::{Global, Heap, Id, Object};
-use super::{Fault, Read};
-use crate::weights::container::{DataType, Entry, Layout};
+use crate::weights::container::entry::{DataType, Entry, Layout};
+
+/// The tensors of a checkpoint, and the key of the part they were found under.
+pub(crate) struct Read {
+    pub(crate) entries: Vec<(String, Entry)>,
+    pub(crate) section: Option<String>,
+}
 
 /// Keys that training code saves weights under, in order of preference: an average of the weights before the weights.
 const SECTIONS: [&str; 10] = [

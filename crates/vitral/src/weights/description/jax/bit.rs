@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::super::{Description, PreprocessSource};
+use super::super::contents::{Description, PreprocessSource};
 use crate::config::{Border, ModelConfig, ResNetV2, Root, Size};
 use crate::weights::{Container, WeightsError};
 

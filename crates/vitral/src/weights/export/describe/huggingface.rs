@@ -6,10 +6,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use vitral_engine::Storage;
 
-use super::{Difference, Naming, Outgoing, Tensor, activation, number, preprocess, ratio, side, write};
+use super::words::{activation, number, ratio, side, write};
 use crate::config::{MlpKind, ModelConfig, Pooling, Positions, RelativePositions};
 use crate::weights::dialect::Source;
-use crate::weights::export::Target;
+use crate::weights::error::Difference;
+use crate::weights::export::naming::Naming;
+use crate::weights::export::tensor::Tensor;
+use crate::weights::export::{Outgoing, Target, preprocess};
 use crate::weights::{Dialect, WeightsError};
 
 /// Writes the description into the folder.

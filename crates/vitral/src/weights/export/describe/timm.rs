@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Naming, Outgoing, activation, differences, number, preprocess, ratio, side, write};
+use super::words::{activation, number, ratio, side, write};
 use crate::config::{
     Activation, BlockKind, MlpKind, OtherSizes, Pooling, PositionResample, Positions, RelativePositions, ResNetV2, Stem,
 };
@@ -12,6 +12,9 @@ use crate::image::Preprocess;
 use crate::weights::WeightsError;
 use crate::weights::description::{timm_config, timm_names};
 use crate::weights::dialect::Source;
+use crate::weights::export::compare::differences;
+use crate::weights::export::naming::Naming;
+use crate::weights::export::{Outgoing, preprocess};
 
 /// Writes the description into the folder.
 pub(super) fn describe(model: &Outgoing<'_>, folder: &Path) -> Result<Naming, WeightsError> {

@@ -1,17 +1,17 @@
 //! The journal as TensorBoard reads it: records of protocol buffers, each with its length and checksums
 //! (`tensorflow/core/lib/io/record_writer.h`, `tensorflow/core/util/event.proto`).
 
-use crate::journal::Entry;
+use super::entry::Entry;
 
 /// The first event, which names the format.
-pub(crate) fn header(seconds: f64) -> Vec<u8> {
+pub(super) fn header(seconds: f64) -> Vec<u8> {
     let mut event = double(1, seconds);
     event.extend(bytes(3, b"brain.Event:2"));
     record(&event)
 }
 
 /// An epoch's numbers, at a time in seconds since 1970.
-pub(crate) fn event(entry: &Entry, seconds: f64) -> Vec<u8> {
+pub(super) fn event(entry: &Entry, seconds: f64) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in [
         ("loss/train", Some(entry.train_loss)),

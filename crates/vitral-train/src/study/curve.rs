@@ -1,9 +1,9 @@
-//! A study as a picture: accuracy over pictures learned from, a line a model.
+//! A study as an image: accuracy over pictures learned from, a line a model.
 
 use plotters::prelude::*;
 
-use super::plots::{FAINT, INK, svg};
-use crate::study::Cell;
+use super::cell::Cell;
+use crate::report::plots::{FAINT, INK, svg};
 
 /// Colours that people tell apart whatever their eyes (Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
@@ -16,7 +16,7 @@ const COLOURS: [RGBColor; 6] = [
 ];
 
 /// Accuracy over the number of pictures, whose axis is logarithmic.
-pub fn study(cells: &[Cell]) -> String {
+pub(super) fn curve(cells: &[Cell]) -> String {
     let mut models: Vec<&str> = Vec::new();
     for cell in cells {
         if !models.contains(&cell.model.as_str()) {

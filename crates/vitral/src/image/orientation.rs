@@ -1,6 +1,6 @@
 //! The EXIF orientation: how a camera was held.
 
-use super::super::RgbImage;
+use super::RgbImage;
 
 /// What turns stored pixels upright.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,46 @@
+//! Rows of numbers, whatever the format.
+
+use anyhow::bail;
+
+/// Rows of numbers, all of one shape, each with the name of its picture.
+pub(crate) trait Rows {
+    /// Adds the numbers of one picture.
+    fn row(&mut self, name: &str, shape: &[usize], values: &[f32]) -> anyhow::Result<()>;
+    /// Completes the file and puts it in its place.
+    fn finish(self: Box<Self>) -> anyhow::Result<()>;
+}
+
+/// Holds that all rows have one shape.
+#[derive(Default)]
+pub(super) struct OneShape {
+    shape: Option<Vec<usize>>,
+    pub(super) count: usize,
+}
+
+impl OneShape {
+    pub(super) fn add(&mut self, name: &str, found: &[usize]) -> anyhow::Result<()> {
+        let shape = self.shape.get_or_insert_with(|| found.to_vec());
+        if shape != found {
+            bail!(
+                "`{name}`: gives numbers of shape {found:?}, the pictures before gave {shape:?}, and one array holds one \
+                 shape; write .jsonl, or let the preprocessing crop to one size"
+            );
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The shape of all rows together.
+    pub(super) fn all(&self) -> Vec<usize> {
+        std::iter::once(self.count).chain(self.shape.iter().flatten().copied()).collect()
+    }
+}
+
+/// Numbers as bytes of a file, little-endian.
+pub(super) fn little_endian(values: &[f32]) -> std::borrow::Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        bytemuck::cast_slice(values).into()
+    } else {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+}

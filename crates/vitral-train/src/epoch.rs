@@ -1,0 +1,56 @@
+//! What an epoch came to: sums over its steps, and how well the model does after it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Entry;
+use crate::step::StepReport;
+
+/// How well a model does on held-out pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Mean loss.
+    pub loss: f64,
+    /// Share that was taken for its label.
+    pub accuracy: f64,
+}
+
+/// Sums over an epoch's steps, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sums {
+    steps: u64,
+    loss: f64,
+    norm: f64,
+    right: usize,
+    seen: usize,
+    rate: f32,
+}
+
+impl Sums {
+    /// Adds a step.
+    pub(crate) fn add(&mut self, report: &StepReport) {
+        self.steps += 1;
+        self.loss += f64::from(report.loss);
+        self.norm += report.gradient_norm;
+        self.right += report.right;
+        self.seen += report.seen;
+        self.rate = report.rate;
+    }
+
+    /// The journal's line.
+    pub(crate) fn entry(&self, epoch: u64, step: u64, score: Option<Score>, trained: f64, seconds: f64) -> Entry {
+        let steps = self.steps.max(1) as f64;
+        Entry {
+            epoch,
+            step,
+            rate: self.rate,
+            train_loss: self.loss / steps,
+            train_accuracy: self.right as f64 / self.seen.max(1) as f64,
+            test_loss: score.map(|score| score.loss),
+            test_accuracy: score.map(|score| score.accuracy),
+            gradient_norm: self.norm / steps,
+            images_per_second: self.seen as f64 / trained.max(1e-9),
+            seconds,
+        }
+    }
+}

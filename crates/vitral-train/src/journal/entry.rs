@@ -1,0 +1,28 @@
+//! A line of the journal.
+
+use serde::{Deserialize, Serialize};
+
+/// One epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Epochs done.
+    pub epoch: u64,
+    /// Steps done.
+    pub step: u64,
+    /// Learning rate of the last step.
+    pub rate: f32,
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Share of training pictures that were taken for their label, as augmented.
+    pub train_accuracy: f64,
+    /// Mean loss on the held-out pictures, where they were judged.
+    pub test_loss: Option<f64>,
+    /// Share of held-out pictures that were taken for their label, where they were judged.
+    pub test_accuracy: Option<f64>,
+    /// Mean norm of the gradients.
+    pub gradient_norm: f64,
+    /// Training pictures a second.
+    pub images_per_second: f64,
+    /// Seconds since the run began, all its parts together.
+    pub seconds: f64,
+}

@@ -1,0 +1,10 @@
+//! How data is labelled.
+
+/// How many classes a picture may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labelling {
+    /// One.
+    One,
+    /// Any number; such data asks for a binary loss.
+    Several,
+}

@@ -1,0 +1,28 @@
+//! What one run of a study came to.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// One model trained on one share of the data.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cell {
+    /// The recipe's name.
+    pub model: String,
+    /// Numbers that the model has.
+    pub parameters: usize,
+    /// The share of every class that was learned from.
+    pub fraction: f64,
+    /// Pictures that were learned from.
+    pub pictures: usize,
+    /// Epochs of the run.
+    pub epochs: u64,
+    /// The best share of held-out pictures that were taken for their label.
+    pub accuracy: f64,
+    /// Its epoch.
+    pub best_epoch: u64,
+    /// Seconds that the run took.
+    pub seconds: f64,
+    /// The run's folder.
+    pub folder: PathBuf,
+}

@@ -1,0 +1,216 @@
+//! Whether a configuration's fields fit each other.
+
+use super::ModelConfig;
+use super::choices::Pooling;
+use super::error::ConfigError;
+use super::positions::{Positions, RelativePositions};
+use super::size::Size;
+use super::stem::{ResNetV2, Stem, StemLayer};
+
+impl ModelConfig {
+    /// Checks that the fields fit each other.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (field, value) in [
+            ("image_size", self.image_size.area()),
+            ("patch_size", self.patch_size.area()),
+            ("channels", self.channels),
+            ("width", self.width),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        let attends = self.depth > 0 || self.pooling == Pooling::Attention;
+        for (field, value) in [("heads", self.heads), ("head_width", self.head_width), ("mlp_width", self.mlp_width)] {
+            if value == 0 && attends {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        let grid = self.grid();
+        if grid.area() == 0 {
+            let problem = format!("has images of {} and patches of {}", self.image_size, self.token_stride());
+            return contradiction(problem, "an image holds at least one patch");
+        }
+        let needs_class = matches!(self.pooling, Pooling::Class | Pooling::ClassAndMean);
+        if needs_class && !self.class_token {
+            let problem = "pools the class token and has none".to_owned();
+            return contradiction(problem, "set `class_token` or another `pooling`");
+        }
+        if self.distillation_head && !(self.distillation_token && self.class_token) {
+            let problem = "has a distillation head without class and distillation token".to_owned();
+            return contradiction(problem, "set `class_token` and `distillation_token`");
+        }
+        self.check_positions()?;
+        if !self.attention_projection && self.attention_width() != self.width {
+            let problem =
+                format!("has no attention projection from {} back to width {}", self.attention_width(), self.width);
+            return contradiction(problem, "set `attention_projection`");
+        }
+        if self.pooling == Pooling::Attention && !self.width.is_multiple_of(self.heads) {
+            let problem = format!("pools width {} by attention of {} heads", self.width, self.heads);
+            return contradiction(problem, "the width has to divide by the heads");
+        }
+        self.check_stem()?;
+        let drop = self.drop;
+        for (field, rate) in [
+            ("drop.hidden", drop.hidden),
+            ("drop.attention", drop.attention),
+            ("drop.positions", drop.positions),
+            ("drop.head", drop.head),
+            ("drop.path", drop.path),
+            ("drop.patches", drop.patches),
+        ] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(ConfigError::Range {
+                    field,
+                    found: rate.to_string(),
+                    expected: "a rate from 0 to below 1",
+                });
+            }
+        }
+        if !(self.norm_epsilon >= 0.0 && self.norm_epsilon.is_finite()) {
+            let found = self.norm_epsilon.to_string();
+            return Err(ConfigError::Range { field: "norm_epsilon", found, expected: "a number of at least 0" });
+        }
+        self.check_size()
+    }
+
+    /// Refuses what could only be a mistake or an attack, before anything is allocated for it.
+    fn check_size(&self) -> Result<(), ConfigError> {
+        const LIMIT: u128 = 1 << 40;
+        let wide = |x: usize| x as u128;
+        let block = wide(self.width)
+            .saturating_mul(4u128.saturating_mul(wide(self.heads).saturating_mul(wide(self.head_width))))
+            .saturating_add(3u128.saturating_mul(wide(self.width).saturating_mul(wide(self.mlp_width))));
+        let count = block
+            .saturating_add(16 * wide(self.width))
+            .saturating_mul(wide(self.depth))
+            .saturating_add(wide(self.width).saturating_mul(wide(self.classes).saturating_add(wide(self.tokens()))))
+            .saturating_add(
+                wide(self.channels).saturating_mul(wide(self.patch_size.area())).saturating_mul(wide(self.width)),
+            )
+            .saturating_add(self.stem_weights())
+            .saturating_add(self.relative_weights());
+        if count > LIMIT { Err(ConfigError::TooLarge { count, limit: LIMIT }) } else { Ok(()) }
+    }
+
+    /// Entries of all tables of relative positions together.
+    fn relative_weights(&self) -> u128 {
+        let kind = self.relative_positions;
+        let tables = usize::from(kind.in_blocks()) * self.depth + usize::from(kind.shared());
+        let entries = (self.grid().area() as u128).saturating_mul(4);
+        entries.saturating_mul(self.heads as u128).saturating_mul(tables as u128)
+    }
+
+    /// Checks what positions ask of the other fields.
+    fn check_positions(&self) -> Result<(), ConfigError> {
+        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        if self.positions == Positions::SinCos2d && !self.width.is_multiple_of(4) {
+            let problem = format!("has sine-cosine positions at width {}", self.width);
+            return contradiction(problem, "a quarter of the width goes to each sine and cosine of each axis");
+        }
+        if let Positions::Rotary { theta } = self.positions {
+            if !self.head_width.is_multiple_of(4) {
+                let problem = format!("turns heads of width {} by row and column", self.head_width);
+                return contradiction(problem, "a quarter of the width goes to each half of a pair, of each axis");
+            }
+            if self.drop.patches > 0.0 {
+                let problem = "turns tokens by their place and leaves some out in training".to_owned();
+                return contradiction(problem, "set `drop.patches` to 0");
+            }
+            if !(theta > 0.0 && theta.is_finite()) {
+                let found = theta.to_string();
+                return Err(ConfigError::Range {
+                    field: "positions.rotary.theta",
+                    found,
+                    expected: "a number above 0",
+                });
+            }
+        }
+        if self.relative_positions != RelativePositions::None {
+            if !self.class_token || self.prefix_tokens() != 1 {
+                let problem = format!("has relative positions and {} tokens before the patches", self.prefix_tokens());
+                return contradiction(problem, "they stand beside a class token and no other");
+            }
+            if self.drop.patches > 0.0 {
+                let problem = "knows tokens by their distance and leaves some out in training".to_owned();
+                return contradiction(problem, "set `drop.patches` to 0");
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the stem fits itself and the model.
+    fn check_stem(&self) -> Result<(), ConfigError> {
+        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        match &self.stem {
+            Stem::Patches => Ok(()),
+            Stem::Hybrid(stem) => check_resnet(stem),
+            Stem::ResNet(stem) => {
+                check_resnet(stem)?;
+                let channels = stem.feature_channels();
+                if channels != self.width || self.patch_size != Size::square(1) {
+                    let (width, patch) = (self.width, self.patch_size);
+                    let problem =
+                        format!("has width {width} and patches of {patch} on a ResNet of {channels} channels");
+                    return contradiction(
+                        problem,
+                        "its cells are the tokens: `width` is their channels, `patch_size` 1",
+                    );
+                }
+                Ok(())
+            }
+            Stem::Convolutional(stem) => {
+                let fits = |layer: &StemLayer| layer.channels.is_multiple_of(stem.group_width.max(1));
+                if let Some(layer) = stem.layers.iter().find(|layer| !fits(layer)) {
+                    let problem = format!("norms {} channels in groups of {}", layer.channels, stem.group_width);
+                    return contradiction(problem, "each layer's channels have to divide by `group_width`");
+                }
+                if stem.group_width == 0 || stem.layers.iter().any(|layer| layer.channels == 0 || layer.stride == 0) {
+                    return Err(ConfigError::Zero { field: "stem" });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Numbers in the stem's convolutions, roughly.
+    fn stem_weights(&self) -> u128 {
+        match &self.stem {
+            Stem::Patches | Stem::Convolutional(_) => 0,
+            Stem::Hybrid(stem) | Stem::ResNet(stem) => resnet_weights(stem),
+        }
+    }
+}
+
+/// Checks that channels divide into groups and that there are not absurdly many.
+fn check_resnet(stem: &ResNetV2) -> Result<(), ConfigError> {
+    if !(stem.width_factor > 0.0 && stem.width_factor <= 64.0) {
+        let found = stem.width_factor.to_string();
+        return Err(ConfigError::Range { field: "width_factor", found, expected: "above 0, at most 64" });
+    }
+    let contradiction = |problem, remedy| Err(ConfigError::Contradiction { problem, remedy });
+    if stem.layers.len() > 8 || stem.layers.iter().any(|&blocks| blocks == 0 || blocks > 1000) {
+        let problem = format!("has a ResNet of stages {:?}", stem.layers);
+        return contradiction(problem, "it has at most eight stages of one to a thousand blocks");
+    }
+    let stages = (0..stem.layers.len()).map(|stage| stem.stage_channels(stage));
+    let normed = stages.flat_map(|outputs| [outputs, ResNetV2::middle_channels(outputs)]);
+    let odd = |channels: &usize| stem.groups == 0 || !channels.is_multiple_of(stem.groups);
+    if let Some(channels) = std::iter::once(stem.root_channels()).chain(normed).find(odd) {
+        let problem = format!("norms {channels} channels in {} groups", stem.groups);
+        return contradiction(problem, "the stem's channels have to divide by `groups`");
+    }
+    Ok(())
+}
+
+/// Numbers in its convolutions, roughly.
+fn resnet_weights(stem: &ResNetV2) -> u128 {
+    let square = |channels: usize| (channels as u128).saturating_mul(channels as u128);
+    let stage = |(stage, &blocks): (usize, &usize)| square(stem.stage_channels(stage)) * 2 * blocks as u128;
+    stem.layers.iter().enumerate().map(stage).fold(0, u128::saturating_add)
+}

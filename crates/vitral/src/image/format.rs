@@ -1,0 +1,45 @@
+//! Formats of image files, told by their first bytes.
+
+/// A format of picture files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// JPEG: baseline and progressive; grey, YCbCr, RGB, CMYK, YCCK.
+    Jpeg,
+    /// PNG; of an APNG, the default picture.
+    Png,
+    /// WebP, lossy and lossless; of an animation, the first frame.
+    WebP,
+    /// GIF, first frame.
+    Gif,
+    /// Windows bitmap.
+    Bmp,
+    /// TIFF, first page.
+    Tiff,
+}
+
+impl Format {
+    /// The format that the first bytes of a file announce.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
+            [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => Some(Format::Png),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
+            [b'B', b'M', ..] => Some(Format::Bmp),
+            [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some(Format::Tiff),
+            _ => None,
+        }
+    }
+
+    /// The name people know it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Jpeg => "JPEG",
+            Format::Png => "PNG",
+            Format::WebP => "WebP",
+            Format::Gif => "GIF",
+            Format::Bmp => "BMP",
+            Format::Tiff => "TIFF",
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Faults of a file, each with the format's name.
+
+use crate::image::{Format, ImageError};
+
+pub(super) fn corrupt(detail: impl ToString) -> ImageError {
+    ImageError::Corrupt { format: Format::Jpeg.name(), detail: detail.to_string() }
+}
+
+pub(super) fn truncated(detail: impl ToString) -> ImageError {
+    ImageError::Truncated { format: Format::Jpeg.name(), detail: detail.to_string() }
+}
+
+pub(super) fn unsupported(detail: impl ToString) -> ImageError {
+    ImageError::Unsupported { format: Format::Jpeg.name(), detail: detail.to_string() }
+}

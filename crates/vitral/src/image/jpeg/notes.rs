@@ -1,0 +1,28 @@
+//! Segments beside tables and frame.
+
+use super::markers::Segment;
+use crate::image::orientation::Orientation;
+
+/// What the segments say that are neither tables nor frame.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) jfif: bool,
+    pub(super) adobe_transform: Option<u8>,
+    pub(super) orientation: Option<Orientation>,
+}
+
+impl Notes {
+    pub(super) fn read(&mut self, segment: &Segment) {
+        let payload = segment.payload;
+        match segment.marker {
+            0xE0 if payload.len() >= 14 && payload.starts_with(b"JFIF\0") => self.jfif = true,
+            0xE1 if payload.starts_with(b"Exif\0\0") && self.orientation.is_none() => {
+                self.orientation = Orientation::from_tiff(&payload[6..]);
+            }
+            0xEE if payload.len() >= 12 && payload.starts_with(b"Adobe") => {
+                self.adobe_transform = Some(payload[11]);
+            }
+            _ => {}
+        }
+    }
+}

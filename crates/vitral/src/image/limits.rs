@@ -1,0 +1,45 @@
+//! How large an image may be.
+
+use super::error::ImageError;
+use super::format::Format;
+
+/// How large a picture may be. The header is held against it before anything is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Pixels, width times height. Pillow refuses above 178,956,970 as a decompression bomb.
+    pub max_pixels: u64,
+    /// Bytes that decoding may hold at once, and that a file may have.
+    pub max_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_pixels: 178_956_970, max_bytes: 2 << 30 }
+    }
+}
+
+impl Limits {
+    /// Refuses a size; `bytes_per_pixel` is what decoding holds at its widest.
+    pub(super) fn check(
+        &self,
+        format: Format,
+        width: usize,
+        height: usize,
+        bytes_per_pixel: u64,
+    ) -> Result<(), ImageError> {
+        if width == 0 || height == 0 {
+            let detail = format!("a size of {width} × {height}");
+            return Err(ImageError::Corrupt { format: format.name(), detail });
+        }
+        let pixels = (width as u64).saturating_mul(height as u64);
+        if pixels > self.max_pixels {
+            return Err(ImageError::TooManyPixels { format: format.name(), width, height, limit: self.max_pixels });
+        }
+        let needed = pixels.saturating_mul(bytes_per_pixel);
+        if needed > self.max_bytes {
+            let what = format!("decoding a {} picture of {width} × {height}", format.name());
+            return Err(ImageError::TooManyBytes { what, needed, limit: self.max_bytes });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! Where two configurations differ.
+
+use serde_json::{Map, Value};
+
+use crate::config::ModelConfig;
+use crate::weights::error::Difference;
+
+/// Fields that say how a library treats a model, not what the model is.
+const BEHAVIOUR: [&str; 3] = ["other_sizes", "relative_resample", "drop"];
+
+/// Fields that two configurations have otherwise.
+pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Difference> {
+    // Through text, which writes 32-bit numbers as short as they are.
+    let fields =
+        |config| serde_json::to_string(config).and_then(|text| serde_json::from_str::<Map<String, Value>>(&text));
+    let (Ok(ours), Ok(theirs)) = (fields(ours), fields(theirs)) else { return Vec::new() };
+    let differs = |(field, value): (&String, &Value)| {
+        let other = theirs.get(field).unwrap_or(&Value::Null);
+        // LayerScale's number only says how training began.
+        let same = value == other || (field == "layer_scale" && value.is_null() == other.is_null());
+        let behaviour = BEHAVIOUR.contains(&field.as_str());
+        (!same && !behaviour).then(|| Difference {
+            field: field.clone(),
+            ours: value.to_string(),
+            theirs: other.to_string(),
+        })
+    };
+    ours.iter().filter_map(differs).collect()
+}

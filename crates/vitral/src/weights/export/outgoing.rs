@@ -1,0 +1,45 @@
+//! A model on its way into files.
+
+use std::borrow::Cow;
+
+use vitral_engine::{ParameterSpec, Storage};
+
+use crate::image::Preprocess;
+use crate::model::Vit;
+use crate::weights::{Assignment, Description, WeightsError};
+
+/// What is written: all of a model, with its values read one parameter at a time.
+pub struct Outgoing<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its architecture and parameters.
+    pub vit: &'a Vit,
+    /// Its preprocessing, where known.
+    pub preprocess: Option<Preprocess>,
+    /// Its labels, where known.
+    pub labels: Option<&'a [String]>,
+    /// Its licence, where stated.
+    pub licence: Option<&'a str>,
+    /// How its numbers are kept in the file.
+    pub storage: Storage,
+    /// The values of a parameter.
+    pub read: Box<Read<'a>>,
+}
+
+/// Gives the values of a parameter.
+pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
+
+impl<'a> Outgoing<'a> {
+    /// A model on disk, without loading it: values go from file to file.
+    pub fn of_files(vit: &'a Vit, description: &'a Description, assignment: &'a Assignment<'a>) -> Self {
+        Outgoing {
+            name: &description.name,
+            vit,
+            preprocess: description.preprocess.read().and_then(Result::ok),
+            labels: description.labels.as_deref(),
+            licence: description.licence.as_deref(),
+            storage: Storage::F32,
+            read: Box::new(|spec| assignment.read(&spec.name)),
+        }
+    }
+}
