@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use vitral::weights::hub;
-use vitral::{Cpu, LoadOptions, Model, Storage};
+use vitral::{DType, Device, LoadOptions, Model};
 
 use crate::download::Download;
 
@@ -47,7 +47,7 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn resolve(args: &GlobalArgs) -> Self {
         let device = match args.device {
-            Device::Cpu => Cpu::with_threads(args.threads.map_or(0, usize::from)),
+            Device::Cpu => Device::cpu(args.threads.map_or(0, usize::from)),
         };
         // Decoding, optimisers and statistics work beside the device, on as many threads. It can only be said once, which is here.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(device.threads()).build_global();
@@ -86,12 +86,12 @@ pub(crate) enum Weights {
     F16,
 }
 
-impl From<Weights> for Storage {
+impl From<Weights> for DType {
     fn from(weights: Weights) -> Self {
         match weights {
-            Weights::F32 => Storage::F32,
-            Weights::Bf16 => Storage::Bf16,
-            Weights::F16 => Storage::F16,
+            Weights::F32 => DType::F32,
+            Weights::Bf16 => DType::Bf16,
+            Weights::F16 => DType::F16,
         }
     }
 }

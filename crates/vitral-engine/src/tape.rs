@@ -2,17 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::arena::{ParameterId, Parameters};
-use crate::device::cpu::Cpu;
-use crate::packs::Packs;
-use crate::tensor::{Shape, Tensor};
-
-/// A tensor's place on the tape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NodeId(usize);
+use crate::device::Device;
+use crate::device::backend::{Backend, Blocks, Draw, GradientRange, Source};
+use crate::device::storage::{FlatBuffer, ParameterView};
+use crate::random::mix;
+use crate::shape::Shape;
+use crate::tensor::{NodeId, Tensor};
 
 /// What an operation does with the gradient of its output.
 type Backward = Box<dyn FnOnce(&Tensor, &mut Gradients<'_>)>;
@@ -32,7 +31,7 @@ pub trait Observer: Sync {
     fn observe(&self, name: &str, tensor: &Tensor);
 }
 
-/// How long the parts of a pass took, by name.
+/// How long the named stages of a pass took.
 #[derive(Debug, Default)]
 pub struct Stages(RefCell<BTreeMap<&'static str, Duration>>);
 
@@ -50,35 +49,46 @@ impl Stages {
     }
 }
 
+/// What seeds the draws of a training pass. A draw depends on the run's seed, the step, the operation's number in the pass,
+/// and the image's place in the whole batch: not on how a batch is cut, and not on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrawKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// The step, from 0.
+    pub step: u64,
+    /// The place of the pass's first image among all images of the step.
+    pub first_image: usize,
+}
+
 /// One pass through a model: the parameters it uses, whether it trains, and who watches.
 ///
 /// Operations are methods of this type, one file each under `ops/`.
 pub struct Context<'a> {
-    pub(crate) device: &'a Cpu,
+    device: Device,
     pub(crate) parameters: &'a Parameters,
     nodes: Option<RefCell<Vec<Node>>>,
     /// Seeds everything that is dropped; none of it happens without.
-    seed: Option<u64>,
-    draws: Cell<u64>,
+    draws: Option<DrawKey>,
+    /// Random operations so far.
+    operations: Cell<u64>,
     observer: Option<&'a dyn Observer>,
     stages: Option<&'a Stages>,
-    recomputes: bool,
-    pub(crate) packs: Option<&'a Packs>,
+    checkpoints: bool,
 }
 
 impl<'a> Context<'a> {
     /// A pass without gradients: operations are fused, nothing is recorded or dropped.
     pub fn inference(parameters: &'a Parameters) -> Self {
         Context {
-            device: parameters.device(),
+            device: parameters.device().clone(),
             parameters,
             nodes: None,
-            seed: None,
-            draws: Cell::new(0),
+            draws: None,
+            operations: Cell::new(0),
             observer: None,
             stages: None,
-            recomputes: false,
-            packs: None,
+            checkpoints: false,
         }
     }
 
@@ -87,29 +97,23 @@ impl<'a> Context<'a> {
         Context { nodes: Some(RefCell::default()), ..Context::inference(parameters) }
     }
 
-    /// A training pass: recorded, with dropout and drop path drawn from this seed.
-    pub fn training(parameters: &'a Parameters, seed: u64) -> Self {
-        Context { seed: Some(seed), ..Context::recording(parameters) }
+    /// A training pass: recorded, with dropout and drop path.
+    pub fn training(parameters: &'a Parameters, draws: DrawKey) -> Self {
+        Context { draws: Some(draws), ..Context::recording(parameters) }
     }
 
-    /// The same pass on another device, as on one half of the processor that the parameters lie on.
+    /// The same pass as the device wants to have it done: see [`GradientSum::accumulate`](crate::GradientSum::accumulate).
     #[must_use]
-    pub fn on(mut self, device: &'a Cpu) -> Self {
-        self.device = device;
+    pub fn on(mut self, device: &Device) -> Self {
+        self.device = device.clone();
         self
     }
 
-    /// Remembers of every [`Context::part`] only what it was given, and computes the rest again on the way back.
+    /// Remembers of every [`Context::checkpointed`] part only what it was given, and computes the rest again on the way back
+    /// (gradient checkpointing, arXiv:1604.06174).
     #[must_use]
-    pub fn recomputing(mut self) -> Self {
-        self.recomputes = true;
-        self
-    }
-
-    /// Packs matrices together with the other passes of a step.
-    #[must_use]
-    pub fn sharing(mut self, packs: &'a Packs) -> Self {
-        self.packs = Some(packs);
+    pub fn with_checkpoints(mut self) -> Self {
+        self.checkpoints = true;
         self
     }
 
@@ -120,14 +124,14 @@ impl<'a> Context<'a> {
         self
     }
 
-    /// Adds up how long the named parts of the pass take.
+    /// Adds up how long the named stages of the pass take.
     #[must_use]
     pub fn timed_by(mut self, stages: &'a Stages) -> Self {
         self.stages = Some(stages);
         self
     }
 
-    /// A named part of the pass.
+    /// A named stage of the pass.
     pub fn stage<R>(&self, name: &'static str, work: impl FnOnce() -> R) -> R {
         let Some(stages) = self.stages else { return work() };
         let start = Instant::now();
@@ -137,8 +141,12 @@ impl<'a> Context<'a> {
     }
 
     /// The device that operations run on.
-    pub fn device(&self) -> &Cpu {
-        self.device
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        self.device.backend()
     }
 
     /// The parameters in use.
@@ -153,7 +161,7 @@ impl<'a> Context<'a> {
 
     /// Whether this is a training pass, in which things are dropped.
     pub fn is_training(&self) -> bool {
-        self.seed.is_some()
+        self.draws.is_some()
     }
 
     /// Whether somebody wants the intermediate of this name.
@@ -196,17 +204,21 @@ impl<'a> Context<'a> {
         watched
     }
 
-    /// Whether an output depends on what learns: its input is on the tape, or one of these parameters learns.
+    /// Whether an output depends on what is trained: its input is on the tape, or one of these parameters is trained.
     pub(crate) fn depends(&self, x: &Tensor, parameters: impl IntoIterator<Item = ParameterId>) -> bool {
-        x.node.is_some() || parameters.into_iter().any(|id| self.parameters.learns(id))
+        x.node.is_some() || parameters.into_iter().any(|id| self.parameters.is_trainable(id))
+    }
+
+    /// A parameter as operations of the device get it.
+    pub(crate) fn view(&self, id: ParameterId) -> ParameterView<'_> {
+        self.parameters.view(id)
     }
 
     /// A parameter as a tensor `[…shape]`, with gradient.
     pub fn parameter(&self, id: ParameterId) -> Tensor {
-        let spec = self.parameters.declarations().spec(id);
-        let tensor = Tensor::from_slice(self.device, Shape::new(&spec.shape), self.parameters.plain(id));
-        let learns = self.parameters.learns(id);
-        self.record(tensor, learns, move || Box::new(move |grad, gradients| gradients.add_parameter(id, grad.values())))
+        let tensor = self.backend().parameter(self.view(id));
+        let trainable = self.parameters.is_trainable(id);
+        self.record(tensor, trainable, move || Box::new(move |grad, gradients| gradients.add_row_sums(id, grad)))
     }
 
     /// Puts an output on the tape, if the pass is recorded and the output depends on anything that wants gradients.
@@ -220,24 +232,23 @@ impl<'a> Context<'a> {
         output
     }
 
-    /// A part of a model, `x` to a tensor. Where the pass recomputes, what operations inside remember is dropped at once
+    /// A part of a model, `x` to a tensor. Where the pass has checkpoints, what operations inside remember is dropped at once
     /// and made again when the gradient of the output is there (arXiv:1604.06174): the same operations, with the same
-    /// draws, so gradients keep their bits. Nothing is recomputed of a pass that somebody watches.
-    pub fn part(&self, x: &Tensor, part: impl Fn(&Context<'_>, &Tensor) -> Tensor + 'static) -> Tensor {
-        if !self.recomputes || !self.is_recording() || self.is_observed() {
+    /// draws, so gradients keep their bits. Nothing is computed again of a pass that somebody watches.
+    pub fn checkpointed(&self, x: &Tensor, part: impl Fn(&Context<'_>, &Tensor) -> Tensor + 'static) -> Tensor {
+        if !self.checkpoints || !self.is_recording() || self.is_observed() {
             return part(self, x);
         }
-        let (seed, first) = (self.seed, self.draws.get());
+        let (draws, first) = (self.draws, self.operations.get());
         let node = x.node;
-        let inner = Context::resumed(self.parameters, seed, first).on(self.device);
-        let inner = Context { stages: self.stages, packs: self.packs, ..inner };
+        let inner = Context::resumed(self.parameters, draws, first).on(&self.device);
+        let inner = Context { stages: self.stages, ..inner };
         let output = part(&inner, &inner.begun(x));
-        self.draws.set(inner.draws.get());
+        self.operations.set(inner.operations.get());
         let saved = x.clone();
         self.record(output.clone(), output.node.is_some(), || {
             Box::new(move |grad, gradients| {
-                let inner = Context::resumed(gradients.parameters, seed, first).on(gradients.device);
-                let inner = Context { packs: gradients.packs, ..inner };
+                let inner = Context::resumed(gradients.parameters, draws, first).on(gradients.device);
                 let x = inner.begun(&saved);
                 let output = part(&inner, &x);
                 let found = inner.backward_from(&output, grad.clone(), gradients.flat.as_deref_mut());
@@ -248,69 +259,62 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// A part of a model, `x` to a tensor, both `[batch, …]`, in which no image knows of the others. Without gradients and
-    /// observers, threads take `at_once` images through it by themselves: what they compute stays in their own caches, and
-    /// none waits for another at every operation. What is left of a batch that does not divide among the threads, they
-    /// compute together. The bits are the same either way.
-    pub fn by_images(
+    /// A part of a model, `x` to a tensor, both `[batch, …]`, in which no image knows of the others; `rows` is how many rows
+    /// of tokens an image has in it. Without gradients and observers, a device may take groups of images through it side by
+    /// side. The bits are the same either way.
+    pub fn data_parallel(
         &self,
         x: &Tensor,
-        at_once: usize,
-        part: impl Fn(&Context<'_>, &Tensor) -> Tensor + Sync,
+        rows: usize,
+        part: impl Fn(&Context<'_>, &Tensor) -> Tensor + Sync + Send,
     ) -> Tensor {
-        let (batch, threads) = (x.extent(0), self.device.threads());
-        let each = batch / threads;
-        if threads == 1 || each == 0 || self.is_recording() || self.is_observed() {
-            return part(self, x);
-        }
-        // Every thread gets as many images as any other.
-        let (groups, whole) = (threads * each.div_ceil(at_once.max(1)), threads * each);
-        let (device, parameters, timed) = (self.device.alone(), self.parameters, self.stages.is_some());
-        let done: Vec<OnceLock<_>> = (0..groups).map(|_| OnceLock::new()).collect();
-        self.device.parallel(groups, |group| {
+        let batch = x.extent(0);
+        let groups = match self.is_recording() || self.is_observed() {
+            true => Vec::new(),
+            false => self.device.inference_groups(batch, rows),
+        };
+        let Some(whole) = groups.last().map(|group| group.end) else { return part(self, x) };
+        let (parameters, timed) = (self.parameters, self.stages.is_some());
+        let done = self.device.each_group(&groups, |device, images| {
             let stages = Stages::default();
-            let alone = Context::inference(parameters).on(&device);
+            let alone = Context::inference(parameters).on(device);
             let alone = if timed { alone.timed_by(&stages) } else { alone };
-            let output = part(&alone, &x.slice(&device, whole * group / groups..whole * (group + 1) / groups));
-            done[group].get_or_init(|| (output, stages.times()));
+            let output = part(&alone, &device.slice(x, images));
+            (output, stages.times())
         });
-        let mut outputs = Vec::with_capacity(groups + 1);
-        for (output, times) in done.into_iter().filter_map(OnceLock::into_inner) {
+        let mut outputs = Vec::with_capacity(groups.len() + 1);
+        let mut spent = BTreeMap::<&'static str, Duration>::new();
+        for (output, times) in done {
             outputs.push(output);
-            if let Some(stages) = self.stages {
-                stages.add(times.into_iter().map(|(name, time)| (name, time / threads as u32)));
-            }
+            times.into_iter().for_each(|(name, time)| *spent.entry(name).or_default() += time);
+        }
+        if let Some(stages) = self.stages {
+            // Groups ran side by side.
+            let side_by_side = self.device.side_by_side(groups.len());
+            stages.add(spent.into_iter().map(|(name, time)| (name, time / side_by_side)));
         }
         if whole < batch {
-            outputs.push(part(self, &x.slice(self.device, whole..batch)));
+            outputs.push(part(self, &self.device.slice(x, whole..batch)));
         }
-        Tensor::filled(self.device, outputs[0].shape().with_first(batch), |all| {
-            let mut rest = all;
-            for output in &outputs {
-                let (out, others) = rest.split_at_mut(output.values().len());
-                out.copy_from_slice(output.values());
-                rest = others;
-            }
-        })
+        self.device.concatenate(&outputs)
     }
 
     /// A recording pass that goes on with another's draws.
-    fn resumed(parameters: &'a Parameters, seed: Option<u64>, draws: u64) -> Self {
-        Context { seed, draws: Cell::new(draws), ..Context::recording(parameters) }
+    fn resumed(parameters: &'a Parameters, draws: Option<DrawKey>, operations: u64) -> Self {
+        Context { draws, operations: Cell::new(operations), ..Context::recording(parameters) }
     }
 
     /// What a part begins with: on this tape, if it was on another.
     fn begun(&self, x: &Tensor) -> Tensor {
-        let mut begun = x.clone();
-        if begun.node.take().is_some() { self.watch(&begun) } else { begun }
+        if x.node.is_some() { self.watch(&x.detached()) } else { x.clone() }
     }
 
     /// A number that seeds one random operation, or none outside training.
-    pub(crate) fn draw(&self) -> Option<u64> {
-        let seed = self.seed?;
-        let draw = self.draws.get();
-        self.draws.set(draw + 1);
-        Some(crate::ops::random::mix(seed ^ crate::ops::random::mix(draw)))
+    pub(crate) fn draw(&self) -> Option<Draw> {
+        let DrawKey { seed, step, first_image } = self.draws?;
+        let operation = self.operations.get();
+        self.operations.set(operation + 1);
+        Some(Draw { key: mix(mix(seed ^ mix(step)) ^ mix(operation)), first_image })
     }
 
     /// Gradients of a scalar (a tensor of one element) with respect to all parameters, added to `parameters`, which is
@@ -318,15 +322,23 @@ impl<'a> Context<'a> {
     ///
     /// # Panics
     /// If the pass was not recorded, or the tensor is not a scalar on its tape.
-    pub fn backward(self, loss: &Tensor, parameters: &mut [f32]) -> WatchedGradients {
+    pub fn backward(self, loss: &Tensor, parameters: &mut FlatBuffer) -> WatchedGradients {
         assert_eq!(loss.shape().count(), 1, "gradients are of one number, not of {:?}", loss.shape());
-        let one = Tensor::filled(self.device, loss.shape(), |out| out.fill(1.0));
+        let one = self.backend().full(loss.shape(), 1.0);
         self.backward_from(loss, one, Some(parameters))
     }
 
     /// As [`Context::backward`], from a tensor of any shape whose gradient is given; without `parameters`, only
     /// gradients of watched tensors are computed.
-    pub fn backward_from(self, output: &Tensor, gradient: Tensor, parameters: Option<&mut [f32]>) -> WatchedGradients {
+    ///
+    /// # Panics
+    /// As [`Context::backward`].
+    pub fn backward_from(
+        self,
+        output: &Tensor,
+        gradient: Tensor,
+        parameters: Option<&mut FlatBuffer>,
+    ) -> WatchedGradients {
         assert_eq!(output.shape(), gradient.shape(), "gradient of another shape");
         let mut nodes = self.nodes.expect("the pass was recorded").into_inner();
         let start = output.node.expect("the output is on the tape");
@@ -334,9 +346,8 @@ impl<'a> Context<'a> {
             assert_eq!(parameters.len(), self.parameters.flat().len(), "gradients are laid out like the parameters");
         }
         let mut gradients = Gradients {
-            device: self.device,
+            device: &self.device,
             parameters: self.parameters,
-            packs: self.packs,
             flat: parameters,
             slots: nodes.iter().map(|_| None).collect(),
             shapes: nodes.iter().map(|node| node.shape).collect(),
@@ -357,33 +368,44 @@ impl<'a> Context<'a> {
 
 /// Gradients while a tape runs backwards.
 pub(crate) struct Gradients<'a> {
-    pub(crate) device: &'a Cpu,
+    device: &'a Device,
     pub(crate) parameters: &'a Parameters,
-    pub(crate) packs: Option<&'a Packs>,
-    flat: Option<&'a mut [f32]>,
+    flat: Option<&'a mut FlatBuffer>,
     slots: Vec<Option<Tensor>>,
     shapes: Vec<Shape>,
 }
 
-impl Gradients<'_> {
-    /// Whether the gradient of this parameter is wanted.
-    pub(crate) fn wants(&self, id: ParameterId) -> bool {
-        self.flat.is_some() && self.parameters.learns(id)
+impl<'a> Gradients<'a> {
+    pub(crate) fn backend(&self) -> &'a dyn Backend {
+        self.device.backend()
     }
 
-    /// The gradient of a parameter, to be added to; nothing where it is not wanted.
-    pub(crate) fn parameter(&mut self, id: ParameterId) -> Option<&mut [f32]> {
-        let range = self.flat.as_ref().filter(|_| self.parameters.learns(id)).map(|_| self.parameters.range(id))?;
-        self.flat.as_mut().map(|flat| &mut flat[range])
+    /// A parameter as operations of the device get it.
+    pub(crate) fn view(&self, id: ParameterId) -> ParameterView<'a> {
+        self.parameters.view(id)
     }
 
-    /// Adds to a parameter's gradient.
-    pub(crate) fn add_parameter(&mut self, id: ParameterId, gradient: &[f32]) {
-        if let Some(sum) = self.parameter(id) {
-            for (sum, gradient) in sum.iter_mut().zip(gradient) {
-                *sum += gradient;
-            }
+    /// Where the gradient of a parameter is added to; nothing where it is not wanted.
+    pub(crate) fn range(&self, id: ParameterId) -> GradientRange {
+        (self.flat.is_some() && self.parameters.is_trainable(id)).then(|| self.parameters.range(id))
+    }
+
+    /// The gradients of parameters, to be added to.
+    pub(crate) fn flat(&mut self) -> Option<&mut FlatBuffer> {
+        self.flat.as_deref_mut()
+    }
+
+    /// Adds the rows of a tensor, each as long as the parameter, to its gradient.
+    pub(crate) fn add_row_sums(&mut self, id: ParameterId, rows: &Tensor) {
+        let range = self.range(id);
+        if let Some((flat, range)) = self.flat.as_deref_mut().zip(range) {
+            self.device.backend().add_row_sums(rows, flat, range);
         }
+    }
+
+    /// Whether a tensor's gradient is wanted.
+    pub(crate) fn wants(&self, node: Option<NodeId>) -> bool {
+        node.is_some()
     }
 
     /// Adds to a tensor's gradient, if it is on the tape. The gradient is only made when it is.
@@ -393,9 +415,16 @@ impl Gradients<'_> {
         let gradient = gradient(self).reshape(self.shapes[node]);
         let sum = match self.slots[node].take() {
             None => gradient,
-            Some(sum) => crate::ops::elementwise::sum_of(self.device, &sum, &gradient),
+            Some(sum) => self.device.backend().add(&sum, &gradient),
         };
         self.slots[node] = Some(sum);
+    }
+
+    /// As [`Gradients::add`], of a gradient that was made with others.
+    pub(crate) fn add_made(&mut self, node: Option<NodeId>, gradient: Option<Tensor>) {
+        if let Some(gradient) = gradient {
+            self.add(node, |_| gradient);
+        }
     }
 }
 
@@ -408,5 +437,36 @@ impl WatchedGradients {
     /// The gradient of a watched tensor; nothing if the output does not depend on it.
     pub fn of(&self, tensor: &Tensor) -> Option<&Tensor> {
         self.slots[tensor.node?.0].as_ref()
+    }
+}
+
+impl Device {
+    /// A copy of some of the outermost extent.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn slice(&self, x: &Tensor, range: Range<usize>) -> Tensor {
+        assert!(range.start <= range.end && range.end <= x.extent(0), "{range:?} of {:?}", x.shape());
+        let each = x.shape().item();
+        let blocks = Blocks::runs(1, range.len() * each, [range.start * each, 0], [0, 0]);
+        self.backend().assemble(x.shape().with_first(range.len()), &[(Source::Tensor(x), blocks)])
+    }
+
+    /// Tensors that differ in the outermost extent at most, one after the other.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn concatenate(&self, tensors: &[Tensor]) -> Tensor {
+        let first: usize = tensors.iter().map(|tensor| tensor.extent(0)).sum();
+        let mut at = 0;
+        let pieces: Vec<_> = tensors
+            .iter()
+            .map(|tensor| {
+                let count = tensor.shape().count();
+                at += count;
+                (Source::Tensor(tensor), Blocks::runs(1, count, [0, 0], [at - count, 0]))
+            })
+            .collect();
+        self.backend().assemble(tensors[0].shape().with_first(first), &pieces)
     }
 }

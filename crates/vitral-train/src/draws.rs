@@ -1,6 +1,6 @@
 //! Random choices by counter: each depends on the run's seed, the epoch and the picture, and on nothing else.
 
-use vitral_engine::ops::random::mix;
+use vitral_engine::random::mix;
 
 /// A stream of random numbers for one picture, or one batch, of one epoch.
 #[derive(Clone, Debug)]

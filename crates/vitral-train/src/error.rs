@@ -9,6 +9,9 @@ pub enum TrainError {
     /// A fault of the library underneath.
     #[error(transparent)]
     Vitral(#[from] vitral::Error),
+    /// A device failed, or ran out of memory.
+    #[error(transparent)]
+    Device(#[from] vitral::DeviceError),
     /// A file or folder could not be read or written.
     #[error("`{}`: {doing}: {fault}", path.display())]
     File {
@@ -45,9 +48,9 @@ pub enum TrainError {
         /// What is wrong with it.
         fault: String,
     },
-    /// The loss is no number any more.
+    /// The loss or a gradient is not finite any more.
     #[error(
-        "the loss is {loss} at step {step}: the run diverged; lower the learning rate, warm up longer or clip gradients, \
+        "the loss is {loss} and the gradients' norm {gradient_norm} at step {step}: the run diverged; lower the learning rate, warm up longer or clip gradients, \
          and go on from the last checkpoint{}",
         batch.as_ref().map_or(String::new(), |path| format!("; the step's batch is in `{}`", path.display()))
     )]
@@ -56,6 +59,8 @@ pub enum TrainError {
         step: u64,
         /// The loss.
         loss: f32,
+        /// The norm of all gradients.
+        gradient_norm: f64,
         /// Where the step's pictures and targets were written.
         batch: Option<PathBuf>,
     },

@@ -1,15 +1,16 @@
-//! What stands still in a run, and the low-rank updates that learn in its place (LoRA, arXiv:2106.09685).
+//! What is frozen in a run, and the low-rank updates that are trained in its place (LoRA, arXiv:2106.09685).
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vitral::model::Vit;
-use vitral_engine::ops::random::{mix, uniform};
-use vitral_engine::{Adapter, ParameterId, ParameterKind, Parameters};
+use vitral_engine::random::{mix, uniform};
+use vitral_engine::{Adapter, DeviceError, ParameterId, ParameterKind, Parameters};
 
-/// Low-rank updates of linear maps: the model stands still, its head and the updates learn. The model that comes out is an
+use crate::error::TrainError;
+
+/// Low-rank updates of linear maps: the model is frozen, its head and the updates are trained. The model that comes out is an
 /// ordinary one, with each update added to its matrix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,53 +61,52 @@ impl Map {
     }
 }
 
-/// Parameters of a model in which some stand still (those named, and with LoRA all but the head), and which are adapted
-/// where asked for. What stands still is packed once and takes no room in gradients and moments.
+/// Parameters of a model in which some are frozen (those named, and with LoRA all but the head), and which are adapted where
+/// asked for. What is frozen is prepared once and takes no room in gradients and moments.
 ///
 /// # Errors
 /// If the updates do not fit the model, or nothing is left to learn.
 pub fn prepare(
     vit: &Vit,
     parameters: Parameters,
-    still: &[ParameterId],
+    frozen: &[ParameterId],
     lora: Option<&Lora>,
     seed: u64,
-) -> Result<Parameters, String> {
+) -> Result<Parameters, TrainError> {
+    let fault = |fault: String| TrainError::Recipe { path: "[model]".into(), fault };
     let mut declarations = vit.declarations().clone();
     let adapters = match lora {
-        Some(lora) => lora.declare(vit, &mut declarations)?,
+        Some(lora) => lora.declare(vit, &mut declarations).map_err(fault)?,
         None => Vec::new(),
     };
     let names = vit.declarations();
     let head = |id| ["head.", "distillation_head."].iter().any(|head| names.spec(id).name.starts_with(head));
-    let free = |id: &ParameterId| !still.contains(id) && (lora.is_none() || head(*id));
+    let free = |id: &ParameterId| !frozen.contains(id) && (lora.is_none() || head(*id));
     let own: Vec<ParameterId> = names.ids().filter(free).collect();
     if own.is_empty() && lora.is_none() {
-        return Err("`groups.freeze` leaves nothing to learn".to_owned());
+        return Err(fault("`groups.freeze` leaves nothing to train".to_owned()));
     }
     if own.len() == names.specs().len() {
         return Ok(parameters);
     }
     let updates = declarations.ids().skip(names.specs().len());
-    let learns: HashSet<ParameterId> = own.iter().copied().chain(updates).collect();
+    let trained: HashSet<ParameterId> = own.iter().copied().chain(updates).collect();
     let read = |spec: &vitral_engine::ParameterSpec| {
-        let id = names.find(&spec.name).expect("only the model's own parameters stand still");
-        Ok::<_, Infallible>(parameters.read(id).into())
+        let id = names.find(&spec.name).expect("only the model's own parameters are frozen");
+        Ok::<_, TrainError>(parameters.read(id)?.into())
     };
     let device = parameters.device().clone();
-    let Ok(mut prepared) = Parameters::partly_frozen(declarations, device, |id| learns.contains(&id), read);
+    let mut prepared = Parameters::partly_frozen(declarations, device, |id| trained.contains(&id), read)?;
     for id in own {
-        let range = prepared.range(id);
-        prepared.flat_mut()[range].copy_from_slice(&parameters.read(id));
+        prepared.write(id, &parameters.read(id)?);
     }
     for (number, (weight, adapter)) in adapters.into_iter().enumerate() {
         // Updates begin at zero: one factor is drawn as PyTorch draws linear maps, the other is zero.
-        let range = prepared.range(adapter.down);
-        let bound = 1.0 / (prepared.declarations().spec(adapter.down).shape[1] as f32).sqrt();
+        let shape = prepared.declarations().spec(adapter.down).shape.clone();
+        let bound = 1.0 / (shape[1] as f32).sqrt();
         let seed = mix(seed ^ mix(0x104a ^ number as u64));
-        for (i, value) in prepared.flat_mut()[range].iter_mut().enumerate() {
-            *value = bound * (2.0 * uniform(seed, i as u64) - 1.0);
-        }
+        let drawn: Vec<f32> = (0..shape[0] * shape[1]).map(|i| bound * (2.0 * uniform(seed, i as u64) - 1.0)).collect();
+        prepared.write(adapter.down, &drawn);
         prepared.adapt(weight, adapter);
     }
     Ok(prepared)
@@ -169,17 +169,20 @@ impl Lora {
     }
 }
 
-/// A parameter's values with its update added, where it has one. `flat` holds what learns, laid out like
+/// A parameter's values with its update added, where it has one. `flat` holds what is trained, laid out like
 /// [`Parameters::flat`].
-pub fn merged(parameters: &Parameters, flat: &[f32], id: ParameterId) -> Vec<f32> {
+///
+/// # Errors
+/// Whatever went wrong on the device.
+pub fn merged(parameters: &Parameters, flat: &[f32], id: ParameterId) -> Result<Vec<f32>, DeviceError> {
     let own = |id: ParameterId| match parameters.is_flat(id) {
-        true => flat[parameters.range(id)].to_vec(),
+        true => Ok(flat[parameters.range(id)].to_vec()),
         false => parameters.read(id),
     };
-    let mut values = own(id);
+    let mut values = own(id)?;
     if let Some(Adapter { down, up, scale, .. }) = parameters.adapter(id) {
         let width = parameters.declarations().spec(id).shape[1];
-        let (down, up) = (own(down), own(up));
+        let (down, up) = (own(down)?, own(up)?);
         let rank = down.len() / width;
         values.par_chunks_mut(width).zip(up.par_chunks(rank)).for_each(|(row, up)| {
             for (column, value) in row.iter_mut().enumerate() {
@@ -188,21 +191,26 @@ pub fn merged(parameters: &Parameters, flat: &[f32], id: ParameterId) -> Vec<f32
             }
         });
     }
-    values
+    Ok(values)
 }
 
-/// Numbers that learn, and numbers of the model without updates beside it.
-pub fn learning(vit: &Vit, parameters: &Parameters) -> (usize, usize) {
+/// How many numbers are trained, and how many the model has without updates beside it.
+pub fn trainable(vit: &Vit, parameters: &Parameters) -> (usize, usize) {
     let declarations = parameters.declarations();
-    let learning = declarations.ids().filter(|&id| parameters.learns(id));
-    (learning.map(|id| declarations.spec(id).count()).sum(), vit.declarations().count())
+    let trained = declarations.ids().filter(|&id| parameters.is_trainable(id));
+    (trained.map(|id| declarations.spec(id).count()).sum(), vit.declarations().count())
 }
 
-/// A checksum of what stands still outside the flat buffer: a checkpoint that leaves it out belongs to these values alone.
-pub fn checksum(parameters: &Parameters) -> u32 {
-    let still = parameters.declarations().ids().filter(|&id| !parameters.is_flat(id));
-    still.fold(0, |sum, id| {
-        let bytes: Vec<u8> = parameters.read(id).iter().flat_map(|value| value.to_le_bytes()).collect();
-        crc32c::crc32c_append(sum, &bytes)
-    })
+/// A checksum of what is frozen outside the flat buffer: a checkpoint that leaves it out belongs to these values alone.
+///
+/// # Errors
+/// Whatever went wrong on the device.
+pub fn checksum(parameters: &Parameters) -> Result<u32, DeviceError> {
+    let frozen = parameters.declarations().ids().filter(|&id| !parameters.is_flat(id));
+    let mut sum = 0;
+    for id in frozen {
+        let bytes: Vec<u8> = parameters.read(id)?.iter().flat_map(|value| value.to_le_bytes()).collect();
+        sum = crc32c::crc32c_append(sum, &bytes);
+    }
+    Ok(sum)
 }

@@ -1,10 +1,10 @@
-//! What is minimised.
+//! What is minimized.
 
 use serde::{Deserialize, Serialize};
 use vitral::model::Output;
 use vitral_engine::{Context, Tensor};
 
-/// How logits are held against targets.
+/// How logits are compared with targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
@@ -61,23 +61,20 @@ impl Loss {
             None if output.both_logits.is_none() => return base,
             None => (0.5, self.of(cx, distilled, targets)),
             Some((teacher, Distillation::Soft { share, temperature })) => {
-                let divergence = cx.divergence(distilled, teacher, temperature);
+                let divergence = cx.kl_divergence(distilled, teacher, temperature);
                 // Gradients of a softened softmax shrink with the square of its temperature.
-                (share, cx.times(&divergence, temperature * temperature))
+                (share, cx.scale(&divergence, temperature * temperature))
             }
             Some((teacher, Distillation::Hard { share })) => {
-                let classes = teacher.shape().last();
-                let likeliest: Vec<usize> = teacher.values().chunks_exact(classes).map(likeliest).collect();
-                let targets = vitral_engine::ops::one_hot(cx.device(), &likeliest, classes, 0.0);
-                (share, cx.cross_entropy(distilled, &targets))
+                (share, cx.cross_entropy(distilled, &cx.one_hot_argmax(teacher)))
             }
         };
-        cx.add(&cx.times(&base, 1.0 - share), &cx.times(&other, share))
+        cx.add(&cx.scale(&base, 1.0 - share), &cx.scale(&other, share))
     }
 }
 
 /// The class with the greatest number; the first of equals.
-pub fn likeliest(row: &[f32]) -> usize {
+pub fn argmax(row: &[f32]) -> usize {
     let mut best = 0;
     for (class, &value) in row.iter().enumerate() {
         if value > row[best] {

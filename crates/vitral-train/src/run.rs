@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use vitral::model::Input;
 use vitral::weights::export::{Outgoing, Target, export};
-use vitral::{Cpu, LoadOptions, Model, Tensor};
-use vitral_engine::{Context, Parameters, Storage};
+use vitral::{Device, LoadOptions, Model, Tensor};
+use vitral_engine::{Context, DType, Parameters};
 
 use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Subset, open};
 use crate::epoch::Score;
@@ -93,7 +93,7 @@ pub fn run(
     sets: &Sets,
     models: Models,
     folder: &Path,
-    device: &Cpu,
+    device: &Device,
     interrupted: &AtomicBool,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
@@ -172,7 +172,7 @@ pub fn run(
 }
 
 /// Judges the best model once more, in full, and writes the run's report.
-fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Cpu) -> Result<(), TrainError> {
+fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Device) -> Result<(), TrainError> {
     let best = Model::load(&folder.join("best"), &LoadOptions::default(), device)?;
     let report = evaluate(test, |pixels| {
         let logits = best.run(pixels, None)?.logits;
@@ -182,7 +182,7 @@ fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Cpu) -> Result<(), 
 }
 
 /// The parameters that are judged and kept, ready for inference: the average, where there is one.
-fn kept(trainer: &Trainer, device: &Cpu) -> Parameters {
+fn kept(trainer: &Trainer, device: &Device) -> Parameters {
     let declarations = trainer.vit.declarations();
     let flat = trainer.average.as_deref().unwrap_or(trainer.parameters.flat());
     let read = |spec: &vitral_engine::ParameterSpec| {
@@ -193,7 +193,7 @@ fn kept(trainer: &Trainer, device: &Cpu) -> Parameters {
     parameters
 }
 
-fn score(trainer: &Trainer, test: &Loader, device: &Cpu) -> Result<Score, TrainError> {
+fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result<Score, TrainError> {
     let parameters = kept(trainer, device);
     let (mut loss, mut right, mut seen) = (0.0, 0usize, 0usize);
     for batch in Loader::epoch(test, 0, 0) {
@@ -219,7 +219,7 @@ fn keep_best(
     preprocess: &vitral::image::Preprocess,
     labels: &[String],
     folder: &Path,
-    device: &Cpu,
+    device: &Device,
 ) -> Result<(), TrainError> {
     let parameters = kept(trainer, device);
     let declarations = trainer.vit.declarations();
@@ -229,7 +229,7 @@ fn keep_best(
         preprocess: Some(preprocess.clone()),
         labels: Some(labels),
         licence: None,
-        storage: Storage::F32,
+        storage: DType::F32,
         read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name")).into())),
     };
     let aside = folder.join(".best-new");

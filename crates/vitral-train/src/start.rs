@@ -6,7 +6,7 @@ use vitral::image::preprocess::Normalise;
 use vitral::model::init::initialise;
 use vitral::model::{Vit, variants};
 use vitral::weights::adapt::{Adaptation, HeadChoice};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Device, LoadOptions, Model};
 use vitral_engine::Parameters;
 
 use crate::data::plain;
@@ -71,7 +71,7 @@ impl Recipe {
     ///
     /// # Errors
     /// If the size is not known, a field of `model.set` does not fit, or the model and the data do not fit each other.
-    pub fn start(&self, classes: usize, learned: Option<&Model>, device: &Cpu) -> Result<Start, TrainError> {
+    pub fn start(&self, classes: usize, learned: Option<&Model>, device: &Device) -> Result<Start, TrainError> {
         let config = match (self.configuration(classes)?, learned) {
             (Some(config), _) => config,
             (None, Some(learned)) => {
@@ -145,9 +145,7 @@ fn take_over(vit: &Vit, parameters: &mut Parameters, learned: &Model) -> Result<
         let spec = vit.declarations().spec(id);
         match known.find(&spec.name) {
             Some(from) if known.spec(from).shape == spec.shape => {
-                let values = learned.parameters.read(from);
-                let range = parameters.range(id);
-                parameters.flat_mut()[range].copy_from_slice(&values);
+                parameters.write(id, &learned.parameters.read(from)?);
             }
             Some(from) if !may_be_new(&spec.name) => {
                 let (found, expected) = (&known.spec(from).shape, &spec.shape);

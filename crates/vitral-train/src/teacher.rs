@@ -3,7 +3,7 @@
 use vitral::config::Size;
 use vitral::image::Preprocess;
 use vitral::image::preprocess::Rescale;
-use vitral::{Cpu, Model, Tensor};
+use vitral::{Model, Tensor};
 use vitral_engine::Context;
 use vitral_engine::ops::AxisWeights;
 
@@ -14,7 +14,7 @@ pub struct Teacher {
     model: Model,
     size: Size,
     /// For every channel, what takes the student's numbers to the teacher's: `x · scale + shift`.
-    numbers: Vec<(f32, f32)>,
+    lines: Vec<(f32, f32)>,
     /// For every class of the student, the teacher's.
     classes: Vec<usize>,
 }
@@ -56,53 +56,33 @@ impl Teacher {
             (0..expected).map(channel).map(|(mean, std)| (scale / std, (offset - mean) / std)).collect()
         };
         let pairs = line(student).into_iter().zip(line(&own));
-        let numbers = pairs.map(|((a, b), (c, d))| (c / a, d - b * c / a)).collect();
+        let lines = pairs.map(|((a, b), (c, d))| (c / a, d - b * c / a)).collect();
         let size = model.vit.config().image_size;
-        Ok(Teacher { model, size, numbers, classes: order })
+        Ok(Teacher { model, size, lines, classes: order })
     }
 
     /// The teacher's logits, `[batch, classes]`, of the student's pixels `[batch, channels, height, width]`.
     ///
     /// # Errors
-    /// If the model does not take such pictures.
-    pub fn teach(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
-        let device = self.model.parameters.device();
-        let seen = self.shown(device, pixels);
-        let logits = self.model.run(&seen, None)?.logits;
+    /// If the model does not take such images.
+    pub fn logits(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
+        let context = Context::inference(&self.model.parameters);
+        let logits = self.model.run(&self.shown(&context, pixels), None)?.logits;
         let logits = logits.ok_or_else(|| vitral::Error::NoHead { name: self.model.name.clone() })?;
-        let (batch, classes) = (logits.extent(0), self.classes.len());
-        Ok(Tensor::filled(device, [batch, classes], |out| {
-            let rows = logits.values().chunks_exact(logits.shape().last());
-            for (out, row) in out.chunks_exact_mut(classes).zip(rows) {
-                out.iter_mut().zip(&self.classes).for_each(|(out, &class)| *out = row[class]);
-            }
-        }))
+        Ok(context.select_columns(&logits, &self.classes))
     }
 
-    /// The student's pictures as the teacher sees them.
-    fn shown(&self, device: &Cpu, pixels: &Tensor) -> Tensor {
-        let [batch, channels, height, width] = pixels.shape()[..] else { unreachable!("a batch of pictures") };
-        let plane = height * width;
-        let numbers = Tensor::filled(device, pixels.shape(), |out| {
-            let planes = out.chunks_exact_mut(plane).zip(pixels.values().chunks_exact(plane));
-            for (i, (out, x)) in planes.enumerate() {
-                let (scale, shift) = self.numbers[i % channels];
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = x * scale + shift);
-            }
-        });
+    /// The student's images as the teacher sees them.
+    fn shown(&self, context: &Context<'_>, pixels: &Tensor) -> Tensor {
+        let [batch, channels, height, width] = pixels.shape()[..] else { unreachable!("a batch of images") };
+        let seen = context.affine_channels(pixels, &self.lines);
         let to = self.size;
         if (height, width) == (to.height, to.width) {
-            return numbers;
+            return seen;
         }
         let rows = AxisWeights::bicubic_antialias(height, to.height);
         let columns = AxisWeights::bicubic_antialias(width, to.width);
-        let cx = Context::inference(&self.model.parameters);
-        Tensor::filled(device, [batch, channels, to.height, to.width], |out| {
-            let planes = out.chunks_exact_mut(to.area()).zip(numbers.values().chunks_exact(plane));
-            for (out, x) in planes {
-                let grid = Tensor::from_slice(device, [plane, 1], x);
-                out.copy_from_slice(cx.resample_grid(&grid, &rows, &columns).values());
-            }
-        })
+        let planes = seen.reshape([batch * channels, height * width, 1]);
+        context.resample_grid(&planes, &rows, &columns).reshape([batch, channels, to.height, to.width])
     }
 }

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use vitral::config::Size;
 use vitral::model::Vit;
 use vitral::model::init::{Initialisation, initialise};
-use vitral_engine::ops::one_hot;
-use vitral_engine::ops::random::{mix, uniform};
-use vitral_engine::{Cpu, Parameters, Tensor};
+use vitral_engine::random::{mix, uniform};
+use vitral_engine::{Device, Parameters};
 
 use crate::error::TrainError;
 use crate::lora::{self, Lora};
@@ -31,7 +30,7 @@ pub struct Saving {
 /// If the model has no head, or does not take images of this size.
 pub fn time_steps(
     vit: Vit,
-    device: &Cpu,
+    device: &Device,
     (batch, image): (usize, Size),
     saving: &Saving,
     runs: usize,
@@ -44,13 +43,11 @@ pub fn time_steps(
     }
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
     initialise(&vit, &mut parameters, Initialisation::Timm, 0);
-    let pixels = Tensor::filled(device, [batch, channels, image.height, image.width], |values| {
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = 2.0 * uniform(0, i as u64) - 1.0;
-        }
-    });
+    let shape = [batch, channels, image.height, image.width];
+    let noise: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 2.0 * uniform(0, i as u64) - 1.0).collect();
+    let pixels = device.upload(shape, &noise)?;
     let labels: Vec<usize> = (0..batch as u64).map(|i| (mix(i) % classes as u64) as usize).collect();
-    let batch = [Batch { pixels, targets: one_hot(device, &labels, classes, 0.0), labels }];
+    let batch = [Batch { pixels, targets: device.one_hot(&labels, classes, 0.0)?, labels }];
     let rules = Rules {
         optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
         schedule: Schedule { rate: 1e-4, ..Schedule::default() },
@@ -62,11 +59,10 @@ pub fn time_steps(
         recompute: saving.recompute,
         seed: 0,
     };
-    let fault = |fault: String| TrainError::Recipe { path: "[lora]".into(), fault };
-    let parameters = lora::prepare(&vit, parameters, &[], saving.lora.as_ref(), 0).map_err(fault)?;
+    let parameters = lora::prepare(&vit, parameters, &[], saving.lora.as_ref(), 0)?;
     let options = GroupOptions { weight_decay: 0.05, ..GroupOptions::default() };
-    let groups = groups(&vit, &parameters, &options, false);
-    let mut trainer = Trainer::new(vit, parameters, groups, rules);
+    let groups = groups(&vit, &parameters, &options, &rules.optimiser);
+    let mut trainer = Trainer::new(vit, parameters, groups, rules)?;
     let mut steps = Vec::with_capacity(runs);
     for run in 0..=runs {
         let start = Instant::now();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use safetensors::SafeTensors;
 use vitral::features::FeatureKind;
-use vitral::{Cpu, LoadOptions, Model, Tensor};
+use vitral::{Device, LoadOptions, Model, Tensor};
 use vitral_train::data::{HeldOut, Loader, LoaderOptions, Split, open};
 use vitral_train::evaluate::{Features, Neighbours, Ridge, Scaling, Tally, accuracy, evaluate, features, few_shot};
 
@@ -137,7 +137,7 @@ fn real_features_reach_what_others_reach() {
     let Some(flowers) = flowers.filter(|path| path.exists() && weights.exists()) else {
         return println!("skipped: it needs `flowers12/` in `VITRAL_TEST_DATA` and `dinov2-s14/` in `VITRAL_DATA`");
     };
-    let model = Model::load(&weights, &LoadOptions::default(), &Cpu::new()).expect("DINOv2");
+    let model = Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).expect("DINOv2");
     let preprocess = model.preprocess().expect("its own preprocessing");
     // Class token and mean of the patches, side by side.
     let both = |pixels: &Tensor| {
@@ -146,7 +146,7 @@ fn real_features_reach_what_others_reach() {
         let width = class.extent(1);
         let rows = class.values().chunks(width).zip(mean.values().chunks(width));
         let values: Vec<f32> = rows.flat_map(|(class, mean)| class.iter().chain(mean).copied()).collect();
-        Ok(Tensor::from_slice(&Cpu::with_threads(1), [class.extent(0), 2 * width], &values))
+        Ok(Device::cpu(1).upload([class.extent(0), 2 * width], &values))
     };
     let part = |split| {
         let dataset = open(&flowers, split, HeldOut::default()).expect("flowers");
@@ -203,7 +203,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
     // Everything is light.
     let report = evaluate(&loader, |pixels| {
         let batch = pixels.extent(0);
-        Ok(Tensor::from_slice(&Cpu::with_threads(1), [batch, 2], &[0.0, 1.0].repeat(batch)))
+        Ok(Device::cpu(1).upload([batch, 2], &[0.0, 1.0].repeat(batch)))
     });
     let report = report.expect("a report");
     assert_eq!((report.pictures, report.skipped, report.top1), (5, 1, 0.6));
@@ -211,7 +211,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
     assert_eq!(report.confused[0].count, 2);
     let wrong = evaluate(&loader, |pixels| {
         let batch = pixels.extent(0);
-        Ok(Tensor::from_slice(&Cpu::with_threads(1), [batch, 3], &vec![0.0; 3 * batch]))
+        Ok(Device::cpu(1).upload([batch, 3], &vec![0.0; 3 * batch]))
     });
     assert!(wrong.expect_err("three classes").to_string().contains("expected a model of 2 classes"));
 }

@@ -7,12 +7,12 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use vitral::explain::figures::{Gathered, Statistics};
 use vitral::explain::{Aim, Method, Options, Picture};
 use vitral::image::{Limits, decode};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Device, LoadOptions, Model};
 
 const CAT: &[u8] = include_bytes!("../../../docs/cat.jpg");
 
 fn explain(criterion: &mut Criterion) {
-    let device = Cpu::new();
+    let device = Device::cpu(0);
     let model = match std::env::var_os("VITRAL_BENCH_MODEL") {
         Some(path) => Model::load(path.as_ref(), &LoadOptions::default(), &device),
         None => Model::embedded(&device),

@@ -8,19 +8,19 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use vitral::weights::export::{Outgoing, Target, export};
-use vitral::{Cpu, LoadOptions, Model, Storage};
+use vitral::{DType, Device, LoadOptions, Model};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let source =
         std::env::args_os().nth(1).map(PathBuf::from).ok_or("name the bundle of a run: `runs/cifar10/best`")?;
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/cifar10");
-    let mut model = Model::load(&source, &LoadOptions::default(), &Cpu::new())?;
+    let mut model = Model::load(&source, &LoadOptions::default(), &Device::cpu(0))?;
     model.name = "cifar10".into();
     model.licence = Some("MIT OR Apache-2.0".into());
     // The card and the pictures beside it stay: only what is written anew is moved in.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");
-    export(&Outgoing { storage: Storage::F16, ..model.outgoing() }, &bundle, Target::Bundle, &[])?;
+    export(&Outgoing { storage: DType::F16, ..model.outgoing() }, &bundle, Target::Bundle, &[])?;
     for file in ["vitral.json", "model.safetensors"] {
         std::fs::rename(bundle.join(file), assets.join(file))?;
     }

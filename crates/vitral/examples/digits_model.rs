@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use vitral::image::RgbImage;
 use vitral::weights::export::{Target, export};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Device, LoadOptions, Model};
 
 const NAMES: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 const SIDE: usize = 28;
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = data.join("tiny-vits/mnist_lucid_p4");
     let config = root.join("goldens/tiny-vits/mnist_lucid_p4.json");
     let options = LoadOptions { config: Some(config), ..LoadOptions::default() };
-    let mut model = Model::load(&source.join("vit_mnist_gpu.pt"), &options, &Cpu::new())?;
+    let mut model = Model::load(&source.join("vit_mnist_gpu.pt"), &options, &Device::cpu(0))?;
     model.name = "digits".into();
     // The licence and the card beside it stay: only what is written anew is moved in.
     let aside = tempfile::tempdir_in(&assets)?;

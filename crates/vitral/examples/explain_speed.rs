@@ -7,19 +7,19 @@ use std::time::Instant;
 use vitral::explain::figures::{Gathered, Statistics};
 use vitral::explain::{Method, Options, Picture, Target};
 use vitral::image::RgbImage;
-use vitral::{Cpu, LoadOptions, Model, Tensor};
+use vitral::{Device, LoadOptions, Model, Tensor};
 
 const ROUNDS: usize = 15;
 const METHODS: [Method; 6] =
     [Method::Attention, Method::Rollout, Method::GradCam, Method::Chefer, Method::GradientRollout, Method::Gradient];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let device = Cpu::new();
+    let device = Device::cpu(0);
     let model = match std::env::args().nth(1) {
         Some(path) => Model::load(path.as_ref(), &LoadOptions::default(), &device)?,
         None => Model::embedded(&device)?,
     };
-    let noise = (0..480 * 640 * 3).map(|i| (vitral_engine::ops::random::mix(i) % 256) as u8).collect();
+    let noise = (0..480 * 640 * 3).map(|i| (vitral_engine::random::mix(i) % 256) as u8).collect();
     let picture = Picture::new(&model, "noise", &RgbImage::new(640, 480, noise)?)?;
     let direction = model.run(&picture.pixels, None)?.features.values().to_vec();
     let target = Target::Feature(direction);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
-use vitral_engine::{Cpu, Tensor};
+use vitral_engine::Device;
 
 use crate::image::preprocess::{CLIP_MEAN, HALF, IMAGENET_MEAN, Preprocess, Step, Target};
 use crate::model::Vit;
@@ -78,7 +78,7 @@ impl fmt::Display for Diagnosis {
 }
 
 /// Examines the model at a path. Faults are findings, not errors.
-pub fn examine(path: &Path, options: &LoadOptions, device: &Cpu) -> Diagnosis {
+pub fn examine(path: &Path, options: &LoadOptions, device: &Device) -> Diagnosis {
     let mut found = Diagnosis::default();
     let description = match load_description(path, options.config.as_deref()) {
         Ok(description) => description,
@@ -277,7 +277,7 @@ fn labels(labels: Option<&[String]>, classes: usize, found: &mut Diagnosis) {
 }
 
 /// Runs the model on what it was recorded with.
-fn recorded(path: &Path, options: &LoadOptions, device: &Cpu, found: &mut Diagnosis) {
+fn recorded(path: &Path, options: &LoadOptions, device: &Device, found: &mut Diagnosis) {
     let file = path.join(CHECK_FILE);
     if !file.is_file() {
         found.add(Severity::Note, "recorded", format!("no `{CHECK_FILE}`: nothing to hold the numbers against"));
@@ -296,7 +296,7 @@ fn recorded(path: &Path, options: &LoadOptions, device: &Cpu, found: &mut Diagno
     }
 }
 
-fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Cpu) -> Result<(&'static str, f64), String> {
+fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Device) -> Result<(&'static str, f64), String> {
     let words = |error: &dyn fmt::Display| error.to_string();
     let container = Container::open(file).map_err(|error| words(&error))?;
     let values = |name: &str| {
@@ -307,7 +307,7 @@ fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Cpu) -> Res
     let (shape, pixels) = values("pixel_values").ok_or(format!("`{CHECK_FILE}` has no `pixel_values`"))?;
     let model = Model::load(path, options, device).map_err(|error| words(&error))?;
     let [batch, channels, height, width] = shape[..] else { return Err(format!("`pixel_values` is {shape:?}")) };
-    let pixels = Tensor::from_slice(device, [batch, channels, height, width], &pixels);
+    let pixels = device.upload([batch, channels, height, width], &pixels).map_err(|error| words(&error))?;
     let output = model.run(&pixels, None).map_err(|error| words(&error))?;
     let (name, found) = match output.logits {
         Some(logits) if container.contains("logits") => ("logits", logits),
@@ -318,6 +318,7 @@ fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Cpu) -> Res
         return Err(format!("`{name}` is {:?}, recorded was {expected_shape:?}", found.shape()));
     }
     let spread = Statistics::of(&expected).map_or(1.0, |of| of.std.max(1e-12));
-    let worst = found.values().iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let found = found.to_vec().map_err(|error| words(&error))?;
+    let worst = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     Ok((name, worst / spread))
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::Cpu;
+use crate::Device;
 use crate::error::Error;
 use crate::predict::{LoadOptions, Model};
 use crate::weights::{Container, Description};
@@ -21,7 +21,7 @@ impl Model {
     ///
     /// # Errors
     /// None that a build with its assets in order can have.
-    pub fn embedded(device: &Cpu) -> Result<Self, Error> {
+    pub fn embedded(device: &Device) -> Result<Self, Error> {
         let description = Description::from_bundle(NAME, DESCRIPTION)?;
         Model::assemble(Path::new(NAME), description, &Model::embedded_weights()?, &LoadOptions::default(), device)
     }
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_built_in_model_knows_its_pictures() {
-        let model = Model::embedded(&Cpu::with_threads(1)).expect("in order");
+        let model = Model::embedded(&Device::cpu(1)).expect("in order");
         for (picture, label) in [
             (&include_bytes!("../../../assets/cifar10/images/automobile.jpg")[..], "automobile"),
             (include_bytes!("../../../assets/cifar10/images/bird.jpg"), "bird"),

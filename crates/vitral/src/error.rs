@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use vitral_engine::DeviceError;
+
 use crate::config::ConfigError;
 use crate::explain::ExplainError;
 use crate::image::ImageError;
@@ -67,6 +69,9 @@ pub enum Error {
         /// Labels.
         found: usize,
     },
+    /// A device failed, or ran out of memory.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A picture cannot be explained in that way.
     #[error(transparent)]
     Explain(Box<ExplainError>),

@@ -1,5 +1,7 @@
 //! One vector, or one vector a token, for every picture.
 
+use vitral_engine::Context;
+
 use crate::Tensor;
 use crate::error::Error;
 use crate::predict::Model;
@@ -37,31 +39,16 @@ impl Model {
         }
         let (_, mut kept) = self.observe(pixels, None, |name| name == "norm")?;
         let tokens = kept.remove("norm").expect("every model names its tokens after the final norm");
-        let [batch, count, width] = tokens.shape()[..] else { unreachable!("tokens have three extents") };
-        let prefix = config.prefix_tokens();
         if kind == FeatureKind::Tokens {
             return Ok(tokens);
         }
-        let mean = |image: &[f32], out: &mut [f32]| {
-            for patch in image[prefix * width..].chunks_exact(width) {
-                out.iter_mut().zip(patch).for_each(|(sum, value)| *sum += value);
-            }
-            out.iter_mut().for_each(|sum| *sum /= (count - prefix) as f32);
-        };
-        let per_image = |image: &[f32], out: &mut [f32]| match kind {
-            FeatureKind::Class => out.copy_from_slice(&image[..width]),
-            FeatureKind::ClassAndMean => {
-                let (class, rest) = out.split_at_mut(width);
-                class.copy_from_slice(&image[..width]);
-                mean(image, rest);
-            }
-            _ => mean(image, out),
-        };
-        let features = if kind == FeatureKind::ClassAndMean { 2 * width } else { width };
-        let mut values = vec![0.0; batch * features];
-        for (image, out) in tokens.values().chunks_exact(count * width).zip(values.chunks_exact_mut(features)) {
-            per_image(image, out);
-        }
-        Ok(Tensor::from_slice(self.parameters.device(), [batch, features], &values))
+        let context = Context::inference(&self.parameters);
+        let class = || context.token(&tokens, 0);
+        let mean = || context.mean_tokens(&tokens, config.prefix_tokens());
+        Ok(match kind {
+            FeatureKind::Class => class(),
+            FeatureKind::ClassAndMean => context.side_by_side(&class(), &mean()),
+            _ => mean(),
+        })
     }
 }

@@ -1,9 +1,9 @@
 //! The Vision Transformer as a library: image to label, features, explanation.
 //!
 //! ```no_run
-//! use vitral::{Cpu, LoadOptions, Model};
+//! use vitral::{Device, LoadOptions, Model};
 //!
-//! let model = Model::load("google/vit-base-patch16-224".as_ref(), &LoadOptions::default(), &Cpu::new())?;
+//! let model = Model::load("google/vit-base-patch16-224".as_ref(), &LoadOptions::default(), &Device::cpu(0))?;
 //! for answer in model.classify_bytes(&std::fs::read("cat.jpg")?, 5)? {
 //!     println!("{:5.1} %  {}", 100.0 * answer.probability, answer.label);
 //! }
@@ -27,4 +27,4 @@ pub mod weights;
 
 pub use error::Error;
 pub use predict::{LoadOptions, Model};
-pub use vitral_engine::{Cpu, Storage, Tensor};
+pub use vitral_engine::{Cpu, DType, Device, DeviceError, Tensor};

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::config::Size;
 use crate::image::{ImageError, Preprocess, RgbImage};
-use crate::{Cpu, Tensor};
+use crate::{Device, DeviceError, Tensor};
 
 /// Results that each thread may be ahead by.
 const AHEAD: usize = 4;
@@ -64,11 +64,11 @@ pub struct BatchOptions {
 ///
 /// # Errors
 /// The first that `each` gives; it ends the work.
-pub fn batches<S: Sync, E>(
+pub fn batches<S: Sync, E: From<DeviceError>>(
     sources: &[S],
     preprocess: &Preprocess,
     options: BatchOptions,
-    device: &Cpu,
+    device: &Device,
     read: impl Fn(&S) -> Result<RgbImage, ImageError> + Sync,
     mut each: impl FnMut(Batch) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -84,13 +84,13 @@ pub fn batches<S: Sync, E>(
                 Err(fault) => gathering.faults.push((index, fault)),
                 Ok((size, pixels)) => {
                     if gathering.size.is_some_and(|other| other != size) {
-                        each(gathering.take(channels, device))?;
+                        each(gathering.take(channels, device)?)?;
                     }
                     gathering.size = Some(size);
                     gathering.indices.push(index);
                     gathering.pixels.extend(pixels);
                     if gathering.indices.len() == options.batch.get() {
-                        each(gathering.take(channels, device))?;
+                        each(gathering.take(channels, device)?)?;
                     }
                 }
             }
@@ -98,7 +98,7 @@ pub fn batches<S: Sync, E>(
         if gathering.indices.is_empty() && gathering.faults.is_empty() {
             return Ok(());
         }
-        each(gathering.take(channels, device))
+        each(gathering.take(channels, device)?)
     })
 }
 
@@ -111,11 +111,11 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn take(&mut self, channels: usize, device: &Cpu) -> Batch {
+    fn take(&mut self, channels: usize, device: &Device) -> Result<Batch, DeviceError> {
         let Gathering { size, indices, pixels, faults } = std::mem::take(self);
         let size = size.unwrap_or(Size { height: 0, width: 0 });
         let shape = [indices.len(), channels, size.height, size.width];
-        Batch { indices, pixels: Tensor::from_slice(device, shape, &pixels), faults }
+        Ok(Batch { indices, pixels: device.upload(shape, &pixels)?, faults })
     }
 }
 
@@ -162,9 +162,9 @@ mod tests {
         let each = |batch: Batch| {
             let faults: Vec<usize> = batch.faults.iter().map(|(index, _)| *index).collect();
             seen.push((batch.indices, batch.pixels.shape().to_vec(), faults));
-            Ok::<_, std::convert::Infallible>(())
+            Ok::<_, DeviceError>(())
         };
-        let Ok(()) = batches(&sides, &preprocess, options, &Cpu::with_threads(1), read, each);
+        batches(&sides, &preprocess, options, &Device::cpu(1), read, each).expect("memory");
         let expected: Vec<(Vec<usize>, Vec<usize>, Vec<usize>)> = vec![
             (vec![0, 1], vec![2, 1, 2, 2], vec![]),
             (vec![2, 4], vec![2, 1, 2, 2], vec![3]),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitral_engine::{Context, Cpu, Parameters, Storage, Tensor};
+use vitral_engine::{Context, DType, Device, Parameters, Tensor};
 
 use crate::config::Size;
 use crate::error::Error;
@@ -44,7 +44,7 @@ pub struct LoadOptions {
     /// Another form of the model: image or patch size, channels, head, tokens.
     pub adapt: Adaptation,
     /// How matrices are kept in memory.
-    pub storage: Storage,
+    pub storage: DType,
 }
 
 impl Model {
@@ -52,7 +52,7 @@ impl Model {
     ///
     /// # Errors
     /// If its files are missing, damaged, or do not fit each other; the error names the file and the tensor.
-    pub fn load(path: &Path, options: &LoadOptions, device: &Cpu) -> Result<Self, Error> {
+    pub fn load(path: &Path, options: &LoadOptions, device: &Device) -> Result<Self, Error> {
         let description = weights::load_description(path, options.config.as_deref())?;
         let container = description.open()?;
         Model::assemble(path, description, &container, options, device)
@@ -67,7 +67,7 @@ impl Model {
         description: Description,
         container: &weights::Container,
         options: &LoadOptions,
-        device: &Cpu,
+        device: &Device,
     ) -> Result<Self, Error> {
         let build = |config| Vit::new(config).map_err(|fault| Error::Config { path: path.into(), fault });
         let stored = build(description.config.clone())?;
@@ -88,7 +88,7 @@ impl Model {
             let values = options.adapt.read(&assignment, spec, &stored, &vit)?;
             weights::assign::finite(&spec.name, &values).map(|()| values)
         };
-        let parameters = Parameters::frozen_as(vit.declarations().clone(), device.clone(), options.storage, read)?;
+        let parameters = Parameters::prepared(vit.declarations().clone(), device.clone(), options.storage, read)?;
         let classes = stored.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
         {
@@ -111,15 +111,15 @@ impl Model {
     /// The same model with other weights, as many and of the same shapes: `read` gives those of each parameter.
     ///
     /// # Errors
-    /// None that a model which was built before can have.
+    /// The first that `read` gives.
     pub fn with_weights<'a>(
         &self,
-        mut read: impl FnMut(&vitral_engine::ParameterSpec) -> std::borrow::Cow<'a, [f32]>,
+        read: impl FnMut(&vitral_engine::ParameterSpec) -> Result<std::borrow::Cow<'a, [f32]>, Error>,
     ) -> Result<Self, Error> {
         let fault = |fault| Error::Config { path: self.path.clone(), fault };
         let vit = Vit::new(self.vit.config().clone()).map_err(fault)?;
         let device = self.parameters.device().clone();
-        let parameters = Parameters::frozen(vit.declarations().clone(), device, |spec| Ok::<_, Error>(read(spec)))?;
+        let parameters = Parameters::prepared(vit.declarations().clone(), device, DType::F32, read)?;
         Ok(Model {
             path: self.path.clone(),
             name: self.name.clone(),
@@ -161,9 +161,9 @@ impl Model {
             preprocess: self.preprocess().ok(),
             labels: self.labels.names(),
             licence: self.licence.as_deref(),
-            storage: Storage::F32,
+            storage: DType::F32,
             read: Box::new(|spec| match self.parameters.declarations().find(&spec.name) {
-                Some(id) => Ok(self.parameters.read(id).into()),
+                Some(id) => Ok(self.parameters.read(id)?.into()),
                 None => Err(WeightsError::NotAssigned(spec.name.clone())),
             }),
         }
@@ -186,7 +186,7 @@ impl Model {
         let logits = self.run(&self.pixels(images)?, None)?.logits;
         let logits = logits.ok_or_else(|| Error::NoHead { name: self.name.clone() })?;
         let classes = logits.shape().last();
-        Ok(logits.values().chunks(classes).map(|logits| top(logits, count, &self.labels)).collect())
+        Ok(logits.to_vec()?.chunks(classes).map(|logits| top(logits, count, &self.labels)).collect())
     }
 
     /// Pictures as the model's input, `[batch, channels, height, width]`.
@@ -202,7 +202,7 @@ impl Model {
         let size =
             images.first().map_or(self.vit.config().image_size, |image| preprocess.output_size_for(image.size()));
         let shape = [images.len(), preprocess.channels.count(), size.height, size.width];
-        Ok(Tensor::from_slice(self.parameters.device(), shape, &all))
+        Ok(self.parameters.device().upload(shape, &all)?)
     }
 
     /// Runs the model on preprocessed pixels `[batch, channels, height, width]`; `mask` as in [`Input`].

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use vitral_engine::ops::random::uniform;
-use vitral_engine::{Context, Parameters, Stages, Tensor};
+use vitral_engine::random::uniform;
+use vitral_engine::{Context, Parameters, Stages};
 
 use crate::config::Size;
 use crate::error::Error;
@@ -33,11 +33,8 @@ pub fn time_forward(
 ) -> Result<Timing, Error> {
     let device = parameters.device();
     let shape = [batch, vit.config().channels, image.height, image.width];
-    let pixels = Tensor::filled(device, shape, |values| {
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = 2.0 * uniform(0, i as u64) - 1.0;
-        }
-    });
+    let noise: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 2.0 * uniform(0, i as u64) - 1.0).collect();
+    let pixels = device.upload(shape, &noise)?;
     let mut passes = Vec::with_capacity(runs);
     let mut sums: BTreeMap<&'static str, Duration> = BTreeMap::new();
     for run in 0..=runs {

@@ -1,3 +1,221 @@
-//! Where tensors live and operations run.
+//! Devices: where tensors are and operations run.
 
-pub mod cpu;
+pub(crate) mod backend;
+pub(crate) mod cpu;
+pub(crate) mod error;
+pub(crate) mod reference;
+pub(crate) mod storage;
+
+use std::ops::Range;
+
+use backend::Backend;
+use cpu::Cpu;
+use cpu::plan::BatchExtent;
+use cpu::weight::PreparedWeight;
+use error::DeviceError;
+use reference::Reference;
+use storage::{FlatBuffer, FlatStorage, Weight};
+
+use crate::dtype::DType;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// A device. Clones are cheap and mean the same device.
+///
+/// Operations are queued on a device and may run later; whoever reads numbers waits for them
+/// ([`Tensor::to_vec`](crate::Tensor::to_vec)) and is told of what went wrong.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor.
+    Cpu(Cpu),
+    /// Plain loops in double precision: slow, and what every other device is compared with.
+    Reference(Reference),
+}
+
+impl Device {
+    /// The processor with so many threads; 0 means all that it has.
+    pub fn cpu(threads: usize) -> Self {
+        Device::Cpu(Cpu::with_threads(threads))
+    }
+
+    /// The reference device.
+    pub fn reference() -> Self {
+        Device::Reference(Reference::new())
+    }
+
+    /// A name for people: `cpu` or `reference`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Device::Cpu(_) => "cpu",
+            Device::Reference(_) => "reference",
+        }
+    }
+
+    /// How many times numbers were copied from the device for somebody outside: each of these waits for it.
+    pub fn downloads(&self) -> usize {
+        match self {
+            Device::Cpu(cpu) => cpu.downloads(),
+            Device::Reference(reference) => reference.downloads(),
+        }
+    }
+
+    /// A tensor with a copy of these numbers.
+    ///
+    /// # Errors
+    /// If there are not as many numbers as the shape holds, or the device has no memory for them.
+    pub fn upload(&self, shape: impl Into<Shape>, values: &[f32]) -> Result<Tensor, DeviceError> {
+        let shape = shape.into();
+        if shape.count() != values.len() {
+            return Err(DeviceError::Count { expected: shape.count(), found: values.len() });
+        }
+        match self {
+            Device::Cpu(cpu) => Ok(cpu.tensor(shape, |out| out.copy_from_slice(values))),
+            Device::Reference(reference) => reference.upload(shape, values),
+        }
+    }
+
+    /// As [`Device::upload`], of numbers that a pass makes by itself: a fault sticks, and is raised where somebody waits.
+    ///
+    /// # Panics
+    /// If there are not as many numbers as the shape holds.
+    pub fn constant(&self, shape: impl Into<Shape>, values: &[f32]) -> Tensor {
+        let shape = shape.into();
+        assert_eq!(shape.count(), values.len(), "{shape:?} does not hold {} numbers", values.len());
+        match self {
+            Device::Cpu(cpu) => cpu.tensor(shape, |out| out.copy_from_slice(values)),
+            Device::Reference(reference) => reference.constant(shape, values),
+        }
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(&self, shape: impl Into<Shape>) -> Tensor {
+        self.full(shape, 0.0)
+    }
+
+    /// A tensor filled with one value.
+    pub fn full(&self, shape: impl Into<Shape>, value: f32) -> Tensor {
+        self.backend().full(shape.into(), value)
+    }
+
+    /// A flat buffer of zeros, to be written in place.
+    pub fn flat_zeros(&self, length: usize) -> FlatBuffer {
+        FlatBuffer(match self {
+            Device::Cpu(cpu) => cpu.flat_zeros(length),
+            Device::Reference(reference) => FlatStorage::Reference(reference.zeros(length)),
+        })
+    }
+
+    /// A copy of a flat buffer.
+    ///
+    /// # Errors
+    /// Whatever went wrong on the device.
+    pub fn flat_copy(&self, buffer: &FlatBuffer) -> Result<FlatBuffer, DeviceError> {
+        let mut copy = self.flat_zeros(buffer.len());
+        copy.write(0, &buffer.to_vec()?);
+        Ok(copy)
+    }
+
+    /// A parameter that does not change, in the layout that products read fastest: a matrix `[out, in]` in a type, anything
+    /// else in 32 bits.
+    pub(crate) fn prepare(&self, values: &[f32], matrix: Option<[usize; 2]>, dtype: DType) -> Weight {
+        match (self, matrix) {
+            (Device::Cpu(cpu), Some(extents)) => Weight::Cpu(cpu.prepare_matrix(values, extents, dtype)),
+            (Device::Cpu(_), None) => Weight::Cpu(PreparedWeight::plain(values)),
+            (Device::Reference(reference), matrix) => {
+                Weight::Reference(reference.prepare(values, if matrix.is_some() { dtype } else { DType::F32 }))
+            }
+        }
+    }
+
+    /// Runs a whole pass where the device likes it best: on the CPU's threads, so that it does not change threads at every
+    /// operation.
+    pub fn scope<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Device::Cpu(cpu) => cpu.scope(body),
+            Device::Reference(_) => body(),
+        }
+    }
+
+    /// Gives unused memory back to the system.
+    pub fn trim(&self) {
+        if let Device::Cpu(cpu) = self {
+            cpu.trim();
+        }
+    }
+
+    /// What computes.
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        match self {
+            Device::Cpu(cpu) => cpu,
+            Device::Reference(reference) => reference,
+        }
+    }
+
+    /// Groups of images, the first of a batch, that the device takes through a model one group at a time or side by side;
+    /// none where it takes a batch whole.
+    pub(crate) fn inference_groups(&self, images: usize, rows: usize) -> Vec<Range<usize>> {
+        match self {
+            Device::Cpu(cpu) => cpu.inference_groups(images, rows),
+            Device::Reference(_) => Vec::new(),
+        }
+    }
+
+    /// Runs `task` for every group and gives what came of it, in their order.
+    pub(crate) fn each_group<T: Send>(
+        &self,
+        groups: &[Range<usize>],
+        task: impl Fn(&Device, Range<usize>) -> T + Sync + Send,
+    ) -> Vec<T> {
+        match self {
+            Device::Cpu(cpu) => cpu.each_group(groups, |cpu, range| task(&Device::Cpu(cpu.clone()), range)),
+            Device::Reference(_) => groups.iter().map(|range| task(self, range.clone())).collect(),
+        }
+    }
+
+    /// How many of so many groups run at the same time.
+    pub(crate) fn side_by_side(&self, groups: usize) -> u32 {
+        match self {
+            Device::Cpu(cpu) => cpu.threads().min(groups).max(1) as u32,
+            Device::Reference(_) => 1,
+        }
+    }
+
+    /// How many sums of gradients the device makes side by side.
+    pub(crate) fn gradient_lanes(&self) -> usize {
+        match self {
+            Device::Cpu(_) => 2,
+            Device::Reference(_) => 1,
+        }
+    }
+
+    /// Takes a batch through `task(device, images, lane)` as the device likes best; each part of the batch adds to one lane.
+    pub(crate) fn each_part<L: Send, T: Send, E: Send>(
+        &self,
+        batch: BatchExtent,
+        parameters: usize,
+        lanes: &mut [L],
+        task: impl Fn(&Device, Range<usize>, &mut L) -> Result<T, E> + Sync + Send,
+    ) -> Result<Vec<T>, E> {
+        match self {
+            Device::Cpu(cpu) => {
+                let task = |cpu: &Cpu, images, lane: &mut L| task(&Device::Cpu(cpu.clone()), images, lane);
+                cpu.each_half(batch, parameters, lanes, task)
+            }
+            Device::Reference(_) if batch.images == 0 => Ok(Vec::new()),
+            Device::Reference(_) => Ok(vec![task(self, 0..batch.images, &mut lanes[0])?]),
+        }
+    }
+}
+
+impl From<Cpu> for Device {
+    fn from(cpu: Cpu) -> Self {
+        Device::Cpu(cpu)
+    }
+}
+
+impl From<Reference> for Device {
+    fn from(reference: Reference) -> Self {
+        Device::Reference(reference)
+    }
+}

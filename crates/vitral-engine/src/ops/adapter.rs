@@ -11,7 +11,7 @@ impl Context<'_> {
     pub(crate) fn adapted(&self, x: &Tensor, output: &Tensor, adapter: Adapter) -> Tensor {
         let map = |weight| Linear { weight, bias: None };
         let narrow = self.linear(&self.dropout(x, adapter.dropout), map(adapter.down));
-        let update = self.linear(&self.times(&narrow, adapter.scale), map(adapter.up));
+        let update = self.linear(&self.scale(&narrow, adapter.scale), map(adapter.up));
         self.add(output, &update)
     }
 }

@@ -1,30 +1,15 @@
 //! Multi-head self-attention straight from packed queries, keys and values.
 //!
-//! One task is some queries of one head of one image: the head's keys and values are packed once, then a few rows of
-//! scores at a time are made, exponentiated and multiplied with the values while they are in cache. No `tokens²` memory
-//! is needed, and capturing the weights copies them on the way out without changing a bit of the result.
-//!
-//! While recording, captured weights are a value on the tape like any other (`explicit`), so that their gradient can be
-//! had; what nobody captures takes the fused path, which makes the weights again in backward.
+//! While recording, captured weights are a value on the tape like any other, so that their gradient can be had: the output's
+//! backward gives the gradient of the weights, and theirs that of queries, keys and bias. Explanation reads the gradient in
+//! between (arXiv:2103.15679). What nobody captures takes the fused path, which makes the weights again in backward.
 
-mod explicit;
-
-use std::cell::RefCell;
-
-use super::random::uniform;
-use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::kernels::{
-    Epilogue, Gemm, Kernel, Lanes, Lhs, Panels, Rhs, SharedMut, pack_rhs_serial, packed_len,
-};
-use crate::device::cpu::{Cpu, math};
-use crate::tape::{Context, Gradients};
+use crate::device::backend::AttentionCall;
+use crate::tape::Context;
 use crate::tensor::Tensor;
 
-/// Rows of scores made at a time: two tiles of the widest kernel.
-const QUERY_ROWS: usize = 28;
-
 /// The settings of one attention.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// Number of heads.
     pub heads: usize,
@@ -43,6 +28,7 @@ pub struct Attention<'a> {
 }
 
 /// What attention gives.
+#[derive(Clone, Debug)]
 pub struct AttentionOutput {
     /// `[batch, queries, heads · head width]`.
     pub output: Tensor,
@@ -51,412 +37,90 @@ pub struct AttentionOutput {
     pub weights: Option<Tensor>,
 }
 
-/// Shapes and operands of one call, owned so that backward can keep them.
-#[derive(Clone)]
-struct Problem {
-    qkv: Tensor,
-    key_mask: Option<Tensor>,
-    bias: Option<Tensor>,
-    batch: usize,
-    tokens: usize,
-    queries: usize,
-    heads: usize,
-    width: usize,
-    scale: f32,
-    dropout: Option<(u64, f32)>,
-}
-
 impl Context<'_> {
     /// Self-attention of packed `qkv`, `[batch, tokens, 3 · heads · head width]`: queries, then keys, then values, each
     /// head after head.
-    pub fn attention(&self, qkv: &Tensor, call: Attention<'_>) -> AttentionOutput {
+    ///
+    /// # Panics
+    /// If a shape does not fit.
+    pub fn attention(&self, qkv: &Tensor, settings: Attention<'_>) -> AttentionOutput {
         let [batch, tokens, packed] = qkv.shape()[..] else {
             panic!("packed qkv is [batch, tokens, …], not {:?}", qkv.shape())
         };
-        let width = packed / (3 * call.heads);
-        assert_eq!(packed, 3 * call.heads * width, "{packed} does not divide into 3 × {} heads", call.heads);
-        if let Some(mask) = call.key_mask {
+        let width = packed / (3 * settings.heads);
+        assert_eq!(packed, 3 * settings.heads * width, "{packed} does not divide into 3 × {} heads", settings.heads);
+        if let Some(mask) = settings.key_mask {
             assert_eq!(mask.shape()[..], [batch, tokens], "key mask");
         }
-        if let Some(bias) = call.bias {
-            assert_eq!(bias.shape()[..], [call.heads, tokens, tokens], "attention bias");
+        if let Some(bias) = settings.bias {
+            assert_eq!(bias.shape()[..], [settings.heads, tokens, tokens], "attention bias");
         }
-        let queries = call.queries.unwrap_or(tokens);
+        let queries = settings.queries.unwrap_or(tokens);
         assert!(queries.clamp(1, tokens.max(1)) == queries || tokens == 0, "{queries} of {tokens} tokens ask");
-        let problem = Problem {
+        let call = AttentionCall {
             qkv: qkv.clone(),
-            key_mask: call.key_mask.cloned(),
-            bias: call.bias.cloned(),
+            key_mask: settings.key_mask.cloned(),
+            bias: settings.bias.cloned(),
             batch,
             tokens,
             queries,
-            heads: call.heads,
+            heads: settings.heads,
             width,
-            scale: call.scale,
-            dropout: if call.dropout > 0.0 { self.draw().map(|seed| (seed, call.dropout)) } else { None },
+            scale: settings.scale,
+            dropout: if settings.dropout > 0.0 { self.draw().map(|draw| (draw, settings.dropout)) } else { None },
         };
-        let needed = qkv.node.is_some() || call.bias.is_some_and(|bias| bias.node.is_some());
-        let shape = [batch, queries, call.heads * width];
-        if !call.capture {
-            let output = Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, None));
-            let output =
-                self.record(output, needed, || Box::new(move |grad, gradients| backward(&problem, grad, gradients)));
-            return AttentionOutput { output, weights: None };
+        let bias_node = settings.bias.and_then(|bias| bias.node);
+        let needed = qkv.node.is_some() || bias_node.is_some();
+        let (output, weights) = self.backend().attention(&call, settings.capture);
+        match weights {
+            Some(weights) if self.is_recording() && needed => self.record_with_weights(call, output, weights),
+            Some(weights) => AttentionOutput { output, weights: Some(weights) },
+            None => {
+                let output = self.record(output, needed, || {
+                    Box::new(move |grad, gradients| {
+                        let bias = gradients.wants(bias_node);
+                        let (of_qkv, of_bias) = gradients.backend().attention_backward(&call, grad, bias);
+                        gradients.add_made(call.qkv.node, Some(of_qkv));
+                        gradients.add_made(bias_node, of_bias);
+                    })
+                });
+                AttentionOutput { output, weights: None }
+            }
         }
-        let mut output = None;
-        let weights = Tensor::filled(self.device, [batch, call.heads, queries, tokens], |weights| {
-            output = Some(Tensor::filled(self.device, shape, |out| forward(self.device, &problem, out, Some(weights))));
+    }
+
+    /// Puts weights and output, both computed already, on the tape.
+    fn record_with_weights(&self, call: AttentionCall, output: Tensor, weights: Tensor) -> AttentionOutput {
+        let (of_weights, values) = (call.clone(), weights.clone());
+        let weights = self.record(weights, true, || {
+            Box::new(move |grad, gradients| {
+                let bias_node = of_weights.bias.as_ref().and_then(|bias| bias.node);
+                let bias = gradients.wants(bias_node);
+                let backend = gradients.backend();
+                let (of_qkv, of_bias) = backend.attention_weights_backward(&of_weights, &values, grad, bias);
+                gradients.add_made(of_weights.qkv.node, Some(of_qkv));
+                gradients.add_made(bias_node, of_bias);
+            })
         });
-        let output = output.expect("made with the weights");
-        if self.is_recording() && needed {
-            return explicit::record(self, problem, output, weights);
-        }
+        let used = weights.clone();
+        let output = self.record(output, true, || {
+            Box::new(move |grad, gradients| {
+                let (of_weights, of_qkv) = gradients.backend().attention_output_backward(&call, &used, grad);
+                gradients.add_made(used.node, Some(of_weights));
+                gradients.add_made(call.qkv.node, Some(of_qkv));
+            })
+        });
         AttentionOutput { output, weights: Some(weights) }
     }
-}
-
-impl Problem {
-    fn stride(&self) -> usize {
-        3 * self.heads * self.width
-    }
-
-    /// Where queries (0), keys (1) or values (2) of one head begin.
-    fn start(&self, image: usize, head: usize, which: usize) -> usize {
-        image * self.tokens * self.stride() + (which * self.heads + head) * self.width
-    }
-
-    /// Queries (0), keys (1) or values (2) of one head, from the first token on, `stride` apart.
-    fn part(&self, image: usize, head: usize, which: usize) -> &[f32] {
-        &self.qkv.values()[self.start(image, head, which)..]
-    }
-
-    /// Scores of one head.
-    fn area(&self) -> usize {
-        self.queries * self.tokens
-    }
-
-    /// The bias's gradient from that of all scores, `[batch, heads, queries, tokens]`, summed in a fixed order.
-    fn bias_gradient(&self, device: &Cpu, scores: &[f32]) -> Tensor {
-        Tensor::filled(device, [self.heads, self.tokens, self.tokens], |out| {
-            out.fill(0.0);
-            for image in scores.chunks_exact((self.heads * self.area()).max(1)) {
-                let heads = image.chunks_exact(self.area()).zip(out.chunks_exact_mut(self.tokens * self.tokens));
-                for (out, value) in heads.flat_map(|(head, out)| out.iter_mut().zip(head)) {
-                    *out += value;
-                }
-            }
-        })
-    }
-
-    fn keys(&self, image: usize, head: usize) -> Rhs<'_> {
-        Rhs::Columns { data: self.part(image, head, 1), stride: self.stride() }
-    }
-
-    /// `rows` of scores from query `at` on, masked and biased, `stride` apart; `packed` are the packed keys. A stride of
-    /// whole panels spares the edge. Gives what is left to scale them by: the whole scale where nothing was added, which
-    /// spares a pass, or 1.
-    fn scores(&self, device: &Cpu, at: At, rows: usize, packed: &[f32], (scores, stride): (&mut [f32], usize)) -> f32 {
-        let queries = &self.part(at.image, at.head, 0)[at.query * self.stride()..];
-        let gemm = Gemm {
-            rows,
-            columns: stride,
-            depth: self.width,
-            lhs: Lhs::Rows { data: queries, stride: self.stride() },
-            norm: None,
-            panels: Panels::F32(packed),
-            epilogue: Epilogue::default(),
-            accumulate: false,
-        };
-        gemm.run_serial(device.isa(), SharedMut::new(scores), 0, stride);
-        if self.key_mask.is_none() && self.bias.is_none() && self.scale > 0.0 {
-            return self.scale;
-        }
-        let mask = self.key_mask.as_ref().map(|mask| &mask.values()[at.image * self.tokens..][..self.tokens]);
-        for (row, scores) in scores.chunks_exact_mut(stride).take(rows).enumerate() {
-            let scores = &mut scores[..self.tokens];
-            let bias = self
-                .bias
-                .as_ref()
-                .map(|bias| &bias.values()[(at.head * self.tokens + at.query + row) * self.tokens..][..self.tokens]);
-            device.isa().run(Adjust { scores, scale: self.scale, bias, mask });
-        }
-        1.0
-    }
-
-    /// Which weights are dropped, as factors on one row.
-    fn drop_row(&self, at: At, row: usize, weights: &mut [f32]) {
-        if let Some((seed, rate)) = self.dropout {
-            let first = ((at.image * self.heads + at.head) * self.tokens + at.query + row) * self.tokens;
-            let keep = if rate < 1.0 { 1.0 / (1.0 - rate) } else { 0.0 };
-            for (i, weight) in weights.iter_mut().enumerate() {
-                *weight *= if uniform(seed, (first + i) as u64) < rate { 0.0 } else { keep };
-            }
-        }
-    }
-}
-
-/// One head of one image, from one query on.
-#[derive(Clone, Copy)]
-struct At {
-    image: usize,
-    head: usize,
-    query: usize,
-}
-
-/// `scores · scale + bias + mask`.
-struct Adjust<'a> {
-    scores: &'a mut [f32],
-    scale: f32,
-    bias: Option<&'a [f32]>,
-    mask: Option<&'a [f32]>,
-}
-
-impl Kernel for Adjust<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        math::scale_row(l, self.scores, self.scale);
-        for row in [self.bias, self.mask].into_iter().flatten() {
-            for (scores, row) in self.scores.chunks_mut(L::N).zip(row.chunks(L::N)) {
-                let sum = l.add(l.load_part(scores), l.load_part(row));
-                l.store_part(scores, sum);
-            }
-        }
-    }
-}
-
-/// Exponentials of one scaled row and their sum.
-struct Exponentials<'a>(&'a mut [f32], f32);
-
-impl Kernel for Exponentials<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) -> f32 {
-        math::exp_row(l, self.0, self.1)
-    }
-}
-
-struct ScaleRow<'a>(&'a mut [f32], f32);
-
-impl Kernel for ScaleRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        math::scale_row(l, self.0, self.1);
-    }
-}
-
-thread_local! {
-    static SCRATCH: RefCell<[Buffer; 6]> = RefCell::new(std::array::from_fn(|_| Buffer::zeros(0)));
-}
-
-fn grown(buffer: &mut Buffer, length: usize) -> &mut [f32] {
-    buffer.set_len(length);
-    buffer.as_mut_slice()
-}
-
-fn forward(device: &Cpu, problem: &Problem, out: &mut [f32], weights: Option<&mut [f32]>) {
-    let &Problem { batch, tokens, queries: asking, heads, width, .. } = problem;
-    let out = SharedMut::new(out);
-    let weights = weights.map(SharedMut::new);
-    // Queries are cut only where heads alone would leave threads idle: each part packs the keys and values again.
-    let parts =
-        (2 * device.threads()).div_ceil((batch * heads).max(1)).clamp(1, asking.div_ceil(4 * QUERY_ROWS).max(1));
-    let small = batch * heads * asking * tokens * width < 100_000;
-    let work = |task: usize| {
-        let (pair, part) = (task / parts, task % parts);
-        let (image, head) = (pair / heads, pair % heads);
-        SCRATCH.with_borrow_mut(|[keys, values, scores, product, ..]| {
-            let isa = device.isa();
-            let keys = grown(keys, packed_len(isa, width, tokens));
-            pack_rhs_serial(isa, problem.keys(image, head), width, tokens, keys);
-            let values = grown(values, packed_len(isa, tokens, width));
-            let rows = Rhs::Rows { data: problem.part(image, head, 2), stride: problem.stride() };
-            pack_rhs_serial(isa, rows, tokens, width, values);
-            // Rows of whole panels: no product has an edge, and no row shares a cache line.
-            let stride = tokens.next_multiple_of(isa.panel());
-            let scores = grown(scores, QUERY_ROWS * stride);
-            let product = grown(product, QUERY_ROWS * width);
-            let mut sums = [0.0f32; QUERY_ROWS];
-            let queries = asking * part / parts..asking * (part + 1) / parts;
-            for first in queries.clone().step_by(QUERY_ROWS) {
-                let at = At { image, head, query: first };
-                let rows = QUERY_ROWS.min(queries.end - first);
-                let scale = problem.scores(device, at, rows, keys, (scores, stride));
-                for (row, scores) in scores.chunks_exact_mut(stride).take(rows).enumerate() {
-                    let scores = &mut scores[..tokens];
-                    sums[row] = isa.run(Exponentials(scores, scale));
-                    if let Some(weights) = weights {
-                        let start = ((image * heads + head) * asking + first + row) * tokens;
-                        let weights = weights.part(start, tokens);
-                        weights.copy_from_slice(scores);
-                        isa.run(ScaleRow(weights, 1.0 / sums[row]));
-                    }
-                    problem.drop_row(at, row, scores);
-                }
-                let gemm = Gemm {
-                    rows,
-                    columns: width,
-                    depth: tokens,
-                    lhs: Lhs::Rows { data: scores, stride },
-                    norm: None,
-                    panels: Panels::F32(values),
-                    epilogue: Epilogue::default(),
-                    accumulate: false,
-                };
-                gemm.run_serial(isa, SharedMut::new(product), 0, width);
-                for (row, product) in product.chunks_exact_mut(width).take(rows).enumerate() {
-                    isa.run(ScaleRow(product, 1.0 / sums[row]));
-                    let start = ((image * asking + first + row) * heads + head) * width;
-                    out.part(start, width).copy_from_slice(product);
-                }
-            }
-        });
-    };
-    if small {
-        (0..batch * heads * parts).for_each(work);
-    } else {
-        device.parallel(batch * heads * parts, work);
-    }
-}
-
-/// `dS = P ∘ (dP − rowsum(P ∘ dP))` on one row: `grad` holds dP and becomes dS.
-struct SoftmaxPull<'a> {
-    weights: &'a [f32],
-    grad: &'a mut [f32],
-    scale: f32,
-}
-
-impl Kernel for SoftmaxPull<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let inner = l.splat(math::inner(l, self.weights, self.grad));
-        let scale = l.splat(self.scale);
-        for (weights, grad) in self.weights.chunks(L::N).zip(self.grad.chunks_mut(L::N)) {
-            let pulled = l.mul(l.load_part(weights), l.sub(l.load_part(grad), inner));
-            l.store_part(grad, l.mul(pulled, scale));
-        }
-    }
-}
-
-/// A product of one task, its right operand packed into `panels` where it must be, written from an offset on in rows a stride
-/// apart.
-fn product(
-    device: &Cpu,
-    panels: &mut Buffer,
-    (rows, depth, columns): (usize, usize, usize),
-    lhs: Lhs<'_>,
-    rhs: Rhs<'_>,
-    (out, first, stride): (SharedMut<'_>, usize, usize),
-) {
-    let isa = device.isa();
-    let panels = rhs.as_it_lies(isa, columns).unwrap_or_else(|| {
-        let panels = grown(panels, packed_len(isa, depth, columns));
-        pack_rhs_serial(isa, rhs, depth, columns, panels);
-        Panels::F32(panels)
-    });
-    let epilogue = Epilogue::default();
-    Gemm { rows, columns, depth, lhs, norm: None, panels, epilogue, accumulate: false }
-        .run_serial(isa, out, first, stride);
-}
-
-/// Gradients of queries, keys and values, head by head; the weights are made again from queries and keys.
-fn backward(problem: &Problem, grad: &Tensor, gradients: &mut Gradients<'_>) {
-    let &Problem { batch, tokens, queries, heads, width, .. } = problem;
-    let area = problem.area();
-    let device = gradients.device;
-    let stride = problem.stride();
-    let bias_node = problem.bias.as_ref().and_then(|bias| bias.node);
-    // dS of every image, to be summed for the bias in a fixed order.
-    let mut score_gradients = bias_node.map(|_| Buffer::zeros(batch * heads * area));
-    let bias_out = score_gradients.as_mut().map(|buffer| SharedMut::new(buffer.as_mut_slice()));
-    let input = Tensor::filled(device, problem.qkv.shape(), |out| {
-        let out = SharedMut::new(out);
-        device.parallel(batch * heads, |task| {
-            let (image, head) = (task / heads, task % heads);
-            let isa = device.isa();
-            let start = |which: usize| problem.start(image, head, which);
-            let grad_out = &grad.values()[(image * queries * heads + head) * width..];
-            let grad_stride = heads * width;
-            SCRATCH.with_borrow_mut(|[panels, weights, scores, dropped, ..]| {
-                let weights = grown(weights, area);
-                let scores = grown(scores, area);
-                let mut product = |rows, depth, columns, lhs, rhs, c: SharedMut<'_>, first, c_stride| {
-                    product(device, panels, (rows, depth, columns), lhs, rhs, (c, first, c_stride));
-                };
-                let at = At { image, head, query: 0 };
-                let scale = {
-                    let mut packed = vec![0.0; packed_len(isa, width, tokens)];
-                    pack_rhs_serial(isa, problem.keys(image, head), width, tokens, &mut packed);
-                    problem.scores(device, at, queries, &packed, (weights, tokens))
-                };
-                for row in weights.chunks_exact_mut(tokens) {
-                    let sum = isa.run(Exponentials(row, scale));
-                    isa.run(ScaleRow(row, 1.0 / sum));
-                }
-                // dV = droppedᵀ dO
-                let dropped = if problem.dropout.is_some() {
-                    let dropped = grown(dropped, area);
-                    dropped.copy_from_slice(weights);
-                    for (row, dropped) in dropped.chunks_exact_mut(tokens).enumerate() {
-                        problem.drop_row(at, row, dropped);
-                    }
-                    &*dropped
-                } else {
-                    &*weights
-                };
-                let grad_rows = Rhs::Rows { data: grad_out, stride: grad_stride };
-                let lhs = Lhs::Columns { data: dropped, stride: tokens };
-                product(tokens, queries, width, lhs, grad_rows, out, start(2), stride);
-                // dP = dO Vᵀ, dropped alike; dS from it
-                let lhs = Lhs::Rows { data: grad_out, stride: grad_stride };
-                let values = Rhs::Columns { data: problem.part(image, head, 2), stride };
-                product(queries, width, tokens, lhs, values, SharedMut::new(scores), 0, tokens);
-                for (row, scores) in scores.chunks_exact_mut(tokens).enumerate() {
-                    problem.drop_row(at, row, scores);
-                    let weights = &weights[row * tokens..][..tokens];
-                    isa.run(SoftmaxPull { weights, grad: scores, scale: 1.0 });
-                }
-                if let Some(bias) = bias_out {
-                    bias.part(task * area, area).copy_from_slice(scores);
-                }
-                isa.run(ScaleRow(scores, problem.scale));
-                // dQ = dS K, and nothing for what did not ask; dK = dSᵀ Q
-                let keys = Rhs::Rows { data: problem.part(image, head, 1), stride };
-                product(
-                    queries,
-                    tokens,
-                    width,
-                    Lhs::Rows { data: scores, stride: tokens },
-                    keys,
-                    out,
-                    start(0),
-                    stride,
-                );
-                for token in queries..tokens {
-                    out.part(start(0) + token * stride, width).fill(0.0);
-                }
-                let asked = Rhs::Rows { data: problem.part(image, head, 0), stride };
-                let lhs = Lhs::Columns { data: scores, stride: tokens };
-                product(tokens, queries, width, lhs, asked, out, start(1), stride);
-            });
-        });
-    });
-    gradients.add(problem.qkv.node, |_| input);
-    gradients.add(bias_node, |_| {
-        problem.bias_gradient(device, score_gradients.as_ref().expect("made for the bias").as_slice())
-    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::check::{Check, Golden};
     use super::*;
+    use crate::arena::{Declarations, Parameters};
+    use crate::device::Device;
+    use crate::tape::Observer;
 
     pub(super) const PLAIN: Attention<'static> = Attention {
         heads: 3,
@@ -495,7 +159,7 @@ mod tests {
             let x = check.input(&[1, tokens, 3 * heads * width]);
             let y =
                 check.run(std::slice::from_ref(&x), |cx, x| cx.attention(&x[0], Attention { heads, ..PLAIN }).output);
-            for (y, expected) in y.values().iter().zip(reference(x.values(), tokens, heads, width, PLAIN.scale)) {
+            for (y, expected) in y.values().iter().zip(reference(&x.values(), tokens, heads, width, PLAIN.scale)) {
                 assert!((y - expected).abs() < 2e-5, "{y} for {expected}");
             }
         }
@@ -517,8 +181,8 @@ mod tests {
         let golden = Golden::load("attention_mask");
         let check = Check::new();
         let mask = golden.key_mask("mask");
-        check.against(&golden, &[golden.tensor("qkv")], &["qkv"], |cx, x| {
-            cx.attention(&x[0], Attention { key_mask: Some(&mask), ..PLAIN }).output
+        check.against(&golden, &[golden.tensor("qkv"), mask], &["qkv"], |cx, x| {
+            cx.attention(&x[0], Attention { key_mask: Some(&x[1]), ..PLAIN }).output
         });
     }
 
@@ -593,5 +257,114 @@ mod tests {
             let alone = serial.run(&[one], |cx, x| cx.attention(&x[0], call).output);
             assert_eq!(alone.values(), expected);
         }
+    }
+
+    const CAPTURED: Attention<'static> = Attention { capture: true, ..PLAIN };
+
+    struct Keep(std::sync::Mutex<Option<Tensor>>);
+
+    impl Observer for Keep {
+        fn wants(&self, name: &str) -> bool {
+            name == "weights"
+        }
+
+        fn observe(&self, _: &str, tensor: &Tensor) {
+            *self.0.lock().expect("whole") = Some(tensor.clone());
+        }
+    }
+
+    /// Gradients of weights and of `qkv` where the output's is given.
+    fn of_weights(qkv: &Tensor, upstream: &Tensor, call: Attention<'_>) -> (Tensor, Tensor) {
+        let parameters = Parameters::zeros(Declarations::default(), Device::cpu(2));
+        let keep = Keep(None.into());
+        let context = Context::recording(&parameters).observed_by(&keep);
+        let qkv = context.watch(qkv);
+        let found = context.attention(&qkv, call);
+        context.name(found.weights.as_ref().expect("captured"), || "weights".into());
+        let gradients = context.backward_from(&found.output, upstream.clone(), None);
+        let weights = keep.0.into_inner().expect("whole").expect("observed");
+        let of = |x: &Tensor| gradients.of(x).expect("watched").clone();
+        (of(&weights), of(&qkv))
+    }
+
+    /// `dP[query, key] = Σ dO[query] · V[key]`, one number at a time.
+    fn weight_gradients(qkv: &Tensor, upstream: &Tensor, heads: usize) -> Vec<f32> {
+        let [batch, tokens, packed] = qkv.shape()[..] else { panic!("packed") };
+        let width = packed / 3 / heads;
+        let mut found = Vec::new();
+        for image in 0..batch {
+            for head in 0..heads {
+                for query in 0..tokens {
+                    for key in 0..tokens {
+                        let value = |d| qkv.values()[(image * tokens + key) * packed + (2 * heads + head) * width + d];
+                        let grad = |d| upstream.values()[((image * tokens + query) * heads + head) * width + d];
+                        found.push((0..width).map(|d| f64::from(grad(d)) * f64::from(value(d))).sum::<f64>() as f32);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn gradients_of_weights_equal_the_reference_and_those_of_qkv_the_fused_path() {
+        let check = Check::new();
+        for (batch, tokens, heads, width) in [(1, 1, 1, 1), (2, 5, 3, 4), (1, 37, 2, 7), (2, 64, 1, 16)] {
+            let qkv = check.input(&[batch, tokens, 3 * heads * width]);
+            let upstream = check.input(&[batch, tokens, heads * width]);
+            let (weights, found) = of_weights(&qkv, &upstream, Attention { heads, ..CAPTURED });
+            for (found, expected) in weights.values().iter().zip(weight_gradients(&qkv, &upstream, heads)) {
+                assert!((found - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{found}, not {expected}");
+            }
+            let parameters = Parameters::zeros(Declarations::default(), Device::cpu(2));
+            let context = Context::recording(&parameters);
+            let qkv = context.watch(&qkv);
+            let fused = context.attention(&qkv, Attention { heads, capture: false, ..CAPTURED }).output;
+            let gradients = context.backward_from(&fused, upstream, None);
+            for (found, expected) in found.values().iter().zip(gradients.of(&qkv).expect("watched").values()) {
+                assert!((found - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{found}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_captured_weights_are_those_of_differences() {
+        let check = Check::new();
+        let inputs = [check.input(&[2, 4, 3 * 2 * 3]), check.input(&[2, 4, 4])];
+        let call = Attention { heads: 2, scale: 0.7, ..CAPTURED };
+        check.differences(&inputs, |cx, x| cx.attention(&x[0], Attention { bias: Some(&x[1]), ..call }).output);
+        check.differences(&inputs, |cx, x| {
+            cx.attention(&x[0], Attention { bias: Some(&x[1]), queries: Some(1), ..call }).output
+        });
+        // The weights themselves as the result.
+        check.differences(&inputs, |cx, x| {
+            cx.attention(&x[0], Attention { bias: Some(&x[1]), ..call }).weights.expect("captured")
+        });
+        check.differences_in_training(&inputs[..1], |cx, x| {
+            cx.attention(&x[0], Attention { dropout: 0.3, ..call }).output
+        });
+    }
+
+    #[test]
+    fn gradients_of_captured_weights_equal_pytorch() {
+        for case in ["attention_weights", "attention_weights_mask"] {
+            let golden = Golden::load(case);
+            let mask = (case != "attention_weights").then(|| golden.key_mask("mask"));
+            let call = Attention { key_mask: mask.as_ref(), ..CAPTURED };
+            let (weights, qkv) = of_weights(&golden.tensor("qkv"), &golden.tensor("grad_y"), call);
+            golden.compare("grad_weights", &weights);
+            golden.compare("grad_qkv", &qkv);
+        }
+    }
+
+    #[test]
+    fn capture_keeps_the_bits_while_recording() {
+        let parameters = Parameters::zeros(Declarations::default(), Device::cpu(2));
+        let qkv = Check::new().input(&[2, 33, 3 * 3 * 8]);
+        let context = Context::recording(&parameters);
+        let qkv = context.watch(&qkv);
+        let [captured, plain] =
+            [true, false].map(|capture| context.attention(&qkv, Attention { capture, ..CAPTURED }).output);
+        assert_eq!(captured.values(), plain.values());
     }
 }

@@ -1,35 +1,8 @@
 //! A border of zeros around feature maps, channels last.
 
+use crate::device::backend::{Blocks, Source};
 use crate::tape::Context;
 use crate::tensor::Tensor;
-
-/// Rows of an image with and without its border.
-#[derive(Clone, Copy)]
-struct Rows {
-    height: usize,
-    /// Numbers in a row of the image.
-    row: usize,
-    /// Numbers in a row with its border.
-    wide: usize,
-    /// Rows above.
-    above: usize,
-    /// Numbers to the left.
-    left: usize,
-}
-
-impl Rows {
-    fn bordered(&self) -> usize {
-        (self.height + 2 * self.above) * self.wide
-    }
-
-    /// Where each row of all images begins, with its border and without.
-    fn starts(self, batch: usize) -> impl Iterator<Item = (usize, usize)> {
-        (0..batch * self.height).map(move |i| {
-            let (image, y) = (i / self.height, i % self.height);
-            (image * self.bordered() + (self.above + y) * self.wide + self.left, i * self.row)
-        })
-    }
-}
 
 impl Context<'_> {
     /// `[batch, height, width, channels]` with `by` rows and columns of zeros on every side.
@@ -37,24 +10,19 @@ impl Context<'_> {
         let [batch, height, width, channels] = x.shape()[..] else {
             panic!("[batch, height, width, channels], not {:?}", x.shape())
         };
-        let wide = (width + 2 * by) * channels;
-        let rows = Rows { height, row: width * channels, wide, above: by, left: by * channels };
-        let output = Tensor::filled(self.device, [batch, height + 2 * by, width + 2 * by, channels], |out| {
-            out.fill(0.0);
-            for (to, from) in rows.starts(batch) {
-                out[to..to + rows.row].copy_from_slice(&x.values()[from..from + rows.row]);
-            }
-        });
+        let (row, wide) = (width * channels, (width + 2 * by) * channels);
+        let bordered = (height + 2 * by) * wide;
+        let inside = [0, height * row, row];
+        let around = [by * wide + by * channels, bordered, wide];
+        let blocks = Blocks { counts: [batch, height], length: row, from: inside, to: around };
+        let output = self
+            .backend()
+            .assemble([batch, height + 2 * by, width + 2 * by, channels].into(), &[(Source::Tensor(x), blocks)]);
         let (node, shape) = (x.node, x.shape());
         self.record(output, node.is_some(), || {
+            let blocks = Blocks { from: around, to: inside, ..blocks };
             Box::new(move |grad, gradients| {
-                gradients.add(node, |g| {
-                    Tensor::filled(g.device, shape, |out| {
-                        for (from, to) in rows.starts(batch) {
-                            out[to..to + rows.row].copy_from_slice(&grad.values()[from..from + rows.row]);
-                        }
-                    })
-                });
+                gradients.add(node, |g| g.backend().assemble(shape, &[(Source::Tensor(grad), blocks)]));
             })
         })
     }

@@ -1,15 +1,59 @@
-//! What the tests of operations share: goldens from PyTorch, finite differences, fused against recorded.
+//! What the tests of operations share: goldens from PyTorch, the CPU against the reference device, finite differences in
+//! double precision, fused against recorded.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::OnceLock;
 
-use super::random::normal;
 use crate::arena::{Adapter, Declarations, ParameterId, ParameterKind, Parameters};
-use crate::device::cpu::Cpu;
-use crate::tape::Context;
-use crate::tensor::{Shape, Tensor};
+use crate::device::Device;
+use crate::device::storage::{FlatBuffer, Storage};
+use crate::dtype::DType;
+use crate::random::normal;
+use crate::shape::Shape;
+use crate::tape::{Context, DrawKey};
+use crate::tensor::Tensor;
+
+/// How far the CPU may be from the reference device, in units of the largest number.
+const NEAR: f64 = 2e-5;
+/// How far a gradient may be from a difference in double precision, in units of the largest gradient.
+const NEAR_DIFFERENCE: f64 = 1e-6;
+
+impl Tensor {
+    /// Its numbers, in tests.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        self.to_vec().expect("a device without a fault")
+    }
+
+    /// Its numbers as precisely as the device has them.
+    fn precise(&self) -> Vec<f64> {
+        match self.storage() {
+            Storage::Reference(memory) => memory.wait().expect("a device without a fault"),
+            Storage::Cpu(..) => self.values().into_iter().map(f64::from).collect(),
+        }
+    }
+}
+
+impl FlatBuffer {
+    fn precise(&self, device: &Device) -> Vec<f64> {
+        match device {
+            Device::Reference(_) => self.reference_memory().wait().expect("a device without a fault"),
+            Device::Cpu(_) => self.to_vec().expect("a device without a fault").into_iter().map(f64::from).collect(),
+        }
+    }
+}
+
+/// Whether all numbers are near, in units of the largest one. A NaN is near a NaN alone.
+fn near(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-3, |top: f64, x| if x.abs() > top { x.abs() } else { top });
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let alike = found == expected || (found.is_nan() && expected.is_nan());
+        let same = alike || (found - expected).abs() <= tolerance * scale;
+        assert!(same, "{what}[{i}] is {found}, expected {expected} (largest {scale})");
+    }
+}
 
 type Stored = (Vec<usize>, Vec<f32>);
 
@@ -84,7 +128,7 @@ impl Golden {
 
     pub(crate) fn tensor(&self, name: &str) -> Tensor {
         let (shape, values) = self.stored(name);
-        Tensor::from_slice(&Cpu::with_threads(1), Shape::new(shape), values)
+        Device::cpu(1).upload(Shape::new(shape), values).expect("as many numbers")
     }
 
     pub(crate) fn scalar(&self, name: &str) -> f32 {
@@ -99,17 +143,17 @@ impl Golden {
     pub(crate) fn key_mask(&self, name: &str) -> Tensor {
         let (shape, values) = self.stored(name);
         let added: Vec<f32> = values.iter().map(|&m| if m == 0.0 { f32::NEG_INFINITY } else { 0.0 }).collect();
-        Tensor::from_slice(&Cpu::with_threads(1), Shape::new(shape), &added)
+        Device::cpu(1).upload(Shape::new(shape), &added).expect("as many numbers")
     }
 
     pub(crate) fn compare(&self, name: &str, found: &Tensor) {
-        self.compare_values(name, found.values());
+        self.compare_values(name, &found.values());
     }
 
     fn compare_values(&self, name: &str, found: &[f32]) {
         let expected = &self.stored(name).1;
         assert_eq!(found.len(), expected.len(), "`{}.{name}`", self.case);
-        let scale = expected.iter().map(|x| x.abs()).fold(1.0, f32::max);
+        let scale = expected.iter().fold(1.0, |top: f32, x| if x.abs() > top { x.abs() } else { top });
         for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
             let near = (found - expected).abs() <= 1e-5 * scale;
             assert!(near, "`{}.{name}`[{i}] is {found}, expected {expected}", self.case);
@@ -119,7 +163,8 @@ impl Golden {
 
 /// Parameters made on the fly, and the ways to check an operation with them.
 pub(crate) struct Check {
-    device: Cpu,
+    cpu: Device,
+    reference: Device,
     declarations: Declarations,
     values: Vec<Vec<f32>>,
     named: Vec<(String, ParameterId)>,
@@ -127,15 +172,29 @@ pub(crate) struct Check {
     seed: Cell<u64>,
 }
 
+/// What an operation gives, and gradients of `Σ upstream · result`: of every input, and of the parameters.
+struct Gradients {
+    result: Tensor,
+    inputs: Vec<Option<Tensor>>,
+    parameters: FlatBuffer,
+}
+
+/// An operation over inputs.
+type Operation<'a> = &'a dyn Fn(&Context<'_>, &[Tensor]) -> Tensor;
+/// How a pass begins.
+type Begin<'a> = &'a dyn for<'p> Fn(&'p Parameters) -> Context<'p>;
+
+const DRAWS: DrawKey = DrawKey { seed: 5, step: 3, first_image: 0 };
+
 impl Check {
     pub(crate) fn new() -> Self {
         Check::with_threads(2)
     }
 
     pub(crate) fn with_threads(threads: usize) -> Self {
-        let device = Cpu::with_threads(threads);
         Check {
-            device,
+            cpu: Device::cpu(threads),
+            reference: Device::reference(),
             declarations: Declarations::default(),
             values: vec![],
             named: vec![],
@@ -196,7 +255,7 @@ impl Check {
     }
 
     pub(crate) fn values(&self, id: ParameterId) -> Vec<f32> {
-        self.frozen().read(id)
+        self.prepared(&self.cpu).read(id).expect("a device without a fault")
     }
 
     /// A random input.
@@ -205,49 +264,57 @@ impl Check {
     }
 
     pub(crate) fn tensor(&self, shape: &[usize], values: &[f32]) -> Tensor {
-        Tensor::from_slice(&self.device, Shape::new(shape), values)
+        self.cpu.upload(Shape::new(shape), values).expect("as many numbers")
     }
 
-    fn frozen(&self) -> Parameters {
+    fn prepared(&self, device: &Device) -> Parameters {
         let mut values = self.values.iter();
         let read = |_: &_| Ok::<_, Infallible>(values.next().expect("one for each").into());
-        match Parameters::frozen(self.declarations.clone(), self.device.clone(), read) {
-            Ok(parameters) => self.with_adapters(parameters),
-        }
+        let Ok(parameters) = Parameters::prepared(self.declarations.clone(), device.clone(), DType::F32, read);
+        self.with_adapters(parameters)
     }
 
-    fn flat(&self) -> Parameters {
-        let mut parameters = Parameters::zeros(self.declarations.clone(), self.device.clone());
+    fn flat(&self, device: &Device) -> Parameters {
+        let mut parameters = Parameters::zeros(self.declarations.clone(), device.clone());
         for (id, values) in self.declarations.ids().zip(&self.values) {
-            let range = parameters.range(id);
-            parameters.flat_mut()[range].copy_from_slice(values);
+            parameters.write(id, values);
         }
         self.with_adapters(parameters)
     }
 
-    /// The result in inference.
+    /// Inputs on a device.
+    fn moved(&self, device: &Device, inputs: &[Tensor]) -> Vec<Tensor> {
+        inputs.iter().map(|x| device.upload(x.shape(), &x.values()).expect("as many numbers")).collect()
+    }
+
+    /// The result in inference on the CPU, which has to be near the reference device's.
     pub(crate) fn run(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) -> Tensor {
-        f(&Context::inference(&self.frozen()), inputs)
+        let [found, expected] = [&self.cpu, &self.reference].map(|device| {
+            let parameters = self.prepared(device);
+            f(&Context::inference(&parameters), &self.moved(device, inputs))
+        });
+        assert_eq!(found.shape(), expected.shape(), "another shape on the reference device");
+        near(&found.precise(), &expected.precise(), NEAR, "result");
+        found
     }
 
-    /// The result while recording, and gradients of `Σ upstream · result`: of every input, and of the parameters.
-    fn gradients(
-        &self,
-        context: Context<'_>,
-        inputs: &[Tensor],
-        upstream: &dyn Fn(&Tensor) -> Tensor,
-        f: &dyn Fn(&Context<'_>, &[Tensor]) -> Tensor,
-    ) -> (Tensor, Vec<Tensor>, Vec<f32>) {
-        let mut flat = vec![0.0; context.parameters().flat().len()];
-        let watched: Vec<Tensor> = inputs.iter().map(|x| context.watch(x)).collect();
-        let y = f(&context, &watched);
-        let upstream = upstream(&y);
-        let found = context.backward_from(&y, upstream, Some(&mut flat));
-        let of = |x: &Tensor| found.of(x).cloned().unwrap_or_else(|| panic!("no gradient for {:?}", x.shape()));
-        (y, watched.iter().map(of).collect(), flat)
+    /// The result on the CPU alone, where the reference device may give other numbers that nobody reads.
+    pub(crate) fn run_on_cpu(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) -> Tensor {
+        f(&Context::inference(&self.prepared(&self.cpu)), &self.moved(&self.cpu, inputs))
     }
 
-    /// Result and gradients against a golden. `names` are the inputs' names in it.
+    fn gradients(&self, context: Context<'_>, inputs: &[Tensor], upstream: &[f32], f: Operation<'_>) -> Gradients {
+        let device = context.device().clone();
+        let mut parameters = device.flat_zeros(context.parameters().flat().len());
+        let watched: Vec<Tensor> = self.moved(&device, inputs).iter().map(|x| context.watch(x)).collect();
+        let result = f(&context, &watched);
+        let upstream = device.upload(result.shape(), upstream).expect("as many numbers");
+        let found = context.backward_from(&result, upstream, Some(&mut parameters));
+        Gradients { result, inputs: watched.iter().map(|x| found.of(x).cloned()).collect(), parameters }
+    }
+
+    /// Result and gradients against a golden, on both devices. `names` are the inputs' names in it; inputs without one have
+    /// no gradient there.
     pub(crate) fn against(
         &self,
         golden: &Golden,
@@ -256,80 +323,96 @@ impl Check {
         f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor,
     ) {
         golden.compare("y", &self.run(inputs, &f));
-        let parameters = self.flat();
-        let upstream = |y: &Tensor| golden.tensor("grad_y").reshape(y.shape());
-        let (y, found, flat) = self.gradients(Context::recording(&parameters), inputs, &upstream, &f);
-        golden.compare("y", &y);
-        for (name, gradient) in names.iter().zip(&found) {
-            golden.compare(&format!("grad_{name}"), gradient);
-        }
-        for (name, id) in self.named.iter().filter(|(name, _)| golden.tensors.contains_key(&format!("grad_{name}"))) {
-            golden.compare_values(&format!("grad_{name}"), &flat[parameters.range(*id)]);
+        let upstream = &golden.stored("grad_y").1;
+        for device in [&self.cpu, &self.reference] {
+            let parameters = self.flat(device);
+            let found = self.gradients(Context::recording(&parameters), inputs, upstream, &f);
+            golden.compare("y", &found.result);
+            for (name, gradient) in names.iter().zip(&found.inputs) {
+                golden.compare(&format!("grad_{name}"), gradient.as_ref().expect("a gradient"));
+            }
+            let flat = found.parameters.to_vec().expect("a device without a fault");
+            for (name, id) in &self.named {
+                let name = format!("grad_{name}");
+                if golden.tensors.contains_key(&name) {
+                    golden.compare_values(&name, &flat[parameters.range(*id)]);
+                }
+            }
         }
     }
 
-    /// Gradients against central differences, without dropping anything.
+    /// Gradients of the reference device against central differences in double precision, and the CPU's against those;
+    /// without dropping anything.
     pub(crate) fn differences(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) {
         self.compare_differences(inputs, &|parameters| Context::recording(parameters), &f);
     }
 
-    /// Gradients against central differences with everything that training drops.
+    /// As [`Check::differences`], with everything that training drops.
     pub(crate) fn differences_in_training(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) {
-        self.compare_differences(inputs, &|parameters| Context::training(parameters, 5), &f);
+        self.compare_differences(inputs, &|parameters| Context::training(parameters, DRAWS), &f);
     }
 
-    fn compare_differences(
-        &self,
-        inputs: &[Tensor],
-        context: &dyn for<'a> Fn(&'a Parameters) -> Context<'a>,
-        f: &dyn Fn(&Context<'_>, &[Tensor]) -> Tensor,
-    ) {
-        const STEP: f32 = 1e-2;
-        let mut parameters = self.flat();
-        let upstream = |y: &Tensor| {
-            Tensor::filled(&self.device, y.shape(), |out| {
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = normal(99, i as u64);
-                }
-            })
-        };
-        let (_, of_inputs, of_parameters) = self.gradients(context(&parameters), inputs, &upstream, f);
+    fn compare_differences(&self, inputs: &[Tensor], begin: Begin<'_>, f: Operation<'_>) {
+        // A power of two, so that moved values are exact in single precision, which is how they travel.
+        const STEP: f32 = 1.0 / 4096.0;
+        let mut parameters = self.flat(&self.reference);
+        let count = f(&begin(&parameters), &self.moved(&self.reference, inputs)).shape().count();
+        let upstream: Vec<f32> = (0..count).map(|i| normal(99, i as u64)).collect();
+        let found = self.gradients(begin(&parameters), inputs, &upstream, f);
         let value = |parameters: &Parameters, inputs: &[Tensor]| -> f64 {
-            let y = f(&context(parameters), inputs);
-            y.values().iter().zip(upstream(&y).values()).map(|(y, u)| f64::from(*y) * f64::from(*u)).sum()
+            let y = f(&begin(parameters), &self.moved(&self.reference, inputs)).precise();
+            y.iter().zip(&upstream).map(|(y, u)| y * f64::from(*u)).sum()
         };
-        let close = |found: f32, difference: f64, what: &str| {
-            let near = (f64::from(found) - difference).abs() <= 2e-2 * difference.abs().max(1.0);
-            assert!(near, "{what}: gradient {found}, difference {difference}");
+        // Richardson's extrapolation: the error falls with the fourth power of the step.
+        let slope = |at: f32, value: &mut dyn FnMut(f32) -> f64| {
+            let mut along = |step: f32| {
+                let (high, low) = (at + step, at - step);
+                (value(high) - value(low)) / (f64::from(high) - f64::from(low))
+            };
+            (4.0 * along(STEP) - along(2.0 * STEP)) / 3.0
         };
-        for (which, (input, gradient)) in inputs.iter().zip(&of_inputs).enumerate() {
-            for i in 0..input.values().len() {
-                let moved = |step: f32| {
-                    let mut values = input.values().to_vec();
-                    values[i] += step;
+        let (mut gradients, mut slopes) = (Vec::new(), Vec::new());
+        for (which, (input, gradient)) in inputs.iter().zip(&found.inputs).enumerate() {
+            let Some(gradient) = gradient else { continue };
+            gradients.extend(gradient.precise());
+            let values = input.values();
+            for (i, &at) in values.iter().enumerate() {
+                slopes.push(slope(at, &mut |moved| {
+                    let mut values = values.clone();
+                    values[i] = moved;
                     let mut inputs = inputs.to_vec();
                     inputs[which] = self.tensor(&input.shape(), &values);
                     value(&parameters, &inputs)
-                };
-                let difference = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
-                close(gradient.values()[i], difference, &format!("input {which}[{i}]"));
+                }));
             }
         }
-        for (i, &found) in of_parameters.iter().enumerate() {
-            let kept = parameters.flat()[i];
-            let mut moved = |step: f32| {
-                parameters.flat_mut()[i] = kept + step;
+        let flat = found.parameters.precise(&self.reference);
+        let kept = parameters.flat().to_vec().expect("a device without a fault");
+        for (i, &at) in kept.iter().enumerate() {
+            gradients.push(flat[i]);
+            slopes.push(slope(at, &mut |moved| {
+                parameters.flat_mut().write(i, &[moved]);
                 value(&parameters, inputs)
-            };
-            let difference = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
-            parameters.flat_mut()[i] = kept;
-            close(found, difference, &format!("parameter element {i}"));
+            }));
+            parameters.flat_mut().write(i, &[at]);
         }
+        near(&gradients, &slopes, NEAR_DIFFERENCE, "gradient by differences");
+
+        let parameters = self.flat(&self.cpu);
+        let on_cpu = self.gradients(begin(&parameters), inputs, &upstream, f);
+        near(&on_cpu.result.precise(), &found.result.precise(), NEAR, "recorded result");
+        let mut gradients_on_cpu = Vec::new();
+        for gradient in on_cpu.inputs.iter().flatten() {
+            gradients_on_cpu.extend(gradient.precise());
+        }
+        gradients_on_cpu.extend(on_cpu.parameters.precise(&self.cpu));
+        near(&gradients_on_cpu, &gradients, NEAR, "gradient on the CPU");
     }
 
     /// Inference and recording give the same bits.
     pub(crate) fn fused_equals_recorded(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) {
-        let recorded = f(&Context::recording(&self.flat()), inputs);
-        assert_eq!(self.run(inputs, f).values(), recorded.values());
+        let parameters = self.flat(&self.cpu);
+        let recorded = f(&Context::recording(&parameters), inputs);
+        assert_eq!(self.run_on_cpu(inputs, f).values(), recorded.values());
     }
 }

@@ -1,10 +1,9 @@
 //! Linear maps, with what stands before and after them fused in where nothing needs to be remembered.
 
-use super::{Activation, Norm};
-use crate::arena::{Matrix, ParameterId};
-use crate::device::cpu::Cpu;
-use crate::device::cpu::kernels::{Epilogue, Gemm, Lhs, Operand, Rhs};
-use crate::packs::{Towards, operand};
+use super::Norm;
+use crate::activation::Activation;
+use crate::arena::ParameterId;
+use crate::device::backend::{LinearBackward, LinearCall};
 use crate::tape::{Context, Gradients};
 use crate::tensor::Tensor;
 
@@ -18,8 +17,8 @@ pub struct Linear {
 }
 
 /// What follows a linear map: `residual + drop_path(scale · dropout(activation(x Wᵀ + b)))`.
-#[derive(Clone, Copy, Default)]
-pub struct After<'a> {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
     /// A non-linearity.
     pub activation: Option<Activation>,
     /// Dropout rate, in training.
@@ -34,136 +33,118 @@ pub struct After<'a> {
 
 impl Context<'_> {
     /// A linear map of the innermost extent: `[…, in]` to `[…, out]`.
+    ///
+    /// # Panics
+    /// If the innermost extent is not what the map takes.
     pub fn linear(&self, x: &Tensor, linear: Linear) -> Tensor {
-        let output = self.product(x, None, linear, Epilogue::default());
-        let saved = x.clone();
-        let needed = self.depends(x, std::iter::once(linear.weight).chain(linear.bias));
-        let output =
-            self.record(output, needed, || Box::new(move |grad, gradients| backward(linear, &saved, grad, gradients)));
-        match self.parameters.adapter(linear.weight) {
-            Some(adapter) => self.adapted(x, &output, adapter),
-            None => output,
-        }
+        self.recorded_linear(x, linear, None)
     }
 
     /// A linear map with the norm before it and what comes after it.
     ///
-    /// In inference it is one pass: the norm is applied while the input is packed, the rest while the output tile is
-    /// in cache. While recording, it is the same operations one by one; a test holds the two to the same bits.
-    pub fn linear_with(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, after: After<'_>) -> Tensor {
+    /// In inference it is one pass, fused as far as the device can. While recording, it is the same operations one by one; a
+    /// test holds the two to the same bits.
+    ///
+    /// # Panics
+    /// As [`Context::linear`].
+    pub fn linear_with(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, epilogue: Epilogue<'_>) -> Tensor {
         if self.is_recording() || self.parameters.adapter(linear.weight).is_some() {
             let normed = norm.map(|norm| self.norm(x, norm));
-            return self.finish(&self.linear(normed.as_ref().unwrap_or(x), linear), after);
+            return self.epilogue(&self.linear(normed.as_ref().unwrap_or(x), linear), epilogue);
         }
-        let epilogue = Epilogue {
-            bias: None,
-            activation: after.activation,
-            scale: after.scale.map(|scale| self.parameters.plain(scale)),
-            residual: after.residual.map(Tensor::values),
+        self.checked(x, linear);
+        self.backend().linear(
+            x,
+            &LinearCall {
+                weight: self.view(linear.weight),
+                bias: linear.bias.map(|bias| self.view(bias)),
+                norm: norm.map(|norm| norm.call(|id| self.view(id))),
+                activation: epilogue.activation,
+                scale: epilogue.scale.map(|scale| self.view(scale)),
+                residual: epilogue.residual,
+                queries: None,
+            },
+        )
+    }
+
+    /// Packed queries, keys and values of `norm(x)`, `[batch, tokens, in]` to `[batch, tokens, 3 · inner]`. Where only the
+    /// first `queries` tokens of every sample ask, the queries of the others need not be computed: they are anything finite,
+    /// and nobody may ask with them. The rest has the bits of the whole map.
+    ///
+    /// # Panics
+    /// As [`Context::linear`].
+    pub fn qkv(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, queries: Option<usize>) -> Tensor {
+        let whole = self.parameters.adapter(linear.weight).is_some();
+        let Some(queries) = queries.filter(|_| !whole) else {
+            return self.linear_with(x, norm, linear, Epilogue::default());
         };
-        self.product(x, norm, linear, epilogue)
+        if self.is_recording() {
+            let normed = norm.map_or_else(|| x.clone(), |norm| self.norm(x, norm));
+            return self.recorded_linear(&normed, linear, Some(queries));
+        }
+        self.checked(x, linear);
+        self.backend().linear(x, &self.plain_call(linear, norm, Some(queries)))
     }
 
     /// What comes after a linear map, one operation at a time.
-    pub fn finish(&self, x: &Tensor, after: After<'_>) -> Tensor {
+    pub fn epilogue(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Tensor {
         let mut y = x.clone();
-        if let Some(activation) = after.activation {
+        if let Some(activation) = epilogue.activation {
             y = self.activation(&y, activation);
         }
-        y = self.dropout(&y, after.dropout);
-        if let Some(scale) = after.scale {
+        y = self.dropout(&y, epilogue.dropout);
+        if let Some(scale) = epilogue.scale {
             y = self.layer_scale(&y, scale);
         }
-        y = self.drop_path(&y, after.drop_path);
-        match after.residual {
+        y = self.drop_path(&y, epilogue.drop_path);
+        match epilogue.residual {
             Some(residual) => self.add(residual, &y),
             None => y,
         }
     }
 
-    fn product(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, epilogue: Epilogue<'_>) -> Tensor {
-        self.with_product(x, norm, linear, epilogue, |gemm| {
-            Tensor::filled(self.device, x.shape().with_last(gemm.columns), |out| gemm.run(self.device, out))
-        })
-    }
-
-    /// The product of a linear map, to be run.
-    pub(super) fn with_product<R>(
-        &self,
-        x: &Tensor,
-        norm: Option<&Norm>,
-        linear: Linear,
-        epilogue: Epilogue<'_>,
-        run: impl FnOnce(Gemm<'_>) -> R,
-    ) -> R {
+    fn checked(&self, x: &Tensor, linear: Linear) {
         let spec = self.parameters.declarations().spec(linear.weight);
-        let (columns, depth) = (spec.shape[0], spec.shape[1]);
+        let depth = spec.shape[1];
         assert_eq!(x.shape().last(), depth, "`{}` maps width {depth}, not {:?}", spec.name, x.shape());
-        let fresh;
-        let panels = match self.parameters.matrix(linear.weight) {
-            Matrix::Packed(packed) => packed.panels(),
-            Matrix::Flat(values) => {
-                let which = (linear.weight, Towards::Output);
-                fresh = operand(self.device, self.packs, which, (values, [columns, depth]));
-                fresh.panels()
-            }
-        };
-        run(Gemm {
-            rows: x.rows(),
-            columns,
-            depth,
-            lhs: Lhs::Rows { data: x.values(), stride: depth },
-            norm: norm.map(|norm| norm.on_load(self.parameters)),
-            panels,
-            epilogue: Epilogue { bias: linear.bias.map(|bias| self.parameters.plain(bias)), ..epilogue },
-            accumulate: false,
-        })
+    }
+
+    fn plain_call(&self, linear: Linear, norm: Option<&Norm>, queries: Option<usize>) -> LinearCall<'_> {
+        LinearCall {
+            weight: self.view(linear.weight),
+            bias: linear.bias.map(|bias| self.view(bias)),
+            norm: norm.map(|norm| norm.call(|id| self.view(id))),
+            activation: None,
+            scale: None,
+            residual: None,
+            queries,
+        }
+    }
+
+    fn recorded_linear(&self, x: &Tensor, linear: Linear, queries: Option<usize>) -> Tensor {
+        self.checked(x, linear);
+        let output = self.backend().linear(x, &self.plain_call(linear, None, queries));
+        let saved = x.clone();
+        let needed = self.depends(x, std::iter::once(linear.weight).chain(linear.bias));
+        let output = self.record(output, needed, || {
+            Box::new(move |grad, gradients| backward(linear, queries, &saved, grad, gradients))
+        });
+        match self.parameters.adapter(linear.weight) {
+            Some(adapter) => self.adapted(x, &output, adapter),
+            None => output,
+        }
     }
 }
 
-/// `product = lhs · rhs` (or added to it) with operands as they lie in memory.
-pub(crate) fn multiply(
-    device: &Cpu,
-    (rows, depth, columns): (usize, usize, usize),
-    lhs: Lhs<'_>,
-    rhs: Rhs<'_>,
-    product: &mut [f32],
-    accumulate: bool,
-) {
-    let (rhs, epilogue) = (Operand::new(device, rhs, depth, columns), Epilogue::default());
-    Gemm { rows, columns, depth, lhs, norm: None, panels: rhs.panels(), epilogue, accumulate }.run(device, product);
-}
-
-pub(super) fn backward(linear: Linear, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
-    let device = gradients.device;
-    let (rows, depth, columns) = (x.rows(), x.shape().last(), grad.shape().last());
-    if let Some(sum) = gradients.parameter(linear.weight) {
-        let lhs = Lhs::Columns { data: grad.values(), stride: columns };
-        let rhs = Rhs::Rows { data: x.values(), stride: depth };
-        multiply(device, (columns, rows, depth), lhs, rhs, sum, true);
-    }
-    if let Some(sum) = linear.bias.and_then(|bias| gradients.parameter(bias)) {
-        device.add_row_sums(grad.values(), sum);
-    }
-    gradients.add(x.node, |g| {
-        Tensor::filled(device, x.shape(), |out| {
-            let lhs = Lhs::Rows { data: grad.values(), stride: columns };
-            let (fresh, kept);
-            let panels = match g.parameters.matrix(linear.weight) {
-                Matrix::Flat(weight) => {
-                    fresh = operand(device, g.packs, (linear.weight, Towards::Input), (weight, [columns, depth]));
-                    fresh.panels()
-                }
-                Matrix::Packed(_) => {
-                    kept = g.parameters.transposed(linear.weight);
-                    kept.panels()
-                }
-            };
-            let epilogue = Epilogue::default();
-            Gemm { rows, columns: depth, depth: columns, lhs, norm: None, panels, epilogue, accumulate: false }
-                .run(device, out);
-        })
-    });
+fn backward(linear: Linear, queries: Option<usize>, x: &Tensor, grad: &Tensor, gradients: &mut Gradients<'_>) {
+    let (backend, weight) = (gradients.backend(), gradients.view(linear.weight));
+    let weight_range = gradients.range(linear.weight);
+    let bias_range = linear.bias.and_then(|bias| gradients.range(bias));
+    let input = gradients.wants(x.node);
+    let flat = gradients.flat();
+    let call = LinearBackward { weight, queries, gradients: flat, weight_range, bias_range, input };
+    let gradient = backend.linear_backward(x, grad, call);
+    gradients.add_made(x.node, gradient);
 }
 
 #[cfg(test)]
@@ -194,7 +175,7 @@ mod tests {
                     &inputs[0],
                     None,
                     linear,
-                    After { activation, scale, residual: inputs.get(1), ..After::default() },
+                    Epilogue { activation, scale, residual: inputs.get(1), ..Epilogue::default() },
                 )
             });
         }
@@ -214,16 +195,81 @@ mod tests {
             };
             let inputs = [check.input(&[rows, depth]), check.input(&[rows, columns])];
             let forward = |cx: &Context<'_>, inputs: &[Tensor]| {
-                let after = After {
+                let after = Epilogue {
                     activation: Some(Activation::GeluTanh),
                     scale,
                     residual: Some(&inputs[1]),
-                    ..After::default()
+                    ..Epilogue::default()
                 };
                 cx.linear_with(&inputs[0], Some(&norm), linear, after)
             };
             check.differences(&inputs, forward);
             check.fused_equals_recorded(&inputs, forward);
+        }
+    }
+
+    /// A width of heads that any instruction set splits, and one that none does.
+    const INNER: [usize; 2] = [32, 5];
+
+    #[test]
+    fn what_is_computed_has_the_bits_of_the_whole_map() {
+        for (inner, queries) in [(INNER[0], 1), (INNER[0], 2), (INNER[0], 9), (INNER[1], 1)] {
+            let (batch, tokens, depth) = (3, 9, 19);
+            let mut check = Check::new();
+            let linear = Linear { weight: check.matrix(3 * inner, depth), bias: Some(check.vector(3 * inner)) };
+            let norm = Norm {
+                weight: check.vector(depth),
+                bias: Some(check.vector(depth)),
+                epsilon: 1e-5,
+                kind: NormKind::Layer,
+            };
+            let x = [check.input(&[batch, tokens, depth])];
+            let some = |cx: &Context<'_>, x: &[Tensor]| cx.qkv(&x[0], Some(&norm), linear, Some(queries));
+            check.fused_equals_recorded(&x, some);
+            let some = check.run_on_cpu(&x, some);
+            let all = check.run(&x, |cx, x| cx.qkv(&x[0], Some(&norm), linear, None));
+            let (some, all) = (some.values(), all.values());
+            let pairs = some.chunks_exact(3 * inner).zip(all.chunks_exact(3 * inner));
+            for (row, (some, all)) in pairs.enumerate() {
+                assert_eq!(some[inner..], all[inner..], "keys and values of row {row}");
+                if row % tokens < queries {
+                    assert_eq!(some[..inner], all[..inner], "queries of row {row}");
+                } else if inner == INNER[0] {
+                    assert!(some[..inner].iter().all(|&value| value == 0.0), "row {row} does not ask");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_empty_batch() {
+        let mut check = Check::new();
+        let linear = Linear { weight: check.matrix(96, 4), bias: Some(check.vector(96)) };
+        let y = check.run(&[check.tensor(&[0, 3, 4], &[])], |cx, x| cx.qkv(&x[0], None, linear, Some(1)));
+        assert_eq!(y.shape()[..], [0, 3, 96]);
+    }
+
+    #[test]
+    fn gradients_with_few_queries_are_those_of_differences() {
+        for (inner, queries) in [(INNER[0], 1), (INNER[0], 2)] {
+            let (batch, tokens, depth) = (2, 3, 4);
+            let mut check = Check::new();
+            let linear = Linear { weight: check.matrix(3 * inner, depth), bias: Some(check.vector(3 * inner)) };
+            let x = check.input(&[batch, tokens, depth]);
+            // Through the queries that ask alone: nobody may ask with the others.
+            check.differences(&[x], |cx, x| {
+                let qkv = cx.qkv(&x[0], None, linear, Some(queries));
+                let call = super::super::Attention {
+                    heads: 4,
+                    scale: 0.4,
+                    key_mask: None,
+                    bias: None,
+                    dropout: 0.0,
+                    queries: Some(queries),
+                    capture: false,
+                };
+                cx.attention(&qkv, call).output
+            });
         }
     }
 }

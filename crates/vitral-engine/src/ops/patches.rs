@@ -1,45 +1,8 @@
 //! Images to rows of pixels, and the two orders of an image's extents.
 
-use crate::device::cpu::Cpu;
-use crate::device::cpu::kernels::SharedMut;
+use crate::device::backend::PatchLayout;
 use crate::tape::Context;
 use crate::tensor::Tensor;
-
-/// Where the pixels of a patch row lie in the image.
-#[derive(Clone, Copy)]
-struct Layout {
-    channels: usize,
-    height: usize,
-    width: usize,
-    patch: [usize; 2],
-    grid: [usize; 2],
-}
-
-impl Layout {
-    fn row(&self) -> usize {
-        self.channels * self.patch[0] * self.patch[1]
-    }
-
-    /// Calls `copy(offset in the image, offset in the patch matrix, count)` for every run of pixels of one row of
-    /// patches. Pixels outside the image are left out.
-    fn runs(&self, image: usize, row: usize, mut copy: impl FnMut(usize, usize, usize)) {
-        let [patch_height, patch_width] = self.patch;
-        for column in 0..self.grid[1] {
-            let patch = (image * self.grid[0] + row) * self.grid[1] + column;
-            for channel in 0..self.channels {
-                for y in 0..patch_height {
-                    let (pixel_y, pixel_x) = (row * patch_height + y, column * patch_width);
-                    if pixel_y >= self.height || pixel_x >= self.width {
-                        continue;
-                    }
-                    let source = ((image * self.channels + channel) * self.height + pixel_y) * self.width + pixel_x;
-                    let target = patch * self.row() + (channel * patch_height + y) * patch_width;
-                    copy(source, target, patch_width.min(self.width - pixel_x));
-                }
-            }
-        }
-    }
-}
 
 impl Context<'_> {
     /// Cuts images `[batch, channels, height, width]` into patches `[batch, patches, channels · height · width of a
@@ -50,61 +13,22 @@ impl Context<'_> {
             panic!("images are [batch, channels, height, width], not {:?}", images.shape())
         };
         let grid = [height.div_ceil(patch[0]), width.div_ceil(patch[1])];
-        let layout = Layout { channels, height, width, patch, grid };
-        let whole = grid[0] * patch[0] == height && grid[1] * patch[1] == width;
-        let output = Tensor::filled(self.device, [batch, grid[0] * grid[1], layout.row()], |out| {
-            if !whole {
-                out.fill(0.0);
-            }
-            let out = SharedMut::new(out);
-            self.device.parallel_ranges(batch * grid[0], 2, |rows| {
-                for row in rows {
-                    layout.runs(row / grid[0], row % grid[0], |source, target, count| {
-                        out.part(target, count).copy_from_slice(&images.values()[source..source + count]);
-                    });
-                }
-            });
-        });
-        let (node, shape) = (images.node, images.shape());
-        self.record(output, node.is_some(), || {
-            Box::new(move |grad, gradients| {
-                gradients.add(node, |g| {
-                    Tensor::filled(g.device, shape, |out| {
-                        out.fill(0.0);
-                        for row in 0..batch * grid[0] {
-                            layout.runs(row / grid[0], row % grid[0], |source, target, count| {
-                                out[source..source + count].copy_from_slice(&grad.values()[target..target + count]);
-                            });
-                        }
-                    })
-                });
-            })
+        let layout = PatchLayout { batch, channels, height, width, patch, grid };
+        let node = images.node;
+        self.record(self.backend().patches(images, &layout), node.is_some(), || {
+            Box::new(move |grad, gradients| gradients.add(node, |g| g.backend().patches_backward(grad, &layout)))
         })
     }
 
     /// `[batch, rows, columns]` to `[batch, columns, rows]`: with pixels as one extent, channels first to channels last
     /// and back.
     pub fn swap_last_two(&self, x: &Tensor) -> Tensor {
-        let [batch, rows, columns] = x.shape()[..] else { panic!("three extents, not {:?}", x.shape()) };
+        assert_eq!(x.shape().len(), 3, "three extents, not {:?}", x.shape());
         let node = x.node;
-        self.record(swapped(self.device, x, [batch, rows, columns]), node.is_some(), || {
-            Box::new(move |grad, gradients| {
-                gradients.add(node, |g| swapped(g.device, grad, [batch, columns, rows]));
-            })
+        self.record(self.backend().transpose(x), node.is_some(), || {
+            Box::new(move |grad, gradients| gradients.add(node, |g| g.backend().transpose(grad)))
         })
     }
-}
-
-fn swapped(device: &Cpu, x: &Tensor, [batch, rows, columns]: [usize; 3]) -> Tensor {
-    Tensor::filled(device, [batch, columns, rows], |out| {
-        for (x, out) in x.values().chunks_exact(rows * columns).zip(out.chunks_exact_mut(rows * columns)) {
-            for (row, x) in x.chunks_exact(columns).enumerate() {
-                for (column, &x) in x.iter().enumerate() {
-                    out[column * rows + row] = x;
-                }
-            }
-        }
-    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! Biases of attention scores that depend on how two tokens stand to each other: entries of one learned table.
+//! Biases of attention scores that depend on how two tokens stand to each other: entries of one trained table.
 
 use std::sync::Arc;
 
-use crate::device::cpu::kernels::SharedMut;
 use crate::tape::Context;
 use crate::tensor::Tensor;
 
@@ -33,39 +32,14 @@ impl Context<'_> {
     /// # Panics
     /// When the table has another number of entries than the relations speak of.
     pub fn relation_bias(&self, table: &Tensor, relations: &Relations) -> Tensor {
-        let heads = table.shape().last();
         let Relations { tokens, entries, .. } = *relations;
-        assert_eq!(table.shape()[..], [entries, heads], "a table of {entries} entries");
-        let area = tokens * tokens;
-        let output = Tensor::filled(self.device, [heads, tokens, tokens], |out| {
-            let out = SharedMut::new(out);
-            self.device.parallel(heads, |head| {
-                // A head's own entries side by side: they stay in cache while they are looked up.
-                let own: Vec<f32> = table.values().iter().skip(head).step_by(heads).copied().collect();
-                for (out, &index) in out.part(head * area, area).iter_mut().zip(&*relations.indices) {
-                    *out = own[index as usize];
-                }
-            });
-        });
+        assert_eq!(table.shape()[..], [entries, table.shape().last()], "a table of {entries} entries");
+        let output = self.backend().relation_bias(table, tokens, &relations.indices);
         let node = table.node;
         self.record(output, node.is_some(), || {
             let indices = Arc::clone(&relations.indices);
             Box::new(move |grad, gradients| {
-                gradients.add(node, |g| {
-                    Tensor::filled(g.device, [entries, heads], |out| {
-                        let mut own = vec![0.0; entries * heads];
-                        let sums = SharedMut::new(&mut own);
-                        g.device.parallel(heads, |head| {
-                            let sums = sums.part(head * entries, entries);
-                            for (grad, &index) in grad.values()[head * area..].iter().zip(&*indices) {
-                                sums[index as usize] += grad;
-                            }
-                        });
-                        for (i, out) in out.iter_mut().enumerate() {
-                            *out = own[i % heads * entries + i / heads];
-                        }
-                    })
-                });
+                gradients.add(node, |g| g.backend().relation_bias_backward(grad, entries, &indices));
             })
         })
     }

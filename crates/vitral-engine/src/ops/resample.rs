@@ -1,65 +1,44 @@
 //! Resampling a grid of embeddings: a separable linear map.
 
+use crate::device::Device;
+use crate::device::backend::AxisMatrix;
 use crate::tape::Context;
 use crate::tensor::Tensor;
 
-/// Weights of one axis of a resampling: output `i` is the sum of `weights[i · from + j]` times input `j`.
+/// Weights of one axis of a resampling.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AxisWeights {
-    /// Input extent.
-    pub from: usize,
-    /// Output extent.
-    pub to: usize,
-    /// `[to, from]`.
-    pub weights: Vec<f32>,
-}
+pub struct AxisWeights(AxisMatrix);
 
-/// `out[i, x] = Σ_j weights[i, j] · input[j, x]` for rows of `inner` numbers.
-fn along(axis: &AxisWeights, outer: usize, inner: usize, input: &[f32], out: &mut [f32], transposed: bool) {
-    let (from, to) = if transposed { (axis.to, axis.from) } else { (axis.from, axis.to) };
-    out.fill(0.0);
-    for block in 0..outer {
-        let input = &input[block * from * inner..][..from * inner];
-        let out = &mut out[block * to * inner..][..to * inner];
-        for i in 0..to {
-            for j in 0..from {
-                let weight = axis.weights[if transposed { j * axis.from + i } else { i * axis.from + j }];
-                if weight != 0.0 {
-                    for (out, x) in out[i * inner..][..inner].iter_mut().zip(&input[j * inner..][..inner]) {
-                        *out += weight * x;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Resamples `[rows, columns, width]`; values are row by row.
+/// Resamples a grid of values `[rows, columns, width]`, row by row, on the CPU.
+///
+/// # Panics
+/// If there are not as many values.
 pub fn resample(grid: &[f32], width: usize, rows: &AxisWeights, columns: &AxisWeights) -> Vec<f32> {
-    let mut half = vec![0.0; rows.to * columns.from * width];
-    along(rows, 1, columns.from * width, grid, &mut half, false);
-    let mut out = vec![0.0; rows.to * columns.to * width];
-    along(columns, rows.to, width, &half, &mut out, false);
-    out
+    let device = Device::cpu(1);
+    let grid = device.constant([1, rows.0.from * columns.0.from, width], grid);
+    let found = device.backend().resample(&grid, [&rows.0, &columns.0], false);
+    found.to_vec().expect("the CPU computes at once and has no faults")
 }
 
 impl Context<'_> {
-    /// Resamples a grid of embeddings `[rows · columns, width]` along both axes.
+    /// Resamples a grid of embeddings `[rows · columns, width]`, or several `[grids, rows · columns, width]`, along both axes.
+    ///
+    /// # Panics
+    /// If the grid is of another size than the weights take.
     pub fn resample_grid(&self, grid: &Tensor, rows: &AxisWeights, columns: &AxisWeights) -> Tensor {
-        let width = grid.shape().last();
-        assert_eq!(grid.shape()[..], [rows.from * columns.from, width], "a grid of {} × {}", rows.from, columns.from);
-        let output = Tensor::filled(self.device, [rows.to * columns.to, width], |out| {
-            out.copy_from_slice(&resample(grid.values(), width, rows, columns));
-        });
+        let (shape, [rows, columns]) = (grid.shape(), [&rows.0, &columns.0]);
+        let width = shape.last();
+        let grids = shape.count() / (rows.from * columns.from * width).max(1);
+        assert_eq!(shape[shape.len() - 2], rows.from * columns.from, "a grid of {} × {}", rows.from, columns.from);
+        let several = grid.reshape([grids, rows.from * columns.from, width]);
+        let output = self.backend().resample(&several, [rows, columns], false);
+        let output = if shape.len() == 2 { output.reshape([rows.to * columns.to, width]) } else { output };
         let (node, rows, columns) = (grid.node, rows.clone(), columns.clone());
         self.record(output, node.is_some(), || {
             Box::new(move |grad, gradients| {
                 gradients.add(node, |g| {
-                    let mut half = vec![0.0; rows.to * columns.from * width];
-                    along(&columns, rows.to, width, grad.values(), &mut half, true);
-                    Tensor::filled(g.device, [rows.from * columns.from, width], |out| {
-                        along(&rows, 1, columns.from * width, &half, out, true);
-                    })
+                    let grad = grad.reshape([grids, rows.to * columns.to, width]);
+                    g.backend().resample(&grad, [&rows, &columns], true)
                 });
             })
         })
@@ -67,6 +46,30 @@ impl Context<'_> {
 }
 
 impl AxisWeights {
+    /// Weights `[to, from]`.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn new(from: usize, to: usize, weights: Vec<f32>) -> Self {
+        assert_eq!(weights.len(), to * from, "weights of {to} by {from}");
+        AxisWeights(AxisMatrix { from, to, weights: weights.into() })
+    }
+
+    /// Input extent.
+    pub fn from_extent(&self) -> usize {
+        self.0.from
+    }
+
+    /// Output extent.
+    pub fn to_extent(&self) -> usize {
+        self.0.to
+    }
+
+    /// `[to, from]`: output `i` is the sum of `weights[i · from + j]` times input `j`.
+    pub fn weights(&self) -> &[f32] {
+        &self.0.weights
+    }
+
     /// Bicubic with a = −0.75, pixel centres at half, edges repeated: PyTorch's `bicubic` without antialias.
     pub fn bicubic(from: usize, to: usize) -> Self {
         const A: f64 = -0.75;
@@ -163,7 +166,7 @@ impl AxisWeights {
         for i in 0..to {
             row(i, &mut |j, weight| weights[i * from + j] += weight);
         }
-        AxisWeights { from, to, weights: weights.into_iter().map(|weight| weight as f32).collect() }
+        AxisWeights::new(from, to, weights.into_iter().map(|weight| weight as f32).collect())
     }
 }
 
@@ -215,7 +218,7 @@ mod tests {
             [AxisWeights::linear, AxisWeights::bicubic, AxisWeights::bicubic_antialias, AxisWeights::linear_aligned];
         for kernel in kernels {
             let axis = kernel(5, 5);
-            for (i, row) in axis.weights.chunks(5).enumerate() {
+            for (i, row) in axis.weights().chunks(5).enumerate() {
                 for (j, &weight) in row.iter().enumerate() {
                     assert_eq!(weight, if i == j { 1.0 } else { 0.0 });
                 }

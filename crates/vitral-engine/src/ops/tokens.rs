@@ -1,111 +1,108 @@
 //! Joining, selecting and adding to tokens.
 
-use super::random::mix;
+use std::sync::Arc;
+
 use crate::arena::ParameterId;
-use crate::device::cpu::Cpu;
+use crate::device::backend::{Blocks, Draw, Source};
+use crate::random::mix;
 use crate::tape::Context;
 use crate::tensor::Tensor;
 
 impl Context<'_> {
-    /// Puts learned tokens before those of every sample: `[batch, tokens, width]` to `[batch, more, width]`. Each
+    /// Puts trained tokens before those of every sample: `[batch, tokens, width]` to `[batch, more, width]`. Each
     /// parameter holds one token `[width]` or several `[count, width]`.
     pub fn prepend_tokens(&self, x: &Tensor, learned: &[ParameterId]) -> Tensor {
         let [batch, tokens, width] = extents(x);
-        let prefix: usize = learned.iter().map(|&id| self.parameters.plain(id).len() / width).sum();
-        let output = Tensor::filled(self.device, [batch, prefix + tokens, width], |out| {
-            for (out, x) in out.chunks_exact_mut((prefix + tokens) * width).zip(x.values().chunks(tokens * width)) {
-                let (mut before, rest) = out.split_at_mut(prefix * width);
-                for &id in learned {
-                    let values = self.parameters.plain(id);
-                    let (target, others) = before.split_at_mut(values.len());
-                    target.copy_from_slice(values);
-                    before = others;
-                }
-                rest.copy_from_slice(x);
-            }
-        });
+        let counts: Vec<usize> = learned.iter().map(|&id| self.view(id).count()).collect();
+        let prefix = counts.iter().sum::<usize>() / width.max(1);
+        let sample = (prefix + tokens) * width;
+        // Where each parameter begins in a sample.
+        let starts: Vec<usize> =
+            counts.iter().scan(0, |end, count| Some(std::mem::replace(end, *end + count))).collect();
+        let mut pieces: Vec<_> = learned
+            .iter()
+            .zip(counts.iter().zip(&starts))
+            .map(|(&id, (&count, &start))| {
+                (Source::Parameter(self.view(id)), Blocks::runs(batch, count, [0, 0], [start, sample]))
+            })
+            .collect();
+        let rest = Blocks::runs(batch, tokens * width, [0, tokens * width], [prefix * width, sample]);
+        pieces.push((Source::Tensor(x), rest));
+        let output = self.backend().assemble([batch, prefix + tokens, width].into(), &pieces);
         let (node, learned) = (x.node, learned.to_vec());
         self.record(output, self.depends(x, learned.iter().copied()), || {
             Box::new(move |grad, gradients| {
-                for sample in grad.values().chunks_exact((prefix + tokens) * width) {
-                    let mut start = 0;
-                    for &id in &learned {
-                        let count = gradients.parameters.plain(id).len();
-                        gradients.add_parameter(id, &sample[start..start + count]);
-                        start += count;
+                for (id, (count, start)) in learned.into_iter().zip(counts.into_iter().zip(starts)) {
+                    if gradients.range(id).is_some() {
+                        let blocks = Blocks::runs(batch, count, [start, sample], [0, count]);
+                        let own =
+                            gradients.backend().assemble([batch, count].into(), &[(Source::Tensor(grad), blocks)]);
+                        gradients.add_row_sums(id, &own);
                     }
                 }
-                gradients.add(node, |g| slice(g.device, grad, prefix, tokens));
-            })
-        })
-    }
-
-    /// Tokens `first … first + count − 1` of every sample: `[batch, count, width]`.
-    pub fn tokens(&self, x: &Tensor, first: usize, count: usize) -> Tensor {
-        let shape = x.shape();
-        let [batch, tokens, width] = extents(x);
-        assert!(first + count <= tokens, "tokens {first}…{} of {tokens}", first + count);
-        let node = x.node;
-        self.record(slice(self.device, x, first, count), node.is_some(), || {
-            Box::new(move |grad, gradients| {
                 gradients.add(node, |g| {
-                    Tensor::filled(g.device, shape, |out| {
-                        out.fill(0.0);
-                        for sample in 0..batch {
-                            out[(sample * tokens + first) * width..][..count * width]
-                                .copy_from_slice(&grad.values()[sample * count * width..][..count * width]);
-                        }
-                    })
+                    let blocks = Blocks { from: rest.to, to: rest.from, ..rest };
+                    g.backend().assemble([batch, tokens, width].into(), &[(Source::Tensor(grad), blocks)])
                 });
             })
         })
     }
 
+    /// Tokens `first … first + count − 1` of every sample: `[batch, count, width]`.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn tokens(&self, x: &Tensor, first: usize, count: usize) -> Tensor {
+        let shape = x.shape();
+        let [batch, tokens, width] = extents(x);
+        assert!(first + count <= tokens, "tokens {first}…{} of {tokens}", first + count);
+        let blocks = Blocks::runs(batch, count * width, [first * width, tokens * width], [0, count * width]);
+        let output = self.backend().assemble([batch, count, width].into(), &[(Source::Tensor(x), blocks)]);
+        let node = x.node;
+        self.record(output, node.is_some(), || {
+            let blocks = Blocks { from: blocks.to, to: blocks.from, ..blocks };
+            Box::new(move |grad, gradients| {
+                gradients.add(node, |g| g.backend().assemble(shape, &[(Source::Tensor(grad), blocks)]));
+            })
+        })
+    }
+
     /// One token of every sample: `[batch, width]`.
+    ///
+    /// # Panics
+    /// If there is no such token.
     pub fn token(&self, x: &Tensor, index: usize) -> Tensor {
         let [batch, _, width] = extents(x);
         self.tokens(x, index, 1).reshape([batch, width])
     }
 
     /// Keeps, of every sample, the tokens whose indices stand in `kept`, `count` for each sample in turn.
+    ///
+    /// # Panics
+    /// If there are not as many indices, or one is beyond the tokens.
     pub fn keep_tokens(&self, x: &Tensor, kept: Vec<usize>, count: usize) -> Tensor {
-        let [batch, tokens, width] = extents(x);
+        let [batch, tokens, _] = extents(x);
         assert_eq!(kept.len(), batch * count, "{count} tokens kept of each of {batch} samples");
         assert!(kept.iter().all(|&index| index < tokens), "a kept index is beyond {tokens} tokens");
-        let output = Tensor::filled(self.device, [batch, count, width], |out| {
-            for (i, (out, index)) in out.chunks_exact_mut(width).zip(&kept).enumerate() {
-                out.copy_from_slice(&x.values()[(i / count * tokens + index) * width..][..width]);
-            }
-        });
+        let kept: Arc<[usize]> = kept.into();
+        let output = self.backend().gather_tokens(x, &kept, count);
         let (node, shape) = (x.node, x.shape());
         self.record(output, node.is_some(), || {
-            Box::new(move |grad, gradients| {
-                gradients.add(node, |g| {
-                    Tensor::filled(g.device, shape, |out| {
-                        out.fill(0.0);
-                        for (i, (grad, index)) in grad.values().chunks_exact(width).zip(&kept).enumerate() {
-                            let out = &mut out[(i / count * tokens + index) * width..][..width];
-                            for (out, grad) in out.iter_mut().zip(grad) {
-                                *out += grad;
-                            }
-                        }
-                    })
-                });
-            })
+            Box::new(move |grad, gradients| gradients.add(node, |g| g.backend().scatter_tokens(grad, &kept, shape)))
         })
     }
 
     /// Patch dropout (arXiv:2212.00794): in training, leaves out this fraction of the tokens after the first `prefix`,
     /// others in every sample, keeping at least one and their order.
     pub fn drop_tokens(&self, x: &Tensor, prefix: usize, rate: f32) -> Tensor {
-        let Some(seed) = self.draw().filter(|_| rate > 0.0) else { return x.clone() };
+        let Some(Draw { key, first_image }) = self.draw().filter(|_| rate > 0.0) else { return x.clone() };
         let [batch, tokens, _] = extents(x);
         let patches = tokens - prefix;
         let count = ((patches as f32 * (1.0 - rate)) as usize).max(1);
         let mut kept = Vec::with_capacity(batch * (prefix + count));
-        for sample in 0..batch {
+        for image in first_image..first_image + batch {
             let mut order: Vec<usize> = (0..patches).collect();
-            order.sort_by_key(|&i| (mix(seed ^ mix((sample * patches + i) as u64)), i));
+            order.sort_by_key(|&i| (mix(key ^ mix((image * patches + i) as u64)), i));
             order.truncate(count);
             order.sort_unstable();
             kept.extend((0..prefix).chain(order.into_iter().map(|i| prefix + i)));
@@ -114,91 +111,79 @@ impl Context<'_> {
     }
 
     /// Adds one `[tokens, width]` to every sample of `[batch, tokens, width]`: position embeddings.
+    ///
+    /// # Panics
+    /// If the positions are of another shape.
     pub fn add_positions(&self, x: &Tensor, positions: &Tensor) -> Tensor {
         let [_, tokens, width] = extents(x);
         assert_eq!(positions.shape()[..], [tokens, width], "positions for {:?}", x.shape());
-        let output = Tensor::filled(self.device, x.shape(), |out| {
-            for (out, x) in out.chunks_exact_mut(tokens * width).zip(x.values().chunks_exact(tokens * width)) {
-                for ((out, x), position) in out.iter_mut().zip(x).zip(positions.values()) {
-                    *out = x + position;
-                }
-            }
-        });
+        let output = self.backend().add_positions(x, positions);
         let (x, positions) = (x.node, positions.node);
         self.record(output, x.is_some() || positions.is_some(), || {
             Box::new(move |grad, gradients| {
                 gradients.add(x, |_| grad.clone());
-                gradients.add(positions, |g| {
-                    Tensor::filled(g.device, [tokens, width], |out| {
-                        out.fill(0.0);
-                        for sample in grad.values().chunks_exact(tokens * width) {
-                            for (out, grad) in out.iter_mut().zip(sample) {
-                                *out += grad;
-                            }
-                        }
-                    })
-                });
+                gradients.add(positions, |g| g.backend().sum_rows(grad, tokens * width).reshape([tokens, width]));
             })
         })
     }
 
     /// Rows of `a`, then those of `b`: `[rows a, width]` and `[rows b, width]` to `[both, width]`.
+    ///
+    /// # Panics
+    /// If their widths differ.
     pub fn join_rows(&self, a: &Tensor, b: &Tensor) -> Tensor {
-        let (width, split) = (a.shape().last(), a.shape().count());
+        let width = a.shape().last();
         assert_eq!(width, b.shape().last(), "{:?} above {:?}", a.shape(), b.shape());
-        let output = Tensor::filled(self.device, [a.rows() + b.rows(), width], |out| {
-            out[..split].copy_from_slice(a.values());
-            out[split..].copy_from_slice(b.values());
-        });
-        let (a, b) = ((a.node, a.shape()), (b.node, b.shape()));
-        self.record(output, a.0.is_some() || b.0.is_some(), || {
-            Box::new(move |grad, gradients| {
-                gradients.add(a.0, |g| Tensor::from_slice(g.device, a.1, &grad.values()[..split]));
-                gradients.add(b.0, |g| Tensor::from_slice(g.device, b.1, &grad.values()[split..]));
-            })
-        })
+        let shape = [a.rows() + b.rows(), width];
+        self.join(a, b, shape.into(), |x, start| Blocks::runs(1, x.shape().count(), [0, 0], [start, 0]))
     }
 
     /// Rows of `a` and `b` side by side: `[rows, width a]` and `[rows, width b]` to `[rows, both]`.
+    ///
+    /// # Panics
+    /// If they have not as many rows.
     pub fn side_by_side(&self, a: &Tensor, b: &Tensor) -> Tensor {
-        let (left, right) = (a.shape().last(), b.shape().last());
+        let both = a.shape().last() + b.shape().last();
         assert_eq!(a.rows(), b.rows(), "{:?} beside {:?}", a.shape(), b.shape());
-        let output = Tensor::filled(self.device, a.shape().with_last(left + right), |out| {
-            for (i, out) in out.chunks_exact_mut(left + right).enumerate() {
-                out[..left].copy_from_slice(&a.values()[i * left..][..left]);
-                out[left..].copy_from_slice(&b.values()[i * right..][..right]);
-            }
-        });
-        let (a, b) = ((a.node, a.shape()), (b.node, b.shape()));
-        self.record(output, a.0.is_some() || b.0.is_some(), || {
+        self.join(a, b, a.shape().with_last(both), |x, start| {
+            let (width, start) = (x.shape().last(), if start == 0 { 0 } else { a.shape().last() });
+            Blocks::runs(x.rows(), width, [0, width], [start, both])
+        })
+    }
+
+    /// Two tensors put together: `place(x, numbers before it)` says where each goes.
+    fn join(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        shape: crate::shape::Shape,
+        place: impl Fn(&Tensor, usize) -> Blocks,
+    ) -> Tensor {
+        let parts = [(a, place(a, 0)), (b, place(b, a.shape().count()))];
+        let output = self.backend().assemble(shape, &parts.map(|(x, blocks)| (Source::Tensor(x), blocks)));
+        let parts = parts.map(|(x, blocks)| (x.node, x.shape(), Blocks { from: blocks.to, to: blocks.from, ..blocks }));
+        self.record(output, parts.iter().any(|(node, ..)| node.is_some()), || {
             Box::new(move |grad, gradients| {
-                for ((node, shape), range) in [(a, 0..left), (b, left..left + right)] {
-                    gradients.add(node, |g| {
-                        Tensor::filled(g.device, shape, |out| {
-                            let rows = grad.values().chunks_exact(left + right);
-                            for (out, grad) in out.chunks_exact_mut(range.len()).zip(rows) {
-                                out.copy_from_slice(&grad[range.clone()]);
-                            }
-                        })
-                    });
+                for (node, shape, blocks) in parts {
+                    gradients.add(node, |g| g.backend().assemble(shape, &[(Source::Tensor(grad), blocks)]));
                 }
             })
         })
     }
+
+    /// Columns of the innermost extent in another order, or some of them: `out[…, i] = x[…, columns[i]]`. Has no gradient.
+    ///
+    /// # Panics
+    /// If a column is beyond the width.
+    pub fn select_columns(&self, x: &Tensor, columns: &[usize]) -> Tensor {
+        let width = x.shape().last();
+        assert!(columns.iter().all(|&column| column < width), "a column is beyond {width}");
+        self.backend().select_columns(x, columns)
+    }
 }
 
-pub(crate) fn extents(x: &Tensor) -> [usize; 3] {
+pub(super) fn extents(x: &Tensor) -> [usize; 3] {
     x.shape()[..].try_into().unwrap_or_else(|_| panic!("tokens are [batch, tokens, width], not {:?}", x.shape()))
-}
-
-fn slice(device: &Cpu, x: &Tensor, first: usize, count: usize) -> Tensor {
-    let [batch, tokens, width] = extents(x);
-    Tensor::filled(device, [batch, count, width], |out| {
-        for sample in 0..batch {
-            out[sample * count * width..][..count * width]
-                .copy_from_slice(&x.values()[(sample * tokens + first) * width..][..count * width]);
-        }
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use vitral::Tensor;
 use vitral::config::Size;
 use vitral::image::preprocess::{Channels, Halving, Normalise, Rescale, Step, Target};
 use vitral::image::{Filter, Preprocess, RgbImage};
-use vitral_engine::Cpu;
+use vitral_engine::Device;
 
 use super::{Dataset, Order, fault, shuffled};
 use crate::augment::Augment;
@@ -162,7 +162,7 @@ impl Loader {
         let (send, receive) = sync_channel(AHEAD);
         let (work, range) = (self.work.clone(), from_batch..self.batches());
         let thread = std::thread::spawn(move || work.run(epoch, range, &send));
-        Epoch { receive: Some(receive), thread: Some(thread), device: Cpu::with_threads(1) }
+        Epoch { receive: Some(receive), thread: Some(thread), device: Device::cpu(1) }
     }
 }
 
@@ -185,8 +185,8 @@ impl Iterator for Epoch {
             return None;
         };
         Some(prepared.map(|Prepared { shape, pixels, targets, labels }| Batch {
-            pixels: Tensor::from_slice(&self.device, shape, &pixels),
-            targets: Tensor::from_slice(&self.device, [labels.len(), targets.len() / labels.len()], &targets),
+            pixels: self.device.upload(shape, &pixels),
+            targets: self.device.upload([labels.len(), targets.len() / labels.len()], &targets),
             labels,
         }))
     }

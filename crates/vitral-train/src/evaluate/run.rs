@@ -1,7 +1,7 @@
 //! A model over a data set.
 
 use vitral::Tensor;
-use vitral_engine::Cpu;
+use vitral_engine::Device;
 
 use super::{Features, Report, Tally};
 use crate::data::Loader;
@@ -57,7 +57,7 @@ pub fn features(
 }
 
 /// Pixels `[batch, channels, height, width]` left for right, for answers averaged over both views.
-pub fn mirrored(device: &Cpu, pixels: &Tensor) -> Tensor {
+pub fn mirrored(device: &Device, pixels: &Tensor) -> Tensor {
     Tensor::filled(device, pixels.shape(), |out| {
         let width = pixels.shape().last();
         for (out, row) in out.chunks_exact_mut(width).zip(pixels.values().chunks_exact(width)) {

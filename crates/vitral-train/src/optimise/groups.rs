@@ -1,23 +1,12 @@
-//! Which parameters decay, which stand still, and how fast each layer learns.
+//! Which parameters decay, which are frozen, and how fast each layer learns.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use vitral::model::Vit;
-use vitral_engine::{ParameterId, Parameters};
+use vitral_engine::{ParameterId, Parameters, UpdateGroup};
 
-/// A run of the flat buffer that is stepped alike.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Group {
-    /// Where in the flat buffer.
-    pub range: Range<usize>,
-    /// Weight decay.
-    pub decay: f32,
-    /// Factor on the learning rate.
-    pub rate_scale: f32,
-    /// `[out, in]` where the group is a block's matrix and nothing else, which Muon steps as a whole.
-    pub hidden: Option<[usize; 2]>,
-}
+use super::Optimiser;
 
 /// How parameters are grouped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +16,7 @@ pub struct GroupOptions {
     pub weight_decay: f32,
     /// Factor on the learning rate from each layer to the one before it (BEiT, arXiv:2106.08254); 1 is none.
     pub layer_decay: f32,
-    /// Names that stand still; `*` stands for anything.
+    /// Names that are frozen; `*` stands for anything.
     pub freeze: Vec<String>,
 }
 
@@ -38,11 +27,11 @@ impl Default for GroupOptions {
 }
 
 impl GroupOptions {
-    /// The parameters that stand still.
+    /// The parameters that are frozen.
     ///
     /// # Errors
     /// A pattern that fits no parameter.
-    pub fn still(&self, vit: &Vit) -> Result<Vec<ParameterId>, String> {
+    pub fn frozen(&self, vit: &Vit) -> Result<Vec<ParameterId>, String> {
         let named = |pattern: &String| {
             let fitting = |id: &ParameterId| fits(pattern, &vit.declarations().spec(*id).name);
             let found: Vec<ParameterId> = vit.declarations().ids().filter(fitting).collect();
@@ -77,34 +66,36 @@ fn layer(name: &str, depth: usize) -> usize {
     if first.iter().any(|prefix| name.starts_with(prefix)) { 0 } else { depth + 1 }
 }
 
-/// Groups of a model's parameters, neighbours that are stepped alike put together unless `single` asks for each tensor by
-/// itself. Those that stand still are in no group.
-pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, single: bool) -> Vec<Group> {
-    let depth = vit.config().depth;
-    let mut groups: Vec<Group> = Vec::new();
+/// Groups of a model's parameters as an optimizer steps them: neighbors that are stepped alike are one group, unless it needs
+/// each tensor by itself. Frozen parameters are in no group.
+pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, optimiser: &Optimiser) -> Vec<UpdateGroup> {
+    let (depth, single) = (vit.config().depth, optimiser.needs_single_tensors());
+    let mut groups: Vec<UpdateGroup> = Vec::new();
     let declarations = parameters.declarations();
     for id in declarations.ids() {
         let spec = declarations.spec(id);
-        if !parameters.learns(id) {
+        if !parameters.is_trainable(id) {
             continue;
         }
-        let group = Group {
+        let matrix = match spec.shape[..] {
+            [rows, columns] if single && spec.name.starts_with("blocks.") && decays(&spec.name, &spec.shape) => {
+                Some([rows, columns])
+            }
+            _ => None,
+        };
+        let group = UpdateGroup {
             range: aligned(parameters, id),
-            decay: if decays(&spec.name, &spec.shape) { options.weight_decay } else { 0.0 },
-            rate_scale: options.layer_decay.powi((depth + 1 - layer(&spec.name, depth)) as i32),
-            hidden: match spec.shape[..] {
-                [rows, columns] if single && spec.name.starts_with("blocks.") && decays(&spec.name, &spec.shape) => {
-                    Some([rows, columns])
-                }
-                _ => None,
-            },
+            weight_decay: if decays(&spec.name, &spec.shape) { options.weight_decay } else { 0.0 },
+            learning_rate_scale: options.layer_decay.powi((depth + 1 - layer(&spec.name, depth)) as i32),
+            rule: optimiser.other_rule().filter(|_| matrix.is_none()),
+            matrix,
         };
         match groups.last_mut() {
             Some(last)
                 if !single
                     && last.range.end == group.range.start
-                    && last.decay == group.decay
-                    && last.rate_scale == group.rate_scale =>
+                    && last.weight_decay == group.weight_decay
+                    && last.learning_rate_scale == group.learning_rate_scale =>
             {
                 last.range.end = group.range.end;
             }
@@ -123,15 +114,15 @@ fn aligned(parameters: &Parameters, id: ParameterId) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use vitral::model::variants;
-    use vitral_engine::Cpu;
+    use vitral_engine::Device;
 
     use super::*;
 
-    fn grouped(options: &GroupOptions) -> (Vit, Parameters, Vec<Group>) {
+    fn grouped(options: &GroupOptions) -> (Vit, Parameters, Vec<UpdateGroup>) {
         let vit = Vit::new(variants::find("test/8").expect("known")).expect("valid");
-        let mut parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
-        parameters.hold_still(options.still(&vit).expect("known"));
-        let groups = groups(&vit, &parameters, options, false);
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), Device::cpu(1));
+        parameters.freeze(options.frozen(&vit).expect("known"));
+        let groups = groups(&vit, &parameters, options, &Optimiser::Sgd { momentum: 0.9, nesterov: false });
         (vit, parameters, groups)
     }
 
@@ -143,7 +134,7 @@ mod tests {
             let place = parameters.range(id).start;
             let group = groups.iter().find(|group| group.range.contains(&place)).expect("every parameter is grouped");
             let expected = name.ends_with(".weight") && !name.contains("norm");
-            assert_eq!(group.decay > 0.0, expected, "{name}");
+            assert_eq!(group.weight_decay > 0.0, expected, "{name}");
         }
     }
 
@@ -153,7 +144,7 @@ mod tests {
         let (vit, parameters, groups) = grouped(&options);
         let scale = |name: &str| {
             let place = parameters.range(vit.declarations().find(name).expect("declared")).start;
-            groups.iter().find(|group| group.range.contains(&place)).map(|group| group.rate_scale)
+            groups.iter().find(|group| group.range.contains(&place)).map(|group| group.learning_rate_scale)
         };
         assert_eq!(scale("head.weight"), Some(1.0));
         assert_eq!(scale("blocks.1.norm1.weight"), Some(0.5));

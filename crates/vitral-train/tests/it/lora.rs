@@ -3,8 +3,8 @@
 use vitral::config::{ModelConfig, Size};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit, variants};
-use vitral::{Cpu, Tensor};
-use vitral_engine::ops::random::normal;
+use vitral::{Device, Tensor};
+use vitral_engine::random::normal;
 use vitral_engine::{Context, Parameters};
 use vitral_train::lora::{Lora, Map, checksum, learning, merged, prepare};
 use vitral_train::loss::Loss;
@@ -16,7 +16,7 @@ fn small() -> Vit {
     Vit::new(ModelConfig { image_size: Size::square(16), classes: 2, ..base }).unwrap()
 }
 
-fn initial(vit: &Vit, device: &Cpu, seed: u64) -> Parameters {
+fn initial(vit: &Vit, device: &Device, seed: u64) -> Parameters {
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
     initialise(vit, &mut parameters, Initialisation::Lucidrains, seed);
     parameters
@@ -30,8 +30,8 @@ fn lora(maps: &[Map]) -> Lora {
 fn pass(vit: &Vit, parameters: &Parameters) -> (Vec<f32>, Vec<f32>) {
     let device = parameters.device();
     let pixels: Vec<f32> = (0..2 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
-    let pixels = Tensor::from_slice(device, [2, 3, 16, 16], &pixels);
-    let targets = Tensor::from_slice(device, [2, 2], &[1.0, 0.0, 0.0, 1.0]);
+    let pixels = device.upload([2, 3, 16, 16], &pixels);
+    let targets = device.upload([2, 2], &[1.0, 0.0, 0.0, 1.0]);
     let mut flat = vec![0.0; parameters.flat().len()];
     let cx = Context::recording(parameters);
     let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
@@ -49,7 +49,7 @@ fn near(found: &[f32], expected: &[f32], what: &str) {
 
 #[test]
 fn updates_learn_as_the_merged_model_would() {
-    let (vit, device) = (small(), Cpu::with_threads(2));
+    let (vit, device) = (small(), Device::cpu(2));
     let maps = [Map::Qkv, Map::Projection, Map::Up, Map::Down];
     let base = initial(&vit, &device, 3);
     let mut adapted = prepare(&vit, initial(&vit, &device, 3), &[], Some(&lora(&maps)), 1).unwrap();
@@ -108,7 +108,7 @@ fn updates_learn_as_the_merged_model_would() {
 
 #[test]
 fn what_stands_still_takes_no_room() {
-    let (vit, device) = (small(), Cpu::with_threads(1));
+    let (vit, device) = (small(), Device::cpu(1));
     let parameters = prepare(&vit, initial(&vit, &device, 3), &[], Some(&lora(&[Map::Qkv])), 1).unwrap();
     let (learns, all) = learning(&vit, &parameters);
     let width = vit.config().width;
@@ -122,7 +122,7 @@ fn what_stands_still_takes_no_room() {
 
 #[test]
 fn updates_that_do_not_fit_are_named() {
-    let (vit, device) = (small(), Cpu::with_threads(1));
+    let (vit, device) = (small(), Device::cpu(1));
     for (lora, word) in [
         (Lora { rank: 0, ..lora(&[Map::Qkv]) }, "lora.rank"),
         (Lora { rank: 1000, ..lora(&[Map::Qkv]) }, "lora.rank"),

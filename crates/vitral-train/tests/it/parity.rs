@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use vitral::Cpu;
+use vitral::Device;
 use vitral::model::{Input, Vit};
 use vitral::weights::{Container, ResolveOptions, load_description, recognise, resolve};
-use vitral_engine::ops::one_hot;
 use vitral_engine::{Context, Parameters, Shape, Tensor};
 use vitral_train::loss::Loss;
 use vitral_train::optimise::{Clip, GroupOptions, MatrixRate, Optimiser, Schedule, Shape as Course, groups};
@@ -23,7 +22,7 @@ fn numbers(container: &Container, name: &str) -> (Vec<usize>, Vec<f32>) {
 }
 
 /// A golden model with flat parameters, and its gradients in the same layout.
-fn load(case: &str, device: &Cpu) -> (Vit, Parameters, Vec<f32>) {
+fn load(case: &str, device: &Device) -> (Vit, Parameters, Vec<f32>) {
     let description = load_description(&folder(case), None).unwrap();
     let vit = Vit::new(description.config.clone()).unwrap();
     let flat = |file: &str| {
@@ -44,13 +43,13 @@ fn load(case: &str, device: &Cpu) -> (Vit, Parameters, Vec<f32>) {
     (vit, parameters, gradients)
 }
 
-fn batch(case: &str, device: &Cpu) -> Batch {
+fn batch(case: &str, device: &Device) -> Batch {
     let container = Container::open(&folder(case).join("batch.safetensors")).unwrap();
     let (shape, values) = numbers(&container, "pixel_values");
     let labels = container.tensor("labels").unwrap();
     let labels: Vec<usize> =
         labels.bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as usize).collect();
-    let pixels = Tensor::from_slice(device, Shape::new(&shape), &values);
+    let pixels = device.upload(Shape::new(&shape), &values);
     Batch { pixels, targets: one_hot(device, &labels, 5, 0.0), labels }
 }
 
@@ -62,7 +61,7 @@ fn expected(case: &str, name: &str) -> Vec<f32> {
 #[test]
 fn gradients_of_every_parameter_are_pytorchs() {
     for case in CASES {
-        let device = Cpu::with_threads(2);
+        let device = Device::cpu(2);
         let (vit, parameters, reference) = load(case, &device);
         let batch = batch(case, &device);
         let mut gradients = vec![0.0; parameters.flat().len()];
@@ -126,7 +125,7 @@ fn ten_losses_are_pytorchs_and_timms() {
             ),
             ("losses.lion", Optimiser::Lion { beta1: 0.9, beta2: 0.99 }, 1e-4, 0.05, None),
         ] {
-            let device = Cpu::with_threads(2);
+            let device = Device::cpu(2);
             let (vit, parameters, _) = load(case, &device);
             let groups = groups(
                 &vit,
@@ -159,7 +158,7 @@ fn ten_losses_are_pytorchs_and_timms() {
 #[test]
 fn threads_keep_the_bits_of_training() {
     let train = |threads| {
-        let device = Cpu::with_threads(threads);
+        let device = Device::cpu(threads);
         let (vit, parameters, _) = load("vit", &device);
         let groups = groups(&vit, &parameters, &GroupOptions::default(), false);
         let rules = Rules {
@@ -186,7 +185,7 @@ fn threads_keep_the_bits_of_training() {
 #[test]
 fn parts_and_threads_keep_gradients() {
     let gradients = |threads: usize| {
-        let device = Cpu::with_threads(threads);
+        let device = Device::cpu(threads);
         let (vit, parameters, known) = load("vit", &device);
         let once = batch("vit", &device);
         let (grid, times) = (vit.config().grid().area(), 201);
@@ -196,7 +195,7 @@ fn parts_and_threads_keep_gradients() {
         shape[0] *= times;
         let labels = once.labels.repeat(times);
         let targets = one_hot(&device, &labels, 5, 0.0);
-        let repeated = Batch { pixels: Tensor::from_slice(&device, Shape::new(&shape), &pixels), targets, labels };
+        let repeated = Batch { pixels: device.upload(Shape::new(&shape), &pixels), targets, labels };
         let groups = groups(&vit, &parameters, &GroupOptions::default(), false);
         let rules = Rules {
             optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },

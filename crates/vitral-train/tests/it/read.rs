@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use vitral::config::{BlockKind, MlpKind, ModelConfig, Positions, RelativePositions, Size};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit, variants};
-use vitral::{Cpu, Tensor};
-use vitral_engine::{Context, Observer, Packs, Parameters, Storage};
+use vitral::{Device, Tensor};
+use vitral_engine::{Context, DType, Observer, Packs, Parameters};
 use vitral_train::loss::Loss;
 
 /// Wants one intermediate, and so the whole of the last block.
@@ -43,7 +43,7 @@ fn configs() -> Vec<ModelConfig> {
     configs
 }
 
-fn flat(vit: &Vit, device: &Cpu) -> Parameters {
+fn flat(vit: &Vit, device: &Device) -> Parameters {
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
     initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
     parameters
@@ -58,15 +58,15 @@ fn names(config: &ModelConfig) -> Vec<String> {
     weights.chain(["norm".to_owned(), format!("{last}.output")]).collect()
 }
 
-fn pixels(device: &Cpu) -> Tensor {
+fn pixels(device: &Device) -> Tensor {
     let pixels: Vec<f32> = (0..3 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
-    Tensor::from_slice(device, [3, 3, 16, 16], &pixels)
+    device.upload([3, 3, 16, 16], &pixels)
 }
 
 #[test]
 fn logits_keep_their_bits() {
     for threads in [1, 2] {
-        let device = Cpu::with_threads(threads);
+        let device = Device::cpu(threads);
         let pixels = pixels(&device);
         for config in configs() {
             let names = names(&config);
@@ -74,7 +74,7 @@ fn logits_keep_their_bits() {
             let patches = vit.config().grid().area();
             let mask: Vec<u8> = (0..3 * patches).map(|i| u8::from(i % 5 != 2)).collect();
             let source = flat(&vit, &device);
-            for storage in [Storage::F32, Storage::Bf16] {
+            for storage in [DType::F32, DType::Bf16] {
                 let read = |spec: &vitral_engine::ParameterSpec| {
                     let id = source.declarations().find(&spec.name).expect("declared");
                     Ok::<_, Infallible>(source.read(id).into())
@@ -99,9 +99,9 @@ fn logits_keep_their_bits() {
 
 #[test]
 fn gradients_are_those_of_the_whole() {
-    let device = Cpu::with_threads(2);
+    let device = Device::cpu(2);
     let pixels = pixels(&device);
-    let targets = Tensor::from_slice(&device, [3, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.2, 0.0, 0.8]);
+    let targets = device.upload([3, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.2, 0.0, 0.8]);
     let gradients = |vit: &Vit, parameters: &Parameters, cx: Context<'_>| {
         let mut flat = vec![0.0; parameters.flat().len()];
         let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();

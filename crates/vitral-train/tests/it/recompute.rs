@@ -3,21 +3,21 @@
 use vitral::config::{BlockKind, DropRates, ModelConfig, RelativePositions, Size};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit, variants};
-use vitral::{Cpu, Tensor};
+use vitral::{Device, Tensor};
 use vitral_engine::{Context, Parameters};
 use vitral_train::loss::Loss;
 
 /// The loss's bits and every gradient.
 fn gradients(vit: &Vit, still: &[&str], threads: usize, recompute: bool) -> (u32, Vec<f32>) {
-    let device = Cpu::with_threads(threads);
+    let device = Device::cpu(threads);
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
     initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
     let ids = vit.declarations().ids();
     let stands = |id: &_| still.iter().any(|start| vit.declarations().spec(*id).name.starts_with(start));
     parameters.hold_still(ids.filter(stands).collect::<Vec<_>>());
     let pixels: Vec<f32> = (0..2 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
-    let pixels = Tensor::from_slice(&device, [2, 3, 16, 16], &pixels);
-    let targets = Tensor::from_slice(&device, [2, 2], &[1.0, 0.0, 0.0, 1.0]);
+    let pixels = device.upload([2, 3, 16, 16], &pixels);
+    let targets = device.upload([2, 2], &[1.0, 0.0, 0.0, 1.0]);
     let mut flat = vec![0.0; parameters.flat().len()];
     let cx = Context::training(&parameters, 1);
     let cx = if recompute { cx.recomputing() } else { cx };

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vitral::Cpu;
-use vitral_engine::ops::random::uniform;
+use vitral::Device;
+use vitral_engine::random::uniform;
 use vitral_train::checkpoint;
 use vitral_train::fit::{Outcome, Watcher};
 use vitral_train::journal::{Entry, Journal};
@@ -71,7 +71,7 @@ fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>, settings:
     let recipe = Recipe::load(&folder.join("recipe.toml"), settings).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
-    let device = Cpu::with_threads(threads);
+    let device = Device::cpu(threads);
     run(&recipe, &sets, Models::default(), &folder.join(out), &device, &flag, &mut Stop { after, flag: &flag }).unwrap()
 }
 
@@ -145,9 +145,8 @@ fn another_recipe_is_not_taken_for_the_same_run() {
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let mut stop = Stop { after: None, flag: &flag };
-    let error =
-        run(&recipe, &sets, Models::default(), &folder.path().join("run"), &Cpu::with_threads(1), &flag, &mut stop)
-            .unwrap_err();
+    let error = run(&recipe, &sets, Models::default(), &folder.path().join("run"), &Device::cpu(1), &flag, &mut stop)
+        .unwrap_err();
     assert!(error.to_string().contains("another recipe"), "{error}");
 }
 
@@ -161,7 +160,7 @@ fn more_plain_epochs_than_epochs_are_refused() {
     let (sets, mut stop) = (open_sets(&recipe).unwrap(), Stop { after: None, flag: &flag });
     let out = folder.path().join("run");
     let error =
-        run(&recipe, &sets, Models::default(), &out, &Cpu::with_threads(1), &flag, &mut stop).unwrap_err().to_string();
+        run(&recipe, &sets, Models::default(), &out, &Device::cpu(1), &flag, &mut stop).unwrap_err().to_string();
     assert!(error.contains("at most the 3 epochs, found 4"), "{error}");
 }
 
@@ -177,7 +176,7 @@ fn a_run_that_diverges_keeps_its_batch() {
     let out = folder.path().join("run");
     let mut stop = Stop { after: None, flag: &flag };
     let error =
-        run(&recipe, &sets, Models::default(), &out, &Cpu::with_threads(1), &flag, &mut stop).unwrap_err().to_string();
+        run(&recipe, &sets, Models::default(), &out, &Device::cpu(1), &flag, &mut stop).unwrap_err().to_string();
     assert!(error.contains("diverged") && error.contains("diverged.safetensors"), "{error}");
     let bytes = std::fs::read(out.join("diverged.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();

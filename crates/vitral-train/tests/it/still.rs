@@ -3,20 +3,20 @@
 use vitral::config::ModelConfig;
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Vit, variants};
-use vitral::{Cpu, Tensor};
+use vitral::{Device, Tensor};
 use vitral_engine::{Context, Parameters};
 use vitral_train::loss::Loss;
 
 fn gradients(vit: &Vit, still: &[&str]) -> Vec<(String, Vec<f32>)> {
-    let device = Cpu::with_threads(2);
+    let device = Device::cpu(2);
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
     initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
     let ids = vit.declarations().ids();
     let chosen = ids.filter(|&id| still.iter().any(|start| vit.declarations().spec(id).name.starts_with(start)));
     parameters.hold_still(chosen.collect::<Vec<_>>());
     let pixels: Vec<f32> = (0..2 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
-    let pixels = Tensor::from_slice(&device, [2, 3, 16, 16], &pixels);
-    let targets = Tensor::from_slice(&device, [2, 2], &[1.0, 0.0, 0.0, 1.0]);
+    let pixels = device.upload([2, 3, 16, 16], &pixels);
+    let targets = device.upload([2, 2], &[1.0, 0.0, 0.0, 1.0]);
     let mut flat = vec![0.0; parameters.flat().len()];
     let cx = Context::training(&parameters, 1);
     let output = vit.forward(&cx, vitral::model::Input { pixels: &pixels, mask: None }).unwrap();

@@ -187,7 +187,7 @@ fn sweep(diagonal: &mut [f64], beside: &mut [f64], basis: &mut [f64], first: usi
 
 #[cfg(test)]
 mod tests {
-    use vitral_engine::ops::random::normal;
+    use vitral_engine::random::normal;
 
     use super::*;
 

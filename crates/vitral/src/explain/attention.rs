@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use super::{Layout, Map};
-use crate::Tensor;
+use crate::{DeviceError, Tensor};
 use crate::error::Error;
 use crate::model::Output;
 use crate::predict::Model;
@@ -106,27 +106,33 @@ impl Model {
         reduce: impl Fn(&[f32]) -> R + Sync,
     ) -> Result<(Output, Vec<Vec<R>>), Error> {
         let found: Mutex<Vec<(usize, Vec<R>)>> = Mutex::default();
+        let fault: Mutex<Option<DeviceError>> = Mutex::default();
         // The first of a pair waits for the second.
         let waiting: Mutex<Option<Tensor>> = Mutex::default();
         let paired = names(self, 0, "weights").len() == 2;
         let wanted = |name: &str| place(name).is_some_and(|(layer, _)| layers.contains(&layer));
         let output = self.visit(pixels, None, wanted, |name, weights| {
             let Some((layer, part)) = place(name) else { return };
-            let one = weights.values().len() / weights.extent(0).max(1);
+            let one = weights.shape().count() / weights.extent(0).max(1);
             if paired && part == 0 {
                 *locked(&waiting) = Some(weights.clone());
                 return;
             }
             let first = locked(&waiting).take();
-            let reduced = match &first {
-                None => weights.values().par_chunks_exact(one).map(&reduce).collect(),
-                Some(first) => {
-                    let both = first.values().chunks_exact(one).zip(weights.values().chunks_exact(one));
+            let numbers = weights.to_vec().and_then(|own| Ok((own, first.map(|first| first.to_vec()).transpose()?)));
+            let reduced = match numbers {
+                Err(error) => return *locked(&fault) = Some(error),
+                Ok((own, None)) => own.par_chunks_exact(one).map(&reduce).collect(),
+                Ok((own, Some(first))) => {
+                    let both = first.chunks_exact(one).zip(own.chunks_exact(one));
                     both.map(|(a, b)| reduce(&[a, b].concat())).collect()
                 }
             };
             locked(&found).push((layer, reduced));
         })?;
+        if let Some(fault) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(fault.into());
+        }
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_by_key(|(layer, _)| *layer);
         Ok((output, found.into_iter().map(|(_, reduced)| reduced).collect()))

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use vitral_engine::Tensor;
-use vitral_engine::ops::random::mix;
+use vitral_engine::random::mix;
 
 use super::perturb::{Progress, scores};
 use super::{Map, Method, Picture, Target};
@@ -57,7 +57,7 @@ pub fn belief(
     let map = if map.size == grid { Cow::Borrowed(map) } else { Cow::Owned(map.pooled(grid)) };
     let mut rank = vec![0; grid.area()];
     map.order().into_iter().enumerate().for_each(|(place, patch)| rank[patch] = place);
-    let blurred = blurred(&picture.pixels, layout.stride);
+    let blurred = blurred(&picture.pixels, layout.stride)?;
     let count = |step: usize| grid.area() * step / steps;
     let swapped = |step: usize, out: &mut [f32], other: Option<&[f32]>, inside: bool| {
         for (channel, plane) in out.chunks_exact_mut(size.area()).enumerate() {
@@ -141,9 +141,9 @@ impl Ranking {
 }
 
 /// The picture averaged over squares of about three patches' side, three times over, which comes near to a normal blur.
-fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Vec<f32> {
+fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Result<Vec<f32>, Error> {
     let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
-    let mut values = pixels.values().to_vec();
+    let mut values = pixels.to_vec()?;
     for plane in values.chunks_exact_mut(height * width).take(channels) {
         for _ in 0..3 {
             for row in plane.chunks_exact_mut(width) {
@@ -158,7 +158,7 @@ fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Vec<f32> {
             }
         }
     }
-    values
+    Ok(values)
 }
 
 /// Means over `radius` neighbours on either side, of those there are.
@@ -179,13 +179,13 @@ fn running_means(values: &[f32], radius: usize) -> Vec<f32> {
 pub fn shuffled(model: &Model, seed: u64) -> Result<Model, Error> {
     model.with_weights(|spec| {
         let id = model.parameters.declarations().find(&spec.name).expect("a parameter of the same model");
-        let mut values = model.parameters.read(id);
+        let mut values = model.parameters.read(id)?;
         let mut state = spec.name.bytes().fold(mix(seed + 1), |state, byte| mix(state ^ u64::from(byte)));
         for last in (1..values.len()).rev() {
             state = mix(state);
             values.swap(last, (state % (last as u64 + 1)) as usize);
         }
-        values.into()
+        Ok(values.into())
     })
 }
 

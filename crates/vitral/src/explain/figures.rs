@@ -19,7 +19,7 @@ pub fn positions(model: &Model) -> Result<(Size, Vec<f32>), Error> {
         let what = "learned position embeddings";
         return Err(ExplainError::Missing { model: model.name.clone(), what, figure: "positions" }.into());
     };
-    let values = model.parameters.read(id);
+    let values = model.parameters.read(id)?;
     let (grid, width) = (config.grid(), config.width);
     let patches: Vec<&[f32]> = values[values.len() - grid.area() * width..].chunks_exact(width).collect();
     let cosines = patches.par_iter().flat_map_iter(|a| patches.iter().map(|b| representation::cosine(a, b)));
@@ -51,7 +51,7 @@ pub fn filters(model: &Model, count: usize) -> Result<Filters, Error> {
     };
     let (patch, channels) = (config.patch_size, config.channels);
     let width = patch.area() * channels;
-    let found = algebra::principal(&model.parameters.read(id), width, count);
+    let found = algebra::principal(&model.parameters.read(id)?, width, count);
     let total: f64 = found.variances.iter().sum::<f64>().max(f64::MIN_POSITIVE);
     let mut values = Vec::with_capacity(found.components.len());
     for component in found.components.chunks_exact(width) {
@@ -126,11 +126,11 @@ impl<'a> Statistics<'a> {
         if self.gathered.tokens || self.gathered.likeness {
             let states = states(self.model, pixels)?;
             if self.gathered.tokens {
-                self.add_tokens(&states);
+                self.add_tokens(&states)?;
             }
             if self.gathered.likeness && images >= 4 {
                 let others = self.other.zip(others).map(|(model, pixels)| self::states(model, pixels)).transpose()?;
-                self.add_likeness(&states, others.as_deref(), images);
+                self.add_likeness(&states, others.as_deref(), images)?;
             }
         }
         Ok(())
@@ -158,30 +158,31 @@ impl<'a> Statistics<'a> {
         Ok(())
     }
 
-    fn add_tokens(&mut self, states: &[Tensor]) {
+    fn add_tokens(&mut self, states: &[Tensor]) -> Result<(), Error> {
         let prefix = self.model.vit.config().prefix_tokens();
-        let of_layer = |state: &Tensor| -> (f64, Vec<f32>) {
+        let of_layer = |state: &Tensor| -> Result<(f64, Vec<f32>), Error> {
             let [_, tokens, width] = state.shape()[..] else { unreachable!("tokens have three extents") };
             let mut found = (0.0, vec![]);
-            for image in state.values().chunks_exact(tokens * width) {
+            for image in state.to_vec()?.chunks_exact(tokens * width) {
                 found.0 += representation::effective_rank(&image[prefix * width..], width);
                 found.1.extend(representation::norms(&image[prefix * width..], width));
             }
-            found
+            Ok(found)
         };
-        let found: Vec<(f64, Vec<f32>)> = states.par_iter().map(of_layer).collect();
+        let found = states.par_iter().map(of_layer).collect::<Result<Vec<_>, Error>>()?;
         for (layer, (rank, norms)) in found.into_iter().enumerate() {
             self.rank[layer] += rank;
             self.norms[layer].extend(norms);
         }
+        Ok(())
     }
 
-    fn add_likeness(&mut self, states: &[Tensor], others: Option<&[Tensor]>, images: usize) {
-        let grams = |states: &[Tensor]| -> Vec<Vec<f64>> {
-            states.par_iter().map(|state| representation::gram(state.values(), images)).collect()
+    fn add_likeness(&mut self, states: &[Tensor], others: Option<&[Tensor]>, images: usize) -> Result<(), Error> {
+        let grams = |states: &[Tensor]| -> Result<Vec<Vec<f64>>, Error> {
+            states.par_iter().map(|state| Ok(representation::gram(&state.to_vec()?, images))).collect()
         };
-        let rows = grams(states);
-        let columns = others.map(grams);
+        let rows = grams(states)?;
+        let columns = others.map(grams).transpose()?;
         let columns = columns.as_ref().unwrap_or(&rows);
         for (i, a) in rows.iter().enumerate() {
             self.own[0][i] += representation::independence(a, a);
@@ -193,6 +194,7 @@ impl<'a> Statistics<'a> {
             self.own[1][j] += representation::independence(b, b);
         }
         self.batches += 1;
+        Ok(())
     }
 
     /// How many pictures were added.
@@ -244,14 +246,12 @@ impl<'a> Statistics<'a> {
 }
 
 /// Pictures of one size as one batch; nothing of none.
-pub fn joined(pictures: &[Tensor]) -> Option<Tensor> {
-    if let [whole] = pictures {
-        return Some(whole.clone());
+pub fn joined(model: &Model, pictures: &[Tensor]) -> Option<Tensor> {
+    match pictures {
+        [] => None,
+        [whole] => Some(whole.clone()),
+        several => Some(model.parameters.device().concatenate(several)),
     }
-    let [_, channels, height, width] = pictures.first()?.shape()[..] else { unreachable!("pixels have four extents") };
-    let values: Vec<f32> = pictures.iter().flat_map(|pixels| pixels.values().iter().copied()).collect();
-    let count = pictures.iter().map(|pixels| pixels.extent(0)).sum();
-    Some(Tensor::from_slice(&crate::Cpu::with_threads(1), [count, channels, height, width], &values))
 }
 
 /// The tokens before the first block and after each, `[images, tokens, width]`.

@@ -55,7 +55,7 @@ impl Model {
             let pixels = if matches!(wanted, Wanted::Pixels) { context.watch(pixels) } else { pixels.clone() };
             let output = self.vit.forward(&context, Input { pixels: &pixels, mask: None })?;
             let explained = target.of(self, &output)?.clone();
-            let upstream = target.upstream(device, &explained);
+            let upstream = device.upload(explained.shape(), &target.upstream(&explained))?;
             let gradients = context.backward_from(&explained, upstream, None);
             Ok((output, pixels, gradients))
         })?;
@@ -89,18 +89,13 @@ impl Target {
     }
 
     /// What is explained of the answer, as its gradient.
-    fn upstream(&self, device: &crate::Cpu, answer: &Tensor) -> Tensor {
-        Tensor::filled(device, answer.shape(), |out| {
-            for row in out.chunks_exact_mut(answer.shape().last()) {
-                match self {
-                    Target::Class(class) => {
-                        row.fill(0.0);
-                        row[*class] = 1.0;
-                    }
-                    Target::Feature(direction) => row.copy_from_slice(direction),
-                }
-            }
-        })
+    fn upstream(&self, answer: &Tensor) -> Vec<f32> {
+        let [images, width] = answer.shape()[..] else { unreachable!("checked with the answer") };
+        let row = match self {
+            Target::Class(class) => (0..width).map(|i| f32::from(u8::from(i == *class))).collect(),
+            Target::Feature(direction) => direction.clone(),
+        };
+        row.repeat(images)
     }
 
     /// What is explained, as a number for every picture: the class's logit, or the feature along the direction. Its
@@ -114,7 +109,7 @@ impl Target {
             Target::Class(class) => f64::from(row[*class]),
             Target::Feature(direction) => row.iter().zip(direction).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum(),
         };
-        Ok(answer.values().chunks_exact(answer.shape().last()).map(value).collect())
+        Ok(answer.to_vec()?.chunks_exact(answer.shape().last()).map(value).collect())
     }
 
     /// How much of the answer is there, as a number from 0 to 1 (−1 to 1 for features) for every picture: the class's
@@ -136,6 +131,6 @@ impl Target {
                 along / length.max(f64::MIN_POSITIVE)
             }
         };
-        Ok(answer.values().chunks_exact(answer.shape().last()).map(score).collect())
+        Ok(answer.to_vec()?.chunks_exact(answer.shape().last()).map(score).collect())
     }
 }

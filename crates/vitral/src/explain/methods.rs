@@ -1,6 +1,6 @@
 //! Every kind of map by its name, joined with a model.
 
-use vitral_engine::ops::random::uniform;
+use vitral_engine::random::uniform;
 
 use super::attention::{self, Fusion};
 use super::cam::{self, Cam};
@@ -403,15 +403,14 @@ impl Model {
                 let (_, kept) = self.observe(pixels, None, |wanted| wanted == name)?;
                 let tokens = &kept[name];
                 let width = tokens.shape().last();
-                Ok(Map::new(layout.grid, cam::eigen(&tokens.values()[layout.prefix * width..], width)))
+                Ok(Map::new(layout.grid, cam::eigen(&tokens.to_vec()?[layout.prefix * width..], width)))
             }
             Method::Gradient => {
                 let found = pixels::gradient(self, pixels, target()?)?;
                 Ok(pixels::over_channels(&found, layout.image, Channels::Greatest))
             }
             Method::IntegratedGradients => {
-                let baseline =
-                    vitral_engine::Tensor::filled(self.parameters.device(), pixels.shape(), |out| out.fill(0.0));
+                let baseline = self.parameters.device().zeros(pixels.shape());
                 let found = pixels::integrated(self, pixels, target()?, &baseline, options.steps)?;
                 Ok(pixels::over_channels(&found.values, layout.image, Channels::Sum))
             }
@@ -439,7 +438,7 @@ impl Model {
                 };
                 let (_, kept) = self.observe(pixels, None, |wanted| wanted == name)?;
                 let width = self.vit.config().width;
-                let patches = &kept[&name].values()[layout.prefix * width..];
+                let patches = &kept[&name].to_vec()?[layout.prefix * width..];
                 Ok(Map::new(layout.grid, super::representation::norms(patches, width)))
             }
         }
@@ -451,7 +450,7 @@ impl Model {
     /// If the model does not take such an input.
     pub fn final_tokens(&self, picture: &Picture) -> Result<Vec<f32>, Error> {
         let (_, kept) = self.observe(&picture.pixels, None, |name| name == "norm")?;
-        Ok(kept["norm"].values()[picture.layout.prefix * self.vit.config().width..].to_vec())
+        Ok(kept["norm"].to_vec()?[picture.layout.prefix * self.vit.config().width..].to_vec())
     }
 
     /// The maps of every head of every layer, `[layers][heads]`: what the tokens that the answer is read from attend to.
@@ -518,15 +517,15 @@ impl Model {
         let layers: Vec<Vec<String>> =
             (0..self.vit.config().depth).map(|layer| attention::names(self, layer, "weights")).collect();
         let pass = self.gradients(&picture.pixels, target, Wanted::Named(&layers.concat()))?;
-        let of_layer = |names: &Vec<String>| {
+        let of_layer = |names: &Vec<String>| -> Result<Vec<f32>, Error> {
             let mut mean = vec![0.0; tokens * tokens];
             for (weights, gradient) in names.iter().filter_map(|name| pass.named(name)) {
-                let found = rollout::agreement(weights.values(), gradient.values(), tokens);
+                let found = rollout::agreement(&weights.to_vec()?, &gradient.to_vec()?, tokens);
                 mean.iter_mut().zip(found).for_each(|(mean, found)| *mean += found / names.len() as f32);
             }
-            mean
+            Ok(mean)
         };
-        Ok(self.parameters.device().scope(|| layers.par_iter().map(of_layer).collect()))
+        layers.par_iter().map(of_layer).collect()
     }
 
     /// The names of what class activation maps are made of. Where patches are pooled, it is what is pooled, as in the
@@ -551,7 +550,7 @@ impl Model {
         let mut sum = vec![0.0; layout.grid.area()];
         for (values, gradient) in names.iter().filter_map(|name| pass.named(name)) {
             let (width, prefix) = (values.shape().last(), layout.prefix * values.shape().last());
-            let map = cam.map(&values.values()[prefix..], &gradient.values()[prefix..], width);
+            let map = cam.map(&values.to_vec()?[prefix..], &gradient.to_vec()?[prefix..], width);
             sum.iter_mut().zip(map).for_each(|(sum, value)| *sum += value);
         }
         Ok(Map::new(layout.grid, sum))

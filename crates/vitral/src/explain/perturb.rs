@@ -3,7 +3,7 @@
 //! What is hidden becomes 0 after normalisation: the mean of the pictures that the model was trained on.
 
 use vitral_engine::Tensor;
-use vitral_engine::ops::random::{mix, uniform};
+use vitral_engine::random::{mix, uniform};
 
 use super::{Layout, Map, Target};
 use crate::error::Error;
@@ -26,17 +26,13 @@ pub(super) fn scores(
 ) -> Result<Vec<f64>, Error> {
     use rayon::prelude::*;
     let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
+    let (whole, device) = (pixels.to_vec()?, model.parameters.device());
     let mut found = Vec::with_capacity(count);
     for first in (0..count).step_by(BATCH) {
         let size = BATCH.min(count - first);
-        let device = model.parameters.device();
-        let fill = |out: &mut [f32]| {
-            out.par_chunks_exact_mut(pixels.values().len()).enumerate().for_each(|(i, out)| {
-                out.copy_from_slice(pixels.values());
-                variant(first + i, out);
-            });
-        };
-        let batch = Tensor::filled(device, [size, channels, height, width], |out| device.scope(|| fill(out)));
+        let mut variants = whole.repeat(size);
+        variants.par_chunks_exact_mut(whole.len()).enumerate().for_each(|(i, out)| variant(first + i, out));
+        let batch = device.upload([size, channels, height, width], &variants)?;
         found.extend(target.scores(model, &model.run(&batch, None)?)?);
         progress(size);
     }

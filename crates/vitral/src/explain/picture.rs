@@ -117,8 +117,10 @@ impl Model {
         if output.features.shape().len() != 2 {
             return Err(ExplainError::PerToken { model: self.name.clone() }.into());
         }
-        let ranked =
-            output.logits.as_ref().map(|logits| top(logits.values(), count.max(1), &self.labels)).unwrap_or_default();
+        let ranked = match &output.logits {
+            Some(logits) => top(&logits.to_vec()?, count.max(1), &self.labels),
+            None => Vec::new(),
+        };
         let named = |class: usize| format!("class `{}`", self.labels.name(class));
         let (target, explained) = match aim {
             Aim::Class(_) if output.logits.is_none() => return Err(Error::NoHead { name: self.name.clone() }),
@@ -128,7 +130,7 @@ impl Model {
                 None => (None, "nothing: the model has no classifier".to_owned()),
             },
             Aim::Feature => {
-                let feature = output.features.values();
+                let feature = output.features.to_vec()?;
                 let length = feature.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
                 let direction = feature.iter().map(|x| (f64::from(*x) / length) as f32).collect();
                 (Some(Target::Feature(direction)), "the pooled feature".to_owned())

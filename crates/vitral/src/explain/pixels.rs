@@ -3,7 +3,7 @@
 //! All give `[channels, height, width]` for one picture; [`over_channels`] makes a map of it.
 
 use vitral_engine::Tensor;
-use vitral_engine::ops::random::normal;
+use vitral_engine::random::normal;
 
 use super::{Map, Target, Wanted};
 use crate::config::Size;
@@ -19,7 +19,10 @@ const BATCH: usize = 8;
 /// As [`Model::gradients`].
 pub fn gradient(model: &Model, pixels: &Tensor, target: &Target) -> Result<Vec<f32>, Error> {
     let pass = model.gradients(pixels, target, Wanted::Pixels)?;
-    Ok(pass.pixels.map_or_else(|| vec![0.0; pixels.values().len()], |gradient| gradient.values().to_vec()))
+    match pass.pixels {
+        Some(gradient) => Ok(gradient.to_vec()?),
+        None => Ok(vec![0.0; pixels.shape().count()]),
+    }
 }
 
 /// The mean gradient over variants of a picture; `variant(i)` gives the pixels of the `i`-th of `count`.
@@ -30,14 +33,14 @@ fn mean_gradient(
     count: usize,
     variant: impl Fn(usize, &mut [f32]),
 ) -> Result<Vec<f64>, Error> {
-    let one = pixels.values().len();
+    let one = pixels.shape().count();
     let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
     let mut sum = vec![0.0f64; one];
     for first in (0..count).step_by(BATCH) {
         let size = BATCH.min(count - first);
-        let batch = Tensor::filled(model.parameters.device(), [size, channels, height, width], |out| {
-            out.chunks_exact_mut(one).enumerate().for_each(|(i, out)| variant(first + i, out));
-        });
+        let mut variants = vec![0.0; size * one];
+        variants.chunks_exact_mut(one).enumerate().for_each(|(i, out)| variant(first + i, out));
+        let batch = model.parameters.device().upload([size, channels, height, width], &variants)?;
         for gradient in gradient(model, &batch, target)?.chunks_exact(one) {
             sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += f64::from(*gradient));
         }
@@ -69,13 +72,13 @@ pub fn integrated(
     baseline: &Tensor,
     steps: usize,
 ) -> Result<Integrated, Error> {
-    let (from, to) = (baseline.values(), pixels.values());
+    let (from, to) = (baseline.to_vec()?, pixels.to_vec()?);
     let mean = mean_gradient(model, pixels, target, steps, |step, out| {
         let share = ((step as f64 + 0.5) / steps as f64) as f32;
-        out.iter_mut().zip(from.iter().zip(to)).for_each(|(out, (from, to))| *out = from + share * (to - from));
+        out.iter_mut().zip(from.iter().zip(&to)).for_each(|(out, (from, to))| *out = from + share * (to - from));
     })?;
     let values: Vec<f64> =
-        mean.iter().zip(from.iter().zip(to)).map(|(g, (from, to))| g * f64::from(to - from)).collect();
+        mean.iter().zip(from.iter().zip(&to)).map(|(g, (from, to))| g * f64::from(to - from)).collect();
     let answer = |pixels: &Tensor| -> Result<f64, Error> { Ok(target.values(model, &model.run(pixels, None)?)?[0]) };
     Ok(Integrated {
         expected: answer(pixels)? - answer(baseline)?,
@@ -97,13 +100,13 @@ pub fn smooth(
     noise: f32,
     seed: u64,
 ) -> Result<Vec<f32>, Error> {
-    let values = pixels.values();
+    let values = pixels.to_vec()?;
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let deviation = noise * (high - low);
     let mean = mean_gradient(model, pixels, target, samples, |sample, out| {
         let first = (sample * values.len()) as u64;
-        for (i, (out, value)) in out.iter_mut().zip(values).enumerate() {
+        for (i, (out, value)) in out.iter_mut().zip(&values).enumerate() {
             *out = value + deviation * normal(seed, first + i as u64);
         }
     })?;

@@ -94,7 +94,7 @@ pub fn independence(a: &[f64], b: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use vitral_engine::ops::random::normal;
+    use vitral_engine::random::normal;
 
     use super::*;
 

@@ -96,7 +96,7 @@ pub fn relevance(layers: &[Vec<f32>], readers: &[f32], layout: &Layout) -> Map {
 
 #[cfg(test)]
 mod tests {
-    use vitral_engine::ops::random::uniform;
+    use vitral_engine::random::uniform;
 
     use super::*;
     use crate::config::Size;

@@ -1,6 +1,6 @@
 //! Multi-head self-attention with its projections.
 
-use vitral_engine::ops::{After, Attention, Linear, Norm, Rotation};
+use vitral_engine::ops::{Attention, Epilogue, Linear, Norm, Rotation};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
@@ -75,7 +75,7 @@ impl SelfAttention {
         norm: Option<&Norm>,
         around: Around<'_>,
         place: impl Fn() -> String,
-        after: After<'_>,
+        after: Epilogue<'_>,
     ) -> Tensor {
         let input = || format!("{}.attention.input", place());
         let mut qkv = cx.stage("qkv", || match norm {
@@ -83,11 +83,11 @@ impl SelfAttention {
             Some(norm) if cx.is_observed() && cx.wants(&input()) => {
                 let x = cx.norm(x, norm);
                 cx.name(&x, input);
-                cx.queries_keys_values(&x, None, self.qkv, around.tokens_read)
+                cx.qkv(&x, None, self.qkv, around.tokens_read)
             }
             _ => {
                 cx.name(x, input);
-                cx.queries_keys_values(x, norm, self.qkv, around.tokens_read)
+                cx.qkv(x, norm, self.qkv, around.tokens_read)
             }
         });
         if let Some((query, value)) = self.query_value_bias {
@@ -116,7 +116,7 @@ impl SelfAttention {
         if let Some(values) = &attended.weights {
             cx.name(values, weights);
         }
-        let after = After { dropout: self.hidden_dropout, ..after };
+        let after = Epilogue { dropout: self.hidden_dropout, ..after };
         match self.projection {
             Some(projection) => {
                 cx.stage("projection", || cx.linear_with(&attended.output, self.norm.as_ref(), projection, after))
@@ -124,7 +124,7 @@ impl SelfAttention {
             None => {
                 let x =
                     self.norm.as_ref().map_or_else(|| attended.output.clone(), |norm| cx.norm(&attended.output, norm));
-                cx.finish(&x, after)
+                cx.epilogue(&x, after)
             }
         }
     }

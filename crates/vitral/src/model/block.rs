@@ -1,6 +1,6 @@
 //! One encoder block: attention and MLP around the residual.
 
-use vitral_engine::ops::{After, Norm};
+use vitral_engine::ops::{Epilogue, Norm};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::attention::{Around, SelfAttention};
@@ -42,8 +42,8 @@ impl Block {
     }
 
     /// What comes after the last linear map of a branch.
-    fn after<'a>(&self, scale: Option<ParameterId>, residual: Option<&'a Tensor>) -> After<'a> {
-        After { scale, drop_path: self.drop_path, residual, ..After::default() }
+    fn after<'a>(&self, scale: Option<ParameterId>, residual: Option<&'a Tensor>) -> Epilogue<'a> {
+        Epilogue { scale, drop_path: self.drop_path, residual, ..Epilogue::default() }
     }
 
     /// `[batch, tokens, width]` to the same, or to the tokens that are read: all of them are attended to, the rest is for
@@ -65,14 +65,14 @@ impl Block {
                 part.normed(cx, &y)
             }
             BlockKind::ResidualPostNorm => {
-                let y = part.attention.forward(cx, all, None, around, place, After::default());
+                let y = part.attention.forward(cx, all, None, around, place, Epilogue::default());
                 let x = cx.add(x, &cx.drop_path(&cx.norm(&y, &part.norm1), self.drop_path));
-                let y = part.mlp.forward(cx, &x, None, After::default());
+                let y = part.mlp.forward(cx, &x, None, Epilogue::default());
                 cx.add(&x, &cx.drop_path(&part.normed(cx, &y), self.drop_path))
             }
             BlockKind::ParallelScaling => {
-                let y = part.attention.forward(cx, all, Some(&part.norm1), around, place, After::default());
-                let both = After { residual: Some(&y), ..After::default() };
+                let y = part.attention.forward(cx, all, Some(&part.norm1), around, place, Epilogue::default());
+                let both = Epilogue { residual: Some(&y), ..Epilogue::default() };
                 let mut y = part.mlp.forward(cx, x, Some(&part.norm1), both);
                 if let Some(scale) = part.scale1 {
                     y = cx.layer_scale(&y, scale);

@@ -61,15 +61,15 @@ impl<'a> Builder<'a> {
     }
 }
 
-impl From<Activation> for ops::Activation {
+impl From<Activation> for vitral_engine::Activation {
     fn from(activation: Activation) -> Self {
         match activation {
-            Activation::Gelu => ops::Activation::Gelu,
-            Activation::GeluTanh => ops::Activation::GeluTanh,
-            Activation::QuickGelu => ops::Activation::QuickGelu,
-            Activation::Relu => ops::Activation::Relu,
-            Activation::Silu => ops::Activation::Silu,
-            Activation::Tanh => ops::Activation::Tanh,
+            Activation::Gelu => vitral_engine::Activation::Gelu,
+            Activation::GeluTanh => vitral_engine::Activation::GeluTanh,
+            Activation::QuickGelu => vitral_engine::Activation::QuickGelu,
+            Activation::Relu => vitral_engine::Activation::Relu,
+            Activation::Silu => vitral_engine::Activation::Silu,
+            Activation::Tanh => vitral_engine::Activation::Tanh,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From tokens to features and logits.
 
-use vitral_engine::ops::{After, Linear, Norm};
-use vitral_engine::{Context, ParameterId, Tensor, ops};
+use vitral_engine::ops::{Epilogue, Linear, Norm};
+use vitral_engine::{Activation, Context, ParameterId, Tensor};
 
 use super::build::Builder;
 use super::mlp::Mlp;
@@ -16,7 +16,7 @@ pub(super) enum Pooled {
 
 enum Classifier {
     Linear(Linear),
-    Mlp { up: Linear, activation: ops::Activation, down: Linear },
+    Mlp { up: Linear, activation: Activation, down: Linear },
 }
 
 pub(super) struct Head {
@@ -79,7 +79,7 @@ impl Head {
             Pooling::Max => cx.max_tokens(&normed(x), first),
             Pooling::AverageMax => {
                 let x = normed(x);
-                cx.times(&cx.add(&cx.mean_tokens(&x, first), &cx.max_tokens(&x, first)), 0.5)
+                cx.scale(&cx.add(&cx.mean_tokens(&x, first), &cx.max_tokens(&x, first)), 0.5)
             }
             Pooling::Attention => {
                 let pool = self.attention_pool.as_ref().expect("built for this pooling");
@@ -97,7 +97,7 @@ impl Head {
     pub(super) fn forward(&self, cx: &Context<'_>, config: &ModelConfig, pooled: Pooled) -> Output {
         let features = |x: &Tensor| {
             let x = self.pooled_norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(x, norm));
-            let tanh = After { activation: Some(ops::Activation::Tanh), ..After::default() };
+            let tanh = Epilogue { activation: Some(Activation::Tanh), ..Epilogue::default() };
             self.pre_logits.map_or_else(|| x.clone(), |linear| cx.linear_with(&x, None, linear, tanh))
         };
         let output = match pooled {
@@ -115,7 +115,7 @@ impl Head {
                         cx.linear(&cx.dropout(&distillation, config.drop.head), distilled),
                     ]
                 });
-                let mean = |a: &Tensor, b: &Tensor| cx.times(&cx.add(a, b), 0.5);
+                let mean = |a: &Tensor, b: &Tensor| cx.scale(&cx.add(a, b), 0.5);
                 Output {
                     logits: both.as_ref().map(|[a, b]| mean(a, b)),
                     features: mean(&class, &distillation),
@@ -136,7 +136,7 @@ impl Classifier {
         match *self {
             Classifier::Linear(linear) => cx.linear(x, linear),
             Classifier::Mlp { up, activation, down } => {
-                let hidden = After { activation: Some(activation), ..After::default() };
+                let hidden = Epilogue { activation: Some(activation), ..Epilogue::default() };
                 cx.linear(&cx.linear_with(x, None, up, hidden), down)
             }
         }
@@ -177,6 +177,6 @@ impl AttentionPool {
         let scale = ((width / self.heads) as f32).powf(-0.5);
         let attended = cx.probe_attention(&query, &keys_values, self.heads, scale);
         let x = cx.linear(&attended, self.projection);
-        self.mlp.forward(cx, &x, Some(&self.norm), After { residual: Some(&x), ..After::default() })
+        self.mlp.forward(cx, &x, Some(&self.norm), Epilogue { residual: Some(&x), ..Epilogue::default() })
     }
 }

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use rayon::prelude::*;
-use vitral_engine::ops::random::{mix, normal, uniform};
-use vitral_engine::{Cpu, ParameterId, ParameterSpec, Parameters, Storage};
+use vitral_engine::random::{mix, normal, uniform};
+use vitral_engine::{DType, Device, ParameterId, ParameterSpec, Parameters};
 
 use super::Vit;
 use crate::config::ModelConfig;
@@ -178,8 +178,7 @@ impl Draw {
 /// Fills flat parameters with initial values drawn from a seed. A tensor's values depend on the seed and its name alone.
 pub fn initialise(vit: &Vit, parameters: &mut Parameters, scheme: Initialisation, seed: u64) {
     for id in vit.declarations().ids() {
-        let range = parameters.range(id);
-        fill(vit, vit.declarations().spec(id), scheme, seed, &mut parameters.flat_mut()[range]);
+        parameters.write(id, &initial_values(vit, id, scheme, seed));
     }
 }
 
@@ -192,13 +191,13 @@ pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialisation, seed: 
 }
 
 /// The same values in the form for inference, drawn one tensor at a time.
-pub fn frozen(vit: &Vit, scheme: Initialisation, seed: u64, device: &Cpu, storage: Storage) -> Parameters {
+pub fn frozen(vit: &Vit, scheme: Initialisation, seed: u64, device: &Device, storage: DType) -> Parameters {
     let read = |spec: &ParameterSpec| {
         let mut values = vec![0.0; spec.count()];
         fill(vit, spec, scheme, seed, &mut values);
         Ok::<_, Infallible>(values.into())
     };
-    let Ok(parameters) = Parameters::frozen_as(vit.declarations().clone(), device.clone(), storage, read);
+    let Ok(parameters) = Parameters::prepared(vit.declarations().clone(), device.clone(), storage, read);
     parameters
 }
 
@@ -230,21 +229,21 @@ mod tests {
     fn drawn(scheme: Initialisation) -> (Vit, Parameters) {
         let config = variants::find("Ti/16").expect("known");
         let vit = Vit::new(ModelConfig { depth: 1, ..config }).expect("valid");
-        let mut parameters = Parameters::zeros(vit.declarations().clone(), Cpu::with_threads(1));
+        let mut parameters = Parameters::zeros(vit.declarations().clone(), Device::cpu(1));
         initialise(&vit, &mut parameters, scheme, 3);
         (vit, parameters)
     }
 
     fn deviation(scheme: Initialisation, name: &str) -> f32 {
         let (vit, parameters) = drawn(scheme);
-        let values = parameters.read(vit.declarations().find(name).expect("declared"));
+        let values = parameters.read(vit.declarations().find(name).expect("declared")).expect("memory");
         (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
     }
 
     #[test]
     fn both_forms_have_the_same_values() {
         let (vit, flat) = drawn(Initialisation::Timm);
-        let frozen = frozen(&vit, Initialisation::Timm, 3, &Cpu::with_threads(1), Storage::F32);
+        let frozen = frozen(&vit, Initialisation::Timm, 3, &Device::cpu(1), DType::F32);
         for id in vit.declarations().ids() {
             assert_eq!(flat.read(id), frozen.read(id), "{}", vit.declarations().spec(id).name);
         }

@@ -1,7 +1,7 @@
 //! The MLP of a block, plain or gated.
 
-use vitral_engine::ops::{After, Linear, Norm};
-use vitral_engine::{Context, Tensor, ops};
+use vitral_engine::ops::{Epilogue, Linear, Norm};
+use vitral_engine::{Activation, Context, Tensor};
 
 use super::build::Builder;
 use crate::config::{BlockKind, MlpKind};
@@ -11,7 +11,7 @@ pub(super) struct Mlp {
     norm: Option<Norm>,
     down: Linear,
     kind: MlpKind,
-    activation: ops::Activation,
+    activation: Activation,
     dropout: f32,
 }
 
@@ -36,21 +36,22 @@ impl Mlp {
     }
 
     /// `after(down(norm(activation(up(norm(x))))))` of `[…, width]`.
-    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: After<'_>) -> Tensor {
+    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: Epilogue<'_>) -> Tensor {
         cx.stage("mlp", || self.both(cx, x, norm, after))
     }
 
-    fn both(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: After<'_>) -> Tensor {
+    fn both(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: Epilogue<'_>) -> Tensor {
         let hidden = match self.kind {
             MlpKind::Plain => {
-                let activated = After { activation: Some(self.activation), dropout: self.dropout, ..After::default() };
+                let activated =
+                    Epilogue { activation: Some(self.activation), dropout: self.dropout, ..Epilogue::default() };
                 cx.linear_with(x, norm, self.up, activated)
             }
             MlpKind::Gated => {
-                let pair = cx.linear_with(x, norm, self.up, After::default());
+                let pair = cx.linear_with(x, norm, self.up, Epilogue::default());
                 cx.dropout(&cx.gated(&pair, self.activation), self.dropout)
             }
         };
-        cx.linear_with(&hidden, self.norm.as_ref(), self.down, After { dropout: self.dropout, ..after })
+        cx.linear_with(&hidden, self.norm.as_ref(), self.down, Epilogue { dropout: self.dropout, ..after })
     }
 }

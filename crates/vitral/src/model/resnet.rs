@@ -1,8 +1,8 @@
 //! ResNetV2 with weight standardisation and group norm: the stem of a hybrid, which activates after the residual, and BiT's
 //! whole ResNet (arXiv:1912.11370), which norms and activates before each convolution.
 
-use vitral_engine::ops::{Activation, Convolution, Padding};
-use vitral_engine::{Context, ParameterId, Tensor};
+use vitral_engine::ops::{Convolution, Padding};
+use vitral_engine::{Activation, Context, ParameterId, Tensor};
 
 use super::build::Builder;
 use crate::config::{self, Border, Root, Size};
@@ -62,7 +62,7 @@ fn convolution(place: &mut Builder<'_>, stem: &config::ResNetV2, name: &str, ext
         bias: None,
         stride,
         padding,
-        standardise: Some(stem.standardisation_epsilon),
+        standardize: Some(stem.standardisation_epsilon),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Small convolutions before the patches.
 
-use vitral_engine::ops::{Activation, Convolution, Padding};
-use vitral_engine::{Context, ParameterId, Tensor};
+use vitral_engine::ops::{Convolution, Padding};
+use vitral_engine::{Activation, Context, ParameterId, Tensor};
 
 use super::build::Builder;
 use crate::config::{ConvolutionalStem, Size};
@@ -33,7 +33,7 @@ impl SmallStem {
                 bias: None,
                 stride: 1,
                 padding: Padding::Explicit(1),
-                standardise: Some(Self::EPSILON),
+                standardize: Some(Self::EPSILON),
             };
             let mut norm = place.at("norm");
             layers.push(SmallLayer {

@@ -75,7 +75,7 @@ impl Tokens {
                 Some(fixed) if grid == own => fixed,
                 _ => &sin_cos_2d(grid, config.width),
             };
-            return Tensor::from_slice(cx.device(), [grid.area(), config.width], values);
+            return cx.device().constant([grid.area(), config.width], values);
         };
         let positions = cx.parameter(learned);
         if grid == own {

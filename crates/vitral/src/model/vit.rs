@@ -29,9 +29,11 @@ pub struct Vit {
     head: Head,
 }
 
-/// Rows of tokens that a thread takes through all blocks at a time, where it works by itself: enough that weights are worth
-/// fetching, few enough that what becomes of them stays in its cache.
-const ROWS_AT_ONCE: usize = 192;
+impl std::fmt::Debug for Vit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vit").field("config", &self.config).finish_non_exhaustive()
+    }
+}
 
 /// What a forward pass takes.
 #[derive(Clone, Copy)]
@@ -172,8 +174,7 @@ impl Vit {
         let x = match &mask {
             None => {
                 let tokens = grid.area() + self.config.prefix_tokens();
-                let at_once = ROWS_AT_ONCE.div_ceil(tokens.max(1));
-                cx.by_images(input.pixels, at_once, |cx, pixels| self.blocks(cx, pixels, grid, None))
+                cx.data_parallel(input.pixels, tokens, |cx, pixels| self.blocks(cx, pixels, grid, None))
             }
             mask => self.blocks(cx, input.pixels, grid, mask.as_ref()),
         };
@@ -194,7 +195,7 @@ impl Vit {
         for (block, tokens_read) in self.blocks.iter().zip(tokens_read) {
             let (block, mask) = (Arc::clone(block), mask.cloned());
             let (rotation, offsets) = (rotation.clone(), offsets.clone());
-            x = cx.part(&x, move |cx, x| {
+            x = cx.checkpointed(&x, move |cx, x| {
                 let (rotation, offsets) = (rotation.as_ref(), offsets.as_ref());
                 block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation, offsets, shared_table, tokens_read })
             });
@@ -244,13 +245,12 @@ impl Vit {
         }
         let prefix = self.config.prefix_tokens();
         let tokens = prefix + grid.area();
-        Ok(Tensor::filled(cx.device(), [batch, tokens], |out| {
-            for (out, mask) in out.chunks_exact_mut(tokens).zip(mask.chunks_exact(grid.area())) {
-                out[..prefix].fill(0.0);
-                for (out, &attended) in out[prefix..].iter_mut().zip(mask) {
-                    *out = if attended == 0 { f32::NEG_INFINITY } else { 0.0 };
-                }
+        let mut added = vec![0.0; batch * tokens];
+        for (added, mask) in added.chunks_exact_mut(tokens).zip(mask.chunks_exact(grid.area())) {
+            for (added, &attended) in added[prefix..].iter_mut().zip(mask) {
+                *added = if attended == 0 { f32::NEG_INFINITY } else { 0.0 };
             }
-        }))
+        }
+        Ok(cx.device().constant([batch, tokens], &added))
     }
 }

@@ -215,7 +215,7 @@ pub fn resample_patches(values: &[f32], count: usize, from: Size, to: Size) -> V
 /// pseudo-inverse is that of its factors.
 fn pseudo_inverse_of_resize(from: usize, to: usize) -> AxisWeights {
     let resize = AxisWeights::bicubic_antialias(from, to);
-    let at = |i: usize, j: usize| f64::from(resize.weights[i * from + j]);
+    let at = |i: usize, j: usize| f64::from(resize.weights()[i * from + j]);
     let mut weights = vec![0.0f32; to * from];
     if to >= from {
         // Full column rank: R (Rᵀ R)⁻¹, row by row.
@@ -238,7 +238,7 @@ fn pseudo_inverse_of_resize(from: usize, to: usize) -> AxisWeights {
             }
         }
     }
-    AxisWeights { from, to, weights }
+    AxisWeights::new(from, to, weights)
 }
 
 /// A Cholesky factor of a symmetric positive definite matrix.

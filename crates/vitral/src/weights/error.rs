@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
+    /// A device failed, or ran out of memory.
+    #[error(transparent)]
+    Device(#[from] vitral_engine::DeviceError),
     /// A file could not be read.
     #[error("`{}`: cannot read: {source}", path.display())]
     Io {

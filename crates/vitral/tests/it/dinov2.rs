@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use vitral::features::FeatureKind;
 use vitral::image::{Limits, decode};
 use vitral::trace::TraceOptions;
-use vitral::{Cpu, LoadOptions, Model, Tensor};
+use vitral::{Device, LoadOptions, Model, Tensor};
 
 use crate::parity::Stored;
 use crate::shared_data;
@@ -28,7 +28,7 @@ fn found() -> Option<(PathBuf, PathBuf)> {
 #[test]
 fn dinov2_small_gives_the_reference_at_other_sizes() {
     let Some((weights, reference)) = found() else { return };
-    let device = Cpu::new();
+    let device = Device::cpu(0);
     let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
     let (_, pixels) = Stored::open(&reference).values("pixel_values").expect("the daisy");
     let golden = Stored::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/dinov2/sizes.safetensors"));
@@ -40,7 +40,7 @@ fn dinov2_small_gives_the_reference_at_other_sizes() {
                 pixels[(channel * 224 + mirrored(row)) * 224 + mirrored(column)]
             })
             .collect();
-        let input = Tensor::from_slice(&device, [1, 3, height, width], &values);
+        let input = device.upload([1, 3, height, width], &values);
         let (_, kept) = model.observe(&input, None, |name| name == "norm").unwrap_or_else(|error| panic!("{error}"));
         let (_, expected) = golden.values(&format!("{height}x{width}.states")).expect("its states");
         let count = (height / 14) * (width / 14) + 1;
@@ -55,7 +55,7 @@ fn dinov2_small_gives_the_reference_at_other_sizes() {
 #[test]
 fn dinov2_small_gives_the_reference() {
     let Some((weights, reference)) = found() else { return };
-    let device = Cpu::new();
+    let device = Device::cpu(0);
     let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
     let reference = Stored::open(&reference);
     let pixels = reference.pixels(&device);
@@ -115,7 +115,8 @@ fn dinov2_small_names_flowers_by_their_nearest_neighbours() {
         eprintln!("skipped: no DINOv2 weights, or no flowers12 in VITRAL_SHARED_DATA");
         return;
     };
-    let model = Model::load(&weights, &LoadOptions::default(), &Cpu::new()).unwrap_or_else(|error| panic!("{error}"));
+    let model =
+        Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).unwrap_or_else(|error| panic!("{error}"));
     let [known, asked] = ["train", "test"].map(|part| class_tokens(&model, &pictures(&flowers.join(part))));
     assert_eq!((known.len(), asked.len()), (720, 240));
     let nearest = |asked: &[f32]| {

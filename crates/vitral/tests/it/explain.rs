@@ -6,7 +6,7 @@ use vitral::explain::figures::{self, Gathered, Statistics};
 use vitral::explain::rollout::RolloutOptions;
 use vitral::explain::{Layout, Method, Options, Picture, Target, belief, pixels};
 use vitral::image::RgbImage;
-use vitral::{Cpu, LoadOptions, Model, Tensor};
+use vitral::{Device, LoadOptions, Model, Tensor};
 
 use crate::parity::{Stored, load};
 use crate::weights::goldens;
@@ -26,7 +26,7 @@ fn cases(stored: &Stored) -> Vec<String> {
 fn first(model: &Model, all: &Tensor) -> Picture {
     let size = Size { height: all.extent(2), width: all.extent(3) };
     let one = &all.values()[..all.values().len() / all.extent(0)];
-    let pixels = Tensor::from_slice(&Cpu::with_threads(1), [1, all.extent(1), size.height, size.width], one);
+    let pixels = Device::cpu(1).upload([1, all.extent(1), size.height, size.width], one);
     let grid = model.vit.grid(size).expect("the model's size");
     let bytes = vec![128; size.area() * 3];
     let image = RgbImage::new(size.width, size.height, bytes).expect("a picture");
@@ -75,8 +75,8 @@ fn maps_and_figures_equal_the_goldens() {
     let mut faults = Vec::new();
     for case in &cases {
         let folder = goldens().join("models").join(case);
-        let model = load(&folder, &Cpu::with_threads(2));
-        let all = Stored::open(&folder.join("input.safetensors")).pixels(&Cpu::with_threads(2));
+        let model = load(&folder, &Device::cpu(2));
+        let all = Stored::open(&folder.join("input.safetensors")).pixels(&Device::cpu(2));
         let picture = first(&model, &all);
         let mut compared = Compared { stored: &stored, case, worst: 0.0, faults: vec![] };
         let map = |method: Method, options: Options| {
@@ -104,7 +104,7 @@ fn maps_and_figures_equal_the_goldens() {
             compared.hold(method.name(), &map(method, plain));
         }
         compared.hold("gradient", &pixels::gradient(&model, &picture.pixels, &CLASS).expect("gradients"));
-        let black = Tensor::filled(&Cpu::with_threads(1), picture.pixels.shape(), |out| out.fill(0.0));
+        let black = Tensor::filled(&Device::cpu(1), picture.pixels.shape(), |out| out.fill(0.0));
         let found = pixels::integrated(&model, &picture.pixels, &CLASS, &black, 8).expect("gradients");
         compared.hold("integrated", &found.values);
 
@@ -137,7 +137,7 @@ fn variants(all: &Tensor) -> Tensor {
     let halves = values[one..].iter().chain(&values[..one]).map(|x| 0.5 * x);
     let turned = values.iter().map(|x| -x);
     let values: Vec<f32> = values.iter().copied().chain(halves).chain(turned).collect();
-    Tensor::from_slice(&Cpu::with_threads(1), [6, all.extent(1), all.extent(2), all.extent(3)], &values)
+    Device::cpu(1).upload([6, all.extent(1), all.extent(2), all.extent(3)], &values)
 }
 
 /// Channels last to channels first.
@@ -148,7 +148,7 @@ fn planes(values: &[f32], channels: usize) -> Vec<f32> {
 /// A small model without a stem, of which every kind of map can be had.
 fn digits(threads: usize) -> Model {
     let path = goldens().join("../assets/digits");
-    Model::load(&path, &LoadOptions::default(), &Cpu::with_threads(threads)).expect("a model")
+    Model::load(&path, &LoadOptions::default(), &Device::cpu(threads)).expect("a model")
 }
 
 fn digit(model: &Model, name: &str) -> Picture {
@@ -176,7 +176,7 @@ fn capture_leaves_every_bit_of_the_logits() {
 
 #[test]
 fn every_method_makes_a_map_of_every_kind_of_model() {
-    let device = Cpu::with_threads(2);
+    let device = Device::cpu(2);
     for case in [
         "timm_plain",
         "timm_rectangular",
@@ -219,7 +219,7 @@ fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
     let picture = digit(&model, "one.png");
     let prediction = model.explained(&picture, Default::default(), 3).expect("explained");
     let target = prediction.target.expect("a class");
-    let black = Tensor::filled(&Cpu::with_threads(1), picture.pixels.shape(), |out| out.fill(0.0));
+    let black = Tensor::filled(&Device::cpu(1), picture.pixels.shape(), |out| out.fill(0.0));
     let found = pixels::integrated(&model, &picture.pixels, &target, &black, 128).expect("gradients");
     assert!((found.sum - found.expected).abs() < 0.05 * found.expected.abs().max(1.0), "{found:?}");
     // A map that is right about what matters is better than chance, and shuffled weights change it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vitral::trace::TraceOptions;
 use vitral::weights::Container;
-use vitral::{Cpu, LoadOptions, Model, Tensor};
+use vitral::{Device, LoadOptions, Model, Tensor};
 
 use crate::weights::{cases, goldens};
 
@@ -12,7 +12,7 @@ use crate::weights::{cases, goldens};
 const TOLERANCE: f32 = 2e-4;
 
 /// Loads a golden model, by the description beside it where its own files do not describe it.
-pub(crate) fn load(case: &Path, device: &Cpu) -> Model {
+pub(crate) fn load(case: &Path, device: &Device) -> Model {
     let own = case.join("vitral-config.json");
     let options = LoadOptions { config: own.is_file().then_some(own), ..LoadOptions::default() };
     Model::load(case, &options, device).unwrap_or_else(|error| panic!("{}: {error}", case.display()))
@@ -36,9 +36,9 @@ impl Stored {
         Some((view.shape.to_vec(), values))
     }
 
-    pub(crate) fn pixels(&self, device: &Cpu) -> Tensor {
+    pub(crate) fn pixels(&self, device: &Device) -> Tensor {
         let (shape, values) = self.values("pixel_values").expect("pixel_values");
-        Tensor::from_slice(device, vitral_engine::Shape::new(&shape), &values)
+        device.upload(vitral_engine::Shape::new(&shape), &values)
     }
 
     pub(crate) fn mask(&self) -> Option<Vec<u8>> {
@@ -59,7 +59,7 @@ pub(crate) fn difference(found: &[f32], expected: &[f32]) -> f32 {
 
 /// Compares one case and returns its largest difference, or what is wrong.
 fn compare(case: &Path) -> Result<f32, String> {
-    let device = Cpu::with_threads(2);
+    let device = Device::cpu(2);
     let model = load(case, &device);
     let input = Stored::open(&case.join("input.safetensors"));
     let expected = Stored::open(&case.join("expected.safetensors"));
@@ -142,8 +142,7 @@ fn threads_batches_and_watching_keep_the_bits() {
         let pixels = values.len() / shape[0];
         let images: Vec<f32> =
             (0..8).flat_map(|i| values[..pixels].iter().map(move |x| x * (1.0 - 0.1 * i as f32))).collect();
-        let tensor =
-            |count: usize, values: &[f32]| Tensor::from_slice(&three, [count, shape[1], shape[2], shape[3]], values);
+        let tensor = |count: usize, values: &[f32]| three.upload([count, shape[1], shape[2], shape[3]], values);
         let together = parallel.run(&tensor(8, &images), None).expect("runs");
         let options = TraceOptions { hidden_states: true, attentions: true };
         let watched = parallel.trace(&tensor(8, &images), None, options).expect("runs").output;

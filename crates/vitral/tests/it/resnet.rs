@@ -3,8 +3,8 @@
 use vitral::config::{Border, ConfigError, ModelConfig, Size, Stem};
 use vitral::model::init::{Initialisation, frozen};
 use vitral::model::{Input, Vit, variants};
-use vitral::{Cpu, Tensor};
-use vitral_engine::{Context, Storage};
+use vitral::{Device, Tensor};
+use vitral_engine::{Context, DType};
 
 fn small(name: &str) -> ModelConfig {
     ModelConfig { classes: 3, ..variants::find(name).expect("known") }
@@ -13,13 +13,13 @@ fn small(name: &str) -> ModelConfig {
 #[test]
 fn takes_pictures_of_any_size() {
     let vit = Vit::new(small("R14x0.125")).expect("a model");
-    let device = Cpu::with_threads(2);
-    let parameters = frozen(&vit, Initialisation::Jax, 1, &device, Storage::F32);
+    let device = Device::cpu(2);
+    let parameters = frozen(&vit, Initialisation::Jax, 1, &device, DType::F32);
     for (height, width, grid) in [(224, 224, [7, 7]), (33, 64, [2, 2]), (1, 1, [1, 1]), (31, 5, [1, 1])] {
         let size = Size { height, width };
         assert_eq!(vit.grid(size).expect("any"), Size { height: grid[0], width: grid[1] });
         let pixels: Vec<f32> = (0..3 * size.area()).map(|i| (i as f32 * 0.37).sin()).collect();
-        let pixels = Tensor::from_slice(&device, [1, 3, height, width], &pixels);
+        let pixels = device.upload([1, 3, height, width], &pixels);
         let output = vit.forward(&Context::inference(&parameters), Input { pixels: &pixels, mask: None });
         let output = output.expect("any size");
         assert_eq!(output.features.shape()[..], [1, 256]);

@@ -3,7 +3,7 @@
 use vitral::config::{ConvolutionalStem, ModelConfig, Pooling, Positions, Size, Stem, StemLayer};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit};
-use vitral::{Cpu, Tensor};
+use vitral::{Device, Tensor};
 use vitral_engine::{Context, Parameters};
 
 fn small(layers: &[(usize, usize)], group_width: usize) -> ModelConfig {
@@ -42,11 +42,11 @@ fn gives_the_grid_and_the_parameters_that_it_says() {
 fn gives_the_same_bits_whatever_the_batch_and_threads() {
     let vit = Vit::new(small(&[(8, 2), (12, 1)], 4)).expect("a model");
     let logits = |threads: usize, batch: usize| {
-        let device = Cpu::with_threads(threads);
+        let device = Device::cpu(threads);
         let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
         initialise(&vit, &mut parameters, Initialisation::Lucidrains, 5);
         let pixels: Vec<f32> = (0..batch * 3 * 16 * 24).map(|i| ((i % 1152) as f32 * 0.37).sin()).collect();
-        let pixels = Tensor::from_slice(&device, [batch, 3, 16, 24], &pixels);
+        let pixels = device.upload([batch, 3, 16, 24], &pixels);
         let cx = Context::inference(&parameters);
         let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).expect("its own size");
         output.logits.expect("a head").values()[..3].to_vec()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use vitral::image::{Limits, RgbImage, decode};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Device, LoadOptions, Model};
 
 const SIDE: usize = 28;
 
@@ -41,7 +41,7 @@ fn load(data: &Path, name: &str, file: &str) -> Model {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/tiny-vits/{name}.json"));
     let options = LoadOptions { config: Some(config), ..LoadOptions::default() };
     let path = data.join("tiny-vits").join(name).join(file);
-    Model::load(&path, &options, &Cpu::new()).unwrap_or_else(|error| panic!("{error}"))
+    Model::load(&path, &options, &Device::cpu(0)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn reference(data: &Path, name: &str) -> Value {

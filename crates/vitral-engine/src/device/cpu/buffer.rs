@@ -1,5 +1,6 @@
 //! Memory for tensors: aligned, recycled, never freed between operations of the same shape.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A cache line in numbers.
@@ -58,6 +59,7 @@ impl Buffer {
 #[derive(Default)]
 pub(crate) struct BufferPool {
     buffers: Mutex<Vec<Arc<Buffer>>>,
+    downloads: AtomicUsize,
 }
 
 impl BufferPool {
@@ -86,6 +88,16 @@ impl BufferPool {
     /// Registers a buffer, so that it is found again when its last other owner lets go.
     pub(crate) fn register(&self, buffer: &Arc<Buffer>) {
         self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Arc::clone(buffer));
+    }
+
+    /// Counts one copy of a tensor's numbers for whoever asked.
+    pub(crate) fn count_download(&self) {
+        self.downloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many such copies were made.
+    pub(crate) fn downloads(&self) -> usize {
+        self.downloads.load(Ordering::Relaxed)
     }
 
     /// Lets go of everything that is free.

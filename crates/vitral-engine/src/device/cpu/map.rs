@@ -1,7 +1,7 @@
 //! Elementwise work over whole buffers, on all threads.
 
-use super::Cpu;
-use super::kernels::{Kernel, Lanes, SharedMut};
+use super::kernels::{Kernel, Lanes};
+use super::processor::Processor;
 
 /// Elements below which a second thread costs more than it brings.
 const GRAIN: usize = 16 * 1024;
@@ -36,21 +36,19 @@ impl<const N: usize, F: Elementwise<N>> Kernel for Map<'_, N, F> {
     }
 }
 
-impl Cpu {
+impl Processor {
     /// `out[i] = f(inputs[0][i], inputs[1][i], …)`.
     pub(crate) fn map<const N: usize>(&self, inputs: [&[f32]; N], out: &mut [f32], f: impl Elementwise<N>) {
         for input in inputs {
             assert_eq!(input.len(), out.len(), "elementwise operands differ in length");
         }
-        let total = out.len();
-        let out = SharedMut::new(out);
-        self.parallel_ranges(total, GRAIN, |range| {
-            let inputs = inputs.map(|input| &input[range.clone()]);
-            self.isa().run(Map { inputs, out: out.part(range.start, range.len()), f });
+        self.parallel_rows(out, 1, GRAIN, |first, out| {
+            let inputs = inputs.map(|input| &input[first..first + out.len()]);
+            self.isa().run(Map { inputs, out, f });
         });
     }
 
-    /// As [`Cpu::map`], with rows of `width`: the last input is one row that every row is combined with.
+    /// As [`Processor::map`], with rows of `width`: the last input is one row that every row is combined with.
     pub(crate) fn map_rows<const N: usize>(
         &self,
         inputs: [&[f32]; N],
@@ -58,14 +56,13 @@ impl Cpu {
         out: &mut [f32],
         f: impl Elementwise<N>,
     ) {
-        let rows = out.len() / width.max(1);
-        let out = SharedMut::new(out);
-        self.parallel_ranges(rows, GRAIN.div_ceil(width.max(1)), |range| {
-            for row in range {
+        self.parallel_rows(out, width, GRAIN.div_ceil(width.max(1)), |first, out| {
+            for (row, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
+                let start = (first + row) * width;
                 let inputs = std::array::from_fn(|i| {
-                    if i == N - 1 { &inputs[i][..width] } else { &inputs[i][row * width..(row + 1) * width] }
+                    if i == N - 1 { &inputs[i][..width] } else { &inputs[i][start..start + width] }
                 });
-                self.isa().run(Map { inputs, out: out.part(row * width, width), f });
+                self.isa().run(Map { inputs, out, f });
             }
         });
     }
@@ -74,10 +71,8 @@ impl Cpu {
     /// threads.
     pub(crate) fn add_row_sums(&self, matrix: &[f32], sums: &mut [f32]) {
         let width = sums.len();
-        let sums = SharedMut::new(sums);
-        self.parallel_ranges(width, 64, |columns| {
-            let sums = sums.part(columns.start, columns.len());
-            self.isa().run(RowSums { matrix: &matrix[columns.start.min(matrix.len())..], width, sums });
+        self.parallel_rows(sums, 1, 64, |first, sums| {
+            self.isa().run(RowSums { matrix: &matrix[first.min(matrix.len())..], width, sums });
         });
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Coefficients are minimax fits made for this file by `tools/golden/minimax.py`.
 
-use super::kernels::{Activation, Lanes};
+use super::kernels::Lanes;
+use crate::activation::Activation;
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// The high part of ln 2, with enough trailing zeros that its products with small integers are exact.
@@ -195,7 +196,7 @@ pub(crate) fn sum<L: Lanes>(l: L, row: &[f32]) -> f32 {
 
 /// `(row − mean) · deviation⁻¹ · weight + bias`.
 #[inline(always)]
-pub(crate) fn normalise_row<L: Lanes>(
+pub(crate) fn normalize_row<L: Lanes>(
     l: L,
     row: &[f32],
     (mean, reciprocal): (f32, f32),

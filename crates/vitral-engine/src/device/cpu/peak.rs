@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::Cpu;
 use super::kernels::{Kernel, Lanes};
+use super::processor::Processor;
 
 /// Fused multiply-adds of each chain in one round: about a millisecond.
 const STEPS: usize = 200_000;
@@ -41,10 +41,10 @@ fn chains<L: Lanes, const CHAINS: usize>(l: L) -> f64 {
     (2 * L::N * CHAINS * STEPS) as f64
 }
 
-impl Cpu {
+impl Processor {
     /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit numbers,
     /// measured now: the best of several short rounds.
-    pub fn fma_peak(&self) -> f64 {
+    pub(crate) fn fma_peak(&self) -> f64 {
         let threads = self.threads();
         let round = || {
             let start = Instant::now();
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_processor_does_something() {
-        let peak = Cpu::with_threads(1).fma_peak();
+        let peak = Processor::new(1, super::super::kernels::Isa::available()[0]).fma_peak();
         assert!(peak > 0.1 && peak < 1e6, "{peak} GFLOP/s");
     }
 }

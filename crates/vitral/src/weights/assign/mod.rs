@@ -7,7 +7,7 @@ pub(crate) mod values;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use vitral_engine::arena::ParameterSpec;
+use vitral_engine::ParameterSpec;
 
 use super::dialect::{Dialect, matches_glob};
 use super::error::Mismatch;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use vitral_engine::arena::ParameterSpec;
+use vitral_engine::ParameterSpec;
 
 use super::options::{PositionAdaptation, ResolveOptions};
 use crate::config::Size;

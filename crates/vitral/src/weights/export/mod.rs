@@ -13,7 +13,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use vitral_engine::Storage;
+use vitral_engine::DType;
 
 use super::dialect::matches_glob;
 use super::error::Difference;
@@ -36,7 +36,7 @@ pub fn convert(
     destination: &Path,
     target: Target,
     allow: &[String],
-    storage: Storage,
+    storage: DType,
 ) -> Result<Vec<Difference>, WeightsError> {
     let description = load_description(source, config)?;
     let container = description.open()?;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use vitral_engine::{ParameterSpec, Storage};
+use vitral_engine::{DType, ParameterSpec};
 
 use crate::image::Preprocess;
 use crate::model::Vit;
@@ -21,7 +21,7 @@ pub struct Outgoing<'a> {
     /// Its licence, where stated.
     pub licence: Option<&'a str>,
     /// How its numbers are kept in the file.
-    pub storage: Storage,
+    pub storage: DType,
     /// The values of a parameter.
     pub read: Box<Read<'a>>,
 }
@@ -38,7 +38,7 @@ impl<'a> Outgoing<'a> {
             preprocess: description.preprocess.read().and_then(Result::ok),
             labels: description.labels.as_deref(),
             licence: description.licence.as_deref(),
-            storage: Storage::F32,
+            storage: DType::F32,
             read: Box::new(|spec| assignment.read(&spec.name)),
         }
     }

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde_json::{Map, json};
-use vitral_engine::Storage;
+use vitral_engine::DType;
 
 use super::outgoing::Outgoing;
 use super::tensor::{Piece, Tensor};
@@ -26,9 +26,9 @@ pub(super) fn safetensors(
     // transformers refuses files that do not say which framework wrote their layout.
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
     let (kind, width) = match model.storage {
-        Storage::F32 => ("F32", 4),
-        Storage::Bf16 => ("BF16", 2),
-        Storage::F16 => ("F16", 2),
+        DType::F32 => ("F32", 4),
+        DType::Bf16 => ("BF16", 2),
+        DType::F16 => ("F16", 2),
     };
     let mut end = 0;
     for (name, tensor) in tensors {
@@ -45,11 +45,9 @@ pub(super) fn safetensors(
     for (name, tensor) in tensors {
         let values = values(tensor, model)?;
         match model.storage {
-            Storage::F32 => file.put(&bytes(&values))?,
-            Storage::Bf16 => {
-                file.put(&narrowed(path, name, &values, |value| half::bf16::from_f32(value).to_bits())?)?
-            }
-            Storage::F16 => file.put(&narrowed(path, name, &values, |value| half::f16::from_f32(value).to_bits())?)?,
+            DType::F32 => file.put(&bytes(&values))?,
+            DType::Bf16 => file.put(&narrowed(path, name, &values, |value| half::bf16::from_f32(value).to_bits())?)?,
+            DType::F16 => file.put(&narrowed(path, name, &values, |value| half::f16::from_f32(value).to_bits())?)?,
         }
     }
     file.finish()
@@ -57,7 +55,7 @@ pub(super) fn safetensors(
 
 /// Writes tensors as a NumPy archive, as `numpy.savez` does.
 pub(super) fn npz(path: &Path, tensors: &BTreeMap<String, Tensor>, model: &Outgoing<'_>) -> Result<(), WeightsError> {
-    if model.storage != Storage::F32 {
+    if model.storage != DType::F32 {
         let fault = "NumPy archives are written in float32; leave out the other type, or choose another target";
         return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
     }

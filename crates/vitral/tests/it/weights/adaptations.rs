@@ -5,7 +5,7 @@ use vitral::config::Size;
 use vitral::model::Initialisation;
 use vitral::trace::TraceOptions;
 use vitral::weights::adapt::{Adaptation, HeadChoice, TokenChoice};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Device, LoadOptions, Model};
 
 use super::goldens;
 use crate::parity::{Stored, difference};
@@ -32,7 +32,7 @@ fn adaptation(asked: &Value) -> Adaptation {
 
 #[test]
 fn every_adaptation_is_timms() {
-    let device = Cpu::with_threads(2);
+    let device = Device::cpu(2);
     let mut count = 0;
     for entry in std::fs::read_dir(goldens().join("adaptations")).unwrap() {
         let case = entry.unwrap().path();
@@ -66,7 +66,7 @@ fn every_adaptation_is_timms() {
 
 #[test]
 fn a_new_head_is_drawn_from_its_seed_and_preprocessing_follows_the_size() {
-    let device = Cpu::with_threads(1);
+    let device = Device::cpu(1);
     let case = goldens().join("models/hf_vit_classifier");
     let load = |seed| {
         let head = HeadChoice::Initialised { classes: 3, scheme: Initialisation::Timm, seed };

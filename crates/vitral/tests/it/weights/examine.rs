@@ -5,7 +5,7 @@ use std::path::Path;
 use vitral::doctor::{Severity, examine};
 use vitral::weights::CHECK_FILE;
 use vitral::weights::inspect::inspect;
-use vitral::{Cpu, LoadOptions};
+use vitral::{Device, LoadOptions};
 
 use super::{cases, goldens};
 
@@ -39,7 +39,7 @@ fn dialects_of_bare_files_are_told_by_their_names() {
 
 #[test]
 fn goldens_are_well() {
-    let device = Cpu::with_threads(1);
+    let device = Device::cpu(1);
     for case in cases().iter().filter(|case| !case.contains("stages") && !case.contains("hybrid")) {
         let path = goldens().join("models").join(case);
         let found = examine(&path, &LoadOptions::default(), &device);
@@ -49,7 +49,7 @@ fn goldens_are_well() {
 
 #[test]
 fn zero_heads_other_means_and_broken_records_are_found() {
-    let device = Cpu::with_threads(1);
+    let device = Device::cpu(1);
     let of = |path: &Path| examine(path, &LoadOptions::default(), &device).to_string();
     assert!(of(&goldens().join("models/jax_vit_zero_head")).contains("classifier is all zero"));
     let scratch = tempfile::tempdir().unwrap();

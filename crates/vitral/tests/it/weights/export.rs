@@ -7,7 +7,7 @@ use vitral::config::Size;
 use vitral::weights::adapt::{Adaptation, HeadChoice};
 use vitral::weights::export::{Outgoing, Target, convert, export};
 use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, resolve};
-use vitral::{Cpu, LoadOptions, Model, Storage};
+use vitral::{DType, Device, LoadOptions, Model};
 
 use super::{cases, dialect, goldens, specs_of};
 
@@ -43,7 +43,7 @@ fn every_golden_goes_home_and_into_a_bundle() {
                 Target::Torchvision => case.starts_with("torchvision_"),
                 Target::Bundle => true,
             };
-            match convert(&source, config, &destination, target, &[], Storage::F32) {
+            match convert(&source, config, &destination, target, &[], DType::F32) {
                 Ok(_) => {
                     *written.entry(target.name()).or_default() += 1;
                     if bits(&destination, None) != original {
@@ -81,7 +81,7 @@ fn keep_the_bits(cases: &[&str], targets: &[Target], allow: &[&str]) {
         let original = bits(&at, None);
         for (step, &target) in targets.iter().enumerate() {
             let next = scratch.path().join(format!("{case}-{step}"));
-            convert(&at, None, &next, target, &allow, Storage::F32)
+            convert(&at, None, &next, target, &allow, DType::F32)
                 .unwrap_or_else(|error| panic!("{case} to {target}: {error}"));
             assert_eq!(bits(&next, None), original, "{case} after {target}");
             at = next;
@@ -114,7 +114,7 @@ fn big_vision_stacks_its_blocks() {
     let scratch = tempfile::tempdir().unwrap();
     let source = goldens().join("models/big_vision_map");
     let file = scratch.path().join("stacked.npz");
-    convert(&source, None, &file, Target::BigVision, &[], Storage::F32).unwrap();
+    convert(&source, None, &file, Target::BigVision, &[], DType::F32).unwrap();
     let [ours, theirs] = [file, source.join("model.npz")].map(|file| Container::open(&file).unwrap());
     for name in ours.names() {
         // The golden's tower lies beside that of text.
@@ -131,7 +131,7 @@ fn what_a_target_cannot_say_is_refused_by_name() {
     let refuse = |case: &str, target, parts: &[&str]| {
         let source = goldens().join("models").join(case);
         let error =
-            convert(&source, None, &scratch.path().join("out"), target, &[], Storage::F32).unwrap_err().to_string();
+            convert(&source, None, &scratch.path().join("out"), target, &[], DType::F32).unwrap_err().to_string();
         for part in parts {
             assert!(error.contains(part), "{case} to {target}: {error}");
         }
@@ -154,7 +154,7 @@ fn what_a_target_cannot_say_is_refused_by_name() {
 #[test]
 fn a_loaded_and_adapted_model_is_written_as_it_is() {
     let scratch = tempfile::tempdir().unwrap();
-    let device = Cpu::with_threads(1);
+    let device = Device::cpu(1);
     let adapt = Adaptation {
         image_size: Some(Size::square(48)),
         head: HeadChoice::Zeros { classes: 3 },
@@ -178,11 +178,11 @@ fn a_destination_is_never_overwritten() {
     let scratch = tempfile::tempdir().unwrap();
     let source = goldens().join("models/timm_plain");
     let destination = scratch.path().join("model");
-    convert(&source, None, &destination, Target::Bundle, &[], Storage::F32).unwrap();
-    let error = convert(&source, None, &destination, Target::Bundle, &[], Storage::F32).unwrap_err().to_string();
+    convert(&source, None, &destination, Target::Bundle, &[], DType::F32).unwrap();
+    let error = convert(&source, None, &destination, Target::Bundle, &[], DType::F32).unwrap_err().to_string();
     assert!(error.contains("exists already"), "{error}");
     let file = scratch.path().join("model.npz");
-    convert(&goldens().join("models/jax_vit"), None, &file, Target::Jax, &[], Storage::F32).unwrap();
+    convert(&goldens().join("models/jax_vit"), None, &file, Target::Jax, &[], DType::F32).unwrap();
     assert!(file.is_file());
 }
 
@@ -190,15 +190,15 @@ fn a_destination_is_never_overwritten() {
 fn sixteen_bits_halve_the_file_and_round_every_number() {
     let scratch = tempfile::tempdir().unwrap();
     let source = goldens().join("models/timm_plain");
-    let device = Cpu::with_threads(1);
+    let device = Device::cpu(1);
     let model = Model::load(&source, &LoadOptions::default(), &device).unwrap();
     let size = |folder: &Path| std::fs::metadata(folder.join("model.safetensors")).unwrap().len();
     for target in [Target::Bundle, Target::Timm] {
         let whole = scratch.path().join(format!("{target}"));
-        convert(&source, None, &whole, target, &[], Storage::F32).unwrap();
+        convert(&source, None, &whole, target, &[], DType::F32).unwrap();
         for (storage, round) in [
-            (Storage::F16, (|x| half::f16::from_f32(x).to_f32()) as fn(f32) -> f32),
-            (Storage::Bf16, |x| half::bf16::from_f32(x).to_f32()),
+            (DType::F16, (|x| half::f16::from_f32(x).to_f32()) as fn(f32) -> f32),
+            (DType::Bf16, |x| half::bf16::from_f32(x).to_f32()),
         ] {
             let destination = scratch.path().join(format!("{target}-{storage:?}"));
             convert(&source, None, &destination, target, &[], storage).unwrap();
@@ -211,11 +211,11 @@ fn sixteen_bits_halve_the_file_and_round_every_number() {
         }
     }
     let npz = scratch.path().join("model.npz");
-    let error = convert(&goldens().join("models/jax_vit"), None, &npz, Target::Jax, &[], Storage::F16).unwrap_err();
+    let error = convert(&goldens().join("models/jax_vit"), None, &npz, Target::Jax, &[], DType::F16).unwrap_err();
     assert!(error.to_string().contains("float32"), "{error}");
     assert!(!npz.exists());
     // A number beyond what 16 bits hold is refused by its tensor's name.
-    let mut outgoing = Outgoing { storage: Storage::F16, ..model.outgoing() };
+    let mut outgoing = Outgoing { storage: DType::F16, ..model.outgoing() };
     outgoing.read = Box::new(|spec| Ok(vec![1e6; spec.count()].into()));
     let destination = scratch.path().join("large");
     let error = export(&outgoing, &destination, Target::Bundle, &[]).unwrap_err().to_string();

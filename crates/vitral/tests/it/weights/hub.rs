@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 use vitral::weights::hub::{Hub, HubName};
-use vitral::{Cpu, LoadOptions, Model};
+use vitral::{Device, LoadOptions, Model};
 
 use super::goldens;
 
@@ -141,7 +141,7 @@ fn a_model_is_pulled_once_and_runs() {
     assert_eq!(folder, scratch.path().join("models--org--vit/snapshots").join(COMMIT));
     assert!(reported.len() > 3 && reported.values().all(|(done, total)| Some(*done) == *total), "{reported:?}");
     assert!(!folder.join("README.md").exists());
-    Model::load(&folder, &LoadOptions::default(), &Cpu::with_threads(1)).unwrap();
+    Model::load(&folder, &LoadOptions::default(), &Device::cpu(1)).unwrap();
     let asked = state.lock().unwrap().asked.len();
     assert_eq!(hub.pull(&name(), &mut |_| panic!("nothing is fetched twice")).unwrap(), folder);
     assert_eq!(state.lock().unwrap().asked.len(), asked + 1, "one question: has the revision moved");

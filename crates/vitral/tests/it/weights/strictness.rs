@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, recognise, resolve};
-use vitral_engine::arena::ParameterSpec;
+use vitral_engine::ParameterSpec;
 
 use super::{describe, dialect, goldens, specs_of};
 

@@ -2,10 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{Ahead, Begin};
 use super::lanes::{Kernel, Lanes};
-use super::left::Left;
-use super::pack::Right;
+use super::tile::{ATile, BTile, Init, Prefetch};
 
 /// The token of AVX2 with FMA; made only in [`run`].
 #[derive(Clone, Copy)]
@@ -143,43 +141,43 @@ impl Lanes for Avx2 {
     }
 }
 
-/// A tile of `M × 16`: `c = begin + a · b`.
+/// A tile of `M × 16`: `c = init + a · b`.
 ///
 /// # Safety
 /// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` has `k` rows of 16 numbers, `c` has `M` rows of as many,
-/// `stride` apart; `begin` is null or has such rows at its own stride.
+/// `stride` apart; `init` is null or has such rows at its own stride.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    a: Left,
-    b: Right,
+    a: ATile,
+    b: BTile,
     c: *mut f32,
     stride: usize,
-    begin: Begin,
-    _ahead: Ahead,
+    init: Init,
+    _prefetch: Prefetch,
 ) {
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
-        if !begin.data.is_null() {
+        if !init.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                let begin = begin.data.add(row * begin.stride);
-                *sum = [_mm256_loadu_ps(begin), _mm256_loadu_ps(begin.add(8))];
+                let init = init.data.add(row * init.stride);
+                *sum = [_mm256_loadu_ps(init), _mm256_loadu_ps(init.add(8))];
             }
         }
-        let mut left = a.thirds::<M>();
-        let mut right_row = b.data;
+        let mut a_rows = a.thirds::<M>();
+        let mut b_data = b.data;
         for _ in 0..k {
-            let right = [_mm256_loadu_ps(right_row), _mm256_loadu_ps(right_row.add(8))];
+            let b_row = [_mm256_loadu_ps(b_data), _mm256_loadu_ps(b_data.add(8))];
             for_rows!(M, ROW => {
-                let left = _mm256_broadcast_ss(&*left[ROW / 3].add(ROW % 3 * a.row_stride));
-                sums[ROW][0] = _mm256_fmadd_ps(left, right[0], sums[ROW][0]);
-                sums[ROW][1] = _mm256_fmadd_ps(left, right[1], sums[ROW][1]);
+                let value = _mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride));
+                sums[ROW][0] = _mm256_fmadd_ps(value, b_row[0], sums[ROW][0]);
+                sums[ROW][1] = _mm256_fmadd_ps(value, b_row[1], sums[ROW][1]);
             });
-            for left in &mut left {
-                *left = left.wrapping_add(a.step);
+            for row in &mut a_rows {
+                *row = row.wrapping_add(a.step);
             }
-            right_row = right_row.wrapping_add(b.step);
+            b_data = b_data.wrapping_add(b.step);
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);

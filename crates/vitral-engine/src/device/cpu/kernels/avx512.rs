@@ -2,10 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{AHEAD_EVERY, Ahead, Begin};
 use super::lanes::{Kernel, Lanes};
-use super::left::Left;
-use super::pack::Right;
+use super::tile::{ATile, BTile, Init, PREFETCH_EVERY, Prefetch};
 
 /// The token of AVX-512; made only in [`run`].
 #[derive(Clone, Copy)]
@@ -134,56 +132,56 @@ impl Lanes for Avx512 {
     }
 }
 
-/// A tile of `M × 32`: `c = begin + a · b`. On the way it fetches what is needed next.
+/// A tile of `M × 32`: `c = init + a · b`. On the way it fetches what is needed next.
 ///
 /// # Safety
 /// AVX-512 is present; `a` has `M` rows and `k` steps, `b` has `k` rows of 32 numbers, `c` has `M` rows of as many,
-/// `stride` apart; `begin` is null or has such rows at its own stride.
+/// `stride` apart; `init` is null or has such rows at its own stride.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    a: Left,
-    b: Right,
+    a: ATile,
+    b: BTile,
     c: *mut f32,
     stride: usize,
-    begin: Begin,
-    ahead: Ahead,
+    init: Init,
+    prefetch: Prefetch,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
-        if !begin.data.is_null() {
+        if !init.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                let begin = begin.data.add(row * begin.stride);
-                *sum = [_mm512_loadu_ps(begin), _mm512_loadu_ps(begin.add(16))];
+                let init = init.data.add(row * init.stride);
+                *sum = [_mm512_loadu_ps(init), _mm512_loadu_ps(init.add(16))];
             }
         }
-        if begin.data != c.cast_const() {
+        if init.data != c.cast_const() {
             for row in 0..M {
                 _mm_prefetch::<_MM_HINT_T0>(c.add(row * stride).cast());
             }
         }
-        let mut left = a.thirds::<M>();
-        let (mut right_row, mut next) = (b.data, ahead.from);
+        let mut a_rows = a.thirds::<M>();
+        let (mut b_data, mut next) = (b.data, prefetch.from);
         for step in 0..k {
-            if step % AHEAD_EVERY == 0 {
-                for _ in 0..ahead.rows {
+            if step % PREFETCH_EVERY == 0 {
+                for _ in 0..prefetch.rows {
                     // A hint: an address that is not there does no harm.
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
                     _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(16).cast());
                     next = next.wrapping_add(b.step);
                 }
             }
-            let right = [_mm512_loadu_ps(right_row), _mm512_loadu_ps(right_row.add(16))];
+            let b_row = [_mm512_loadu_ps(b_data), _mm512_loadu_ps(b_data.add(16))];
             for_rows!(M, ROW => {
-                let left = _mm512_set1_ps(*left[ROW / 3].add(ROW % 3 * a.row_stride));
-                sums[ROW][0] = _mm512_fmadd_ps(left, right[0], sums[ROW][0]);
-                sums[ROW][1] = _mm512_fmadd_ps(left, right[1], sums[ROW][1]);
+                let value = _mm512_set1_ps(*a_rows[ROW / 3].add(ROW % 3 * a.row_stride));
+                sums[ROW][0] = _mm512_fmadd_ps(value, b_row[0], sums[ROW][0]);
+                sums[ROW][1] = _mm512_fmadd_ps(value, b_row[1], sums[ROW][1]);
             });
-            for left in &mut left {
-                *left = left.wrapping_add(a.step);
+            for row in &mut a_rows {
+                *row = row.wrapping_add(a.step);
             }
-            right_row = right_row.wrapping_add(b.step);
+            b_data = b_data.wrapping_add(b.step);
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);

@@ -1,178 +1,33 @@
 //! Matrix products: `C = epilogue(norm(A) · B)`.
 //!
-//! `B` (the weights) lies in panels `[k][NR]`, packed once, or row by row where that serves as well. A task takes some rows of
-//! `A` that stay in the L2 cache, and passes every panel over them. Rows are read as they lie, and columns too; they are copied
-//! where a norm is taken of them on the way or where their distance would put them all in a few sets of a cache. The depth is
-//! cut into blocks of a fixed length, so each element of `C` is one chain of multiply-adds that begins with the bias, in the
+//! `B` (the weights) is in panels `[k][panel]`, packed once, or in place where that serves as well. A task takes some rows of
+//! `A` that stay in the L2 cache, and passes every panel over them. `A` is read in place, by rows or by columns; it is copied
+//! where a norm is taken of its rows on the way or where their distance would put them all in a few sets of a cache. The depth
+//! is cut into blocks of a fixed length, so each element of `C` is one chain of multiply-adds that begins with the bias, in the
 //! same order whatever the number of threads, rows or tiles: results do not depend on how the work was cut.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::lanes::{Isa, Kernel, Lanes};
-use super::left::{Left, Lhs, Statistics};
-use super::pack::{PackedRhs, Panels, Right};
-use super::shared::SharedMut;
-use crate::device::cpu::buffer::Buffer;
-use crate::device::cpu::{Cpu, math};
+use super::cache::Scratch;
+use super::isa::Isa;
+use super::lanes::{Kernel, Lanes};
+use super::matrix_a::{self, MatrixA, NormOnLoad, Statistics};
+use super::matrix_b::{PackedB, Panels};
+use super::shared::DisjointMut;
+use super::tile::{Init, MAX_PANEL, MAX_TILE_ROWS, PrefetchShares, Tiles};
+use crate::activation::Activation;
+use crate::device::cpu::math;
+use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 
 /// Depth of a block: two blocks of a panel and a tile of `A` fit the L1 cache.
 const DEPTH_BLOCK: usize = 384;
-/// Numbers of packed `A` that a task keeps in the L2 cache.
-const LHS_IN_CACHE: usize = 48 * 1024;
-/// Multiply-adds below which a second thread costs more than it brings.
-pub(crate) const SERIAL_WORK: usize = 100_000;
-/// Most rows of any tile.
-pub(super) const MAX_TILE_ROWS: usize = 14;
-/// Widest panel.
-const MAX_PANEL: usize = 32;
-
-type Tile = unsafe fn(usize, Left, Right, *mut f32, usize, Begin, Ahead);
-
-/// What the sums of a tile begin with: row `i` lies at `i · stride`; nothing where the pointer is null.
-#[derive(Clone, Copy)]
-pub(super) struct Begin {
-    pub(super) data: *const f32,
-    pub(super) stride: usize,
-}
-
-/// Steps of depth between two fetches ahead.
-pub(super) const AHEAD_EVERY: usize = 4;
-
-/// What a tile fetches into the cache for those after it: weights are larger than any cache, and waiting for each panel
-/// from memory would cost a fifth of the time.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead {
-    /// Where the tile's share of the next panel begins.
-    pub(super) from: *const f32,
-    /// Rows of the panel every [`AHEAD_EVERY`] steps.
-    pub(super) rows: usize,
-}
-
-/// How tiles share out the fetching of a panel block between them.
-#[derive(Clone, Copy)]
-struct Shares {
-    depth: usize,
-    /// Rows every [`AHEAD_EVERY`] steps, and of a whole tile.
-    rows: usize,
-    each: usize,
-}
-
-impl Shares {
-    fn new(depth: usize, tiles: usize) -> Self {
-        let fetches = depth.div_ceil(AHEAD_EVERY).max(1);
-        let rows = depth.div_ceil(tiles.max(1) * fetches);
-        Shares { depth, rows, each: rows * fetches }
-    }
-
-    /// The share of one tile of the block that begins at `next` and has rows `step` apart.
-    fn of(self, tile: usize, next: Option<*const f32>, step: usize) -> Ahead {
-        let first = tile * self.each;
-        match next {
-            Some(next) if first < self.depth => Ahead { from: next.wrapping_add(first * step), rows: self.rows },
-            _ => Ahead { from: std::ptr::null(), rows: 0 },
-        }
-    }
-}
-
-/// How rows are cut into tiles that differ by one at most.
-#[derive(Clone, Copy)]
-pub(super) struct Tiles {
-    pub(super) count: usize,
-    least: usize,
-    /// Tiles with one row more, the first ones.
-    longer: usize,
-}
-
-impl Tiles {
-    pub(super) fn new(isa: Isa, rows: usize) -> Self {
-        let count = rows.div_ceil(isa.tile_rows());
-        Tiles { count, least: rows / count.max(1), longer: rows % count.max(1) }
-    }
-
-    pub(super) fn rows(self, tile: usize) -> Range<usize> {
-        let start = tile * self.least + tile.min(self.longer);
-        start..start + self.least + usize::from(tile < self.longer)
-    }
-}
-
-impl Isa {
-    /// Most rows of a tile.
-    pub(crate) const fn tile_rows(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 14,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 6,
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => 12,
-            Isa::Portable => 4,
-        }
-    }
-
-    /// Columns of a panel.
-    pub(crate) const fn panel(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 32,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 16,
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => 8,
-            Isa::Portable => 8,
-        }
-    }
-
-    /// The tile kernel for this many rows.
-    fn tile(self, rows: usize) -> Tile {
-        macro_rules! table {
-            ($module:ident: $($rows:literal)+) => {{
-                const TILES: &[Tile] = &[$(super::$module::tile::<$rows>),+];
-                TILES[rows - 1]
-            }};
-        }
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => table!(avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => table!(avx2: 1 2 3 4 5 6),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => table!(neon: 1 2 3 4 5 6 7 8 9 10 11 12),
-            Isa::Portable => table!(portable: 1 2 3 4),
-        }
-    }
-}
-
-/// A norm over the depth, applied while the left operand is packed.
-#[derive(Clone, Copy)]
-pub(crate) struct NormOnLoad<'a> {
-    pub(crate) weight: &'a [f32],
-    pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) epsilon: f32,
-    /// Root mean square only; no mean is taken away.
-    pub(crate) rms: bool,
-}
-
-/// A non-linearity in the epilogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Exact GELU (arXiv:1606.08415), `x Φ(x)`.
-    Gelu,
-    /// GELU's tanh approximation.
-    GeluTanh,
-    /// `x · sigmoid(1.702 x)`.
-    QuickGelu,
-    /// `max(x, 0)`.
-    Relu,
-    /// `x · sigmoid(x)`.
-    Silu,
-    /// Hyperbolic tangent.
-    Tanh,
-}
+/// Numbers of `A` that a task keeps in the L2 cache.
+const A_IN_CACHE: usize = 48 * 1024;
 
 /// What happens to the product before it is stored: `residual + scale · activation(product + bias)`.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Epilogue<'a> {
+pub(crate) struct GemmEpilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) activation: Option<Activation>,
     pub(crate) scale: Option<&'a [f32]>,
@@ -180,22 +35,8 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) residual: Option<&'a [f32]>,
 }
 
-/// Memory that a thread reuses: a copy of rows of the left operand, and panels in 32 bits.
-#[derive(Default)]
-pub(super) struct Scratch {
-    pub(super) left: Option<Buffer>,
-    widened: Option<Buffer>,
-    pub(super) statistics: Vec<(f32, f32)>,
-}
-
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-pub(super) fn grown(buffer: &mut Option<Buffer>, length: usize) -> &mut [f32] {
-    let buffer = buffer.get_or_insert_with(|| Buffer::zeros(0));
-    buffer.set_len(length);
-    buffer.as_mut_slice()
 }
 
 /// One matrix product.
@@ -204,38 +45,38 @@ pub(crate) struct Gemm<'a> {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) depth: usize,
-    pub(crate) lhs: Lhs<'a>,
+    pub(crate) a: MatrixA<'a>,
     pub(crate) norm: Option<NormOnLoad<'a>>,
-    /// The right operand.
+    /// `B`.
     pub(crate) panels: Panels<'a>,
-    pub(crate) epilogue: Epilogue<'a>,
+    pub(crate) epilogue: GemmEpilogue<'a>,
     /// Adds to what `C` holds. Not together with an epilogue.
     pub(crate) accumulate: bool,
 }
 
 impl<'a> Gemm<'a> {
-    /// The product with a packed right operand, nothing else.
-    pub(crate) fn new(rows: usize, lhs: Lhs<'a>, rhs: &'a PackedRhs) -> Self {
+    /// The product with a packed `B`, nothing else.
+    pub(crate) fn new(rows: usize, a: MatrixA<'a>, b: &'a PackedB) -> Self {
         Gemm {
             rows,
-            columns: rhs.columns,
-            depth: rhs.depth,
-            lhs,
+            columns: b.columns,
+            depth: b.depth,
+            a,
             norm: None,
-            panels: rhs.panels(),
-            epilogue: Epilogue::default(),
+            panels: b.panels(),
+            epilogue: GemmEpilogue::default(),
             accumulate: false,
         }
     }
 
     /// Computes `C`, `[rows, columns]` and contiguous, on all threads.
-    pub(crate) fn run(&self, cpu: &Cpu, c: &mut [f32]) {
+    pub(crate) fn run(&self, cpu: &Processor, c: &mut [f32]) {
         assert_eq!(c.len(), self.rows * self.columns, "product is {} × {}", self.rows, self.columns);
         self.run_strided(cpu, c, self.columns);
     }
 
     /// Computes `C` on all threads into rows `stride` apart, and leaves what lies between them as it is.
-    pub(crate) fn run_strided(&self, cpu: &Cpu, c: &mut [f32], stride: usize) {
+    pub(crate) fn run_strided(&self, cpu: &Processor, c: &mut [f32], stride: usize) {
         let isa = cpu.isa();
         self.check(isa);
         if self.rows * self.columns == 0 {
@@ -249,35 +90,44 @@ impl<'a> Gemm<'a> {
         } else {
             self.split(isa, cpu.threads(), tiles, panels)
         };
-        let c = SharedMut::new(c);
+        let c = DisjointMut::new(c);
         cpu.parallel(row_parts * column_parts, |task| {
             let (i, j) = (task / column_parts, task % column_parts);
             let rows = self.rows * i / row_parts..self.rows * (i + 1) / row_parts;
             let panels = panels * j / column_parts..panels * (j + 1) / column_parts;
-            self.run_part(isa, c, stride, rows, panels);
+            self.run_part(isa, (c, 0, stride), rows, panels);
         });
     }
 
-    /// Computes `C` on the calling thread, with any row stride.
-    pub(crate) fn run_serial(&self, isa: Isa, c: SharedMut<'_>, start: usize, stride: usize) {
+    /// Computes `C` on the calling thread into rows `stride` apart, and leaves what lies between them as it is.
+    pub(crate) fn run_serial(&self, isa: Isa, c: &mut [f32], stride: usize) {
+        // SAFETY: the slice is borrowed for this call alone.
+        unsafe { self.run_shared(isa, DisjointMut::new(c), 0, stride) };
+    }
+
+    /// As [`Gemm::run_serial`], into rows that begin at an offset of memory shared with other threads.
+    ///
+    /// # Safety
+    /// Nobody else uses these rows and columns of `c` meanwhile.
+    pub(super) unsafe fn run_shared(&self, isa: Isa, c: DisjointMut<'_>, start: usize, stride: usize) {
         self.check(isa);
         if self.rows * self.columns == 0 {
             return;
         }
         assert!(stride >= self.columns && c.len() - start >= (self.rows - 1) * stride + self.columns);
-        let c = SharedMut::new(c.part(start, (self.rows - 1) * stride + self.columns));
-        self.run_part(isa, c, stride, 0..self.rows, 0..self.columns.div_ceil(isa.panel()));
+        let panels = 0..self.columns.div_ceil(isa.panel());
+        self.run_part(isa, (c, start, stride), 0..self.rows, panels);
     }
 
     fn check(&self, isa: Isa) {
-        assert!(self.panels.fits(isa, self.depth, self.columns), "right operand of another shape");
-        let (data, needed) = match self.lhs {
-            Lhs::Rows { data, stride } => (data, self.rows.saturating_sub(1) * stride + self.depth),
-            Lhs::Columns { data, stride } => (data, self.depth.saturating_sub(1) * stride + self.rows),
+        assert!(self.panels.fits(isa, self.depth, self.columns), "`B` of another shape");
+        let (data, needed) = match self.a {
+            MatrixA::Rows { data, stride } => (data, self.rows.saturating_sub(1) * stride + self.depth),
+            MatrixA::Columns { data, stride } => (data, self.depth.saturating_sub(1) * stride + self.rows),
         };
-        assert!(data.len() >= needed || self.rows == 0 || self.depth == 0, "left operand too short");
+        assert!(data.len() >= needed || self.rows == 0 || self.depth == 0, "`A` too short");
         assert!(
-            !self.accumulate || (self.epilogue.bias.is_none() && !self.epilogue.goes_on()),
+            !self.accumulate || (self.epilogue.bias.is_none() && !self.epilogue.continues()),
             "an epilogue of a part of the sum"
         );
         for vector in [self.epilogue.bias, self.epilogue.scale].into_iter().flatten() {
@@ -288,12 +138,12 @@ impl<'a> Gemm<'a> {
         }
         if let Some(norm) = self.norm {
             assert_eq!(norm.weight.len(), self.depth);
-            assert!(matches!(self.lhs, Lhs::Rows { .. }), "a norm needs whole rows");
+            assert!(matches!(self.a, MatrixA::Rows { .. }), "a norm needs whole rows");
         }
     }
 
     fn tiles_in_cache(&self, isa: Isa) -> usize {
-        (LHS_IN_CACHE / (self.depth.clamp(1, DEPTH_BLOCK) * isa.tile_rows())).max(1)
+        (A_IN_CACHE / (self.depth.clamp(1, DEPTH_BLOCK) * isa.tile_rows())).max(1)
     }
 
     /// Into how many parts rows and columns are cut: enough tasks that a slow thread holds up nobody, few enough that
@@ -307,12 +157,19 @@ impl<'a> Gemm<'a> {
     }
 
     /// Rows and panels of one task.
-    fn run_part(&self, isa: Isa, c: SharedMut<'_>, stride: usize, rows: Range<usize>, panels: Range<usize>) {
+    fn run_part(
+        &self,
+        isa: Isa,
+        (c, origin, stride): (DisjointMut<'_>, usize, usize),
+        rows: Range<usize>,
+        panels: Range<usize>,
+    ) {
         SCRATCH.with_borrow_mut(|scratch| {
-            let tiles = Tiles::new(isa, rows.len());
+            let tiles = Tiles::new(isa.tile_rows(), rows.len());
             if let Some(norm) = self.norm {
                 scratch.statistics.clear();
-                isa.run(Statistics { gemm: self, norm, rows: rows.clone(), out: &mut scratch.statistics });
+                let (a, depth, rows) = (self.a, self.depth, rows.clone());
+                isa.run(Statistics { a, depth, norm, rows, out: &mut scratch.statistics });
             }
             let width = isa.panel();
             let mut edge = [0.0f32; MAX_TILE_ROWS * MAX_PANEL];
@@ -320,8 +177,8 @@ impl<'a> Gemm<'a> {
             for start in (0..self.depth.max(1)).step_by(DEPTH_BLOCK) {
                 let depth = DEPTH_BLOCK.min(self.depth - start);
                 let last = start + depth >= self.depth;
-                let left = self.left(isa, scratch, &rows, start..start + depth);
-                let shares = Shares::new(depth, tiles.count);
+                let a_rows = matrix_a::prepare(isa, (self.a, self.norm), scratch, &rows, start..start + depth);
+                let shares = PrefetchShares::new(depth, tiles.count);
                 let accumulate = self.accumulate || start > 0;
                 for panel in panels.clone() {
                     let block = |panel: usize, start: usize| self.panels.block(isa, self.depth, (panel, start));
@@ -340,49 +197,53 @@ impl<'a> Gemm<'a> {
                     let first = panel * width;
                     let columns = width.min(self.columns - first);
                     // An empty sum is the bias, or nothing.
-                    let begin = match self.epilogue.bias {
-                        Some(bias) if columns == width => Begin { data: bias[first..].as_ptr(), stride: 0 },
+                    let init = match self.epilogue.bias {
+                        Some(bias) if columns == width => Init { data: bias[first..].as_ptr(), stride: 0 },
                         Some(bias) => {
                             edge_bias[..columns].copy_from_slice(&bias[first..]);
-                            Begin { data: edge_bias.as_ptr(), stride: 0 }
+                            Init { data: edge_bias.as_ptr(), stride: 0 }
                         }
-                        None => Begin { data: std::ptr::null(), stride: 0 },
+                        None => Init { data: std::ptr::null(), stride: 0 },
                     };
                     for t in 0..tiles.count {
                         let tile = tiles.rows(t);
-                        let a = left.tile(&tile);
+                        let a = a_rows.tile(&tile);
                         let row = rows.start + tile.start;
                         let kernel = isa.tile(tile.len());
-                        let ahead = shares.of(t, next.map(|next| next.data), b.step);
+                        let prefetch = shares.of(t, next.map(|next| next.data), b.step);
                         if columns == width {
-                            let corner = c.pointer(row * stride + first);
-                            debug_assert!((row + tile.len() - 1) * stride + first + width <= c.len());
-                            let begin = if accumulate { Begin { data: corner, stride } } else { begin };
-                            // SAFETY: the instruction set was detected; `a` leads to rows of `lhs`, whose length is
-                            // checked on entry, or of the copy made above; `b` leads into the right operand, whose
+                            let place = origin + row * stride + first;
+                            let corner = c.pointer(place);
+                            debug_assert!(place + (tile.len() - 1) * stride + width <= c.len());
+                            let init = if accumulate { Init { data: corner, stride } } else { init };
+                            // SAFETY: the instruction set was detected; `a` leads to rows of `A`, whose length is
+                            // checked on entry, or of the copy made above; `b` leads into `B`, whose
                             // extents are checked on entry, or into the panel widened above; the tile's rows lie in
                             // `c`, and no other task writes these rows and columns; what sums begin with is the tile
                             // itself or a whole row of the bias.
-                            unsafe { kernel(depth, a, b, corner, stride, begin, ahead) };
+                            unsafe { kernel(depth, a, b, corner, stride, init, prefetch) };
                         } else {
                             if accumulate {
                                 for (i, edge) in edge.chunks_exact_mut(width).take(tile.len()).enumerate() {
-                                    edge[..columns].copy_from_slice(c.part((row + i) * stride + first, columns));
+                                    // SAFETY: these rows and columns are this task's alone.
+                                    let c = unsafe { c.part(origin + (row + i) * stride + first, columns) };
+                                    edge[..columns].copy_from_slice(c);
                                 }
                             }
                             let corner = edge.as_mut_ptr();
-                            let begin = if accumulate { Begin { data: corner, stride: width } } else { begin };
+                            let init = if accumulate { Init { data: corner, stride: width } } else { init };
                             // SAFETY: as above; `edge` has room for a whole tile.
-                            unsafe { kernel(depth, a, b, corner, width, begin, ahead) };
+                            unsafe { kernel(depth, a, b, corner, width, init, prefetch) };
                             for (i, edge) in edge.chunks_exact(width).take(tile.len()).enumerate() {
-                                c.part((row + i) * stride + first, columns).copy_from_slice(&edge[..columns]);
+                                // SAFETY: as above.
+                                let c = unsafe { c.part(origin + (row + i) * stride + first, columns) };
+                                c.copy_from_slice(&edge[..columns]);
                             }
                         }
-                        if last && self.epilogue.goes_on() {
-                            isa.run(Finish {
+                        if last && self.epilogue.continues() {
+                            isa.run(EpilogueTile {
                                 epilogue: self.epilogue,
-                                c,
-                                stride,
+                                c: (c, origin, stride),
                                 total: self.columns,
                                 rows: row..row + tile.len(),
                                 columns: first..first + columns,
@@ -395,32 +256,34 @@ impl<'a> Gemm<'a> {
     }
 }
 
-impl Epilogue<'_> {
+impl GemmEpilogue<'_> {
     /// Whether more follows than the bias, which sums begin with.
-    fn goes_on(&self) -> bool {
+    fn continues(&self) -> bool {
         self.activation.is_some() || self.scale.is_some() || self.residual.is_some()
     }
 }
 
 /// What the epilogue does after the bias, over one tile of `C`.
-struct Finish<'a> {
-    epilogue: Epilogue<'a>,
-    c: SharedMut<'a>,
-    stride: usize,
+struct EpilogueTile<'a> {
+    epilogue: GemmEpilogue<'a>,
+    /// The product, where it begins, and its row stride.
+    c: (DisjointMut<'a>, usize, usize),
     /// Columns of the whole product, the residual's row stride.
     total: usize,
     rows: Range<usize>,
     columns: Range<usize>,
 }
 
-impl Kernel for Finish<'_> {
+impl Kernel for EpilogueTile<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Epilogue { activation, scale, residual, .. } = self.epilogue;
+        let GemmEpilogue { activation, scale, residual, .. } = self.epilogue;
+        let (out, origin, stride) = self.c;
         for row in self.rows {
-            let c = self.c.part(row * self.stride + self.columns.start, self.columns.len());
+            // SAFETY: a tile is finished by the task that computed it.
+            let c = unsafe { out.part(origin + row * stride + self.columns.start, self.columns.len()) };
             for (i, c) in c.chunks_mut(L::N).enumerate() {
                 let column = self.columns.start + i * L::N;
                 let mut v = l.load_part(c);

@@ -15,11 +15,17 @@ macro_rules! for_rows {
     )+};
 }
 
+mod attention;
+mod cache;
 mod gemm;
-mod joint;
+mod isa;
 mod lanes;
-mod left;
+mod matrix_a;
+mod matrix_b;
+mod pack;
 mod shared;
+mod shared_pack;
+mod tile;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -27,16 +33,16 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-mod pack;
 mod portable;
 #[cfg(test)]
 mod tests;
 
-pub use gemm::Activation;
-pub(crate) use gemm::{Epilogue, Gemm, NormOnLoad, SERIAL_WORK};
-pub(crate) use joint::JointPack;
-pub(crate) use lanes::{Isa, Kernel, Lanes};
-pub(crate) use left::Lhs;
-pub use pack::Storage;
-pub(crate) use pack::{Operand, PackedRhs, Panels, Rhs, pack_rhs_parallel, pack_rhs_serial, packed_len};
-pub(crate) use shared::{SharedMut, prefer_huge_pages};
+pub(crate) use attention::{Problem, attention, attention_backward, output_backward, weights_backward};
+pub(crate) use gemm::{Gemm, GemmEpilogue};
+pub(crate) use isa::Isa;
+pub(crate) use lanes::{Kernel, Lanes};
+pub(crate) use matrix_a::{MatrixA, NormOnLoad};
+pub(crate) use matrix_b::{MatrixB, PackedB, packed_len};
+pub(crate) use pack::{ReadyB, pack};
+pub(crate) use shared::prefer_huge_pages;
+pub(crate) use shared_pack::SharedPack;

@@ -3,10 +3,8 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::gemm::{AHEAD_EVERY, Ahead, Begin};
 use super::lanes::{Kernel, Lanes};
-use super::left::Left;
-use super::pack::Right;
+use super::tile::{ATile, BTile, Init, PREFETCH_EVERY, Prefetch};
 
 /// The token of NEON; made only in [`run`].
 #[derive(Clone, Copy)]
@@ -141,49 +139,49 @@ fn fetch(from: *const f32) {
     unsafe { asm!("prfm pldl2keep, [{}]", in(reg) from, options(nostack, preserves_flags, readonly)) }
 }
 
-/// A tile of `M × 8`: `c = begin + a · b`. On the way it fetches what is needed next.
+/// A tile of `M × 8`: `c = init + a · b`. On the way it fetches what is needed next.
 ///
 /// # Safety
 /// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, `c` has `M` rows of as many,
-/// `stride` apart; `begin` is null or has such rows at its own stride.
+/// `stride` apart; `init` is null or has such rows at its own stride.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    a: Left,
-    b: Right,
+    a: ATile,
+    b: BTile,
     c: *mut f32,
     stride: usize,
-    begin: Begin,
-    ahead: Ahead,
+    init: Init,
+    prefetch: Prefetch,
 ) {
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 2]; M];
-        if !begin.data.is_null() {
+        if !init.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                let begin = begin.data.add(row * begin.stride);
-                *sum = [vld1q_f32(begin), vld1q_f32(begin.add(4))];
+                let init = init.data.add(row * init.stride);
+                *sum = [vld1q_f32(init), vld1q_f32(init.add(4))];
             }
         }
-        let mut left = a.thirds::<M>();
-        let (mut right_row, mut next) = (b.data, ahead.from);
+        let mut a_rows = a.thirds::<M>();
+        let (mut b_data, mut next) = (b.data, prefetch.from);
         for step in 0..k {
-            if step % AHEAD_EVERY == 0 {
-                for _ in 0..ahead.rows {
+            if step % PREFETCH_EVERY == 0 {
+                for _ in 0..prefetch.rows {
                     fetch(next);
                     next = next.wrapping_add(b.step);
                 }
             }
-            let right = [vld1q_f32(right_row), vld1q_f32(right_row.add(4))];
+            let b_row = [vld1q_f32(b_data), vld1q_f32(b_data.add(4))];
             for_rows!(M, ROW => {
-                let left = vdupq_n_f32(*left[ROW / 3].add(ROW % 3 * a.row_stride));
-                sums[ROW][0] = vfmaq_f32(sums[ROW][0], left, right[0]);
-                sums[ROW][1] = vfmaq_f32(sums[ROW][1], left, right[1]);
+                let value = vdupq_n_f32(*a_rows[ROW / 3].add(ROW % 3 * a.row_stride));
+                sums[ROW][0] = vfmaq_f32(sums[ROW][0], value, b_row[0]);
+                sums[ROW][1] = vfmaq_f32(sums[ROW][1], value, b_row[1]);
             });
-            for left in &mut left {
-                *left = left.wrapping_add(a.step);
+            for row in &mut a_rows {
+                *row = row.wrapping_add(a.step);
             }
-            right_row = right_row.wrapping_add(b.step);
+            b_data = b_data.wrapping_add(b.step);
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);

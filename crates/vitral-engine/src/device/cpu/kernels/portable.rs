@@ -1,9 +1,7 @@
 //! Plain Rust in groups of eight, for processors without an instruction set of their own here.
 
-use super::gemm::{Ahead, Begin};
 use super::lanes::Lanes;
-use super::left::Left;
-use super::pack::Right;
+use super::tile::{ATile, BTile, Init, Prefetch};
 
 /// The token of the portable instruction set.
 #[derive(Clone, Copy)]
@@ -78,34 +76,34 @@ impl Lanes for Portable {
     }
 }
 
-/// A tile of `M × 8`: `c = begin + a · b`.
+/// A tile of `M × 8`: `c = init + a · b`.
 ///
 /// # Safety
 /// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, `c` has `M` rows of as many,
-/// `stride` apart; `begin` is null or has such rows at its own stride.
+/// `stride` apart; `init` is null or has such rows at its own stride.
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,
-    a: Left,
-    b: Right,
+    a: ATile,
+    b: BTile,
     c: *mut f32,
     stride: usize,
-    begin: Begin,
-    _ahead: Ahead,
+    init: Init,
+    _prefetch: Prefetch,
 ) {
     let mut sums = [[0.0f32; N]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
-        if !begin.data.is_null() {
+        if !init.data.is_null() {
             for (row, sum) in sums.iter_mut().enumerate() {
-                sum.copy_from_slice(std::slice::from_raw_parts(begin.data.add(row * begin.stride), N));
+                sum.copy_from_slice(std::slice::from_raw_parts(init.data.add(row * init.stride), N));
             }
         }
         for step in 0..k {
-            let right = std::slice::from_raw_parts(b.data.add(step * b.step), N);
+            let b_row = std::slice::from_raw_parts(b.data.add(step * b.step), N);
             for (row, sum) in sums.iter_mut().enumerate() {
-                let left = *a.data.add(row * a.row_stride + step * a.step);
+                let value_a = *a.data.add(row * a.row_stride + step * a.step);
                 for (lane, value) in sum.iter_mut().enumerate() {
-                    *value += left * right[lane];
+                    *value += value_a * b_row[lane];
                 }
             }
         }

@@ -21,42 +21,41 @@ pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
 }
 
 /// A slice that several threads write to, each its own part.
-///
-/// The parts asked for at the same time must not overlap. Every use in this crate derives them from a task index in a
-/// way that keeps them apart; debug builds cannot check it, tests under several thread counts do.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedMut<'a, T = f32> {
-    start: *mut T,
+pub(super) struct DisjointMut<'a> {
+    start: *mut f32,
     length: usize,
-    life: PhantomData<&'a mut [T]>,
+    life: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: the pointer is to elements that the unique borrow `'a` keeps alive, and parts are disjoint by contract.
-unsafe impl<T: Send> Send for SharedMut<'_, T> {}
+// SAFETY: the pointer is to numbers that the unique borrow `'a` keeps alive, and parts are disjoint by the contract of `part`.
+unsafe impl Send for DisjointMut<'_> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+unsafe impl Sync for DisjointMut<'_> {}
 
-impl<'a, T> SharedMut<'a, T> {
-    pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        SharedMut { start: slice.as_mut_ptr(), length: slice.len(), life: PhantomData }
+impl<'a> DisjointMut<'a> {
+    pub(super) fn new(slice: &'a mut [f32]) -> Self {
+        DisjointMut { start: slice.as_mut_ptr(), length: slice.len(), life: PhantomData }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.length
     }
 
     /// The part from `start` of `length` numbers.
-    #[expect(clippy::mut_from_ref, reason = "parts are disjoint by the contract of this type")]
-    pub(crate) fn part(&self, start: usize, length: usize) -> &mut [T] {
+    ///
+    /// # Safety
+    /// No part that is in use at the same time overlaps it.
+    #[expect(clippy::mut_from_ref, reason = "parts are disjoint by the contract of this function")]
+    pub(super) unsafe fn part(&self, start: usize, length: usize) -> &mut [f32] {
         assert!(start <= self.length && length <= self.length - start, "part {start}+{length} of {}", self.length);
-        // SAFETY: within the slice by the assertion; no other part overlaps by the contract of this type.
+        // SAFETY: within the slice by the assertion; no other part overlaps, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
     }
 
     /// A raw pointer to one element, for tiles with a row stride.
-    pub(crate) fn pointer(&self, start: usize) -> *mut T {
+    pub(super) fn pointer(&self, start: usize) -> *mut f32 {
         assert!(start <= self.length, "element {start} of {}", self.length);
-        // SAFETY: within the slice by the assertion.
-        unsafe { self.start.add(start) }
+        self.start.wrapping_add(start)
     }
 }

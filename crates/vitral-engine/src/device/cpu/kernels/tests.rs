@@ -1,7 +1,11 @@
 //! Products and elementary functions against plain references, on every instruction set present.
 
+use super::matrix_b::pack_serial;
 use super::*;
-use crate::device::cpu::{Cpu, math};
+use crate::activation::Activation;
+use crate::device::cpu::math;
+use crate::device::cpu::processor::Processor;
+use crate::dtype::DType;
 
 /// Numbers in −1…1 from a seed.
 fn noise(count: usize, seed: u64) -> Vec<f32> {
@@ -54,33 +58,35 @@ fn products_over_odd_shapes_and_layouts() {
         (29, 64, 800),
         (197, 70, 129),
         (45, 96, 1),
-        // Rows and columns a whole page apart, which are packed where others are read as they lie.
+        // Rows and columns a whole page apart, which are packed where others are read in place.
         (1024, 40, 9),
         (5, 1024, 9),
         (9, 64, 0),
     ];
     for isa in Isa::available() {
         for threads in [1, 2, 3] {
-            let cpu = Cpu::with_threads(threads).with_isa(isa);
+            let cpu = Processor::new(threads, isa);
             for &(rows, columns, depth) in &shapes {
                 let a = noise(rows * depth, 1);
                 let b = noise(depth * columns, 2);
                 let expected = reference(rows, columns, depth, &a, &b);
                 let a_t = transposed(rows, depth, &a);
                 let b_t = transposed(depth, columns, &b);
-                let lefts = [Lhs::Rows { data: &a, stride: depth }, Lhs::Columns { data: &a_t, stride: rows }];
-                let rights = [Rhs::Rows { data: &b, stride: columns }, Rhs::Columns { data: &b_t, stride: depth }];
+                let all_a = [MatrixA::Rows { data: &a, stride: depth }, MatrixA::Columns { data: &a_t, stride: rows }];
+                let all_b =
+                    [MatrixB::Rows { data: &b, stride: columns }, MatrixB::Columns { data: &b_t, stride: depth }];
                 let mut first: Option<Vec<f32>> = None;
-                for lhs in lefts {
-                    for rhs in rights {
-                        let packed = pack_rhs_parallel(&cpu, rhs, depth, columns);
-                        let gemm = Gemm::new(rows, lhs, &packed);
-                        let operand = Operand::new(&cpu, rhs, depth, columns);
-                        let lies = matches!(rhs, Rhs::Rows { .. }) && columns % isa.panel() == 0 && columns % 1024 != 0;
-                        assert!(!lies || matches!(operand, Operand::AsItLies(_)), "{columns} columns were packed");
+                for a in all_a {
+                    for b in all_b {
+                        let packed = pack(&cpu, b, depth, columns, DType::F32);
+                        let gemm = Gemm::new(rows, a, &packed);
+                        let ready = ReadyB::new(&cpu, b, depth, columns);
+                        let whole = columns % isa.panel() == 0 && columns % 1024 != 0;
+                        let in_place = matches!(b, MatrixB::Rows { .. }) && whole;
+                        assert!(!in_place || matches!(ready, ReadyB::InPlace(_)), "{columns} columns were packed");
                         let mut fresh = vec![f32::NAN; rows * columns];
-                        Gemm { panels: operand.panels(), ..gemm }.run(&cpu, &mut fresh);
-                        Gemm { panels: operand.panels(), accumulate: true, ..gemm }.run(&cpu, &mut fresh);
+                        Gemm { panels: ready.panels(), ..gemm }.run(&cpu, &mut fresh);
+                        Gemm { panels: ready.panels(), accumulate: true, ..gemm }.run(&cpu, &mut fresh);
                         let mut kept = vec![f32::NAN; rows * columns];
                         gemm.run(&cpu, &mut kept);
                         Gemm { accumulate: true, ..gemm }.run(&cpu, &mut kept);
@@ -105,16 +111,16 @@ fn products_over_odd_shapes_and_layouts() {
 #[test]
 fn columns_of_a_product_go_where_they_belong_and_begin_with_the_bias() {
     for isa in Isa::available() {
-        let cpu = Cpu::with_threads(2).with_isa(isa);
+        let cpu = Processor::new(2, isa);
         let panel = isa.panel();
         let (rows, columns, gap) = (37, 3 * panel + 5, 7);
         for depth in [0, 1, 500] {
             let (a, b, bias) = (noise(rows * depth, 3), noise(depth * columns, 4), noise(columns, 5));
-            let rhs = Rhs::Rows { data: &b, stride: columns };
-            for storage in [Storage::F32, Storage::Bf16, Storage::F16] {
-                let packed = pack_rhs_parallel(&cpu, rhs, depth, columns).stored_as(storage);
-                let whole = Gemm::new(rows, Lhs::Rows { data: &a, stride: depth }, &packed);
-                let whole = Gemm { epilogue: Epilogue { bias: Some(&bias), ..Epilogue::default() }, ..whole };
+            let matrix = MatrixB::Rows { data: &b, stride: columns };
+            for dtype in [DType::F32, DType::Bf16, DType::F16] {
+                let packed = pack(&cpu, matrix, depth, columns, dtype);
+                let whole = Gemm::new(rows, MatrixA::Rows { data: &a, stride: depth }, &packed);
+                let whole = Gemm { epilogue: GemmEpilogue { bias: Some(&bias), ..GemmEpilogue::default() }, ..whole };
                 let mut expected = vec![f32::NAN; rows * columns];
                 whole.run(&cpu, &mut expected);
                 if depth == 0 {
@@ -124,7 +130,7 @@ fn columns_of_a_product_go_where_they_belong_and_begin_with_the_bias() {
                     let part = Gemm {
                         columns: range.len(),
                         panels: whole.panels.columns(isa, depth, range.clone()),
-                        epilogue: Epilogue { bias: Some(&bias[range.clone()]), ..Epilogue::default() },
+                        epilogue: GemmEpilogue { bias: Some(&bias[range.clone()]), ..GemmEpilogue::default() },
                         ..whole
                     };
                     let stride = range.len() + gap;
@@ -143,18 +149,18 @@ fn columns_of_a_product_go_where_they_belong_and_begin_with_the_bias() {
 #[test]
 fn a_part_of_the_rows_gives_the_same_bits() {
     for isa in Isa::available() {
-        let cpu = Cpu::with_threads(2).with_isa(isa);
+        let cpu = Processor::new(2, isa);
         let (rows, columns, depth) = (97, 131, 900);
         let a = noise(rows * depth, 3);
         let b = noise(depth * columns, 4);
-        let packed = pack_rhs_parallel(&cpu, Rhs::Rows { data: &b, stride: columns }, depth, columns);
-        let product = |cpu: &Cpu, a: &[f32]| {
+        let packed = pack(&cpu, MatrixB::Rows { data: &b, stride: columns }, depth, columns, DType::F32);
+        let product = |cpu: &Processor, a: &[f32]| {
             let mut c = vec![0.0; a.len() / depth * columns];
-            Gemm::new(a.len() / depth, Lhs::Rows { data: a, stride: depth }, &packed).run(cpu, &mut c);
+            Gemm::new(a.len() / depth, MatrixA::Rows { data: a, stride: depth }, &packed).run(cpu, &mut c);
             c
         };
         let whole = product(&cpu, &a);
-        let one = Cpu::with_threads(1).with_isa(isa);
+        let one = Processor::new(1, isa);
         for (row, a) in a.chunks(depth).enumerate() {
             assert_eq!(product(&one, a), whole[row * columns..][..columns], "row {row} on {}", isa.name());
         }
@@ -164,7 +170,7 @@ fn a_part_of_the_rows_gives_the_same_bits() {
 #[test]
 fn norm_and_epilogue_are_fused_correctly() {
     for isa in Isa::available() {
-        let cpu = Cpu::with_threads(2).with_isa(isa);
+        let cpu = Processor::new(2, isa);
         let (rows, columns, depth) = (31, 45, 777);
         let a = noise(rows * depth, 5);
         let b = noise(depth * columns, 6);
@@ -185,16 +191,16 @@ fn norm_and_epilogue_are_fused_correctly() {
             let x = *value + f64::from(bias[j]);
             *value = f64::from(residual[i]) + f64::from(scale[j]) * x.max(0.0);
         }
-        let packed = pack_rhs_parallel(&cpu, Rhs::Rows { data: &b, stride: columns }, depth, columns);
+        let packed = pack(&cpu, MatrixB::Rows { data: &b, stride: columns }, depth, columns, DType::F32);
         let gemm = Gemm {
             norm: Some(NormOnLoad { weight: &gain, bias: Some(&shift), epsilon: 1e-6, rms: false }),
-            epilogue: Epilogue {
+            epilogue: GemmEpilogue {
                 bias: Some(&bias),
                 activation: Some(Activation::Relu),
                 scale: Some(&scale),
                 residual: Some(&residual),
             },
-            ..Gemm::new(rows, Lhs::Rows { data: &a, stride: depth }, &packed)
+            ..Gemm::new(rows, MatrixA::Rows { data: &a, stride: depth }, &packed)
         };
         let mut c = vec![0.0; rows * columns];
         gemm.run(&cpu, &mut c);
@@ -249,12 +255,15 @@ fn ulps(found: f32, expected: f64) -> f64 {
     (f64::from(found) - expected).abs() / ulp
 }
 
-fn worst(f: impl Function, isa: Isa, from: f32, to: f32, exact: impl Fn(f64) -> f64) -> f64 {
+fn largest_error(f: impl Function, isa: Isa, from: f32, to: f32, exact: impl Fn(f64) -> f64) -> f64 {
     let count = 200_001;
     let x: Vec<f32> = (0..count).map(|i| from + (to - from) * i as f32 / (count - 1) as f32).collect();
     let mut y = x.clone();
     isa.run(Map { x: &mut y, f });
-    x.iter().zip(&y).map(|(&x, &y)| ulps(y, exact(f64::from(x)))).fold(0.0, f64::max)
+    x.iter()
+        .zip(&y)
+        .map(|(&x, &y)| ulps(y, exact(f64::from(x))))
+        .fold(0.0, |worst: f64, error| if error <= worst { worst } else { error })
 }
 
 /// Φ by its series, or the continued fraction of the tail.
@@ -281,9 +290,9 @@ fn exact_normal_cdf(x: f64) -> f64 {
 #[test]
 fn elementary_functions_keep_their_bounds() {
     for isa in Isa::available() {
-        let exp = worst(Exp, isa, -87.3, 88.7, f64::exp);
-        let tanh = worst(Tanh, isa, -12.0, 12.0, f64::tanh);
-        let sigmoid = worst(Sigmoid, isa, -40.0, 40.0, |x| 1.0 / (1.0 + (-x).exp()));
+        let exp = largest_error(Exp, isa, -87.3, 88.7, f64::exp);
+        let tanh = largest_error(Tanh, isa, -12.0, 12.0, f64::tanh);
+        let sigmoid = largest_error(Sigmoid, isa, -40.0, 40.0, |x| 1.0 / (1.0 + (-x).exp()));
         let bound = if isa == Isa::Portable { 2.0 } else { 1.0 };
         assert!(exp <= 2.0 * bound && tanh <= 4.0 * bound && sigmoid <= 4.0 * bound, "{exp} {tanh} {sigmoid} ulp");
         let x: Vec<f32> = (-8000..8000).map(|i| i as f32 * 1e-3).collect();
@@ -304,7 +313,7 @@ fn elementary_functions_keep_their_bounds() {
 fn packed_lengths_round_up_to_panels() {
     for isa in Isa::available() {
         let mut panels = vec![f32::NAN; packed_len(isa, 2, 3)];
-        pack_rhs_serial(isa, Rhs::Rows { data: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], stride: 3 }, 2, 3, &mut panels);
+        pack_serial(isa, MatrixB::Rows { data: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], stride: 3 }, 2, 3, &mut panels);
         assert_eq!(panels[..3], [1.0, 2.0, 3.0]);
         assert_eq!(panels[isa.panel()..isa.panel() + 3], [4.0, 5.0, 6.0]);
         assert_eq!(panels.iter().sum::<f32>(), 21.0, "padding is zero");
@@ -314,28 +323,28 @@ fn packed_lengths_round_up_to_panels() {
 #[test]
 fn narrow_storage_is_the_product_with_rounded_weights() {
     for isa in Isa::available() {
-        let cpu = Cpu::with_threads(2).with_isa(isa);
+        let cpu = Processor::new(2, isa);
         let (rows, columns, depth) = (17, 70, 401);
         let a = noise(rows * depth, 1);
         let b = noise(depth * columns, 2);
-        fn rhs(data: &[f32], stride: usize) -> Rhs<'_> {
-            Rhs::Columns { data, stride }
+        fn columns_of(data: &[f32], stride: usize) -> MatrixB<'_> {
+            MatrixB::Columns { data, stride }
         }
-        let product = |packed: &PackedRhs| {
+        let product = |packed: &PackedB| {
             let mut c = vec![0.0; rows * columns];
-            Gemm::new(rows, Lhs::Rows { data: &a, stride: depth }, packed).run(&cpu, &mut c);
+            Gemm::new(rows, MatrixA::Rows { data: &a, stride: depth }, packed).run(&cpu, &mut c);
             c
         };
-        for (storage, round) in [
-            (Storage::Bf16, (|x| half::bf16::from_f32(x).to_f32()) as fn(f32) -> f32),
-            (Storage::F16, |x| half::f16::from_f32(x).to_f32()),
+        for (dtype, round) in [
+            (DType::Bf16, (|x| half::bf16::from_f32(x).to_f32()) as fn(f32) -> f32),
+            (DType::F16, |x| half::f16::from_f32(x).to_f32()),
         ] {
-            let narrow = pack_rhs_parallel(&cpu, rhs(&b, depth), depth, columns).stored_as(storage);
+            let narrow = pack(&cpu, columns_of(&b, depth), depth, columns, dtype);
             let rounded: Vec<f32> = b.iter().map(|&x| round(x)).collect();
-            let expected = product(&pack_rhs_parallel(&cpu, rhs(&rounded, depth), depth, columns));
-            assert_eq!(product(&narrow), expected, "{storage:?} on {}", isa.name());
-            assert_eq!(narrow.unpacked(isa), rounded);
-            assert_eq!(2 * narrow.bytes(), pack_rhs_parallel(&cpu, rhs(&b, depth), depth, columns).bytes());
+            let expected = product(&pack(&cpu, columns_of(&rounded, depth), depth, columns, DType::F32));
+            assert_eq!(product(&narrow), expected, "{dtype:?} on {}", isa.name());
+            assert_eq!(narrow.to_rows(isa), rounded);
+            assert_eq!(2 * narrow.bytes(), pack(&cpu, columns_of(&b, depth), depth, columns, DType::F32).bytes());
         }
     }
 }

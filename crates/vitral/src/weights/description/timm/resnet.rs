@@ -118,7 +118,7 @@ fn layer(fields: &Fields<'_>, key: &str, number: &str, default: f64) -> Result<(
 /// Blocks of each stage, and channels of the root; those of the stages have to follow from it.
 fn stages(fields: &Fields<'_>) -> Result<(Vec<usize>, usize), WeightsError> {
     let counts = |key: &str| match fields.value(key) {
-        None => Ok(None),
+        None => Ok::<_, WeightsError>(None),
         Some(value) => {
             let counts = value.as_array().map(|all| all.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
             let counts = counts.flatten().ok_or_else(|| fields.fault(key, "expected a list of whole numbers"))?;

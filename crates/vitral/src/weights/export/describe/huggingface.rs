@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use vitral_engine::Storage;
+use vitral_engine::DType;
 
 use super::words::{activation, number, ratio, side, write};
 use crate::config::{MlpKind, ModelConfig, Pooling, Positions, RelativePositions};
@@ -194,9 +194,9 @@ impl Family {
         all.insert("architectures".into(), json!([self.class]));
         all.insert("model_type".into(), json!(self.kind));
         let dtype = match model.storage {
-            Storage::F32 => "float32",
-            Storage::Bf16 => "bfloat16",
-            Storage::F16 => "float16",
+            DType::F32 => "float32",
+            DType::Bf16 => "bfloat16",
+            DType::F16 => "float16",
         };
         all.insert("dtype".into(), json!(dtype));
         let classifies = config.classes > 0 && self.class != "CLIPVisionModelWithProjection";

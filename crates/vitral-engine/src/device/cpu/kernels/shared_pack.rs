@@ -1,15 +1,15 @@
-//! A right operand that several threads pack together.
+//! A matrix `B` that several threads pack together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::lanes::Isa;
-use super::pack::{Rhs, pack_panel, packed_len};
+use super::isa::Isa;
+use super::matrix_b::{MatrixB, pack_panel, packed_len};
 use crate::device::cpu::buffer::Buffer;
 
 /// Memory for panels, and how far they are. Whoever needs them packs those that nobody has taken yet, then waits for the
 /// rest: threads that come at the same time share the work, one that comes late finds it done.
-pub(crate) struct JointPack {
+pub(crate) struct SharedPack {
     buffer: Arc<Buffer>,
     panels: *mut f32,
     taken: AtomicUsize,
@@ -18,20 +18,20 @@ pub(crate) struct JointPack {
 
 // SAFETY: the pointer is into `buffer`, which lives as long. Each panel is written by the one thread that took its number,
 // and read after all are done.
-unsafe impl Send for JointPack {}
+unsafe impl Send for SharedPack {}
 // SAFETY: as above.
-unsafe impl Sync for JointPack {}
+unsafe impl Sync for SharedPack {}
 
-impl JointPack {
+impl SharedPack {
     /// Nothing packed yet. The buffer has one owner, until it is shared by `share`.
     pub(crate) fn new(mut buffer: Arc<Buffer>, share: impl FnOnce(&Arc<Buffer>)) -> Self {
         let panels = Arc::get_mut(&mut buffer).expect("one owner").as_mut_slice().as_mut_ptr();
         share(&buffer);
-        JointPack { buffer, panels, taken: AtomicUsize::new(0), done: AtomicUsize::new(0) }
+        SharedPack { buffer, panels, taken: AtomicUsize::new(0), done: AtomicUsize::new(0) }
     }
 
     /// Packs what nobody has taken, on the calling thread. All who call say the same.
-    pub(crate) fn help(&self, isa: Isa, rhs: Rhs<'_>, depth: usize, columns: usize) {
+    pub(crate) fn help(&self, isa: Isa, b: MatrixB<'_>, depth: usize, columns: usize) {
         assert_eq!(self.buffer.len(), packed_len(isa, depth, columns));
         let (length, count) = (isa.panel() * depth, columns.div_ceil(isa.panel()));
         loop {
@@ -43,7 +43,7 @@ impl JointPack {
             // SAFETY: within the buffer by the assertion; the number was given to this thread alone, and nobody reads
             // before all are done.
             let out = unsafe { std::slice::from_raw_parts_mut(self.panels.add(panel * length), length) };
-            pack_panel(isa, rhs, depth, columns, panel, out);
+            pack_panel(isa, b, depth, columns, panel, out);
             self.done.fetch_add(1, Ordering::Release);
         }
     }

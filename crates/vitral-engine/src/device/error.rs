@@ -1,0 +1,39 @@
+//! What can go wrong on a device.
+
+/// A fault of a device. It sticks: what is computed after it is not to be trusted, and whoever waits for the device next is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// Memory ran out.
+    OutOfMemory {
+        /// Which device.
+        device: String,
+        /// Bytes that were asked for.
+        asked: usize,
+        /// Bytes in use at that time.
+        used: usize,
+    },
+    /// A copy of numbers that do not fill the tensor.
+    Count {
+        /// Numbers that the shape holds.
+        expected: usize,
+        /// Numbers that were given.
+        found: usize,
+    },
+}
+
+impl std::fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DeviceError::OutOfMemory { device, asked, used } => write!(
+                f,
+                "{device} is out of memory: {asked} bytes were asked for, {used} are in use; take a smaller batch or model"
+            ),
+            DeviceError::Count { expected, found } => {
+                write!(f, "expected {expected} numbers for the tensor's shape, found {found}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DeviceError {}

@@ -1,0 +1,87 @@
+//! Linear maps, number by number.
+
+use super::norms::normalized;
+use super::{Parameter, Reference, convolution, elements, memory};
+use crate::device::backend::{ConvolutionCall, ConvolutionGradients, LinearBackward, LinearCall, Products};
+use crate::tensor::Tensor;
+
+impl Products for Reference {
+    fn linear(&self, x: &Tensor, call: &LinearCall<'_>) -> Tensor {
+        let (columns, depth) = (call.weight.shape[0], call.weight.shape[1]);
+        let shape = x.shape().with_last(columns);
+        let x = match &call.norm {
+            Some(norm) => normalized(self, x, norm),
+            None => x.clone(),
+        };
+        let [weight, bias, scale] = [Some(call.weight), call.bias, call.scale].map(|p| Parameter::maybe(self, p));
+        let residual = call.residual.map_or_else(|| self.nothing(), |tensor| memory(tensor).clone());
+        let (activation, ranges) = (call.activation, [&weight, &bias, &scale].map(Parameter::range));
+        let reads = [memory(&x), &weight.memory, &bias.memory, &scale.memory, &residual];
+        self.compute(shape, reads, move |[x, weight, bias, scale, residual], out| {
+            let [at_weight, at_bias, at_scale] = ranges;
+            let (weight, bias, scale) = (&weight[at_weight], &bias[at_bias], &scale[at_scale]);
+            for (i, out) in out.iter_mut().enumerate() {
+                let (row, column) = (i / columns, i % columns);
+                let mut sum = bias.get(column).copied().unwrap_or(0.0);
+                for k in 0..depth {
+                    sum += x[row * depth + k] * weight[column * depth + k];
+                }
+                if let Some(activation) = activation {
+                    sum = elements::activate(activation, sum);
+                }
+                sum *= scale.get(column).copied().unwrap_or(1.0);
+                *out = sum + residual.get(i).copied().unwrap_or(0.0);
+            }
+        })
+    }
+
+    fn linear_backward(&self, x: &Tensor, grad: &Tensor, call: LinearBackward<'_>) -> Option<Tensor> {
+        let (columns, depth) = (call.weight.shape[0], call.weight.shape[1]);
+        if let Some(gradients) = call.gradients {
+            if let Some(range) = call.weight_range {
+                self.change(gradients, [memory(x), memory(grad)], move |[x, grad], out| {
+                    let out = &mut out[range];
+                    for row in 0..grad.len() / columns {
+                        for column in 0..columns {
+                            for k in 0..depth {
+                                out[column * depth + k] += grad[row * columns + column] * x[row * depth + k];
+                            }
+                        }
+                    }
+                });
+            }
+            if let Some(range) = call.bias_range {
+                self.change(gradients, [memory(grad)], move |[grad], out| {
+                    for (i, grad) in grad.iter().enumerate() {
+                        out[range.start + i % columns] += grad;
+                    }
+                });
+            }
+        }
+        call.input.then(|| {
+            let weight = Parameter::of(call.weight);
+            let range = weight.range();
+            self.compute(x.shape(), [memory(grad), &weight.memory], move |[grad, weight], out| {
+                let weight = &weight[range];
+                for (i, out) in out.iter_mut().enumerate() {
+                    let (row, k) = (i / depth, i % depth);
+                    *out = (0..columns).map(|c| grad[row * columns + c] * weight[c * depth + k]).sum();
+                }
+            })
+        })
+    }
+
+    fn convolution(&self, x: &Tensor, call: &ConvolutionCall<'_>) -> Tensor {
+        convolution::forward(self, x, call)
+    }
+
+    fn convolution_backward(
+        &self,
+        x: &Tensor,
+        grad: &Tensor,
+        call: &ConvolutionCall<'_>,
+        wanted: ConvolutionGradients<'_>,
+    ) -> Option<Tensor> {
+        convolution::backward(self, x, grad, call, wanted)
+    }
+}

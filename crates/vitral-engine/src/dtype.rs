@@ -1,0 +1,23 @@
+//! The types that numbers are stored in.
+
+/// The type that numbers are stored in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16: half the memory, 8 bits of precision.
+    Bf16,
+    /// IEEE half floats: half the memory, 11 bits of precision, nothing beyond 65,504.
+    F16,
+}
+
+impl DType {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::Bf16 | DType::F16 => 2,
+        }
+    }
+}
