@@ -15,6 +15,7 @@ mod printer;
 mod settings;
 mod sparkline;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -34,7 +35,13 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let settings = Settings::resolve(&cli.global);
+    let settings = match Settings::resolve(&cli.global) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", fault::line(&error));
+            return Fault::of(&error).exit_code();
+        }
+    };
     let printer = Printer::new(&settings);
     let outcome = commands::run(cli.command, &settings, &printer).and_then(|outcome| {
         printer.flush()?;

@@ -1,12 +1,14 @@
 //! The settings that every command shares, and which model it works with.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use vitral::weights::hub;
-use vitral::{DType, Device, LoadOptions, Model};
+use vitral::{Cpu, DType, Device, LoadOptions, Model};
 
 use crate::download::Download;
+use crate::fault::Usage;
 
 /// Options of every command.
 #[derive(Args, Debug)]
@@ -17,7 +19,7 @@ pub(crate) struct GlobalArgs {
     threads: Option<u16>,
     /// Where to compute
     #[arg(long, value_enum, default_value_t, global = true)]
-    device: Device,
+    device: DeviceKind,
     /// Say nothing but results and faults
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -28,16 +30,20 @@ pub(crate) struct GlobalArgs {
 
 /// What computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Device {
+enum DeviceKind {
     /// The processor
     #[default]
     Cpu,
+    /// Plain loops in double precision, one thread: slow, to compare with
+    Reference,
 }
 
 /// Settings that every command shares, resolved.
 pub(crate) struct Settings {
-    /// The processor, with its threads.
-    pub(crate) device: Cpu,
+    /// What computes.
+    pub(crate) device: Device,
+    /// Threads that read, decode and preprocess beside it.
+    threads: NonZero<usize>,
     /// No notes, no progress.
     pub(crate) quiet: bool,
     /// Results as JSON.
@@ -45,19 +51,34 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn resolve(args: &GlobalArgs) -> Self {
+    pub(crate) fn resolve(args: &GlobalArgs) -> anyhow::Result<Self> {
+        let cpu = cpu(args.threads.map_or(0, usize::from))?;
+        let threads = NonZero::new(cpu.threads()).unwrap_or(NonZero::<usize>::MIN);
         let device = match args.device {
-            Device::Cpu => Device::cpu(args.threads.map_or(0, usize::from)),
+            DeviceKind::Cpu => cpu.into(),
+            DeviceKind::Reference => Device::reference(),
         };
-        // Decoding, optimisers and statistics work beside the device, on as many threads. It can only be said once, which is here.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(device.threads()).build_global();
-        Settings { device, quiet: args.quiet, json: args.json }
+        // Decoding and statistics work beside the device, on as many threads. It can only be said once, which is here.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+        Ok(Settings { device, threads, quiet: args.quiet, json: args.json })
     }
 
     /// Threads as the library takes them.
-    pub(crate) fn threads(&self) -> std::num::NonZero<usize> {
-        std::num::NonZero::new(self.device.threads()).unwrap_or(std::num::NonZero::<usize>::MIN)
+    pub(crate) fn threads(&self) -> NonZero<usize> {
+        self.threads
     }
+}
+
+/// The processor, with the instruction set that `VITRAL_ISA` names or the best that it has.
+fn cpu(threads: usize) -> anyhow::Result<Cpu> {
+    let Some(name) = std::env::var_os("VITRAL_ISA").filter(|name| !name.is_empty()) else {
+        return Ok(Cpu::with_threads(threads));
+    };
+    let name = name.to_string_lossy();
+    Cpu::with_instruction_set(threads, &name).ok_or_else(|| {
+        let has = Cpu::instruction_sets().join("`, `");
+        Usage(format!("`VITRAL_ISA` is `{name}`; expected an instruction set that this processor has: `{has}`")).into()
+    })
 }
 
 /// Which model.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
+use vitral_engine::FlatBuffer;
 
 use crate::epoch::Sums;
 use crate::error::TrainError;
@@ -25,8 +26,6 @@ pub struct Position {
     pub batch: usize,
     /// Optimiser steps taken.
     pub step: u64,
-    /// Steps that the optimiser counts.
-    pub optimiser_steps: u64,
     /// The best accuracy on the held-out data so far, and its epoch.
     pub best: Option<(f64, u64)>,
     /// What the epoch's steps have given so far.
@@ -39,12 +38,12 @@ pub struct Position {
 }
 
 /// Numbers on their way into a file.
-struct Flat<'a> {
-    numbers: &'a [f32],
+struct Flat {
+    numbers: Vec<f32>,
     shape: [usize; 1],
 }
 
-impl View for Flat<'_> {
+impl View for Flat {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -71,13 +70,16 @@ const POSITION: &str = "vitral.position";
 /// If it cannot be written; what was there before stays.
 pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), TrainError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let flat = |numbers| Flat { numbers, shape: [<[f32]>::len(numbers)] };
-    let mut tensors = vec![("parameters", flat(trainer.parameters.flat())), ("first", flat(&trainer.moments.first))];
+    let flat = |buffer: &FlatBuffer| -> Result<Flat, TrainError> {
+        let numbers = buffer.to_vec()?;
+        Ok(Flat { shape: [numbers.len()], numbers })
+    };
+    let mut tensors = vec![("parameters", flat(trainer.parameters.flat())?), ("first", flat(&trainer.moments.first)?)];
     if !trainer.moments.second.is_empty() {
-        tensors.push(("second", flat(&trainer.moments.second)));
+        tensors.push(("second", flat(&trainer.moments.second)?));
     }
     if let Some(average) = &trainer.average {
-        tensors.push(("average", flat(average)));
+        tensors.push(("average", flat(average)?));
     }
     let position = serde_json::to_string(position).expect("plain data");
     let header = HashMap::from([(POSITION.to_owned(), position)]);
@@ -109,15 +111,14 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
         return Err(fault("it was made on another model: what stands still has other values".into()));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
-    let read = |name: &str, into: &mut [f32]| {
+    let read = |name: &str, into: &mut FlatBuffer| {
         let tensor = file.tensor(name).map_err(|error| fault(format!("`{name}`: {error}")))?;
         if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * into.len() {
             let found = tensor.data().len() / 4;
             return Err(fault(format!("`{name}` holds {found} numbers, expected {}", into.len())));
         }
-        for (value, bytes) in into.iter_mut().zip(tensor.data().as_chunks().0) {
-            *value = f32::from_le_bytes(*bytes);
-        }
+        let numbers: Vec<f32> = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        into.write(0, &numbers);
         Ok(())
     };
     read("parameters", trainer.parameters.flat_mut())?;
@@ -129,7 +130,6 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
         read("average", average)?;
     }
     trainer.step = position.step;
-    trainer.moments.steps = position.optimiser_steps;
     Ok(position)
 }
 

@@ -32,9 +32,9 @@ impl Sums {
         self.steps += 1;
         self.loss += f64::from(report.loss);
         self.norm += report.gradient_norm;
-        self.right += report.right;
+        self.right += report.correct;
         self.seen += report.seen;
-        self.rate = report.rate;
+        self.rate = report.learning_rate;
     }
 
     /// The journal's line.

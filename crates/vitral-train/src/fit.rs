@@ -11,7 +11,7 @@ use crate::checkpoint::{self, Position};
 use crate::epoch::{Score, Sums};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
-use crate::step::{Batch, StepReport, Teach, Trainer};
+use crate::step::{Batch, StepReport, TeacherFn, Trainer};
 
 /// Where batches come from, in an order that the epoch's number decides.
 pub trait Source: Sync {
@@ -54,7 +54,7 @@ pub struct Plan<'a> {
     /// Checkpoints that are kept.
     pub keep: usize,
     /// A teacher, for distillation.
-    pub teacher: Option<&'a Teach<'a>>,
+    pub teacher: Option<&'a TeacherFn<'a>>,
     /// Set from outside to stop after the step in progress.
     pub interrupted: &'a AtomicBool,
 }
@@ -105,7 +105,6 @@ pub fn fit(
             epoch: 0,
             batch: 0,
             step: 0,
-            optimiser_steps: 0,
             best: None,
             sums: Sums::default(),
             base: trainer.base(),
@@ -117,7 +116,6 @@ pub fn fit(
     let begun = Instant::now();
     let save = |trainer: &Trainer, position: &mut Position| {
         position.step = trainer.step;
-        position.optimiser_steps = trainer.moments.steps;
         checkpoint::save(&checkpoint::name(&checkpoints, trainer.step), trainer, position)?;
         checkpoint::prune(&checkpoints, plan.keep)
     };
@@ -172,18 +170,21 @@ pub fn fit(
 
 /// Keeps the batches of a step that diverged, so that somebody can see what was in them.
 fn with_batch(error: TrainError, folder: &Path, group: &[Batch]) -> TrainError {
-    let TrainError::Diverged { step, loss, .. } = error else { return error };
+    let TrainError::Diverged { step, loss, gradient_norm, .. } = error else { return error };
     let path = folder.join("diverged.safetensors");
-    let bytes = |tensor: &Tensor| tensor.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let bytes = |tensor: &Tensor| -> Vec<u8> {
+        // A device that fails as well leaves the file without its numbers; the run's own fault is still reported.
+        tensor.to_vec().unwrap_or_default().iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
     let named = group.iter().enumerate().flat_map(|(i, batch)| {
         [(format!("pixel_values.{i}"), &batch.pixels), (format!("targets.{i}"), &batch.targets)]
     });
     let tensors: Vec<_> = named.map(|(name, tensor)| (name, tensor.shape().to_vec(), bytes(tensor))).collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| {
+    let views = tensors.iter().filter(|(_, _, bytes)| !bytes.is_empty()).map(|(name, shape, bytes)| {
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
         (name, view.expect("as many bytes as the shape says"))
     });
     let written = safetensors::serialize(views, None).ok().and_then(|bytes| std::fs::write(&path, bytes).ok());
     // Where it cannot be written, the run's own fault is still the one to tell.
-    TrainError::Diverged { step, loss, batch: written.map(|()| path) }
+    TrainError::Diverged { step, loss, gradient_norm, batch: written.map(|()| path) }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use vitral::model::Input;
 use vitral::weights::export::{Outgoing, Target, export};
-use vitral::{Device, LoadOptions, Model, Tensor};
+use vitral::{Device, DeviceError, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, DType, Parameters};
 
 use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Subset, open};
@@ -16,12 +16,11 @@ use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Source, Watcher};
 use crate::journal::Journal;
 use crate::lora;
-use crate::loss::likeliest;
 use crate::optimise::groups;
 use crate::recipe::{Recipe, SubsetRecipe};
 use crate::report;
 use crate::start::Start;
-use crate::step::{Batch, Rules, Teach, Trainer};
+use crate::step::{Batch, Rules, TeacherFn, Trainer};
 use crate::teacher::Teacher;
 
 /// Bytes of decoded pictures that are kept in memory, for each of the two sets.
@@ -114,17 +113,16 @@ pub fn run(
         ),
     })?;
     let options = LoaderOptions::training(preprocess.clone(), augment, settings.batch, settings.seed);
-    let threads = device.threads();
-    let options = LoaderOptions { plain_from, threads, ..options };
-    let train = Loader::new(cached(&sets.train), options)?;
-    let options = LoaderOptions { threads, ..LoaderOptions::evaluation(preprocess.clone(), settings.batch) };
-    let test = Loader::new(cached(&sets.test), options)?;
+    let options = LoaderOptions { plain_from, ..options };
+    let train = Loader::new(cached(&sets.train), options, device)?;
+    let options = LoaderOptions::evaluation(preprocess.clone(), settings.batch);
+    let test = Loader::new(cached(&sets.test), options, device)?;
 
-    let still = recipe.groups.still(&vit).map_err(fault)?;
-    let parameters = lora::prepare(&vit, parameters, &still, recipe.lora.as_ref(), settings.seed).map_err(fault)?;
-    let (learning, all) = lora::learning(&vit, &parameters);
-    watcher.begin(learning, all);
-    let groups = groups(&vit, &parameters, &recipe.groups, recipe.optimiser.needs_single_tensors());
+    let frozen = recipe.groups.frozen(&vit).map_err(fault)?;
+    let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), settings.seed)?;
+    let (trained, all) = lora::trainable(&vit, &parameters);
+    watcher.begin(trained, all);
+    let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimiser);
     let accumulate = settings.accumulate.max(1);
     let steps_per_epoch = Loader::batches(&train).div_ceil(accumulate) as u64;
     let total = settings.epochs * steps_per_epoch;
@@ -140,14 +138,14 @@ pub fn run(
         recompute: settings.recompute,
         seed: settings.seed,
     };
-    let mut trainer = Trainer::new(vit, parameters, groups, rules);
+    let mut trainer = Trainer::new(vit, parameters, groups, rules)?;
     std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
     let resolved = toml::to_string_pretty(recipe).map_err(|error| fault(error.to_string()))?;
     let path = folder.join("recipe.toml");
     if !path.exists() {
         std::fs::write(&path, &resolved).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
     }
-    let teach = teacher.as_ref().map(|teacher| |pixels: &Tensor| teacher.teach(pixels));
+    let teach = teacher.as_ref().map(|teacher| |pixels: &Tensor| teacher.logits(pixels));
     let plan = Plan {
         folder,
         recipe: &resolved,
@@ -156,7 +154,7 @@ pub fn run(
         evaluate_every: settings.evaluate_every,
         checkpoint_every: settings.checkpoint_every,
         keep: settings.keep,
-        teacher: teach.as_ref().map(|teach| teach as &Teach<'_>),
+        teacher: teach.as_ref().map(|teach| teach as &TeacherFn<'_>),
         interrupted,
     };
     let judge = |trainer: &Trainer| score(trainer, &test, device);
@@ -181,36 +179,38 @@ fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Device) -> Result<(
     report::write(folder, recipe, &Journal::read(folder)?, &report, test.dataset().as_ref())
 }
 
-/// The parameters that are judged and kept, ready for inference: the average, where there is one.
-fn kept(trainer: &Trainer, device: &Device) -> Parameters {
+/// The parameters that are validated and kept, ready for inference: the average, where there is one.
+fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
     let declarations = trainer.vit.declarations();
-    let flat = trainer.average.as_deref().unwrap_or(trainer.parameters.flat());
+    let flat = trainer.average.as_ref().unwrap_or(trainer.parameters.flat()).to_vec()?;
     let read = |spec: &vitral_engine::ParameterSpec| {
         let id = declarations.find(&spec.name).expect("its own name");
-        Ok::<_, std::convert::Infallible>(lora::merged(&trainer.parameters, flat, id).into())
+        lora::merged(&trainer.parameters, &flat, id).map(Into::into)
     };
-    let Ok(parameters) = Parameters::frozen(declarations.clone(), device.clone(), read);
-    parameters
+    Parameters::prepared(declarations.clone(), device.clone(), DType::F32, read)
 }
 
 fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result<Score, TrainError> {
-    let parameters = kept(trainer, device);
-    let (mut loss, mut right, mut seen) = (0.0, 0usize, 0usize);
+    let parameters = kept(trainer, device)?;
+    let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0usize);
     for batch in Loader::epoch(test, 0, 0) {
         let batch = batch?;
-        let (batch_loss, logits) = device.scope(|| {
+        let numbers = device.scope(|| {
             let cx = Context::inference(&parameters);
             let input = Input { pixels: &batch.pixels, mask: None };
             let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
             let logits = output.logits.expect("a model that is trained has a head");
-            Ok::<_, TrainError>((trainer.rules().loss.of(&cx, &logits, &batch.targets), logits))
+            let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
+            let labels = device.constant([labels.len()], &labels);
+            let numbers = [trainer.rules().loss.of(&cx, &logits, &batch.targets), cx.count_correct(&logits, &labels)];
+            Ok::<_, TrainError>(device.concatenate(&numbers))
         })?;
-        let rows = logits.values().chunks_exact(logits.shape().last());
-        right += rows.zip(&batch.labels).filter(|(row, label)| likeliest(row) == **label).count();
+        let numbers = numbers.to_vec()?;
         seen += batch.labels.len();
-        loss += f64::from(batch_loss.values()[0]) * batch.labels.len() as f64;
+        loss += f64::from(numbers[0]) * batch.labels.len() as f64;
+        correct += f64::from(numbers[1]);
     }
-    Ok(Score { loss: loss / seen.max(1) as f64, accuracy: right as f64 / seen.max(1) as f64 })
+    Ok(Score { loss: loss / seen.max(1) as f64, accuracy: correct / seen.max(1) as f64 })
 }
 
 /// Writes the model as a bundle, in place of the one before.
@@ -221,7 +221,7 @@ fn keep_best(
     folder: &Path,
     device: &Device,
 ) -> Result<(), TrainError> {
-    let parameters = kept(trainer, device);
+    let parameters = kept(trainer, device)?;
     let declarations = trainer.vit.declarations();
     let outgoing = Outgoing {
         name: "trained",
@@ -230,7 +230,7 @@ fn keep_best(
         labels: Some(labels),
         licence: None,
         storage: DType::F32,
-        read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name")).into())),
+        read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name"))?.into())),
     };
     let aside = folder.join(".best-new");
     let best = folder.join("best");

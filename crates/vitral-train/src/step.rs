@@ -92,12 +92,7 @@ impl Trainer {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn new(
-        vit: Vit,
-        parameters: Parameters,
-        groups: Vec<UpdateGroup>,
-        rules: Rules,
-    ) -> Result<Self, DeviceError> {
+    pub fn new(vit: Vit, parameters: Parameters, groups: Vec<UpdateGroup>, rules: Rules) -> Result<Self, DeviceError> {
         let average = match rules.average_decay {
             Some(_) => Some(parameters.device().flat_copy(parameters.flat())?),
             None => None,
@@ -187,18 +182,16 @@ impl Trainer {
         let Trainer { vit, parameters, gradients, rules, step, .. } = self;
         let images = batch.labels.len();
         let cells = batch.pixels.shape().count() / (vit.config().channels * vit.config().token_stride().area()).max(1);
-        let extent = BatchExtent {
-            images,
-            tokens: cells / images.max(1),
-            convolutions: vit.config().stem != Stem::Patches,
-        };
+        let extent =
+            BatchExtent { images, tokens: cells / images.max(1), convolutions: vit.config().stem != Stem::Patches };
         gradients.accumulate(extent, parameters, |device, range: Range<usize>, gradients| {
             let part = batch.part(device, range.clone());
             let taught = taught.map(|taught| device.slice(taught, range.clone()));
             let draws = DrawKey { seed: rules.seed, step: *step, first_image: first + range.start };
             let context = Context::training(parameters, draws).on(device);
             let context = if rules.recompute { context.with_checkpoints() } else { context };
-            let output = vit.forward(&context, Input { pixels: &part.pixels, mask: None }).map_err(vitral::Error::from)?;
+            let output =
+                vit.forward(&context, Input { pixels: &part.pixels, mask: None }).map_err(vitral::Error::from)?;
             let loss = rules.loss.of_output(&context, &output, &part.targets, taught.as_ref().zip(rules.distillation));
             let logits = output.logits.as_ref().expect("a model that is trained has a head");
             let labels: Vec<f32> = part.labels.iter().map(|&label| label as f32).collect();

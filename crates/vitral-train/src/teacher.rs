@@ -69,13 +69,13 @@ impl Teacher {
         let context = Context::inference(&self.model.parameters);
         let logits = self.model.run(&self.shown(&context, pixels), None)?.logits;
         let logits = logits.ok_or_else(|| vitral::Error::NoHead { name: self.model.name.clone() })?;
-        Ok(context.select_columns(&logits, &self.classes))
+        Ok(context.device().select_columns(&logits, &self.classes))
     }
 
     /// The student's images as the teacher sees them.
     fn shown(&self, context: &Context<'_>, pixels: &Tensor) -> Tensor {
         let [batch, channels, height, width] = pixels.shape()[..] else { unreachable!("a batch of images") };
-        let seen = context.affine_channels(pixels, &self.lines);
+        let seen = context.device().affine_channels(pixels, &self.lines);
         let to = self.size;
         if (height, width) == (to.height, to.width) {
             return seen;

@@ -92,15 +92,17 @@ struct Measured {
     image_size: Size,
     batch: usize,
     threads: usize,
-    instruction_set: &'static str,
+    device: &'static str,
+    instruction_set: Option<&'static str>,
     train: bool,
     runs: usize,
     median_ms: f64,
     min_ms: f64,
     images_per_second: f64,
     gflops: f64,
-    fma_peak_gflops: f64,
-    fraction_of_peak: f64,
+    fma_peak_gflops: Option<f64>,
+    fraction_of_peak: Option<f64>,
+    downloads: usize,
     peak_rss_mb: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stages: Vec<Stage>,
@@ -147,7 +149,7 @@ impl Earlier {
 }
 
 /// Parts of a pass, the longest first; `macs` are those of one image.
-fn stages(times: &[(&'static str, Duration)], macs: Macs, batch: usize, peak: f64) -> Vec<Stage> {
+fn stages(times: &[(&'static str, Duration)], macs: Macs, batch: usize, peak: Option<f64>) -> Vec<Stage> {
     let total: f64 = times.iter().map(|(_, time)| time.as_secs_f64()).sum();
     let mut stages: Vec<Stage> = times
         .iter()
@@ -168,7 +170,7 @@ fn stages(times: &[(&'static str, Duration)], macs: Macs, batch: usize, peak: f6
                 ms: rounded(1e3 * seconds, 3),
                 share: rounded(seconds / total, 4),
                 gflops: gflops.map(|gflops| rounded(gflops, 1)),
-                fraction_of_peak: gflops.map(|gflops| rounded(gflops / peak, 4)),
+                fraction_of_peak: gflops.zip(peak).map(|(gflops, peak)| rounded(gflops / peak, 4)),
             }
         })
         .collect();
@@ -204,7 +206,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let passes = if args.train { 1 + gradients + u64::from(args.recompute) } else { 1 };
     let flop = (2 * passes * batch as u64 * macs.total()) as f64;
 
-    let peak = device.fma_peak();
+    let (peak, downloads) = (device.fma_peak(), device.downloads());
     printer.start_progress(runs + 1, "passes");
     let advance = || drop(printer.advance(1));
     let (mut times, parts) = if args.train {
@@ -215,7 +217,8 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         (timing.passes, timing.stages)
     };
     printer.finish_progress();
-    let peak = peak.max(device.fma_peak());
+    let downloads = device.downloads() - downloads;
+    let peak = peak.zip(device.fma_peak()).map(|(before, after)| before.max(after));
     times.sort();
     let (Some(median), Some(least)) = (median(&times), times.first().copied()) else { bail!("nothing was timed") };
 
@@ -224,7 +227,8 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         arch: name,
         image_size: image,
         batch,
-        threads: device.threads(),
+        threads: settings.threads().get(),
+        device: device.name(),
         instruction_set: device.instruction_set(),
         train: args.train,
         runs,
@@ -232,8 +236,9 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         min_ms: rounded(1e3 * least.as_secs_f64(), 3),
         images_per_second: rounded(batch as f64 / median.as_secs_f64(), 3),
         gflops: rounded(gflops, 1),
-        fma_peak_gflops: rounded(peak, 1),
-        fraction_of_peak: rounded(gflops / peak, 4),
+        fma_peak_gflops: peak.map(|peak| rounded(peak, 1)),
+        fraction_of_peak: peak.map(|peak| rounded(gflops / peak, 4)),
+        downloads,
         peak_rss_mb: peak_memory().map(|megabytes| rounded(megabytes, 1)),
         stages: if args.stages { stages(&parts, macs, batch, peak) } else { Vec::new() },
         speedup: None,
@@ -253,12 +258,19 @@ impl Measured {
         let threads = if self.threads == 1 { "1 thread".into() } else { format!("{} threads", self.threads) };
         let training = if self.train { ", training" } else { "" };
         let title = format!("{}, {} pixels, batch {}{training}", self.arch, self.image_size, self.batch);
-        printer.line(format_args!("{}, {threads} ({})", printer.heading(title), self.instruction_set))?;
+        printer.line(format_args!(
+            "{}, {threads} ({})",
+            printer.heading(title),
+            self.instruction_set.unwrap_or(self.device)
+        ))?;
         let passes = if self.train { "steps" } else { "passes" };
         field("median", format!("{:.2} ms of {} {passes}, least {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
         field("throughput", format!("{:.2} images/s", self.images_per_second))?;
-        let share = 100.0 * self.fraction_of_peak;
-        field("arithmetic", format!("{} GFLOP/s, {share:.0} % of a peak of {}", self.gflops, self.fma_peak_gflops))?;
+        let of_peak = match self.fma_peak_gflops.zip(self.fraction_of_peak) {
+            Some((peak, share)) => format!(", {:.0} % of a peak of {peak}", 100.0 * share),
+            None => String::new(),
+        };
+        field("arithmetic", format!("{} GFLOP/s{of_peak}", self.gflops))?;
         if let Some(memory) = self.peak_rss_mb {
             field("memory", format!("{memory} MB at most"))?;
         }

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -
         let [_, classes] = logits.shape()[..] else {
             bail!("the model `{}` gives logits for every token, not for the picture", model.name)
         };
-        for (name, logits) in names.iter().zip(logits.values().chunks_exact(classes)) {
+        for (name, logits) in names.iter().zip(logits.to_vec()?.chunks_exact(classes)) {
             show(name, &top(logits, args.top as usize, &model.labels))?;
         }
         Ok(())

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
         let shape = &features.shape()[1..];
         let width = shape.iter().product::<usize>().max(1);
         count += names.len();
-        for (image, values) in names.iter().zip(features.values().chunks_exact(width)) {
+        for (image, values) in names.iter().zip(features.to_vec()?.chunks_exact(width)) {
             match &mut rows {
                 Some(rows) => rows.row(image, shape, values)?,
                 None => printer.json_line(&JsonLines { tensor: TENSOR, image, shape, values })?,

@@ -77,7 +77,8 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     }
     let (data, preprocess): (Arc<dyn Dataset>, _) = (Arc::new(data), model.preprocess()?);
     let views = if args.five_crops { corners(&data, &preprocess)? } else { Vec::new() };
-    let loader = Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, args.batch.into()))?;
+    let loader =
+        Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, args.batch.into()), &settings.device)?;
     printer.start_progress((1 + views.len()) * data.len(), "pictures");
     let shown = |pixels: &Tensor| {
         let logits = logits(&model, pixels, args.mirror)?;
@@ -88,7 +89,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let judge = || {
         let batch = usize::from(args.batch);
         let view = |(view, after): (View, Preprocess)| {
-            features(&Loader::new(Arc::new(view), LoaderOptions::evaluation(after, batch))?, shown)
+            features(&Loader::new(Arc::new(view), LoaderOptions::evaluation(after, batch), &settings.device)?, shown)
         };
         let views: Vec<Features> = views.into_iter().map(view).collect::<Result<_, _>>()?;
         let mut seen = 0;
@@ -96,7 +97,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
             let middle = shown(pixels)?;
             let first = seen;
             seen += pixels.extent(0);
-            Ok(averaged(&model, &middle, &views, first))
+            Ok(averaged(&model, &middle, &views, first)?)
         })
     };
     let report = judge();
@@ -122,21 +123,19 @@ fn corners(data: &Arc<dyn Dataset>, preprocess: &Preprocess) -> anyhow::Result<V
     )
 }
 
-/// Logits of the middle of some pictures, averaged with those of other views, whose rows begin at `first`.
-fn averaged(model: &Model, middle: &Tensor, views: &[Features], first: usize) -> Tensor {
+/// Logits of the middle of some images, averaged with those of other views, whose rows begin at `first`.
+fn averaged(model: &Model, middle: &Tensor, views: &[Features], first: usize) -> Result<Tensor, vitral::Error> {
     if views.is_empty() {
-        return middle.clone();
+        return Ok(middle.clone());
     }
     let share = 1.0 / (1 + views.len()) as f32;
-    Tensor::filled(model.parameters.device(), middle.shape(), |out| {
-        let classes = middle.shape().last();
-        for (row, (out, middle)) in out.chunks_exact_mut(classes).zip(middle.values().chunks_exact(classes)).enumerate()
-        {
-            for (class, (out, middle)) in out.iter_mut().zip(middle).enumerate() {
-                *out = share * views.iter().fold(*middle, |sum, view| sum + view.row(first + row)[class]);
-            }
+    let (mut logits, classes) = (middle.to_vec()?, middle.shape().last());
+    for (row, logits) in logits.chunks_exact_mut(classes).enumerate() {
+        for (class, logit) in logits.iter_mut().enumerate() {
+            *logit = share * views.iter().fold(*logit, |sum, view| sum + view.row(first + row)[class]);
         }
-    })
+    }
+    Ok(model.parameters.device().upload(middle.shape(), &logits)?)
 }
 
 /// Logits of pixels, averaged with those of their mirror image if asked for.
@@ -151,8 +150,7 @@ fn logits(model: &Model, pixels: &Tensor, mirror: bool) -> Result<Tensor, vitral
     }
     let device = model.parameters.device();
     let other = run(&mirrored(device, pixels))?;
-    Ok(Tensor::filled(device, plain.shape(), |out| {
-        let pairs = plain.values().iter().zip(other.values());
-        out.iter_mut().zip(pairs).for_each(|(out, (a, b))| *out = 0.5 * (a + b));
-    }))
+    let mut mean = plain.to_vec()?;
+    mean.iter_mut().zip(other.to_vec()?).for_each(|(mean, other)| *mean = 0.5 * (*mean + other));
+    Ok(device.upload(plain.shape(), &mean)?)
 }

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     for first in (0..count).step_by(usize::from(args.batch)) {
         let size = usize::from(args.batch).min(count - first);
         let values = &input.values[first * image..(first + size) * image];
-        let pixels = settings.device.upload([size, channels, height, width], values);
+        let pixels = settings.device.upload([size, channels, height, width], values)?;
         let mask = input.mask.as_ref().map(|mask| &mask[first * mask_per_image..(first + size) * mask_per_image]);
         let trace = model.trace(&pixels, mask, options).with_context(|| format!("`{}`", args.input.display()))?;
         let mut found = vec![("features".to_owned(), trace.output.features)];
@@ -85,10 +85,10 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
                     let mut shape = tensor.shape().to_vec();
                     shape[0] = count;
                     let mut values = Vec::with_capacity(shape.iter().product());
-                    values.extend_from_slice(tensor.values());
+                    values.extend(tensor.to_vec()?);
                     tensors.push((name, shape, values));
                 }
-                Some((_, _, values)) => values.extend_from_slice(tensor.values()),
+                Some((_, _, values)) => values.extend(tensor.to_vec()?),
             }
         }
         printer.advance(size)?;

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &PreprocessArgs, settings: &Settings, printer: &Printer)
     let outcome = args.inputs.each_batch(&model, settings, printer, |names, batch| {
         let shape = &batch.pixels.shape()[1..];
         count += names.len();
-        for (name, values) in names.iter().zip(batch.pixels.values().chunks_exact(shape.iter().product())) {
+        for (name, values) in names.iter().zip(batch.pixels.to_vec()?.chunks_exact(shape.iter().product())) {
             rows.row(name, shape, values)?;
         }
         Ok(())

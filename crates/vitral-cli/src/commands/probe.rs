@@ -173,7 +173,8 @@ fn of(
     args: &ProbeArgs,
     printer: &Printer,
 ) -> anyhow::Result<(Features, usize)> {
-    let loader = Loader::new(data, LoaderOptions::evaluation(preprocess.clone(), args.batch.into()))?;
+    let options = LoaderOptions::evaluation(preprocess.clone(), args.batch.into());
+    let loader = Loader::new(data, options, model.parameters.device())?;
     let features = features(&loader, |pixels| {
         let features = model.features(pixels, args.pool.into())?;
         // A reader that is gone is noticed when the result is printed.

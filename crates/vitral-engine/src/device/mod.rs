@@ -60,6 +60,22 @@ impl Device {
         }
     }
 
+    /// The instruction set in use, on the CPU.
+    pub fn instruction_set(&self) -> Option<&'static str> {
+        match self {
+            Device::Cpu(cpu) => Some(cpu.instruction_set()),
+            Device::Reference(_) => None,
+        }
+    }
+
+    /// The most that the device multiplies and adds in 32 bits, in GFLOP/s, measured now; nothing where that means nothing.
+    pub fn fma_peak(&self) -> Option<f64> {
+        match self {
+            Device::Cpu(cpu) => Some(cpu.fma_peak()),
+            Device::Reference(_) => None,
+        }
+    }
+
     /// A tensor with a copy of these numbers.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Sum, scale, dropout and drop path.
 
 use crate::arena::ParameterId;
+use crate::device::Device;
 use crate::tape::Context;
 use crate::tensor::Tensor;
 
@@ -26,16 +27,6 @@ impl Context<'_> {
         self.record(self.backend().scale(a, factor), node.is_some(), || {
             Box::new(move |grad, gradients| gradients.add(node, |g| g.backend().scale(grad, factor)))
         })
-    }
-
-    /// Planes of channels, `[…, channels, height, width]`, each as `x · factor + shift` of its channel. Has no gradient.
-    ///
-    /// # Panics
-    /// If there are not as many factors as channels.
-    pub fn affine_channels(&self, x: &Tensor, lines: &[(f32, f32)]) -> Tensor {
-        let [.., channels, _, _] = x.shape()[..] else { panic!("[…, channels, height, width], not {:?}", x.shape()) };
-        assert_eq!(lines.len(), channels, "a factor and a shift for each channel of {:?}", x.shape());
-        self.backend().affine_channels(x, lines)
     }
 
     /// LayerScale (arXiv:2103.17239): every row of `x`, `[…, width]`, times one trained row.
@@ -98,6 +89,18 @@ impl Context<'_> {
         self.record(self.backend().drop(x, draw, group, rate), node.is_some(), || {
             Box::new(move |grad, gradients| gradients.add(node, |g| g.backend().drop(grad, draw, group, rate)))
         })
+    }
+}
+
+impl Device {
+    /// Planes of channels, `[…, channels, height, width]`, each as `x · factor + shift` of its channel. Has no gradient.
+    ///
+    /// # Panics
+    /// If there are not as many factors as channels.
+    pub fn affine_channels(&self, x: &Tensor, lines: &[(f32, f32)]) -> Tensor {
+        let [.., channels, _, _] = x.shape()[..] else { panic!("[…, channels, height, width], not {:?}", x.shape()) };
+        assert_eq!(lines.len(), channels, "a factor and a shift for each channel of {:?}", x.shape());
+        self.backend().affine_channels(x, lines)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::arena::ParameterId;
+use crate::device::Device;
 use crate::device::backend::{Blocks, Draw, Source};
 use crate::random::mix;
 use crate::tape::Context;
@@ -170,7 +171,9 @@ impl Context<'_> {
             })
         })
     }
+}
 
+impl Device {
     /// Columns of the innermost extent in another order, or some of them: `out[…, i] = x[…, columns[i]]`. Has no gradient.
     ///
     /// # Panics

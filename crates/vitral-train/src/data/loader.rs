@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rayon::prelude::*;
-use vitral::Tensor;
 use vitral::config::Size;
 use vitral::image::preprocess::{Channels, Halving, Normalise, Rescale, Step, Target};
 use vitral::image::{Filter, Preprocess, RgbImage};
@@ -96,6 +95,7 @@ pub struct Skipped {
 /// its place, in a listed one it is left out.
 pub struct Loader {
     work: Arc<Work>,
+    device: Device,
 }
 
 struct Work {
@@ -109,12 +109,12 @@ struct Work {
 }
 
 impl Loader {
-    /// A loader of a data set.
+    /// A loader of a data set, whose batches are uploaded to a device.
     ///
     /// # Errors
     /// If there are no pictures, no batch can be filled, the preprocessing leaves pictures of several sizes, or the
     /// augmentation is out of range.
-    pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions) -> Result<Self, TrainError> {
+    pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: &Device) -> Result<Self, TrainError> {
         let wrong = |what: String, remedy| Err(fault(std::path::Path::new("data"), what, remedy));
         options.augment.check()?;
         let Some(size) = options.preprocess.output_size() else {
@@ -136,7 +136,7 @@ impl Loader {
         let numbers = Preprocess { steps: Vec::new(), ..options.preprocess.clone() };
         let plainer = options.augment.plainer();
         let work = Work { dataset, options, plainer, numbers, size, pool, skipped: Mutex::default() };
-        Ok(Loader { work: Arc::new(work) })
+        Ok(Loader { work: Arc::new(work), device: device.clone() })
     }
 
     /// The pictures.
@@ -162,7 +162,7 @@ impl Loader {
         let (send, receive) = sync_channel(AHEAD);
         let (work, range) = (self.work.clone(), from_batch..self.batches());
         let thread = std::thread::spawn(move || work.run(epoch, range, &send));
-        Epoch { receive: Some(receive), thread: Some(thread), device: Device::cpu(1) }
+        Epoch { receive: Some(receive), thread: Some(thread), device: self.device.clone() }
     }
 }
 
@@ -170,7 +170,7 @@ impl Loader {
 pub struct Epoch {
     receive: Option<Receiver<Result<Prepared, TrainError>>>,
     thread: Option<JoinHandle<()>>,
-    device: Cpu,
+    device: Device,
 }
 
 impl Iterator for Epoch {
@@ -184,10 +184,12 @@ impl Iterator for Epoch {
             }
             return None;
         };
-        Some(prepared.map(|Prepared { shape, pixels, targets, labels }| Batch {
-            pixels: self.device.upload(shape, &pixels),
-            targets: self.device.upload([labels.len(), targets.len() / labels.len()], &targets),
-            labels,
+        Some(prepared.and_then(|Prepared { shape, pixels, targets, labels }| {
+            Ok(Batch {
+                pixels: self.device.upload(shape, &pixels)?,
+                targets: self.device.upload([labels.len(), targets.len() / labels.len()], &targets)?,
+                labels,
+            })
         }))
     }
 }

@@ -28,7 +28,7 @@ pub fn evaluate(
                 remedy: "evaluate it on data with its own classes, or give it a head for these",
             });
         }
-        for (row, &label) in logits.values().chunks_exact(found).zip(&batch.labels) {
+        for (row, &label) in logits.to_vec()?.chunks_exact(found).zip(&batch.labels) {
             tally.add(row, label);
         }
     }
@@ -50,18 +50,14 @@ pub fn features(
         let batch = batch?;
         let found = forward(&batch.pixels)?;
         width = found.shape().last();
-        values.extend_from_slice(found.values());
+        values.extend(found.to_vec()?);
         labels.extend(batch.labels);
     }
     Ok(Features::new(values, width, labels, loader.dataset().classes().len()))
 }
 
-/// Pixels `[batch, channels, height, width]` left for right, for answers averaged over both views.
+/// Pixels `[batch, channels, height, width]` mirrored left to right, for answers averaged over both views.
 pub fn mirrored(device: &Device, pixels: &Tensor) -> Tensor {
-    Tensor::filled(device, pixels.shape(), |out| {
-        let width = pixels.shape().last();
-        for (out, row) in out.chunks_exact_mut(width).zip(pixels.values().chunks_exact(width)) {
-            out.iter_mut().zip(row.iter().rev()).for_each(|(out, value)| *out = *value);
-        }
-    })
+    let columns: Vec<usize> = (0..pixels.shape().last()).rev().collect();
+    device.select_columns(pixels, &columns)
 }

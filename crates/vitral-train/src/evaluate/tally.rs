@@ -1,7 +1,7 @@
 //! Counts answers, one batch after the other.
 
 use super::report::{ClassReport, Confusion, Mistake, Report};
-use crate::loss::likeliest;
+use crate::loss::argmax;
 
 /// Bins of confidence for the calibration error.
 const BINS: usize = 15;
@@ -42,7 +42,7 @@ impl Tally {
     /// If there are not as many logits as classes.
     pub fn add(&mut self, logits: &[f32], label: usize) {
         assert_eq!(logits.len(), self.names.len(), "logits of as many classes as have names");
-        let predicted = likeliest(logits);
+        let predicted = argmax(logits);
         let most = f64::from(logits[predicted]);
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum();
         let confidence = 1.0 / sum;

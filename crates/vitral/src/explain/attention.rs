@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use super::{Layout, Map};
-use crate::{DeviceError, Tensor};
 use crate::error::Error;
 use crate::model::Output;
 use crate::predict::Model;
+use crate::{DeviceError, Tensor};
 
 /// How heads become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

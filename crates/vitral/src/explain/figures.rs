@@ -197,6 +197,15 @@ impl<'a> Statistics<'a> {
         Ok(())
     }
 
+    /// Images of one size as one batch; nothing of none.
+    pub fn joined(&self, images: &[Tensor]) -> Option<Tensor> {
+        match images {
+            [] => None,
+            [whole] => Some(whole.clone()),
+            several => Some(self.model.parameters.device().concatenate(several)),
+        }
+    }
+
     /// How many pictures were added.
     pub fn images(&self) -> usize {
         self.images
@@ -242,15 +251,6 @@ impl<'a> Statistics<'a> {
             alike / both.max(f64::MIN_POSITIVE).sqrt()
         };
         Ok(self.alike.iter().enumerate().map(of).collect())
-    }
-}
-
-/// Pictures of one size as one batch; nothing of none.
-pub fn joined(model: &Model, pictures: &[Tensor]) -> Option<Tensor> {
-    match pictures {
-        [] => None,
-        [whole] => Some(whole.clone()),
-        several => Some(model.parameters.device().concatenate(several)),
     }
 }
 

@@ -105,8 +105,10 @@ impl<'a> Gathering<'a> {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         let (waiting, others) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.others));
-        if let (Some(statistics), Some(pixels)) = (&mut self.statistics, library::joined(&waiting)) {
-            statistics.add(&pixels, library::joined(&others).as_ref())?;
+        if let Some(statistics) = &mut self.statistics
+            && let Some(pixels) = statistics.joined(&waiting)
+        {
+            statistics.add(&pixels, statistics.joined(&others).as_ref())?;
         }
         Ok(())
     }

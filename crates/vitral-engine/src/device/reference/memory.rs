@@ -71,6 +71,11 @@ impl Heap {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many times memory was asked for.
+    pub(super) fn allocations(&self) -> usize {
+        self.state().next as usize
+    }
+
     /// How many times somebody waited for numbers.
     pub(super) fn downloads(&self) -> usize {
         self.downloads.load(Ordering::Relaxed)

@@ -45,6 +45,11 @@ impl Reference {
         self.0.fail_after(allocations);
     }
 
+    /// How many times memory was asked for.
+    pub fn allocations(&self) -> usize {
+        self.0.allocations()
+    }
+
     /// How many times somebody waited for numbers of the device.
     pub fn downloads(&self) -> usize {
         self.0.downloads()

@@ -1,0 +1,202 @@
+//! What a device may do to those who use it: work that waits, memory that runs out, faults that stick.
+
+use vitral_engine::ops::{Attention, Epilogue, Linear, Norm, NormKind};
+use vitral_engine::random::normal;
+use vitral_engine::{
+    Activation, BatchExtent, Clip, Context, DType, Declarations, Device, DeviceError, DrawKey, GradientSum, Moments,
+    ParameterId, ParameterKind, Parameters, Reference, Tensor, Update, UpdateGroup, UpdateRule,
+};
+
+const WIDTH: usize = 8;
+
+/// One block of a transformer with a head: attention and MLP around the residual.
+struct Block {
+    declarations: Declarations,
+    norms: [Norm; 2],
+    qkv: Linear,
+    projection: Linear,
+    up: Linear,
+    down: Linear,
+    scale: ParameterId,
+    head: Linear,
+}
+
+impl Block {
+    fn new() -> Self {
+        let mut declarations = Declarations::default();
+        let mut linear = |name: &str, inner: usize, outer: usize| Linear {
+            weight: declarations.declare(format!("{name}.weight"), &[outer, inner], ParameterKind::Matrix),
+            bias: Some(declarations.declare(format!("{name}.bias"), &[outer], ParameterKind::Plain)),
+        };
+        let (qkv, projection) = (linear("qkv", WIDTH, 3 * WIDTH), linear("projection", WIDTH, WIDTH));
+        let (up, down) = (linear("up", WIDTH, 2 * WIDTH), linear("down", 2 * WIDTH, WIDTH));
+        let head = linear("head", WIDTH, 3);
+        let norms = ["norm1", "norm2"].map(|name| Norm {
+            weight: declarations.declare(format!("{name}.weight"), &[WIDTH], ParameterKind::Plain),
+            bias: Some(declarations.declare(format!("{name}.bias"), &[WIDTH], ParameterKind::Plain)),
+            epsilon: 1e-6,
+            kind: NormKind::Layer,
+        });
+        let scale = declarations.declare("scale", &[WIDTH], ParameterKind::Plain);
+        Block { declarations, norms, qkv, projection, up, down, scale, head }
+    }
+
+    /// Logits `[batch, 3]` of tokens `[batch, tokens, width]`.
+    fn forward(&self, cx: &Context<'_>, x: &Tensor) -> Tensor {
+        let qkv = cx.qkv(x, Some(&self.norms[0]), self.qkv, None);
+        let attention = Attention {
+            heads: 2,
+            scale: 0.5,
+            key_mask: None,
+            bias: None,
+            dropout: 0.1,
+            queries: None,
+            capture: false,
+        };
+        let attended = cx.attention(&qkv, attention).output;
+        let after = Epilogue { scale: Some(self.scale), drop_path: 0.2, residual: Some(x), ..Epilogue::default() };
+        let x = cx.linear_with(&attended, None, self.projection, after);
+        let gelu = Epilogue { activation: Some(Activation::Gelu), dropout: 0.1, ..Epilogue::default() };
+        let hidden = cx.linear_with(&x, Some(&self.norms[1]), self.up, gelu);
+        let x = cx.linear_with(&hidden, None, self.down, Epilogue { residual: Some(&x), ..Epilogue::default() });
+        cx.linear(&cx.mean_tokens(&x, 0), self.head)
+    }
+
+    fn parameters(&self, device: &Device) -> Parameters {
+        let mut parameters = Parameters::zeros(self.declarations.clone(), device.clone());
+        for id in self.declarations.ids() {
+            let count = self.declarations.spec(id).count();
+            let values: Vec<f32> = (0..count).map(|i| 0.4 * normal(id_seed(id), i as u64)).collect();
+            parameters.write(id, &values);
+        }
+        parameters
+    }
+}
+
+fn id_seed(id: ParameterId) -> u64 {
+    format!("{id:?}").bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte))
+}
+
+/// Three steps over batches of six images; losses, and the parameters at the end.
+fn train(device: &Device, poison: Option<usize>) -> Result<(Vec<f32>, Vec<f32>), DeviceError> {
+    let block = Block::new();
+    let mut parameters = block.parameters(device);
+    let rule = UpdateRule::Adamw { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
+    let mut moments = Moments::zeros(&parameters, rule);
+    let mut gradients = GradientSum::zeros(&parameters);
+    let groups = [UpdateGroup {
+        range: 0..parameters.flat().len(),
+        weight_decay: 0.01,
+        learning_rate_scale: 1.0,
+        rule: None,
+        matrix: None,
+    }];
+    let mut losses = Vec::new();
+    for step in 0..3u64 {
+        let mut pixels: Vec<f32> = (0..6 * 5 * WIDTH).map(|i| normal(100 + step, i as u64)).collect();
+        if poison == Some(step as usize) {
+            pixels[3] = f32::NAN;
+        }
+        let x = device.upload([6, 5, WIDTH], &pixels)?;
+        let targets = device.one_hot(&[0, 1, 2, 0, 1, 2], 3, 0.1)?;
+        gradients.clear();
+        let before = device.downloads();
+        let extent = BatchExtent { images: 6, tokens: 5, convolutions: false };
+        let parts = gradients.accumulate(extent, &parameters, |device, images, gradients| {
+            let draws = DrawKey { seed: 1, step, first_image: images.start };
+            let cx = Context::training(&parameters, draws).on(device);
+            let logits = block.forward(&cx, &device.slice(&x, images.clone()));
+            let loss = cx.cross_entropy(&logits, &device.slice(&targets, images.clone()));
+            let share = device.full(loss.shape(), images.len() as f32 / 6.0);
+            cx.backward_from(&loss, share, Some(gradients));
+            Ok::<_, DeviceError>((loss, images.len() as f32 / 6.0))
+        })?;
+        gradients.join(1.0);
+        let norm = gradients.clip(Some(Clip::Norm(1.0)), &parameters);
+        let gate = device.all_finite(&[&norm, &parts[0].0]);
+        let update = Update { rule, groups: &groups, learning_rate: 1e-2, step: step + 1 };
+        update.apply(&mut parameters, &gradients, &mut moments, &gate);
+        let numbers: Vec<Tensor> = parts.iter().map(|(loss, _)| loss.clone()).collect();
+        let numbers = device.concatenate(&numbers).to_vec()?;
+        assert_eq!(device.downloads() - before, 1, "a step waits once");
+        losses.push(numbers.iter().zip(&parts).map(|(loss, (_, share))| loss * share).sum());
+    }
+    Ok((losses, parameters.flat().to_vec()?))
+}
+
+#[test]
+fn a_training_step_is_the_same_on_every_device_with_the_same_draws() {
+    let (losses, parameters) = train(&Device::reference(), None).expect("no fault");
+    for threads in [1, 2, 3, 4] {
+        let (found, moved) = train(&Device::cpu(threads), None).expect("no fault");
+        for (found, expected) in found.iter().zip(&losses) {
+            assert!((found - expected).abs() < 1e-5, "{threads} threads: loss {found}, expected {expected}");
+        }
+        for (found, expected) in moved.iter().zip(&parameters) {
+            assert!((found - expected).abs() < 1e-4, "{threads} threads: {found}, expected {expected}");
+        }
+    }
+    let bits = |threads| train(&Device::cpu(threads), None).expect("no fault");
+    assert_eq!(bits(1), bits(4), "threads change no bit");
+}
+
+#[test]
+fn parameters_stay_where_a_loss_is_not_finite() {
+    for device in [Device::cpu(2), Device::reference()] {
+        let block = Block::new();
+        let before = block.parameters(&device).flat().to_vec().expect("no fault");
+        // The first step is poisoned: nothing has moved before it.
+        let mut parameters = block.parameters(&device);
+        let mut moments = Moments::zeros(&parameters, UpdateRule::Lion { beta1: 0.9, beta2: 0.99 });
+        let mut gradients = GradientSum::zeros(&parameters);
+        gradients.join(1.0);
+        let norm = gradients.clip(None, &parameters);
+        let gate = device.all_finite(&[&norm, &device.full([1], f32::NAN)]);
+        let whole = 0..parameters.flat().len();
+        let groups =
+            [UpdateGroup { range: whole, weight_decay: 1.0, learning_rate_scale: 1.0, rule: None, matrix: None }];
+        let rule = UpdateRule::Lion { beta1: 0.9, beta2: 0.99 };
+        let update = Update { rule, groups: &groups, learning_rate: 0.5, step: 1 };
+        update.apply(&mut parameters, &gradients, &mut moments, &gate);
+        assert_eq!(parameters.flat().to_vec().expect("no fault"), before, "{}", device.name());
+        let open = device.all_finite(&[&norm]);
+        update.apply(&mut parameters, &gradients, &mut moments, &open);
+        assert_ne!(parameters.flat().to_vec().expect("no fault"), before, "{}", device.name());
+    }
+}
+
+#[test]
+fn wherever_memory_runs_out_somebody_is_told_once_and_for_all() {
+    let all = {
+        let reference = Reference::new();
+        train(&reference.clone().into(), None).expect("no fault");
+        reference.allocations()
+    };
+    assert!(all > 300, "{all} allocations");
+    for allocation in (0..all).step_by(7) {
+        let reference = Reference::new();
+        reference.fail_after(allocation);
+        let device = Device::from(reference);
+        let fault = train(&device, None).expect_err("memory ran out");
+        assert!(matches!(fault, DeviceError::OutOfMemory { .. }), "{fault}");
+        let after = device.zeros([2]).to_vec();
+        assert_eq!(after, Err(fault), "the fault sticks");
+    }
+}
+
+#[test]
+fn narrow_weights_are_the_same_numbers_on_every_device() {
+    let block = Block::new();
+    for dtype in [DType::F32, DType::Bf16, DType::F16] {
+        let read = |device: &Device| {
+            let values = |spec: &vitral_engine::ParameterSpec| {
+                let values: Vec<f32> = (0..spec.count()).map(|i| normal(3, i as u64)).collect();
+                Ok::<_, DeviceError>(values.into())
+            };
+            let parameters =
+                Parameters::prepared(block.declarations.clone(), device.clone(), dtype, values).expect("no fault");
+            block.declarations.ids().map(|id| parameters.read(id).expect("no fault")).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&Device::cpu(2)), read(&Device::reference()), "{dtype:?}");
+    }
+}
