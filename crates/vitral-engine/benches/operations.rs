@@ -1,10 +1,12 @@
-//! Single operations at the sizes of ViT-B/16, eight pictures of 224 × 224.
+//! Single operations at the sizes of ViT-B/16, eight images of 224 × 224.
 //!
 //!     cargo bench -p vitral-engine --bench operations
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vitral_engine::ops::{Attention, Convolution, Linear, Norm, NormKind, Padding};
-use vitral_engine::{Activation, Context, Cpu, Declarations, ParameterId, ParameterKind, Parameters, Tensor};
+use vitral_engine::{
+    Activation, Context, DType, Declarations, Device, ParameterId, ParameterKind, Parameters, Tensor,
+};
 
 const BATCH: usize = 8;
 const TOKENS: usize = 197;
@@ -17,7 +19,7 @@ fn noise(count: usize) -> Vec<f32> {
 }
 
 struct Bench {
-    device: Cpu,
+    device: Device,
     parameters: Parameters,
     linears: Vec<(&'static str, usize, Linear)>,
     norm: Norm,
@@ -44,15 +46,15 @@ impl Bench {
         let norm = Norm { weight, bias, epsilon: 1e-6, kind: NormKind::Layer };
         let weight: ParameterId = declarations.declare("convolution.weight", &[64, 64, 3, 3], ParameterKind::Plain);
         let padding = Padding::Explicit(1);
-        let convolution = Convolution { weight, bias: None, stride: 1, padding, standardise: None };
-        let device = Cpu::new();
+        let convolution = Convolution { weight, bias: None, stride: 1, padding, standardize: None };
+        let device = Device::cpu(0);
         let read = |spec: &vitral_engine::ParameterSpec| Ok::<_, std::convert::Infallible>(noise(spec.count()).into());
-        let Ok(parameters) = Parameters::frozen(declarations, device.clone(), read);
+        let Ok(parameters) = Parameters::prepared(declarations, device.clone(), DType::F32, read);
         Bench { device, parameters, linears, norm, convolution }
     }
 
     fn tensor<const AXES: usize>(&self, shape: [usize; AXES]) -> Tensor {
-        Tensor::from_slice(&self.device, shape, &noise(shape.iter().product()))
+        self.device.constant(shape, &noise(shape.iter().product()))
     }
 }
 

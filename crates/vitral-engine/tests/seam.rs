@@ -78,7 +78,7 @@ fn id_seed(id: ParameterId) -> u64 {
 }
 
 /// Three steps over batches of six images; losses, and the parameters at the end.
-fn train(device: &Device, poison: Option<usize>) -> Result<(Vec<f32>, Vec<f32>), DeviceError> {
+fn train(device: &Device) -> Result<(Vec<f32>, Vec<f32>), DeviceError> {
     let block = Block::new();
     let mut parameters = block.parameters(device);
     let rule = UpdateRule::Adamw { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
@@ -93,10 +93,7 @@ fn train(device: &Device, poison: Option<usize>) -> Result<(Vec<f32>, Vec<f32>),
     }];
     let mut losses = Vec::new();
     for step in 0..3u64 {
-        let mut pixels: Vec<f32> = (0..6 * 5 * WIDTH).map(|i| normal(100 + step, i as u64)).collect();
-        if poison == Some(step as usize) {
-            pixels[3] = f32::NAN;
-        }
+        let pixels: Vec<f32> = (0..6 * 5 * WIDTH).map(|i| normal(100 + step, i as u64)).collect();
         let x = device.upload([6, 5, WIDTH], &pixels)?;
         let targets = device.one_hot(&[0, 1, 2, 0, 1, 2], 3, 0.1)?;
         gradients.clear();
@@ -126,9 +123,9 @@ fn train(device: &Device, poison: Option<usize>) -> Result<(Vec<f32>, Vec<f32>),
 
 #[test]
 fn a_training_step_is_the_same_on_every_device_with_the_same_draws() {
-    let (losses, parameters) = train(&Device::reference(), None).expect("no fault");
+    let (losses, parameters) = train(&Device::reference()).expect("no fault");
     for threads in [1, 2, 3, 4] {
-        let (found, moved) = train(&Device::cpu(threads), None).expect("no fault");
+        let (found, moved) = train(&Device::cpu(threads)).expect("no fault");
         for (found, expected) in found.iter().zip(&losses) {
             assert!((found - expected).abs() < 1e-5, "{threads} threads: loss {found}, expected {expected}");
         }
@@ -136,7 +133,7 @@ fn a_training_step_is_the_same_on_every_device_with_the_same_draws() {
             assert!((found - expected).abs() < 1e-4, "{threads} threads: {found}, expected {expected}");
         }
     }
-    let bits = |threads| train(&Device::cpu(threads), None).expect("no fault");
+    let bits = |threads| train(&Device::cpu(threads)).expect("no fault");
     assert_eq!(bits(1), bits(4), "threads change no bit");
 }
 
@@ -169,15 +166,15 @@ fn parameters_stay_where_a_loss_is_not_finite() {
 fn wherever_memory_runs_out_somebody_is_told_once_and_for_all() {
     let all = {
         let reference = Reference::new();
-        train(&reference.clone().into(), None).expect("no fault");
+        train(&reference.clone().into()).expect("no fault");
         reference.allocations()
     };
-    assert!(all > 300, "{all} allocations");
-    for allocation in (0..all).step_by(7) {
+    assert!(all > 100, "{all} allocations");
+    for allocation in 0..all {
         let reference = Reference::new();
         reference.fail_after(allocation);
         let device = Device::from(reference);
-        let fault = train(&device, None).expect_err("memory ran out");
+        let fault = train(&device).expect_err("memory ran out");
         assert!(matches!(fault, DeviceError::OutOfMemory { .. }), "{fault}");
         let after = device.zeros([2]).to_vec();
         assert_eq!(after, Err(fault), "the fault sticks");

@@ -115,10 +115,10 @@ impl Elements for Reference {
     fn gated(&self, pair: &Tensor, activation: Activation) -> Tensor {
         let width = pair.shape().last() / 2;
         self.compute(pair.shape().with_last(width), [memory(pair)], move |[pair], out| {
-            for i in 0..out.len() {
+            for (i, out) in out.iter_mut().enumerate() {
                 let (row, column) = (i / width, i % width);
                 let gate = pair[row * 2 * width + column];
-                out[i] = activate(activation, gate) * pair[row * 2 * width + width + column];
+                *out = activate(activation, gate) * pair[row * 2 * width + width + column];
             }
         })
     }
@@ -126,11 +126,11 @@ impl Elements for Reference {
     fn gated_backward(&self, pair: &Tensor, grad: &Tensor, activation: Activation) -> Tensor {
         let width = pair.shape().last() / 2;
         self.compute(pair.shape(), [memory(pair), memory(grad)], move |[pair, grad], out| {
-            for i in 0..grad.len() {
+            for (i, grad) in grad.iter().enumerate() {
                 let at = i / width * 2 * width + i % width;
                 let (gate, x) = (pair[at], pair[at + width]);
-                out[at] = grad[i] * x * derivative(activation, gate);
-                out[at + width] = grad[i] * activate(activation, gate);
+                out[at] = grad * x * derivative(activation, gate);
+                out[at + width] = grad * activate(activation, gate);
             }
         })
     }
