@@ -173,10 +173,7 @@ pub fn run(
 /// Judges the best model once more, in full, and writes the run's report.
 fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Cpu) -> Result<(), TrainError> {
     let best = Model::load(&folder.join("best"), &LoadOptions::default(), device)?;
-    let report = evaluate(test, |pixels| {
-        let logits = best.run(pixels, None)?.logits;
-        logits.ok_or_else(|| vitral::Error::NoHead { name: best.name.clone() }.into())
-    })?;
+    let report = evaluate(test, |pixels| Ok(best.logits(pixels)?))?;
     report::write(folder, recipe, &Journal::read(folder)?, &report, test.dataset().as_ref())
 }
 

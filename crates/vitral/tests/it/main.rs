@@ -4,6 +4,7 @@ mod dinov2;
 mod explain;
 mod image;
 mod parity;
+mod predict;
 mod relative;
 mod resnet;
 mod rooms;
