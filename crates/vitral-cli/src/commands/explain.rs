@@ -2,6 +2,7 @@
 
 mod figures;
 mod files;
+mod wishes;
 mod work;
 
 use std::path::PathBuf;
@@ -68,7 +69,7 @@ pub(crate) struct ExplainArgs {
     inputs: InputArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// What to make, commas between; `all` is everything that the model has [default: a few maps that suit the model]
+    /// What to make, commas between; `all` is everything that applies to the model and the images, what does not is left out and named [default: a few maps that suit the model]
     #[arg(long, value_name = "METHOD", value_delimiter = ',', value_parser = whats(), hide_possible_values = true)]
     method: Vec<What>,
     /// Explain this class, by name or number [default: the likeliest]

@@ -1,6 +1,5 @@
 //! Figures over all pictures, or of the model alone.
 
-use vitral::config::Stem;
 use vitral::explain::belief::Ranking;
 use vitral::explain::figures::{self as library, Gathered, Statistics};
 use vitral::explain::plot::{self, Labels, Series};
@@ -16,18 +15,6 @@ use crate::output::Named;
 
 /// Components of the patch embedding that are shown, as in the paper.
 const FILTERS: usize = 28;
-
-/// Whether a model has what a figure is of.
-pub(super) fn has(model: &Model, figure: Figure, has_head: bool) -> bool {
-    let config = model.vit.config();
-    match figure {
-        Figure::Positions => config.learned_positions().is_some(),
-        Figure::Filters => config.stem == Stem::Patches,
-        Figure::Lens => has_head,
-        Figure::Heads | Figure::Distance | Figure::Entropy => config.depth > 0,
-        _ => true,
-    }
-}
 
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|x| *x as f32).collect()
@@ -189,7 +176,14 @@ impl<'a> Gathering<'a> {
             numbers.push(("norms".into(), vec![values.len()], values));
         }
         if work.figures.contains(&Figure::Cka) {
-            let values = statistics.likeness()?;
+            let values = match statistics.likeness() {
+                Ok(values) => values,
+                Err(fault) if work.named(Figure::Cka) => return Err(fault.into()),
+                Err(fault) => {
+                    work.leave_out("cka", &fault);
+                    return Ok(numbers);
+                }
+            };
             let columns = values.len() / (layers + 1);
             let other = self.other.map_or("the same model", |other| other.name.as_str());
             let title = format!("Likeness of layers (CKA), {over}");
