@@ -136,6 +136,8 @@ pub fn fit(
     while position.epoch < plan.epochs {
         // -------------------------------------------------------------- one epoch of steps
         let epoch_begun = Instant::now();
+        // Of an epoch that goes on, the images of an earlier process are in the sums, its time is not.
+        let seen_before = position.sums.seen;
         let batches = train.batches();
         let mut source = train.epoch(position.epoch, position.batch);
         loop {
@@ -156,7 +158,8 @@ pub fn fit(
             }
         }
         drop(source);
-        let trained = epoch_begun.elapsed().as_secs_f64();
+        let images = position.sums.seen - seen_before;
+        let images_per_second = images as f64 / epoch_begun.elapsed().as_secs_f64().max(1e-9);
         let met: Vec<String> = train.unreadable().into_iter().filter(|fault| told.insert(fault.clone())).collect();
         watcher.unreadable(&met);
 
@@ -171,7 +174,8 @@ pub fn fit(
             keep_best(trainer)?;
         }
         let seconds = before + begun.elapsed().as_secs_f64();
-        let entry = std::mem::take(&mut position.sums).entry(position.epoch, trainer.step, score, trained, seconds);
+        let sums = std::mem::take(&mut position.sums);
+        let entry = sums.entry(position.epoch, trainer.step, score, images_per_second, seconds);
         journal.push(entry)?;
         save(trainer, &mut position)?;
         watcher.epoch(&entry, best.is_some());
@@ -220,7 +224,7 @@ impl Sums {
         self.rate = report.rate;
     }
 
-    fn entry(&self, epoch: u64, step: u64, score: Option<Score>, trained: f64, seconds: f64) -> Entry {
+    fn entry(&self, epoch: u64, step: u64, score: Option<Score>, images_per_second: f64, seconds: f64) -> Entry {
         let steps = self.steps.max(1) as f64;
         Entry {
             epoch,
@@ -231,7 +235,7 @@ impl Sums {
             test_loss: score.map(|score| score.loss),
             test_accuracy: score.map(|score| score.accuracy),
             gradient_norm: self.norm / steps,
-            images_per_second: self.seen as f64 / trained.max(1e-9),
+            images_per_second,
             seconds,
         }
     }

@@ -32,7 +32,7 @@ pub struct Entry {
     pub test_accuracy: Option<f64>,
     /// Mean norm of the gradients.
     pub gradient_norm: f64,
-    /// Training pictures a second.
+    /// Training images a second; of an epoch that was stopped and went on, those of the process that ended it.
     pub images_per_second: f64,
     /// Seconds since the run began, all its parts together.
     pub seconds: f64,

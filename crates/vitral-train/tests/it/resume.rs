@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use vitral::Cpu;
 use vitral_engine::ops::random::uniform;
@@ -133,6 +134,35 @@ fn resumed_equals_straight(settings: &[Setting]) {
     assert_eq!(losses("straight"), losses("stopped"));
     let best = std::fs::read(folder.path().join("straight/best/model.safetensors")).unwrap();
     assert!(best == std::fs::read(folder.path().join("stopped/best/model.safetensors")).unwrap());
+}
+
+/// Takes its time over every step.
+struct Slow(Duration);
+
+impl Watcher for Slow {
+    fn step(&mut self, _: &StepReport, _: usize, _: usize) {
+        std::thread::sleep(self.0);
+    }
+
+    fn epoch(&mut self, _: &Entry, _: bool) {}
+}
+
+#[test]
+fn speed_counts_the_images_of_this_process_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    let settings = [Setting::new("run.epochs", 1)];
+    // Five of the six steps of an epoch are taken before the stop.
+    assert_eq!(train(folder.path(), "out", 1, Some(5), &settings), Outcome::Interrupted { step: 5 });
+    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &settings).unwrap();
+    let (sets, flag, out) = (open_sets(&recipe).unwrap(), AtomicBool::new(false), folder.path().join("out"));
+    let step = Duration::from_millis(200);
+    run(&recipe, &sets, Models::default(), &out, &Cpu::with_threads(1), &flag, &mut Slow(step)).unwrap();
+    let last = Journal::read(&out).unwrap()[0];
+    assert_eq!(last.step, 6);
+    // One step of two images in 0.2 seconds or more.
+    assert!(last.images_per_second > 0.0 && last.images_per_second <= 10.0, "{}", last.images_per_second);
 }
 
 #[test]
