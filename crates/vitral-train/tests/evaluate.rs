@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use safetensors::SafeTensors;
 use vitral::features::FeatureKind;
+use vitral::numbers::largest;
 use vitral::{Cpu, LoadOptions, Model, Tensor};
 use vitral_train::data::{HeldOut, Loader, LoaderOptions, Split, open};
 use vitral_train::evaluate::{Features, Neighbours, Ridge, Scaling, Tally, accuracy, evaluate, features, few_shot};
@@ -43,7 +44,7 @@ impl Golden {
 }
 
 fn close(ours: &[f64], theirs: &[f64], within: f64) {
-    let far = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+    let far = largest(ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / largest([b.abs(), 1.0])));
     assert!(ours.len() == theirs.len() && far < within, "differ by {far}");
 }
 
@@ -117,7 +118,7 @@ fn probes_equal_numpy() {
     };
     let all = [1e-2, 1e2, 1e7].map(|l2| Ridge { l2, ..Ridge::default() });
     let chosen = Ridge::chosen_leaving_one_out(&known, &all);
-    let most = all.iter().map(|ridge| error(ridge.l2)).fold(0.0, f64::max);
+    let most = largest(all.iter().map(|ridge| error(ridge.l2)));
     assert!(error(chosen.l2) >= 0.95 * most, "{chosen:?}");
     let unit = Ridge { scaling: Scaling::UnitLength, l2: 0.1, ..Ridge::default() };
     let (unknown, probe) = (golden.features("many.unknown"), unit.fit(&known));

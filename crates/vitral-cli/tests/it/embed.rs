@@ -109,7 +109,7 @@ fn pools_are_parts_of_the_tokens() {
     for (pool, expected) in [("class", class), ("mean", mean)] {
         let found: Vec<f32> = printed(&["--pool", pool]).1.iter().flat_map(flat).collect();
         assert_eq!(found.len(), expected.len(), "{pool}");
-        let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let apart = ::vitral::numbers::apart(&found, &expected);
         assert!(apart < 1e-5, "{pool}: {apart}");
     }
     let model = golden("timm_no_class_token").display().to_string();

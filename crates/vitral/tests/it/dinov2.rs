@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vitral::features::FeatureKind;
 use vitral::image::{Limits, decode};
+use vitral::numbers::apart;
 use vitral::trace::TraceOptions;
 use vitral::{Cpu, LoadOptions, Model, Tensor};
 
@@ -45,8 +46,8 @@ fn dinov2_small_gives_the_reference_at_other_sizes() {
         let (_, expected) = golden.values(&format!("{height}x{width}.states")).expect("its states");
         let count = (height / 14) * (width / 14) + 1;
         let tokens = [0, 1, count / 3, count / 2, count - 1];
-        let found = tokens.iter().flat_map(|&token| &kept["norm"].values()[token * 384..][..384]);
-        let worst = found.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let found = tokens.map(|token| &kept["norm"].values()[token * 384..][..384]).concat();
+        let worst = apart(&found, &expected);
         println!("{height}×{width}: largest difference {worst:.1e}");
         assert!(worst < 1e-3, "{height}×{width} differs by {worst}");
     }
@@ -70,7 +71,7 @@ fn dinov2_small_gives_the_reference() {
         let (_, expected) = reference.values(theirs).unwrap_or_else(|| panic!("no {theirs}"));
         let found = kept[ours].values();
         assert_eq!(found.len(), expected.len(), "{theirs}");
-        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = apart(found, &expected);
         println!("{theirs}: largest difference {worst:.1e}");
         assert!(worst < 1e-3, "{theirs} differs by {worst}");
     }

@@ -8,9 +8,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("image", &["config"]),
     ("model", &["config"]),
     ("weights", &["config", "model", "image"]),
-    ("labels", &[]),
+    ("labels", &["numbers"]),
     // Reads what a forward pass shows; never weight files.
-    ("explain", &["config", "error", "image", "labels", "model", "predict", "trace"]),
+    ("explain", &["config", "error", "image", "labels", "model", "numbers", "predict", "trace"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

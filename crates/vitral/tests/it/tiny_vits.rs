@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use vitral::image::{Limits, RgbImage, decode};
+use vitral::numbers::apart;
 use vitral::{Cpu, LoadOptions, Model};
 
 const SIDE: usize = 28;
@@ -56,7 +57,7 @@ fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     let found = output.logits.expect("a classifier");
     let expected = expected.concat();
     assert_eq!(found.values().len(), expected.len());
-    let worst = found.values().iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst = apart(found.values(), &expected);
     println!("{}: largest difference of a logit {worst:.1e}", model.name);
     assert!(worst < 1e-3, "{}: {worst}", model.name);
 }
