@@ -85,6 +85,8 @@ pub enum Outcome {
         best: f64,
         /// From 1.
         epoch: u64,
+        /// Share of test images that the best model took for their label, where others chose the best epoch.
+        test: Option<f64>,
     },
     /// It was stopped, and can go on.
     Interrupted {
@@ -181,7 +183,7 @@ pub fn fit(
         watcher.epoch(&entry, best.is_some());
     }
     let (best, epoch) = position.best.unwrap_or_default();
-    Ok(Outcome::Finished { best, epoch })
+    Ok(Outcome::Finished { best, epoch, test: None })
 }
 
 /// Keeps the batches of a step that diverged, so that somebody can see what was in them.
@@ -232,8 +234,8 @@ impl Sums {
             rate: self.rate,
             train_loss: self.loss / steps,
             train_accuracy: self.right as f64 / self.seen.max(1) as f64,
-            test_loss: score.map(|score| score.loss),
-            test_accuracy: score.map(|score| score.accuracy),
+            held_out_loss: score.map(|score| score.loss),
+            held_out_accuracy: score.map(|score| score.accuracy),
             gradient_norm: self.norm / steps,
             images_per_second,
             seconds,

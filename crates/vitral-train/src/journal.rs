@@ -26,10 +26,13 @@ pub struct Entry {
     pub train_loss: f64,
     /// Share of training pictures that were taken for their label, as augmented.
     pub train_accuracy: f64,
-    /// Mean loss on the held-out pictures, where they were judged.
-    pub test_loss: Option<f64>,
-    /// Share of held-out pictures that were taken for their label, where they were judged.
-    pub test_accuracy: Option<f64>,
+    /// Mean loss on the held-out images that choose the best epoch, where they were judged. Journals of earlier versions
+    /// call it `test_loss`.
+    #[serde(alias = "test_loss")]
+    pub held_out_loss: Option<f64>,
+    /// Share of these images that were taken for their label, where they were judged.
+    #[serde(alias = "test_accuracy")]
+    pub held_out_accuracy: Option<f64>,
     /// Mean norm of the gradients.
     pub gradient_norm: f64,
     /// Training images a second; of an epoch that was stopped and went on, those of the process that ended it.
@@ -101,7 +104,7 @@ impl Journal {
     }
 
     fn rewrite(&self) -> Result<(), TrainError> {
-        let header = "epoch,step,rate,train_loss,train_accuracy,test_loss,test_accuracy,gradient_norm,images_per_second,seconds\n";
+        let header = "epoch,step,rate,train_loss,train_accuracy,held_out_loss,held_out_accuracy,gradient_norm,images_per_second,seconds\n";
         let table = self.entries.iter().fold(header.to_owned(), |text, entry| text + &row(entry));
         let lines: String = self.entries.iter().map(json).collect();
         // When the epochs of an earlier process were done is only known from its beginning on.
@@ -136,8 +139,8 @@ fn row(e: &Entry) -> String {
         e.rate,
         e.train_loss,
         e.train_accuracy,
-        judged(e.test_loss),
-        judged(e.test_accuracy),
+        judged(e.held_out_loss),
+        judged(e.held_out_accuracy),
         e.gradient_norm,
         e.images_per_second,
         e.seconds

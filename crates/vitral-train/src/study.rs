@@ -20,7 +20,7 @@ pub struct Cell {
     pub pictures: usize,
     /// Epochs of the run.
     pub epochs: u64,
-    /// The best share of held-out pictures that were taken for their label.
+    /// The share of test images that the best model took for their label; without a validation split, those are what chose it.
     pub accuracy: f64,
     /// Its epoch.
     pub best_epoch: u64,
@@ -55,14 +55,14 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
     Ok(())
 }
 
-/// What a run's journal says of its best epoch: accuracy, epoch, and the seconds of the whole run.
+/// What a run came to: the accuracy that its report tells (without one, that of its best epoch), the best epoch, and the seconds of the whole run.
 ///
 /// # Errors
 /// If the journal cannot be read.
 pub fn best(folder: &std::path::Path) -> Result<Option<(f64, u64, f64)>, TrainError> {
     let entries = Journal::read(folder)?;
-    let judged = entries.iter().filter_map(|entry| Some((entry.test_accuracy?, entry.epoch)));
+    let judged = entries.iter().filter_map(|entry| Some((entry.held_out_accuracy?, entry.epoch)));
     let best = judged.reduce(|best, next| if best.0 >= next.0 { best } else { next });
     let seconds = entries.last().map_or(0.0, |entry| entry.seconds);
-    Ok(best.map(|(accuracy, epoch)| (accuracy, epoch, seconds)))
+    Ok(best.map(|(accuracy, epoch)| (crate::report::accuracy(folder).unwrap_or(accuracy), epoch, seconds)))
 }

@@ -35,10 +35,10 @@ pub fn curves(entries: &[Entry]) -> String {
     svg((960, 340), |area| {
         let (left, right) = area.split_horizontally(480);
         let loss: [Line; 2] =
-            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.test_loss)];
+            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.held_out_loss)];
         let accuracy: [Line; 2] = [
             ("training, as augmented", TRAIN, |entry| Some(100.0 * entry.train_accuracy)),
-            ("held out", HELD, |entry| entry.test_accuracy.map(|accuracy| 100.0 * accuracy)),
+            ("held out", HELD, |entry| entry.held_out_accuracy.map(|accuracy| 100.0 * accuracy)),
         ];
         panel(&left, "loss", entries, loss)?;
         panel(&right, "accuracy, %", entries, accuracy)

@@ -98,13 +98,13 @@ fn pictures_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
         Journal::open(&folder.path().join(out), u64::MAX).unwrap().entries().to_vec()
     };
     let (always, seldom, last) = (course("always", 1), course("seldom", 2), course("last", 0));
-    assert!(always.len() == 3 && always.iter().all(|entry| entry.test_loss.is_some()));
+    assert!(always.len() == 3 && always.iter().all(|entry| entry.held_out_loss.is_some()));
     for (entries, judged) in [(&seldom, [false, true, true]), (&last, [false, false, true])] {
         assert_eq!(entries.len(), always.len());
         for ((entry, whole), judged) in entries.iter().zip(&always).zip(judged) {
             assert_eq!(entry.train_loss, whole.train_loss, "judging changes nothing");
-            assert_eq!(entry.test_loss, whole.test_loss.filter(|_| judged));
-            assert_eq!(entry.test_accuracy, whole.test_accuracy.filter(|_| judged));
+            assert_eq!(entry.held_out_loss, whole.held_out_loss.filter(|_| judged));
+            assert_eq!(entry.held_out_accuracy, whole.held_out_accuracy.filter(|_| judged));
         }
     }
     let table = std::fs::read_to_string(folder.path().join("seldom/journal.csv")).unwrap();
