@@ -19,6 +19,7 @@ pub mod features;
 pub mod image;
 pub mod labels;
 pub mod model;
+pub mod npy;
 pub mod numbers;
 pub mod pipeline;
 pub mod predict;

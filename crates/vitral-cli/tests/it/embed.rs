@@ -43,7 +43,7 @@ fn every_format_holds_the_same_numbers() {
     assert_eq!(npy[..8], *b"\x93NUMPY\x01\x00");
     let start = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
     let header = std::str::from_utf8(&npy[10..start]).expect("ASCII");
-    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (10, 64,), }");
+    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (10, 64), }");
     assert!(header.ends_with('\n') && start % 64 == 0);
     let values = npy[start..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four")));
     assert_eq!(values.collect::<Vec<_>>(), expected);

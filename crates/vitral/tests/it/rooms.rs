@@ -7,7 +7,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("image", &["config"]),
     ("model", &["config"]),
-    ("weights", &["config", "model", "image"]),
+    ("weights", &["config", "model", "image", "npy", "whole"]),
     ("labels", &["numbers"]),
     // Reads what a forward pass shows; never weight files.
     ("explain", &["config", "error", "image", "labels", "model", "numbers", "predict", "trace"]),
