@@ -115,7 +115,7 @@ impl Journal {
             [("journal.jsonl", lines.into_bytes()), ("journal.csv", table.into_bytes()), (EVENTS, events)]
         {
             let path = self.folder.join(name);
-            std::fs::write(&path, text).map_err(TrainError::file(&path, "writing the journal"))?;
+            vitral::whole::write(&path, &text).map_err(TrainError::file(&path, "writing the journal"))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use vitral::model::Input;
 use vitral::weights::export::{Outgoing, Target, export};
+use vitral::whole::{self, WholeFolder};
 use vitral::{Cpu, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, Parameters, Storage};
 
@@ -175,10 +176,12 @@ pub fn run(
     };
     let mut trainer = Trainer::new(vit, parameters, groups, rules);
     std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
+    let best = folder.join("best");
+    whole::recover(&best).map_err(TrainError::file(&best, "putting right what a stopped run left"))?;
     let resolved = toml::to_string_pretty(recipe).map_err(|error| fault(error.to_string()))?;
     let path = folder.join("recipe.toml");
     if !path.exists() {
-        std::fs::write(&path, &resolved).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
+        whole::write(&path, resolved.as_bytes()).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
     }
     let teach = teacher.as_ref().map(|teacher| |pixels: &Tensor| teacher.teach(pixels));
     let plan = Plan {
@@ -273,21 +276,9 @@ fn keep_best(
         storage: Storage::F32,
         read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name")).into())),
     };
-    let aside = folder.join(".best-new");
     let best = folder.join("best");
-    let failed = |doing| TrainError::file(&best, doing);
-    if aside.exists() {
-        std::fs::remove_dir_all(&aside).map_err(failed("removing what a stopped run left"))?;
-    }
-    export(&outgoing, &aside, Target::Bundle, &[]).map_err(vitral::Error::from)?;
-    let old = folder.join(".best-old");
-    if old.exists() {
-        std::fs::remove_dir_all(&old).map_err(failed("removing what a stopped run left"))?;
-    }
-    if best.exists() {
-        std::fs::rename(&best, &old).map_err(failed("moving the best model before aside"))?;
-        std::fs::rename(&aside, &best).map_err(failed("keeping the best model"))?;
-        return std::fs::remove_dir_all(&old).map_err(failed("removing the best model before"));
-    }
-    std::fs::rename(&aside, &best).map_err(failed("keeping the best model"))
+    let failed = || TrainError::file(&best, "keeping the best model");
+    let aside = WholeFolder::beside(&best).map_err(failed())?;
+    export(&outgoing, &aside.path().join("new"), Target::Bundle, &[]).map_err(vitral::Error::from)?;
+    aside.replace_with("new").map_err(failed())
 }

@@ -47,10 +47,7 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
         ("study.svg", crate::report::study(cells).as_bytes()),
     ] {
         let path = folder.join(name);
-        let failed = || TrainError::file(&path, "writing what the study found");
-        let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;
-        std::io::Write::write_all(&mut aside, bytes).map_err(failed())?;
-        aside.persist(&path).map_err(|error| failed()(error.error))?;
+        vitral::whole::write(&path, bytes).map_err(TrainError::file(&path, "writing what the study found"))?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ impl Rows for Npy {
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
         let header = header(&self.shape.all(), HEADER);
         let fault = self.file.fault();
-        let file = &mut self.file.file;
+        let file = &mut self.file;
         file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).context(fault)?;
         self.names.finish()?;
         self.file.finish()

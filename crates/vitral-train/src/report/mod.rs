@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage as Pixels};
 
 use serde::{Deserialize, Serialize};
+use vitral::whole;
 
 use crate::data::Dataset;
 use crate::error::TrainError;
@@ -111,18 +112,10 @@ pub fn write(
     for (name, text) in
         [("report.json", &json), ("curves.svg", &curves), ("confusion.svg", &confusion), ("report.html", &page)]
     {
-        whole(&folder.join(name), text.as_bytes())?;
+        let path = folder.join(name);
+        whole::write(&path, text.as_bytes()).map_err(TrainError::file(&path, "writing the report"))?;
     }
     Ok(())
-}
-
-/// Writes a file aside and then puts it in its place.
-fn whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let failed = || TrainError::file(path, "writing the report");
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
-    std::fs::write(&aside, bytes).map_err(failed())?;
-    std::fs::rename(&aside, path).map_err(failed())
 }
 
 const STYLE: &str = "\

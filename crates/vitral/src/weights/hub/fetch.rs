@@ -12,6 +12,7 @@ use ureq::http::Response;
 
 use super::cache::Cache;
 use super::{Hub, HubError, HubName, Progress};
+use crate::whole;
 
 /// Descriptions are small; an answer that is not is no description.
 const LONGEST_LIST: u64 = 16 << 20;
@@ -98,7 +99,7 @@ impl<'a> Fetcher<'a> {
             let partial = cache.blob(&format!("{}.incomplete", promised.checksum));
             self.fetch(&url, &partial, file, &promised, progress)?;
             verify(&partial, file, name, &promised)?;
-            std::fs::rename(&partial, &blob).map_err(HubError::io(&blob))?;
+            whole::settle(&partial, &blob).map_err(HubError::io(&blob))?;
         }
         cache.link(commit, file, &promised.checksum)
     }
