@@ -70,7 +70,6 @@ const POSITION: &str = "vitral.position";
 /// # Errors
 /// If it cannot be written; what was there before stays.
 pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), TrainError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
     let flat = |numbers| Flat { numbers, shape: [<[f32]>::len(numbers)] };
     let mut tensors = vec![("parameters", flat(trainer.parameters.flat())), ("first", flat(&trainer.moments.first))];
     if !trainer.moments.second.is_empty() {
@@ -82,13 +81,7 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
     let position = serde_json::to_string(position).expect("plain data");
     let header = HashMap::from([(POSITION.to_owned(), position)]);
     let bytes = safetensors::serialize(tensors, Some(header)).expect("names are distinct and shapes are true");
-    let failed = |doing| TrainError::file(path, doing);
-    let mut aside =
-        tempfile::Builder::new().prefix(".checkpoint-").tempfile_in(folder).map_err(failed("writing a checkpoint"))?;
-    std::io::Write::write_all(&mut aside, &bytes).map_err(failed("writing a checkpoint"))?;
-    aside.as_file().sync_all().map_err(failed("writing a checkpoint"))?;
-    aside.persist(path).map_err(|error| failed("renaming a checkpoint")(error.error))?;
-    Ok(())
+    vitral::whole::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
 }
 
 /// Brings a trainer to where a checkpoint stood.

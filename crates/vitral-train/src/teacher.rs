@@ -23,9 +23,10 @@ impl Teacher {
     /// A teacher for a student that sees pictures as `student` says and tells these classes apart.
     ///
     /// # Errors
-    /// If it has no head, other channels, or not the student's classes.
+    /// If it has no head or does not pool, has other channels, or not the student's classes.
     pub fn new(model: Model, student: &Preprocess, classes: &[String]) -> Result<Self, TrainError> {
         let fault = |fault: String, remedy| TrainError::Data { path: model.path.clone(), fault, remedy };
+        model.check_classifies()?;
         let own = model.preprocess()?;
         let (expected, found) = (student.channels.count(), own.channels.count());
         if expected != found {
@@ -68,8 +69,7 @@ impl Teacher {
     pub fn teach(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
         let device = self.model.parameters.device();
         let seen = self.shown(device, pixels);
-        let logits = self.model.run(&seen, None)?.logits;
-        let logits = logits.ok_or_else(|| vitral::Error::NoHead { name: self.model.name.clone() })?;
+        let logits = self.model.logits(&seen)?;
         let (batch, classes) = (logits.extent(0), self.classes.len());
         Ok(Tensor::filled(device, [batch, classes], |out| {
             let rows = logits.values().chunks_exact(logits.shape().last());
