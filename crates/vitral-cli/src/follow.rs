@@ -9,6 +9,7 @@ use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
+use vitral_train::report::ChosenOn;
 use vitral_train::run::{Models, open_sets, run as train};
 use vitral_train::step::StepReport;
 
@@ -38,9 +39,11 @@ pub(crate) fn parsed(settings: &[String]) -> anyhow::Result<Vec<Setting>> {
 /// Loads what a recipe names and runs it in a folder, from the beginning or from where it stopped.
 pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let sets = open_sets(recipe)?;
-    for (name, set) in [("training", &sets.train), ("held out", &sets.test)] {
+    let judged = if sets.chosen_on == ChosenOn::HeldOut { "held out" } else { sets.chosen_on.told_on() };
+    let validation = sets.validation.as_ref().map(|validation| ("validation", validation));
+    for (name, set) in [("training", &sets.train)].into_iter().chain(validation).chain([(judged, &sets.test)]) {
         let summary = Summary::of(set.as_ref(), SAMPLED, 0);
-        printer.note(format_args!("{name:<9} {summary}"));
+        printer.note(format_args!("{name:<10} {summary}"));
     }
     let classes = sets.train.classes().len();
     let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
@@ -68,19 +71,29 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
     let ended = train(recipe, &sets, models, out, &settings.device, &INTERRUPTED, &mut watcher);
     printer.finish_progress();
     match ended? {
-        Ended::Finished { best, epoch } => {
+        Ended::Finished { best, epoch, test } => {
             let (folder, report) = (out.join("best"), out.join("report.html"));
             if settings.json {
-                printer.json_line(
-                    &serde_json::json!({ "best_accuracy": best, "epoch": epoch, "model": folder, "report": report }),
-                )?;
+                printer.json_line(&serde_json::json!({
+                    "best_accuracy": best,
+                    "epoch": epoch,
+                    "chosen_on": sets.chosen_on,
+                    "test_accuracy": test,
+                    "model": folder,
+                    "report": report,
+                }))?;
             } else {
                 let percent = 100.0 * best;
-                printer.line(format_args!("best {percent:.2} % after epoch {epoch}: {}", folder.display()))?;
+                let of = if test.is_some() { " of the validation images" } else { "" };
+                printer.line(format_args!("best {percent:.2} %{of} after epoch {epoch}: {}", folder.display()))?;
+                if let Some(test) = test {
+                    printer.line(format_args!("test {:.2} % of the test images, judged once", 100.0 * test))?;
+                }
                 printer.flush()?;
+                printer.note(format_args!("the best epoch was {}", sets.chosen_on.how()));
                 // The model is there; its course is only good to know.
                 let entries = Journal::read(out).unwrap_or_default();
-                let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.test_accuracy).collect();
+                let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.held_out_accuracy).collect();
                 if let [first, .., last] = judged[..] {
                     let (line, first, last) = (sparkline(&judged, COURSE), 100.0 * first, 100.0 * last);
                     printer.note(format_args!("held out {line} {first:.2} to {last:.2} %"));
@@ -141,7 +154,7 @@ impl Watcher for Lines<'_> {
         if learning < parameters {
             let share = 100.0 * learning as f64 / parameters as f64;
             self.printer
-                .note(format_args!("learns    {learning} numbers beside a model of {parameters} ({share:.2} %)"));
+                .note(format_args!("learns     {learning} numbers beside a model of {parameters} ({share:.2} %)"));
         }
     }
 
@@ -175,7 +188,7 @@ impl Watcher for Lines<'_> {
             let done = entry.epoch + 1 - *self.first.get_or_insert(entry.epoch);
             let left =
                 self.begun.elapsed().as_secs_f64() / done as f64 * self.epochs.saturating_sub(entry.epoch) as f64;
-            let judged = entry.test_loss.zip(entry.test_accuracy).map_or(String::new(), |(loss, accuracy)| {
+            let judged = entry.held_out_loss.zip(entry.held_out_accuracy).map_or(String::new(), |(loss, accuracy)| {
                 let best = if best { " best" } else { "" };
                 format!("held out {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
             });

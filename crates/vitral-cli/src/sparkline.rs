@@ -1,5 +1,7 @@
 //! Numbers as one line of blocks.
 
+use vitral::numbers::finite_range;
+
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The numbers in their order, from the least to the greatest block. Of more than `width` only so many are shown, evenly chosen,
@@ -7,8 +9,7 @@ const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 pub(crate) fn sparkline(numbers: &[f64], width: usize) -> String {
     let shown = numbers.len().min(width);
     let chosen = (1..=shown).map(|place| numbers[numbers.len() * place / shown - 1]);
-    let finite = || chosen.clone().filter(|number| number.is_finite());
-    let (least, most) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let (least, most) = finite_range(chosen.clone()).unwrap_or_default();
     let block = |number: f64| match (number - least) / (most - least) {
         _ if !number.is_finite() => ' ',
         share if share.is_finite() => BLOCKS[((share * BLOCKS.len() as f64) as usize).min(BLOCKS.len() - 1)],

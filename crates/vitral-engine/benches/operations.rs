@@ -4,9 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vitral_engine::ops::{Attention, Convolution, Linear, Norm, NormKind, Padding};
-use vitral_engine::{
-    Activation, Context, DType, Declarations, Device, ParameterId, ParameterKind, Parameters, Tensor,
-};
+use vitral_engine::{Activation, Context, DType, Declarations, Device, ParameterId, ParameterKind, Parameters, Tensor};
 
 const BATCH: usize = 8;
 const TOKENS: usize = 197;

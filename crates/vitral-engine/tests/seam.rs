@@ -44,15 +44,8 @@ impl Block {
     /// Logits `[batch, 3]` of tokens `[batch, tokens, width]`.
     fn forward(&self, cx: &Context<'_>, x: &Tensor) -> Tensor {
         let qkv = cx.qkv(x, Some(&self.norms[0]), self.qkv, None);
-        let attention = Attention {
-            heads: 2,
-            scale: 0.5,
-            key_mask: None,
-            bias: None,
-            dropout: 0.1,
-            queries: None,
-            capture: false,
-        };
+        let attention =
+            Attention { heads: 2, scale: 0.5, key_mask: None, bias: None, dropout: 0.1, queries: None, capture: false };
         let attended = cx.attention(&qkv, attention).output;
         let after = Epilogue { scale: Some(self.scale), drop_path: 0.2, residual: Some(x), ..Epilogue::default() };
         let x = cx.linear_with(&attended, None, self.projection, after);

@@ -69,7 +69,6 @@ const POSITION: &str = "vitral.position";
 /// # Errors
 /// If it cannot be written; what was there before stays.
 pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), TrainError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
     let flat = |buffer: &FlatBuffer| -> Result<Flat, TrainError> {
         let numbers = buffer.to_vec()?;
         Ok(Flat { shape: [numbers.len()], numbers })
@@ -84,13 +83,7 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
     let position = serde_json::to_string(position).expect("plain data");
     let header = HashMap::from([(POSITION.to_owned(), position)]);
     let bytes = safetensors::serialize(tensors, Some(header)).expect("names are distinct and shapes are true");
-    let failed = |doing| TrainError::file(path, doing);
-    let mut aside =
-        tempfile::Builder::new().prefix(".checkpoint-").tempfile_in(folder).map_err(failed("writing a checkpoint"))?;
-    std::io::Write::write_all(&mut aside, &bytes).map_err(failed("writing a checkpoint"))?;
-    aside.as_file().sync_all().map_err(failed("writing a checkpoint"))?;
-    aside.persist(path).map_err(|error| failed("renaming a checkpoint")(error.error))?;
-    Ok(())
+    vitral::whole::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
 }
 
 /// Brings a trainer to where a checkpoint stood.

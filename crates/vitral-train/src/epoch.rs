@@ -27,6 +27,11 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// Images so far.
+    pub(crate) fn seen(&self) -> usize {
+        self.seen
+    }
+
     /// Adds a step.
     pub(crate) fn add(&mut self, report: &StepReport) {
         self.steps += 1;
@@ -38,7 +43,14 @@ impl Sums {
     }
 
     /// The journal's line.
-    pub(crate) fn entry(&self, epoch: u64, step: u64, score: Option<Score>, trained: f64, seconds: f64) -> Entry {
+    pub(crate) fn entry(
+        &self,
+        epoch: u64,
+        step: u64,
+        score: Option<Score>,
+        images_per_second: f64,
+        seconds: f64,
+    ) -> Entry {
         let steps = self.steps.max(1) as f64;
         Entry {
             epoch,
@@ -46,10 +58,10 @@ impl Sums {
             rate: self.rate,
             train_loss: self.loss / steps,
             train_accuracy: self.right as f64 / self.seen.max(1) as f64,
-            test_loss: score.map(|score| score.loss),
-            test_accuracy: score.map(|score| score.accuracy),
+            held_out_loss: score.map(|score| score.loss),
+            held_out_accuracy: score.map(|score| score.accuracy),
             gradient_norm: self.norm / steps,
-            images_per_second: self.seen as f64 / trained.max(1e-9),
+            images_per_second,
             seconds,
         }
     }

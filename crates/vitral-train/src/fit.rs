@@ -75,6 +75,8 @@ pub enum Outcome {
         best: f64,
         /// From 1.
         epoch: u64,
+        /// Share of test images that the best model took for their label, where others chose the best epoch.
+        test: Option<f64>,
     },
     /// It was stopped, and can go on.
     Interrupted {
@@ -124,6 +126,8 @@ pub fn fit(
     while position.epoch < plan.epochs {
         // -------------------------------------------------------------- one epoch of steps
         let epoch_begun = Instant::now();
+        // Of an epoch that goes on, the images of an earlier process are in the sums, its time is not.
+        let seen_before = position.sums.seen();
         let batches = train.batches();
         let mut source = train.epoch(position.epoch, position.batch);
         loop {
@@ -144,7 +148,8 @@ pub fn fit(
             }
         }
         drop(source);
-        let trained = epoch_begun.elapsed().as_secs_f64();
+        let images = position.sums.seen() - seen_before;
+        let images_per_second = images as f64 / epoch_begun.elapsed().as_secs_f64().max(1e-9);
         let met: Vec<String> = train.unreadable().into_iter().filter(|fault| told.insert(fault.clone())).collect();
         watcher.unreadable(&met);
 
@@ -159,13 +164,14 @@ pub fn fit(
             keep_best(trainer)?;
         }
         let seconds = before + begun.elapsed().as_secs_f64();
-        let entry = std::mem::take(&mut position.sums).entry(position.epoch, trainer.step, score, trained, seconds);
+        let sums = std::mem::take(&mut position.sums);
+        let entry = sums.entry(position.epoch, trainer.step, score, images_per_second, seconds);
         journal.push(entry)?;
         save(trainer, &mut position)?;
         watcher.epoch(&entry, best.is_some());
     }
     let (best, epoch) = position.best.unwrap_or_default();
-    Ok(Outcome::Finished { best, epoch })
+    Ok(Outcome::Finished { best, epoch, test: None })
 }
 
 /// Keeps the batches of a step that diverged, so that somebody can see what was in them.

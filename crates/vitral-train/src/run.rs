@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use vitral::model::Input;
 use vitral::weights::export::{Outgoing, Target, export};
+use vitral::whole::{self, WholeFolder};
 use vitral::{Device, DeviceError, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, DType, Parameters};
 
-use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Subset, open};
+use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Part, Split, Subset, open, open_part};
 use crate::epoch::Score;
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
@@ -18,7 +19,7 @@ use crate::journal::Journal;
 use crate::lora;
 use crate::optimise::groups;
 use crate::recipe::{Recipe, SubsetRecipe};
-use crate::report;
+use crate::report::{self, Chosen, ChosenOn};
 use crate::start::Start;
 use crate::step::{Batch, Rules, TeacherFn, Trainer};
 use crate::teacher::Teacher;
@@ -44,34 +45,68 @@ impl Source for Loader {
 pub struct Sets {
     /// What is learned from.
     pub train: Arc<dyn Dataset>,
-    /// What judges.
+    /// What the best epoch is chosen on, where those are other images than what the result is told on.
+    pub validation: Option<Arc<dyn Dataset>>,
+    /// What the result is told on.
     pub test: Arc<dyn Dataset>,
+    /// What the best epoch is chosen on, by its name.
+    pub chosen_on: ChosenOn,
 }
 
-/// Opens a recipe's pictures.
+impl Sets {
+    /// The images that are judged after epochs, to choose the best one.
+    pub fn judging(&self) -> &Arc<dyn Dataset> {
+        self.validation.as_ref().unwrap_or(&self.test)
+    }
+}
+
+/// Opens a recipe's pictures. Where the data has a validation part beside its test part, the best epoch is chosen on it.
 ///
 /// # Errors
-/// If they are not there, or the two sets have other classes.
+/// If they are not there, or the sets have other classes.
 pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
     let data = &recipe.data;
     // With pictures of its own to judge by, nothing is held out of those to learn from.
     let share = |fraction| HeldOut { fraction, ..data.held_out };
     let own = data.test.as_ref();
-    let train = open(&data.train, Split::Train, own.map_or(data.held_out, |_| share(0.0)))?;
+    let Part { dataset: train, parts: beside } =
+        open_part(&data.train, Split::Train, own.map_or(data.held_out, |_| share(0.0)))?;
     let path = own.unwrap_or(&data.train);
-    let test = open(path, Split::Test, own.map_or(data.held_out, |_| share(1.0)))?;
-    if train.classes() != test.classes() {
-        return Err(TrainError::Data {
-            path: path.clone(),
-            fault: format!("{} classes to learn, {} to judge by", train.classes().len(), test.classes().len()),
-            remedy: "give both sets the same classes",
-        });
+    let Part { dataset: test, parts } = open_part(path, Split::Test, own.map_or(data.held_out, |_| share(1.0)))?;
+    // Without a test part the validation part stands for it.
+    let stands_in = parts.contains(&Split::Validation) && !parts.contains(&Split::Test);
+    let place = match own {
+        Some(_) if beside.contains(&Split::Validation) => Some(&data.train),
+        _ => Some(path).filter(|_| parts.contains(&Split::Validation) && !stands_in),
+    };
+    let validation = place.map(|place| open(place, Split::Validation, share(1.0))).transpose()?;
+    let given_twice = validation.as_ref().is_some_and(|validation| same(validation.as_ref(), test.as_ref()));
+    let validation = validation.filter(|_| !given_twice);
+    let chosen_on = match validation {
+        Some(_) => ChosenOn::Validation,
+        None if stands_in || given_twice => ChosenOn::ValidationAlone,
+        None if own.is_some() || parts.contains(&Split::Test) => ChosenOn::Test,
+        None => ChosenOn::HeldOut,
+    };
+    for (path, set) in std::iter::once((path, &test)).chain(place.zip(validation.as_ref())) {
+        if train.classes() != set.classes() {
+            return Err(TrainError::Data {
+                path: path.clone(),
+                fault: format!("{} classes to learn, {} to judge by", train.classes().len(), set.classes().len()),
+                remedy: "give both sets the same classes",
+            });
+        }
     }
     let train = match data.subset {
         Some(SubsetRecipe { fraction, seed }) => Arc::new(Subset::share(&train, fraction, seed)),
         None => train,
     };
-    Ok(Sets { train, test })
+    Ok(Sets { train, validation, test, chosen_on })
+}
+
+/// Whether two sets hold the same images, by their names.
+fn same(a: &dyn Dataset, b: &dyn Dataset) -> bool {
+    a.len() == b.len() && (0..a.len()).all(|index| a.name(index) == b.name(index))
 }
 
 /// Models that a recipe names, loaded.
@@ -116,7 +151,7 @@ pub fn run(
     let options = LoaderOptions { plain_from, ..options };
     let train = Loader::new(cached(&sets.train), options, device)?;
     let options = LoaderOptions::evaluation(preprocess.clone(), settings.batch);
-    let test = Loader::new(cached(&sets.test), options, device)?;
+    let judging = Loader::new(cached(sets.judging()), options.clone(), device)?;
 
     let frozen = recipe.groups.frozen(&vit).map_err(fault)?;
     let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), settings.seed)?;
@@ -140,10 +175,12 @@ pub fn run(
     };
     let mut trainer = Trainer::new(vit, parameters, groups, rules)?;
     std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
+    let best = folder.join("best");
+    whole::recover(&best).map_err(TrainError::file(&best, "putting right what a stopped run left"))?;
     let resolved = toml::to_string_pretty(recipe).map_err(|error| fault(error.to_string()))?;
     let path = folder.join("recipe.toml");
     if !path.exists() {
-        std::fs::write(&path, &resolved).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
+        whole::write(&path, resolved.as_bytes()).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
     }
     let teach = teacher.as_ref().map(|teacher| |pixels: &Tensor| teacher.logits(pixels));
     let plan = Plan {
@@ -157,26 +194,34 @@ pub fn run(
         teacher: teach.as_ref().map(|teach| teach as &TeacherFn<'_>),
         interrupted,
     };
-    let judge = |trainer: &Trainer| score(trainer, &test, device);
+    let judge = |trainer: &Trainer| score(trainer, &judging, device);
     let labels = classes.to_vec();
     let keep = |trainer: &Trainer| keep_best(trainer, &preprocess, &labels, folder, device);
     let outcome = fit::fit(&mut trainer, &train, &judge, &keep, &plan, watcher)?;
-    watcher.unreadable(&Source::unreadable(&test));
+    watcher.unreadable(&Source::unreadable(&judging));
+    let Outcome::Finished { best: accuracy, epoch, .. } = outcome else { return Ok(outcome) };
     // A run that was finished before has its report.
-    if matches!(outcome, Outcome::Finished { .. }) && !folder.join("report.html").exists() {
-        tell(folder, &resolved, &test, device)?;
+    if !folder.join("report.html").exists() {
+        let chosen = Chosen { on: sets.chosen_on, epoch, accuracy };
+        // The test images are judged here for the first time, where others chose the best epoch.
+        let test = match sets.validation {
+            Some(_) => Loader::new(Arc::clone(&sets.test), options, device)?,
+            None => judging,
+        };
+        tell(folder, &resolved, &chosen, &test, device)?;
+        if sets.validation.is_some() {
+            watcher.unreadable(&Source::unreadable(&test));
+        }
     }
-    Ok(outcome)
+    let test = sets.validation.as_ref().and_then(|_| report::accuracy(folder));
+    Ok(Outcome::Finished { best: accuracy, epoch, test })
 }
 
-/// Judges the best model once more, in full, and writes the run's report.
-fn tell(folder: &Path, recipe: &str, test: &Loader, device: &Device) -> Result<(), TrainError> {
+/// Judges the best model in full, and writes the run's report.
+fn tell(folder: &Path, recipe: &str, chosen: &Chosen, test: &Loader, device: &Device) -> Result<(), TrainError> {
     let best = Model::load(&folder.join("best"), &LoadOptions::default(), device)?;
-    let report = evaluate(test, |pixels| {
-        let logits = best.run(pixels, None)?.logits;
-        logits.ok_or_else(|| vitral::Error::NoHead { name: best.name.clone() }.into())
-    })?;
-    report::write(folder, recipe, &Journal::read(folder)?, &report, test.dataset().as_ref())
+    let report = evaluate(test, |pixels| Ok(best.logits(pixels)?))?;
+    report::write(folder, recipe, &Journal::read(folder)?, chosen, &report, test.dataset().as_ref())
 }
 
 /// The parameters that are validated and kept, ready for inference: the average, where there is one.
@@ -232,21 +277,9 @@ fn keep_best(
         storage: DType::F32,
         read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name"))?.into())),
     };
-    let aside = folder.join(".best-new");
     let best = folder.join("best");
-    let failed = |doing| TrainError::file(&best, doing);
-    if aside.exists() {
-        std::fs::remove_dir_all(&aside).map_err(failed("removing what a stopped run left"))?;
-    }
-    export(&outgoing, &aside, Target::Bundle, &[]).map_err(vitral::Error::from)?;
-    let old = folder.join(".best-old");
-    if old.exists() {
-        std::fs::remove_dir_all(&old).map_err(failed("removing what a stopped run left"))?;
-    }
-    if best.exists() {
-        std::fs::rename(&best, &old).map_err(failed("moving the best model before aside"))?;
-        std::fs::rename(&aside, &best).map_err(failed("keeping the best model"))?;
-        return std::fs::remove_dir_all(&old).map_err(failed("removing the best model before"));
-    }
-    std::fs::rename(&aside, &best).map_err(failed("keeping the best model"))
+    let failed = || TrainError::file(&best, "keeping the best model");
+    let aside = WholeFolder::beside(&best).map_err(failed())?;
+    export(&outgoing, &aside.path().join("new"), Target::Bundle, &[]).map_err(vitral::Error::from)?;
+    aside.replace_with("new").map_err(failed())
 }

@@ -1,6 +1,6 @@
 //! The model that a run begins with: a known size with initial values, or one that has learned before.
 
-use vitral::config::ModelConfig;
+use vitral::config::{ModelConfig, Pooling};
 use vitral::image::Preprocess;
 use vitral::image::preprocess::Normalise;
 use vitral::model::init::initialise;
@@ -84,6 +84,11 @@ impl Recipe {
         if config.classes != classes {
             let found = config.classes;
             return Err(fault(format!("`model.head` is kept for {found} classes, the data has {classes}")));
+        }
+        if config.pooling == Pooling::None {
+            let problem = "expected a model that pools its tokens, found `pooling` = \"none\", which gives a ranking for each \
+                           token; set another `pooling` in `model.set`";
+            return Err(fault(problem));
         }
         let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
         let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());

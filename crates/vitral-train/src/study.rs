@@ -23,22 +23,19 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
         [("study.json", json.as_bytes()), ("study.csv", &table[..]), ("study.svg", curve::curve(cells).as_bytes())]
     {
         let path = folder.join(name);
-        let failed = || TrainError::file(&path, "writing what the study found");
-        let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;
-        std::io::Write::write_all(&mut aside, bytes).map_err(failed())?;
-        aside.persist(&path).map_err(|error| failed()(error.error))?;
+        vitral::whole::write(&path, bytes).map_err(TrainError::file(&path, "writing what the study found"))?;
     }
     Ok(())
 }
 
-/// What a run's journal says of its best epoch: accuracy, epoch, and the seconds of the whole run.
+/// What a run came to: the accuracy that its report tells (without one, that of its best epoch), the best epoch, and the seconds of the whole run.
 ///
 /// # Errors
 /// If the journal cannot be read.
 pub fn best(folder: &std::path::Path) -> Result<Option<(f64, u64, f64)>, TrainError> {
     let entries = Journal::read(folder)?;
-    let judged = entries.iter().filter_map(|entry| Some((entry.test_accuracy?, entry.epoch)));
+    let judged = entries.iter().filter_map(|entry| Some((entry.held_out_accuracy?, entry.epoch)));
     let best = judged.reduce(|best, next| if best.0 >= next.0 { best } else { next });
     let seconds = entries.last().map_or(0.0, |entry| entry.seconds);
-    Ok(best.map(|(accuracy, epoch)| (accuracy, epoch, seconds)))
+    Ok(best.map(|(accuracy, epoch)| (crate::report::accuracy(folder).unwrap_or(accuracy), epoch, seconds)))
 }

@@ -23,9 +23,10 @@ impl Teacher {
     /// A teacher for a student that sees pictures as `student` says and tells these classes apart.
     ///
     /// # Errors
-    /// If it has no head, other channels, or not the student's classes.
+    /// If it has no head or does not pool, has other channels, or not the student's classes.
     pub fn new(model: Model, student: &Preprocess, classes: &[String]) -> Result<Self, TrainError> {
         let fault = |fault: String, remedy| TrainError::Data { path: model.path.clone(), fault, remedy };
+        model.check_classifies()?;
         let own = model.preprocess()?;
         let (expected, found) = (student.channels.count(), own.channels.count());
         if expected != found {
@@ -67,8 +68,7 @@ impl Teacher {
     /// If the model does not take such images.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
         let context = Context::inference(&self.model.parameters);
-        let logits = self.model.run(&self.shown(&context, pixels), None)?.logits;
-        let logits = logits.ok_or_else(|| vitral::Error::NoHead { name: self.model.name.clone() })?;
+        let logits = self.model.logits(&self.shown(&context, pixels))?;
         Ok(context.device().select_columns(&logits, &self.classes))
     }
 

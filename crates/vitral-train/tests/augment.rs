@@ -6,6 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use vitral::config::Size;
 use vitral::image::{Filter, RgbImage};
+use vitral::numbers::apart;
 use vitral_train::augment::{Augment, Blend, Choice, Crop, Mixing, Operation, Padding, Policy, RandomResized, mixed};
 use vitral_train::draws::Draws;
 use vitral_train::labelling::Labelling;
@@ -155,7 +156,7 @@ fn mixes_equal_timm() {
         blend.apply(shape, &mut pixels, &mut targets);
         for (name, ours) in [("mixed", &pixels), ("targets", &targets)] {
             let (_, theirs) = golden.floats(&format!("mix.{index}.{name}"));
-            let far = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let far = apart(ours, &theirs);
             assert!(ours.len() == theirs.len() && far < 2e-7, "mix {index}: {name} differ by {far}");
         }
     }

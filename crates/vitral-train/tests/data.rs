@@ -1,7 +1,7 @@
 //! Data sets as people keep them, and batches that depend on nothing but the seed.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vitral::config::Size;
@@ -297,12 +297,18 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     assert!(Loader::new(evaluation.dataset().clone(), LoaderOptions::training(small(), augment, 99, 0)).is_err());
 }
 
+/// A folder of data that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`.
+fn shared_data(name: &str) -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let path = std::env::var_os("VITRAL_SHARED_DATA").map_or_else(beside, PathBuf::from).join(name);
+    assert!(path.exists(), "this test needs `{}`; set `VITRAL_SHARED_DATA` to its folder", path.display());
+    path
+}
+
 #[test]
-fn real_sets_are_read_where_they_are() {
-    let data = std::env::var_os("VITRAL_TEST_DATA").map(std::path::PathBuf::from);
-    let Some(data) = data.filter(|data| data.join("mnist").exists()) else {
-        return println!("skipped: `VITRAL_TEST_DATA` names no folder with `mnist/`, `flowers12/` and `cifar10-jpeg/`");
-    };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
+fn real_sets_are_read_where_they_are_with_shared_data() {
+    let data = shared_data("");
     let test = whole(&data.join("mnist"), Split::Test);
     assert_eq!((test.len(), test.label(0), test.label(1)), (10_000, 7, 2));
     let flowers = (whole(&data.join("flowers12"), Split::Train), whole(&data.join("flowers12"), Split::Test));

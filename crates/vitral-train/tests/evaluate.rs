@@ -1,9 +1,10 @@
 //! Measures and probes against NumPy (`tools/golden/evaluate.py`), and against what others reached on real features.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use vitral::features::FeatureKind;
+use vitral::numbers::largest;
 use vitral::{Device, LoadOptions, Model, Tensor};
 use vitral_train::data::{HeldOut, Loader, LoaderOptions, Split, open};
 use vitral_train::evaluate::{Features, Neighbours, Ridge, Scaling, Tally, accuracy, evaluate, features, few_shot};
@@ -43,7 +44,7 @@ impl Golden {
 }
 
 fn close(ours: &[f64], theirs: &[f64], within: f64) {
-    let far = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+    let far = largest(ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / largest([b.abs(), 1.0])));
     assert!(ours.len() == theirs.len() && far < within, "differ by {far}");
 }
 
@@ -117,27 +118,34 @@ fn probes_equal_numpy() {
     };
     let all = [1e-2, 1e2, 1e7].map(|l2| Ridge { l2, ..Ridge::default() });
     let chosen = Ridge::chosen_leaving_one_out(&known, &all);
-    let most = all.iter().map(|ridge| error(ridge.l2)).fold(0.0, f64::max);
+    let most = largest(all.iter().map(|ridge| error(ridge.l2)));
     assert!(error(chosen.l2) >= 0.95 * most, "{chosen:?}");
     let unit = Ridge { scaling: Scaling::UnitLength, l2: 0.1, ..Ridge::default() };
     let (unknown, probe) = (golden.features("many.unknown"), unit.fit(&known));
     assert_eq!(probe.classify(&unknown), probe.classify(&unknown.of_unit_length()));
 }
 
-/// Where a test finds weights that are too large for the repository.
-fn cache() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/vitral-data");
-    std::env::var_os("VITRAL_DATA").map_or_else(home, PathBuf::from)
+/// A folder of data that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`.
+fn shared_data(name: &str) -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let path = std::env::var_os("VITRAL_SHARED_DATA").map_or_else(beside, PathBuf::from).join(name);
+    assert!(path.exists(), "this test needs `{}`; set `VITRAL_SHARED_DATA` to its folder", path.display());
+    path
+}
+
+/// DINOv2's weights, which are too large for this repository, in `VITRAL_DATA` or `~/.cache/vitral-data`.
+fn dinov2() -> PathBuf {
+    let home = || std::env::home_dir().unwrap_or_default().join(".cache/vitral-data");
+    let path = std::env::var_os("VITRAL_DATA").map_or_else(home, PathBuf::from).join("dinov2-s14");
+    assert!(path.exists(), "this test needs `{}`; set `VITRAL_DATA` to its folder", path.display());
+    path
 }
 
 #[test]
-fn real_features_reach_what_others_reach() {
-    let flowers = std::env::var_os("VITRAL_TEST_DATA").map(|data| PathBuf::from(data).join("flowers12"));
-    let weights = cache().join("dinov2-s14");
-    let Some(flowers) = flowers.filter(|path| path.exists() && weights.exists()) else {
-        return println!("skipped: it needs `flowers12/` in `VITRAL_TEST_DATA` and `dinov2-s14/` in `VITRAL_DATA`");
-    };
-    let model = Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).expect("DINOv2");
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
+fn real_features_reach_what_others_reach_with_dinov2() {
+    let (flowers, weights) = (shared_data("flowers12"), dinov2());
+    let model = Model::load(&weights, &LoadOptions::default(), &Device::new()).expect("DINOv2");
     let preprocess = model.preprocess().expect("its own preprocessing");
     // Class token and mean of the patches, side by side.
     let both = |pixels: &Tensor| {

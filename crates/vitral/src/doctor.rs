@@ -9,6 +9,7 @@ use vitral_engine::Device;
 
 use crate::image::preprocess::{CLIP_MEAN, HALF, IMAGENET_MEAN, Preprocess, Step, Target};
 use crate::model::Vit;
+use crate::numbers::apart;
 use crate::predict::{LoadOptions, Model};
 use crate::weights::assign::values::floats;
 use crate::weights::inspect::Statistics;
@@ -284,6 +285,10 @@ fn recorded(path: &Path, options: &LoadOptions, device: &Device, found: &mut Dia
         return;
     }
     match compare(path, &file, options, device) {
+        Ok((name, difference)) if difference.is_nan() => {
+            let text = format!("`{name}`: expected the recorded numbers, found NaN or infinite ones on either side");
+            found.add(Severity::Fault, "recorded", text);
+        }
         Ok((name, difference)) => {
             let severity = if difference <= CHECK_TOLERANCE { Severity::Good } else { Severity::Fault };
             found.add(
@@ -318,7 +323,5 @@ fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Device) -> 
         return Err(format!("`{name}` is {:?}, recorded was {expected_shape:?}", found.shape()));
     }
     let spread = Statistics::of(&expected).map_or(1.0, |of| of.std.max(1e-12));
-    let found = found.to_vec().map_err(|error| words(&error))?;
-    let worst = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-    Ok((name, worst / spread))
+    Ok((name, apart(&found.to_vec().map_err(|error| words(&error))?, &expected) / spread))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vitral_engine::DeviceError;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Size};
 use crate::explain::ExplainError;
 use crate::image::ImageError;
 use crate::model::ModelError;
@@ -69,6 +69,19 @@ pub enum Error {
         /// Labels.
         found: usize,
     },
+    /// Images of one batch have several sizes after preprocessing.
+    #[error(
+        "image {index} of the batch: expected {expected} pixels after preprocessing, as image 0 has, found {found}; run \
+         images of other sizes in batches of their own"
+    )]
+    Sizes {
+        /// The first image of another size, from 0.
+        index: usize,
+        /// The size of the first image.
+        expected: Size,
+        /// The size of this one.
+        found: Size,
+    },
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -80,6 +93,17 @@ pub enum Error {
     NoHead {
         /// The model.
         name: String,
+    },
+    /// One answer for each image was asked of a model that pools nothing.
+    #[error(
+        "the model `{name}` does not pool its tokens: expected one {what} for each image, found one for each token; use a \
+         model that pools, `embed --pool mean` for one feature for each image, or `forward` for what each token gives"
+    )]
+    PerToken {
+        /// The model.
+        name: String,
+        /// What was asked for: `ranking`, `feature`.
+        what: &'static str,
     },
     /// The class token was asked of a model without one.
     #[error("the model `{name}` has no class token; ask for its pooled features, or the mean of its patches")]

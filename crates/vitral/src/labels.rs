@@ -1,5 +1,6 @@
 //! Class names, and the best of many scores.
 
+use crate::numbers::largest;
 /// Names of a model's classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(Option<Vec<String>>);
@@ -39,7 +40,7 @@ pub struct Ranked {
 
 /// The `count` best classes, best first; equal ones in the order of classes.
 pub fn top(logits: &[f32], count: usize, labels: &Labels) -> Vec<Ranked> {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let greatest = largest(logits.iter().copied());
     let total: f64 = logits.iter().map(|&x| f64::from(x - greatest).exp()).sum();
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));

@@ -19,11 +19,14 @@ pub mod features;
 pub mod image;
 pub mod labels;
 pub mod model;
+pub mod npy;
+pub mod numbers;
 pub mod pipeline;
 pub mod predict;
 pub mod timing;
 pub mod trace;
 pub mod weights;
+pub mod whole;
 
 pub use error::Error;
 pub use predict::{LoadOptions, Model};

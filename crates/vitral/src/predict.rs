@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vitral_engine::{Context, DType, Device, Parameters, Tensor};
 
-use crate::config::Size;
+use crate::config::{Pooling, Size};
 use crate::error::Error;
 use crate::image::{Limits, Preprocess, RgbImage, decode};
 use crate::labels::{Labels, Ranked, top};
@@ -183,24 +183,60 @@ impl Model {
     /// # Errors
     /// As [`Model::classify_bytes`].
     pub fn classify(&self, images: &[RgbImage], count: usize) -> Result<Vec<Vec<Ranked>>, Error> {
-        let logits = self.run(&self.pixels(images)?, None)?.logits;
-        let logits = logits.ok_or_else(|| Error::NoHead { name: self.name.clone() })?;
+        self.check_classifies()?;
+        let logits = self.logits(&self.pixels(images)?)?;
         let classes = logits.shape().last();
         Ok(logits.to_vec()?.chunks(classes).map(|logits| top(logits, count, &self.labels)).collect())
+    }
+
+    /// Whether the model gives one ranking of classes for each image.
+    ///
+    /// # Errors
+    /// If it has no classifier, or gives a ranking for each token.
+    pub fn check_classifies(&self) -> Result<(), Error> {
+        if self.vit.config().classes == 0 {
+            return Err(Error::NoHead { name: self.name.clone() });
+        }
+        self.check_pools("ranking")
+    }
+
+    /// Whether the model gives one answer for each image; `what` names the answer in the error.
+    ///
+    /// # Errors
+    /// If it does not pool, and so gives an answer for each token.
+    pub fn check_pools(&self, what: &'static str) -> Result<(), Error> {
+        match self.vit.config().pooling {
+            Pooling::None => Err(Error::PerToken { name: self.name.clone(), what }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Logits `[batch, classes]` of preprocessed pixels `[batch, channels, height, width]`: one row for each image.
+    ///
+    /// # Errors
+    /// If the model does not take such an input, has no classifier, or gives logits for each token.
+    pub fn logits(&self, pixels: &Tensor) -> Result<Tensor, Error> {
+        self.check_classifies()?;
+        let logits = self.run(pixels, None)?.logits;
+        logits.ok_or_else(|| Error::NoHead { name: self.name.clone() })
     }
 
     /// Pictures as the model's input, `[batch, channels, height, width]`.
     ///
     /// # Errors
-    /// If the model's files do not say how, or a picture cannot be brought to its size.
+    /// If the model's files do not say how, an image cannot be brought to its size, or images differ in size afterwards.
     pub fn pixels(&self, images: &[RgbImage]) -> Result<Tensor, Error> {
         let preprocess = self.preprocess()?;
+        let size_of = |image: &RgbImage| preprocess.output_size_for(image.size());
+        let size = images.first().map_or(self.vit.config().image_size, size_of);
         let mut all = Vec::new();
-        for image in images {
+        for (index, image) in images.iter().enumerate() {
+            let found = size_of(image);
+            if found != size {
+                return Err(Error::Sizes { index, expected: size, found });
+            }
             all.extend(preprocess.apply(image)?);
         }
-        let size =
-            images.first().map_or(self.vit.config().image_size, |image| preprocess.output_size_for(image.size()));
         let shape = [images.len(), preprocess.channels.count(), size.height, size.width];
         Ok(self.parameters.device().upload(shape, &all)?)
     }

@@ -1,9 +1,7 @@
 //! `vitral classify`: ranked labels for every picture.
 
-use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use vitral::Error;
 use vitral::labels::{Ranked, top};
 
 use crate::inputs::InputArgs;
@@ -61,9 +59,7 @@ impl<'a> Label<'a> {
 
 pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = args.model.load(settings)?;
-    if model.vit.config().classes == 0 {
-        return Err(Error::NoHead { name: model.name }.into());
-    }
+    model.check_classifies()?;
     let show = |image: &str, ranked: &[Ranked]| -> anyhow::Result<()> {
         if settings.json {
             printer.json_line(&Answer { image, labels: ranked.iter().map(Label::of).collect() })
@@ -77,12 +73,8 @@ pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -
         printer.line("image,rank,class,label,probability,logit")?;
     }
     args.inputs.each_batch(&model, settings, printer, |names, batch| {
-        let Some(logits) = model.run(&batch.pixels, None)?.logits else {
-            return Err(Error::NoHead { name: model.name.clone() }.into());
-        };
-        let [_, classes] = logits.shape()[..] else {
-            bail!("the model `{}` gives logits for every token, not for the picture", model.name)
-        };
+        let logits = model.logits(&batch.pixels)?;
+        let classes = logits.shape().last();
         for (name, logits) in names.iter().zip(logits.to_vec()?.chunks_exact(classes)) {
             show(name, &top(logits, args.top as usize, &model.labels))?;
         }

@@ -68,6 +68,7 @@ impl From<Part> for Split {
 
 pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = args.model.load(settings)?;
+    model.check_classifies()?;
     // All of the data is judged on where it has no parts.
     let whole = HeldOut { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..HeldOut::default() };
     let data = open(&args.data, args.split.into(), whole)?;
@@ -140,16 +141,12 @@ fn averaged(model: &Model, middle: &Tensor, views: &[Features], first: usize) ->
 
 /// Logits of pixels, averaged with those of their mirror image if asked for.
 fn logits(model: &Model, pixels: &Tensor, mirror: bool) -> Result<Tensor, vitral::Error> {
-    let run = |pixels: &Tensor| {
-        let logits = model.run(pixels, None)?.logits;
-        logits.ok_or_else(|| vitral::Error::NoHead { name: model.name.clone() })
-    };
-    let plain = run(pixels)?;
+    let plain = model.logits(pixels)?;
     if !mirror {
         return Ok(plain);
     }
     let device = model.parameters.device();
-    let other = run(&mirrored(device, pixels))?;
+    let other = model.logits(&mirrored(device, pixels))?;
     let mut mean = plain.to_vec()?;
     mean.iter_mut().zip(other.to_vec()?).for_each(|(mean, other)| *mean = 0.5 * (*mean + other));
     Ok(device.upload(plain.shape(), &mean)?)

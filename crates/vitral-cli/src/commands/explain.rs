@@ -4,6 +4,7 @@ mod args;
 mod figures;
 mod files;
 mod run;
+mod wishes;
 mod work;
 
 use std::path::PathBuf;

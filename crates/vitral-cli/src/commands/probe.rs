@@ -113,6 +113,9 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
         return Err(crate::fault::Usage("neighbours and shots are above 0".into()).into());
     }
     let model = args.model.load(settings)?;
+    if args.pool == Pool::Pooled {
+        model.check_pools("feature")?;
+    }
     let preprocess = model.preprocess()?;
     let own = |fraction| match args.test {
         Some(_) => HeldOut { fraction, ..HeldOut::default() },

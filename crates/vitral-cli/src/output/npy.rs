@@ -5,6 +5,7 @@
 use std::io::{Seek, SeekFrom, Write};
 
 use anyhow::Context;
+use vitral::npy::header;
 
 use super::aside::Aside;
 use super::rows::{OneShape, Rows, little_endian};
@@ -35,9 +36,9 @@ impl Rows for Npy {
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
-        let header = header(&self.shape.all());
+        let header = header(&self.shape.all(), HEADER);
         let fault = self.file.fault();
-        let file = &mut self.file.file;
+        let file = &mut self.file;
         file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).context(fault)?;
         self.names.finish()?;
         self.file.finish()
@@ -46,31 +47,7 @@ impl Rows for Npy {
 
 /// Writes one array to a file and puts it in its place.
 pub(crate) fn write_npy(mut file: Aside, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
-    file.put(&header(shape))?;
+    file.put(&header(shape, HEADER))?;
     file.put(&little_endian(values))?;
     file.finish()
-}
-
-/// The first bytes of a version 1.0 file.
-fn header(shape: &[usize]) -> Vec<u8> {
-    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
-    let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", extents.trim_end());
-    let length = HEADER - 10;
-    let mut header = b"\x93NUMPY\x01\x00".to_vec();
-    header.extend((length as u16).to_le_bytes());
-    header.extend(format!("{text:<0$}\n", length - 1).bytes());
-    header
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_has_its_length_for_any_shape() {
-        for shape in [vec![0], vec![1, 2], vec![usize::MAX; 3]] {
-            assert_eq!(header(&shape).len(), HEADER, "{shape:?}");
-        }
-        assert!(header(&[7]).windows(4).any(|part| part == b"(7,)"));
-    }
 }

@@ -53,7 +53,7 @@ impl Rows for Safetensors {
         let mut waiting = self.waiting.into_inner().map_err(|error| error.into_error()).context(fault.clone())?;
         let copy = |waiting: &mut std::fs::File, file: &mut Aside| -> std::io::Result<()> {
             waiting.seek(SeekFrom::Start(0))?;
-            std::io::copy(&mut waiting.take(u64::MAX), &mut file.file).map(drop)
+            std::io::copy(&mut waiting.take(u64::MAX), file).map(drop)
         };
         copy(&mut waiting, &mut self.file).context(fault)?;
         self.file.finish()

@@ -146,3 +146,29 @@ fn the_built_in_model_knows_the_committed_pictures() {
     }
     assert_eq!(seen, 3);
 }
+
+#[test]
+fn a_model_that_does_not_pool_is_refused_where_one_answer_for_each_image_is_needed() {
+    let model = golden("timm_no_pool").display().to_string();
+    let folder = folder();
+    let output = folder.path().display().to_string();
+    let photo = "goldens/image/baseline.jpg";
+    for (command, what) in [
+        (vec!["classify", photo], "ranking"),
+        (vec!["evaluate", "assets/digits"], "ranking"),
+        (vec!["probe", "assets/digits"], "feature"),
+        (vec!["explain", photo, "--class", "3", "--output", &output], "ranking"),
+        (vec!["explain", photo, "--method", "gradcam", "--output", &output], "answer"),
+        (vec!["explain", photo, "--method", "gradcam", "--target", "feature", "--output", &output], "answer"),
+        (vec!["explain", photo, "--faithfulness", "--output", &output], "answer"),
+    ] {
+        let said = vitral(command.iter().chain(&["--model", &model])).fails(1);
+        let expected = format!("expected one {what} for each image");
+        assert!(said.contains(&expected) && said.contains("found one for each token"), "{command:?}: {said}");
+    }
+    for methods in [vec![], vec!["--method", "all", "--masks", "3", "--steps", "2", "--samples", "2"]] {
+        let explain = ["explain", photo, "--model", &model, "--output", &output];
+        vitral(explain.into_iter().chain(methods)).ok();
+    }
+    assert!(names_in(&folder.path().join("baseline")).contains(&"rollout.png".to_owned()));
+}

@@ -43,7 +43,7 @@ fn every_format_holds_the_same_numbers() {
     assert_eq!(npy[..8], *b"\x93NUMPY\x01\x00");
     let start = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
     let header = std::str::from_utf8(&npy[10..start]).expect("ASCII");
-    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (10, 64,), }");
+    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (10, 64), }");
     assert!(header.ends_with('\n') && start % 64 == 0);
     let values = npy[start..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four")));
     assert_eq!(values.collect::<Vec<_>>(), expected);
@@ -109,7 +109,7 @@ fn pools_are_parts_of_the_tokens() {
     for (pool, expected) in [("class", class), ("mean", mean)] {
         let found: Vec<f32> = printed(&["--pool", pool]).1.iter().flat_map(flat).collect();
         assert_eq!(found.len(), expected.len(), "{pool}");
-        let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let apart = ::vitral::numbers::apart(&found, &expected);
         assert!(apart < 1e-5, "{pool}: {apart}");
     }
     let model = golden("timm_no_class_token").display().to_string();

@@ -141,3 +141,34 @@ fn bad_wishes_say_what_there_is() {
     assert!(said.contains("no classifier"), "{said}");
     explain(folder.path(), &[image], &["--model", &model, "--method", "gradcam,rollout", "--target", "feature"]).ok();
 }
+
+#[test]
+fn all_leaves_out_what_does_not_apply_and_says_so() {
+    let folder = folder();
+    let page = folder.path().join("report.html").display().to_string();
+    let quick = ["--method", "all", "--masks", "3", "--steps", "2", "--samples", "2", "--report", &page];
+    let images = ["zero", "one", "two"].map(digit);
+    let images = images.each_ref().map(String::as_str);
+    // Three images are too few to hold layers against each other.
+    let run = explain(folder.path(), &images, &[&quick[..], &["--json"]].concat());
+    assert!(run.err.contains("left out `cka`: `cka` needs at least 4"), "{}", run.err);
+    let said = run.ok();
+    let last: Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["left_out"][0]["name"], "cka");
+    assert!(last["figures"]["distance"].is_object() && last["figures"]["cka"].is_null());
+    assert!(std::fs::metadata(&page).expect("a report").len() > 1000);
+    // Named, it is a fault.
+    let named = explain(folder.path(), &images, &["--method", "rollout,cka"]).fails(1);
+    assert!(named.contains("`cka` needs at least 4"), "{named}");
+
+    let (resnet, photo) = (golden("timm_bit").display().to_string(), "goldens/image/baseline.jpg");
+    let run = explain(folder.path(), &[photo], &[&quick[..], &["--model", &resnet]].concat());
+    for name in ["attention", "chefer", "heads", "distance", "positions", "filters"] {
+        assert!(run.err.contains(&format!("left out `{name}`: the model")), "{name}: {}", run.err);
+    }
+    run.ok();
+    for name in ["attention", "heads", "distance", "entropy", "positions", "filters"] {
+        let said = explain(folder.path(), &[photo], &["--model", &resnet, "--method", name]).fails(1);
+        assert!(said.contains(&format!("leave out `{name}`")), "{said}");
+    }
+}

@@ -18,7 +18,7 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
     let count = expected.len() as f32;
     let mean = expected.iter().sum::<f32>() / count;
     let deviation = (expected.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / count).sqrt();
-    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / deviation
+    ::vitral::numbers::apart(found, expected) as f32 / deviation
 }
 
 #[test]

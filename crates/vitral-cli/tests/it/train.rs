@@ -77,6 +77,38 @@ fn a_recipe_becomes_a_model() {
 }
 
 #[test]
+fn validation_images_choose_and_test_images_are_judged_once() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    for (part, copies) in [("train", 4), ("val", 2), ("test", 3)] {
+        for class in ["one", "seven"] {
+            let class_folder = place.path().join("parts").join(part).join(class);
+            std::fs::create_dir_all(&class_folder).expect("made");
+            for copy in 0..copies {
+                let source = root().join(format!("assets/digits/images/{class}.png"));
+                std::fs::copy(source, class_folder.join(format!("{copy}.png"))).expect("copied");
+            }
+        }
+    }
+    let train = |data: &str, more: &[&str]| {
+        let (out, data) = (format!("run of {data}"), format!("data.train={}", path(data)));
+        let fixed = ["train".to_owned(), path("recipe.toml"), "--out".into(), path(&out), "--set".into(), data];
+        vitral(fixed.into_iter().chain(more.iter().map(|more| (*more).to_owned())))
+    };
+    let run = train("parts", &[]);
+    assert!(run.err.contains("validation 4 ") && run.err.contains("test       6 "), "{}", run.err);
+    assert!(run.err.contains("chosen on the validation images; the test images were judged once"), "{}", run.err);
+    let said = run.ok();
+    assert!(said.contains("% of the validation images after epoch") && said.contains("% of the test images"), "{said}");
+    let said = train("parts", &["--json"]).ok();
+    let last: serde_json::Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+    assert!(last["chosen_on"] == "validation" && last["test_accuracy"].is_number(), "{last}");
+    let run = train("pictures", &[]);
+    assert!(run.err.contains("there is neither a validation nor a test split"), "{}", run.err);
+    assert!(!run.ok().contains("of the test images"));
+}
+
+#[test]
 fn a_picture_that_cannot_be_read_is_told_of_once() {
     let place = place();
     let path = |name: &str| within(place.path(), name);

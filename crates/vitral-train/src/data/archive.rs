@@ -90,11 +90,9 @@ impl Archive {
         Ok(Archive { files, classes, members })
     }
 
-    /// Whether the members lie under folders named for splits.
-    pub(super) fn is_divided(path: &Path) -> Result<bool, TrainError> {
-        let listing = list(path)?;
-        let found: BTreeSet<_> = listing.pictures.iter().filter_map(|picture| Split::of_path(&picture.name)).collect();
-        Ok(found.len() > 1)
+    /// The parts that folders around the members are named for.
+    pub(super) fn parts(path: &Path) -> Result<BTreeSet<Split>, TrainError> {
+        Ok(list(path)?.pictures.iter().filter_map(|picture| Split::of_path(&picture.name)).collect())
     }
 }
 

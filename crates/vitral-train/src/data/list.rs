@@ -1,5 +1,6 @@
 //! Lists of pictures: CSV with a header, or JSON lines.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -74,12 +75,9 @@ impl List {
         Ok(List { classes, pictures, labelling })
     }
 
-    /// Whether a column tells training from test.
-    pub(super) fn is_divided(path: &Path) -> Result<bool, TrainError> {
-        let rows = rows(path)?;
-        let mut splits: Vec<_> = rows.iter().filter_map(|row| Split::of_name(row.split.as_deref()?)).collect();
-        splits.dedup();
-        Ok(splits.len() > 1)
+    /// The parts that a column tells apart.
+    pub(super) fn parts(path: &Path) -> Result<BTreeSet<Split>, TrainError> {
+        Ok(rows(path)?.iter().filter_map(|row| Split::of_name(row.split.as_deref()?)).collect())
     }
 }
 

@@ -36,9 +36,25 @@ impl Default for HeldOut {
 /// # Errors
 /// If nothing known lies there, a class is empty, or the asked split has no pictures.
 pub fn open(path: &Path, split: Split, held_out: HeldOut) -> Result<Arc<dyn Dataset>, TrainError> {
-    let (dataset, divided) = find(path, split)?;
-    if divided {
-        return Ok(dataset);
+    Ok(open_part(path, split, held_out)?.dataset)
+}
+
+/// A part of a data set, opened.
+pub struct Part {
+    /// Its pictures.
+    pub dataset: Arc<dyn Dataset>,
+    /// The parts that the data set comes in; none where it comes as a whole.
+    pub parts: BTreeSet<Split>,
+}
+
+/// Opens a data set as [`open`] does, and tells which parts it comes in.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_part(path: &Path, split: Split, held_out: HeldOut) -> Result<Part, TrainError> {
+    let (dataset, parts) = find(path, split)?;
+    if !parts.is_empty() {
+        return Ok(Part { dataset, parts });
     }
     let (some, rest) = Subset::parted(&dataset, held_out.fraction, held_out.seed);
     let part = if split == Split::Train { rest } else { some };
@@ -51,23 +67,25 @@ pub fn open(path: &Path, split: Split, held_out: HeldOut) -> Result<Arc<dyn Data
         );
         return Err(fault(path, found, "add pictures, or give a `test` folder beside `train`"));
     }
-    Ok(Arc::new(part))
+    Ok(Part { dataset: Arc::new(part), parts })
 }
 
-/// The data set at a path, and whether it is `split` alone.
-fn find(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainError> {
+/// The data set at a path, which is `split` alone where it comes in parts, and these parts.
+type Found = (Arc<dyn Dataset>, BTreeSet<Split>);
+
+fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
     if !path.is_dir() {
         return whole_file(path, split);
     }
     let inside = entries(path)?;
-    if let Some((train, wanted)) = divided(&inside, split) {
+    if let Some(Divided { train, wanted, parts }) = divided(&inside, split) {
         // The training part names the classes, so that numbers mean the same in each.
-        let (train, _) = find_whole(&train)?;
+        let train = find_whole(&train)?;
         let dataset = match wanted {
             None => train,
             Some(wanted) => with_classes(&wanted, train.classes())?,
         };
-        return Ok((dataset, true));
+        return Ok((dataset, parts));
     }
     let named = |test: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -90,22 +108,23 @@ fn find(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainErro
         }
         let (test, train): (Vec<_>, Vec<_>) = found.into_iter().partition(is_test);
         let divided = !test.is_empty() && !train.is_empty();
+        let parts = if divided { BTreeSet::from([Split::Train, Split::Test]) } else { BTreeSet::new() };
         let part = if train.is_empty() || divided && split != Split::Train { test } else { train };
         let dataset: Arc<dyn Dataset> = match of_idx {
             true => Arc::new(Idx::open(&part[0])?),
             false => Arc::new(Cifar::open(&part)?),
         };
-        return Ok((dataset, divided));
+        return Ok((dataset, parts));
     }
     for (is_kind, opened) in KINDS {
-        let Some(Shards { files, train, divided }) = shards(path, split, is_kind)? else { continue };
+        let Some(Shards { files, train, parts }) = shards(path, split, is_kind)? else { continue };
         if let [file] = &files[..]
-            && !divided
+            && parts.is_empty()
         {
             return whole_file(file, split);
         }
         let known = if files == train || train.is_empty() { None } else { Some(opened(&train, None)?) };
-        return Ok((opened(&files, known.as_ref().map(|known| known.classes()))?, divided));
+        return Ok((opened(&files, known.as_ref().map(|known| known.classes()))?, parts));
     }
     let lists = named(&|name| is_list(Path::new(name)));
     if let [list] = &lists[..]
@@ -118,7 +137,7 @@ fn find(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainErro
         let remedy = "put the pictures of each class into a folder of its own, or list them in `metadata.csv`";
         return Err(fault(path, "expected a sub-folder for each class, found pictures without one", remedy));
     }
-    Ok((Arc::new(ImageFolder::open(path, None)?), false))
+    Ok((Arc::new(ImageFolder::open(path, None)?), BTreeSet::new()))
 }
 
 /// Files of a kind that make up a part of a folder. Tars beside folders of classes are what these came in.
@@ -134,8 +153,15 @@ fn shards(folder: &Path, split: Split, is_kind: IsKind) -> Result<Option<Shards>
     }
 }
 
-/// The training part of a folder and, for another split, its own.
-fn divided(inside: &[PathBuf], split: Split) -> Option<(PathBuf, Option<PathBuf>)> {
+/// A folder that holds parts.
+struct Divided {
+    train: PathBuf,
+    /// The part that was asked for, where that is not the training part.
+    wanted: Option<PathBuf>,
+    parts: BTreeSet<Split>,
+}
+
+fn divided(inside: &[PathBuf], split: Split) -> Option<Divided> {
     let mut parts = std::collections::BTreeMap::new();
     for path in inside {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -147,11 +173,8 @@ fn divided(inside: &[PathBuf], split: Split) -> Option<(PathBuf, Option<PathBuf>
     let train = parts.get(&Split::Train)?.clone();
     let found = parts.keys().copied().collect::<BTreeSet<_>>();
     let other = split.among(&found).and_then(|split| parts.remove(&split));
-    match (found.len() > 1, split) {
-        (false, _) => None,
-        (true, Split::Train) => Some((train, None)),
-        (true, _) => Some((train, other)),
-    }
+    let wanted = other.filter(|_| split != Split::Train);
+    (found.len() > 1).then_some(Divided { train, wanted, parts: found })
 }
 
 fn is_archive(path: &Path) -> bool {
@@ -164,12 +187,11 @@ fn is_list(path: &Path) -> bool {
 }
 
 /// All of what lies at a path.
-fn find_whole(path: &Path) -> Result<(Arc<dyn Dataset>, bool), TrainError> {
-    let dataset = match path.is_dir() {
-        true => folder_with_classes(path, None)?,
-        false => with_classes_or_own(path, None, None)?,
-    };
-    Ok((dataset, true))
+fn find_whole(path: &Path) -> Result<Arc<dyn Dataset>, TrainError> {
+    match path.is_dir() {
+        true => folder_with_classes(path, None),
+        false => with_classes_or_own(path, None, None),
+    }
 }
 
 fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, TrainError> {
@@ -182,7 +204,9 @@ fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, Tra
 /// All of a folder that is one part of a data set: pictures in folders, or shards.
 fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError> {
     for (is_kind, opened) in KINDS {
-        if let Some(Shards { files, divided: false, .. }) = shards(path, Split::Train, is_kind)? {
+        if let Some(Shards { files, parts, .. }) = shards(path, Split::Train, is_kind)?
+            && parts.is_empty()
+        {
             return opened(&files, classes);
         }
     }
@@ -210,7 +234,9 @@ fn with_classes_or_own(
 }
 
 /// A data set in one file.
-fn whole_file(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), TrainError> {
+fn whole_file(path: &Path, split: Split) -> Result<Found, TrainError> {
+    // One part alone is the whole.
+    let several = |parts: BTreeSet<Split>| if parts.len() > 1 { parts } else { BTreeSet::new() };
     if !path.exists() {
         return Err(fault(
             path,
@@ -220,19 +246,19 @@ fn whole_file(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, bool), Tra
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     if is_list(path) {
-        return Ok((with_classes_or_own(path, Some(split), None)?, List::is_divided(path)?));
+        return Ok((with_classes_or_own(path, Some(split), None)?, several(List::parts(path)?)));
     }
     if is_archive(path) {
-        return Ok((with_classes_or_own(path, Some(split), None)?, Archive::is_divided(path)?));
+        return Ok((with_classes_or_own(path, Some(split), None)?, several(Archive::parts(path)?)));
     }
     if is_parquet(path) {
-        return Ok((Arc::new(Parquet::open(&[path.to_path_buf()], None)?), false));
+        return Ok((Arc::new(Parquet::open(&[path.to_path_buf()], None)?), BTreeSet::new()));
     }
     if name.contains("idx") {
-        return Ok((Arc::new(Idx::open(path)?), false));
+        return Ok((Arc::new(Idx::open(path)?), BTreeSet::new()));
     }
     if name.ends_with(".bin") {
-        return Ok((Arc::new(Cifar::open(&[path.to_path_buf()])?), false));
+        return Ok((Arc::new(Cifar::open(&[path.to_path_buf()])?), BTreeSet::new()));
     }
     let remedy = "give a folder with a sub-folder a class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, Parquet, idx or \
                   CIFAR files";

@@ -15,8 +15,8 @@ pub(super) struct Shards {
     pub(super) files: Vec<PathBuf>,
     /// Those whose classes count, where they are not these.
     pub(super) train: Vec<PathBuf>,
-    /// Whether other files belong to other parts.
-    pub(super) divided: bool,
+    /// The parts that names tell apart; none where all files belong together.
+    pub(super) parts: BTreeSet<Split>,
 }
 
 impl Shards {
@@ -43,8 +43,8 @@ impl Shards {
         let splits: BTreeSet<Split> = found.iter().filter_map(split_of).collect();
         let of = |wanted| found.iter().filter(|path| split_of(path) == Some(wanted)).cloned().collect::<Vec<_>>();
         Ok(Some(match split.among(&splits) {
-            Some(wanted) if splits.len() > 1 => Shards { files: of(wanted), train: of(Split::Train), divided: true },
-            _ => Shards { train: found.clone(), files: found, divided: false },
+            Some(wanted) if splits.len() > 1 => Shards { files: of(wanted), train: of(Split::Train), parts: splits },
+            _ => Shards { train: found.clone(), files: found, parts: BTreeSet::new() },
         }))
     }
 }

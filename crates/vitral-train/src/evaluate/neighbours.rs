@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use vitral::numbers::largest;
 
 use super::Features;
 
@@ -43,7 +44,7 @@ impl Neighbours {
             // Divided by the nearest's weight, which changes no order and keeps small temperatures finite.
             votes[known.labels()[index]] += self.temperature.map_or(1.0, |t| ((cosine - near[0].0) / t).exp());
         }
-        let most = votes.iter().copied().fold(0.0, f64::max);
+        let most = largest(votes.iter().copied());
         near.iter().map(|&(_, index)| known.labels()[index]).find(|&class| votes[class] == most).unwrap_or(0)
     }
 }

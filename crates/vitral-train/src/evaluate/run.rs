@@ -10,7 +10,8 @@ use crate::error::TrainError;
 /// Classifies every picture of a loader in listed order; `forward` gives logits `[batch, classes]` of pixels.
 ///
 /// # Errors
-/// The first that the loader or `forward` gives, or if the model's classes are not as many as the data's.
+/// The first that the loader or `forward` gives, or if the model's classes are not as many as the data's, or it gives
+/// logits for each token.
 pub fn evaluate(
     loader: &Loader,
     mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
@@ -20,6 +21,7 @@ pub fn evaluate(
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         let logits = forward(&batch.pixels)?;
+        one_row_each(&logits, batch.labels.len(), "logits", loader)?;
         let (found, expected) = (logits.shape().last(), dataset.classes().len());
         if found != expected {
             return Err(TrainError::Data {
@@ -49,11 +51,27 @@ pub fn features(
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         let found = forward(&batch.pixels)?;
+        one_row_each(&found, batch.labels.len(), "features", loader)?;
         width = found.shape().last();
         values.extend(found.to_vec()?);
         labels.extend(batch.labels);
     }
     Ok(Features::new(values, width, labels, loader.dataset().classes().len()))
+}
+
+/// Holds that an answer has one row for each image.
+fn one_row_each(answer: &Tensor, images: usize, what: &str, loader: &Loader) -> Result<(), TrainError> {
+    match answer.shape()[..] {
+        [rows, _] if rows == images => Ok(()),
+        _ => Err(TrainError::Data {
+            path: loader.dataset().name(0).into(),
+            fault: format!(
+                "expected {what} of shape [{images}, …], one row for each image, found {:?}",
+                answer.shape()
+            ),
+            remedy: "use a model that pools its tokens",
+        }),
+    }
 }
 
 /// Pixels `[batch, channels, height, width]` mirrored left to right, for answers averaged over both views.

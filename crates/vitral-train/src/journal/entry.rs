@@ -15,13 +15,16 @@ pub struct Entry {
     pub train_loss: f64,
     /// Share of training pictures that were taken for their label, as augmented.
     pub train_accuracy: f64,
-    /// Mean loss on the held-out pictures, where they were judged.
-    pub test_loss: Option<f64>,
-    /// Share of held-out pictures that were taken for their label, where they were judged.
-    pub test_accuracy: Option<f64>,
+    /// Mean loss on the held-out images that choose the best epoch, where they were judged. Journals of earlier versions
+    /// call it `test_loss`.
+    #[serde(alias = "test_loss")]
+    pub held_out_loss: Option<f64>,
+    /// Share of these images that were taken for their label, where they were judged.
+    #[serde(alias = "test_accuracy")]
+    pub held_out_accuracy: Option<f64>,
     /// Mean norm of the gradients.
     pub gradient_norm: f64,
-    /// Training pictures a second.
+    /// Training images a second; of an epoch that was stopped and went on, those of the process that ended it.
     pub images_per_second: f64,
     /// Seconds since the run began, all its parts together.
     pub seconds: f64,

@@ -10,6 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage as Pixels};
 
+use serde::{Deserialize, Serialize};
+use vitral::whole;
+
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::evaluate::{Mistake, Report};
@@ -24,6 +27,70 @@ const SHOWN: usize = 12;
 /// The longer side of a picture on the page, in pixels.
 const THUMBNAIL: u32 = 112;
 
+/// What the best epoch of a run is chosen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChosenOn {
+    /// The validation images; the test images are judged once, at the end.
+    Validation,
+    /// The validation images, which are also what is reported: there are no test images.
+    ValidationAlone,
+    /// The test images, since there are no validation images.
+    Test,
+    /// Images held out of those to learn from: there are neither validation nor test images.
+    HeldOut,
+}
+
+impl ChosenOn {
+    /// What the images that the result is told on are called.
+    pub const fn told_on(self) -> &'static str {
+        match self {
+            ChosenOn::Validation | ChosenOn::Test => "test",
+            ChosenOn::ValidationAlone => "validation",
+            ChosenOn::HeldOut => "held-out",
+        }
+    }
+
+    /// How the best epoch was chosen, as part of a sentence.
+    pub const fn how(self) -> &'static str {
+        match self {
+            ChosenOn::Validation => "chosen on the validation images; the test images were judged once, at the end",
+            ChosenOn::ValidationAlone => "chosen on the validation images themselves, since there is no test split",
+            ChosenOn::Test => "chosen on the test images, since there is no validation split",
+            ChosenOn::HeldOut => {
+                "chosen on the held-out images themselves, since there is neither a validation nor a test split"
+            }
+        }
+    }
+}
+
+/// The best epoch of a run, and how it came to be that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// What it was chosen on.
+    #[serde(rename = "chosen_on")]
+    pub on: ChosenOn,
+    /// The epoch, from 1.
+    pub epoch: u64,
+    /// The share of the images that it was chosen on which were taken for their label.
+    pub accuracy: f64,
+}
+
+/// What `report.json` holds.
+#[derive(Serialize)]
+struct Whole<'a> {
+    best: &'a Chosen,
+    told_on: &'static str,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// What a finished run's `report.json` says of what the best model came to: the share of images taken for their label.
+pub fn accuracy(folder: &Path) -> Option<f64> {
+    let text = std::fs::read(folder.join("report.json")).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&text).ok()?["top1"].as_f64()
+}
+
 /// Writes `report.html`, `report.json`, `curves.svg` and `confusion.svg` into a run's folder.
 ///
 /// # Errors
@@ -32,27 +99,21 @@ pub fn write(
     folder: &Path,
     recipe: &str,
     entries: &[Entry],
+    chosen: &Chosen,
     report: &Report,
     dataset: &dyn Dataset,
 ) -> Result<(), TrainError> {
     let (curves, confusion) = (curves(entries), confusion(report));
-    let json = serde_json::to_string_pretty(report).expect("plain data");
-    let page = page(recipe, entries, report, dataset, &curves, &confusion);
+    let whole_report = Whole { best: chosen, told_on: chosen.on.told_on(), report };
+    let json = serde_json::to_string_pretty(&whole_report).expect("plain data");
+    let page = page(recipe, entries, chosen, report, dataset, &curves, &confusion);
     for (name, text) in
         [("report.json", &json), ("curves.svg", &curves), ("confusion.svg", &confusion), ("report.html", &page)]
     {
-        whole(&folder.join(name), text.as_bytes())?;
+        let path = folder.join(name);
+        whole::write(&path, text.as_bytes()).map_err(TrainError::file(&path, "writing the report"))?;
     }
     Ok(())
-}
-
-/// Writes a file aside and then puts it in its place.
-fn whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let failed = || TrainError::file(path, "writing the report");
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
-    std::fs::write(&aside, bytes).map_err(failed())?;
-    std::fs::rename(&aside, path).map_err(failed())
 }
 
 const STYLE: &str = "\
@@ -66,6 +127,7 @@ figcaption{font-size:.8rem}pre{background:#f6f6f6;padding:1rem;overflow-x:auto;f
 fn page(
     recipe: &str,
     entries: &[Entry],
+    chosen: &Chosen,
     report: &Report,
     dataset: &dyn Dataset,
     curves: &str,
@@ -79,7 +141,12 @@ fn page(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width,initial-scale=1\"><title>A training run</title><style>{STYLE}</style><body>"
     ));
-    add(format_args!("<h1>{} right of {} held-out pictures</h1><p>", percent(report.top1), report.pictures));
+    add(format_args!(
+        "<h1>{} right of {} {} images</h1><p>",
+        percent(report.top1),
+        report.pictures,
+        chosen.on.told_on()
+    ));
     if report.classes.len() > 5 {
         add(format_args!("Top-5 {}. ", percent(report.top5)));
     }
@@ -90,7 +157,12 @@ fn page(
     if report.skipped > 0 {
         add(format_args!("{} pictures could not be read. ", report.skipped));
     }
-    add(format_args!("This is the model in <code>best</code>, after its best epoch on these pictures.</p>"));
+    let Chosen { on, epoch, accuracy } = chosen;
+    add(format_args!("This is the model in <code>best</code>, of epoch {epoch}: the best epoch was {}. ", on.how()));
+    if *on == ChosenOn::Validation {
+        add(format_args!("Of the validation images, {} were right. ", percent(*accuracy)));
+    }
+    add(format_args!("</p>"));
     add(format_args!("<h2>Course</h2>{curves}"));
     add(format_args!(
         "<h2>What was taken for what</h2><p>A row for each class, a column for what its pictures were taken for.</p>\

@@ -2,6 +2,7 @@
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use vitral::numbers::finite_range;
 
 use crate::evaluate::Report;
 use crate::journal::Entry;
@@ -34,10 +35,10 @@ pub fn curves(entries: &[Entry]) -> String {
     svg((960, 340), |area| {
         let (left, right) = area.split_horizontally(480);
         let loss: [Line; 2] =
-            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.test_loss)];
+            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.held_out_loss)];
         let accuracy: [Line; 2] = [
             ("training, as augmented", TRAIN, |entry| Some(100.0 * entry.train_accuracy)),
-            ("held out", HELD, |entry| entry.test_accuracy.map(|accuracy| 100.0 * accuracy)),
+            ("held out", HELD, |entry| entry.held_out_accuracy.map(|accuracy| 100.0 * accuracy)),
         ];
         panel(&left, "loss", entries, loss)?;
         panel(&right, "accuracy, %", entries, accuracy)
@@ -45,11 +46,8 @@ pub fn curves(entries: &[Entry]) -> String {
 }
 
 fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry], lines: [Line; 2]) -> Drawn {
-    let values = || lines.iter().flat_map(|(_, _, of)| entries.iter().filter_map(of)).filter(|value| value.is_finite());
-    let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-    if least > most {
-        return Ok(());
-    }
+    let values = lines.iter().flat_map(|(_, _, of)| entries.iter().filter_map(of));
+    let Some((least, most)) = finite_range(values) else { return Ok(()) };
     let margin = 0.06 * (most - least).max(1e-3);
     let last = entries.iter().map(|entry| entry.epoch).max().unwrap_or(1).max(2) as f64;
     let mut chart = ChartBuilder::on(area)

@@ -17,7 +17,7 @@ pub struct Cell {
     pub pictures: usize,
     /// Epochs of the run.
     pub epochs: u64,
-    /// The best share of held-out pictures that were taken for their label.
+    /// The share of test images that the best model took for their label; without a validation split, those are what chose it.
     pub accuracy: f64,
     /// Its epoch.
     pub best_epoch: u64,

@@ -1,6 +1,7 @@
 //! A study as an image: accuracy over pictures learned from, a line a model.
 
 use plotters::prelude::*;
+use vitral::numbers::finite_range;
 
 use super::cell::Cell;
 use crate::report::plots::{FAINT, INK, svg};
@@ -23,13 +24,11 @@ pub(super) fn curve(cells: &[Cell]) -> String {
             models.push(&cell.model);
         }
     }
-    let pictures = || cells.iter().map(|cell| cell.pictures as f64);
-    let (least, most) = (pictures().fold(f64::INFINITY, f64::min), pictures().fold(1.0, f64::max));
-    let mut sizes: Vec<f64> = pictures().collect();
+    let mut sizes: Vec<f64> = cells.iter().map(|cell| cell.pictures as f64).collect();
+    let (least, most) = finite_range(sizes.iter().copied()).unwrap_or((1.0, 1.0));
     sizes.sort_by(f64::total_cmp);
     sizes.dedup();
-    let accuracy = || cells.iter().map(|cell| 100.0 * cell.accuracy);
-    let (low, high) = (accuracy().fold(100.0, f64::min), accuracy().fold(0.0, f64::max));
+    let (low, high) = finite_range(cells.iter().map(|cell| 100.0 * cell.accuracy)).unwrap_or((0.0, 100.0));
     svg((720, 440), |area| {
         if cells.is_empty() {
             return Ok(());

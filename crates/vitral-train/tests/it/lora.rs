@@ -3,6 +3,7 @@
 use vitral::config::{ModelConfig, Size};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit, variants};
+use vitral::numbers::{apart, largest};
 use vitral::{Device, Tensor};
 use vitral_engine::random::normal;
 use vitral_engine::{Context, Parameters};
@@ -42,8 +43,8 @@ fn pass(vit: &Vit, parameters: &Parameters) -> (Vec<f32>, Vec<f32>) {
 }
 
 fn near(found: &[f32], expected: &[f32], what: &str) {
-    let scale = expected.iter().map(|x| x.abs()).fold(1e-3, f32::max);
-    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let scale = largest(expected.iter().map(|x| x.abs()).chain([1e-3]));
+    let worst = apart(found, expected) as f32;
     assert!(found.len() == expected.len() && worst <= 1e-4 * scale, "{what}: off by {worst:.1e} of {scale:.1e}");
 }
 

@@ -7,3 +7,4 @@ mod read;
 mod recompute;
 mod resume;
 mod still;
+mod validation;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vitral::Device;
 use vitral::model::{Input, Vit};
+use vitral::numbers::{apart, largest};
 use vitral::weights::{Container, ResolveOptions, load_description, recognise, resolve};
 use vitral_engine::{Context, Parameters, Shape, Tensor};
 use vitral_train::loss::Loss;
@@ -72,8 +73,8 @@ fn gradients_of_every_parameter_are_pytorchs() {
         for id in vit.declarations().ids() {
             let range = parameters.range(id);
             let (found, reference) = (&gradients[range.clone()], &reference[range]);
-            let scale = reference.iter().map(|g| g.abs()).fold(1e-3, f32::max);
-            let worst = found.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let scale = largest(reference.iter().map(|g| g.abs()).chain([1e-3]));
+            let worst = apart(found, reference) as f32;
             let name = &vit.declarations().spec(id).name;
             assert!(worst <= 1e-4 * scale, "{case} `{name}`: off by {worst:.1e} of {scale:.1e}");
         }
@@ -213,7 +214,7 @@ fn parts_and_threads_keep_gradients() {
         (trainer.gradients().to_vec(), known)
     };
     let (one, known) = gradients(1);
-    let largest = known.iter().fold(0.0f32, |largest, gradient| largest.max(gradient.abs()));
+    let largest = largest(known.iter().map(|gradient| gradient.abs()));
     for (found, known) in one.iter().zip(&known) {
         assert!((found - known).abs() <= 1e-4 * largest, "{found} for {known}, the largest being {largest}");
     }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use vitral::config::{BlockKind, MlpKind, ModelConfig, Positions, RelativePositions, Size};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit, variants};
+use vitral::numbers::largest;
 use vitral::{Device, Tensor};
 use vitral_engine::{Context, DType, Observer, Packs, Parameters};
 use vitral_train::loss::Loss;
@@ -127,7 +128,7 @@ fn gradients_are_those_of_the_whole() {
         }
         for parameters in [&all, &partly] {
             let whole = gradients(&vit, parameters, Context::recording(parameters).observed_by(&Wants("norm")));
-            let largest = whole.1.iter().fold(0.0f32, |largest, gradient| largest.max(gradient.abs()));
+            let largest = largest(whole.1.iter().map(|gradient| gradient.abs()));
             assert!(largest > 0.0);
             let packs = Packs::new(parameters, 1);
             let alone = gradients(&vit, parameters, Context::recording(parameters));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use vitral::Device;
 use vitral_engine::random::uniform;
@@ -97,13 +98,13 @@ fn pictures_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
         Journal::open(&folder.path().join(out), u64::MAX).unwrap().entries().to_vec()
     };
     let (always, seldom, last) = (course("always", 1), course("seldom", 2), course("last", 0));
-    assert!(always.len() == 3 && always.iter().all(|entry| entry.test_loss.is_some()));
+    assert!(always.len() == 3 && always.iter().all(|entry| entry.held_out_loss.is_some()));
     for (entries, judged) in [(&seldom, [false, true, true]), (&last, [false, false, true])] {
         assert_eq!(entries.len(), always.len());
         for ((entry, whole), judged) in entries.iter().zip(&always).zip(judged) {
             assert_eq!(entry.train_loss, whole.train_loss, "judging changes nothing");
-            assert_eq!(entry.test_loss, whole.test_loss.filter(|_| judged));
-            assert_eq!(entry.test_accuracy, whole.test_accuracy.filter(|_| judged));
+            assert_eq!(entry.held_out_loss, whole.held_out_loss.filter(|_| judged));
+            assert_eq!(entry.held_out_accuracy, whole.held_out_accuracy.filter(|_| judged));
         }
     }
     let table = std::fs::read_to_string(folder.path().join("seldom/journal.csv")).unwrap();
@@ -133,6 +134,35 @@ fn resumed_equals_straight(settings: &[Setting]) {
     assert_eq!(losses("straight"), losses("stopped"));
     let best = std::fs::read(folder.path().join("straight/best/model.safetensors")).unwrap();
     assert!(best == std::fs::read(folder.path().join("stopped/best/model.safetensors")).unwrap());
+}
+
+/// Takes its time over every step.
+struct Slow(Duration);
+
+impl Watcher for Slow {
+    fn step(&mut self, _: &StepReport, _: usize, _: usize) {
+        std::thread::sleep(self.0);
+    }
+
+    fn epoch(&mut self, _: &Entry, _: bool) {}
+}
+
+#[test]
+fn speed_counts_the_images_of_this_process_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    pictures(folder.path());
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    let settings = [Setting::new("run.epochs", 1)];
+    // Five of the six steps of an epoch are taken before the stop.
+    assert_eq!(train(folder.path(), "out", 1, Some(5), &settings), Outcome::Interrupted { step: 5 });
+    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &settings).unwrap();
+    let (sets, flag, out) = (open_sets(&recipe).unwrap(), AtomicBool::new(false), folder.path().join("out"));
+    let step = Duration::from_millis(200);
+    run(&recipe, &sets, Models::default(), &out, &Device::cpu(1), &flag, &mut Slow(step)).unwrap();
+    let last = Journal::read(&out).unwrap()[0];
+    assert_eq!(last.step, 6);
+    // One step of two images in 0.2 seconds or more.
+    assert!(last.images_per_second > 0.0 && last.images_per_second <= 10.0, "{}", last.images_per_second);
 }
 
 #[test]

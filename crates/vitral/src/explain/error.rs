@@ -73,7 +73,8 @@ pub enum ExplainError {
     },
     /// A model that pools nothing.
     #[error(
-        "the model `{model}` gives an answer for every token, not for the picture; it has no single answer to explain"
+        "the model `{model}` does not pool its tokens: expected one answer for each image to explain, found one for each \
+         token; use a model that pools, or a method that explains no answer: attention, rollout, dino, patch, eigencam, pca"
     )]
     PerToken {
         /// The model.

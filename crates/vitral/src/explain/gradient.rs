@@ -7,6 +7,7 @@ use vitral_engine::{Context, Tensor};
 use super::{ExplainError, Target};
 use crate::error::Error;
 use crate::model::{Input, Output};
+use crate::numbers::largest;
 use crate::predict::Model;
 use crate::trace::{Kept, Visitor};
 
@@ -121,7 +122,7 @@ impl Target {
         let answer = self.of(model, output)?;
         let score = |row: &[f32]| match self {
             Target::Class(class) => {
-                let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let greatest = largest(row.iter().copied());
                 let total: f64 = row.iter().map(|x| f64::from(x - greatest).exp()).sum();
                 f64::from(row[*class] - greatest).exp() / total
             }

@@ -3,6 +3,7 @@
 use vitral_engine::ops::{AxisWeights, resample};
 
 use crate::config::Size;
+use crate::numbers::{largest, smallest};
 
 /// A number for every cell of a grid: patches, or pixels.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +27,8 @@ impl Map {
     /// From 0 (the least value) to 1 (the greatest); all 0 where all are equal.
     #[must_use]
     pub fn normalised(&self) -> Map {
-        let low = self.values.iter().copied().fold(f32::INFINITY, f32::min);
-        let high = self.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let low = smallest(self.values.iter().copied());
+        let high = largest(self.values.iter().copied());
         let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
         Map { size: self.size, values: self.values.iter().map(|x| (x - low) * scale).collect() }
     }

@@ -86,10 +86,8 @@ impl Model {
     /// # Errors
     /// If there is none; the error names some that are near.
     pub fn class(&self, asked: &str) -> Result<usize, Error> {
+        self.check_classifies()?;
         let classes = self.vit.config().classes;
-        if classes == 0 {
-            return Err(Error::NoHead { name: self.name.clone() });
-        }
         let wanted = asked.trim().to_lowercase();
         let names = self.labels.names().unwrap_or_default();
         let has = |name: &String| name.to_lowercase().split(',').any(|part| part.trim() == wanted);
@@ -111,11 +109,19 @@ impl Model {
     /// Runs the model on a picture and settles what is explained of it.
     ///
     /// # Errors
-    /// If the model gives answers for tokens and not for pictures, or has no classifier where a class is asked for.
+    /// If the model gives answers for tokens and not for images, or has no classifier, where a class is asked for.
     pub fn explained(&self, picture: &Picture, aim: Aim, count: usize) -> Result<Prediction, Error> {
         let output = self.run(&picture.pixels, None)?;
         if output.features.shape().len() != 2 {
-            return Err(ExplainError::PerToken { model: self.name.clone() }.into());
+            // There is no answer to explain; what explains none, such as attention, can still be had.
+            return match aim {
+                Aim::Predicted => Ok(Prediction {
+                    ranked: Vec::new(),
+                    target: None,
+                    explained: "nothing: the model does not pool its tokens".to_owned(),
+                }),
+                _ => Err(ExplainError::PerToken { model: self.name.clone() }.into()),
+            };
         }
         let ranked = match &output.logits {
             Some(logits) => top(&logits.to_vec()?, count.max(1), &self.labels),

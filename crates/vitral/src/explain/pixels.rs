@@ -8,6 +8,7 @@ use vitral_engine::random::normal;
 use super::{Map, Target, Wanted};
 use crate::config::Size;
 use crate::error::Error;
+use crate::numbers::{largest, smallest};
 use crate::predict::Model;
 
 /// Pictures that go through together.
@@ -101,8 +102,8 @@ pub fn smooth(
     seed: u64,
 ) -> Result<Vec<f32>, Error> {
     let values = pixels.to_vec()?;
-    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
-    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let low = smallest(values.iter().copied());
+    let high = largest(values.iter().copied());
     let deviation = noise * (high - low);
     let mean = mean_gradient(model, pixels, target, samples, |sample, out| {
         let first = (sample * values.len()) as u64;

@@ -5,6 +5,7 @@ use plotters::prelude::*;
 use super::ExplainError;
 use super::paint::colour;
 use crate::error::Error;
+use crate::numbers::finite_range;
 
 const SIZE: (u32, u32) = (640, 400);
 const FONT: &str = "sans-serif";
@@ -38,15 +39,10 @@ fn shade(index: usize, count: usize) -> RGBColor {
 }
 
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values
-        .filter(|value| value.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-    if low < high {
-        (low, high)
-    } else if low == high {
-        (low - 0.5, high + 0.5)
-    } else {
-        (0.0, 1.0)
+    match finite_range(values) {
+        Some((low, high)) if low < high => (low, high),
+        Some((low, high)) => (low - 0.5, high + 0.5),
+        None => (0.0, 1.0),
     }
 }
 

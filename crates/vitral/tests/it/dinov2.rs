@@ -4,30 +4,23 @@ use std::path::{Path, PathBuf};
 
 use vitral::features::FeatureKind;
 use vitral::image::{Limits, decode};
+use vitral::numbers::apart;
 use vitral::trace::TraceOptions;
 use vitral::{Device, LoadOptions, Model, Tensor};
 
 use crate::parity::Stored;
-use crate::shared_data;
+use crate::{fetched, shared_data};
 
-/// The weights and the reference, where they are.
-fn found() -> Option<(PathBuf, PathBuf)> {
-    let cache = std::env::var_os("VITRAL_DATA")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache/vitral-data")));
-    let weights = cache.map(|cache| cache.join("dinov2-s14")).filter(|folder| folder.join("config.json").is_file());
-    let reference = shared_data("dinov2-s14/reference_daisy.safetensors");
-    let found = weights.zip(reference);
-    if found.is_none() {
-        eprintln!("skipped: no DINOv2 weights in VITRAL_DATA (or ~/.cache/vitral-data), or no reference");
-    }
-    found
+/// The weights and the reference.
+fn found() -> (PathBuf, PathBuf) {
+    (fetched("dinov2-s14"), shared_data("dinov2-s14/reference_daisy.safetensors"))
 }
 
 /// At other sizes than its own, square and not: positions resampled as transformers does.
 #[test]
-fn dinov2_small_gives_the_reference_at_other_sizes() {
-    let Some((weights, reference)) = found() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
+fn dinov2_small_gives_the_reference_at_other_sizes_with_dinov2() {
+    let (weights, reference) = found();
     let device = Device::cpu(0);
     let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
     let (_, pixels) = Stored::open(&reference).values("pixel_values").expect("the daisy");
@@ -45,16 +38,17 @@ fn dinov2_small_gives_the_reference_at_other_sizes() {
         let (_, expected) = golden.values(&format!("{height}x{width}.states")).expect("its states");
         let count = (height / 14) * (width / 14) + 1;
         let tokens = [0, 1, count / 3, count / 2, count - 1];
-        let found = tokens.iter().flat_map(|&token| &kept["norm"].values()[token * 384..][..384]);
-        let worst = found.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let found = tokens.map(|token| &kept["norm"].values()[token * 384..][..384]).concat();
+        let worst = apart(&found, &expected);
         println!("{height}×{width}: largest difference {worst:.1e}");
         assert!(worst < 1e-3, "{height}×{width} differs by {worst}");
     }
 }
 
 #[test]
-fn dinov2_small_gives_the_reference() {
-    let Some((weights, reference)) = found() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
+fn dinov2_small_gives_the_reference_with_dinov2() {
+    let (weights, reference) = found();
     let device = Device::cpu(0);
     let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
     let reference = Stored::open(&reference);
@@ -70,7 +64,7 @@ fn dinov2_small_gives_the_reference() {
         let (_, expected) = reference.values(theirs).unwrap_or_else(|| panic!("no {theirs}"));
         let found = kept[ours].values();
         assert_eq!(found.len(), expected.len(), "{theirs}");
-        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = apart(found, &expected);
         println!("{theirs}: largest difference {worst:.1e}");
         assert!(worst < 1e-3, "{theirs} differs by {worst}");
     }
@@ -110,13 +104,11 @@ fn class_tokens(model: &Model, pictures: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, 
 /// The species of a flower is that of the picture whose class token is nearest: 222 of 240 with the reference, 92.5 %. From
 /// the files through decoding and preprocessing; 960 pictures take half a minute on two cores.
 #[test]
-fn dinov2_small_names_flowers_by_their_nearest_neighbours() {
-    let (Some((weights, _)), Some(flowers)) = (found(), shared_data("flowers12")) else {
-        eprintln!("skipped: no DINOv2 weights, or no flowers12 in VITRAL_SHARED_DATA");
-        return;
-    };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
+fn dinov2_small_names_flowers_by_their_nearest_neighbours_with_dinov2() {
+    let (weights, flowers) = (fetched("dinov2-s14"), shared_data("flowers12"));
     let model =
-        Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).unwrap_or_else(|error| panic!("{error}"));
+        Model::load(&weights, &LoadOptions::default(), &Device::new()).unwrap_or_else(|error| panic!("{error}"));
     let [known, asked] = ["train", "test"].map(|part| class_tokens(&model, &pictures(&flowers.join(part))));
     assert_eq!((known.len(), asked.len()), (720, 240));
     let nearest = |asked: &[f32]| {

@@ -6,6 +6,7 @@ use vitral::explain::figures::{self, Gathered, Statistics};
 use vitral::explain::rollout::RolloutOptions;
 use vitral::explain::{Layout, Method, Options, Picture, Target, belief, pixels};
 use vitral::image::RgbImage;
+use vitral::numbers::{apart, largest};
 use vitral::{Device, LoadOptions, Model, Tensor};
 
 use crate::parity::{Stored, load};
@@ -48,14 +49,9 @@ impl Compared<'_> {
         let name = format!("{}.{name}", self.case);
         let (_, expected) = self.stored.values(&name).unwrap_or_else(|| panic!("no `{name}`"));
         assert_eq!(found.len(), expected.len(), "{name}");
-        let scale = expected.iter().map(|x| x.abs()).fold(f32::MIN_POSITIVE, f32::max);
-        let apart = found
-            .iter()
-            .zip(&expected)
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, |a: f32, b| if b.is_nan() { b } else { a.max(b) })
-            / scale;
-        self.worst = self.worst.max(apart);
+        let scale = largest(expected.iter().map(|x| x.abs()).chain([f32::MIN_POSITIVE]));
+        let apart = apart(found, &expected) as f32 / scale;
+        self.worst = largest([self.worst, apart]);
         // What is not a number is a fault too.
         if apart.is_nan() || apart > TOLERANCE {
             self.faults.push(format!("{name}: {apart:e} of the greatest value {scale}"));

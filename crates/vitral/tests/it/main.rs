@@ -5,15 +5,31 @@ mod explain;
 mod image;
 mod modules;
 mod parity;
+mod predict;
 mod relative;
 mod resnet;
 mod stem;
 mod tiny_vits;
 mod weights;
 
-/// A file or folder of data that lies beside the project on some machines, in `VITRAL_SHARED_DATA` or `../shared/data`.
-pub(crate) fn shared_data(name: &str) -> Option<std::path::PathBuf> {
-    let beside = || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+use std::path::{Path, PathBuf};
+
+/// A file or folder of data that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`. Tests that ask for
+/// it are ignored unless they are asked for by name, and then fail without it.
+pub(crate) fn shared_data(name: &str) -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let folder = std::env::var_os("VITRAL_SHARED_DATA").map_or_else(beside, Into::into);
-    Some(folder.join(name)).filter(|path| path.exists())
+    there(folder.join(name), "VITRAL_SHARED_DATA")
+}
+
+/// A folder that was fetched because it is too large for this repository, in `VITRAL_DATA` or `~/.cache/vitral-data`.
+pub(crate) fn fetched(name: &str) -> PathBuf {
+    let home = || std::env::home_dir().unwrap_or_default().join(".cache/vitral-data");
+    let folder = std::env::var_os("VITRAL_DATA").map_or_else(home, Into::into);
+    there(folder.join(name), "VITRAL_DATA")
+}
+
+fn there(path: PathBuf, variable: &str) -> PathBuf {
+    assert!(path.exists(), "this test needs `{}`, which is not there; set `{variable}` to its folder", path.display());
+    path
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use vitral::numbers::apart;
 use vitral::trace::TraceOptions;
 use vitral::weights::Container;
 use vitral::{Device, LoadOptions, Model, Tensor};
@@ -52,7 +53,7 @@ pub(crate) fn difference(found: &[f32], expected: &[f32]) -> f32 {
     let count = expected.len() as f64;
     let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
     let deviation = (expected.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count).sqrt();
-    let worst = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let worst = apart(found, expected);
     assert!(found.iter().all(|x| x.is_finite()), "not finite");
     (worst / deviation) as f32
 }

@@ -1,41 +1,17 @@
 //! Four checkpoints that others trained, on the data they were trained for: their own logits and their accuracy.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use vitral::image::{Limits, RgbImage, decode};
+use vitral::numbers::apart;
 use vitral::{Device, LoadOptions, Model};
 
+use crate::{fetched, shared_data};
+
 const SIDE: usize = 28;
-
-/// The folder of shared data, or `None` with a printed reason.
-fn shared_data() -> Option<PathBuf> {
-    let folder = match std::env::var_os("VITRAL_SHARED_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-    };
-    if folder.join("tiny-vits").is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no checkpoints in `{}`; set VITRAL_SHARED_DATA", folder.display());
-    None
-}
-
-/// The cache that `fetch.py` of the shared data fills, or `None` with a printed reason.
-fn fetched(name: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("VITRAL_DATA").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME")?;
-        Some(PathBuf::from(home).join(".cache/vitral-data"))
-    })?;
-    let folder = cache.join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no `{}`; fetch it with `fetch.py {name}`", folder.display());
-    None
-}
 
 fn load(data: &Path, name: &str, file: &str) -> Model {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/tiny-vits/{name}.json"));
@@ -56,7 +32,7 @@ fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     let found = output.logits.expect("a classifier");
     let expected = expected.concat();
     assert_eq!(found.values().len(), expected.len());
-    let worst = found.values().iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst = apart(found.values(), &expected);
     println!("{}: largest difference of a logit {worst:.1e}", model.name);
     assert!(worst < 1e-3, "{}: {worst}", model.name);
 }
@@ -88,8 +64,9 @@ fn idx(folder: &Path) -> (Vec<RgbImage>, Vec<u8>) {
 }
 
 #[test]
-fn digits_have_their_authors_accuracy() {
-    let Some(data) = shared_data() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
+fn digits_have_their_authors_accuracy_with_shared_data() {
+    let data = shared_data("");
     let (images, labels) = idx(&data.join("mnist"));
     for (name, file, expected) in
         [("mnist_lucid_p4", "vit_mnist_gpu.pt", 97.21), ("mnist_torchvision_p2", "vit_weights.pth", 95.88)]
@@ -102,11 +79,11 @@ fn digits_have_their_authors_accuracy() {
 }
 
 #[test]
-fn fashion_has_its_authors_accuracy() {
-    let Some(data) = shared_data() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA and Fashion-MNIST in VITRAL_DATA"]
+fn fashion_has_its_authors_accuracy_with_fashion_mnist() {
+    let data = shared_data("");
     let model = load(&data, "fashion_prenorm_p4", "best_vit_model.pth");
-    let Some(folder) = fetched("fashion-mnist") else { return };
-    let (images, labels) = idx(&folder);
+    let (images, labels) = idx(&fetched("fashion-mnist"));
     compare(&model, &images, &reference(&data, "fashion_prenorm_p4"));
     let found = accuracy(&model, &images, &labels);
     assert!((found - 90.77).abs() < 0.015, "{found} %");
@@ -130,8 +107,9 @@ fn tar(bytes: &[u8]) -> Vec<(String, &[u8])> {
 }
 
 #[test]
-fn cifar_has_its_reference_and_accuracy() {
-    let Some(data) = shared_data() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
+fn cifar_has_its_reference_and_accuracy_with_shared_data() {
+    let data = shared_data("");
     let model = load(&data, "cifar10_prenorm_p4", "best_vit.pth");
     let mut bytes = Vec::new();
     let archive = std::fs::File::open(data.join("cifar10-jpeg/test.tar.gz")).expect("an archive");

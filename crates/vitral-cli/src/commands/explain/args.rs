@@ -59,7 +59,7 @@ pub(crate) struct ExplainArgs {
     pub(super) inputs: InputArgs,
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// What to make, commas between; `all` is everything that the model has [default: a few maps that suit the model]
+    /// What to make, commas between; `all` is everything that applies to the model and the images, what does not is left out and named [default: a few maps that suit the model]
     #[arg(long, value_name = "METHOD", value_delimiter = ',', value_parser = whats(), hide_possible_values = true)]
     pub(super) method: Vec<What>,
     /// Explain this class, by name or number [default: the likeliest]

@@ -178,7 +178,14 @@ impl<'a> Gathering<'a> {
             numbers.push(("norms".into(), vec![values.len()], values));
         }
         if work.figures.contains(&Figure::Cka) {
-            let values = statistics.likeness()?;
+            let values = match statistics.likeness() {
+                Ok(values) => values,
+                Err(fault) if work.named(Figure::Cka) => return Err(fault.into()),
+                Err(fault) => {
+                    work.leave_out("cka", &fault);
+                    return Ok(numbers);
+                }
+            };
             let columns = values.len() / (layers + 1);
             let other = self.other.map_or("the same model", |other| other.name.as_str());
             let title = format!("Likeness of layers (CKA), {over}");

@@ -265,9 +265,15 @@ impl<'a> Work<'a> {
                     })
                 })
                 .collect();
-            let files = self.folder.written();
-            return printer
-                .json_line(&json!({ "figures": numbers, "ranking": rows, "files": files, "report": report }));
+            let left_out: Vec<Value> =
+                self.left_out.iter().map(|(name, reason)| json!({ "name": name, "reason": reason })).collect();
+            return printer.json_line(&json!({
+                "figures": numbers,
+                "ranking": rows,
+                "files": self.folder.written(),
+                "report": report,
+                "left_out": left_out,
+            }));
         }
         if !ranking.rows().is_empty() {
             printer.line(printer.heading("method                 deletion  insertion   shuffled"))?;

@@ -1,15 +1,15 @@
 //! What a run of `explain` has to make, and what it works with.
 
 use anyhow::bail;
-use vitral::config::Stem;
 use vitral::explain::belief;
 use vitral::explain::report::Report;
-use vitral::explain::{Aim, ExplainError, Method, Options, Picture};
+use vitral::explain::{Aim, Method, Options, Picture};
 use vitral::image::RgbImage;
 use vitral::{Error, Model};
 
 use super::args::{ExplainArgs, Figure, TargetKind, What};
 use super::files::{Folder, Stems};
+use super::wishes::{self, Wishes};
 use crate::fault::Usage;
 use crate::printer::Printer;
 use crate::settings::Settings;
@@ -34,6 +34,8 @@ pub(super) struct Work<'a> {
     /// Final patch tokens of every picture, for colours that mean the same in all.
     pub(super) tokens: Vec<(Folder, Picture, Vec<f32>)>,
     pub(super) rows: Vec<Vec<RgbImage>>,
+    /// What `all` could not make, and why.
+    pub(super) left_out: Vec<(&'static str, String)>,
 }
 
 impl<'a> Work<'a> {
@@ -46,28 +48,13 @@ impl<'a> Work<'a> {
     ) -> anyhow::Result<Self> {
         let options = args.options();
         options.check(model)?;
-        let has_head = model.vit.config().classes > 0;
         let aim = match (&args.class, args.target) {
             (Some(class), _) => Aim::Class(model.class(class)?),
             (None, TargetKind::Class) => Aim::Predicted,
             (None, TargetKind::Feature) => Aim::Feature,
         };
-        let explains = has_head || aim == Aim::Feature;
-        let (methods, figures) = wished(&args.method, model, explains, has_head);
-        let attends = model.vit.config().depth > 0;
-        let without = |figure| {
-            let (model, what) = (model.name.clone(), "blocks with attention");
-            Err(Error::from(ExplainError::Missing { model, what, figure }).into())
-        };
-        if let Some(method) = methods.iter().find(|method| method.needs_attention() && !attends) {
-            return without(method.name());
-        }
-        if let Some(method) = methods.iter().find(|method| method.needs_target() && !explains) {
-            let fault = ExplainError::NoClass { method: method.name().into(), model: model.name.clone() };
-            return Err(Error::from(fault).into());
-        }
-        if args.faithfulness && !explains {
-            let fault = ExplainError::NoClass { method: "--faithfulness".into(), model: model.name.clone() };
+        let Wishes { methods, figures, left_out } = Wishes::of(&args.method, model, &aim).map_err(Error::from)?;
+        if let Some(fault) = wishes::without_answer(model, &aim, "--faithfulness").filter(|_| args.faithfulness) {
             return Err(Error::from(fault).into());
         }
         if args.at.is_some() && !methods.iter().any(|method| method.needs_patch()) {
@@ -95,7 +82,7 @@ impl<'a> Work<'a> {
             .into(),
             ..Report::default()
         };
-        Ok(Work {
+        let mut work = Work {
             args,
             model,
             settings,
@@ -111,50 +98,22 @@ impl<'a> Work<'a> {
             report,
             tokens: vec![],
             rows: vec![],
-        })
-    }
-}
-
-/// Maps and figures that were wished for, or that suit the model.
-fn wished(given: &[What], model: &Model, explains: bool, has_head: bool) -> (Vec<Method>, Vec<Figure>) {
-    let (mut methods, mut figures) = (Vec::new(), Vec::new());
-    let attends = model.vit.config().depth > 0;
-    for what in given {
-        match what {
-            What::Map(method) if !methods.contains(method) => methods.push(*method),
-            What::Figure(figure) if !figures.contains(figure) => figures.push(*figure),
-            What::All => {
-                let can =
-                    |method: &Method| (explains || !method.needs_target()) && (attends || !method.needs_attention());
-                methods = Method::ALL.into_iter().filter(can).collect();
-                figures = Figure::ALL.into_iter().filter(|figure| has(model, *figure, has_head)).collect();
-            }
-            _ => {}
-        }
-    }
-    if given.is_empty() {
-        methods = match explains {
-            true => {
-                vec![Method::Attention, Method::Rollout, Method::Chefer, Method::GradCam, Method::IntegratedGradients]
-            }
-            false => vec![Method::Attention, Method::Dino, Method::Rollout, Method::Norms],
+            left_out: vec![],
         };
-        methods.retain(|method| attends || !method.needs_attention());
-        if !has_head {
-            figures.push(Figure::Pca);
+        for (name, fault) in left_out {
+            work.leave_out(name, &fault.into());
         }
+        Ok(work)
     }
-    (methods, figures)
-}
 
-/// Whether a model has what a figure is of.
-fn has(model: &Model, figure: Figure, has_head: bool) -> bool {
-    let config = model.vit.config();
-    match figure {
-        Figure::Positions => config.learned_positions().is_some(),
-        Figure::Filters => config.stem == Stem::Patches,
-        Figure::Lens => has_head,
-        Figure::Heads | Figure::Distance | Figure::Entropy => config.depth > 0,
-        _ => true,
+    /// Notes that something which was not named cannot be made, and why.
+    pub(super) fn leave_out(&mut self, name: &'static str, fault: &Error) {
+        self.printer.note(format_args!("left out `{name}`: {fault}"));
+        self.left_out.push((name, fault.to_string()));
+    }
+
+    /// Whether a figure was named, so that it is a fault if it cannot be made.
+    pub(super) fn named(&self, figure: Figure) -> bool {
+        self.args.method.contains(&What::Figure(figure)) || (figure == Figure::Cka && self.other.is_some())
     }
 }

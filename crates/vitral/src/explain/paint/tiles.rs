@@ -6,6 +6,7 @@ use super::{colour, sheet};
 use crate::config::Size;
 use crate::error::Error;
 use crate::image::{Filter, RgbImage, resize};
+use crate::numbers::{largest, smallest};
 
 /// The cosines `[patches, patches]` of position embeddings as one tile for every patch, in the patches' places: figure 7,
 /// centre. Of a large grid, every second (third…) patch has a tile.
@@ -14,7 +15,7 @@ use crate::image::{Filter, RgbImage, resize};
 /// None that a figure which exists can have.
 pub fn position_tiles(grid: Size, cosines: &[f32]) -> Result<RgbImage, Error> {
     let patches = grid.area();
-    let least = cosines.iter().copied().fold(1.0, f32::min);
+    let least = smallest(cosines.iter().copied().chain([1.0]));
     let every = grid.height.max(grid.width).div_ceil(16);
     let pixels = (48 / grid.height.max(grid.width)).max(1);
     let tile = |patch: usize| -> Result<RgbImage, Error> {
@@ -39,7 +40,7 @@ pub fn filter_tiles(filters: &Filters) -> Result<RgbImage, Error> {
     let (patch, channels) = (filters.patch, filters.channels);
     let tile = |values: &[f32]| -> Result<RgbImage, Error> {
         // From −1 to 1 around middle grey, so that a filter that sums to nothing is grey in the mean.
-        let most = values.iter().map(|x| x.abs()).fold(f32::MIN_POSITIVE, f32::max);
+        let most = largest(values.iter().map(|x| x.abs()).chain([f32::MIN_POSITIVE]));
         let byte = |x: f32| (127.5 + 127.5 * x / most).round() as u8;
         let bytes = values.chunks_exact(channels).flat_map(|pixel| [0, 1, 2].map(|c| byte(pixel[c.min(channels - 1)])));
         let image = RgbImage::new(patch.width, patch.height, bytes.collect())?;

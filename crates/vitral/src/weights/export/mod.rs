@@ -11,7 +11,7 @@ mod target;
 mod tensor;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vitral_engine::DType;
 
@@ -21,6 +21,7 @@ use super::{Container, Dialect, ResolveOptions, WeightsError, load_description, 
 use crate::config::{ModelConfig, OtherSizes};
 use crate::image::Preprocess;
 use crate::model::Vit;
+use crate::whole::WholeFolder;
 
 pub use outgoing::{Outgoing, Read};
 pub use target::Target;
@@ -71,16 +72,17 @@ pub fn export(
         let fault = "exists already and is not overwritten; remove it or choose another place".to_owned();
         return Err(WeightsError::NoModel { path: destination.to_owned(), fault });
     }
-    let aside = Aside::beside(destination)?;
-    let naming = describe::describe(model, target, &aside.0)?;
+    let failed = |source| WeightsError::io(destination, source);
+    let aside = WholeFolder::beside(destination).map_err(failed)?;
+    let naming = describe::describe(model, target, aside.path())?;
     let inexpressible = |differences| WeightsError::Inexpressible { target: target.name(), differences };
     let tensors = invert::invert(model.vit, naming).map_err(inexpressible)?;
-    let weights = aside.0.join(if target.is_archive() { "model.npz" } else { "model.safetensors" });
+    let weights = aside.path().join(if target.is_archive() { "model.npz" } else { "model.safetensors" });
     match target {
         Target::Jax | Target::BigVision => write::npz(&weights, &tensors, model)?,
         _ => write::safetensors(&weights, &tensors, model)?,
     }
-    let differences = match check(model, &aside.0) {
+    let differences = match check(model, aside.path()) {
         // A file that describes itself by its arrays alone has no words for this model.
         Err(WeightsError::Description { fault, .. }) if target.is_archive() => {
             let ours = format!("{:?} for a grid of {}", model.vit.config().positions, model.vit.config().grid());
@@ -94,8 +96,7 @@ pub fn export(
         return Err(inexpressible(refused));
     }
     let single = target.is_archive() && destination.extension().is_some_and(|extension| extension == "npz");
-    let finished = if single { &weights } else { &aside.0 };
-    std::fs::rename(finished, destination).map_err(|source| WeightsError::io(destination, source))?;
+    if single { aside.finish_as("model.npz") } else { aside.finish() }.map_err(failed)?;
     Ok(kept)
 }
 
@@ -131,24 +132,4 @@ fn check(model: &Outgoing<'_>, folder: &Path) -> Result<Vec<Difference>, Weights
         differences.push(Difference { field: "labels".into(), ours, theirs });
     }
     Ok(differences)
-}
-
-/// A folder beside the destination that goes away unless it is renamed.
-struct Aside(PathBuf);
-
-impl Aside {
-    fn beside(destination: &Path) -> Result<Self, WeightsError> {
-        let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = destination.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
-        let aside = parent.join(format!(".{name}.{}.partial", std::process::id()));
-        std::fs::create_dir_all(&aside).map_err(|source| WeightsError::io(&aside, source))?;
-        Ok(Aside(aside))
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        // Renamed away, there is nothing left to remove.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, Write};
 use std::path::Path;
 
 use serde_json::{Map, json};
 use vitral_engine::DType;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 use super::outgoing::Outgoing;
 use super::tensor::{Piece, Tensor};
 use crate::config::Size;
+use crate::npy;
 use crate::weights::WeightsError;
 use crate::weights::assign::values::{channels_first, transposed};
 use crate::weights::dialect::SourceLayout;
@@ -59,57 +62,31 @@ pub(super) fn npz(path: &Path, tensors: &BTreeMap<String, Tensor>, model: &Outgo
         let fault = "NumPy archives are written in float32; leave out the other type, or choose another target";
         return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
     }
-    let mut file = Writer::create(path)?;
-    let mut directory = Vec::new();
+    let failed = |source: std::io::Error| WeightsError::io(path, source);
+    let mut archive = ZipWriter::new(BufWriter::new(File::create(path).map_err(failed)?));
     for (name, tensor) in tensors {
-        let name = format!("{name}.npy");
-        let array = [npy_header(&tensor.shape), bytes(&values(tensor, model)?)].concat();
-        let mut checksum = flate2::Crc::new();
-        checksum.update(&array);
-        let end = file.written + array.len() as u64 + 1024;
-        let (Ok(offset), Ok(size), Ok(_)) =
-            (u32::try_from(file.written), u32::try_from(array.len()), u32::try_from(end))
-        else {
-            let fault = "more than 4 GiB, which NumPy archives of this form do not hold; convert to another target";
-            return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
-        };
-        let mut common = Vec::new();
-        common.extend([20, 0, 0, 0, 0, 0]); // version 2.0, no flags, stored
-        common.extend([0, 0, 0x21, 0]); // the first of January 1980, as NumPy has it
-        common.extend(checksum.sum().to_le_bytes());
-        common.extend(size.to_le_bytes());
-        common.extend(size.to_le_bytes());
-        common.extend((name.len() as u16).to_le_bytes());
-        common.extend([0, 0]); // no extra field
-        file.put(b"PK\x03\x04")?;
-        file.put(&common)?;
-        file.put(name.as_bytes())?;
-        file.put(&array)?;
-        directory.extend(b"PK\x01\x02\x14\x00");
-        directory.extend(&common);
-        directory.extend([0; 10]); // no comment, first disk, no attributes
-        directory.extend(offset.to_le_bytes());
-        directory.extend(name.as_bytes());
+        array(&mut archive, name, &tensor.shape, &values(tensor, model)?).map_err(failed)?;
     }
-    let (start, count) = (file.written as u32, tensors.len() as u16);
-    file.put(&directory)?;
-    file.put(b"PK\x05\x06\0\0\0\0")?;
-    file.put(&[count.to_le_bytes(), count.to_le_bytes()].concat())?;
-    file.put(&[(directory.len() as u32).to_le_bytes(), start.to_le_bytes()].concat())?;
-    file.put(&[0, 0])?;
-    file.finish()
+    let file = archive.finish().map_err(|fault| failed(fault.into()))?;
+    let file = file.into_inner().map_err(|fault| failed(fault.into_error()))?;
+    file.sync_all().map_err(failed)
 }
 
-/// NumPy's header, version 1, padded so that the numbers begin at a multiple of 64 bytes.
-fn npy_header(shape: &[usize]) -> Vec<u8> {
-    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
-    let extents =
-        if shape.len() == 1 { extents.trim_end().to_owned() } else { extents.trim_end_matches(", ").to_owned() };
-    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({extents}), }}");
-    let padded = (10 + text.len() + 1).next_multiple_of(64) - 11;
-    text.extend(std::iter::repeat_n(' ', padded - text.len()));
-    text.push('\n');
-    [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat()
+/// Adds one array to an archive, stored as it is.
+fn array<W: Write + Seek>(
+    archive: &mut ZipWriter<W>,
+    name: &str,
+    shape: &[usize],
+    values: &[f32],
+) -> std::io::Result<()> {
+    /// Numbers that are turned into bytes at a time.
+    const SOME: usize = 1 << 18;
+    let header = npy::header(shape, 0);
+    let large = header.len() as u64 + 4 * values.len() as u64 >= u64::from(u32::MAX);
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(large);
+    archive.start_file(format!("{name}.npy"), options)?;
+    archive.write_all(&header)?;
+    values.chunks(SOME).try_for_each(|some| archive.write_all(&bytes(some)))
 }
 
 /// A tensor's values in the library's layout.
@@ -174,25 +151,26 @@ fn narrowed(path: &Path, name: &str, values: &[f32], narrow: fn(f32) -> u16) -> 
     Ok(bytes)
 }
 
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+fn bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    match cfg!(target_endian = "little") {
+        true => bytemuck::cast_slice(values).into(),
+        false => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    }
 }
 
 /// A file that is flushed to the disk before anybody relies on it.
 struct Writer<'a> {
     path: &'a Path,
     file: BufWriter<File>,
-    written: u64,
 }
 
 impl<'a> Writer<'a> {
     fn create(path: &'a Path) -> Result<Self, WeightsError> {
         let file = File::create(path).map_err(|source| WeightsError::io(path, source))?;
-        Ok(Writer { path, file: BufWriter::new(file), written: 0 })
+        Ok(Writer { path, file: BufWriter::new(file) })
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
-        self.written += bytes.len() as u64;
         self.file.write_all(bytes).map_err(|source| WeightsError::io(self.path, source))
     }
 
@@ -205,13 +183,59 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::Container;
 
     #[test]
     fn layouts_go_back() {
         let values: Vec<f32> = (0..24).map(|value| value as f32).collect();
         assert_eq!(channels_first(&channels_last(&values, 12, 4), 12, 4), values);
-        assert_eq!(npy_header(&[2, 3]).len() % 64, 0);
-        let header = String::from_utf8_lossy(&npy_header(&[7])[10..]).into_owned();
-        assert!(header.contains("'shape': (7,), }"), "{header}");
+    }
+
+    #[test]
+    fn archives_of_more_arrays_than_16_bits_count_are_whole() {
+        let mut archive = ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for number in 0..70_000u32 {
+            array(&mut archive, &number.to_string(), &[1], &[number as f32]).unwrap();
+        }
+        let bytes = archive.finish().unwrap().into_inner();
+        let container = Container::from_bytes("many", bytes).unwrap();
+        assert_eq!(container.len(), 70_000);
+        assert_eq!(*container.tensor("69999").unwrap().bytes, 69_999f32.to_le_bytes());
+    }
+
+    /// A file in which zeros take no room.
+    struct Holes(File);
+
+    impl Write for Holes {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if bytes.len() < 4096 || bytes.iter().any(|&byte| byte != 0) {
+                return self.0.write(bytes);
+            }
+            self.0.seek(std::io::SeekFrom::Current(bytes.len() as i64)).map(|_| bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    impl Seek for Holes {
+        fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn archives_go_on_beyond_4_gib() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.npz");
+        let mut archive = ZipWriter::new(Holes(File::create(&path).unwrap()));
+        let zeros = vec![0.0; (1 << 30) + 16];
+        array(&mut archive, "large", &[zeros.len()], &zeros).unwrap();
+        array(&mut archive, "after", &[2], &[1.5, -2.0]).unwrap();
+        archive.finish().unwrap();
+        let container = Container::open(&path).unwrap();
+        assert_eq!(container.shape("large"), Some(&[zeros.len()][..]));
+        assert_eq!(*container.tensor("after").unwrap().bytes, *bytes(&[1.5, -2.0]));
     }
 }

@@ -9,21 +9,15 @@ use sha2::{Digest, Sha256};
 use vitral::config::Size;
 use vitral::image::{Filter, Limits, open, resize};
 
-use super::{digest, furthest, golden_bytes, golden_digests, golden_json, levels_apart, numbers};
+use crate::shared_data;
 
-/// The folder, or `None` with a printed reason.
-fn shared_data() -> Option<PathBuf> {
-    let folder = crate::shared_data("photos").and_then(|photos| Some(photos.parent()?.to_owned()));
-    if folder.is_none() {
-        println!("skipped: no test pictures; set VITRAL_SHARED_DATA");
-    }
-    folder
-}
+use super::{digest, furthest, golden_bytes, golden_digests, golden_json, levels_apart, numbers};
 
 /// The goldens keep every few rows and columns only.
 #[test]
-fn photographs_are_preprocessed_as_in_the_libraries() {
-    let Some(folder) = shared_data() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
+fn photographs_are_preprocessed_as_in_the_libraries_with_shared_data() {
+    let folder = shared_data("");
     let bytes = golden_bytes("shared.safetensors");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let mut worst = 0f32;
@@ -37,8 +31,9 @@ fn photographs_are_preprocessed_as_in_the_libraries() {
 }
 
 #[test]
-fn photographs_and_awkward_jpegs_are_pillows_to_the_bit() {
-    let Some(folder) = shared_data() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
+fn photographs_and_awkward_jpegs_are_pillows_to_the_bit_with_shared_data() {
+    let folder = shared_data("");
     let mut digests = golden_digests("jpeg_shared.json");
     digests.remove("cifar10-jpeg/test.tar.gz");
     let flowers = digests.remove("flowers12").unwrap();
@@ -74,8 +69,9 @@ const EXCEPTIONS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn the_corpus_decodes_as_in_pillow_or_is_refused() {
-    let Some(folder) = shared_data() else { return };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
+fn the_corpus_decodes_as_in_pillow_or_is_refused_with_shared_data() {
+    let folder = shared_data("");
     let bytes = golden_bytes("corpus.safetensors");
     let thumbnails = SafeTensors::deserialize(&bytes).unwrap();
     let corpus: BTreeMap<String, Value> = serde_json::from_value(golden_json("corpus.json")).unwrap();

@@ -23,11 +23,14 @@ const ROOMS: [(&str, &[Room]); 3] = [
             ("config", &[]),
             ("image", &["config"]),
             ("model", &["config"]),
-            ("weights", &["config", "image", "model"]),
-            ("labels", &[]),
+            ("weights", &["config", "image", "model", "npy", "whole"]),
+            ("labels", &["numbers"]),
+            ("numbers", &[]),
+            ("npy", &[]),
+            ("whole", &[]),
             ("pipeline", &["config", "image"]),
             // Reads what a forward pass shows; never weight files.
-            ("explain", &["config", "error", "image", "labels", "model", "predict", "trace"]),
+            ("explain", &["config", "error", "image", "labels", "model", "numbers", "predict", "trace"]),
         ],
     ),
     (

@@ -73,6 +73,22 @@ fn zero_heads_other_means_and_broken_records_are_found() {
     assert!(said.contains("ok       recorded"), "{said}");
     record("pixel_values", "features");
     assert!(of(scratch.path()).contains("FAULT    recorded"));
+    // A NaN on either side is no number that a record could be held against.
+    let numbers = |tensor: &safetensors::tensor::TensorView<'_>, count: usize| -> Vec<u8> {
+        let nan = f32::NAN.to_le_bytes().repeat(count);
+        [&nan, &tensor.data()[nan.len()..]].concat()
+    };
+    let (pixels, logits) = (input.tensor("pixel_values").unwrap(), expected.tensor("logits").unwrap());
+    for (nan_pixels, nan_logits) in [(pixels.data().len() / 4, 0), (0, 1)] {
+        let (shown, told) = (numbers(&pixels, nan_pixels), numbers(&logits, nan_logits));
+        let view = |of: &safetensors::tensor::TensorView<'_>, bytes| {
+            safetensors::tensor::TensorView::new(of.dtype(), of.shape().to_vec(), bytes).unwrap()
+        };
+        let both = [("pixel_values", view(&pixels, &shown)), ("logits", view(&logits, &told))];
+        std::fs::write(scratch.path().join(CHECK_FILE), safetensors::serialize(both, None).unwrap()).unwrap();
+        let said = of(scratch.path());
+        assert!(said.contains("FAULT    recorded") && said.contains("found NaN"), "{said}");
+    }
     // The mistake that people make: another family's mean.
     let file = scratch.path().join("preprocessor_config.json");
     let text =

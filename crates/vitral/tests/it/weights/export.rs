@@ -67,7 +67,7 @@ fn every_golden_goes_home_and_into_a_bundle() {
         return assert!(faults.is_empty(), "{faults:?}");
     }
     let left = std::fs::read_dir(scratch.path()).unwrap().flatten();
-    let partial: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().contains("partial")).collect();
+    let partial: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().contains("part")).collect();
     assert!(partial.is_empty(), "{partial:?}");
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }

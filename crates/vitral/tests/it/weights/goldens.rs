@@ -116,11 +116,9 @@ fn descriptions_carry_labels_preprocessing_and_licence() {
 }
 
 #[test]
-fn checkpoints_of_other_people_resolve() {
-    let Some(data) = crate::shared_data("tiny-vits") else {
-        eprintln!("skipped: no tiny-vits in VITRAL_SHARED_DATA");
-        return;
-    };
+#[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
+fn checkpoints_of_other_people_resolve_with_shared_data() {
+    let data = crate::shared_data("tiny-vits");
     for (name, file) in [
         ("mnist_torchvision_p2", "vit_weights.pth"),
         ("mnist_lucid_p4", "vit_mnist_gpu.pt"),

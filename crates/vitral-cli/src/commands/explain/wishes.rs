@@ -1,0 +1,121 @@
+//! What a run makes: what was named, or what suits the model.
+
+use vitral::Model;
+use vitral::config::{Pooling, Stem};
+use vitral::explain::{Aim, ExplainError, Method};
+
+use super::args::{Figure, What};
+
+/// What a run makes, and what it leaves out.
+#[derive(Default)]
+pub(super) struct Wishes {
+    pub(super) methods: Vec<Method>,
+    pub(super) figures: Vec<Figure>,
+    /// What `all` would have made if it applied, and why it does not.
+    pub(super) left_out: Vec<(&'static str, ExplainError)>,
+}
+
+/// Whether a model has a classifier that gives one ranking for each image.
+pub(super) fn classifies(model: &Model) -> bool {
+    model.vit.config().classes > 0 && model.vit.config().pooling != Pooling::None
+}
+
+/// Why there is nothing to explain for somebody who needs an answer, if so.
+pub(super) fn without_answer(model: &Model, aim: &Aim, who: &str) -> Option<ExplainError> {
+    let name = || model.name.clone();
+    if model.vit.config().pooling == Pooling::None {
+        return Some(ExplainError::PerToken { model: name() });
+    }
+    let answers = classifies(model) || *aim == Aim::Feature;
+    (!answers).then(|| ExplainError::NoClass { method: who.into(), model: name() })
+}
+
+fn without_map(model: &Model, aim: &Aim, method: Method) -> Option<ExplainError> {
+    if method.needs_attention() && model.vit.config().depth == 0 {
+        let (model, figure) = (model.name.clone(), method.name());
+        return Some(ExplainError::Missing { model, what: "blocks with attention", figure });
+    }
+    without_answer(model, aim, method.name()).filter(|_| method.needs_target())
+}
+
+fn without_figure(model: &Model, figure: Figure) -> Option<ExplainError> {
+    let config = model.vit.config();
+    let (has, what) = match figure {
+        Figure::Positions => (config.learned_positions().is_some(), "learned positions"),
+        Figure::Filters => (config.stem == Stem::Patches, "embedding of plain patches"),
+        Figure::Lens if config.classes > 0 => (classifies(model), "single answer for each image"),
+        Figure::Lens => (false, "classifier"),
+        Figure::Heads | Figure::Distance | Figure::Entropy => (config.depth > 0, "blocks with attention"),
+        Figure::Pca | Figure::Rank | Figure::Cka => (true, ""),
+    };
+    (!has).then(|| ExplainError::Missing { model: model.name.clone(), what, figure: figure.name() })
+}
+
+impl Wishes {
+    /// What was named; where nothing was, a few maps that suit the model.
+    ///
+    /// # Errors
+    /// If something that was named does not apply to the model; what `all` stands for is left out instead.
+    pub(super) fn of(given: &[What], model: &Model, aim: &Aim) -> Result<Self, ExplainError> {
+        let mut wishes = Wishes::default();
+        for what in given {
+            let missing = match what {
+                What::All => None,
+                What::Map(method) => without_map(model, aim, *method),
+                What::Figure(figure) => without_figure(model, *figure),
+            };
+            match missing {
+                Some(fault) => return Err(fault),
+                None => wishes.add(*what),
+            }
+        }
+        if given.contains(&What::All) {
+            for method in Method::ALL {
+                wishes.add_or_leave(What::Map(method), without_map(model, aim, method));
+            }
+            for figure in Figure::ALL {
+                wishes.add_or_leave(What::Figure(figure), without_figure(model, figure));
+            }
+            // Whatever was named before or after it, everything comes in one order.
+            wishes.methods.sort_by_key(|wanted| Method::ALL.iter().position(|method| method == wanted));
+            wishes.figures.sort_by_key(|wanted| Figure::ALL.iter().position(|figure| figure == wanted));
+        }
+        if given.is_empty() {
+            wishes.methods = match without_answer(model, aim, "") {
+                None => vec![
+                    Method::Attention,
+                    Method::Rollout,
+                    Method::Chefer,
+                    Method::GradCam,
+                    Method::IntegratedGradients,
+                ],
+                Some(_) => vec![Method::Attention, Method::Dino, Method::Rollout, Method::Norms],
+            };
+            wishes.methods.retain(|method| without_map(model, aim, *method).is_none());
+            if !classifies(model) {
+                wishes.figures.push(Figure::Pca);
+            }
+        }
+        Ok(wishes)
+    }
+
+    fn add(&mut self, what: What) {
+        match what {
+            What::Map(method) if !self.methods.contains(&method) => self.methods.push(method),
+            What::Figure(figure) if !self.figures.contains(&figure) => self.figures.push(figure),
+            _ => {}
+        }
+    }
+
+    fn add_or_leave(&mut self, what: What, missing: Option<ExplainError>) {
+        let name = match what {
+            What::All => return,
+            What::Map(method) => method.name(),
+            What::Figure(figure) => figure.name(),
+        };
+        match missing {
+            Some(fault) => self.left_out.push((name, fault)),
+            None => self.add(what),
+        }
+    }
+}

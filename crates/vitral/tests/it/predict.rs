@@ -1,0 +1,58 @@
+//! What `Model::classify` and `Model::pixels` refuse.
+
+use vitral::explain::{Aim, Method, Options, Picture};
+use vitral::image::RgbImage;
+use vitral::{Device, LoadOptions, Model};
+
+use crate::parity::load;
+use crate::weights::goldens;
+
+fn even(height: usize, width: usize) -> RgbImage {
+    RgbImage::new(width, height, vec![100; 3 * height * width]).expect("an image")
+}
+
+#[test]
+fn a_model_that_does_not_pool_gives_no_ranking_of_an_image() {
+    let model = load(&goldens().join("models/timm_no_pool"), &Device::cpu(1));
+    let image = even(32, 32);
+    let pixels = model.pixels(std::slice::from_ref(&image)).expect("pixels");
+    let refused = [
+        model.classify(std::slice::from_ref(&image), 1).map(|_| ()),
+        model.logits(&pixels).map(|_| ()),
+        model.check_classifies(),
+        model.class("3").map(|_| ()),
+    ];
+    for refused in refused {
+        let said = refused.expect_err("a ranking for each token").to_string();
+        let expected = "expected one ranking for each image, found one for each token; use a model that pools";
+        assert!(said.contains(&model.name) && said.contains(expected), "{said}");
+    }
+    // What explains no answer can be had.
+    let picture = Picture::new(&model, "even", &image).expect("taken");
+    let prediction = model.explained(&picture, Aim::Predicted, 1).expect("nothing to explain");
+    assert!(prediction.ranked.is_empty() && prediction.target.is_none());
+    model.explain(&picture, Method::Rollout, None, &Options::default(), &mut |_| ()).expect("a map");
+    for aim in [Aim::Class(3), Aim::Feature] {
+        let said = model.explained(&picture, aim, 1).expect_err("an answer for each token").to_string();
+        assert!(said.contains("expected one answer for each image"), "{said}");
+    }
+}
+
+#[test]
+fn images_that_differ_in_size_after_preprocessing_are_refused_by_number() {
+    let (folder, golden) = (tempfile::tempdir().expect("a folder"), goldens().join("models/hf_vit_classifier"));
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden.join(name), folder.path().join(name)).expect("copied");
+    }
+    let text = std::fs::read_to_string(golden.join("preprocessor_config.json")).expect("a file");
+    let text = text.replace(r#""do_resize": true"#, r#""do_resize": false"#);
+    std::fs::write(folder.path().join("preprocessor_config.json"), text).expect("written");
+    let model = Model::load(folder.path(), &LoadOptions::default(), &Device::cpu(1)).expect("loaded");
+    assert_eq!(model.pixels(&[even(32, 32), even(32, 32)]).expect("of one size").shape()[..], [2, 3, 32, 32]);
+    // As many pixels in all, and fewer.
+    for (height, width, found) in [(16, 64, "16×64"), (16, 16, "16")] {
+        let said = model.pixels(&[even(32, 32), even(32, 32), even(height, width)]).expect_err("refused").to_string();
+        let expected = "image 2 of the batch: expected 32 pixels after preprocessing, as image 0 has, found ";
+        assert!(said.contains(&format!("{expected}{found};")), "{said}");
+    }
+}
