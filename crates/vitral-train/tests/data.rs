@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vitral::Device;
 use vitral::config::Size;
 use vitral::image::{Filter, Preprocess};
 use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
@@ -241,7 +242,9 @@ fn data_that_cannot_be_trained_on_is_refused_with_the_way_out() {
 fn contents(loader: &Loader, epoch: u64, from: usize) -> Vec<(Vec<u32>, Vec<u32>, Vec<usize>)> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
     let batches = loader.epoch(epoch, from).map(|batch| batch.expect("a batch"));
-    batches.map(|batch| (bits(batch.pixels.values()), bits(batch.targets.values()), batch.labels)).collect()
+    batches
+        .map(|batch| (bits(&batch.pixels.to_vec().unwrap()), bits(&batch.targets.to_vec().unwrap()), batch.labels))
+        .collect()
 }
 
 #[test]
@@ -262,7 +265,7 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     let loader = |threads, augment: &Augment| {
         let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
         let options = LoaderOptions { threads, ..LoaderOptions::training(small(), augment.clone(), 6, 3) };
-        Loader::new(Arc::new(Cached::new(set, 10_000)), options).expect("a loader")
+        Loader::new(Arc::new(Cached::new(set, 10_000)), options, &Device::cpu(1)).expect("a loader")
     };
     let one = loader(1, &augment);
     let expected = contents(&one, 2, 0);
@@ -283,18 +286,21 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     // The last epochs are plainer, and those before them as ever.
     let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
     let options = LoaderOptions::training(small(), augment.clone(), 6, 3);
-    let ending = Loader::new(set, LoaderOptions { plain_from: 2, ..options }).expect("a loader");
+    let ending = Loader::new(set, LoaderOptions { plain_from: 2, ..options }, &Device::cpu(1)).expect("a loader");
     assert!(contents(&ending, 1, 0) == contents(&one, 1, 0));
     assert!(contents(&ending, 2, 0) == contents(&loader(2, &augment.plainer()), 2, 0));
     assert!(contents(&ending, 2, 0) != expected);
 
     let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
-    let evaluation = Loader::new(set, LoaderOptions::evaluation(small(), 16)).expect("a loader");
+    let evaluation = Loader::new(set, LoaderOptions::evaluation(small(), 16), &Device::cpu(1)).expect("a loader");
     let batches = contents(&evaluation, 0, 0);
     assert_eq!(batches.iter().map(|batch| batch.2.len()).collect::<Vec<_>>(), [15, 16, 8]);
     assert!(batches[0].2.iter().all(|&label| label == 0));
     assert_eq!(evaluation.skipped().len(), 1);
-    assert!(Loader::new(evaluation.dataset().clone(), LoaderOptions::training(small(), augment, 99, 0)).is_err());
+    assert!(
+        Loader::new(evaluation.dataset().clone(), LoaderOptions::training(small(), augment, 99, 0), &Device::cpu(1))
+            .is_err()
+    );
 }
 
 /// A folder of data that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`.

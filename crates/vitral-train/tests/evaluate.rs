@@ -145,20 +145,22 @@ fn dinov2() -> PathBuf {
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
 fn real_features_reach_what_others_reach_with_dinov2() {
     let (flowers, weights) = (shared_data("flowers12"), dinov2());
-    let model = Model::load(&weights, &LoadOptions::default(), &Device::new()).expect("DINOv2");
+    let model = Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).expect("DINOv2");
     let preprocess = model.preprocess().expect("its own preprocessing");
     // Class token and mean of the patches, side by side.
     let both = |pixels: &Tensor| {
         let kinds = [FeatureKind::Class, FeatureKind::Mean].map(|kind| model.features(pixels, kind));
         let [class, mean] = kinds.map(|features| features.expect("features"));
         let width = class.extent(1);
-        let rows = class.values().chunks(width).zip(mean.values().chunks(width));
+        let (class_values, means) = (class.to_vec().unwrap(), mean.to_vec().unwrap());
+        let rows = class_values.chunks(width).zip(means.chunks(width));
         let values: Vec<f32> = rows.flat_map(|(class, mean)| class.iter().chain(mean).copied()).collect();
-        Ok(Device::cpu(1).upload([class.extent(0), 2 * width], &values))
+        Ok(Device::cpu(1).upload([class.extent(0), 2 * width], &values).unwrap())
     };
     let part = |split| {
         let dataset = open(&flowers, split, HeldOut::default()).expect("flowers");
-        let loader = Loader::new(dataset, LoaderOptions::evaluation(preprocess.clone(), 16)).expect("a loader");
+        let loader =
+            Loader::new(dataset, LoaderOptions::evaluation(preprocess.clone(), 16), &Device::cpu(1)).expect("a loader");
         features(&loader, both).expect("features")
     };
     let (known, unknown) = (part(Split::Train), part(Split::Test));
@@ -207,11 +209,11 @@ fn a_classifier_is_evaluated_over_a_loader() {
     let dataset = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
     let size = vitral::config::Size { height: 2, width: 2 };
     let preprocess = vitral_train::data::plain(size, vitral::image::Filter::Bilinear, &[0.5; 3], &[0.5; 3]);
-    let loader = Loader::new(dataset, LoaderOptions::evaluation(preprocess, 2)).expect("a loader");
+    let loader = Loader::new(dataset, LoaderOptions::evaluation(preprocess, 2), &Device::cpu(1)).expect("a loader");
     // Everything is light.
     let report = evaluate(&loader, |pixels| {
         let batch = pixels.extent(0);
-        Ok(Device::cpu(1).upload([batch, 2], &[0.0, 1.0].repeat(batch)))
+        Ok(Device::cpu(1).upload([batch, 2], &[0.0, 1.0].repeat(batch)).unwrap())
     });
     let report = report.expect("a report");
     assert_eq!((report.pictures, report.skipped, report.top1), (5, 1, 0.6));
@@ -219,7 +221,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
     assert_eq!(report.confused[0].count, 2);
     let wrong = evaluate(&loader, |pixels| {
         let batch = pixels.extent(0);
-        Ok(Device::cpu(1).upload([batch, 3], &vec![0.0; 3 * batch]))
+        Ok(Device::cpu(1).upload([batch, 3], &vec![0.0; 3 * batch]).unwrap())
     });
     assert!(wrong.expect_err("three classes").to_string().contains("expected a model of 2 classes"));
 }

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let noise = (0..480 * 640 * 3).map(|i| (vitral_engine::random::mix(i) % 256) as u8).collect();
     let picture = Picture::new(&model, "noise", &RgbImage::new(640, 480, noise)?)?;
-    let direction = model.run(&picture.pixels, None)?.features.values().to_vec();
+    let direction = model.run(&picture.pixels, None)?.features.to_vec().unwrap();
     let target = Target::Feature(direction);
     let options = Options::default();
 
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("  {:18} {:7.2} ms  {:.2} forwards", method.name(), 1e3 * time, time / forward);
     }
 
-    let batch = vitral::explain::figures::joined(&vec![picture.pixels.clone(); 8]).expect("eight pictures");
+    let batch = model.parameters.device().concatenate(&vec![picture.pixels.clone(); 8]);
     let mut plain = Vec::new();
     let mut measured = Vec::new();
     for _ in 0..4 {

@@ -1,31 +1,31 @@
 //! Blocks that are computed again on the way back give the same bits.
 
+use vitral::Device;
 use vitral::config::{BlockKind, DropRates, ModelConfig, RelativePositions, Size};
 use vitral::model::init::{Initialisation, initialise};
 use vitral::model::{Input, Vit, variants};
-use vitral::{Device, Tensor};
-use vitral_engine::{Context, Parameters};
+use vitral_engine::{Context, DrawKey, Parameters};
 use vitral_train::loss::Loss;
 
 /// The loss's bits and every gradient.
-fn gradients(vit: &Vit, still: &[&str], threads: usize, recompute: bool) -> (u32, Vec<f32>) {
+fn gradients(vit: &Vit, frozen: &[&str], threads: usize, recompute: bool) -> (u32, Vec<f32>) {
     let device = Device::cpu(threads);
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
     initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
     let ids = vit.declarations().ids();
-    let stands = |id: &_| still.iter().any(|start| vit.declarations().spec(*id).name.starts_with(start));
-    parameters.hold_still(ids.filter(stands).collect::<Vec<_>>());
+    let is_frozen = |id: &_| frozen.iter().any(|start| vit.declarations().spec(*id).name.starts_with(start));
+    parameters.freeze(ids.filter(is_frozen).collect::<Vec<_>>());
     let pixels: Vec<f32> = (0..2 * 3 * 16 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
-    let pixels = device.upload([2, 3, 16, 16], &pixels);
-    let targets = device.upload([2, 2], &[1.0, 0.0, 0.0, 1.0]);
-    let mut flat = vec![0.0; parameters.flat().len()];
-    let cx = Context::training(&parameters, 1);
-    let cx = if recompute { cx.recomputing() } else { cx };
+    let pixels = device.upload([2, 3, 16, 16], &pixels).unwrap();
+    let targets = device.upload([2, 2], &[1.0, 0.0, 0.0, 1.0]).unwrap();
+    let mut flat = device.flat_zeros(parameters.flat().len());
+    let cx = Context::training(&parameters, DrawKey { seed: 1, step: 0, first_image: 0 });
+    let cx = if recompute { cx.with_checkpoints() } else { cx };
     let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
     let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
-    let value = loss.values()[0].to_bits();
+    let value = loss.to_vec().unwrap()[0].to_bits();
     cx.backward(&loss, &mut flat);
-    (value, flat)
+    (value, flat.to_vec().unwrap())
 }
 
 #[test]
@@ -43,10 +43,10 @@ fn gradients_keep_their_bits() {
         let image_size = Size::square(16);
         let config = ModelConfig { image_size, classes: 2, block, relative_positions, drop, ..base.clone() };
         let vit = Vit::new(config).unwrap();
-        for still in [&[][..], &["patches.", "tokens.", "positions", "blocks.0."], &["blocks.1."]] {
-            let expected = gradients(&vit, still, 1, false);
+        for frozen in [&[][..], &["patches.", "tokens.", "positions", "blocks.0."], &["blocks.1."]] {
+            let expected = gradients(&vit, frozen, 1, false);
             assert!(expected.1.iter().any(|&gradient| gradient != 0.0));
-            assert!(expected == gradients(&vit, still, 2, true), "{block:?} with {still:?} still");
+            assert!(expected == gradients(&vit, frozen, 2, true), "{block:?} with {frozen:?} frozen");
         }
     }
 }

@@ -26,8 +26,8 @@ fn cases(stored: &Stored) -> Vec<String> {
 /// The first image of a golden input as a picture. What it looks like does not matter here.
 fn first(model: &Model, all: &Tensor) -> Picture {
     let size = Size { height: all.extent(2), width: all.extent(3) };
-    let one = &all.values()[..all.values().len() / all.extent(0)];
-    let pixels = Device::cpu(1).upload([1, all.extent(1), size.height, size.width], one);
+    let one = &all.to_vec().unwrap()[..all.to_vec().unwrap().len() / all.extent(0)];
+    let pixels = Device::cpu(1).upload([1, all.extent(1), size.height, size.width], one).unwrap();
     let grid = model.vit.grid(size).expect("the model's size");
     let bytes = vec![128; size.area() * 3];
     let image = RgbImage::new(size.width, size.height, bytes).expect("a picture");
@@ -100,7 +100,7 @@ fn maps_and_figures_equal_the_goldens() {
             compared.hold(method.name(), &map(method, plain));
         }
         compared.hold("gradient", &pixels::gradient(&model, &picture.pixels, &CLASS).expect("gradients"));
-        let black = Tensor::filled(&Device::cpu(1), picture.pixels.shape(), |out| out.fill(0.0));
+        let black = Device::cpu(1).zeros(picture.pixels.shape());
         let found = pixels::integrated(&model, &picture.pixels, &CLASS, &black, 8).expect("gradients");
         compared.hold("integrated", &found.values);
 
@@ -129,11 +129,11 @@ fn maps_and_figures_equal_the_goldens() {
 
 /// Both pictures, then both at half strength in the other order, then both turned round.
 fn variants(all: &Tensor) -> Tensor {
-    let (values, one) = (all.values(), all.values().len() / 2);
+    let (values, one) = (all.to_vec().unwrap(), all.to_vec().unwrap().len() / 2);
     let halves = values[one..].iter().chain(&values[..one]).map(|x| 0.5 * x);
     let turned = values.iter().map(|x| -x);
     let values: Vec<f32> = values.iter().copied().chain(halves).chain(turned).collect();
-    Device::cpu(1).upload([6, all.extent(1), all.extent(2), all.extent(3)], &values)
+    Device::cpu(1).upload([6, all.extent(1), all.extent(2), all.extent(3)], &values).unwrap()
 }
 
 /// Channels last to channels first.
@@ -159,14 +159,14 @@ fn capture_leaves_every_bit_of_the_logits() {
     let picture = digit(&model, "seven.png");
     let plain = model.run(&picture.pixels, None).expect("run").logits.expect("a head");
     let (captured, _) = model.reduce_attention(&picture.pixels, 0..6, |weights| weights[0]).expect("run");
-    assert_eq!(plain.values(), captured.logits.expect("a head").values());
+    assert_eq!(plain.to_vec().unwrap(), captured.logits.expect("a head").to_vec().unwrap());
     let (captured, kept) = model.observe(&picture.pixels, None, |_| true).expect("run");
-    assert_eq!(plain.values(), captured.logits.expect("a head").values());
+    assert_eq!(plain.to_vec().unwrap(), captured.logits.expect("a head").to_vec().unwrap());
     assert!(kept.contains_key("blocks.5.attention.input"));
     let names: Vec<String> = (0..6).map(|i| format!("blocks.{i}.attention.weights")).collect();
     let wanted = vitral::explain::Wanted::Named(&names);
     let pass = model.gradients(&picture.pixels, &Target::Class(7), wanted).expect("recorded");
-    assert_eq!(plain.values(), pass.output.logits.as_ref().expect("a head").values());
+    assert_eq!(plain.to_vec().unwrap(), pass.output.logits.as_ref().expect("a head").to_vec().unwrap());
     assert!(pass.named(&names[0]).is_some());
 }
 
@@ -215,7 +215,7 @@ fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
     let picture = digit(&model, "one.png");
     let prediction = model.explained(&picture, Default::default(), 3).expect("explained");
     let target = prediction.target.expect("a class");
-    let black = Tensor::filled(&Device::cpu(1), picture.pixels.shape(), |out| out.fill(0.0));
+    let black = Device::cpu(1).zeros(picture.pixels.shape());
     let found = pixels::integrated(&model, &picture.pixels, &target, &black, 128).expect("gradients");
     assert!((found.sum - found.expected).abs() < 0.05 * found.expected.abs().max(1.0), "{found:?}");
     // A map that is right about what matters is better than chance, and shuffled weights change it.

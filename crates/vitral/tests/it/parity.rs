@@ -39,7 +39,7 @@ impl Stored {
 
     pub(crate) fn pixels(&self, device: &Device) -> Tensor {
         let (shape, values) = self.values("pixel_values").expect("pixel_values");
-        device.upload(vitral_engine::Shape::new(&shape), &values)
+        device.upload(vitral_engine::Shape::new(&shape), &values).unwrap()
     }
 
     pub(crate) fn mask(&self) -> Option<Vec<u8>> {
@@ -69,7 +69,7 @@ fn compare(case: &Path) -> Result<f32, String> {
     let trace = model.trace(&pixels, mask.as_deref(), options).map_err(|error| error.to_string())?;
     // Where nobody watches, what is not read is not computed.
     let unwatched = model.run(&pixels, mask.as_deref()).map_err(|error| error.to_string())?;
-    let values = |x: Option<&Tensor>| x.map(|x| x.values().to_vec());
+    let values = |x: Option<&Tensor>| x.map(|x| x.to_vec().unwrap());
     if values(unwatched.logits.as_ref()) != values(trace.output.logits.as_ref())
         || values(Some(&unwatched.features)) != values(Some(&trace.output.features))
     {
@@ -90,7 +90,7 @@ fn compare(case: &Path) -> Result<f32, String> {
         if found.shape()[..] != shape[..] {
             return Err(format!("`{name}` is {:?}, expected {shape:?}", found.shape()));
         }
-        let difference = difference(found.values(), &values);
+        let difference = difference(&found.to_vec().unwrap(), &values);
         if difference > TOLERANCE {
             return Err(format!("`{name}` differs by {difference:.2e} deviations"));
         }
@@ -125,7 +125,7 @@ fn every_golden_model_gives_its_librarys_numbers() {
 #[test]
 fn threads_batches_and_watching_keep_the_bits() {
     // Eight images do not divide among three threads.
-    let [one, three] = [1, 3].map(Cpu::with_threads);
+    let [one, three] = [1, 3].map(Device::cpu);
     for case in [
         "timm_plain",
         "hf_dinov2_registers_classifier",
@@ -143,17 +143,18 @@ fn threads_batches_and_watching_keep_the_bits() {
         let pixels = values.len() / shape[0];
         let images: Vec<f32> =
             (0..8).flat_map(|i| values[..pixels].iter().map(move |x| x * (1.0 - 0.1 * i as f32))).collect();
-        let tensor = |count: usize, values: &[f32]| three.upload([count, shape[1], shape[2], shape[3]], values);
+        let tensor =
+            |count: usize, values: &[f32]| three.upload([count, shape[1], shape[2], shape[3]], values).unwrap();
         let together = parallel.run(&tensor(8, &images), None).expect("runs");
         let options = TraceOptions { hidden_states: true, attentions: true };
         let watched = parallel.trace(&tensor(8, &images), None, options).expect("runs").output;
-        assert_eq!(together.features.values(), watched.features.values(), "{}", case.display());
-        let width = together.features.values().len() / 8;
+        assert_eq!(together.features.to_vec().unwrap(), watched.features.to_vec().unwrap(), "{}", case.display());
+        let width = together.features.to_vec().unwrap().len() / 8;
         for (i, image) in images.chunks(pixels).enumerate() {
             for model in [&serial, &parallel] {
                 let alone = model.run(&tensor(1, image), None).expect("runs");
-                let expected = &together.features.values()[i * width..][..width];
-                assert_eq!(alone.features.values(), expected, "{} image {i}", case.display());
+                let expected = &together.features.to_vec().unwrap()[i * width..][..width];
+                assert_eq!(alone.features.to_vec().unwrap(), expected, "{} image {i}", case.display());
             }
         }
     }

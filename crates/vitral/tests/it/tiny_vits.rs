@@ -31,8 +31,8 @@ fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     let output = model.run(&model.pixels(&images[..expected.len()]).expect("pixels"), None).expect("runs");
     let found = output.logits.expect("a classifier");
     let expected = expected.concat();
-    assert_eq!(found.values().len(), expected.len());
-    let worst = apart(found.values(), &expected);
+    assert_eq!(found.to_vec().unwrap().len(), expected.len());
+    let worst = apart(&found.to_vec().unwrap(), &expected);
     println!("{}: largest difference of a logit {worst:.1e}", model.name);
     assert!(worst < 1e-3, "{}: {worst}", model.name);
 }
