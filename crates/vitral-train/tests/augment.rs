@@ -112,9 +112,8 @@ fn magnitudes_equal_timm() {
         let magnitude = case["magnitude"].as_f64().expect("a number");
         let ours = choice.at(magnitude, flag("increasing"), flag("negative"));
         let ours = serde_json::to_value(ours).expect("plain data");
-        let number = |value: &Value| {
-            value.as_object().and_then(|map| map.values().next()?.as_f64()).expect("one number")
-        };
+        let number =
+            |value: &Value| value.as_object().and_then(|map| map.values().next()?.as_f64()).expect("one number");
         let keys = |value: &Value| value.as_object().expect("an operation").keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&ours), keys(&case["operation"]));
         assert!((number(&ours) - number(&case["operation"])).abs() < 1e-12, "{case}: {ours}");

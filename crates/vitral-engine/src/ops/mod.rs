@@ -1,7 +1,6 @@
 //! The operations, one file each: shapes, recording, and tests. What computes them is the device.
 
 mod activation;
-mod adapter;
 mod attention;
 mod border;
 mod convolution;

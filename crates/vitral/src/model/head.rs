@@ -5,7 +5,7 @@ use vitral_engine::{Activation, Context, ParameterId, Tensor};
 
 use super::build::Builder;
 use super::mlp::Mlp;
-use super::vit::Output;
+use super::output::Output;
 use crate::config::{self, ModelConfig, Pooling};
 
 /// What pooling gives: one feature, or the class and the distillation token's.

@@ -9,13 +9,15 @@ pub mod cost;
 mod head;
 pub mod init;
 mod mlp;
+mod output;
 mod patches;
 mod relative;
 mod resnet;
 mod stem;
 mod tokens;
 pub mod variants;
-pub mod vit;
+mod vit;
 
 pub use init::Initialisation;
-pub use vit::{Input, ModelError, Output, Vit};
+pub use output::{Input, Output};
+pub use vit::{ModelError, Vit};

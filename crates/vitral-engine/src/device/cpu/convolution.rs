@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::kernels::{Gemm, GemmEpilogue, MatrixA, MatrixB, PackedB, ReadyB, pack};
+use super::multiply::multiply;
 use super::parameter::{derived, plain};
 use super::processor::{Processor, SERIAL_WORK};
-use super::products::multiply;
 use super::{Cpu, values};
 use crate::device::backend::{ConvolutionCall, ConvolutionExtents, ConvolutionGradients};
 use crate::dtype::DType;

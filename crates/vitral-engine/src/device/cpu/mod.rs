@@ -10,6 +10,7 @@ mod losses;
 mod map;
 pub(crate) mod math;
 mod memory;
+mod multiply;
 mod muon;
 mod norms;
 mod pack_cache;

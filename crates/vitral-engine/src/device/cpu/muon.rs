@@ -1,8 +1,8 @@
 //! Muon's orthogonalized momentum (Jordan et al. 2024, arXiv:2502.16982).
 
 use super::kernels::{MatrixA, MatrixB};
+use super::multiply::multiply;
 use super::processor::Processor;
-use super::products::multiply;
 
 /// Coefficients of the quintic iteration, chosen for a steep slope at zero.
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];

@@ -1,9 +1,9 @@
 //! Linear maps, with what is fused around them.
 
 use super::kernels::{Gemm, GemmEpilogue, MatrixA, MatrixB, NormOnLoad, ReadyB};
+use super::multiply::multiply;
 use super::pack_cache::Towards;
 use super::parameter::{self, Matrix, matrix, plain};
-use super::processor::Processor;
 use super::{Cpu, convolution, values};
 use crate::device::backend::{ConvolutionCall, ConvolutionGradients, LinearBackward, LinearCall, NormCall, Products};
 use crate::device::storage::ParameterView;
@@ -101,19 +101,6 @@ impl Products for Cpu {
 /// A norm as rows of `A` are copied.
 pub(super) fn on_load<'a>(norm: &NormCall<'a>) -> NormOnLoad<'a> {
     NormOnLoad { weight: plain(norm.weight), bias: norm.bias.map(plain), epsilon: norm.epsilon, rms: norm.rms }
-}
-
-/// `product = a · b` (or added to it) with operands in place.
-pub(super) fn multiply(
-    cpu: &Processor,
-    (rows, depth, columns): (usize, usize, usize),
-    a: MatrixA<'_>,
-    b: MatrixB<'_>,
-    product: &mut [f32],
-    accumulate: bool,
-) {
-    let (b, epilogue) = (ReadyB::new(cpu, b, depth, columns), GemmEpilogue::default());
-    Gemm { rows, columns, depth, a, norm: None, panels: b.panels(), epilogue, accumulate }.run(cpu, product);
 }
 
 impl Cpu {

@@ -2,7 +2,7 @@
 
 use super::elements::softmax_row;
 use super::memory::Memory;
-use super::{Reference, memory};
+use super::{Reference, stored};
 use crate::device::backend::{AttentionCall, AttentionOps};
 use crate::random::uniform;
 use crate::tensor::Tensor;
@@ -107,8 +107,8 @@ impl Extents {
 
 impl Reference {
     fn operands(&self, call: &AttentionCall) -> [Memory; 3] {
-        let maybe = |tensor: &Option<Tensor>| tensor.as_ref().map_or_else(|| self.nothing(), |x| memory(x).clone());
-        [memory(&call.qkv).clone(), maybe(&call.key_mask), maybe(&call.bias)]
+        let maybe = |tensor: &Option<Tensor>| tensor.as_ref().map_or_else(|| self.nothing(), |x| stored(x).clone());
+        [stored(&call.qkv).clone(), maybe(&call.key_mask), maybe(&call.bias)]
     }
 
     /// The shape of the bias's gradient: empty where it is not wanted.
@@ -148,7 +148,7 @@ impl AttentionOps for Reference {
         let extents = Extents::of(call);
         let [qkv, mask, own_bias] = &self.operands(call);
         let shapes = [call.qkv.shape(), Reference::bias_shape(call, bias).into()];
-        let reads = [qkv, mask, own_bias, memory(grad)];
+        let reads = [qkv, mask, own_bias, stored(grad)];
         let [of_qkv, of_bias] = self.compute_two(shapes, reads, move |[qkv, mask, bias, grad], [out, out_bias]| {
             out.fill(0.0);
             out_bias.fill(0.0);
@@ -175,7 +175,7 @@ impl AttentionOps for Reference {
 
     fn attention_output_backward(&self, call: &AttentionCall, weights: &Tensor, grad: &Tensor) -> (Tensor, Tensor) {
         let extents = Extents::of(call);
-        let reads = [memory(&call.qkv), memory(weights), memory(grad)];
+        let reads = [stored(&call.qkv), stored(weights), stored(grad)];
         let shapes = [weights.shape(), call.qkv.shape()];
         let [of_weights, of_qkv] = self.compute_two(shapes, reads, move |[qkv, weights, grad], [out_weights, out]| {
             out.fill(0.0);
@@ -203,7 +203,7 @@ impl AttentionOps for Reference {
         bias: bool,
     ) -> (Tensor, Option<Tensor>) {
         let extents = Extents::of(call);
-        let reads = [memory(&call.qkv), memory(weights), memory(grad)];
+        let reads = [stored(&call.qkv), stored(weights), stored(grad)];
         let shapes = [call.qkv.shape(), Reference::bias_shape(call, bias).into()];
         let [of_qkv, of_bias] = self.compute_two(shapes, reads, move |[qkv, weights, grad], [out, out_bias]| {
             out.fill(0.0);
@@ -223,7 +223,7 @@ impl AttentionOps for Reference {
     fn probe_attention(&self, query: &Tensor, keys_values: &Tensor, heads: usize, scale: f32) -> (Tensor, Tensor) {
         let probe = Probe::of(keys_values, heads, scale);
         let shapes = [[probe.batch, probe.width].into(), [probe.batch, heads, probe.tokens].into()];
-        let reads = [memory(query), memory(keys_values)];
+        let reads = [stored(query), stored(keys_values)];
         let [output, weights] = self.compute_two(shapes, reads, move |[query, both], [out, all]| {
             out.fill(0.0);
             probe.each_head(|sample, head| {
@@ -254,7 +254,7 @@ impl AttentionOps for Reference {
         scale: f32,
     ) -> (Tensor, Tensor) {
         let probe = Probe::of(keys_values, heads, scale);
-        let reads = [memory(query), memory(keys_values), memory(weights), memory(grad)];
+        let reads = [stored(query), stored(keys_values), stored(weights), stored(grad)];
         let shapes = [query.shape(), keys_values.shape()];
         let [of_query, of_both] = self.compute_two(shapes, reads, move |[query, both, weights, grad], [oq, out]| {
             oq.fill(0.0);

@@ -1,6 +1,6 @@
 //! Convolutions, one product after the other.
 
-use super::{Parameter, Reference, memory};
+use super::{Parameter, Reference, stored};
 use crate::device::backend::{ConvolutionCall, ConvolutionExtents, ConvolutionGradients};
 use crate::tensor::Tensor;
 
@@ -51,7 +51,7 @@ pub(super) fn forward(device: &Reference, x: &Tensor, call: &ConvolutionCall<'_>
     let (weight, bias) = (Parameter::of(call.weight), Parameter::maybe(device, call.bias));
     let (at_weight, at_bias) = (weight.range(), bias.range());
     let shape = [extents.batch, extents.grid[0], extents.grid[1], extents.outputs];
-    device.compute(shape, [memory(x), &weight.memory, &bias.memory], move |[x, weight, bias], out| {
+    device.compute(shape, [stored(x), &weight.memory, &bias.memory], move |[x, weight, bias], out| {
         let (weight, bias) = (extents.standardized(&weight[at_weight], epsilon), &bias[at_bias]);
         for (i, out) in out.iter_mut().enumerate() {
             *out = bias.get(i % extents.outputs).copied().unwrap_or(0.0);
@@ -72,7 +72,7 @@ pub(super) fn backward(
     if let Some(gradients) = wanted.gradients {
         if let Some(range) = wanted.weight_range {
             let at_weight = weight.range();
-            let reads = [memory(x), memory(grad), &weight.memory];
+            let reads = [stored(x), stored(grad), &weight.memory];
             // Parameters and gradients are different buffers.
             device.change(gradients, reads, move |[x, grad, weight], out| {
                 let weight = &weight[at_weight];
@@ -97,7 +97,7 @@ pub(super) fn backward(
             });
         }
         if let Some(range) = wanted.bias_range {
-            device.change(gradients, [memory(grad)], move |[grad], out| {
+            device.change(gradients, [stored(grad)], move |[grad], out| {
                 for (i, grad) in grad.iter().enumerate() {
                     out[range.start + i % extents.outputs] += grad;
                 }
@@ -106,7 +106,7 @@ pub(super) fn backward(
     }
     wanted.input.then(|| {
         let at_weight = weight.range();
-        device.compute(x.shape(), [memory(grad), &weight.memory], move |[grad, weight], out| {
+        device.compute(x.shape(), [stored(grad), &weight.memory], move |[grad, weight], out| {
             let weight = extents.standardized(&weight[at_weight], epsilon);
             out.fill(0.0);
             extents.each_product(|output, input, w| out[input] += grad[output] * weight[w]);

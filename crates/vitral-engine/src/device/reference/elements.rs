@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Parameter, Reference, memory};
+use super::{Parameter, Reference, stored};
 use crate::activation::Activation;
 use crate::device::backend::{Draw, Elements};
 use crate::device::storage::{FlatBuffer, ParameterView};
@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 
 impl Elements for Reference {
     fn add(&self, a: &Tensor, b: &Tensor) -> Tensor {
-        self.compute(a.shape(), [memory(a), memory(b)], |[a, b], out| {
+        self.compute(a.shape(), [stored(a), stored(b)], |[a, b], out| {
             for i in 0..out.len() {
                 out[i] = a[i] + b[i];
             }
@@ -19,7 +19,7 @@ impl Elements for Reference {
     }
 
     fn scale(&self, a: &Tensor, factor: f32) -> Tensor {
-        self.compute(a.shape(), [memory(a)], move |[a], out| {
+        self.compute(a.shape(), [stored(a)], move |[a], out| {
             for i in 0..out.len() {
                 out[i] = f64::from(factor) * a[i];
             }
@@ -28,7 +28,7 @@ impl Elements for Reference {
 
     fn affine_channels(&self, x: &Tensor, lines: &[(f32, f32)]) -> Tensor {
         let (plane, lines) = (x.shape()[x.shape().len() - 2] * x.shape().last(), lines.to_vec());
-        self.compute(x.shape(), [memory(x)], move |[x], out| {
+        self.compute(x.shape(), [stored(x)], move |[x], out| {
             for i in 0..out.len() {
                 let (factor, shift) = lines[i / plane % lines.len()];
                 out[i] = x[i] * f64::from(factor) + f64::from(shift);
@@ -39,7 +39,7 @@ impl Elements for Reference {
     fn multiply_row(&self, x: &Tensor, row: ParameterView<'_>) -> Tensor {
         let row = Parameter::of(row);
         let (range, width) = (row.range(), row.count);
-        self.compute(x.shape(), [memory(x), &row.memory], move |[x, row], out| {
+        self.compute(x.shape(), [stored(x), &row.memory], move |[x, row], out| {
             let row = &row[range];
             for i in 0..out.len() {
                 out[i] = x[i] * row[i % width];
@@ -49,7 +49,7 @@ impl Elements for Reference {
 
     fn multiply_row_backward(&self, x: &Tensor, grad: &Tensor, gradients: &mut FlatBuffer, range: Range<usize>) {
         let width = range.len();
-        self.change(gradients, [memory(x), memory(grad)], move |[x, grad], out| {
+        self.change(gradients, [stored(x), stored(grad)], move |[x, grad], out| {
             for i in 0..x.len() {
                 out[range.start + i % width] += x[i] * grad[i];
             }
@@ -59,7 +59,7 @@ impl Elements for Reference {
     fn add_row(&self, x: &Tensor, row: ParameterView<'_>) -> Tensor {
         let row = Parameter::of(row);
         let (range, width) = (row.range(), row.count);
-        self.compute(x.shape(), [memory(x), &row.memory], move |[x, row], out| {
+        self.compute(x.shape(), [stored(x), &row.memory], move |[x, row], out| {
             let row = &row[range];
             for i in 0..out.len() {
                 out[i] = x[i] + row[i % width];
@@ -69,7 +69,7 @@ impl Elements for Reference {
 
     fn add_row_sums(&self, x: &Tensor, gradients: &mut FlatBuffer, range: Range<usize>) {
         let width = range.len();
-        self.change(gradients, [memory(x)], move |[x], out| {
+        self.change(gradients, [stored(x)], move |[x], out| {
             for i in 0..x.len() {
                 out[range.start + i % width] += x[i];
             }
@@ -77,7 +77,7 @@ impl Elements for Reference {
     }
 
     fn sum_rows(&self, x: &Tensor, width: usize) -> Tensor {
-        self.compute([width], [memory(x)], move |[x], out| {
+        self.compute([width], [stored(x)], move |[x], out| {
             out.fill(0.0);
             for i in 0..x.len() {
                 out[i % width] += x[i];
@@ -87,7 +87,7 @@ impl Elements for Reference {
 
     fn drop(&self, x: &Tensor, draw: Draw, group: usize, rate: f32) -> Tensor {
         let first = draw.first_image * x.shape().item();
-        self.compute(x.shape(), [memory(x)], move |[x], out| {
+        self.compute(x.shape(), [stored(x)], move |[x], out| {
             let keep = if rate < 1.0 { 1.0 / (1.0 - f64::from(rate)) } else { 0.0 };
             for i in 0..out.len() {
                 let dropped = uniform(draw.key, ((first + i) / group) as u64) < rate;
@@ -97,7 +97,7 @@ impl Elements for Reference {
     }
 
     fn activation(&self, x: &Tensor, activation: Activation) -> Tensor {
-        self.compute(x.shape(), [memory(x)], move |[x], out| {
+        self.compute(x.shape(), [stored(x)], move |[x], out| {
             for i in 0..out.len() {
                 out[i] = activate(activation, x[i]);
             }
@@ -105,7 +105,7 @@ impl Elements for Reference {
     }
 
     fn activation_backward(&self, x: &Tensor, grad: &Tensor, activation: Activation) -> Tensor {
-        self.compute(x.shape(), [memory(x), memory(grad)], move |[x, grad], out| {
+        self.compute(x.shape(), [stored(x), stored(grad)], move |[x, grad], out| {
             for i in 0..out.len() {
                 out[i] = grad[i] * derivative(activation, x[i]);
             }
@@ -114,7 +114,7 @@ impl Elements for Reference {
 
     fn gated(&self, pair: &Tensor, activation: Activation) -> Tensor {
         let width = pair.shape().last() / 2;
-        self.compute(pair.shape().with_last(width), [memory(pair)], move |[pair], out| {
+        self.compute(pair.shape().with_last(width), [stored(pair)], move |[pair], out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let (row, column) = (i / width, i % width);
                 let gate = pair[row * 2 * width + column];
@@ -125,7 +125,7 @@ impl Elements for Reference {
 
     fn gated_backward(&self, pair: &Tensor, grad: &Tensor, activation: Activation) -> Tensor {
         let width = pair.shape().last() / 2;
-        self.compute(pair.shape(), [memory(pair), memory(grad)], move |[pair, grad], out| {
+        self.compute(pair.shape(), [stored(pair), stored(grad)], move |[pair, grad], out| {
             for (i, grad) in grad.iter().enumerate() {
                 let at = i / width * 2 * width + i % width;
                 let (gate, x) = (pair[at], pair[at + width]);
@@ -137,7 +137,7 @@ impl Elements for Reference {
 
     fn softmax(&self, x: &Tensor) -> Tensor {
         let width = x.shape().last();
-        self.compute(x.shape(), [memory(x)], move |[x], out| {
+        self.compute(x.shape(), [stored(x)], move |[x], out| {
             out.copy_from_slice(x);
             out.chunks_exact_mut(width).for_each(softmax_row);
         })
@@ -145,7 +145,7 @@ impl Elements for Reference {
 
     fn softmax_backward(&self, y: &Tensor, grad: &Tensor) -> Tensor {
         let width = y.shape().last();
-        self.compute(y.shape(), [memory(y), memory(grad)], move |[y, grad], out| {
+        self.compute(y.shape(), [stored(y), stored(grad)], move |[y, grad], out| {
             for row in 0..y.len() / width {
                 let at = row * width..(row + 1) * width;
                 let inner: f64 = at.clone().map(|i| y[i] * grad[i]).sum();

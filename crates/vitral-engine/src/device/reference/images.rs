@@ -1,6 +1,6 @@
 //! Patches, and maxima and means over windows.
 
-use super::{Reference, memory};
+use super::{Reference, stored};
 use crate::device::backend::{Images, PatchLayout, Windows};
 use crate::tensor::Tensor;
 
@@ -27,7 +27,7 @@ impl Images for Reference {
     fn patches(&self, images: &Tensor, layout: &PatchLayout) -> Tensor {
         let layout = *layout;
         let shape = [layout.batch, layout.grid[0] * layout.grid[1], layout.row()];
-        self.compute(shape, [memory(images)], move |[images], out| {
+        self.compute(shape, [stored(images)], move |[images], out| {
             out.fill(0.0);
             for row in 0..layout.batch * layout.grid[0] {
                 layout.runs(row / layout.grid[0], row % layout.grid[0], |source, target, count| {
@@ -40,7 +40,7 @@ impl Images for Reference {
     fn patches_backward(&self, grad: &Tensor, layout: &PatchLayout) -> Tensor {
         let layout = *layout;
         let shape = [layout.batch, layout.channels, layout.height, layout.width];
-        self.compute(shape, [memory(grad)], move |[grad], out| {
+        self.compute(shape, [stored(grad)], move |[grad], out| {
             for row in 0..layout.batch * layout.grid[0] {
                 layout.runs(row / layout.grid[0], row % layout.grid[0], |source, target, count| {
                     out[source..source + count].copy_from_slice(&grad[target..target + count]);
@@ -53,7 +53,7 @@ impl Images for Reference {
         let windows = *windows;
         let shape = Reference::window_shape(&windows, false);
         let [output, winners] =
-            self.compute_two([shape.into(), shape.into()], [memory(x)], move |[x], [out, winners]| {
+            self.compute_two([shape.into(), shape.into()], [stored(x)], move |[x], [out, winners]| {
                 out.fill(f64::NEG_INFINITY);
                 winners.fill(-1.0);
                 each_pair(&windows, |output, input, place| {
@@ -69,7 +69,7 @@ impl Images for Reference {
     fn max_pool_backward(&self, grad: &Tensor, winners: &Tensor, windows: &Windows) -> Tensor {
         let windows = *windows;
         let shape = Reference::window_shape(&windows, true);
-        self.compute(shape, [memory(grad), memory(winners)], move |[grad, winners], out| {
+        self.compute(shape, [stored(grad), stored(winners)], move |[grad, winners], out| {
             out.fill(0.0);
             each_pair(&windows, |output, input, place| {
                 if winners[output] == f64::from(place) {
@@ -81,7 +81,7 @@ impl Images for Reference {
 
     fn average_pool(&self, x: &Tensor, windows: &Windows) -> Tensor {
         let windows = *windows;
-        self.compute(Reference::window_shape(&windows, false), [memory(x)], move |[x], out| {
+        self.compute(Reference::window_shape(&windows, false), [stored(x)], move |[x], out| {
             out.fill(0.0);
             let share = 1.0 / (windows.size * windows.size) as f64;
             each_pair(&windows, |output, input, _| out[output] += share * x[input]);
@@ -90,7 +90,7 @@ impl Images for Reference {
 
     fn average_pool_backward(&self, grad: &Tensor, windows: &Windows) -> Tensor {
         let windows = *windows;
-        self.compute(Reference::window_shape(&windows, true), [memory(grad)], move |[grad], out| {
+        self.compute(Reference::window_shape(&windows, true), [stored(grad)], move |[grad], out| {
             out.fill(0.0);
             let share = 1.0 / (windows.size * windows.size) as f64;
             each_pair(&windows, |output, input, _| out[input] += share * grad[output]);

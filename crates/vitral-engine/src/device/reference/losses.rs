@@ -1,6 +1,6 @@
 //! Losses, and what is counted beside them.
 
-use super::{Reference, memory};
+use super::{Reference, stored};
 use crate::device::backend::{LossCall, LossKind, Losses};
 use crate::tensor::Tensor;
 
@@ -22,7 +22,7 @@ fn argmax(row: &[f64]) -> usize {
 impl Losses for Reference {
     fn loss(&self, loss: &LossCall) -> Tensor {
         let (kind, classes) = (loss.kind, loss.logits.shape().last());
-        self.compute([1], [memory(&loss.logits), memory(&loss.targets)], move |[logits, targets], out| {
+        self.compute([1], [stored(&loss.logits), stored(&loss.targets)], move |[logits, targets], out| {
             let rows = || logits.chunks_exact(classes).zip(targets.chunks_exact(classes));
             let batch = rows().count() as f64;
             out[0] = match kind {
@@ -50,7 +50,7 @@ impl Losses for Reference {
 
     fn loss_backward(&self, loss: &LossCall, grad: &Tensor) -> Tensor {
         let (kind, classes) = (loss.kind, loss.logits.shape().last());
-        let reads = [memory(&loss.logits), memory(&loss.targets), memory(grad)];
+        let reads = [stored(&loss.logits), stored(&loss.targets), stored(grad)];
         self.compute(loss.logits.shape(), reads, move |[logits, targets, grad], out| {
             let batch = (logits.len() / classes) as f64;
             for row in 0..logits.len() / classes {
@@ -81,7 +81,7 @@ impl Losses for Reference {
 
     fn one_hot_argmax(&self, logits: &Tensor) -> Tensor {
         let classes = logits.shape().last();
-        self.compute(logits.shape(), [memory(logits)], move |[logits], out| {
+        self.compute(logits.shape(), [stored(logits)], move |[logits], out| {
             out.fill(0.0);
             for (row, logits) in logits.chunks_exact(classes).enumerate() {
                 out[row * classes + argmax(logits)] = 1.0;
@@ -91,7 +91,7 @@ impl Losses for Reference {
 
     fn count_correct(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
         let classes = logits.shape().last();
-        self.compute([1], [memory(logits), memory(labels)], move |[logits, labels], out| {
+        self.compute([1], [stored(logits), stored(labels)], move |[logits, labels], out| {
             let rows = logits.chunks_exact(classes).zip(labels);
             out[0] = rows.filter(|(row, label)| argmax(row) as f64 == **label).count() as f64;
         })

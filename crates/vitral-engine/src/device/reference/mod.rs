@@ -133,7 +133,7 @@ impl std::fmt::Debug for Reference {
 }
 
 /// The memory of a tensor.
-fn memory(tensor: &Tensor) -> &Memory {
+fn stored(tensor: &Tensor) -> &Memory {
     tensor.storage().reference()
 }
 

@@ -1,6 +1,6 @@
 //! LayerNorm, RMSNorm, batch norm and group norm, as their papers define them.
 
-use super::{Parameter, Reference, memory};
+use super::{Parameter, Reference, stored};
 use crate::device::backend::{ChannelNormCall, GradientRange, GroupNormCall, NormCall, Norms, Segments};
 use crate::device::storage::FlatBuffer;
 use crate::tensor::Tensor;
@@ -23,7 +23,7 @@ pub(super) fn normalized(device: &Reference, x: &Tensor, norm: &NormCall<'_>) ->
 fn norm_of(device: &Reference, x: &Tensor, norm: &NormCall<'_>, which: Segments, base: &Tensor) -> Tensor {
     let (weight, bias) = (Parameter::of(norm.weight), Parameter::maybe(device, norm.bias));
     let (epsilon, rms, ranges) = (f64::from(norm.epsilon), norm.rms, [weight.range(), bias.range()]);
-    let reads = [memory(x), memory(base), &weight.memory, &bias.memory];
+    let reads = [stored(x), stored(base), &weight.memory, &bias.memory];
     device.compute(x.shape(), reads, move |[x, base, weight, bias], out| {
         let [at_weight, at_bias] = ranges;
         let (weight, bias, width) = (&weight[at_weight], &bias[at_bias], which.width);
@@ -61,7 +61,7 @@ impl Norms for Reference {
             let width = which.width;
             let weight = Parameter::of(norm.weight);
             if let Some((flat, range)) = gradients.as_deref_mut().zip(weight_range.clone()) {
-                self.change(flat, [memory(x), memory(grad)], move |[x, grad], out| {
+                self.change(flat, [stored(x), stored(grad)], move |[x, grad], out| {
                     for segment in (0..x.len() / width).filter(|&segment| which.holds(segment)) {
                         let at = segment * width;
                         let (mean, reciprocal) = statistics(x[at..at + width].iter().copied(), epsilon, rms);
@@ -72,7 +72,7 @@ impl Norms for Reference {
                 });
             }
             if let Some((flat, range)) = gradients.as_deref_mut().zip(bias_range.clone()) {
-                self.change(flat, [memory(grad)], move |[grad], out| {
+                self.change(flat, [stored(grad)], move |[grad], out| {
                     for segment in (0..grad.len() / width).filter(|&segment| which.holds(segment)) {
                         for i in 0..width {
                             out[range.start + i] += grad[segment * width + i];
@@ -81,7 +81,7 @@ impl Norms for Reference {
                 });
             }
             let at_weight = weight.range();
-            let reads = [memory(x), memory(grad), memory(&input), &weight.memory];
+            let reads = [stored(x), stored(grad), stored(&input), &weight.memory];
             let next = self.compute(x.shape(), reads, move |[x, grad, before, weight], out| {
                 let weight = &weight[at_weight];
                 out.copy_from_slice(before);
@@ -106,7 +106,7 @@ impl Norms for Reference {
         let parameters = [norm.weight, norm.bias, norm.mean, norm.variance].map(Parameter::of);
         let (ranges, epsilon) = (parameters.each_ref().map(Parameter::range), f64::from(norm.epsilon));
         let [weight, bias, mean, variance] = &parameters;
-        let reads = [memory(x), &weight.memory, &bias.memory, &mean.memory, &variance.memory];
+        let reads = [stored(x), &weight.memory, &bias.memory, &mean.memory, &variance.memory];
         self.compute(x.shape(), reads, move |[x, weight, bias, mean, variance], out| {
             let [weight, bias, mean, variance] =
                 [(weight, 0), (bias, 1), (mean, 2), (variance, 3)].map(|(values, i)| &values[ranges[i].clone()]);
@@ -130,7 +130,7 @@ impl Norms for Reference {
         let (at_weight, at_mean, at_variance) = (weight.range(), mean.range(), variance.range());
         if let Some((flat, range)) = gradients.as_deref_mut().zip(weight_range) {
             let (at_mean, at_variance) = (at_mean, at_variance.clone());
-            let reads = [memory(x), memory(grad), &mean.memory, &variance.memory];
+            let reads = [stored(x), stored(grad), &mean.memory, &variance.memory];
             self.change(flat, reads, move |[x, grad, mean, variance], out| {
                 let (mean, variance) = (&mean[at_mean], &variance[at_variance]);
                 for i in 0..x.len() {
@@ -140,13 +140,13 @@ impl Norms for Reference {
             });
         }
         if let Some((flat, range)) = gradients.zip(bias_range) {
-            self.change(flat, [memory(grad)], move |[grad], out| {
+            self.change(flat, [stored(grad)], move |[grad], out| {
                 for (i, grad) in grad.iter().enumerate() {
                     out[range.start + i % range.len()] += grad;
                 }
             });
         }
-        let reads = [memory(grad), &weight.memory, &variance.memory];
+        let reads = [stored(grad), &weight.memory, &variance.memory];
         self.compute(x.shape(), reads, move |[grad, weight, variance], out| {
             let (weight, variance) = (&weight[at_weight], &variance[at_variance]);
             for i in 0..out.len() {
@@ -160,7 +160,7 @@ impl Norms for Reference {
         let groups = Groups::of(x, norm);
         let (weight, bias) = (Parameter::of(norm.weight), Parameter::of(norm.bias));
         let (at_weight, at_bias) = (weight.range(), bias.range());
-        self.compute(x.shape(), [memory(x), &weight.memory, &bias.memory], move |[x, weight, bias], out| {
+        self.compute(x.shape(), [stored(x), &weight.memory, &bias.memory], move |[x, weight, bias], out| {
             let (weight, bias) = (&weight[at_weight], &bias[at_bias]);
             groups.each(x, |members, mean, reciprocal| {
                 for i in members {
@@ -182,7 +182,7 @@ impl Norms for Reference {
         let groups = Groups::of(x, norm);
         let weight = Parameter::of(norm.weight);
         if let Some((flat, range)) = gradients.as_deref_mut().zip(weight_range) {
-            self.change(flat, [memory(x), memory(grad)], move |[x, grad], out| {
+            self.change(flat, [stored(x), stored(grad)], move |[x, grad], out| {
                 groups.each(x, |members, mean, reciprocal| {
                     for i in members {
                         out[range.start + i % groups.channels] += grad[i] * (x[i] - mean) * reciprocal;
@@ -191,14 +191,14 @@ impl Norms for Reference {
             });
         }
         if let Some((flat, range)) = gradients.zip(bias_range) {
-            self.change(flat, [memory(grad)], move |[grad], out| {
+            self.change(flat, [stored(grad)], move |[grad], out| {
                 for (i, grad) in grad.iter().enumerate() {
                     out[range.start + i % range.len()] += grad;
                 }
             });
         }
         let at_weight = weight.range();
-        self.compute(x.shape(), [memory(x), memory(grad), &weight.memory], move |[x, grad, weight], out| {
+        self.compute(x.shape(), [stored(x), stored(grad), &weight.memory], move |[x, grad, weight], out| {
             let weight = &weight[at_weight];
             groups.each(x, |members, mean, reciprocal| {
                 let weighted = |i: usize| grad[i] * weight[i % groups.channels];

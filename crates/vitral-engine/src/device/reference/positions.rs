@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Parameter, Reference, memory};
+use super::{Parameter, Reference, stored};
 use crate::device::backend::{AxisMatrix, Positions, RotationTable};
 use crate::device::storage::ParameterView;
 use crate::tensor::Tensor;
@@ -12,7 +12,7 @@ impl Positions for Reference {
     fn rotate(&self, qkv: &Tensor, rotation: &RotationTable, back: bool) -> Tensor {
         let [_, tokens, packed] = qkv.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
         let rotation = rotation.clone();
-        self.compute(qkv.shape(), [memory(qkv)], move |[x], out| {
+        self.compute(qkv.shape(), [stored(qkv)], move |[x], out| {
             let (pairs, sign) = (rotation.pairs, if back { -1.0 } else { 1.0 });
             for (i, out) in out.iter_mut().enumerate() {
                 let (token, channel) = (i / packed % tokens, i % packed);
@@ -31,7 +31,7 @@ impl Positions for Reference {
     fn add_query_value_bias(&self, qkv: &Tensor, query: ParameterView<'_>, value: ParameterView<'_>) -> Tensor {
         let (query, value, packed) = (Parameter::of(query), Parameter::of(value), qkv.shape().last());
         let (at_query, at_value) = (query.range(), value.range());
-        self.compute(qkv.shape(), [memory(qkv), &query.memory, &value.memory], move |[x, query, value], out| {
+        self.compute(qkv.shape(), [stored(qkv), &query.memory, &value.memory], move |[x, query, value], out| {
             let (query, value, width) = (&query[at_query], &value[at_value], packed / 3);
             for (i, out) in out.iter_mut().enumerate() {
                 let bias = match i % packed / width {
@@ -46,7 +46,7 @@ impl Positions for Reference {
 
     fn relation_bias(&self, table: &Tensor, tokens: usize, indices: &Arc<[u32]>) -> Tensor {
         let (heads, indices) = (table.shape().last(), Arc::clone(indices));
-        self.compute([heads, tokens, tokens], [memory(table)], move |[table], out| {
+        self.compute([heads, tokens, tokens], [stored(table)], move |[table], out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let (head, pair) = (i / (tokens * tokens), i % (tokens * tokens));
                 *out = table[indices[pair] as usize * heads + head];
@@ -56,7 +56,7 @@ impl Positions for Reference {
 
     fn relation_bias_backward(&self, grad: &Tensor, entries: usize, indices: &Arc<[u32]>) -> Tensor {
         let (heads, indices) = (grad.extent(0), Arc::clone(indices));
-        self.compute([entries, heads], [memory(grad)], move |[grad], out| {
+        self.compute([entries, heads], [stored(grad)], move |[grad], out| {
             out.fill(0.0);
             for (i, grad) in grad.iter().enumerate() {
                 out[indices[i % indices.len()] as usize * heads + i / indices.len()] += grad;
@@ -69,7 +69,7 @@ impl Positions for Reference {
         let [rows, columns] = axes.map(Clone::clone);
         let (from, to) = ([rows.from, columns.from], [rows.to, columns.to]);
         let (input, output) = if transposed { (to, from) } else { (from, to) };
-        self.compute([grids, output[0] * output[1], width], [memory(grid)], move |[grid], out| {
+        self.compute([grids, output[0] * output[1], width], [stored(grid)], move |[grid], out| {
             let weight = |axis: &AxisMatrix, out: usize, input: usize| {
                 let (out, input) = if transposed { (input, out) } else { (out, input) };
                 f64::from(axis.weights[out * axis.from + input])

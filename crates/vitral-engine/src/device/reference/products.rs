@@ -1,7 +1,7 @@
 //! Linear maps, number by number.
 
 use super::norms::normalized;
-use super::{Parameter, Reference, convolution, elements, memory};
+use super::{Parameter, Reference, convolution, elements, stored};
 use crate::device::backend::{ConvolutionCall, ConvolutionGradients, LinearBackward, LinearCall, Products};
 use crate::tensor::Tensor;
 
@@ -14,9 +14,9 @@ impl Products for Reference {
             None => x.clone(),
         };
         let [weight, bias, scale] = [Some(call.weight), call.bias, call.scale].map(|p| Parameter::maybe(self, p));
-        let residual = call.residual.map_or_else(|| self.nothing(), |tensor| memory(tensor).clone());
+        let residual = call.residual.map_or_else(|| self.nothing(), |tensor| stored(tensor).clone());
         let (activation, ranges) = (call.activation, [&weight, &bias, &scale].map(Parameter::range));
-        let reads = [memory(&x), &weight.memory, &bias.memory, &scale.memory, &residual];
+        let reads = [stored(&x), &weight.memory, &bias.memory, &scale.memory, &residual];
         self.compute(shape, reads, move |[x, weight, bias, scale, residual], out| {
             let [at_weight, at_bias, at_scale] = ranges;
             let (weight, bias, scale) = (&weight[at_weight], &bias[at_bias], &scale[at_scale]);
@@ -39,7 +39,7 @@ impl Products for Reference {
         let (columns, depth) = (call.weight.shape[0], call.weight.shape[1]);
         if let Some(gradients) = call.gradients {
             if let Some(range) = call.weight_range {
-                self.change(gradients, [memory(x), memory(grad)], move |[x, grad], out| {
+                self.change(gradients, [stored(x), stored(grad)], move |[x, grad], out| {
                     let out = &mut out[range];
                     for row in 0..grad.len() / columns {
                         for column in 0..columns {
@@ -51,7 +51,7 @@ impl Products for Reference {
                 });
             }
             if let Some(range) = call.bias_range {
-                self.change(gradients, [memory(grad)], move |[grad], out| {
+                self.change(gradients, [stored(grad)], move |[grad], out| {
                     for (i, grad) in grad.iter().enumerate() {
                         out[range.start + i % columns] += grad;
                     }
@@ -61,7 +61,7 @@ impl Products for Reference {
         call.input.then(|| {
             let weight = Parameter::of(call.weight);
             let range = weight.range();
-            self.compute(x.shape(), [memory(grad), &weight.memory], move |[grad, weight], out| {
+            self.compute(x.shape(), [stored(grad), &weight.memory], move |[grad, weight], out| {
                 let weight = &weight[range];
                 for (i, out) in out.iter_mut().enumerate() {
                     let (row, k) = (i / depth, i % depth);

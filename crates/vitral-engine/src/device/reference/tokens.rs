@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Reference, memory};
+use super::{Reference, stored};
 use crate::device::backend::Tokens;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -14,7 +14,7 @@ fn extents(x: &Tensor) -> [usize; 3] {
 impl Tokens for Reference {
     fn gather_tokens(&self, x: &Tensor, kept: &Arc<[usize]>, count: usize) -> Tensor {
         let ([batch, tokens, width], kept) = (extents(x), Arc::clone(kept));
-        self.compute([batch, count, width], [memory(x)], move |[x], out| {
+        self.compute([batch, count, width], [stored(x)], move |[x], out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let (row, c) = (i / width, i % width);
                 *out = x[(row / count * tokens + kept[row]) * width + c];
@@ -24,7 +24,7 @@ impl Tokens for Reference {
 
     fn scatter_tokens(&self, grad: &Tensor, kept: &Arc<[usize]>, shape: Shape) -> Tensor {
         let ([_, count, width], tokens, kept) = (extents(grad), shape[1], Arc::clone(kept));
-        self.compute(shape, [memory(grad)], move |[grad], out| {
+        self.compute(shape, [stored(grad)], move |[grad], out| {
             out.fill(0.0);
             for (i, grad) in grad.iter().enumerate() {
                 let (row, c) = (i / width, i % width);
@@ -34,7 +34,7 @@ impl Tokens for Reference {
     }
 
     fn add_positions(&self, x: &Tensor, positions: &Tensor) -> Tensor {
-        self.compute(x.shape(), [memory(x), memory(positions)], |[x, positions], out| {
+        self.compute(x.shape(), [stored(x), stored(positions)], |[x, positions], out| {
             for i in 0..out.len() {
                 out[i] = x[i] + positions[i % positions.len()];
             }
@@ -43,7 +43,7 @@ impl Tokens for Reference {
 
     fn mean_tokens(&self, x: &Tensor, first: usize) -> Tensor {
         let [batch, tokens, width] = extents(x);
-        self.compute([batch, width], [memory(x)], move |[x], out| {
+        self.compute([batch, width], [stored(x)], move |[x], out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let (sample, c) = (i / width, i % width);
                 let sum: f64 = (first..tokens).map(|token| x[(sample * tokens + token) * width + c]).sum();
@@ -54,7 +54,7 @@ impl Tokens for Reference {
 
     fn mean_tokens_backward(&self, grad: &Tensor, tokens: usize, first: usize) -> Tensor {
         let (batch, width) = (grad.extent(0), grad.extent(1));
-        self.compute([batch, tokens, width], [memory(grad)], move |[grad], out| {
+        self.compute([batch, tokens, width], [stored(grad)], move |[grad], out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let (sample, token, c) = (i / (tokens * width), i / width % tokens, i % width);
                 *out = if token < first { 0.0 } else { grad[sample * width + c] / (tokens - first) as f64 };
@@ -64,7 +64,7 @@ impl Tokens for Reference {
 
     fn max_tokens(&self, x: &Tensor, first: usize) -> Tensor {
         let [batch, tokens, width] = extents(x);
-        self.compute([batch, width], [memory(x)], move |[x], out| {
+        self.compute([batch, width], [stored(x)], move |[x], out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let (sample, c) = (i / width, i % width);
                 let column = (first..tokens).map(|token| x[(sample * tokens + token) * width + c]);
@@ -76,7 +76,7 @@ impl Tokens for Reference {
 
     fn max_tokens_backward(&self, x: &Tensor, top: &Tensor, grad: &Tensor, first: usize) -> Tensor {
         let [_, tokens, width] = extents(x);
-        self.compute(x.shape(), [memory(x), memory(top), memory(grad)], move |[x, top, grad], out| {
+        self.compute(x.shape(), [stored(x), stored(top), stored(grad)], move |[x, top, grad], out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let (sample, token, c) = (i / (tokens * width), i / width % tokens, i % width);
                 let wins = |token: usize| x[(sample * tokens + token) * width + c] == top[sample * width + c];

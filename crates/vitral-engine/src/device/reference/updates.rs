@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Reference, memory};
+use super::{Reference, stored};
 use crate::device::backend::{ClipCall, UpdateBuffers, UpdateCall, UpdateGroup, UpdateRule, Updates};
 use crate::device::cpu::updates::muon_scale;
 use crate::device::storage::FlatBuffer;
@@ -30,7 +30,7 @@ impl Updates for Reference {
     fn clip(&self, gradients: &mut FlatBuffer, clip: Option<&ClipCall>, parameters: &FlatBuffer) -> Tensor {
         let norm = self.compute([1], [gradients.reference()], |[gradients], out| out[0] = length(gradients));
         let Some(clip) = clip.cloned() else { return norm };
-        let reads = [memory(&norm), parameters.reference()];
+        let reads = [stored(&norm), parameters.reference()];
         self.change(gradients, reads, move |[norm, parameters], out| match clip {
             _ if !norm[0].is_finite() => {}
             ClipCall::Norm(limit) => {
@@ -57,7 +57,7 @@ impl Updates for Reference {
     fn all_finite(&self, values: &[&Tensor]) -> Tensor {
         let flag = self.compute([1], [], |[], out| out[0] = 1.0);
         for tensor in values {
-            self.0.launch([memory(tensor)], [memory(&flag)], |[x], [out]| {
+            self.0.launch([stored(tensor)], [stored(&flag)], |[x], [out]| {
                 // In the precision of other devices.
                 if !x.iter().all(|&x| (x as f32).is_finite()) {
                     out[0] = 0.0;
@@ -71,7 +71,7 @@ impl Updates for Reference {
         let UpdateBuffers { parameters, gradients, first, second } = buffers;
         let step = Step { rule: call.rule, rate: f64::from(call.learning_rate), number: call.step };
         let groups = call.groups.to_vec();
-        let reads = [memory(gate), gradients.reference()];
+        let reads = [stored(gate), gradients.reference()];
         let writes = [parameters.reference(), first.reference(), second.reference()];
         self.0.launch(reads, writes, move |[gate, gradients], [parameters, first, second]| {
             if gate[0] != 0.0 {
@@ -84,7 +84,7 @@ impl Updates for Reference {
 
     fn ema_update(&self, average: &mut FlatBuffer, parameters: &FlatBuffer, decay: f32, gate: &Tensor) {
         let share = 1.0 - f64::from(decay);
-        self.change(average, [memory(gate), parameters.reference()], move |[gate, parameters], out| {
+        self.change(average, [stored(gate), parameters.reference()], move |[gate, parameters], out| {
             if gate[0] != 0.0 {
                 out.iter_mut().zip(parameters).for_each(|(average, p)| *average += share * (p - *average));
             }

@@ -64,7 +64,7 @@ const ROOMS: [(&str, &[Room]); 3] = [
             ("outcome", &[]),
             ("output", &[]),
             ("sparkline", &[]),
-            ("settings", &["download"]),
+            ("settings", &["download", "fault"]),
             ("printer", &["fault", "settings"]),
             ("inputs", &["fault", "outcome", "printer", "settings"]),
             ("follow", &["fault", "outcome", "printer", "settings", "sparkline"]),
