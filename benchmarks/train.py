@@ -22,15 +22,15 @@ def peer_process(engine, cell, threads):
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = forward.timm_model(size, patch, image).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     pixels, labels = torch.randn(batch, 3, image, image), torch.randint(0, 1000, (batch,))
     run = torch.compile(model) if engine == "compiled" else model
 
     def step():
         loss = torch.nn.functional.cross_entropy(run(pixels), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     for _ in range(2):
         step()

@@ -130,24 +130,24 @@ def windows():
 
 def mixes(tensors):
     rng = np.random.default_rng(5)
-    for index, (batch, size, keep, centre, smoothing) in enumerate(
+    for index, (batch, size, keep, center, smoothing) in enumerate(
         [(4, (6, 8), 0.3, None, 0.0), (5, (6, 8), 0.81, None, 0.1), (4, (7, 9), 0.36, (3, 4), 0.1),
          (5, (8, 8), 0.6, (0, 7), 0.0), (2, (8, 6), 0.02, (5, 1), 0.2), (2, (8, 6), 0.999, (5, 1), 0.2)]):
         x = torch.from_numpy(rng.standard_normal((batch, 3, *size)).astype(np.float32))
         labels = torch.from_numpy(rng.integers(0, 7, batch))
         tensors[f"mix.{index}.pixels"] = x.numpy().copy()
         lam = keep
-        if centre is None:
+        if center is None:
             flipped = x.flip(0).mul_(1 - lam)
             x.mul_(lam).add_(flipped)
         else:
-            with mock.patch("timm.data.mixup.np.random.randint", side_effect=list(centre)):
+            with mock.patch("timm.data.mixup.np.random.randint", side_effect=list(center)):
                 (yl, yh, xl, xh), lam = cutmix_bbox_and_lam(x.shape, lam)
             x[:, :, yl:yh, xl:xh] = x.flip(0)[:, :, yl:yh, xl:xh]
         targets = mixup_target(labels, 7, lam, smoothing)
         tensors[f"mix.{index}.mixed"] = x.numpy()
         tensors[f"mix.{index}.targets"] = targets.numpy()
-        yield {"keep": keep, "centre": centre, "smoothing": smoothing, "labels": labels.tolist()}
+        yield {"keep": keep, "center": center, "smoothing": smoothing, "labels": labels.tolist()}
 
 
 def augmix(tensors):

@@ -112,10 +112,10 @@ def short(values):
     return values[0] if len(set(values)) == 1 else " ".join(values)
 
 
-def row(origin, name, size, image, count, licence, top1, pictures):
+def row(origin, name, size, image, count, license, top1, pictures):
     count = f"{count:_}"
     top1 = "None" if top1 == "-" else f"Some({float(top1)})"
-    print(f'    row({origin}, "{name}", "{size}", {image}, {count}, "{licence}", {top1}, "{pictures}"),')
+    print(f'    row({origin}, "{name}", "{size}", {image}, {count}, "{license}", {top1}, "{pictures}"),')
 
 
 def main():

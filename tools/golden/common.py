@@ -19,8 +19,8 @@ def rounded(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def randomise(model: torch.nn.Module, generator: torch.Generator) -> None:
-    """Gives every parameter values that show when it is left out, transposed or taken for its neighbour."""
+def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
+    """Gives every parameter values that show when it is left out, transposed or taken for its neighbor."""
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim >= 2 and parameter.shape[0] > 1 and "position" not in name and "probe" not in name:

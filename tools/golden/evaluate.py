@@ -39,7 +39,7 @@ def measures(logits, labels):
             "classes": np.stack([precision, recall, f1], 1)}
 
 
-def neighbours(known, labels, unknown, k, temperature):
+def neighbors(known, labels, unknown, k, temperature):
     unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
     cosine = unit(unknown.astype(np.float64)) @ unit(known.astype(np.float64)).T
     found = []
@@ -67,16 +67,16 @@ def main():
     logits = (rng.standard_normal((200, CLASSES)) * 1.5 + 2.5 * np.eye(CLASSES)[labels]).astype(np.float32)
     tensors = {"logits": logits, "labels": labels} | measures(logits, labels)
     for name, count in [("many", 90), ("few", 15)]:
-        centres = rng.standard_normal((CLASSES, 21)) * 0.7
+        centers = rng.standard_normal((CLASSES, 21)) * 0.7
         known_labels, unknown_labels = rng.integers(0, CLASSES, count), rng.integers(0, CLASSES, 40)
-        known = (centres[known_labels] + rng.standard_normal((count, 21))).astype(np.float32)
-        unknown = (centres[unknown_labels] + rng.standard_normal((40, 21))).astype(np.float32)
+        known = (centers[known_labels] + rng.standard_normal((count, 21))).astype(np.float32)
+        unknown = (centers[unknown_labels] + rng.standard_normal((40, 21))).astype(np.float32)
         known[:, 4] = 3.0  # a constant feature
         unknown[:, 4] = 3.0
         tensors |= {f"{name}.known": known, f"{name}.known_labels": known_labels, f"{name}.unknown": unknown,
                     f"{name}.unknown_labels": unknown_labels}
         for k, temperature in [(1, None), (5, None), (10, 0.07)]:
-            tensors[f"{name}.neighbours.{k}"] = neighbours(known, known_labels, unknown, k, temperature)
+            tensors[f"{name}.neighbors.{k}"] = neighbors(known, known_labels, unknown, k, temperature)
         for l2 in [1, 1024]:
             tensors[f"{name}.ridge.{l2}"] = ridge(known, known_labels, unknown, float(l2))
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, OUT)

@@ -104,10 +104,10 @@ def relevance(layers):
 
 
 def mean_distance(weights, prefix, grid, patch):
-    """[heads]: mean over queries of the sum over keys of weight times distance between the centres in pixels."""
-    centres = np.array([((row + 0.5) * patch[0], (column + 0.5) * patch[1])
+    """[heads]: mean over queries of the sum over keys of weight times distance between the centers in pixels."""
+    centers = np.array([((row + 0.5) * patch[0], (column + 0.5) * patch[1])
                         for row in range(grid[0]) for column in range(grid[1])])
-    pixels = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    pixels = np.linalg.norm(centers[:, None] - centers[None], axis=-1)
     return (weights[:, prefix:, prefix:] * pixels).sum(-1).mean(-1)
 
 
@@ -116,9 +116,9 @@ def cams(values, gradient):
     positive = lambda x: np.maximum(x, 0)
     squares, cubes = gradient**2, gradient**3
     alpha = np.where(gradient != 0, squares / (2 * squares + values.sum(0) * cubes + 1e-6), 0)
-    centred = values - values.mean(0)
-    first = np.linalg.svd(centred, full_matrices=False)[2][0]
-    eigen = centred @ first
+    centered = values - values.mean(0)
+    first = np.linalg.svd(centered, full_matrices=False)[2][0]
+    eigen = centered @ first
     return {
         "gradcam": positive(values @ gradient.mean(0)),
         "gradcam++": positive(values @ (alpha * positive(gradient)).sum(0)),

@@ -58,7 +58,7 @@ def whole_files():
         yield mode.lower(), encoded(base.convert(mode), quality=85)
         yield f"{mode.lower()}_progressive", encoded(base.convert(mode), quality=85, progressive=True)
     cmyk = encoded(base.convert("CMYK"), quality=85)
-    # The colour transform in Adobe's segment: 2 makes the inks YCCK.
+    # The color transform in Adobe's segment: 2 makes the inks YCCK.
     at = cmyk.index(b"Adobe") + 11
     yield "ycck", cmyk[:at] + b"\x02" + cmyk[at + 1 :]
     # Sampling factors for which there is no option: other names for the same blocks, in other places.

@@ -11,7 +11,7 @@ mp.mp.dps = 50
 
 
 def lawson(function, low, high, degree, weight, fixed=0, nodes=2000, rounds=300):
-    """Coefficients (lowest first) minimising max |weight · (p − f)|; the first `fixed` ones are function's own."""
+    """Coefficients (lowest first) minimizing max |weight · (p − f)|; the first `fixed` ones are function's own."""
     x = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
     f = np.array([float(function(mp.mpf(float(v)))) for v in x])
     w = np.array([float(weight(mp.mpf(float(v)))) for v in x])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from timm.layers import StdConv2d
 from timm.models.resnetv2 import ResNetV2
 
-from common import MODELS, pixels, randomise, seeded, write
+from common import MODELS, pixels, randomize, seeded, write
 from models_jax import with_numpy_for_jax
 
 
@@ -41,7 +41,7 @@ def timm_case(size=(32, 32), **arguments):
         merged = dict(stem_chs=32, channels=[128], num_classes=5) | arguments
         torch.manual_seed(0)
         model = timm.create_model("resnetv2_50x1_bit", **merged).eval()
-        randomise(model, seeded(name))
+        randomize(model, seeded(name))
         simplify(model)
         folder = MODELS / name
         timm.models.save_for_hf(model, folder, model_args=merged, safe_serialization=True)
@@ -88,7 +88,7 @@ def google_case(size=(32, 32), **arguments):
 
         torch.manual_seed(0)
         model = build()
-        randomise(model, seeded(name))
+        randomize(model, seeded(name))
         simplify(model)
         folder = MODELS / name
         folder.mkdir(parents=True, exist_ok=True)

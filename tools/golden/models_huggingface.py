@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from common import MODELS, Capture, additive, patch_mask, pixels, randomise, seeded, write
+from common import MODELS, Capture, additive, patch_mask, pixels, randomize, seeded, write
 
 hf.utils.logging.set_verbosity_error()
 hf.utils.logging.disable_progress_bar()
@@ -136,7 +136,7 @@ def case(model_class, config, size=(32, 32), masked=False, edit=None, container=
         generator = seeded(name)
         torch.manual_seed(0)
         model = model_class._from_config(config, attn_implementation="eager").eval()
-        randomise(model, generator)
+        randomize(model, generator)
         folder = MODELS / name
         model.save_pretrained(folder, **(dict(max_shard_size="15KB") if container == "sharded" else {}))
         container_of(folder, container, model)

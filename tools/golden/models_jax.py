@@ -15,7 +15,7 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer, _load_weights
 
-from common import MODELS, randomise, rounded, seeded
+from common import MODELS, randomize, rounded, seeded
 from models_timm import TINY, resnet_stem, run
 
 BASE = TINY | dict(act_layer="gelu_tanh")
@@ -136,7 +136,7 @@ def case(
         torch.manual_seed(0)
         create = build or (lambda **given: timm.create_model("vit_tiny_patch16_224", **given))
         model = create(**BASE | arguments).eval()
-        randomise(model, seeded(name))
+        randomize(model, seeded(name))
         with torch.no_grad():
             if zero_head:
                 model.head.weight.zero_(), model.head.bias.zero_()
@@ -155,7 +155,7 @@ def case(
             extra = torch.nn.Linear(model.embed_dim, pre_logits)
             model.head = torch.nn.Linear(pre_logits, model.num_classes)
             for each in [extra, model.head]:
-                randomise(each, generator)
+                randomize(each, generator)
             for key, layer in [("pre_logits", extra), ("head", model.head)]:
                 named[f"{prefix}{key}/kernel"] = layer.weight.detach().numpy().T
                 named[f"{prefix}{key}/bias"] = layer.bias.detach().numpy()
@@ -213,7 +213,7 @@ def cases():
     towers = [("params/txt/Embed_0/embedding", (7, 4)), ("params/t", (1,)), ("params/b", (1,))]
     return dict(
         jax_vit=case(),
-        jax_vit_optimiser_state=case(prefix="opt/target/", more=[("opt/state/step", (1,))]),
+        jax_vit_optimizer_state=case(prefix="opt/target/", more=[("opt/state/step", (1,))]),
         jax_vit_pre_logits=case(pre_logits=10),
         jax_vit_zero_head=case(zero_head=True),
         jax_vit_compressed=case(compressed=True),

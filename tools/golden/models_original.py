@@ -9,7 +9,7 @@ import timm
 import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from common import MODELS, randomise, rounded, seeded
+from common import MODELS, randomize, rounded, seeded
 from models_timm import TINY, run
 
 CLIP = [
@@ -83,7 +83,7 @@ def case(form, described, architecture="vit_tiny_patch16_224", dialect="timm", *
     def make(name):
         torch.manual_seed(0)
         model = timm.create_model(architecture, **TINY | arguments).eval()
-        randomise(model, seeded(name))
+        randomize(model, seeded(name))
         saved = form(model.state_dict())
         folder = MODELS / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def with_pre_logits(name):
     before = torch.nn.Linear(24, 10)
     model.head = torch.nn.Linear(10, 5)
     for module in [model, before]:
-        randomise(module, seeded(name))
+        randomize(module, seeded(name))
     folder = MODELS / name
     folder.mkdir(parents=True, exist_ok=True)
     named = {f"pre_logits.fc.{key}": value for key, value in before.state_dict().items()}

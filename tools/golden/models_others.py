@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torchvision.models import VisionTransformer
 from vit_pytorch import SimpleViT, ViT
 
-from common import MODELS, Capture, additive, patch_mask, pixels, randomise, seeded, write
+from common import MODELS, Capture, additive, patch_mask, pixels, randomize, seeded, write
 
 
 def save(folder, model, config, wrapped=None, safetensors=False, legacy=False):
@@ -25,7 +25,7 @@ def torchvision_case(masked=False, wrapped=None, legacy=False, both=False, **mor
         model = VisionTransformer(
             image_size=32, patch_size=8, num_layers=2, num_heads=3, hidden_dim=24, mlp_dim=40, num_classes=5, **more
         ).eval()
-        randomise(model, seeded(name))
+        randomize(model, seeded(name))
         config = dict(
             dialect="torchvision",
             model=dict(
@@ -73,7 +73,7 @@ def lucidrains_case(
             # Older releases had no norm after the blocks, and one in the head.
             model.transformer.norm = torch.nn.Identity()
             setattr(model, "linear_head" if simple else "mlp_head", torch.nn.Sequential(torch.nn.LayerNorm(24), torch.nn.Linear(24, 5)))
-        randomise(model, seeded(name))
+        randomize(model, seeded(name))
         if dim_scale:
             # The first releases, and models that follow them, scale by the token's whole width.
             for attention, _ in model.transformer.layers:

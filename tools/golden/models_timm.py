@@ -14,7 +14,7 @@ from timm.models.eva import EvaAttention
 from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import Attention, ParallelScalingBlock, VisionTransformer
 
-from common import MODELS, Capture, additive, patch_mask, pixels, randomise, seeded, write
+from common import MODELS, Capture, additive, patch_mask, pixels, randomize, seeded, write
 
 TINY = dict(embed_dim=24, depth=2, num_heads=3, img_size=32, patch_size=8, num_classes=5, mlp_ratio=2)
 
@@ -62,7 +62,7 @@ def case(architecture="vit_tiny_patch16_224", size=(32, 32), masked=False, conta
         merged = {key: value for key, value in merged.items() if value != "default"}
         torch.manual_seed(0)
         model = timm.create_model(architecture, **merged).eval()
-        randomise(model, seeded(name))
+        randomize(model, seeded(name))
         folder = MODELS / name
         timm.models.save_for_hf(model, folder, model_args=merged, safe_serialization=True)
         if container == "float16":
@@ -91,7 +91,7 @@ def resnet_stem(**arguments):
 
 def hybrid_with_stages(name):
     model = resnet_stem(**TINY | dict(patch_size=1))
-    randomise(model, seeded(name))
+    randomize(model, seeded(name))
     # Eight values a sign: git packs this to a fraction.
     with torch.no_grad():
         for parameter in model.patch_embed.backbone.parameters():
@@ -104,7 +104,7 @@ def hybrid_with_stages(name):
     save_file(weights, folder / "model.safetensors")
     model.load_state_dict({key: value.float() for key, value in weights.items()})
     stem = dict(
-        layers=[1, 1], width_factor=1, same_padding=True, groups=32, standardisation_epsilon=1e-8, norm_epsilon=1e-5
+        layers=[1, 1], width_factor=1, same_padding=True, groups=32, standardization_epsilon=1e-8, norm_epsilon=1e-5
     )
     config = dict(
         image_size=32, patch_size=1, classes=5, width=24, depth=2, heads=3, head_width=8, mlp_width=48, stem=dict(hybrid=stem)

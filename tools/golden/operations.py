@@ -191,7 +191,7 @@ def convolutions():
             dict(x=normal(2, 3, 9, 8), weight=normal(4, 3, kernel, kernel, std=0.3)),
             scalar=dict(stride=stride),
         )
-    # Weight standardisation, through timm's own layers with their own epsilons.
+    # Weight standardization, through timm's own layers with their own epsilons.
     for name, cls, kernel, stride, eps in [
         ("std_conv2d", timm.layers.StdConv2d, 3, 1, 1e-6),
         ("std_conv2d_1e_8", timm.layers.StdConv2d, 3, 2, 1e-8),
@@ -201,7 +201,7 @@ def convolutions():
         ("std_conv2d_same_1e_5", timm.layers.StdConv2dSame, 3, 1, 1e-5),
     ]:
 
-        def standardised(x, weight, stride, epsilon, cls=cls, kernel=kernel):
+        def standardized(x, weight, stride, epsilon, cls=cls, kernel=kernel):
             conv = cls(x.shape[1], weight.shape[0], kernel, stride=int(stride), bias=False, eps=epsilon)
             del conv.weight
             conv.weight = weight
@@ -210,10 +210,10 @@ def convolutions():
 
         case(
             name,
-            standardised,
+            standardized,
             dict(x=normal(2, 5, 9, 8), weight=normal(4, 5, kernel, kernel, std=0.05, mean=0.02)),
             scalar=dict(stride=stride, epsilon=eps),
-            extra=["standardised"],
+            extra=["standardized"],
         )
     case(
         "patch_embedding",

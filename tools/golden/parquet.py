@@ -3,7 +3,7 @@
 
   python tools/golden/parquet.py      -> goldens/parquet/{hub/data,plain,odd}/*.parquet
 
-Pictures are 4 x 4 PNGs of one colour: red is 40 times the row's number in its split, green the label. `hub` has a struct of
+Pictures are 4 x 4 PNGs of one color: red is 40 times the row's number in its split, green the label. `hub` has a struct of
 bytes and path, class names in `huggingface`, two shards to train on, snappy; `plain` has bytes and labels by name, zstd and
 gzip; `odd` has labels out of range, rows without bytes and columns of other names. Needs pyarrow.
 """
@@ -54,7 +54,7 @@ def plain():
 
 def odd():
     schema = pa.schema([("image", pa.binary()), ("label", pa.int32())])
-    write("odd/unlabelled.parquet", {"image": [png(0, 0)] * 2, "label": [0, -1]}, schema)
+    write("odd/unlabeled.parquet", {"image": [png(0, 0)] * 2, "label": [0, -1]}, schema)
     write("odd/without_label.parquet", {"image": [png(0, 0)] * 2, "label": [0, None]}, schema)
     write("odd/without_bytes.parquet", {"image": [png(0, 0), None, png(80, 0)], "label": [0, 0, 1]}, schema)
     other = pa.schema([("photo", pa.binary()), ("label", pa.int32())])

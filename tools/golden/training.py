@@ -106,21 +106,21 @@ def make(case, architecture, arguments):
         decayed = [p for p in model.parameters() if id(p) not in ids]
         decay = 1e-4 if name.startswith("sgd") else 0.05
         groups = [dict(params=decayed, weight_decay=decay), dict(params=plain, weight_decay=0.0)]
-        optimiser = {
+        optimizer = {
             "adamw": lambda: torch.optim.AdamW(groups, lr=1e-3),
             "lamb": lambda: timm.optim.Lamb(groups, lr=0.01, max_grad_norm=None),
             "lion": lambda: timm.optim.Lion(groups, lr=1e-4),
         }.get(name, lambda: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True))()
         losses = []
         for _ in range(10):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = loss_of(model, pixels, labels)
             loss.backward()
             if name in ("adamw", "lamb"):
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             elif name == "sgd_adaptive":
                 timm.utils.adaptive_clip_grad(model.parameters(), clip_factor=0.02)
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item())
         expected[f"losses.{name}"] = torch.tensor(losses)
 

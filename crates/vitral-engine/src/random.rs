@@ -1,7 +1,7 @@
 //! Random numbers by counter: element `i` of a draw depends on the draw's seed and `i` alone, so what is dropped does
 //! not depend on threads.
 
-/// A bijective scramble of 64 bits (the finaliser of SplitMix64, Steele, Lea and Flood 2014).
+/// A bijective scramble of 64 bits (the finalizer of SplitMix64, Steele, Lea and Flood 2014).
 #[inline]
 pub fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! A run's state in a file: parameters, what the optimiser remembers, the average, and where the run stood.
+//! A run's state in a file: parameters, what the optimizer remembers, the average, and where the run stood.
 //!
 //! Everything random in a run is drawn by counter from its seed, so the counters are the whole state of chance: a run
 //! that goes on from a checkpoint gives the same bits as one that was never stopped.
@@ -24,7 +24,7 @@ pub struct Position {
     pub epoch: u64,
     /// Batches of that epoch that were used.
     pub batch: usize,
-    /// Optimiser steps taken.
+    /// Optimizer steps taken.
     pub step: u64,
     /// The best accuracy on the held-out data so far, and its epoch.
     pub best: Option<(f64, u64)>,

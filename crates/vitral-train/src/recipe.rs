@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use vitral::image::Filter;
-use vitral::model::init::Initialisation;
+use vitral::model::init::Initialization;
 
 use crate::augment::Augment;
 use crate::data::HeldOut;
 use crate::error::TrainError;
 use crate::lora::Lora;
 use crate::loss::{Distillation, Loss};
-use crate::optimise::{Clip, GroupOptions, Optimiser, Schedule};
+use crate::optimize::{Clip, GroupOptions, Optimizer, Schedule};
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,8 +24,8 @@ pub struct Recipe {
     /// What is varied from epoch to epoch.
     #[serde(default)]
     pub augment: Augment,
-    /// The optimiser.
-    pub optimiser: Optimiser,
+    /// The optimizer.
+    pub optimizer: Optimizer,
     /// Its learning rate.
     pub schedule: Schedule,
     /// Weight decay, layer decay, freezing.
@@ -59,11 +59,11 @@ pub struct ModelRecipe {
     pub set: toml::Table,
     /// Initial values.
     #[serde(default = "timm")]
-    pub initialise: Initialisation,
+    pub initialize: Initialization,
 }
 
-fn timm() -> Initialisation {
-    Initialisation::Timm
+fn timm() -> Initialization {
+    Initialization::Timm
 }
 
 /// The classifier that fine-tuning begins with.
@@ -73,7 +73,7 @@ pub enum NewHead {
     /// A new one, all zero, as in the ViT paper.
     #[default]
     Zeros,
-    /// A new one, drawn as `initialise` says.
+    /// A new one, drawn as `initialize` says.
     Drawn,
     /// The one it has, for the same classes.
     Keep,
@@ -150,7 +150,7 @@ pub struct RunRecipe {
     /// Decay of the parameters' average, which is then what is judged and kept.
     #[serde(default)]
     pub average: Option<f32>,
-    /// What is minimised.
+    /// What is minimized.
     #[serde(default)]
     pub loss: Loss,
     /// Blocks remember only what they were given, and compute the rest again on the way back: less memory for more time,
@@ -306,7 +306,7 @@ mod tests {
         train = "mnist"
         mean = [0.13]
         std = [0.31]
-        [optimiser]
+        [optimizer]
         kind = "adamw"
         [schedule]
         rate = 1e-3
@@ -319,7 +319,7 @@ mod tests {
     fn recipes_are_read_and_set() {
         let recipe = written(SMALL, &["run.epochs=5", "schedule.shape=linear"]).expect("a recipe");
         assert_eq!(recipe.run.epochs, 5);
-        assert_eq!(recipe.schedule.shape, crate::optimise::Shape::Linear);
+        assert_eq!(recipe.schedule.shape, crate::optimize::Shape::Linear);
         assert_eq!(recipe.data.train.parent(), Some(std::env::temp_dir().as_path()), "beside the recipe");
     }
 
@@ -400,7 +400,7 @@ mod tests {
             names
         };
         let sections = known("other=1");
-        let tables = "augment.colour_jitter augment.erasing augment.mixing".split_whitespace().map(str::to_owned);
+        let tables = "augment.color_jitter augment.erasing augment.mixing".split_whitespace().map(str::to_owned);
         for table in sections.iter().cloned().chain(tables) {
             // A teacher's keys depend on its kind.
             if table == "distillation" {
@@ -418,11 +418,11 @@ mod tests {
             r#"distillation={ teacher = "t", kind = "other" }"#.into(),
             r#"distillation={ teacher = "t", kind = "soft", other = 1 }"#.into(),
         ];
-        let choices = "model.initialise model.head data.filter augment.crop.kind augment.erasing.filling optimiser.kind \
+        let choices = "model.initialize model.head data.filter augment.crop.kind augment.erasing.filling optimizer.kind \
                        schedule.shape run.clip run.loss";
         settings.extend(choices.split_whitespace().map(|key| format!("{key}=other")));
         for kind in ["sgd", "lion", "lamb", "muon"] {
-            settings.push(format!("optimiser={{ kind = \"{kind}\", other = 1 }}"));
+            settings.push(format!("optimizer={{ kind = \"{kind}\", other = 1 }}"));
         }
         for kind in ["padded", "random-resized"] {
             settings.push(format!("augment.crop={{ kind = \"{kind}\", other = 1 }}"));

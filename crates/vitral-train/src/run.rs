@@ -17,7 +17,7 @@ use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Source, Watcher};
 use crate::journal::Journal;
 use crate::lora;
-use crate::optimise::groups;
+use crate::optimize::groups;
 use crate::recipe::{Recipe, SubsetRecipe};
 use crate::report::{self, Chosen, ChosenOn};
 use crate::start::Start;
@@ -157,13 +157,13 @@ pub fn run(
     let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), settings.seed)?;
     let (trained, all) = lora::trainable(&vit, &parameters);
     watcher.begin(trained, all);
-    let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimiser);
+    let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
     let accumulate = settings.accumulate.max(1);
     let steps_per_epoch = Loader::batches(&train).div_ceil(accumulate) as u64;
     let total = settings.epochs * steps_per_epoch;
     let (schedule, total_steps) = recipe.schedule.in_steps(steps_per_epoch, total, settings.batch * accumulate);
     let rules = Rules {
-        optimiser: recipe.optimiser,
+        optimizer: recipe.optimizer,
         schedule,
         total_steps,
         clip: settings.clip,
@@ -273,7 +273,7 @@ fn keep_best(
         vit: &trainer.vit,
         preprocess: Some(preprocess.clone()),
         labels: Some(labels),
-        licence: None,
+        license: None,
         storage: DType::F32,
         read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name"))?.into())),
     };

@@ -2,8 +2,8 @@
 
 use vitral::config::{ModelConfig, Pooling};
 use vitral::image::Preprocess;
-use vitral::image::preprocess::Normalise;
-use vitral::model::init::initialise;
+use vitral::image::preprocess::Normalize;
+use vitral::model::init::initialize;
 use vitral::model::{Vit, variants};
 use vitral::weights::adapt::{Adaptation, HeadChoice};
 use vitral::{Device, LoadOptions, Model};
@@ -40,7 +40,7 @@ impl Recipe {
         let given = |field: &str| self.model.set.contains_key(field);
         let head = match self.model.head {
             NewHead::Zeros => HeadChoice::Zeros { classes },
-            NewHead::Drawn => HeadChoice::Initialised { classes, scheme: self.model.initialise, seed: self.run.seed },
+            NewHead::Drawn => HeadChoice::Initialized { classes, scheme: self.model.initialize, seed: self.run.seed },
             NewHead::Keep => HeadChoice::Keep,
         };
         let adapt = Adaptation {
@@ -92,7 +92,7 @@ impl Recipe {
         }
         let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
         let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-        initialise(&vit, &mut parameters, self.model.initialise, self.run.seed);
+        initialize(&vit, &mut parameters, self.model.initialize, self.run.seed);
         if let Some(learned) = learned {
             take_over(&vit, &mut parameters, learned)?;
         }
@@ -113,7 +113,7 @@ impl Recipe {
         match (learned.map(Model::preprocess), own) {
             (Some(Ok(learned)), None) => Ok(learned),
             (Some(Ok(learned)), Some((mean, std))) => {
-                Ok(Preprocess { normalise: Some(Normalise { mean, std }), ..learned })
+                Ok(Preprocess { normalize: Some(Normalize { mean, std }), ..learned })
             }
             (Some(Err(error)), None) => Err(error.into()),
             (_, Some((mean, std))) => Ok(plain(config.image_size, self.data.filter, &mean, &std)),

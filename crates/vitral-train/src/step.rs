@@ -12,7 +12,7 @@ use vitral_engine::{
 use crate::error::TrainError;
 use crate::lora;
 use crate::loss::{Distillation, Loss};
-use crate::optimise::{Clip, Optimiser, Schedule};
+use crate::optimize::{Clip, Optimizer, Schedule};
 
 /// Images and what they should be classified as.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Batch {
     pub pixels: Tensor,
     /// Target distributions, `[batch, classes]`.
     pub targets: Tensor,
-    /// The classes that the images were labelled with, before any mixing.
+    /// The classes that the images were labeled with, before any mixing.
     pub labels: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ pub struct Trainer {
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// The optimizer.
-    pub optimiser: Optimiser,
+    pub optimizer: Optimizer,
     /// Its learning rate.
     pub schedule: Schedule,
     /// Steps of the whole run.
@@ -99,7 +99,7 @@ impl Trainer {
         };
         Ok(Trainer {
             average,
-            moments: Moments::zeros(&parameters, rules.optimiser.rule()),
+            moments: Moments::zeros(&parameters, rules.optimizer.rule()),
             gradients: GradientSum::zeros(&parameters),
             step: 0,
             base: lora::checksum(&parameters)?,
@@ -148,7 +148,7 @@ impl Trainer {
         let losses = parts.iter().map(|part| &part.loss);
         let gate = device.all_finite(&losses.chain([&norm]).collect::<Vec<_>>());
         let learning_rate = self.rules.schedule.at(self.step, self.rules.total_steps);
-        let (rule, groups, step) = (self.rules.optimiser.rule(), &self.groups, self.step + 1);
+        let (rule, groups, step) = (self.rules.optimizer.rule(), &self.groups, self.step + 1);
         let update = Update { rule, groups, learning_rate, step };
         update.apply(&mut self.parameters, &self.gradients, &mut self.moments, &gate);
         if let (Some(average), Some(decay)) = (&mut self.average, self.rules.average_decay) {

@@ -51,8 +51,8 @@ impl Teacher {
                 Some(Rescale::Divide255) => (1.0, 0.0),
                 Some(Rescale::Multiply { factor, offset }) => ((255.0 * factor) as f32, offset),
             };
-            let normalise = preprocess.normalise.as_ref();
-            let channel = |c: usize| normalise.map_or((0.0, 1.0), |n| (n.mean[c], n.std[c]));
+            let normalize = preprocess.normalize.as_ref();
+            let channel = |c: usize| normalize.map_or((0.0, 1.0), |n| (n.mean[c], n.std[c]));
             // A number is (pixel / 255 · scale + offset − mean) / std.
             (0..expected).map(channel).map(|(mean, std)| (scale / std, (offset - mean) / std)).collect()
         };

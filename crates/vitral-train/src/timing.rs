@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use vitral::config::Size;
 use vitral::model::Vit;
-use vitral::model::init::{Initialisation, initialise};
+use vitral::model::init::{Initialization, initialize};
 use vitral_engine::random::{mix, uniform};
 use vitral_engine::{Device, Parameters};
 
 use crate::error::TrainError;
 use crate::lora::{self, Lora};
 use crate::loss::Loss;
-use crate::optimise::{GroupOptions, Optimiser, Schedule, groups};
+use crate::optimize::{GroupOptions, Optimizer, Schedule, groups};
 use crate::step::{Batch, Rules, Trainer};
 
 /// How a step saves memory.
@@ -42,14 +42,14 @@ pub fn time_steps(
         return Err(TrainError::Recipe { path: "[model]".into(), fault });
     }
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-    initialise(&vit, &mut parameters, Initialisation::Timm, 0);
+    initialize(&vit, &mut parameters, Initialization::Timm, 0);
     let shape = [batch, channels, image.height, image.width];
     let noise: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 2.0 * uniform(0, i as u64) - 1.0).collect();
     let pixels = device.upload(shape, &noise)?;
     let labels: Vec<usize> = (0..batch as u64).map(|i| (mix(i) % classes as u64) as usize).collect();
     let batch = [Batch { pixels, targets: device.one_hot(&labels, classes, 0.0)?, labels }];
     let rules = Rules {
-        optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+        optimizer: Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
         schedule: Schedule { rate: 1e-4, ..Schedule::default() },
         total_steps: runs as u64 + 1,
         clip: None,
@@ -61,7 +61,7 @@ pub fn time_steps(
     };
     let parameters = lora::prepare(&vit, parameters, &[], saving.lora.as_ref(), 0)?;
     let options = GroupOptions { weight_decay: 0.05, ..GroupOptions::default() };
-    let groups = groups(&vit, &parameters, &options, &rules.optimiser);
+    let groups = groups(&vit, &parameters, &options, &rules.optimizer);
     let mut trainer = Trainer::new(vit, parameters, groups, rules)?;
     let mut steps = Vec::with_capacity(runs);
     for run in 0..=runs {

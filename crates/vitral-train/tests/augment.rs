@@ -9,7 +9,7 @@ use vitral::image::{Filter, RgbImage};
 use vitral::numbers::apart;
 use vitral_train::augment::{Augment, Blend, Choice, Crop, Mixing, Operation, Padding, Policy, RandomResized, mixed};
 use vitral_train::draws::Draws;
-use vitral_train::labelling::Labelling;
+use vitral_train::labeling::Labeling;
 
 struct Golden {
     record: Value,
@@ -49,7 +49,7 @@ impl Golden {
 #[test]
 fn operations_equal_pillow() {
     let golden = Golden::read();
-    let fill = serde_json::from_value(golden.record["fill"].clone()).expect("a colour");
+    let fill = serde_json::from_value(golden.record["fill"].clone()).expect("a color");
     for (index, case) in golden.cases("operations").iter().enumerate() {
         let operation: Operation = serde_json::from_value(case["operation"].clone()).expect("an operation");
         let filter = Filter::from_name(case["filter"].as_str().expect("a word")).expect("a filter");
@@ -57,7 +57,7 @@ fn operations_equal_pillow() {
         let (_, theirs) = golden.bytes(&format!("operation.{index}"));
         let differences: Vec<u8> = ours.pixels().iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
         let wrong = differences.iter().filter(|&&d| d > 0).count();
-        // Pillow's nearest neighbour goes by 16-bit fractions: a pixel on an edge may fall to the other side.
+        // Pillow's nearest neighbor goes by 16-bit fractions: a pixel on an edge may fall to the other side.
         let allowed = if filter == Filter::Nearest { theirs.len() / 200 } else { 0 };
         let most = differences.iter().max();
         assert!(wrong <= allowed, "{operation:?} {filter}: {wrong} of {} levels, up to {most:?}", theirs.len());
@@ -71,7 +71,7 @@ fn mixed_chains_equal_timm() {
     let record: Value = serde_json::from_str(&text).expect("JSON");
     let bytes = std::fs::read(folder.join("augmix.safetensors")).expect("a committed golden");
     let (golden, mixed_by_timm) = (Golden::read(), Golden { record, bytes });
-    let fill = serde_json::from_value(golden.record["fill"].clone()).expect("a colour");
+    let fill = serde_json::from_value(golden.record["fill"].clone()).expect("a color");
     for (index, case) in mixed_by_timm.cases("cases").iter().enumerate() {
         let chain = |links: &Value| -> Vec<(Operation, Filter)> {
             let link = |link: &Value| {
@@ -143,15 +143,15 @@ fn mixes_equal_timm() {
         let (shape, mut pixels) = golden.floats(&format!("mix.{index}.pixels"));
         let shape: [usize; 4] = shape.try_into().expect("four extents");
         let keep = case["keep"].as_f64().expect("a number");
-        let blend = match serde_json::from_value::<Option<[usize; 2]>>(case["centre"].clone()).expect("a place") {
+        let blend = match serde_json::from_value::<Option<[usize; 2]>>(case["center"].clone()).expect("a place") {
             None => Blend::Mixup { keep },
-            Some(centre) => Blend::cutmix([shape[2], shape[3]], keep, centre),
+            Some(center) => Blend::cutmix([shape[2], shape[3]], keep, center),
         };
         let smoothing = case["smoothing"].as_f64().expect("a number") as f32;
         let augment = Augment { label_smoothing: smoothing, ..Augment::default() };
         let mut targets = Vec::new();
         for label in case["labels"].as_array().expect("labels") {
-            augment.target(&[label.as_u64().expect("a label") as usize], 7, Labelling::One, &mut targets);
+            augment.target(&[label.as_u64().expect("a label") as usize], 7, Labeling::One, &mut targets);
         }
         blend.apply(shape, &mut pixels, &mut targets);
         for (name, ours) in [("mixed", &pixels), ("targets", &targets)] {

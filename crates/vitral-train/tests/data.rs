@@ -10,8 +10,8 @@ use vitral::image::{Filter, Preprocess};
 use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
 use vitral_train::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Summary, open, plain};
 
-/// A picture of one colour as an uncompressed 24-bit BMP.
-fn bmp(width: usize, height: usize, colour: [u8; 3]) -> Vec<u8> {
+/// A picture of one color as an uncompressed 24-bit BMP.
+fn bmp(width: usize, height: usize, color: [u8; 3]) -> Vec<u8> {
     let stride = (width * 3).div_ceil(4) * 4;
     let mut out = b"BM".to_vec();
     out.extend((54 + stride * height).to_le_bytes()[..4].iter());
@@ -21,7 +21,7 @@ fn bmp(width: usize, height: usize, colour: [u8; 3]) -> Vec<u8> {
     out.extend([1, 0, 24, 0]);
     out.extend([0; 24]);
     for _ in 0..height {
-        let mut line = [colour[2], colour[1], colour[0]].repeat(width);
+        let mut line = [color[2], color[1], color[0]].repeat(width);
         line.resize(stride, 0);
         out.extend(line);
     }
@@ -33,12 +33,12 @@ fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("a writable folder");
 }
 
-/// `count` pictures of each of two classes, each of a colour of its own.
+/// `count` pictures of each of two classes, each of a color of its own.
 fn folder(root: &Path, count: usize) {
     for (class, name) in ["cat", "dog"].into_iter().enumerate() {
         for index in 0..count {
-            let colour = [class as u8 * 200, index as u8 * 10, 7];
-            write(&root.join(name).join(format!("{index:03}.bmp")), &bmp(8, 8, colour));
+            let color = [class as u8 * 200, index as u8 * 10, 7];
+            write(&root.join(name).join(format!("{index:03}.bmp")), &bmp(8, 8, color));
         }
     }
 }
@@ -166,7 +166,7 @@ fn shards_are_one_data_set() {
 }
 
 #[test]
-fn idx_cifar_and_lists_are_recognised() {
+fn idx_cifar_and_lists_are_recognized() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let path = root.path();
     for (part, count) in [("train", 6u8), ("t10k", 3)] {

@@ -7,7 +7,7 @@ use vitral::features::FeatureKind;
 use vitral::numbers::largest;
 use vitral::{Device, LoadOptions, Model, Tensor};
 use vitral_train::data::{HeldOut, Loader, LoaderOptions, Split, open};
-use vitral_train::evaluate::{Features, Neighbours, Ridge, Scaling, Tally, accuracy, evaluate, features, few_shot};
+use vitral_train::evaluate::{Features, Neighbors, Ridge, Scaling, Tally, accuracy, evaluate, features, few_shot};
 
 const CLASSES: usize = 7;
 
@@ -83,8 +83,8 @@ fn probes_equal_numpy() {
     for name in ["many", "few"] {
         let (known, unknown) = (golden.features(&format!("{name}.known")), golden.features(&format!("{name}.unknown")));
         for (k, temperature) in [(1, None), (5, None), (10, Some(0.07))] {
-            let found = Neighbours { k, temperature }.classify(&known, &unknown);
-            assert_eq!(found, golden.classes(&format!("{name}.neighbours.{k}")), "{name}, {k} neighbours");
+            let found = Neighbors { k, temperature }.classify(&known, &unknown);
+            assert_eq!(found, golden.classes(&format!("{name}.neighbors.{k}")), "{name}, {k} neighbors");
         }
         for l2 in [1, 1024] {
             let probe = Ridge { l2: f64::from(l2), ..Ridge::default() }.fit(&known);
@@ -165,7 +165,7 @@ fn real_features_reach_what_others_reach_with_dinov2() {
     };
     let (known, unknown) = (part(Split::Train), part(Split::Test));
     let (class, test_class) = (known.columns(0..384), unknown.columns(0..384));
-    let nearest = Neighbours { k: 1, temperature: None }.classify(&class, &test_class);
+    let nearest = Neighbors { k: 1, temperature: None }.classify(&class, &test_class);
     let nearest = accuracy(&nearest, test_class.labels());
     println!("1-NN on the class token {nearest:.4}");
     let seeds: Vec<u64> = (0..10).collect();
@@ -198,7 +198,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
     for (class, level) in [("dark", 10u8), ("light", 240)] {
         std::fs::create_dir(root.path().join(class)).expect("a folder");
         for index in 0..3 {
-            // A PNG would need an encoder; a GIF of one colour is short.
+            // A PNG would need an encoder; a GIF of one color is short.
             let mut gif = b"GIF89a\x01\x00\x01\x00\x80\x00\x00".to_vec();
             gif.extend([level; 6]);
             gif.extend(b"\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b");

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/cifar10");
     let mut model = Model::load(&source, &LoadOptions::default(), &Device::cpu(0))?;
     model.name = "cifar10".into();
-    model.licence = Some("MIT OR Apache-2.0".into());
+    model.license = Some("MIT OR Apache-2.0".into());
     // The card and the pictures beside it stay: only what is written anew is moved in.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");

@@ -30,14 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = LoadOptions { config: Some(config), ..LoadOptions::default() };
     let mut model = Model::load(&source.join("vit_mnist_gpu.pt"), &options, &Device::cpu(0))?;
     model.name = "digits".into();
-    // The licence and the card beside it stay: only what is written anew is moved in.
+    // The license and the card beside it stay: only what is written anew is moved in.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");
     export(&model.outgoing(), &bundle, Target::Bundle, &[])?;
     for file in ["vitral.json", "model.safetensors"] {
         std::fs::rename(bundle.join(file), assets.join(file))?;
     }
-    std::fs::write(assets.join("LICENCE"), std::fs::read(source.join("LICENSE"))?)?;
+    std::fs::write(assets.join("LICENSE"), std::fs::read(source.join("LICENSE"))?)?;
 
     std::fs::create_dir_all(assets.join("images"))?;
     let pixels = unpacked(&data.join("mnist/t10k-images-idx3-ubyte.gz"), 16)?;
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let places = (0..labels.len()).filter(|&index| usize::from(labels[index]) == digit);
         for index in places {
             let picture = &pixels[index * SIDE * SIDE..][..SIDE * SIDE];
-            let answer = model.classify(&[RgbImage::from_grey(SIDE, SIDE, picture)?], 1)?.remove(0).remove(0);
+            let answer = model.classify(&[RgbImage::from_gray(SIDE, SIDE, picture)?], 1)?.remove(0).remove(0);
             println!("{name}, test picture {index}: {} at {:.1} %", answer.label, 100.0 * answer.probability);
             if answer.class == digit {
                 let file = assets.join(format!("images/{name}.png"));

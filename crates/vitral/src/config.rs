@@ -183,7 +183,7 @@ impl ModelConfig {
         }
     }
 
-    /// Pixels between neighbouring tokens: the patch size, times the stem's stride in a hybrid.
+    /// Pixels between neighboring tokens: the patch size, times the stem's stride in a hybrid.
     pub fn token_stride(&self) -> Size {
         let stem = match &self.stem {
             Stem::Patches => 1,

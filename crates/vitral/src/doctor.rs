@@ -14,7 +14,7 @@ use crate::predict::{LoadOptions, Model};
 use crate::weights::assign::values::floats;
 use crate::weights::inspect::Statistics;
 use crate::weights::{
-    Assignment, CHECK_FILE, Container, PreprocessSource, ResolveOptions, load_description, recognise, resolve,
+    Assignment, CHECK_FILE, Container, PreprocessSource, ResolveOptions, load_description, recognize, resolve,
 };
 
 /// How bad a finding is.
@@ -113,7 +113,7 @@ pub fn examine(path: &Path, options: &LoadOptions, device: &Device) -> Diagnosis
     let resolving = ResolveOptions::for_model(config).ignoring(&options.ignore);
     let dialect = description.dialect().and_then(|named| match named {
         Some(dialect) => Ok(dialect),
-        None => recognise(vit.declarations().specs(), &container, &resolving),
+        None => recognize(vit.declarations().specs(), &container, &resolving),
     });
     let named = dialect.as_ref().map_or_else(|_| String::new(), |dialect| dialect.name().to_owned());
     match dialect.and_then(|dialect| resolve(vit.declarations().specs(), &dialect, &container, &resolving)) {
@@ -221,16 +221,16 @@ fn preprocessing(source: &PreprocessSource, dialect: &str, found: &mut Diagnosis
 /// Where preprocessing is not that of the family.
 fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
     let mut found = Vec::new();
-    if let Some(normalise) = &preprocess.normalise {
-        let near = |mean: &[f32; 3]| normalise.mean.iter().zip(mean).all(|(a, b)| (a - b).abs() < 2e-3);
-        if normalise.mean.len() == 3 && !customs.means.iter().any(near) {
-            let (ours, theirs) = (&normalise.mean, customs.means);
+    if let Some(normalize) = &preprocess.normalize {
+        let near = |mean: &[f32; 3]| normalize.mean.iter().zip(mean).all(|(a, b)| (a - b).abs() < 2e-3);
+        if normalize.mean.len() == 3 && !customs.means.iter().any(near) {
+            let (ours, theirs) = (&normalize.mean, customs.means);
             found.push(format!("mean {ours:?} is not that of published `{}` models, {theirs:?}", customs.dialect));
         }
     }
     let squashed = preprocess.steps.iter().find_map(|step| match step {
         Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => Some(matches!(to, Target::Exact(_))),
-        Step::CentreCrop { .. } => None,
+        Step::CenterCrop { .. } => None,
     });
     let says = |yes: bool, one: &str, other: &str| if yes { one.to_owned() } else { other.to_owned() };
     if let (Some(squashed), Some(expected)) = (squashed, customs.squashed)
@@ -243,7 +243,7 @@ fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
             how(expected)
         ));
     }
-    let cropped = preprocess.steps.iter().any(|step| matches!(step, Step::CentreCrop { .. }));
+    let cropped = preprocess.steps.iter().any(|step| matches!(step, Step::CenterCrop { .. }));
     if let Some(expected) = customs.cropped.filter(|&expected| expected != cropped) {
         let how = |cropped| says(cropped, "the middle is cut out", "nothing is cut off");
         found.push(format!("{}; published models of this family: {}", how(cropped), how(expected)));

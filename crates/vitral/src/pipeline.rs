@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn batches_keep_order_sizes_and_faults() {
         let preprocess: Preprocess = serde_json::from_value(serde_json::json!({
-            "channels": "grey", "steps": [], "rescale": null, "normalise": null
+            "channels": "gray", "steps": [], "rescale": null, "normalize": null
         }))
         .expect("our own form");
         // A side of 0 stands for a picture that cannot be read.

@@ -19,8 +19,8 @@ pub struct Model {
     pub path: PathBuf,
     /// What it is called.
     pub name: String,
-    /// Its licence, where stated.
-    pub licence: Option<String>,
+    /// Its license, where stated.
+    pub license: Option<String>,
     /// Whose names its tensors had: `huggingface-vit`, `timm`, `vitral`…
     pub dialect: String,
     /// Names of its classes.
@@ -75,7 +75,7 @@ impl Model {
         let resolving = ResolveOptions::for_model(stored.config()).ignoring(&options.ignore);
         let dialect = match description.dialect()? {
             Some(dialect) => dialect,
-            None => weights::recognise(specs, container, &resolving)?,
+            None => weights::recognize(specs, container, &resolving)?,
         };
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
         let vit = build(options.adapt.target(stored.config()))?;
@@ -98,7 +98,7 @@ impl Model {
         Ok(Model {
             path: path.into(),
             name: description.name,
-            licence: description.licence,
+            license: description.license,
             dialect: dialect.name().to_owned(),
             labels,
             vit,
@@ -123,7 +123,7 @@ impl Model {
         Ok(Model {
             path: self.path.clone(),
             name: self.name.clone(),
-            licence: self.licence.clone(),
+            license: self.license.clone(),
             dialect: self.dialect.clone(),
             labels: self.labels.clone(),
             vit,
@@ -160,7 +160,7 @@ impl Model {
             vit: &self.vit,
             preprocess: self.preprocess().ok(),
             labels: self.labels.names(),
-            licence: self.licence.as_deref(),
+            license: self.license.as_deref(),
             storage: DType::F32,
             read: Box::new(|spec| match self.parameters.declarations().find(&spec.name) {
                 Some(id) => Ok(self.parameters.read(id)?.into()),

@@ -10,7 +10,7 @@ use vitral::Model;
 use vitral::config::Size;
 use vitral::model::Vit;
 use vitral::model::cost::Macs;
-use vitral::model::init::{Initialisation, frozen};
+use vitral::model::init::{Initialization, frozen};
 use vitral::timing::time_forward;
 use vitral_train::lora::Lora;
 use vitral_train::timing::{Saving, time_steps};
@@ -212,7 +212,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let (mut times, parts) = if args.train {
         (time_steps(vit, device, (batch, image), &saving(args), runs, advance)?, Vec::new())
     } else {
-        let made = || frozen(&vit, Initialisation::Timm, 0, device, args.model.weights.into());
+        let made = || frozen(&vit, Initialization::Timm, 0, device, args.model.weights.into());
         let timing = time_forward(&vit, &learned.unwrap_or_else(made), (batch, image), runs, advance)?;
         (timing.passes, timing.stages)
     };

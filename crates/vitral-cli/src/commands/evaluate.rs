@@ -7,14 +7,14 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
-use vitral_train::data::{Corner, Dataset, HeldOut, Loader, LoaderOptions, Match, Relabelled, Split, View, open};
+use vitral_train::data::{Corner, Dataset, HeldOut, Loader, LoaderOptions, Match, Relabeled, Split, View, open};
 use vitral_train::evaluate::{Features, evaluate, features, mirrored};
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Measure a classifier on labelled pictures
+/// Measure a classifier on labeled pictures
 ///
 /// Top-1 and top-5 accuracy, loss, calibration error, precision, recall and F1 of each class, and what is confused with
 /// what. The data's classes are found among the model's labels by name; as many with other names are taken in order.
@@ -29,7 +29,7 @@ Examples:
 Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
 (.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files.")]
 pub(crate) struct EvaluateArgs {
-    /// The labelled pictures
+    /// The labeled pictures
     data: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     // All of the data is judged on where it has no parts.
     let whole = HeldOut { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..HeldOut::default() };
     let data = open(&args.data, args.split.into(), whole)?;
-    let (data, how) = Relabelled::to(data, model.vit.config().classes, model.labels.names())?;
+    let (data, how) = Relabeled::to(data, model.vit.config().classes, model.labels.names())?;
     if how == Match::Order && model.labels.names().is_some_and(|names| names != data.classes()) {
         printer.note("the data's classes are not called as the model's: taken in the model's order");
     }

@@ -18,7 +18,7 @@ use crate::settings::{ModelArgs, Settings};
 /// Say what a model is
 ///
 /// Prints where a model comes from, its architecture, its layers with their shapes, parameters and multiply-accumulates
-/// by part, preprocessing, labels, licence and memory.
+/// by part, preprocessing, labels, license and memory.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -40,7 +40,7 @@ struct Report {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<Origin>,
-    licence: Option<String>,
+    license: Option<String>,
     architecture: Vec<(&'static str, String)>,
     config: ModelConfig,
     tokens: usize,
@@ -105,7 +105,7 @@ fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
     };
     Ok(Report {
         origin: Some(Origin { path, dialect: model.dialect.clone(), stored_as }),
-        licence: model.licence.clone(),
+        license: model.license.clone(),
         // A model without it can still be looked at.
         preprocess: match model.preprocess() {
             Ok(steps) => Some(steps.to_string()),
@@ -145,7 +145,7 @@ impl Report {
         Ok(Report {
             name,
             origin: None,
-            licence: None,
+            license: None,
             architecture: in_words(&config),
             tokens: config.tokens(),
             config,
@@ -165,7 +165,7 @@ impl Report {
         if let Some(Origin { path, dialect, stored_as }) = &self.origin {
             let path = path.as_ref().map_or("built in".into(), |path| path.display().to_string());
             field("from", &format!("{path} (names of {dialect}, stored as {})", stored_as.join(", ").to_lowercase()))?;
-            field("licence", self.licence.as_deref().unwrap_or("not stated"))?;
+            field("license", self.license.as_deref().unwrap_or("not stated"))?;
         }
         for (name, value) in &self.architecture {
             field(name, value)?;

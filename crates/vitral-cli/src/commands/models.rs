@@ -15,7 +15,7 @@ use crate::settings::Settings;
 /// List the known sizes of Vision Transformers, or the published models
 #[derive(Args, Debug)]
 pub(crate) struct ModelsArgs {
-    /// Published models instead: name on the hub, image size, parameters, licence, top-1 on ImageNet as published
+    /// Published models instead: name on the hub, image size, parameters, license, top-1 on ImageNet as published
     #[arg(long)]
     published: bool,
 }
@@ -26,9 +26,9 @@ fn published(settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> 
         printer.json(&CATALOG)?;
         return Ok(Outcome::Done);
     }
-    let head = ["name", "size", "pixels", "parameters", "top-1", "licence"];
-    let [name, size, pixels, parameters, top1, licence] = head;
-    let head = format!("{name:66} {size:>12} {pixels:>6} {parameters:>11} {top1:>6}  {licence}");
+    let head = ["name", "size", "pixels", "parameters", "top-1", "license"];
+    let [name, size, pixels, parameters, top1, license] = head;
+    let head = format!("{name:66} {size:>12} {pixels:>6} {parameters:>11} {top1:>6}  {license}");
     printer.line(printer.heading(head))?;
     for row in CATALOG {
         let name = match row.origin {
@@ -39,7 +39,7 @@ fn published(settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> 
         let top1 = row.top1.map_or_else(|| "–".to_owned(), |top1| format!("{top1:.2}"));
         printer.line(format_args!(
             "{name:66} {:>12} {:>6} {millions:9.2} M {top1:>6}  {}",
-            row.size, row.image, row.licence
+            row.size, row.image, row.license
         ))?;
     }
     printer.note(

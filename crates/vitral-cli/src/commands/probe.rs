@@ -10,7 +10,7 @@ use vitral::Model;
 use vitral::features::FeatureKind;
 use vitral::image::Preprocess;
 use vitral_train::data::{Dataset, HeldOut, Loader, LoaderOptions, Split, open};
-use vitral_train::evaluate::{Features, FewShot, Neighbours, Ridge, Scaling, accuracy, features, few_shot};
+use vitral_train::evaluate::{Features, FewShot, Neighbors, Ridge, Scaling, accuracy, features, few_shot};
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
@@ -29,7 +29,7 @@ fn candidates() -> Vec<Ridge> {
 
 /// Judge a model's features by simple classifiers
 ///
-/// Nearest neighbours by cosine; a linear classifier in closed form (ridge), its penalty chosen on a fifth of the training
+/// Nearest neighbors by cosine; a linear classifier in closed form (ridge), its penalty chosen on a fifth of the training
 /// pictures; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 pictures a class, three draws
 /// each, with L2 = 2^10 and whitened features as big_vision computes it, and with the scaling and penalty that leaving one out chooses.
 #[derive(Args, Debug)]
@@ -39,7 +39,7 @@ Examples:
   vitral probe --model dinov2-small flowers/ --pool class-and-mean
   vitral probe --model dinov2-small flowers/ --shots 1,2,4 --json")]
 pub(crate) struct ProbeArgs {
-    /// The labelled pictures: those to fit on, and those to judge on
+    /// The labeled pictures: those to fit on, and those to judge on
     data: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
@@ -49,9 +49,9 @@ pub(crate) struct ProbeArgs {
     /// Which features
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,
-    /// Neighbours that vote
+    /// Neighbors that vote
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,5,20")]
-    neighbours: Vec<usize>,
+    neighbors: Vec<usize>,
     /// Pictures a class
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,5,10,25")]
     shots: Vec<usize>,
@@ -90,7 +90,7 @@ struct Found {
     train: usize,
     test: usize,
     width: usize,
-    neighbours: Vec<Nearest>,
+    neighbors: Vec<Nearest>,
     linear: Linear,
     few_shot: Vec<FewShot>,
     few_shot_chosen: Vec<FewShot>,
@@ -109,8 +109,8 @@ struct Linear {
 }
 
 pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    if args.neighbours.contains(&0) || args.shots.contains(&0) {
-        return Err(crate::fault::Usage("neighbours and shots are above 0".into()).into());
+    if args.neighbors.contains(&0) || args.shots.contains(&0) {
+        return Err(crate::fault::Usage("neighbors and shots are above 0".into()).into());
     }
     let model = args.model.load(settings)?;
     if args.pool == Pool::Pooled {
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
 
     let share = |classes: Vec<usize>| accuracy(&classes, unknown.labels());
     let nearest =
-        |&k: &usize| Nearest { k, accuracy: share(Neighbours { k, temperature: None }.classify(&known, &unknown)) };
+        |&k: &usize| Nearest { k, accuracy: share(Neighbors { k, temperature: None }.classify(&known, &unknown)) };
     let ridge = Ridge::default().chosen(&known, &PENALTIES, 0);
     let most = (0..known.classes())
         .map(|class| known.labels().iter().filter(|&&label| label == class).count())
@@ -155,7 +155,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
         train: known.len(),
         test: unknown.len(),
         width: known.width(),
-        neighbours: args.neighbours.iter().filter(|&&k| k <= known.len()).map(nearest).collect(),
+        neighbors: args.neighbors.iter().filter(|&&k| k <= known.len()).map(nearest).collect(),
         linear: Linear { penalty: ridge.l2, accuracy: share(ridge.fit(&known).classify(&unknown)) },
         few_shot: few(&|_| Ridge::default()),
         few_shot_chosen: few(&|known| Ridge::chosen_leaving_one_out(known, &candidates())),
@@ -194,10 +194,10 @@ fn of(
 }
 
 fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
-    let Found { train, test, width, neighbours, linear, few_shot, few_shot_chosen } = found;
+    let Found { train, test, width, neighbors, linear, few_shot, few_shot_chosen } = found;
     printer.line(format_args!("features of width {width}; fitted on {train} pictures, judged on {test}"))?;
-    for Nearest { k, accuracy } in neighbours {
-        let name = if *k == 1 { "nearest neighbour".to_owned() } else { format!("{k} nearest neighbours") };
+    for Nearest { k, accuracy } in neighbors {
+        let name = if *k == 1 { "nearest neighbor".to_owned() } else { format!("{k} nearest neighbors") };
         printer.line(format_args!("{name:<22} {:6.2} %", 100.0 * accuracy))?;
     }
     let Linear { penalty, accuracy } = linear;

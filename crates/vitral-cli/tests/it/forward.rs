@@ -116,7 +116,7 @@ fn preprocessed_pictures_go_into_forward_and_give_the_same_answer() {
     let [pixels, output] = ["in.safetensors", "out.safetensors"].map(|name| folder.path().join(name));
     let to = pixels.display().to_string();
     let out = vitral(["preprocess", &digit("seven"), &digit("two"), "--output", &to]).ok();
-    assert_eq!(out, "grey | resize exactly 28 bilinear | /255 | mean .1307 std .3081\n");
+    assert_eq!(out, "gray | resize exactly 28 bilinear | /255 | mean .1307 std .3081\n");
     assert_eq!(tensor(&pixels, "pixel_values").0, [2, 1, 28, 28]);
     forward(&["--model", "assets/digits"], &pixels, &output, &[]).ok();
     let (shape, logits) = tensor(&output, "logits");

@@ -10,7 +10,7 @@ fn a_model_is_told_of() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     model         digits
     from          assets/digits (names of vitral, stored as float32)
-    licence       MIT
+    license       MIT
     image         28 pixels, 1 channel
     patches       49 of 4 pixels
     tokens        50: class, 49 patches
@@ -33,7 +33,7 @@ fn a_model_is_told_of() {
                   projection           4,915,200   15.2 %
                   MLP                  4,915,200   15.2 %
                   head                       640    0.0 %
-    preprocessing grey | resize exactly 28 bilinear | /255 | mean .1307 std .3081
+    preprocessing gray | resize exactly 28 bilinear | /255 | mean .1307 std .3081
     labels        0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 
     layers

@@ -15,7 +15,7 @@ train = "pictures"
 held_out = { fraction = 0.5 }
 mean = [0.5]
 std = [0.5]
-[optimiser]
+[optimizer]
 kind = "adamw"
 [schedule]
 rate = 1e-3
@@ -187,8 +187,8 @@ fn a_learned_model_is_tuned_judged_and_teaches() {
     let error = vitral(["evaluate", &pictures]).fails(1);
     assert!(error.contains("10") && error.contains("`one`"), "{error}");
 
-    let said = vitral(["probe", &pictures, "--test", &pictures, "--shots", "1,2", "--neighbours", "1"]).ok();
-    assert!(said.contains("nearest neighbour      100.00 %") && said.contains("2 shots"), "{said}");
+    let said = vitral(["probe", &pictures, "--test", &pictures, "--shots", "1,2", "--neighbors", "1"]).ok();
+    assert!(said.contains("nearest neighbor      100.00 %") && said.contains("2 shots"), "{said}");
     let found = vitral(["probe", &pictures, "--model", &best, "--pool", "mean", "--json"]).ok();
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
     assert_eq!(found["few_shot"][0]["shots"], 1);

@@ -70,16 +70,16 @@ impl AxisWeights {
         &self.0.weights
     }
 
-    /// Bicubic with a = −0.75, pixel centres at half, edges repeated: PyTorch's `bicubic` without antialias.
+    /// Bicubic with a = −0.75, pixel centers at half, edges repeated: PyTorch's `bicubic` without antialias.
     pub fn bicubic(from: usize, to: usize) -> Self {
         const A: f64 = -0.75;
         let near = |t: f64| ((A + 2.0) * t - (A + 3.0)) * t * t + 1.0;
         let far = |t: f64| ((A * t - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A;
         AxisWeights::build(from, to, |i, add| {
-            let centre = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-            let t = centre - centre.floor();
+            let center = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+            let t = center - center.floor();
             for (k, weight) in [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)].into_iter().enumerate() {
-                let j = (centre.floor() as isize - 1 + k as isize).clamp(0, from as isize - 1);
+                let j = (center.floor() as isize - 1 + k as isize).clamp(0, from as isize - 1);
                 add(j as usize, weight);
             }
         })
@@ -101,10 +101,10 @@ impl AxisWeights {
         AxisWeights::build(from, to, |i, add| {
             let scale = from as f64 / to as f64;
             let stretch = scale.max(1.0);
-            let centre = scale * (i as f64 + 0.5);
-            let low = ((centre - 2.0 * stretch + 0.5) as isize).max(0) as usize;
-            let high = ((centre + 2.0 * stretch + 0.5) as usize).min(from);
-            let weights: Vec<f64> = (low..high).map(|j| filter((j as f64 - centre + 0.5) / stretch)).collect();
+            let center = scale * (i as f64 + 0.5);
+            let low = ((center - 2.0 * stretch + 0.5) as isize).max(0) as usize;
+            let high = ((center + 2.0 * stretch + 0.5) as usize).min(from);
+            let weights: Vec<f64> = (low..high).map(|j| filter((j as f64 - center + 0.5) / stretch)).collect();
             let total: f64 = weights.iter().sum();
             for (j, weight) in (low..high).zip(weights) {
                 add(j, weight / total);
@@ -122,7 +122,7 @@ impl AxisWeights {
         })
     }
 
-    /// Linear, pixel centres at half, edges repeated: PyTorch's `bilinear` without antialias.
+    /// Linear, pixel centers at half, edges repeated: PyTorch's `bilinear` without antialias.
     pub fn linear(from: usize, to: usize) -> Self {
         AxisWeights::build(from, to, |i, add| {
             let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);

@@ -52,7 +52,7 @@ pub(super) fn of(mut image: RgbImage, fill: [u8; 3], draws: &mut Draws) -> RgbIm
     image
 }
 
-/// The operation; posterising keeps 4 bits more here than in RandAugment.
+/// The operation; posterizing keeps 4 bits more here than in RandAugment.
 pub(super) fn at(choice: Choice, magnitude: f64, negative: bool) -> Operation {
     match choice.at(magnitude, false, negative) {
         Operation::Posterize(bits) => Operation::Posterize(bits + 4),

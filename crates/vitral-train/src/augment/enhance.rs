@@ -2,17 +2,17 @@
 
 use vitral::image::RgbImage;
 
-/// Away from grey (above 1) or towards it.
-pub(super) fn colour(image: &RgbImage, factor: f64) -> RgbImage {
-    let grey = image.to_grey();
-    blend(image, factor, |at, _| grey[at])
+/// Away from gray (above 1) or towards it.
+pub(super) fn color(image: &RgbImage, factor: f64) -> RgbImage {
+    let gray = image.to_gray();
+    blend(image, factor, |at, _| gray[at])
 }
 
 /// Away from the mean brightness or towards it.
 pub(super) fn contrast(image: &RgbImage, factor: f64) -> RgbImage {
-    let grey = image.to_grey();
-    let sum: u64 = grey.iter().map(|&level| u64::from(level)).sum();
-    let mean = (sum as f64 / grey.len() as f64 + 0.5) as u8;
+    let gray = image.to_gray();
+    let sum: u64 = gray.iter().map(|&level| u64::from(level)).sum();
+    let mean = (sum as f64 / gray.len() as f64 + 0.5) as u8;
     blend(image, factor, |_, _| mean)
 }
 

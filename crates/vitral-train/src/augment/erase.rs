@@ -5,7 +5,7 @@ use vitral::config::Size;
 
 use crate::draws::Draws;
 
-/// Rectangles painted over a normalised picture.
+/// Rectangles painted over a normalized picture.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Erasing {
@@ -55,12 +55,12 @@ impl Erasing {
                 if height < size.height && width < size.width {
                     let (top, left) = (draws.below(size.height - height + 1), draws.below(size.width - width + 1));
                     for channel in 0..channels {
-                        let colour = if self.filling == Filling::Rand { draws.normal() as f32 } else { 0.0 };
+                        let color = if self.filling == Filling::Rand { draws.normal() as f32 } else { 0.0 };
                         for row in top..top + height {
                             let start = (channel * size.height + row) * size.width + left;
                             numbers[start..start + width].fill_with(|| match self.filling {
                                 Filling::Pixel => draws.normal() as f32,
-                                _ => colour,
+                                _ => color,
                             });
                         }
                     }

@@ -1,4 +1,4 @@
-//! Colour jitter, as torchvision's.
+//! Color jitter, as torchvision's.
 
 use serde::{Deserialize, Serialize};
 use vitral::image::RgbImage;
@@ -9,7 +9,7 @@ use crate::draws::Draws;
 /// How far brightness, contrast and saturation may go from 1, and hue from 0; in an order drawn for each picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ColourJitter {
+pub struct ColorJitter {
     /// Of brightness.
     pub brightness: f64,
     /// Of contrast.
@@ -20,9 +20,9 @@ pub struct ColourJitter {
     pub hue: f64,
 }
 
-impl ColourJitter {
+impl ColorJitter {
     pub(super) fn is_valid(&self) -> bool {
-        let ColourJitter { brightness, contrast, saturation, hue } = *self;
+        let ColorJitter { brightness, contrast, saturation, hue } = *self;
         [brightness, contrast, saturation, hue].into_iter().all(|value| value >= 0.0) && hue <= 0.5
     }
 
@@ -38,7 +38,7 @@ impl ColourJitter {
             image = match step {
                 0 if self.brightness > 0.0 => enhance::brightness(&image, factors[0]),
                 1 if self.contrast > 0.0 => enhance::contrast(&image, factors[1]),
-                2 if self.saturation > 0.0 => enhance::colour(&image, factors[2]),
+                2 if self.saturation > 0.0 => enhance::color(&image, factors[2]),
                 3 if self.hue > 0.0 => hue::turn(image, turn),
                 _ => image,
             };

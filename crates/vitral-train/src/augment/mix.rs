@@ -52,20 +52,20 @@ impl Mixing {
             return Some(Blend::Mixup { keep: draws.beta(self.mixup) });
         }
         let keep = draws.beta(self.cutmix);
-        let centre = [draws.below(height), draws.below(width)];
-        Some(Blend::cutmix([height, width], keep, centre))
+        let center = [draws.below(height), draws.below(width)];
+        Some(Blend::cutmix([height, width], keep, center))
     }
 }
 
 impl Blend {
-    /// A rectangle about a centre that leaves `keep` of the picture, as far as it lies inside.
-    pub fn cutmix([height, width]: [usize; 2], keep: f64, centre: [usize; 2]) -> Self {
+    /// A rectangle about a center that leaves `keep` of the picture, as far as it lies inside.
+    pub fn cutmix([height, width]: [usize; 2], keep: f64, center: [usize; 2]) -> Self {
         let ratio = (1.0 - keep).sqrt();
-        let range = |side: usize, centre: usize| {
+        let range = |side: usize, center: usize| {
             let cut = (side as f64 * ratio) as usize;
-            [centre.saturating_sub(cut / 2), (centre + cut.div_ceil(2)).min(side)]
+            [center.saturating_sub(cut / 2), (center + cut.div_ceil(2)).min(side)]
         };
-        Blend::Cutmix { rows: range(height, centre[0]), columns: range(width, centre[1]) }
+        Blend::Cutmix { rows: range(height, center[0]), columns: range(width, center[1]) }
     }
 
     /// The share of the first picture in its target.

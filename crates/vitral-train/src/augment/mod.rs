@@ -24,12 +24,12 @@ use vitral::image::RgbImage;
 
 use crate::draws::Draws;
 use crate::error::TrainError;
-use crate::labelling::Labelling;
+use crate::labeling::Labeling;
 
 pub use augmix::{AugMix, mixed};
 pub use crop::{Crop, Padding, RandomResized};
 pub use erase::{Erasing, Filling};
-pub use jitter::ColourJitter;
+pub use jitter::ColorJitter;
 pub use mix::{Blend, Mixing};
 pub use operation::Operation;
 pub use policy::Policy;
@@ -53,8 +53,8 @@ pub struct Augment {
     pub fill: [u8; 3],
     /// Brightness, contrast, saturation and hue.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub colour_jitter: Option<ColourJitter>,
-    /// Rectangles that are painted over, after normalisation.
+    pub color_jitter: Option<ColorJitter>,
+    /// Rectangles that are painted over, after normalization.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erasing: Option<Erasing>,
     /// Mixup and cutmix.
@@ -64,7 +64,7 @@ pub struct Augment {
     pub label_smoothing: f32,
     /// How often a picture comes in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
     pub repeats: usize,
-    /// The last epochs of a run, in which policy, colour jitter, erasing and mixing rest, so that a model ends on pictures
+    /// The last epochs of a run, in which policy, color jitter, erasing and mixing rest, so that a model ends on pictures
     /// as they are (YOLOX, arXiv:2107.08430, section 2.1; timm's `mixup-off-epoch`).
     #[serde(skip_serializing_if = "is_zero")]
     pub plain_epochs: u64,
@@ -82,7 +82,7 @@ impl Default for Augment {
             vertical_flip: 0.0,
             policy: None,
             fill: [128; 3],
-            colour_jitter: None,
+            color_jitter: None,
             erasing: None,
             mixing: None,
             label_smoothing: 0.0,
@@ -133,9 +133,9 @@ impl Augment {
         {
             return wrong("erasing", "of rising `area` and `aspect`, and `most` at least 1", format!("{erasing:?}"));
         }
-        match self.colour_jitter {
+        match self.color_jitter {
             Some(jitter) if !jitter.is_valid() => {
-                wrong("colour_jitter", "of numbers that are not negative, `hue` at most 0.5", format!("{jitter:?}"))
+                wrong("color_jitter", "of numbers that are not negative, `hue` at most 0.5", format!("{jitter:?}"))
             }
             _ => Ok(()),
         }
@@ -143,14 +143,14 @@ impl Augment {
 
     /// What is left of it in the last epochs: crop, flips, smoothing and repetition.
     pub fn plainer(&self) -> Augment {
-        Augment { policy: None, colour_jitter: None, erasing: None, mixing: None, ..self.clone() }
+        Augment { policy: None, color_jitter: None, erasing: None, mixing: None, ..self.clone() }
     }
 
     /// Whether every picture comes as the model's preprocessing shows it.
     pub fn is_still(&self) -> bool {
-        let Augment { crop, horizontal_flip, vertical_flip, policy, colour_jitter, erasing, .. } = self;
+        let Augment { crop, horizontal_flip, vertical_flip, policy, color_jitter, erasing, .. } = self;
         let flips = *horizontal_flip > 0.0 || *vertical_flip > 0.0;
-        !flips && crop.is_none() && policy.is_none() && colour_jitter.is_none() && erasing.is_none()
+        !flips && crop.is_none() && policy.is_none() && color_jitter.is_none() && erasing.is_none()
     }
 
     /// The order of an epoch with every picture repeated in place, at its old length.
@@ -164,7 +164,7 @@ impl Augment {
         self.crop.map(|crop| crop.of(image, size, draws))
     }
 
-    /// Flips, the policy, and the colour jitter.
+    /// Flips, the policy, and the color jitter.
     pub fn alter(&self, mut image: RgbImage, draws: &mut Draws) -> RgbImage {
         // Drawn either way, so that one choice does not move the next.
         let (horizontal, vertical) = (draws.happens(self.horizontal_flip), draws.happens(self.vertical_flip));
@@ -177,13 +177,13 @@ impl Augment {
         if let Some(policy) = &self.policy {
             image = policy.of(image, self.fill, draws);
         }
-        match self.colour_jitter {
+        match self.color_jitter {
             Some(jitter) => jitter.of(image, draws),
             None => image,
         }
     }
 
-    /// Paints rectangles of a normalised picture `[channels, height, width]` over.
+    /// Paints rectangles of a normalized picture `[channels, height, width]` over.
     pub fn erase(&self, numbers: &mut [f32], channels: usize, size: Size, draws: &mut Draws) {
         if let Some(erasing) = self.erasing {
             erasing.of(numbers, channels, size, draws);
@@ -192,8 +192,8 @@ impl Augment {
 
     /// Appends the target of a picture: its labels, smoothed; where there may be several, towards one half, each
     /// class by itself.
-    pub fn target(&self, labels: &[usize], classes: usize, labelling: Labelling, targets: &mut Vec<f32>) {
-        let spread_over = if labelling == Labelling::Several { 2 } else { classes };
+    pub fn target(&self, labels: &[usize], classes: usize, labeling: Labeling, targets: &mut Vec<f32>) {
+        let spread_over = if labeling == Labeling::Several { 2 } else { classes };
         let off = f64::from(self.label_smoothing) / spread_over as f64;
         let on = 1.0 - f64::from(self.label_smoothing) + off;
         let start = targets.len();

@@ -71,7 +71,7 @@ impl Operation {
                 0..128 => (u32::from(level) + more).min(255) as u8,
                 _ => level,
             }),
-            Operation::Color(factor) => enhance::colour(&image, factor),
+            Operation::Color(factor) => enhance::color(&image, factor),
             Operation::Contrast(factor) => enhance::contrast(&image, factor),
             Operation::Brightness(factor) => enhance::brightness(&image, factor),
             Operation::Sharpness(factor) => enhance::sharpness(&image, factor),

@@ -20,7 +20,7 @@ pub enum Policy {
     Auto,
     /// `trivial`: one operation at any strength (TrivialAugment, arXiv:2103.10158, wide).
     Trivial,
-    /// `three`: grey, solarised or blurred, one of the three (3-augment of DeiT III, arXiv:2204.07118).
+    /// `three`: gray, solarized or blurred, one of the three (3-augment of DeiT III, arXiv:2204.07118).
     Three,
 }
 

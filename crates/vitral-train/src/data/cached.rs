@@ -7,7 +7,7 @@ use vitral::image::RgbImage;
 
 use super::Dataset;
 use crate::error::TrainError;
-use crate::labelling::Labelling;
+use crate::labeling::Labeling;
 
 /// A data set whose pictures are kept as bytes once they were decoded, up to a limit of memory. What does not fit is
 /// decoded each time; the pictures are the same either way.
@@ -39,8 +39,8 @@ impl Dataset for Cached {
         self.inner.label(index)
     }
 
-    fn labelling(&self) -> Labelling {
-        self.inner.labelling()
+    fn labeling(&self) -> Labeling {
+        self.inner.labeling()
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {

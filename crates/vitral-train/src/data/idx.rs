@@ -7,7 +7,7 @@ use vitral::image::RgbImage;
 use super::{Dataset, class_names, fault, read_unpacked};
 use crate::error::TrainError;
 
-/// Pictures and labels in two idx files, as of MNIST and its kin. Grey is replicated into three channels.
+/// Pictures and labels in two idx files, as of MNIST and its kin. Gray is replicated into three channels.
 pub struct Idx {
     path: PathBuf,
     classes: Vec<String>,
@@ -98,7 +98,7 @@ impl Dataset for Idx {
         let size = self.height * self.width * self.channels;
         let pixels = &self.pixels[index * size..][..size];
         let image = match self.channels {
-            1 => RgbImage::from_grey(self.width, self.height, pixels),
+            1 => RgbImage::from_gray(self.width, self.height, pixels),
             _ => RgbImage::new(self.width, self.height, pixels.to_vec()),
         };
         Ok(image.map_err(vitral::Error::from)?)

@@ -9,7 +9,7 @@ use vitral::image::{Limits, RgbImage};
 use super::split::Split;
 use super::{Dataset, class_names, class_of, fault};
 use crate::error::TrainError;
-use crate::labelling::Labelling;
+use crate::labeling::Labeling;
 
 /// Columns that name the picture, by the names people give them.
 const PATHS: [&str; 6] = ["path", "file_name", "filename", "file", "image", "image_path"];
@@ -21,7 +21,7 @@ const REMEDY: &str = "name the columns `path` and `label`; several labels are a 
 pub struct List {
     classes: Vec<String>,
     pictures: Vec<(PathBuf, Vec<usize>)>,
-    labelling: Labelling,
+    labeling: Labeling,
 }
 
 /// A line, as it was found.
@@ -71,8 +71,8 @@ impl List {
         }
         // All rows tell, so that training and test agree.
         let several = rows.iter().any(|row| row.labels.len() > 1);
-        let labelling = if several { Labelling::Several } else { Labelling::One };
-        Ok(List { classes, pictures, labelling })
+        let labeling = if several { Labeling::Several } else { Labeling::One };
+        Ok(List { classes, pictures, labeling })
     }
 
     /// The parts that a column tells apart.
@@ -170,8 +170,8 @@ impl Dataset for List {
         self.pictures[index].1[0]
     }
 
-    fn labelling(&self) -> Labelling {
-        self.labelling
+    fn labeling(&self) -> Labeling {
+        self.labeling
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {

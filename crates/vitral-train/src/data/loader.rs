@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use rayon::prelude::*;
 use vitral::config::Size;
-use vitral::image::preprocess::{Channels, Halving, Normalise, Rescale, Step, Target};
+use vitral::image::preprocess::{Channels, Halving, Normalize, Rescale, Step, Target};
 use vitral::image::{Filter, Preprocess, RgbImage};
 use vitral_engine::Device;
 
@@ -66,16 +66,16 @@ impl LoaderOptions {
 }
 
 /// Preprocessing for a model trained from scratch: the short side resized to `size`, its middle cut out, then mean and
-/// deviation. One channel is grey.
+/// deviation. One channel is gray.
 pub fn plain(size: Size, filter: Filter, mean: &[f32], std: &[f32]) -> Preprocess {
     Preprocess {
-        channels: if mean.len() == 1 { Channels::Grey } else { Channels::Rgb },
+        channels: if mean.len() == 1 { Channels::Gray } else { Channels::Rgb },
         steps: vec![
             Step::Resize { to: Target::Cover(size), filter },
-            Step::CentreCrop { size, halving: Halving::Even, fill: [0; 3] },
+            Step::CenterCrop { size, halving: Halving::Even, fill: [0; 3] },
         ],
         rescale: Some(Rescale::Divide255),
-        normalise: Some(Normalise { mean: mean.to_vec(), std: std.to_vec() }),
+        normalize: Some(Normalize { mean: mean.to_vec(), std: std.to_vec() }),
     }
 }
 
@@ -264,7 +264,7 @@ impl Work {
         let (mut pixels, mut targets) = (Vec::new(), Vec::new());
         for (index, numbers) in &made {
             pixels.extend_from_slice(numbers);
-            augment.target(&self.dataset.labels(*index), classes, self.dataset.labelling(), &mut targets);
+            augment.target(&self.dataset.labels(*index), classes, self.dataset.labeling(), &mut targets);
         }
         let channels = self.options.preprocess.channels.count();
         let shape = [made.len(), channels, self.size.height, self.size.width];
@@ -307,7 +307,7 @@ impl Work {
                 return Ok(self.options.preprocess.apply(image).map_err(vitral::Error::from)?);
             }
             None => {
-                let steps = Preprocess { channels: Channels::Rgb, normalise: None, ..self.options.preprocess.clone() };
+                let steps = Preprocess { channels: Channels::Rgb, normalize: None, ..self.options.preprocess.clone() };
                 steps.picture(image).map_err(vitral::Error::from)?
             }
         };

@@ -1,6 +1,6 @@
 //! Pictures with labels: where they come from, and batches of them in an order that the seed alone decides.
 //!
-//! [`open`] recognises what lies at a path; [`Loader`] makes batches of it, ahead of the step that uses them.
+//! [`open`] recognizes what lies at a path; [`Loader`] makes batches of it, ahead of the step that uses them.
 
 mod archive;
 mod cached;
@@ -12,7 +12,7 @@ mod loader;
 mod open;
 mod order;
 mod parquet;
-mod relabelled;
+mod relabeled;
 mod shards;
 mod split;
 mod stored;
@@ -25,7 +25,7 @@ use std::path::Path;
 use vitral::image::RgbImage;
 
 use crate::error::TrainError;
-use crate::labelling::Labelling;
+use crate::labeling::Labeling;
 
 pub use archive::Archive;
 pub use cached::Cached;
@@ -37,13 +37,13 @@ pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
 pub use open::{HeldOut, Part, open, open_part};
 pub use order::{Order, shuffled};
 pub use parquet::Parquet;
-pub use relabelled::{Match, Relabelled};
+pub use relabeled::{Match, Relabeled};
 pub use split::Split;
 pub use subset::Subset;
 pub use summary::Summary;
 pub use view::{Corner, View};
 
-/// Labelled pictures.
+/// Labeled pictures.
 pub trait Dataset: Send + Sync {
     /// Names of the classes, in order.
     fn classes(&self) -> &[String];
@@ -56,8 +56,8 @@ pub trait Dataset: Send + Sync {
     /// The class of a picture; of several, the first.
     fn label(&self, index: usize) -> usize;
     /// How many classes a picture may have. Only lists have pictures with several.
-    fn labelling(&self) -> Labelling {
-        Labelling::One
+    fn labeling(&self) -> Labeling {
+        Labeling::One
     }
     /// All classes of a picture.
     fn labels(&self, index: usize) -> Vec<usize> {

@@ -6,7 +6,7 @@ use vitral::image::RgbImage;
 
 use super::{Dataset, shuffled};
 use crate::error::TrainError;
-use crate::labelling::Labelling;
+use crate::labeling::Labeling;
 
 /// Some of the pictures of a data set, in an order of their own.
 pub struct Subset {
@@ -88,8 +88,8 @@ impl Dataset for Subset {
         self.inner.label(self.indices[index])
     }
 
-    fn labelling(&self) -> Labelling {
-        self.inner.labelling()
+    fn labeling(&self) -> Labeling {
+        self.inner.labeling()
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {

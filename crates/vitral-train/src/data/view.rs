@@ -8,7 +8,7 @@ use vitral::image::{Preprocess, RgbImage};
 
 use super::Dataset;
 use crate::error::TrainError;
-use crate::labelling::Labelling;
+use crate::labeling::Labeling;
 
 /// Where a crop lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl View {
     /// Pictures at one corner, and the preprocessing that is left to be done. Nothing where the preprocessing does not end in
     /// a crop, so that all views are the same.
     pub fn of(inner: Arc<dyn Dataset>, preprocess: &Preprocess, corner: Corner) -> Option<(Self, Preprocess)> {
-        let (Step::CentreCrop { size, .. }, steps) = preprocess.steps.split_last()? else { return None };
-        let before = Preprocess { steps: steps.to_vec(), normalise: None, ..preprocess.clone() };
+        let (Step::CenterCrop { size, .. }, steps) = preprocess.steps.split_last()? else { return None };
+        let before = Preprocess { steps: steps.to_vec(), normalize: None, ..preprocess.clone() };
         let after = Preprocess { steps: preprocess.steps[steps.len()..].to_vec(), ..preprocess.clone() };
         Some((View { inner, before, crop: *size, corner }, after))
     }
@@ -72,8 +72,8 @@ impl Dataset for View {
         self.inner.label(index)
     }
 
-    fn labelling(&self) -> Labelling {
-        self.inner.labelling()
+    fn labeling(&self) -> Labeling {
+        self.inner.labeling()
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {

@@ -1,4 +1,4 @@
-//! Features of labelled pictures.
+//! Features of labeled pictures.
 
 use crate::data::shuffled;
 

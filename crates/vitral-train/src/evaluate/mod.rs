@@ -1,10 +1,10 @@
 //! How good a model is: of its answers ([`evaluate`]), and of its features without training it further
-//! ([`Neighbours`], [`Ridge`], [`few_shot`]).
+//! ([`Neighbors`], [`Ridge`], [`few_shot`]).
 
 mod cholesky;
 mod features;
 mod few_shot;
-mod neighbours;
+mod neighbors;
 mod report;
 mod ridge;
 mod run;
@@ -12,7 +12,7 @@ mod tally;
 
 pub use features::Features;
 pub use few_shot::{FewShot, few_shot};
-pub use neighbours::Neighbours;
+pub use neighbors::Neighbors;
 pub use report::{ClassReport, Confusion, Mistake, Report};
 pub use ridge::{LinearProbe, Ridge, Scaling};
 pub use run::{evaluate, features, mirrored};

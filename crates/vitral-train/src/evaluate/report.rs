@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The quality of a classifier on labelled pictures. Shares are between 0 and 1.
+/// The quality of a classifier on labeled pictures. Shares are between 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Pictures that were classified.

@@ -14,7 +14,7 @@ use super::{Features, accuracy, cholesky};
 pub struct Ridge {
     /// The penalty.
     pub l2: f64,
-    /// The constant feature; so large that its weight is hardly penalised.
+    /// The constant feature; so large that its weight is hardly penalized.
     pub bias: f64,
     /// How features are scaled first.
     pub scaling: Scaling,
@@ -88,7 +88,7 @@ impl Ridge {
                 weights
             })
         };
-        let mut weights = solved.expect("a penalised system of finite features is positive");
+        let mut weights = solved.expect("a penalized system of finite features is positive");
         let mut offsets: Vec<f64> = weights[width * classes..].iter().map(|weight| weight * self.bias).collect();
         weights.truncate(width * classes);
         // Whitening goes into the weights, so that the probe reads features as they are.

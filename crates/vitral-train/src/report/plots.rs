@@ -8,7 +8,7 @@ use crate::evaluate::Report;
 use crate::journal::Entry;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
-/// A name, a colour, and what of an epoch is drawn.
+/// A name, a color, and what of an epoch is drawn.
 type Line = (&'static str, RGBColor, fn(&Entry) -> Option<f64>);
 
 pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
@@ -68,14 +68,14 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
         .y_desc(name)
         .label_style(("sans-serif", 13).into_font().color(&INK))
         .draw()?;
-    for (label, colour, of) in lines {
+    for (label, color, of) in lines {
         // A line of one point would not be seen.
         let single = entries.iter().filter_map(of).count() == 1;
         let points = entries.iter().filter_map(|entry| Some((entry.epoch as f64, of(entry)?)));
         chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(if single { 3 } else { 0 }))?
+            .draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(if single { 3 } else { 0 }))?
             .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
     }
     let place = if name == "loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
     chart
@@ -103,12 +103,12 @@ pub fn confusion(report: &Report) -> String {
             for (column, &count) in counts.iter().enumerate() {
                 let (x, y) = (edge + column as i32 * cell, edge + row as i32 * cell);
                 let share = count as f64 / total;
-                let colour = shade(share, row == column);
-                area.draw(&Rectangle::new([(x, y), (x + cell, y + cell)], colour.filled()))?;
+                let color = shade(share, row == column);
+                area.draw(&Rectangle::new([(x, y), (x + cell, y + cell)], color.filled()))?;
                 if classes <= NUMBERED && count > 0 {
                     let size = (cell as u32 / 3).clamp(8, 14);
                     let style = if share > 0.5 { ink(size).color(&WHITE) } else { ink(size) };
-                    let style = style.pos(centred());
+                    let style = style.pos(centered());
                     area.draw(&Text::new(count.to_string(), (x + cell / 2, y + cell / 2), style))?;
                 }
             }
@@ -135,7 +135,7 @@ pub fn confusion(report: &Report) -> String {
     })
 }
 
-fn centred() -> plotters::style::text_anchor::Pos {
+fn centered() -> plotters::style::text_anchor::Pos {
     use plotters::style::text_anchor::{HPos, Pos, VPos};
     Pos::new(HPos::Center, VPos::Center)
 }

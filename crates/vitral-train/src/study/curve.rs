@@ -6,8 +6,8 @@ use vitral::numbers::finite_range;
 use super::cell::Cell;
 use crate::report::plots::{FAINT, INK, svg};
 
-/// Colours that people tell apart whatever their eyes (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
+/// Colors that people tell apart whatever their eyes (Okabe and Ito).
+const COLORS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -51,7 +51,7 @@ pub(super) fn curve(cells: &[Cell]) -> String {
             .label_style(("sans-serif", 13).into_font().color(&INK))
             .draw()?;
         for (index, model) in models.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
+            let color = COLORS[index % COLORS.len()];
             let mut points: Vec<(f64, f64)> = cells
                 .iter()
                 .filter(|cell| cell.model == *model)
@@ -59,10 +59,10 @@ pub(super) fn curve(cells: &[Cell]) -> String {
                 .collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             chart
-                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
+                .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
                 .label(*model)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 4, colour.filled())))?;
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 4, color.filled())))?;
         }
         chart
             .configure_series_labels()

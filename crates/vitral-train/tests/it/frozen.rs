@@ -2,7 +2,7 @@
 
 use vitral::Device;
 use vitral::config::ModelConfig;
-use vitral::model::init::{Initialisation, initialise};
+use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Vit, variants};
 use vitral_engine::{Context, DrawKey, Parameters};
 use vitral_train::loss::Loss;
@@ -10,7 +10,7 @@ use vitral_train::loss::Loss;
 fn gradients(vit: &Vit, frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
     let device = Device::cpu(2);
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-    initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
+    initialize(vit, &mut parameters, Initialization::Lucidrains, 3);
     let ids = vit.declarations().ids();
     let chosen = ids.filter(|&id| frozen.iter().any(|start| vit.declarations().spec(id).name.starts_with(start)));
     parameters.freeze(chosen.collect::<Vec<_>>());

@@ -2,7 +2,7 @@
 
 use vitral::Device;
 use vitral::config::{ModelConfig, Size};
-use vitral::model::init::{Initialisation, initialise};
+use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Input, Vit, variants};
 use vitral::numbers::{apart, largest};
 use vitral_engine::random::normal;
@@ -19,7 +19,7 @@ fn small() -> Vit {
 
 fn initial(vit: &Vit, device: &Device, seed: u64) -> Parameters {
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-    initialise(vit, &mut parameters, Initialisation::Lucidrains, seed);
+    initialize(vit, &mut parameters, Initialization::Lucidrains, seed);
     parameters
 }
 

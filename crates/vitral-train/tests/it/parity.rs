@@ -1,14 +1,14 @@
-//! Gradients of every parameter and ten losses against PyTorch, and timm's optimisers.
+//! Gradients of every parameter and ten losses against PyTorch, and timm's optimizers.
 
 use std::path::{Path, PathBuf};
 
 use vitral::Device;
 use vitral::model::{Input, Vit};
 use vitral::numbers::{apart, largest};
-use vitral::weights::{Container, ResolveOptions, load_description, recognise, resolve};
+use vitral::weights::{Container, ResolveOptions, load_description, recognize, resolve};
 use vitral_engine::{Context, Parameters, Shape};
 use vitral_train::loss::Loss;
-use vitral_train::optimise::{Clip, GroupOptions, MatrixRate, Optimiser, Schedule, Shape as Course, groups};
+use vitral_train::optimize::{Clip, GroupOptions, MatrixRate, Optimizer, Schedule, Shape as Course, groups};
 use vitral_train::step::{Batch, Rules, Trainer};
 
 const CASES: [&str; 5] = ["vit", "deit_distilled", "hybrid", "beit", "bit"];
@@ -29,7 +29,7 @@ fn load(case: &str, device: &Device) -> (Vit, Parameters, Vec<f32>) {
     let flat = |file: &str| {
         let container = Container::open(&folder(case).join(file)).unwrap();
         let options = ResolveOptions::for_model(vit.config());
-        let dialect = recognise(vit.declarations().specs(), &container, &options).unwrap();
+        let dialect = recognize(vit.declarations().specs(), &container, &options).unwrap();
         let assignment = resolve(vit.declarations().specs(), &dialect, &container, &options).unwrap();
         let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
         for id in vit.declarations().ids() {
@@ -53,7 +53,7 @@ fn batch(case: &str, device: &Device) -> Batch {
     Batch { pixels, targets: device.one_hot(&labels, 5, 0.0).unwrap(), labels }
 }
 
-const ADAMW: Optimiser = Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+const ADAMW: Optimizer = Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 fn expected(case: &str, name: &str) -> Vec<f32> {
     let file = if name == "losses.muon" { "muon.safetensors" } else { "expected.safetensors" };
@@ -90,32 +90,32 @@ fn gradients_of_every_parameter_are_pytorchs() {
 #[test]
 fn ten_losses_are_pytorchs_and_timms() {
     for case in CASES {
-        for (name, optimiser, rate, weight_decay, clip) in [
+        for (name, optimizer, rate, weight_decay, clip) in [
             (
                 "losses.adamw",
-                Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+                Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
                 1e-3,
                 0.05,
                 Some(Clip::Norm(1.0)),
             ),
-            ("losses.sgd", Optimiser::Sgd { momentum: 0.9, nesterov: true }, 0.05, 1e-4, None),
+            ("losses.sgd", Optimizer::Sgd { momentum: 0.9, nesterov: true }, 0.05, 1e-4, None),
             (
                 "losses.sgd_adaptive",
-                Optimiser::Sgd { momentum: 0.9, nesterov: true },
+                Optimizer::Sgd { momentum: 0.9, nesterov: true },
                 0.05,
                 1e-4,
                 Some(Clip::Adaptive(0.02)),
             ),
             (
                 "losses.lamb",
-                Optimiser::Lamb { beta1: 0.9, beta2: 0.999, epsilon: 1e-6 },
+                Optimizer::Lamb { beta1: 0.9, beta2: 0.999, epsilon: 1e-6 },
                 0.01,
                 0.05,
                 Some(Clip::Norm(1.0)),
             ),
             (
                 "losses.muon",
-                Optimiser::Muon {
+                Optimizer::Muon {
                     momentum: 0.95,
                     nesterov: true,
                     matrix_rate: MatrixRate::MatchRmsAdamw,
@@ -127,14 +127,14 @@ fn ten_losses_are_pytorchs_and_timms() {
                 0.05,
                 None,
             ),
-            ("losses.lion", Optimiser::Lion { beta1: 0.9, beta2: 0.99 }, 1e-4, 0.05, None),
+            ("losses.lion", Optimizer::Lion { beta1: 0.9, beta2: 0.99 }, 1e-4, 0.05, None),
         ] {
             let device = Device::cpu(2);
             let (vit, parameters, _) = load(case, &device);
             let groups =
-                groups(&vit, &parameters, &GroupOptions { weight_decay, ..GroupOptions::default() }, &optimiser);
+                groups(&vit, &parameters, &GroupOptions { weight_decay, ..GroupOptions::default() }, &optimizer);
             let rules = Rules {
-                optimiser,
+                optimizer,
                 schedule: Schedule { rate, shape: Course::Constant, ..Schedule::default() },
                 total_steps: 10,
                 clip,
@@ -162,7 +162,7 @@ fn threads_keep_the_bits_of_training() {
         let (vit, parameters, _) = load("vit", &device);
         let groups = groups(&vit, &parameters, &GroupOptions::default(), &ADAMW);
         let rules = Rules {
-            optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+            optimizer: Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
             schedule: Schedule::default(),
             total_steps: 3,
             clip: Some(Clip::Norm(1.0)),
@@ -198,7 +198,7 @@ fn parts_and_threads_keep_gradients() {
         let repeated = Batch { pixels: device.upload(Shape::new(&shape), &pixels).unwrap(), targets, labels };
         let groups = groups(&vit, &parameters, &GroupOptions::default(), &ADAMW);
         let rules = Rules {
-            optimiser: Optimiser::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+            optimizer: Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
             schedule: Schedule::default(),
             total_steps: 1,
             clip: None,

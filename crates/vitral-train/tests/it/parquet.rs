@@ -14,13 +14,13 @@ fn take(path: &Path, split: Split) -> Arc<dyn Dataset> {
 }
 
 /// Every picture's first red and green, and its label.
-fn colours(set: &dyn Dataset) -> Vec<(u8, u8, usize)> {
-    let colour = |index: usize| {
+fn colors(set: &dyn Dataset) -> Vec<(u8, u8, usize)> {
+    let color = |index: usize| {
         let image = set.image(index).unwrap();
         assert_eq!((image.width(), image.height()), (4, 4));
         (image.pixels()[0], image.pixels()[1], set.label(index))
     };
-    (0..set.len()).map(colour).collect()
+    (0..set.len()).map(color).collect()
 }
 
 #[test]
@@ -28,12 +28,12 @@ fn shards_of_the_hub_are_parts_with_the_classes_they_name() {
     for place in ["hub", "hub/data"] {
         let train = take(&golden(place), Split::Train);
         assert_eq!(train.classes(), ["tulip", "daisy", "rose"]);
-        assert_eq!(colours(train.as_ref()), [0, 1, 2, 3, 4, 5].map(|i| (40 * i, i % 3, usize::from(i % 3))));
+        assert_eq!(colors(train.as_ref()), [0, 1, 2, 3, 4, 5].map(|i| (40 * i, i % 3, usize::from(i % 3))));
         let name = train.name(4);
         assert!(name.contains("train-00001") && name.contains("row 1") && name.contains("4.png"), "{name}");
         let test = take(&golden(place), Split::Test);
         assert_eq!(test.classes(), train.classes());
-        assert_eq!(colours(test.as_ref()), [(40, 1, 1), (80, 2, 2)]);
+        assert_eq!(colors(test.as_ref()), [(40, 1, 1), (80, 2, 2)]);
     }
 }
 
@@ -43,7 +43,7 @@ fn bytes_alone_and_names_as_labels_are_read_and_held_out() {
         let (train, test) = (take(&golden(file), Split::Train), take(&golden(file), Split::Test));
         assert_eq!(train.classes(), ["daisy", "rose", "tulip"]);
         assert_eq!((train.len(), test.len()), (3, 3));
-        let mut found = [colours(train.as_ref()), colours(test.as_ref())].concat();
+        let mut found = [colors(train.as_ref()), colors(test.as_ref())].concat();
         found.sort_unstable();
         // tulip, daisy, rose by the green number, as the sorted names count.
         assert_eq!(found, [0, 1, 2, 3, 4, 5].map(|i: u8| (40 * i, i % 3, [2, 0, 1][usize::from(i % 3)])));
@@ -53,7 +53,7 @@ fn bytes_alone_and_names_as_labels_are_read_and_held_out() {
 #[test]
 fn what_cannot_be_learned_from_is_named() {
     for (file, words) in [
-        ("odd/unlabelled.parquet", ["row 1", "-1"]),
+        ("odd/unlabeled.parquet", ["row 1", "-1"]),
         ("odd/without_label.parquet", ["row 1", "found none"]),
         ("odd/other_columns.parquet", ["`photo`", "`image`"]),
     ] {

@@ -1,7 +1,7 @@
 //! What nobody reads is not computed, and nobody can tell.
 
 use vitral::config::{BlockKind, MlpKind, ModelConfig, Positions, RelativePositions, Size};
-use vitral::model::init::{Initialisation, initialise};
+use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Input, Vit, variants};
 use vitral::numbers::largest;
 use vitral::{Device, DeviceError, Tensor};
@@ -44,7 +44,7 @@ fn configs() -> Vec<ModelConfig> {
 
 fn flat(vit: &Vit, device: &Device) -> Parameters {
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-    initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
+    initialize(vit, &mut parameters, Initialization::Lucidrains, 3);
     parameters
 }
 

@@ -2,7 +2,7 @@
 
 use vitral::Device;
 use vitral::config::{BlockKind, DropRates, ModelConfig, RelativePositions, Size};
-use vitral::model::init::{Initialisation, initialise};
+use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Input, Vit, variants};
 use vitral_engine::{Context, DrawKey, Parameters};
 use vitral_train::loss::Loss;
@@ -11,7 +11,7 @@ use vitral_train::loss::Loss;
 fn gradients(vit: &Vit, frozen: &[&str], threads: usize, recompute: bool) -> (u32, Vec<f32>) {
     let device = Device::cpu(threads);
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-    initialise(vit, &mut parameters, Initialisation::Lucidrains, 3);
+    initialize(vit, &mut parameters, Initialization::Lucidrains, 3);
     let ids = vit.declarations().ids();
     let is_frozen = |id: &_| frozen.iter().any(|start| vit.declarations().spec(*id).name.starts_with(start));
     parameters.freeze(ids.filter(is_frozen).collect::<Vec<_>>());

@@ -40,7 +40,7 @@ std = [0.5, 0.5, 0.5]
 [augment]
 horizontal_flip = 0.5
 crop = { kind = "padded", pixels = 1 }
-[optimiser]
+[optimizer]
 kind = "adamw"
 [schedule]
 rate = 1e-3
@@ -199,7 +199,7 @@ fn a_run_that_diverges_keeps_its_batch() {
     let folder = tempfile::tempdir().unwrap();
     pictures(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
-    let settings = [Setting::new("schedule.rate", 1e30), Setting::new("optimiser.kind", "sgd")];
+    let settings = [Setting::new("schedule.rate", 1e30), Setting::new("optimizer.kind", "sgd")];
     let recipe = Recipe::load(&folder.path().join("recipe.toml"), &settings).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);

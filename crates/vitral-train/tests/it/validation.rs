@@ -40,7 +40,7 @@ set = { image_size = 8 }
 train = "data"
 mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
-[optimiser]
+[optimizer]
 kind = "adamw"
 [schedule]
 rate = 1e-2

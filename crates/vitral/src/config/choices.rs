@@ -30,7 +30,7 @@ pub enum MlpKind {
     Gated,
 }
 
-/// Which normalisation is used throughout.
+/// Which normalization is used throughout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormKind {

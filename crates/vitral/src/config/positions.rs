@@ -47,7 +47,7 @@ pub enum RelativePositions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelativeResample {
-    /// Linear over the offsets, pixel centres at half (Hugging Face).
+    /// Linear over the offsets, pixel centers at half (Hugging Face).
     Linear,
     /// Linear between offsets that are spread geometrically, near ones closer together (BEiT's own code, timm).
     Geometric,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Stem {
     /// Non-overlapping patches through one linear map.
     Patches,
-    /// A ResNetV2 (weight-standardised convolutions, group norm), then patches of its feature map: the hybrid. Its blocks
+    /// A ResNetV2 (weight-standardized convolutions, group norm), then patches of its feature map: the hybrid. Its blocks
     /// norm before the residual is added and activate after.
     Hybrid(ResNetV2),
     /// A whole ResNetV2, and no patch embedding: the cells of its feature map are the tokens. Its blocks norm and activate
@@ -21,7 +21,7 @@ pub enum Stem {
 }
 
 /// Small convolutions in place of a large patch (arXiv:2106.14881, arXiv:2104.05704): each of 3×3 pixels with
-/// standardised weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small pictures and
+/// standardized weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small pictures and
 /// little data, where patches alone learn slowly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +49,7 @@ impl ConvolutionalStem {
     }
 }
 
-/// A ResNetV2: weight-standardised convolutions with group norm (ViT paper, section 3.1; BiT, arXiv:1912.11370).
+/// A ResNetV2: weight-standardized convolutions with group norm (ViT paper, section 3.1; BiT, arXiv:1912.11370).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetV2 {
@@ -65,8 +65,8 @@ pub struct ResNetV2 {
     pub padding: Border,
     /// Group-norm groups, 32 in every published model.
     pub groups: usize,
-    /// Epsilon of the weight standardisation.
-    pub standardisation_epsilon: f32,
+    /// Epsilon of the weight standardization.
+    pub standardization_epsilon: f32,
     /// Epsilon of the group norms.
     pub norm_epsilon: f32,
 }

@@ -34,19 +34,19 @@ pub fn principal(rows: &[f32], width: usize, count: usize) -> Principal {
         mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += f64::from(*x));
     }
     mean.iter_mut().for_each(|mean| *mean /= total.max(1) as f64);
-    let centred: Vec<f64> = rows.iter().enumerate().map(|(i, x)| f64::from(*x) - mean[i % width]).collect();
+    let centered: Vec<f64> = rows.iter().enumerate().map(|(i, x)| f64::from(*x) - mean[i % width]).collect();
     // The smaller of the two products has the same eigenvalues: few rows need no matrix of the width.
     let by_rows = total < width;
     let side = if by_rows { total } else { width };
     let scale = 1.0 / total.saturating_sub(1).max(1) as f64;
-    let product = if by_rows { gram(&centred, total, width) } else { gram(&transposed(&centred, width), width, total) };
+    let product = if by_rows { gram(&centered, total, width) } else { gram(&transposed(&centered, width), width, total) };
     let Eigen { values, vectors } = symmetric_eigen(product, side);
     let variances: Vec<f64> = values.iter().map(|value| value.max(0.0) * scale).collect();
     let mut components = Vec::with_capacity(count * width);
     for vector in vectors.chunks_exact(side).take(count) {
         let mut component = if by_rows {
             let mut sum = vec![0.0; width];
-            for (row, factor) in centred.chunks_exact(width).zip(vector) {
+            for (row, factor) in centered.chunks_exact(width).zip(vector) {
                 sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
             }
             sum

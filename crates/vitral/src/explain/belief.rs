@@ -161,7 +161,7 @@ fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Result<Vec<f32>, Err
     Ok(values)
 }
 
-/// Means over `radius` neighbours on either side, of those there are.
+/// Means over `radius` neighbors on either side, of those there are.
 fn running_means(values: &[f32], radius: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64];
     values.iter().for_each(|x| sums.push(sums[sums.len() - 1] + f64::from(*x)));

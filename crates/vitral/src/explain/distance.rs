@@ -1,7 +1,7 @@
 //! How far heads look, and how evenly: statistics of attention, a number for every head and layer.
 
 /// The mean attention distance of each head, in pixels (Dosovitskiy et al., arXiv:2010.11929, figures 7 and 11): over
-/// patches as queries, the mean of Σ weight × pixels between the patches' centres. `weights` are `[heads, tokens, tokens]`
+/// patches as queries, the mean of Σ weight × pixels between the patches' centers. `weights` are `[heads, tokens, tokens]`
 /// and `distances` `[patches, patches]`; rows and columns of prefix tokens are left out, and what is attended there counts
 /// as no distance.
 pub fn distances(weights: &[f32], tokens: usize, distances: &[f32]) -> Vec<f64> {

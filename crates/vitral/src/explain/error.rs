@@ -2,7 +2,7 @@
 
 use crate::config::Size;
 
-/// A wish that a model or a picture cannot fulfil.
+/// A wish that a model or a picture cannot fulfill.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
@@ -39,7 +39,7 @@ pub enum ExplainError {
         size: Size,
     },
     /// A pixel that preprocessing crops away.
-    #[error("pixel {x},{y} of `{image}` is cropped away before the model sees it; choose one nearer to the centre")]
+    #[error("pixel {x},{y} of `{image}` is cropped away before the model sees it; choose one nearer to the center")]
     Cropped {
         /// The picture.
         image: String,

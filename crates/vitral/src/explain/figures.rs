@@ -8,7 +8,7 @@ use crate::config::Size;
 use crate::error::Error;
 use crate::predict::Model;
 
-/// The cosines between learned position embeddings of patches, `[patches, patches]` (figure 7, centre), and their grid.
+/// The cosines between learned position embeddings of patches, `[patches, patches]` (figure 7, center), and their grid.
 ///
 /// # Errors
 /// If the model learns no positions.
@@ -32,7 +32,7 @@ pub struct Filters {
     pub values: Vec<f32>,
     /// A patch, in pixels.
     pub patch: Size,
-    /// Colour channels of a patch.
+    /// Color channels of a patch.
     pub channels: usize,
     /// The share of the filters' variance that each holds.
     pub shares: Vec<f64>,
@@ -235,7 +235,7 @@ impl<'a> Statistics<'a> {
         &self.norms
     }
 
-    /// Centred kernel alignment (Kornblith et al., arXiv:1905.00414; estimated over batches as in arXiv:2010.15327) between
+    /// Centerd kernel alignment (Kornblith et al., arXiv:1905.00414; estimated over batches as in arXiv:2010.15327) between
     /// all tokens of the layers, `[layers + 1, layers + 1]`: of this model along rows, of the other (or this again) along
     /// columns.
     ///

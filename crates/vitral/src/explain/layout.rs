@@ -11,7 +11,7 @@ pub struct Layout {
     pub grid: Size,
     /// The picture as the model sees it, in pixels.
     pub image: Size,
-    /// Pixels between neighbouring patches.
+    /// Pixels between neighboring patches.
     pub stride: Size,
 }
 
@@ -52,7 +52,7 @@ impl Layout {
         row * self.grid.width + (column / self.stride.width).min(self.grid.width - 1)
     }
 
-    /// Pixels between the centres of every two patches, `[patches, patches]`.
+    /// Pixels between the centers of every two patches, `[patches, patches]`.
     pub fn distances(&self) -> Vec<f32> {
         let at = |patch: usize| {
             let (row, column) = (patch / self.grid.width, patch % self.grid.width);

@@ -26,7 +26,7 @@ impl Map {
 
     /// From 0 (the least value) to 1 (the greatest); all 0 where all are equal.
     #[must_use]
-    pub fn normalised(&self) -> Map {
+    pub fn normalized(&self) -> Map {
         let low = smallest(self.values.iter().copied());
         let high = largest(self.values.iter().copied());
         let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
@@ -42,9 +42,9 @@ impl Map {
         let cut = (share * last as f32).round() as usize;
         let (low, high) = (sorted[cut.min(last)], sorted[last - cut.min(last)]);
         if low >= high {
-            return self.normalised();
+            return self.normalized();
         }
-        Map { size: self.size, values: self.values.iter().map(|x| x.clamp(low, high)).collect() }.normalised()
+        Map { size: self.size, values: self.values.iter().map(|x| x.clamp(low, high)).collect() }.normalized()
     }
 
     /// The same over another grid: bicubic, which softens the edges of patches; antialiased where it shrinks.
@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn maps_grow_shrink_and_keep_their_range() {
         let map = Map::new(SIZE, vec![1.0, 2.0, 3.0, 3.0, 2.0, 1.0]);
-        assert_eq!(map.normalised().values, [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]);
-        assert_eq!(Map::new(SIZE, vec![2.0; 6]).normalised().values, [0.0; 6]);
+        assert_eq!(map.normalized().values, [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]);
+        assert_eq!(Map::new(SIZE, vec![2.0; 6]).normalized().values, [0.0; 6]);
         let large = map.resized(Size { height: 20, width: 30 });
         assert_eq!(large.values.len(), 600);
         let back = large.pooled(SIZE);

@@ -220,7 +220,7 @@ impl Method {
                 "norms",
                 "Lengths of tokens",
                 "Darcet et al., arXiv:2309.16588",
-                "The lengths of the tokens that leave the last block. Few very long ones on plain background are the artefacts \
+                "The lengths of the tokens that leave the last block. Few very long ones on plain background are the artifacts \
                  that register tokens remove.",
             ),
         };

@@ -1,6 +1,6 @@
 //! What the answer rests on, found out by hiding parts of the picture: forward passes only.
 //!
-//! What is hidden becomes 0 after normalisation: the mean of the pictures that the model was trained on.
+//! What is hidden becomes 0 after normalization: the mean of the pictures that the model was trained on.
 
 use vitral_engine::Tensor;
 use vitral_engine::random::{mix, uniform};

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use super::ExplainError;
-use super::paint::colour;
+use super::paint::color;
 use crate::error::Error;
 use crate::numbers::finite_range;
 
@@ -32,9 +32,9 @@ fn drawing<E: std::fmt::Display>(error: E) -> Error {
     ExplainError::Drawing(error.to_string()).into()
 }
 
-/// The place of one among many on the colour map, where it is neither black nor too pale to see.
+/// The place of one among many on the color map, where it is neither black nor too pale to see.
 fn shade(index: usize, count: usize) -> RGBColor {
-    let [r, g, b] = colour(0.12 + 0.68 * index as f32 / count.saturating_sub(1).max(1) as f32);
+    let [r, g, b] = color(0.12 + 0.68 * index as f32 / count.saturating_sub(1).max(1) as f32);
     RGBColor(r, g, b)
 }
 
@@ -183,7 +183,7 @@ pub fn histogram(labels: &Labels<'_>, values: &[f32], bins: usize) -> Result<Str
     Ok(text)
 }
 
-/// A matrix `[rows, columns]` of values from 0 to 1 in colours, row 0 at the bottom.
+/// A matrix `[rows, columns]` of values from 0 to 1 in colors, row 0 at the bottom.
 ///
 /// # Errors
 /// If the plot cannot be drawn.
@@ -212,7 +212,7 @@ pub fn matrix(labels: &Labels<'_>, values: &[f64], columns: usize) -> Result<Str
             .map_err(drawing)?;
         let cells = values.iter().enumerate().map(|(place, value)| {
             let (x, y) = ((place % columns) as f64, (place / columns) as f64);
-            let [r, g, b] = colour(*value as f32);
+            let [r, g, b] = color(*value as f32);
             Rectangle::new([(x - 0.5, y - 0.5), (x + 0.5, y + 0.5)], RGBColor(r, g, b).filled())
         });
         chart.draw_series(cells).map_err(drawing)?;

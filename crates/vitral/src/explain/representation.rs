@@ -1,16 +1,16 @@
-//! What tokens hold: principal components as colours, likeness, lengths, how many directions are in use, and how alike the
+//! What tokens hold: principal components as colors, likeness, lengths, how many directions are in use, and how alike the
 //! layers of one or two models are.
 
 use super::algebra;
 
 /// The first three principal components of patch tokens `[patches, width]` as red, green and blue from 0 to 1,
-/// `[patches, 3]` (Oquab et al., arXiv:2304.07193). Tokens of several pictures together get colours that mean the same.
-pub fn colours(tokens: &[f32], width: usize) -> Vec<f32> {
+/// `[patches, 3]` (Oquab et al., arXiv:2304.07193). Tokens of several pictures together get colors that mean the same.
+pub fn colors(tokens: &[f32], width: usize) -> Vec<f32> {
     let found = algebra::principal(tokens, width, 3);
     let components = found.components.len() / width;
     let scores = found.project(tokens);
     let patches = tokens.len() / width;
-    let mut colours = vec![0.5; 3 * patches];
+    let mut colors = vec![0.5; 3 * patches];
     for component in 0..components {
         let along: Vec<f32> = scores.iter().skip(component).step_by(components).copied().collect();
         let mut sorted = along.clone();
@@ -19,11 +19,11 @@ pub fn colours(tokens: &[f32], width: usize) -> Vec<f32> {
         let at = |share: f32| sorted[(share * (patches - 1) as f32).round() as usize];
         let (low, high) = (at(0.01), at(0.99));
         for (patch, value) in along.iter().enumerate() {
-            colours[3 * patch + component] =
+            colors[3 * patch + component] =
                 if high > low { ((value - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 };
         }
     }
-    colours
+    colors
 }
 
 /// Cosines between the token of one patch and every one of `[patches, width]`.
@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_in_range_and_spread() {
+    fn colors_are_in_range_and_spread() {
         let tokens: Vec<f32> = (0..40 * 6).map(|i| normal(3, i)).collect();
-        let found = colours(&tokens, 6);
+        let found = colors(&tokens, 6);
         assert_eq!(found.len(), 120);
         assert!(found.iter().all(|x| (0.0..=1.0).contains(x)));
         assert!(found.contains(&0.0) && found.contains(&1.0));
-        // Fewer tokens than colours.
-        assert_eq!(colours(&tokens[..6], 6), [0.5, 0.5, 0.5]);
+        // Fewer tokens than colors.
+        assert_eq!(colors(&tokens[..6], 6), [0.5, 0.5, 0.5]);
         assert!((similarities(&tokens, 6, 3)[3] - 1.0).abs() < 1e-6);
     }
 }

@@ -1,11 +1,11 @@
 //! From bytes to upright RGB, as Pillow's `open`, `exif_transpose` and `convert("RGB")` do it.
 //!
-//! The format is told by content, never by name. Palettes are expanded, grey is replicated, alpha is dropped (not
+//! The format is told by content, never by name. Palettes are expanded, gray is replicated, alpha is dropped (not
 //! blended), the high byte of 16-bit samples is kept, inks (CMYK, YCCK) become light as Pillow computes it, and the
 //! EXIF orientation is applied. Of an animation, the first frame is taken.
 //!
-//! One difference is deliberate: Pillow clips 16-bit grey to white above 255, which destroys the picture; here its high
-//! byte is kept, as for 16-bit colour.
+//! One difference is deliberate: Pillow clips 16-bit gray to white above 255, which destroys the picture; here its high
+//! byte is kept, as for 16-bit color.
 
 mod gif;
 mod still;

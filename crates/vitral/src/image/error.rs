@@ -166,7 +166,7 @@ pub enum ImageError {
         known: String,
     },
     /// Our own description of preprocessing does not follow its form.
-    #[error("expected `preprocess` as Vitral writes it, with `channels`, `steps`, `rescale` and `normalise`: {fault}")]
+    #[error("expected `preprocess` as Vitral writes it, with `channels`, `steps`, `rescale` and `normalize`: {fault}")]
     OwnForm {
         /// What does not fit.
         fault: String,

@@ -3,7 +3,7 @@
 /// A format of picture files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// JPEG: baseline and progressive; grey, YCbCr, RGB, CMYK, YCCK.
+    /// JPEG: baseline and progressive; gray, YCbCr, RGB, CMYK, YCCK.
     Jpeg,
     /// PNG; of an APNG, the default picture.
     Png,

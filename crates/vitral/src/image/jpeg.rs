@@ -3,13 +3,13 @@
 //! Checkpoints were trained on what Pillow decodes. A level more or less in a pixel is nothing to look at, but it moves a
 //! logit by some hundredths, and the standard leaves the transform's rounding and the interpolation of chroma open. So
 //! what is written here is the standard (ITU-T T.81) with libjpeg's choices wherever it leaves one: its integer transform
-//! ([`transform`]), its triangle filters for subsampled chroma ([`upsample`]), its fixed-point colours ([`colour`]), and
+//! ([`transform`]), its triangle filters for subsampled chroma ([`upsample`]), its fixed-point colors ([`color`]), and
 //! its patience with damaged data ([`entropy`]).
 //!
 //! Sequential and progressive Huffman files of 8 bits are read; arithmetic coding, lossless and hierarchical files and
 //! those of 12 bits are refused by name. A file without an end marker is cut off, and is refused as Pillow refuses it.
 
-mod colour;
+mod color;
 mod entropy;
 mod fault;
 mod frame;
@@ -68,7 +68,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
         at = segment.end;
         match segment.marker {
             0xC4 => tables.read_codes(segment.payload)?,
-            0xDB => tables.read_quantisation(segment.payload)?,
+            0xDB => tables.read_quantization(segment.payload)?,
             0xDD => tables.read_restart_interval(segment.payload)?,
             0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF if frame.is_some() => {
                 return Err(corrupt("two frame headers"));
@@ -91,7 +91,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
                         tables.fill_in_standard_codes();
                     }
                 }
-                scan.latch_quantisation(frame, &tables)?;
+                scan.latch_quantization(frame, &tables)?;
                 at = match &mut progress {
                     Progress::Nothing if scan.holds_all(frame) => {
                         let (pixels, end) = sequential::decode(bytes, at, frame, &scan, &tables)?;

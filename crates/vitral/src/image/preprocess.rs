@@ -37,10 +37,10 @@ pub struct Preprocess {
     pub channels: Channels,
     /// Steps over 8-bit pixels, in order.
     pub steps: Vec<Step>,
-    /// What takes 0 to 255 to the numbers that are normalised; absent, they stay 0 to 255.
+    /// What takes 0 to 255 to the numbers that are normalized; absent, they stay 0 to 255.
     pub rescale: Option<Rescale>,
     /// Mean and deviation of every channel; absent, nothing is subtracted.
-    pub normalise: Option<Normalise>,
+    pub normalize: Option<Normalize>,
 }
 
 impl Preprocess {
@@ -60,7 +60,7 @@ impl Preprocess {
         let long = |side: usize| scale(side, from.height.max(from.width), to.height.max(to.width));
         for step in &mut self.steps {
             match step {
-                Step::CentreCrop { size, .. } => *size = sized(*size),
+                Step::CenterCrop { size, .. } => *size = sized(*size),
                 Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => {
                     *to = match *to {
                         Target::Exact(size) => Target::Exact(sized(size)),
@@ -86,7 +86,7 @@ pub enum Channels {
     /// Red, green, blue.
     Rgb,
     /// Brightness, by Pillow's `convert("L")`, taken before any step.
-    Grey,
+    Gray,
 }
 
 impl Channels {
@@ -94,7 +94,7 @@ impl Channels {
     pub const fn count(self) -> usize {
         match self {
             Channels::Rgb => 3,
-            Channels::Grey => 1,
+            Channels::Gray => 1,
         }
     }
 }
@@ -119,12 +119,12 @@ pub enum Step {
         filter: Filter,
     },
     /// Cuts out the middle. A side that is too short is filled up.
-    CentreCrop {
+    CenterCrop {
         /// What remains.
         size: Size,
         /// How an odd difference is halved.
         halving: Halving,
-        /// Red, green and blue of what is filled up; for grey, the first.
+        /// Red, green and blue of what is filled up; for gray, the first.
         fill: [u8; 3],
     },
 }
@@ -153,7 +153,7 @@ pub enum Target {
     Fit(Size),
 }
 
-/// How a centre crop halves the difference between a side and its target.
+/// How a center crop halves the difference between a side and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Halving {
@@ -181,7 +181,7 @@ pub enum Rescale {
 /// `(number − mean) / std`, channel by channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Normalise {
+pub struct Normalize {
     /// What is subtracted; one number a channel.
     pub mean: Vec<f32>,
     /// What is divided by; one number a channel.

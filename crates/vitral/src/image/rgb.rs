@@ -21,9 +21,9 @@ impl RgbImage {
         Ok(RgbImage { width, height, pixels })
     }
 
-    /// Grey pixels, each replicated into the three channels.
-    pub fn from_grey(width: usize, height: usize, grey: &[u8]) -> Result<Self, ImageError> {
-        Self::new(width, height, grey.iter().flat_map(|&value| [value; 3]).collect())
+    /// Gray pixels, each replicated into the three channels.
+    pub fn from_gray(width: usize, height: usize, gray: &[u8]) -> Result<Self, ImageError> {
+        Self::new(width, height, gray.iter().flat_map(|&value| [value; 3]).collect())
     }
 
     /// Columns.
@@ -58,7 +58,7 @@ impl RgbImage {
     }
 
     /// Brightness, `[height, width]`, by Pillow's `convert("L")`: ITU-R 601-2 luma in 16-bit fixed point.
-    pub fn to_grey(&self) -> Vec<u8> {
+    pub fn to_gray(&self) -> Vec<u8> {
         let luma =
             |p: &[u8]| (19595 * u32::from(p[0]) + 38470 * u32::from(p[1]) + 7471 * u32::from(p[2]) + 0x8000) >> 16;
         self.pixels.chunks_exact(3).map(|pixel| luma(pixel) as u8).collect()

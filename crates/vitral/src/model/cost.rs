@@ -157,7 +157,7 @@ mod tests {
             root: Root::Large,
             padding: Border::Same,
             groups: 32,
-            standardisation_epsilon: 1e-8,
+            standardization_epsilon: 1e-8,
             norm_epsilon: 1e-5,
         };
         let config = ModelConfig {

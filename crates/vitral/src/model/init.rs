@@ -12,7 +12,7 @@ use crate::config::ModelConfig;
 /// Whose initial values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Initialisation {
+pub enum Initialization {
     /// timm: linear maps normal 0.02, the patch embedding as PyTorch's convolution, positions 0.02, tokens 1e-6.
     Timm,
     /// The ViT paper's JAX code: Xavier uniform, patch embedding LeCun normal, class token and head zero, MLP biases
@@ -108,7 +108,7 @@ fn fans(spec: &ParameterSpec, config: &ModelConfig) -> (f32, f32) {
     (inputs as f32, (spec.shape[0] / packed * area) as f32)
 }
 
-impl Initialisation {
+impl Initialization {
     fn draw(self, spec: &ParameterSpec, fan: impl Fn() -> (f32, f32), layer_scale: f32) -> Draw {
         let role = role(&spec.name);
         match role {
@@ -118,7 +118,7 @@ impl Initialisation {
             Role::RelativePositions => return Draw::Constant(0.0),
             _ => {}
         }
-        // A stem's filters are standardised: only their direction counts.
+        // A stem's filters are standardized: only their direction counts.
         if spec.shape.len() == 4 {
             return Draw::Normal((2.0 / fan().1).sqrt());
         }
@@ -131,30 +131,30 @@ impl Initialisation {
         );
         let torch_default = || Draw::Uniform(1.0 / fan().0.sqrt());
         match (self, role) {
-            (Initialisation::Timm, Role::Token) => Draw::Normal(1e-6),
-            (Initialisation::Timm, Role::Positions) => Draw::Normal(0.02),
-            (Initialisation::Timm, Role::Convolution { .. }) => torch_default(),
-            (Initialisation::Timm, _) => Draw::Normal(if weight { 0.02 } else { 0.0 }),
+            (Initialization::Timm, Role::Token) => Draw::Normal(1e-6),
+            (Initialization::Timm, Role::Positions) => Draw::Normal(0.02),
+            (Initialization::Timm, Role::Convolution { .. }) => torch_default(),
+            (Initialization::Timm, _) => Draw::Normal(if weight { 0.02 } else { 0.0 }),
 
-            (Initialisation::Jax, Role::Token | Role::Head { .. }) => Draw::Constant(0.0),
-            (Initialisation::Jax, Role::Positions) => Draw::Normal(0.02),
-            (Initialisation::Jax, Role::Convolution { weight: true }) => Draw::Truncated((1.0 / fan().0).sqrt()),
-            (Initialisation::Jax, Role::Mlp { weight: false }) => Draw::Normal(1e-6),
-            (Initialisation::Jax, _) if weight => {
+            (Initialization::Jax, Role::Token | Role::Head { .. }) => Draw::Constant(0.0),
+            (Initialization::Jax, Role::Positions) => Draw::Normal(0.02),
+            (Initialization::Jax, Role::Convolution { weight: true }) => Draw::Truncated((1.0 / fan().0).sqrt()),
+            (Initialization::Jax, Role::Mlp { weight: false }) => Draw::Normal(1e-6),
+            (Initialization::Jax, _) if weight => {
                 let (inputs, outputs) = fan();
                 Draw::Uniform((6.0 / (inputs + outputs)).sqrt())
             }
-            (Initialisation::Jax, _) => Draw::Constant(0.0),
+            (Initialization::Jax, _) => Draw::Constant(0.0),
 
-            (Initialisation::HuggingFace, Role::Token | Role::Positions) => Draw::Normal(0.02),
-            (Initialisation::HuggingFace, _) => Draw::Normal(if weight { 0.02 } else { 0.0 }),
+            (Initialization::HuggingFace, Role::Token | Role::Positions) => Draw::Normal(0.02),
+            (Initialization::HuggingFace, _) => Draw::Normal(if weight { 0.02 } else { 0.0 }),
 
-            (Initialisation::Classic, Role::Token | Role::Positions) => Draw::Normal(0.02),
-            (Initialisation::Classic, Role::Convolution { weight: true }) => Draw::Normal((2.0 / fan().1).sqrt()),
-            (Initialisation::Classic, _) => Draw::Normal(if weight { 0.01 } else { 0.0 }),
+            (Initialization::Classic, Role::Token | Role::Positions) => Draw::Normal(0.02),
+            (Initialization::Classic, Role::Convolution { weight: true }) => Draw::Normal((2.0 / fan().1).sqrt()),
+            (Initialization::Classic, _) => Draw::Normal(if weight { 0.01 } else { 0.0 }),
 
-            (Initialisation::Lucidrains, Role::Token | Role::Positions) => Draw::Normal(1.0),
-            (Initialisation::Lucidrains, _) => torch_default(),
+            (Initialization::Lucidrains, Role::Token | Role::Positions) => Draw::Normal(1.0),
+            (Initialization::Lucidrains, _) => torch_default(),
         }
     }
 }
@@ -176,14 +176,14 @@ impl Draw {
 }
 
 /// Fills flat parameters with initial values drawn from a seed. A tensor's values depend on the seed and its name alone.
-pub fn initialise(vit: &Vit, parameters: &mut Parameters, scheme: Initialisation, seed: u64) {
+pub fn initialize(vit: &Vit, parameters: &mut Parameters, scheme: Initialization, seed: u64) {
     for id in vit.declarations().ids() {
         parameters.write(id, &initial_values(vit, id, scheme, seed));
     }
 }
 
 /// The initial values of one parameter.
-pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialisation, seed: u64) -> Vec<f32> {
+pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialization, seed: u64) -> Vec<f32> {
     let spec = vit.declarations().spec(id);
     let mut values = vec![0.0; spec.count()];
     fill(vit, spec, scheme, seed, &mut values);
@@ -191,7 +191,7 @@ pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialisation, seed: 
 }
 
 /// The same values in the form for inference, drawn one tensor at a time.
-pub fn frozen(vit: &Vit, scheme: Initialisation, seed: u64, device: &Device, storage: DType) -> Parameters {
+pub fn frozen(vit: &Vit, scheme: Initialization, seed: u64, device: &Device, storage: DType) -> Parameters {
     let read = |spec: &ParameterSpec| {
         let mut values = vec![0.0; spec.count()];
         fill(vit, spec, scheme, seed, &mut values);
@@ -201,7 +201,7 @@ pub fn frozen(vit: &Vit, scheme: Initialisation, seed: u64, device: &Device, sto
     parameters
 }
 
-fn fill(vit: &Vit, spec: &ParameterSpec, scheme: Initialisation, seed: u64, values: &mut [f32]) {
+fn fill(vit: &Vit, spec: &ParameterSpec, scheme: Initialization, seed: u64, values: &mut [f32]) {
     let config = vit.config();
     let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
     // A bias is drawn like the weight it belongs to.
@@ -226,15 +226,15 @@ mod tests {
     use super::*;
     use crate::model::variants;
 
-    fn drawn(scheme: Initialisation) -> (Vit, Parameters) {
+    fn drawn(scheme: Initialization) -> (Vit, Parameters) {
         let config = variants::find("Ti/16").expect("known");
         let vit = Vit::new(ModelConfig { depth: 1, ..config }).expect("valid");
         let mut parameters = Parameters::zeros(vit.declarations().clone(), Device::cpu(1));
-        initialise(&vit, &mut parameters, scheme, 3);
+        initialize(&vit, &mut parameters, scheme, 3);
         (vit, parameters)
     }
 
-    fn deviation(scheme: Initialisation, name: &str) -> f32 {
+    fn deviation(scheme: Initialization, name: &str) -> f32 {
         let (vit, parameters) = drawn(scheme);
         let values = parameters.read(vit.declarations().find(name).expect("declared")).expect("memory");
         (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn both_forms_have_the_same_values() {
-        let (vit, flat) = drawn(Initialisation::Timm);
-        let frozen = frozen(&vit, Initialisation::Timm, 3, &Device::cpu(1), DType::F32);
+        let (vit, flat) = drawn(Initialization::Timm);
+        let frozen = frozen(&vit, Initialization::Timm, 3, &Device::cpu(1), DType::F32);
         for id in vit.declarations().ids() {
             assert_eq!(flat.read(id), frozen.read(id), "{}", vit.declarations().spec(id).name);
         }
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn deviations_are_those_of_each_scheme() {
-        use Initialisation::*;
+        use Initialization::*;
         let uniform = |bound: f32| bound / 3f32.sqrt();
         let fan_in = 1.0 / (768f32).sqrt();
         for (scheme, name, expected) in [

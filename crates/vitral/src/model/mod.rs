@@ -18,6 +18,6 @@ mod tokens;
 pub mod variants;
 mod vit;
 
-pub use init::Initialisation;
+pub use init::Initialization;
 pub use output::{Input, Output};
 pub use vit::{ModelError, Vit};

@@ -1,4 +1,4 @@
-//! ResNetV2 with weight standardisation and group norm: the stem of a hybrid, which activates after the residual, and BiT's
+//! ResNetV2 with weight standardization and group norm: the stem of a hybrid, which activates after the residual, and BiT's
 //! whole ResNet (arXiv:1912.11370), which norms and activates before each convolution.
 
 use vitral_engine::ops::{Convolution, Padding};
@@ -62,7 +62,7 @@ fn convolution(place: &mut Builder<'_>, stem: &config::ResNetV2, name: &str, ext
         bias: None,
         stride,
         padding,
-        standardize: Some(stem.standardisation_epsilon),
+        standardize: Some(stem.standardization_epsilon),
     }
 }
 

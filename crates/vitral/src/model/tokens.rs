@@ -128,16 +128,16 @@ fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
 }
 
 /// How each patch's queries and keys turn, as DINOv3 has it: a quarter of a head's width for the row, then one for the
-/// column, each at frequencies from 2π a unit down to 2π/θ; both run from −1 to 1 over the picture, cells' centres.
+/// column, each at frequencies from 2π a unit down to 2π/θ; both run from −1 to 1 over the picture, cells' centers.
 pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
     let Positions::Rotary { theta } = config.positions else { return None };
     let quarter = config.head_width / 4;
     let frequency = |i: usize| theta.powf(-(i as f32 / quarter as f32));
-    let centre = |at: usize, count: usize| 2.0 * ((at as f32 + 0.5) / count as f32) - 1.0;
+    let center = |at: usize, count: usize| 2.0 * ((at as f32 + 0.5) / count as f32) - 1.0;
     let mut angles = Vec::with_capacity(grid.area() * 2 * quarter);
     for row in 0..grid.height {
         for column in 0..grid.width {
-            for at in [centre(row, grid.height), centre(column, grid.width)] {
+            for at in [center(row, grid.height), center(column, grid.width)] {
                 angles.extend((0..quarter).map(|i| std::f32::consts::TAU * at * frequency(i)));
             }
         }

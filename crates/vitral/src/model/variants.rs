@@ -101,7 +101,7 @@ fn resnet(name: &str) -> Option<ModelConfig> {
         padding: Border::Fixed,
         // Narrow ones would norm single channels.
         groups: if width_factor < 1.0 { 8 } else { 32 },
-        standardisation_epsilon: 1e-8,
+        standardization_epsilon: 1e-8,
         norm_epsilon: 1e-5,
     };
     Some(resnet.classifier(1000))

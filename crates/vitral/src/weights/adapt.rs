@@ -10,7 +10,7 @@ use super::resample::resample_positions;
 use super::{Assignment, WeightsError};
 use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, RelativePositions, Size, Stem};
 use crate::model::init::initial_values;
-use crate::model::{Initialisation, Vit};
+use crate::model::{Initialization, Vit};
 
 /// What becomes of a model on loading. Nothing by default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,11 +44,11 @@ pub enum HeadChoice {
         classes: usize,
     },
     /// A new one for so many classes, drawn from a seed.
-    Initialised {
+    Initialized {
         /// Classes.
         classes: usize,
         /// Whose initial values.
-        scheme: Initialisation,
+        scheme: Initialization,
         /// Where the draw begins.
         seed: u64,
     },
@@ -75,7 +75,7 @@ impl Adaptation {
         match self.head {
             HeadChoice::Keep => {}
             HeadChoice::Drop => config.classes = 0,
-            HeadChoice::Zeros { classes } | HeadChoice::Initialised { classes, .. } => config.classes = classes,
+            HeadChoice::Zeros { classes } | HeadChoice::Initialized { classes, .. } => config.classes = classes,
         }
         if self.distillation_token == TokenChoice::Drop {
             config.distillation_token = false;
@@ -100,7 +100,7 @@ impl Adaptation {
     ) -> Result<Cow<'a, [f32]>, WeightsError> {
         if self.replaces(&spec.name) {
             return Ok(match (self.head, target.declarations().find(&spec.name)) {
-                (HeadChoice::Initialised { scheme, seed, .. }, Some(id)) => {
+                (HeadChoice::Initialized { scheme, seed, .. }, Some(id)) => {
                     initial_values(target, id, scheme, seed).into()
                 }
                 _ => vec![0.0; spec.count()].into(),
@@ -137,7 +137,7 @@ impl Adaptation {
 
     /// Whether a parameter belongs to a head that is made anew.
     pub fn replaces(&self, name: &str) -> bool {
-        let new = matches!(self.head, HeadChoice::Zeros { .. } | HeadChoice::Initialised { .. });
+        let new = matches!(self.head, HeadChoice::Zeros { .. } | HeadChoice::Initialized { .. });
         new && (name.starts_with("head.") || name.starts_with("distillation_head."))
     }
 

@@ -28,8 +28,8 @@ pub struct Published {
     pub image: usize,
     /// How many parameters it has, the classifier included where it has one.
     pub parameters: usize,
-    /// The weights' licence.
-    pub licence: &'static str,
+    /// The weights' license.
+    pub license: &'static str,
     /// Top-1 accuracy on ImageNet's validation images, in per cent, as published.
     pub top1: Option<f32>,
     /// What is done to pictures, in brief.
@@ -43,11 +43,11 @@ const fn row(
     size: &'static str,
     image: usize,
     parameters: usize,
-    licence: &'static str,
+    license: &'static str,
     top1: Option<f32>,
     pictures: &'static str,
 ) -> Published {
-    Published { origin, name, size, image, parameters, licence, top1, pictures }
+    Published { origin, name, size, image, parameters, license, top1, pictures }
 }
 
 use Origin::{HuggingFace, Timm, Torchvision};

@@ -16,14 +16,14 @@ pub struct Inspection {
     /// The part of a checkpoint that was read, where it has several.
     pub section: Option<String>,
     /// Whose names the tensors have.
-    pub dialect: Option<Recognised>,
+    pub dialect: Option<Recognized>,
     /// Every tensor, sorted by name.
     pub tensors: Vec<TensorReport>,
 }
 
 /// A dialect, and why it is this one.
 #[derive(Clone, Debug, Serialize)]
-pub struct Recognised {
+pub struct Recognized {
     /// The dialect.
     pub name: String,
     /// The reason.
@@ -103,7 +103,7 @@ pub fn inspect(path: &Path, config: Option<&Path>) -> Result<Inspection, Weights
     let (container, dialect) = match &described {
         Ok(description) => {
             let named =
-                description.dialect.clone().map(|name| Recognised { name, why: "its description says so".into() });
+                description.dialect.clone().map(|name| Recognized { name, why: "its description says so".into() });
             (description.open()?, named)
         }
         Err(_) if path.is_file() => (Container::open(path)?, None),
@@ -129,11 +129,11 @@ fn report(container: &Container, name: &str) -> TensorReport {
 }
 
 /// The dialect that knows the most names, if it knows more than half of them.
-fn by_names(container: &Container) -> Option<Recognised> {
+fn by_names(container: &Container) -> Option<Recognized> {
     let known = |dialect: &Dialect| container.names().filter(|name| dialect.knows(name)).count();
     let best =
         Dialect::built_in().iter().map(|dialect| (known(dialect), dialect)).rev().max_by_key(|(count, _)| *count);
-    best.filter(|(count, _)| 2 * count > container.len()).map(|(count, dialect)| Recognised {
+    best.filter(|(count, _)| 2 * count > container.len()).map(|(count, dialect)| Recognized {
         name: dialect.name().to_owned(),
         why: format!("it knows {count} of {} names", container.len()),
     })
@@ -148,7 +148,7 @@ impl fmt::Display for Inspection {
             writeln!(f, "part     {section}")?;
         }
         match &self.dialect {
-            Some(Recognised { name, why }) => writeln!(f, "dialect  {name}: {why}")?,
+            Some(Recognized { name, why }) => writeln!(f, "dialect  {name}: {why}")?,
             None => writeln!(f, "dialect  none known here")?,
         }
         let total: usize = self.tensors.iter().map(|tensor| tensor.count).sum();

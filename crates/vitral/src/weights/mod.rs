@@ -22,7 +22,7 @@ pub mod resample;
 /// The file in which a model's folder may keep `pixel_values` and the `logits` (or `features`) they gave.
 pub const CHECK_FILE: &str = "vitral-check.safetensors";
 
-pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognise, resolve};
+pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognize, resolve};
 pub use container::{Container, DataType, TensorView};
 pub use description::{Description, PreprocessSource, load_description};
 pub use dialect::Dialect;

@@ -106,7 +106,7 @@ fn class_tokens(model: &Model, pictures: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, 
 /// the files through decoding and preprocessing; 960 pictures take half a minute on two cores.
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
-fn dinov2_small_names_flowers_by_their_nearest_neighbours_with_dinov2() {
+fn dinov2_small_names_flowers_by_their_nearest_neighbors_with_dinov2() {
     let (weights, flowers) = (fetched("dinov2-s14"), shared_data("flowers12"));
     let model =
         Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).unwrap_or_else(|error| panic!("{error}"));

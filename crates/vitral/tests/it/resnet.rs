@@ -2,7 +2,7 @@
 
 use vitral::Device;
 use vitral::config::{Border, ConfigError, ModelConfig, Size, Stem};
-use vitral::model::init::{Initialisation, frozen};
+use vitral::model::init::{Initialization, frozen};
 use vitral::model::{Input, Vit, variants};
 use vitral_engine::{Context, DType};
 
@@ -14,7 +14,7 @@ fn small(name: &str) -> ModelConfig {
 fn takes_pictures_of_any_size() {
     let vit = Vit::new(small("R14x0.125")).expect("a model");
     let device = Device::cpu(2);
-    let parameters = frozen(&vit, Initialisation::Jax, 1, &device, DType::F32);
+    let parameters = frozen(&vit, Initialization::Jax, 1, &device, DType::F32);
     for (height, width, grid) in [(224, 224, [7, 7]), (33, 64, [2, 2]), (1, 1, [1, 1]), (31, 5, [1, 1])] {
         let size = Size { height, width };
         assert_eq!(vit.grid(size).expect("any"), Size { height: grid[0], width: grid[1] });
@@ -67,7 +67,7 @@ fn contradictions_are_named() {
 #[test]
 fn older_bundles_say_same_padding() {
     let text = r#"{"layers": [1], "width_factor": 1, "same_padding": true, "groups": 32,
-                   "standardisation_epsilon": 1e-8, "norm_epsilon": 1e-5}"#;
+                   "standardization_epsilon": 1e-8, "norm_epsilon": 1e-5}"#;
     let read: vitral::config::ResNetV2 = serde_json::from_str(text).expect("reads");
     assert_eq!(read.padding, Border::Same);
     let written = serde_json::to_string(&read).expect("plain data");

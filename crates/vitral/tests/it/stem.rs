@@ -2,7 +2,7 @@
 
 use vitral::Device;
 use vitral::config::{ConvolutionalStem, ModelConfig, Pooling, Positions, Size, Stem, StemLayer};
-use vitral::model::init::{Initialisation, initialise};
+use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Input, Vit};
 use vitral_engine::{Context, Parameters};
 
@@ -44,7 +44,7 @@ fn gives_the_same_bits_whatever_the_batch_and_threads() {
     let logits = |threads: usize, batch: usize| {
         let device = Device::cpu(threads);
         let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
-        initialise(&vit, &mut parameters, Initialisation::Lucidrains, 5);
+        initialize(&vit, &mut parameters, Initialization::Lucidrains, 5);
         let pixels: Vec<f32> = (0..batch * 3 * 16 * 24).map(|i| ((i % 1152) as f32 * 0.37).sin()).collect();
         let pixels = device.upload([batch, 3, 16, 24], &pixels).unwrap();
         let cx = Context::inference(&parameters);

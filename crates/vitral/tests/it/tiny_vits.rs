@@ -59,7 +59,7 @@ fn idx(folder: &Path) -> (Vec<RgbImage>, Vec<u8>) {
         bytes.split_off(header)
     };
     let pixels = unpacked("t10k-images-idx3-ubyte.gz", 16);
-    let picture = |grey: &[u8]| RgbImage::from_grey(SIDE, SIDE, grey).expect("a picture");
+    let picture = |gray: &[u8]| RgbImage::from_gray(SIDE, SIDE, gray).expect("a picture");
     (pixels.chunks_exact(SIDE * SIDE).map(picture).collect(), unpacked("t10k-labels-idx1-ubyte.gz", 8))
 }
 

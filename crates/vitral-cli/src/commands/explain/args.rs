@@ -34,7 +34,7 @@ Maps over a picture:
   norms                 lengths of patch tokens, and their histogram
   random                chance, the floor of every comparison
   heads                 a sheet of all layers and heads
-  pca                   principal components of patch tokens as colours
+  pca                   principal components of patch tokens as colors
   lens                  what the head would say after each layer
 
 Figures over all pictures, or of the model:

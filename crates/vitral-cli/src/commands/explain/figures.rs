@@ -36,7 +36,7 @@ pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
             FigureImage::Pixels(image),
             "A tile for every patch, in its place: the cosine between its position embedding and those of all others. Bright \
              crosses mean that rows and columns were learned.",
-            "Dosovitskiy et al., arXiv:2010.11929, figure 7 (centre)",
+            "Dosovitskiy et al., arXiv:2010.11929, figure 7 (center)",
         ));
         numbers.push(("positions".into(), vec![grid.area(), grid.area()], cosines));
     }
@@ -48,7 +48,7 @@ pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
             "Principal components of the patch embedding",
             FigureImage::Pixels(image),
             "The directions in which the filters of the patch embedding differ most, as small pictures: waves of rising \
-             frequency and colours, a basis for what a patch holds.",
+             frequency and colors, a basis for what a patch holds.",
             "Dosovitskiy et al., arXiv:2010.11929, figure 7 (left)",
         ));
         let shape = vec![filters.shares.len(), filters.patch.height, filters.patch.width, filters.channels];

@@ -30,7 +30,7 @@ impl<'a> Work<'a> {
             args.inputs
                 .each_batch(self.model, self.settings, printer, |_, batch| gathering.add_batch(&batch.pixels, None))?
         };
-        self.colours()?;
+        self.colors()?;
         // The picture itself is the first of its row.
         if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() > 1 {
             let gallery = paint::sheet(&self.rows, 160, 4)?;
@@ -120,7 +120,7 @@ impl<'a> Work<'a> {
         if self.args.report.is_some() {
             let (name, shown, explained) = (picture.name.clone(), picture.shown.clone(), prediction.explained.clone());
             let ranked = prediction.ranked.clone();
-            self.report.entries.push(Entry { name, shown, ranked, explained, maps, heads, colours: None, lens });
+            self.report.entries.push(Entry { name, shown, ranked, explained, maps, heads, colors: None, lens });
         }
         self.rows.push(row);
         if self.figures.contains(&Figure::Pca) {
@@ -174,15 +174,15 @@ impl<'a> Work<'a> {
         Ok(json!({ "deletion": found.deletion.area(), "insertion": found.insertion.area(), "shuffled": alike }))
     }
 
-    /// Principal components over all pictures, as colours.
-    fn colours(&mut self) -> anyhow::Result<()> {
+    /// Principal components over all pictures, as colors.
+    fn colors(&mut self) -> anyhow::Result<()> {
         if self.tokens.is_empty() {
             return Ok(());
         }
         let width = self.model.vit.config().width;
         let all: Vec<f32> = self.tokens.iter().flat_map(|(_, _, tokens)| tokens.iter().copied()).collect();
-        let colours = representation::colours(&all, width);
-        let mut rest = colours.as_slice();
+        let colors = representation::colors(&all, width);
+        let mut rest = colors.as_slice();
         for (index, (folder, picture, tokens)) in self.tokens.iter_mut().enumerate() {
             let (own, others) = rest.split_at(3 * tokens.len() / width);
             rest = others;
@@ -191,7 +191,7 @@ impl<'a> Work<'a> {
             folder.image("pca", &painted)?;
             self.rows[index].push(painted.clone());
             if let Some(entry) = self.report.entries.get_mut(index) {
-                entry.colours = Some(painted);
+                entry.colors = Some(painted);
             }
         }
         Ok(())

@@ -31,7 +31,7 @@ pub(super) struct Work<'a> {
     pub(super) folder: Folder,
     pub(super) stems: Stems,
     pub(super) report: Report,
-    /// Final patch tokens of every picture, for colours that mean the same in all.
+    /// Final patch tokens of every picture, for colors that mean the same in all.
     pub(super) tokens: Vec<(Folder, Picture, Vec<f32>)>,
     pub(super) rows: Vec<Vec<RgbImage>>,
     /// What `all` could not make, and why.

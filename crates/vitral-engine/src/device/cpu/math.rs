@@ -153,9 +153,9 @@ pub(crate) fn activate_derivative<L: Lanes>(l: L, activation: Activation, x: L::
 pub(crate) fn row_statistics<L: Lanes>(l: L, row: &[f32], epsilon: f32, rms: bool) -> (f32, f32) {
     let count = row.len() as f32;
     let mean = if rms { 0.0 } else { sum(l, row) / count };
-    let centre = l.splat(mean);
+    let center = l.splat(mean);
     let square = |x: L::V, total: L::V| {
-        let d = l.sub(x, centre);
+        let d = l.sub(x, center);
         l.fma(d, d, total)
     };
     let mut totals = [l.splat(0.0); 4];

@@ -1,10 +1,10 @@
 //! Pictures of maps.
 
-mod colour;
+mod color;
 mod sheet;
 mod tiles;
 
-pub use colour::{COLOURS, colour};
+pub use color::{COLORS, color};
 pub use sheet::sheet;
 pub use tiles::{filter_tiles, position_tiles, principal_tiles};
 
@@ -22,7 +22,7 @@ pub fn enlarged(image: &RgbImage) -> RgbImage {
     resize(image, Size { height: image.height() * factor, width: image.width() * factor }, Filter::Nearest)
 }
 
-/// A map over its picture: colours from dark (least) to bright (greatest) at `opacity`, the picture in grey beneath.
+/// A map over its picture: colors from dark (least) to bright (greatest) at `opacity`, the picture in gray beneath.
 ///
 /// # Errors
 /// None that a picture which exists can have.
@@ -30,10 +30,10 @@ pub fn overlay(image: &RgbImage, map: &Map, opacity: f32) -> Result<RgbImage, Er
     let image = enlarged(image);
     let map = shown(map).resized(image.size());
     let mut pixels = Vec::with_capacity(image.pixels().len());
-    for ((grey, value), original) in image.to_grey().iter().zip(&map.values).zip(image.pixels().chunks_exact(3)) {
-        for (over, own) in colour(*value).iter().zip(original) {
-            // Half grey, half itself: the picture stays recognisable, and its colours do not pass for the map's.
-            let beneath = 0.5 * f32::from(*grey) + 0.5 * f32::from(*own);
+    for ((gray, value), original) in image.to_gray().iter().zip(&map.values).zip(image.pixels().chunks_exact(3)) {
+        for (over, own) in color(*value).iter().zip(original) {
+            // Half gray, half itself: the picture stays recognizable, and its colors do not pass for the map's.
+            let beneath = 0.5 * f32::from(*gray) + 0.5 * f32::from(*own);
             pixels.push((opacity * f32::from(*over) + (1.0 - opacity) * beneath).round() as u8);
         }
     }
@@ -46,13 +46,13 @@ pub fn overlay(image: &RgbImage, map: &Map, opacity: f32) -> Result<RgbImage, Er
 /// None that a map which exists can have.
 pub fn alone(map: &Map, size: Size) -> Result<RgbImage, Error> {
     let map = shown(map).resized(size);
-    Ok(RgbImage::new(size.width, size.height, map.values.iter().flat_map(|&value| colour(value)).collect())?)
+    Ok(RgbImage::new(size.width, size.height, map.values.iter().flat_map(|&value| color(value)).collect())?)
 }
 
 /// A map from 0 to 1 as it is painted: of many pixels, a hundredth at either end is clipped.
 pub fn shown(map: &Map) -> Map {
     // Maps over patches have few cells, and each counts.
-    if map.values.len() > 700 { map.clipped(0.01) } else { map.normalised() }
+    if map.values.len() > 700 { map.clipped(0.01) } else { map.normalized() }
 }
 
 /// A picture as PNG.

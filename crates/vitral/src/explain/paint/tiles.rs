@@ -2,14 +2,14 @@
 
 use super::super::Map;
 use super::super::figures::Filters;
-use super::{colour, sheet};
+use super::{color, sheet};
 use crate::config::Size;
 use crate::error::Error;
 use crate::image::{Filter, RgbImage, resize};
 use crate::numbers::{largest, smallest};
 
 /// The cosines `[patches, patches]` of position embeddings as one tile for every patch, in the patches' places: figure 7,
-/// centre. Of a large grid, every second (third…) patch has a tile.
+/// center. Of a large grid, every second (third…) patch has a tile.
 ///
 /// # Errors
 /// None that a figure which exists can have.
@@ -21,7 +21,7 @@ pub fn position_tiles(grid: Size, cosines: &[f32]) -> Result<RgbImage, Error> {
     let tile = |patch: usize| -> Result<RgbImage, Error> {
         let values = &cosines[patch * patches..(patch + 1) * patches];
         // One scale for all tiles, as in the paper.
-        let shown = values.iter().flat_map(|value| colour((value - least) / (1.0 - least).max(f32::MIN_POSITIVE)));
+        let shown = values.iter().flat_map(|value| color((value - least) / (1.0 - least).max(f32::MIN_POSITIVE)));
         let image = RgbImage::new(grid.width, grid.height, shown.collect())?;
         Ok(resize(&image, Size { height: grid.height * pixels, width: grid.width * pixels }, Filter::Nearest))
     };
@@ -32,14 +32,14 @@ pub fn position_tiles(grid: Size, cosines: &[f32]) -> Result<RgbImage, Error> {
 }
 
 /// Filters as tiles, seven in a row, each from its least to its greatest value: figure 7, left. Channels beyond the third
-/// are left out; one channel is grey.
+/// are left out; one channel is gray.
 ///
 /// # Errors
 /// None that a figure which exists can have.
 pub fn filter_tiles(filters: &Filters) -> Result<RgbImage, Error> {
     let (patch, channels) = (filters.patch, filters.channels);
     let tile = |values: &[f32]| -> Result<RgbImage, Error> {
-        // From −1 to 1 around middle grey, so that a filter that sums to nothing is grey in the mean.
+        // From −1 to 1 around middle gray, so that a filter that sums to nothing is gray in the mean.
         let most = largest(values.iter().map(|x| x.abs()).chain([f32::MIN_POSITIVE]));
         let byte = |x: f32| (127.5 + 127.5 * x / most).round() as u8;
         let bytes = values.chunks_exact(channels).flat_map(|pixel| [0, 1, 2].map(|c| byte(pixel[c.min(channels - 1)])));
@@ -52,13 +52,13 @@ pub fn filter_tiles(filters: &Filters) -> Result<RgbImage, Error> {
     sheet(&rows, 64usize.div_ceil(patch.height.max(patch.width)) * patch.height.max(patch.width), 4)
 }
 
-/// Colours `[patches, 3]` from 0 to 1 as a picture of `size`.
+/// Colors `[patches, 3]` from 0 to 1 as a picture of `size`.
 ///
 /// # Errors
 /// None that a figure which exists can have.
-pub fn principal_tiles(grid: Size, colours: &[f32], size: Size) -> Result<RgbImage, Error> {
+pub fn principal_tiles(grid: Size, colors: &[f32], size: Size) -> Result<RgbImage, Error> {
     let plane = |channel: usize| {
-        let values: Vec<f32> = colours.iter().skip(channel).step_by(3).copied().collect();
+        let values: Vec<f32> = colors.iter().skip(channel).step_by(3).copied().collect();
         Map::new(grid, values).resized(size).values
     };
     let planes = [plane(0), plane(1), plane(2)];

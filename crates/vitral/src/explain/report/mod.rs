@@ -31,8 +31,8 @@ pub struct Entry {
     pub maps: Vec<(Method, Map)>,
     /// `[layers][heads]`: what the tokens that the answer is read from attend to.
     pub heads: Vec<Vec<Map>>,
-    /// Patch tokens as colours.
-    pub colours: Option<RgbImage>,
+    /// Patch tokens as colors.
+    pub colors: Option<RgbImage>,
     /// The best classes after each layer, and the probability of what is explained.
     pub lens: Vec<(Vec<Ranked>, f32)>,
 }
@@ -80,12 +80,12 @@ impl Report {
     /// # Errors
     /// If a picture cannot be encoded.
     pub fn html(&self) -> Result<String, Error> {
-        let colours: Vec<u8> =
-            (0..paint::COLOURS).flat_map(|i| paint::colour(i as f32 / (paint::COLOURS - 1) as f32)).collect();
+        let colors: Vec<u8> =
+            (0..paint::COLORS).flat_map(|i| paint::color(i as f32 / (paint::COLORS - 1) as f32)).collect();
         let data = json!({
             "model": self.model,
             "about": self.about,
-            "colours": encoded(&colours),
+            "colors": encoded(&colors),
             "images": self.entries.iter().map(entry).collect::<Result<Vec<_>, _>>()?,
             "figures": self.figures.iter().map(figure).collect::<Result<Vec<_>, _>>()?,
             "score": self.score,
@@ -153,7 +153,7 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
         "lens": entry.lens.iter().map(|(ranked, share)| json!([answers(ranked), share])).collect::<Vec<_>>(),
     });
     if let Some(first) = entry.heads.first().and_then(|heads| heads.first()) {
-        let all: Vec<u8> = entry.heads.iter().flatten().flat_map(|map| bytes(&map.normalised())).collect();
+        let all: Vec<u8> = entry.heads.iter().flatten().flat_map(|map| bytes(&map.normalized())).collect();
         value["heads"] = json!({
             "layers": entry.heads.len(),
             "heads": entry.heads[0].len(),
@@ -162,8 +162,8 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
             "values": encoded(&all),
         });
     }
-    if let Some(colours) = &entry.colours {
-        value["colours"] = json!(data_url("image/png", &paint::png(colours)?));
+    if let Some(colors) = &entry.colors {
+        value["colors"] = json!(data_url("image/png", &paint::png(colors)?));
     }
     Ok(value)
 }
@@ -215,7 +215,7 @@ mod tests {
             explained: String::new(),
             maps: vec![(Method::Rollout, map)],
             heads: vec![],
-            colours: None,
+            colors: None,
             lens: vec![],
         };
         let report = Report { model: "a <b> model".into(), entries: vec![entry], ..Report::default() };

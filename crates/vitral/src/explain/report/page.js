@@ -16,11 +16,11 @@ function make(tag, properties = {}, ...children) {
 function axis(from, to) {
   const cubic = (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0);
   return Array.from({ length: to }, (_, i) => {
-    const centre = ((i + 0.5) * from) / to - 0.5;
-    const first = Math.floor(centre) - 1;
+    const center = ((i + 0.5) * from) / to - 0.5;
+    const first = Math.floor(center) - 1;
     return [0, 1, 2, 3].map((j) => {
       const place = Math.min(from - 1, Math.max(0, first + j));
-      return [place, cubic(Math.abs(centre - first - j))];
+      return [place, cubic(Math.abs(center - first - j))];
     });
   });
 }
@@ -49,7 +49,7 @@ function grown(values, rows, columns, width, height) {
 }
 
 /** Paints a picture, and a map over it. */
-function paint(canvas, picture, map, opacity, colours) {
+function paint(canvas, picture, map, opacity, colors) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingEnabled = picture.naturalWidth > 100;
@@ -59,10 +59,10 @@ function paint(canvas, picture, map, opacity, colours) {
   const values = grown(map.values, map.rows, map.columns, width, height);
   for (let i = 0; i < values.length; i++) {
     const at = 4 * i;
-    const grey = 0.299 * pixels.data[at] + 0.587 * pixels.data[at + 1] + 0.114 * pixels.data[at + 2];
+    const gray = 0.299 * pixels.data[at] + 0.587 * pixels.data[at + 1] + 0.114 * pixels.data[at + 2];
     for (let c = 0; c < 3; c++) {
-      const beneath = 0.5 * grey + 0.5 * pixels.data[at + c];
-      pixels.data[at + c] = opacity * colours[3 * values[i] + c] + (1 - opacity) * beneath;
+      const beneath = 0.5 * gray + 0.5 * pixels.data[at + c];
+      pixels.data[at + c] = opacity * colors[3 * values[i] + c] + (1 - opacity) * beneath;
     }
   }
   context.putImageData(pixels, 0, 0);
@@ -104,7 +104,7 @@ function lensTable(lens) {
 }
 
 /** One picture with everything that was found in it. */
-function card(image, data, colours) {
+function card(image, data, colors) {
   const side = Math.max(image.width, image.height);
   const scale = side < 448 ? 448 / side : 1;
   const stage = make("canvas", { className: "stage", width: Math.round(image.width * scale), height: Math.round(image.height * scale) });
@@ -116,7 +116,7 @@ function card(image, data, colours) {
   const strip = make("div", { className: "strip" });
   const state = { map: null, overlay: true, opacity: 0.65, layer: 0, head: 0 };
   const picture = new Image();
-  const principal = image.colours ? new Image() : null;
+  const principal = image.colors ? new Image() : null;
   const heads = image.heads && { ...image.heads, values: bytes(image.heads.values) };
   const cells = heads ? heads.rows * heads.columns : 0;
 
@@ -134,7 +134,7 @@ function card(image, data, colours) {
       stage.getContext("2d").drawImage(principal, 0, 0, stage.width, stage.height);
     } else {
       const map = state.map === "heads" ? headMap(state.layer, state.head) : state.map;
-      paint(stage, picture, map, state.opacity, colours);
+      paint(stage, picture, map, state.opacity, colors);
     }
   }
 
@@ -167,7 +167,7 @@ function card(image, data, colours) {
 
   function thumbnail(map) {
     const canvas = make("canvas", { width: 96, height: Math.max(1, Math.round((96 * image.height) / image.width)) });
-    paint(canvas, picture, map, 0.65, colours);
+    paint(canvas, picture, map, 0.65, colors);
     return canvas;
   }
 
@@ -192,11 +192,11 @@ function card(image, data, colours) {
     });
     if (principal) {
       const about = {
-        title: "Principal components as colours",
-        meaning: "The three directions in which the final patch tokens of all pictures differ most, as red, green and blue: the same colour, the same content to the model.",
+        title: "Principal components as colors",
+        meaning: "The three directions in which the final patch tokens of all pictures differ most, as red, green and blue: the same color, the same content to the model.",
         paper: "Oquab et al., arXiv:2304.07193",
       };
-      choice("pca", about, "principal", make("img", { src: image.colours, alt: "" }));
+      choice("pca", about, "principal", make("img", { src: image.colors, alt: "" }));
     }
     first.click();
   }
@@ -204,7 +204,7 @@ function card(image, data, colours) {
   const ready = [picture, principal].filter(Boolean).map((source) => new Promise((done) => { source.onload = done; }));
   Promise.all(ready).then(build);
   picture.src = image.picture;
-  if (principal) principal.src = image.colours;
+  if (principal) principal.src = image.colors;
 
   const right = make("div", {}, make("h3", { textContent: image.name }),
     make("p", { className: "soft", textContent: "Explained: " + image.explained }), answerList(image.answers), strip, title, meaning, paper);
@@ -229,7 +229,7 @@ function rankingTable(data) {
 
 /** Shows everything. */
 function show(data) {
-  const colours = bytes(data.colours);
+  const colors = bytes(data.colors);
   document.getElementById("top").append(make("h1", { textContent: data.model }), make("p", { className: "soft", textContent: data.about }));
   if (data.ranking.length) {
     const section = document.getElementById("ranking");
@@ -243,7 +243,7 @@ function show(data) {
     for (const { isIntersecting, target } of seen) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      target.replaceWith(card(data.images[Number(target.dataset.index)], data, colours));
+      target.replaceWith(card(data.images[Number(target.dataset.index)], data, colors));
     }
   }, { rootMargin: "600px" });
   data.images.forEach((image, index) => {

@@ -37,19 +37,19 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageErr
     let mut indices = vec![0u8; decoder.buffer_size()];
     decoder.read_into_buffer(&mut indices).map_err(fault)?;
     let palette = frame.palette.or(global).ok_or_else(|| corrupt("no palette"))?;
-    let colour = |index: u8| -> [u8; 3] {
+    let color = |index: u8| -> [u8; 3] {
         let start = usize::from(index) * 3;
-        palette.get(start..start + 3).map_or([0; 3], |colour| [colour[0], colour[1], colour[2]])
+        palette.get(start..start + 3).map_or([0; 3], |color| [color[0], color[1], color[2]])
     };
-    // What the frame leaves bare has the transparent colour, or the first one, as in Pillow; not the background.
-    let around = colour(frame.transparent.unwrap_or(0));
+    // What the frame leaves bare has the transparent color, or the first one, as in Pillow; not the background.
+    let around = color(frame.transparent.unwrap_or(0));
     let mut pixels: Vec<u8> = std::iter::repeat_n(around, width * height).flatten().collect();
     let frame_width = usize::from(frame.width);
     if frame_width > 0 {
         for (row, indices) in indices.chunks_exact(frame_width).enumerate() {
             let start = ((usize::from(frame.top) + row) * width + usize::from(frame.left)) * 3;
             for (pixel, &index) in pixels[start..].chunks_exact_mut(3).zip(indices) {
-                pixel.copy_from_slice(&colour(index));
+                pixel.copy_from_slice(&color(index));
             }
         }
     }

@@ -41,19 +41,19 @@ fn read(
     let fault = |error| translate(format, limits, error);
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
-    let colour = decoder.color_type();
-    let sample_bytes = u64::from(colour.bytes_per_pixel());
+    let color = decoder.color_type();
+    let sample_bytes = u64::from(color.bytes_per_pixel());
     limits.check(format, width, height, sample_bytes + RESULT_BYTES)?;
     decoder.set_limits(allowed).map_err(fault)?;
     let orientation = match decoder.orientation() {
         Ok(orientation) => Orientation::from_exif(u16::from(orientation.to_exif())),
         Err(_) => Orientation::default(),
     };
-    let mut samples = vec![0; width * height * usize::from(colour.bytes_per_pixel())];
+    let mut samples = vec![0; width * height * usize::from(color.bytes_per_pixel())];
     decoder.read_image(&mut samples).map_err(fault)?;
-    let pixels = to_rgb(colour, samples).ok_or_else(|| ImageError::Unsupported {
+    let pixels = to_rgb(color, samples).ok_or_else(|| ImageError::Unsupported {
         format: format.name(),
-        detail: format!("samples of kind {colour:?}"),
+        detail: format!("samples of kind {color:?}"),
     })?;
     Ok((RgbImage::new(width, height, pixels)?, orientation))
 }
@@ -64,19 +64,19 @@ fn side(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Samples of any integer kind to RGB; 16-bit samples come in the machine's byte order.
-fn to_rgb(colour: ColorType, samples: Vec<u8>) -> Option<Vec<u8>> {
+fn to_rgb(color: ColorType, samples: Vec<u8>) -> Option<Vec<u8>> {
     let wide = |samples: Vec<u8>| -> Vec<u8> {
         samples.chunks_exact(2).map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8).collect()
     };
-    let grey = |samples: Vec<u8>, step: usize| samples.iter().step_by(step).flat_map(|&value| [value; 3]).collect();
+    let gray = |samples: Vec<u8>, step: usize| samples.iter().step_by(step).flat_map(|&value| [value; 3]).collect();
     let opaque = |samples: Vec<u8>| samples.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-    Some(match colour {
-        ColorType::L8 => grey(samples, 1),
-        ColorType::La8 => grey(samples, 2),
+    Some(match color {
+        ColorType::L8 => gray(samples, 1),
+        ColorType::La8 => gray(samples, 2),
         ColorType::Rgb8 => samples,
         ColorType::Rgba8 => opaque(samples),
-        ColorType::L16 => grey(wide(samples), 1),
-        ColorType::La16 => grey(wide(samples), 2),
+        ColorType::L16 => gray(wide(samples), 1),
+        ColorType::La16 => gray(wide(samples), 2),
         ColorType::Rgb16 => wide(samples),
         ColorType::Rgba16 => opaque(wide(samples)),
         _ => return None,

@@ -1,10 +1,10 @@
 //! The frame: the picture's size and what its components are.
 
-use super::colour::Model;
+use super::color::Model;
 use super::fault::{corrupt, unsupported};
 use super::markers::Segment;
 use super::notes::Notes;
-use super::tables::Quantisation;
+use super::tables::Quantization;
 use super::upsample::Upsampling;
 use crate::image::{Format, ImageError, Limits};
 
@@ -29,10 +29,10 @@ pub(super) struct Component {
     pub(super) blocks_down: usize,
     /// How it is brought to the picture's size.
     pub(super) upsampling: Upsampling,
-    /// The number of its quantisation table.
+    /// The number of its quantization table.
     pub(super) table: usize,
-    /// That table as it was when the component's first scan began. Until then the component is flat grey.
-    pub(super) quantisation: Option<Quantisation>,
+    /// That table as it was when the component's first scan began. Until then the component is flat gray.
+    pub(super) quantization: Option<Quantization>,
 }
 
 /// SOF.
@@ -67,7 +67,7 @@ impl Frame {
             return Err(corrupt(format!("a frame header of {} bytes for {count} components", segment.payload.len())));
         }
         if !matches!(count, 1 | 3 | 4) {
-            return Err(unsupported(format!("{count} colour components")));
+            return Err(unsupported(format!("{count} color components")));
         }
         let factors = |component: &[u8]| (usize::from(component[1] >> 4), usize::from(component[1] & 15));
         // The blocks of a single component stand in plain order, whatever it says of sampling.
@@ -96,7 +96,7 @@ impl Frame {
                 blocks_down: (height * down).div_ceil(most_down * 8),
                 upsampling: Upsampling::new((most_across, across), (most_down, down), samples_across)?,
                 table: usize::from(component[2]),
-                quantisation: None,
+                quantization: None,
             });
         }
         Ok(Frame {
@@ -104,7 +104,7 @@ impl Frame {
             height,
             progressive: segment.marker == 0xC2,
             components,
-            model: Model::Grey,
+            model: Model::Gray,
             most_across,
             most_down,
             units_across: width.div_ceil(most_across * 8),
@@ -112,11 +112,11 @@ impl Frame {
         })
     }
 
-    /// The colour model, by the rules of libjpeg's `default_decompress_parms`.
+    /// The color model, by the rules of libjpeg's `default_decompress_parms`.
     pub(super) fn choose_model(&mut self, notes: &Notes) -> Result<(), ImageError> {
         let names: Vec<u8> = self.components.iter().map(|component| component.name).collect();
         self.model = match (names.as_slice(), notes.adobe_transform) {
-            ([_], _) => Model::Grey,
+            ([_], _) => Model::Gray,
             ([_, _, _], _) if notes.jfif => Model::YCbCr,
             ([_, _, _], Some(0)) => Model::Rgb,
             ([_, _, _], Some(_)) => Model::YCbCr,
@@ -124,7 +124,7 @@ impl Frame {
             ([_, _, _], None) => Model::YCbCr,
             ([_, _, _, _], None | Some(0)) => Model::Cmyk,
             ([_, _, _, _], Some(_)) => Model::Ycck,
-            _ => return Err(unsupported(format!("{} colour components", names.len()))),
+            _ => return Err(unsupported(format!("{} color components", names.len()))),
         };
         Ok(())
     }

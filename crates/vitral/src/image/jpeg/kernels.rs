@@ -24,13 +24,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::image::jpeg::tables::Quantisation;
+    use crate::image::jpeg::tables::Quantization;
 
     /// Something that every kind of kernels does alike.
     #[derive(Clone, Copy)]
     enum Task<'a> {
-        Inverse(&'a [i16; 64], &'a Quantisation),
-        Colours([&'a [u8]; 3]),
+        Inverse(&'a [i16; 64], &'a Quantization),
+        Colors([&'a [u8]; 3]),
         Columns(&'a [u8]),
         Both(&'a [u8], &'a [u8]),
     }
@@ -41,16 +41,16 @@ mod tests {
         #[inline(always)]
         fn run<K: Kernels>(self, kernels: K) -> Vec<u8> {
             let (planes, across) = match self {
-                Task::Inverse(coefficients, quantisation) => {
-                    return kernels.inverse(coefficients, quantisation).concat();
+                Task::Inverse(coefficients, quantization) => {
+                    return kernels.inverse(coefficients, quantization).concat();
                 }
-                Task::Colours(planes) => (planes, 3),
+                Task::Colors(planes) => (planes, 3),
                 Task::Columns(near) => ([near; 3], 2),
                 Task::Both(near, far) => ([near, far, far], 2),
             };
             let mut row = vec![0; planes[0].len() * across];
             match self {
-                Task::Colours(planes) => kernels.red_green_blue(planes, &mut row),
+                Task::Colors(planes) => kernels.red_green_blue(planes, &mut row),
                 Task::Columns(near) => kernels.columns(near, &mut row),
                 _ => kernels.both(planes[0], planes[1], &mut row),
             }
@@ -73,18 +73,18 @@ mod tests {
             same(Task::Inverse(&array::from_fn(|at| numbers[at]), &array::from_fn(|at| factors[at])));
             let planes: [Vec<u8>; 3] = array::from_fn(|plane| planes.iter().map(|pixel| pixel[plane]).collect());
             let [y, cb, cr] = [0, 1, 2].map(|plane: usize| planes[plane].as_slice());
-            same(Task::Colours([y, cb, cr]));
+            same(Task::Colors([y, cb, cr]));
             same(Task::Columns(y));
             same(Task::Both(y, cb));
         }
     }
 
     #[test]
-    fn every_colour_is_converted_alike() {
+    fn every_color_is_converted_alike() {
         let all: Vec<u8> = (0..=255).collect();
         for y in [0, 1, 127, 128, 254, 255] {
             for cb in 0..=255 {
-                same(Task::Colours([&[y; 256], &[cb; 256], &all]));
+                same(Task::Colors([&[y; 256], &[cb; 256], &all]));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::colour::{self, Model};
+use super::color::{self, Model};
 use super::frame::Frame;
 use super::kernels::{Kernels, Work, dispatch};
 use super::transform::Samples;
@@ -41,8 +41,8 @@ impl Strip {
         self.put(place, [[sample; 8]; 8]);
     }
 
-    /// Makes columns of blocks grey: their data is missing.
-    pub(super) fn grey(&mut self, columns: Range<usize>) {
+    /// Makes columns of blocks gray: their data is missing.
+    pub(super) fn gray(&mut self, columns: Range<usize>) {
         for row in self.samples.chunks_exact_mut(self.stride).skip(1) {
             row[columns.start * 8..columns.end * 8].fill(128);
         }
@@ -141,9 +141,9 @@ impl Work for Rows<'_> {
                 }
             };
             match self.model {
-                Model::Grey => {
-                    for (pixel, &grey) in pixels.chunks_exact_mut(3).zip(plane(0)) {
-                        pixel.fill(grey);
+                Model::Gray => {
+                    for (pixel, &gray) in pixels.chunks_exact_mut(3).zip(plane(0)) {
+                        pixel.fill(gray);
                     }
                 }
                 Model::YCbCr => kernels.red_green_blue([plane(0), plane(1), plane(2)], pixels),
@@ -158,9 +158,9 @@ impl Work for Rows<'_> {
                     for (pixel, (((&first, &second), &third), &key)) in pixels.chunks_exact_mut(3).zip(inks) {
                         let mut paper = [first, second, third];
                         if self.model == Model::Ycck {
-                            paper = colour::red_green_blue(paper).map(|value| 255 - value);
+                            paper = color::red_green_blue(paper).map(|value| 255 - value);
                         }
-                        pixel.copy_from_slice(&colour::light(paper, key));
+                        pixel.copy_from_slice(&color::light(paper, key));
                     }
                 }
             }

@@ -80,14 +80,14 @@ impl Scan {
         Err(corrupt(format!("a progressive scan of coefficients {first} to {last}, bits {high} to {low}")))
     }
 
-    /// Keeps the quantisation tables of components whose first scan this is: later scans may redefine the numbers.
-    pub(super) fn latch_quantisation(&self, frame: &mut Frame, tables: &Tables) -> Result<(), ImageError> {
+    /// Keeps the quantization tables of components whose first scan this is: later scans may redefine the numbers.
+    pub(super) fn latch_quantization(&self, frame: &mut Frame, tables: &Tables) -> Result<(), ImageError> {
         for part in &self.parts {
             let component = &mut frame.components[part.component];
-            if component.quantisation.is_none() {
-                let table = tables.quantisation.get(component.table).copied().flatten();
-                let missing = || corrupt(format!("no quantisation table {}", component.table));
-                component.quantisation = Some(table.ok_or_else(missing)?);
+            if component.quantization.is_none() {
+                let table = tables.quantization.get(component.table).copied().flatten();
+                let missing = || corrupt(format!("no quantization table {}", component.table));
+                component.quantization = Some(table.ok_or_else(missing)?);
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::huffman::{Decoder, Kind, extended};
 use super::kernels::{Kernels, Work, dispatch};
 use super::output::{Output, Strip};
 use super::scan::Scan;
-use super::tables::{Codes4, NATURAL, Quantisation, Tables};
+use super::tables::{Codes4, NATURAL, Quantization, Tables};
 use super::{corrupt, transform};
 
 /// The Huffman tables of a scan, by the numbers they are called by.
@@ -94,7 +94,7 @@ pub(super) fn read_difference(bits: &mut Bits, dc: &Decoder) -> i32 {
 struct Stream<'a> {
     dc: &'a Decoder,
     ac: &'a Decoder,
-    quantisation: &'a Quantisation,
+    quantization: &'a Quantization,
     across: usize,
     down: usize,
     /// The mean of the block before.
@@ -118,7 +118,7 @@ pub(super) fn decode(
         streams.push(Stream {
             dc: Decoders::of(&decoders.dc, part.dc),
             ac: Decoders::of(&decoders.ac, part.ac),
-            quantisation: component.quantisation.as_ref().expect("latched with the scan"),
+            quantization: component.quantization.as_ref().expect("latched with the scan"),
             across: component.across,
             down: component.down,
             previous: 0,
@@ -135,7 +135,7 @@ pub(super) fn decode(
             let (streams, strips) = (&mut streams[..], &mut output.strips[..]);
             let read = entropy.read(|bits| dispatch(Units { bits, streams, strips, first: column, count: run }));
             for (stream, strip) in streams.iter().zip(strips) {
-                strip.grey((column + read) * stream.across..(column + run) * stream.across);
+                strip.gray((column + read) * stream.across..(column + run) * stream.across);
             }
             column += run;
         }
@@ -144,7 +144,7 @@ pub(super) fn decode(
     Ok((output.pixels, entropy.end()))
 }
 
-/// Neighbouring units of a row.
+/// Neighboring units of a row.
 struct Units<'a, 'b, 'c> {
     bits: &'a mut Bits<'b>,
     streams: &'a mut [Stream<'c>],
@@ -170,9 +170,9 @@ impl Work for Units<'_, '_, '_> {
                         let place = (row, (first + unit) * stream.across + column);
                         let last = read_block(&mut bits, stream.dc, stream.ac, &mut stream.previous, &mut block);
                         if last == 0 {
-                            strip.put_flat(place, transform::flat(block[0], stream.quantisation[0]));
+                            strip.put_flat(place, transform::flat(block[0], stream.quantization[0]));
                         } else {
-                            strip.put(place, kernels.inverse(&block, stream.quantisation));
+                            strip.put(place, kernels.inverse(&block, stream.quantization));
                             block = [0; 64];
                         }
                     }

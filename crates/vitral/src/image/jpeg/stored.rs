@@ -10,7 +10,7 @@ use super::output::{Output, Strip};
 use super::progressive::Band;
 use super::scan::Scan;
 use super::sequential::{Decoders, read_block};
-use super::tables::{Quantisation, Tables};
+use super::tables::{Quantization, Tables};
 use super::transform;
 
 /// The coefficients of a component, block by block in rows of whole units.
@@ -115,8 +115,8 @@ impl Stored {
             for ((plane, component), strip) in self.planes.iter().zip(&frame.components).zip(&mut output.strips) {
                 let blocks = &plane.blocks[row * component.down * plane.across..][..component.down * plane.across];
                 // A component that no scan spoke of is flat.
-                let quantisation = component.quantisation.as_ref().unwrap_or(&[0; 64]);
-                dispatch(Transformed { blocks, across: plane.across, quantisation, strip });
+                let quantization = component.quantization.as_ref().unwrap_or(&[0; 64]);
+                dispatch(Transformed { blocks, across: plane.across, quantization, strip });
             }
             output.finish_rows(frame);
         }
@@ -147,7 +147,7 @@ struct Stream<'a> {
     previous: i32,
 }
 
-/// Neighbouring units of a row.
+/// Neighboring units of a row.
 struct Units<'a, 'b, 'c> {
     bits: &'a mut Bits<'b>,
     streams: &'a mut [Stream<'c>],
@@ -209,7 +209,7 @@ impl Work for Units<'_, '_, '_> {
 struct Transformed<'a> {
     blocks: &'a [[i16; 64]],
     across: usize,
-    quantisation: &'a Quantisation,
+    quantization: &'a Quantization,
     strip: &'a mut Strip,
 }
 
@@ -221,9 +221,9 @@ impl Work for Transformed<'_> {
         for (row, blocks) in self.blocks.chunks_exact(self.across).enumerate() {
             for (column, block) in blocks.iter().enumerate() {
                 if block[1..].iter().fold(0, |all, coefficient| all | coefficient) == 0 {
-                    self.strip.put_flat((row, column), transform::flat(block[0], self.quantisation[0]));
+                    self.strip.put_flat((row, column), transform::flat(block[0], self.quantization[0]));
                 } else {
-                    self.strip.put((row, column), kernels.inverse(block, self.quantisation));
+                    self.strip.put((row, column), kernels.inverse(block, self.quantization));
                 }
             }
         }

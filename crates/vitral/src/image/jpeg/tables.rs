@@ -28,7 +28,7 @@ pub(super) const NATURAL: [u8; 80] = {
 };
 
 /// Factors of a block's coefficients, row by row.
-pub(super) type Quantisation = [i16; 64];
+pub(super) type Quantization = [i16; 64];
 
 /// Huffman codes by their numbers.
 pub(super) type Codes4 = [Option<Codes>; 4];
@@ -36,7 +36,7 @@ pub(super) type Codes4 = [Option<Codes>; 4];
 /// Everything that was defined so far.
 #[derive(Default)]
 pub(super) struct Tables {
-    pub(super) quantisation: [Option<Quantisation>; 4],
+    pub(super) quantization: [Option<Quantization>; 4],
     pub(super) dc: Codes4,
     pub(super) ac: Codes4,
     /// Units between two restart markers; 0 where there are none.
@@ -45,14 +45,14 @@ pub(super) struct Tables {
 
 impl Tables {
     /// DQT.
-    pub(super) fn read_quantisation(&mut self, mut payload: &[u8]) -> Result<(), ImageError> {
+    pub(super) fn read_quantization(&mut self, mut payload: &[u8]) -> Result<(), ImageError> {
         while let [head, rest @ ..] = payload {
             let wide = head >> 4 != 0;
             let length = if wide { 128 } else { 64 };
             let (table, rest) =
-                rest.split_at_checked(length).ok_or_else(|| corrupt("a quantisation table cut short"))?;
-            let slot = self.quantisation.get_mut(usize::from(head & 15));
-            let slot = slot.ok_or_else(|| corrupt(format!("quantisation table {}", head & 15)))?;
+                rest.split_at_checked(length).ok_or_else(|| corrupt("a quantization table cut short"))?;
+            let slot = self.quantization.get_mut(usize::from(head & 15));
+            let slot = slot.ok_or_else(|| corrupt(format!("quantization table {}", head & 15)))?;
             let mut factors = [0; 64];
             for (index, &place) in NATURAL[..64].iter().enumerate() {
                 let factor = match wide {

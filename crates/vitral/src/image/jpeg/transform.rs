@@ -1,10 +1,10 @@
 //! The inverse cosine transform: libjpeg's accurate integer one, `jidctint` ("islow").
 //!
-//! Loeffler, Ligtenberg and Moschytz' factorisation with 13-bit constants, columns first, two more bits kept between the
+//! Loeffler, Ligtenberg and Moschytz' factorization with 13-bit constants, columns first, two more bits kept between the
 //! passes. Where broken data leaves the range that a picture can have, the numbers wrap and saturate as in the vector
 //! code that libjpeg-turbo runs in place of it: products and the sums before them modulo 2^16, results saturated.
 
-use super::tables::Quantisation;
+use super::tables::Quantization;
 
 /// Rows of eight samples.
 pub(super) type Samples = [[u8; 8]; 8];
@@ -19,7 +19,7 @@ const EXTRA_BITS: u32 = 2;
 pub(super) const FIRST_SHIFT: u32 = CONSTANT_BITS - EXTRA_BITS;
 pub(super) const SECOND_SHIFT: u32 = CONSTANT_BITS + EXTRA_BITS + 3;
 
-/// Two factors for two inputs whose products are summed, in 13 bits: sums of the factorisation's own constants.
+/// Two factors for two inputs whose products are summed, in 13 bits: sums of the factorization's own constants.
 #[derive(Clone, Copy)]
 pub(super) struct Pair(pub(super) i16, pub(super) i16);
 
@@ -58,11 +58,11 @@ pub(super) fn flat(mean: i16, factor: i16) -> u8 {
 
 /// Coefficients to samples.
 #[inline(always)]
-pub(super) fn inverse(coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples {
+pub(super) fn inverse(coefficients: &[i16; 64], quantization: &Quantization) -> Samples {
     let input = std::array::from_fn(|row| {
         std::array::from_fn(|column| {
             let at = row * 8 + column;
-            coefficients[at].wrapping_mul(quantisation[at])
+            coefficients[at].wrapping_mul(quantization[at])
         })
     });
     let between = if coefficients[8..].iter().fold(0, |all, coefficient| all | coefficient) == 0 {

@@ -1,7 +1,7 @@
 //! From a component's own samples to the picture's.
 //!
 //! Where two samples become one or one becomes two, libjpeg interpolates ("fancy upsampling"): a new sample lies a
-//! quarter of the way to its neighbour, and sums that end in a half are rounded down and up in turn. Other factors
+//! quarter of the way to its neighbor, and sums that end in a half are rounded down and up in turn. Other factors
 //! repeat samples, and so does a row of one or two.
 
 use super::super::ImageError;
@@ -50,7 +50,7 @@ impl Upsampling {
         matches!(self, Upsampling::Rows | Upsampling::Both)
     }
 
-    /// The rows of samples that a row of the picture is made of: the one it lies in, and its neighbour (which may
+    /// The rows of samples that a row of the picture is made of: the one it lies in, and its neighbor (which may
     /// lie outside).
     pub(super) fn sources(self, row: usize) -> (usize, isize) {
         match self {
@@ -112,14 +112,14 @@ pub(super) fn both(near: &[u8], far: &[u8], row: &mut [u8]) {
     set_ends(row, last, ends);
 }
 
-/// The pairs that have a neighbour on one side alone.
+/// The pairs that have a neighbor on one side alone.
 #[inline(always)]
 fn set_ends(row: &mut [u8], last: usize, [first, end]: [[u8; 2]; 2]) {
     row[..2].copy_from_slice(&first);
     row[2 * last..2 * last + 2].copy_from_slice(&end);
 }
 
-/// The two samples that lie in one, towards its neighbours.
+/// The two samples that lie in one, towards its neighbors.
 #[inline(always)]
 fn between(this: u16, left: u16, right: u16, left_bias: u16, right_bias: u16, shift: u32) -> [u8; 2] {
     let first = (3 * this + left + left_bias) >> shift;

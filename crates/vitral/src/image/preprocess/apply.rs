@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::resize::{Window, resample, resample_numbers};
 use super::super::{Filter, ImageError, RgbImage};
-use super::{Channels, Halving, Normalise, Preprocess, Rescale, Step, Target};
+use super::{Channels, Halving, Normalize, Preprocess, Rescale, Step, Target};
 use crate::config::Size;
 
 /// The most pixels that a picture may have between two steps; the parts that a crop drops are never computed, but count.
@@ -73,7 +73,7 @@ impl Preprocess {
     pub fn output_size(&self) -> Option<Size> {
         self.steps.iter().fold(None, |_, step| match step {
             Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
-            Step::CentreCrop { size, .. } => Some(*size),
+            Step::CenterCrop { size, .. } => Some(*size),
         })
     }
 
@@ -81,7 +81,7 @@ impl Preprocess {
     pub fn output_size_for(&self, from: Size) -> Size {
         self.steps.iter().fold(from, |size, step| match step {
             Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(size),
-            Step::CentreCrop { size, .. } => *size,
+            Step::CenterCrop { size, .. } => *size,
         })
     }
 
@@ -96,7 +96,7 @@ impl Preprocess {
                     (row, column) = (row * to.height / size.height.max(1), column * to.width / size.width.max(1));
                     size = to;
                 }
-                Step::CentreCrop { size: to, halving, .. } => {
+                Step::CenterCrop { size: to, halving, .. } => {
                     row = row.checked_add_signed(-halving.offset(size.height, to.height))?;
                     column = column.checked_add_signed(-halving.offset(size.width, to.width))?;
                     size = *to;
@@ -132,7 +132,7 @@ impl Preprocess {
         Ok(())
     }
 
-    /// The picture after every step over 8-bit pixels, before scale and mean: what the model sees, to look at. A grey
+    /// The picture after every step over 8-bit pixels, before scale and mean: what the model sees, to look at. A gray
     /// one comes back with its brightness replicated.
     pub fn picture(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         let (mut pixels, last) = self.pixels(image)?;
@@ -140,21 +140,21 @@ impl Preprocess {
             let window = Window::whole(to);
             let resized = match self.channels {
                 Channels::Rgb => resample::<3>(&pixels.bytes, pixels.size, to, filter, window),
-                Channels::Grey => resample::<1>(&pixels.bytes, pixels.size, to, filter, window),
+                Channels::Gray => resample::<1>(&pixels.bytes, pixels.size, to, filter, window),
             };
             pixels = Pixels { size: to, bytes: Cow::Owned(resized) };
         }
         let Size { height, width } = pixels.size;
         match self.channels {
             Channels::Rgb => RgbImage::new(width, height, pixels.bytes.into_owned()),
-            Channels::Grey => RgbImage::from_grey(width, height, &pixels.bytes),
+            Channels::Gray => RgbImage::from_gray(width, height, &pixels.bytes),
         }
     }
 
     /// Mean and deviation must speak of the channels there are: a description may have been read from a file.
     fn check_channels(&self) -> Result<(), ImageError> {
         let expected = self.channels.count();
-        let Some(Normalise { mean, std }) = &self.normalise else { return Ok(()) };
+        let Some(Normalize { mean, std }) = &self.normalize else { return Ok(()) };
         for (key, numbers) in [("mean", mean), ("std", std)] {
             if numbers.len() != expected {
                 return Err(ImageError::Value {
@@ -173,7 +173,7 @@ impl Preprocess {
         self.check_channels()?;
         let bytes = match self.channels {
             Channels::Rgb => Cow::Borrowed(image.pixels()),
-            Channels::Grey => Cow::Owned(image.to_grey()),
+            Channels::Gray => Cow::Owned(image.to_gray()),
         };
         let mut pixels = Pixels { size: image.size(), bytes };
         let mut steps = self.steps.iter().peekable();
@@ -181,7 +181,7 @@ impl Preprocess {
             let from = pixels.size;
             let to = match step {
                 Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(from),
-                Step::CentreCrop { size, .. } => *size,
+                Step::CenterCrop { size, .. } => *size,
             };
             let area = to.height.saturating_mul(to.width);
             if area == 0 || area > MOST_PIXELS {
@@ -203,22 +203,22 @@ impl Preprocess {
                 Step::Resize { filter, .. } => {
                     // What the next crop drops is not computed.
                     let window = match steps.peek() {
-                        Some(Step::CentreCrop { size, halving, .. }) => kept(to, *size, *halving),
+                        Some(Step::CenterCrop { size, halving, .. }) => kept(to, *size, *halving),
                         _ => Window::whole(to),
                     };
                     let resized = match self.channels {
                         Channels::Rgb => resample::<3>(&pixels.bytes, from, to, *filter, window),
-                        Channels::Grey => resample::<1>(&pixels.bytes, from, to, *filter, window),
+                        Channels::Gray => resample::<1>(&pixels.bytes, from, to, *filter, window),
                     };
                     let part = Pixels { size: window.size, bytes: Cow::Owned(resized) };
-                    match steps.next_if(|next| matches!(next, Step::CentreCrop { .. })) {
-                        Some(Step::CentreCrop { size, halving, fill }) => {
+                    match steps.next_if(|next| matches!(next, Step::CenterCrop { .. })) {
+                        Some(Step::CenterCrop { size, halving, fill }) => {
                             part.placed(to, window, *size, *halving, *fill, self.channels)
                         }
                         _ => part,
                     }
                 }
-                Step::CentreCrop { size, halving, fill } => {
+                Step::CenterCrop { size, halving, fill } => {
                     let window = kept(from, *size, *halving);
                     pixels.cut(window, self.channels.count()).placed(
                         from,
@@ -234,7 +234,7 @@ impl Preprocess {
         Ok((pixels, None))
     }
 
-    /// Scales and normalises interleaved bytes into planes, with a resize in between where that is the last step.
+    /// Scales and normalizes interleaved bytes into planes, with a resize in between where that is the last step.
     fn numbers(&self, pixels: &Pixels<'_>, last: Option<(Size, Filter)>, tensor: &mut [f32]) {
         let (bytes, channels) = (&*pixels.bytes, self.channels.count());
         if let Some((to, filter)) = last {
@@ -243,7 +243,7 @@ impl Preprocess {
                 let scaled: Vec<f32> = scaled.map(|&value| self.scaled(usize::from(value))).collect();
                 let resized = resample_numbers(&scaled, pixels.size, to, filter);
                 for (number, value) in plane.iter_mut().zip(resized) {
-                    *number = self.normalised(channel, value);
+                    *number = self.normalized(channel, value);
                 }
             }
             return;
@@ -258,7 +258,7 @@ impl Preprocess {
 
     /// The number of every 8-bit value in a channel, rounded where the origin rounds.
     fn table(&self, channel: usize) -> [f32; 256] {
-        std::array::from_fn(|value| self.normalised(channel, self.scaled(value)))
+        std::array::from_fn(|value| self.normalized(channel, self.scaled(value)))
     }
 
     /// An 8-bit value as a number.
@@ -271,15 +271,15 @@ impl Preprocess {
     }
 
     /// A number of a channel with its mean and deviation taken out.
-    fn normalised(&self, channel: usize, number: f32) -> f32 {
-        match &self.normalise {
+    fn normalized(&self, channel: usize, number: f32) -> f32 {
+        match &self.normalize {
             None => number,
-            Some(Normalise { mean, std }) => (number - mean[channel]) / std[channel],
+            Some(Normalize { mean, std }) => (number - mean[channel]) / std[channel],
         }
     }
 }
 
-/// The part of a picture of `from` that a centre crop keeps.
+/// The part of a picture of `from` that a center crop keeps.
 fn kept(from: Size, crop: Size, halving: Halving) -> Window {
     let side = |from: usize, to: usize| {
         let offset = halving.offset(from, to).max(0) as usize;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Channels, Normalise, Preprocess, Rescale, Step, Target};
+use super::{Channels, Normalize, Preprocess, Rescale, Step, Target};
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,8 +22,8 @@ impl fmt::Display for Step {
         match self {
             Step::Resize { to, filter } => write!(f, "resize {to} {filter}"),
             Step::ResizeNumbers { to, filter } => write!(f, "resize {to} {filter} without rounding"),
-            Step::CentreCrop { size, fill, .. } if *fill == [0; 3] => write!(f, "centre crop {size}"),
-            Step::CentreCrop { size, fill: [r, g, b], .. } => write!(f, "centre crop {size} on #{r:02x}{g:02x}{b:02x}"),
+            Step::CenterCrop { size, fill, .. } if *fill == [0; 3] => write!(f, "center crop {size}"),
+            Step::CenterCrop { size, fill: [r, g, b], .. } => write!(f, "center crop {size} on #{r:02x}{g:02x}{b:02x}"),
         }
     }
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Rescale {
     }
 }
 
-impl fmt::Display for Normalise {
+impl fmt::Display for Normalize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mean {} std {}", list(&self.mean), list(&self.std))
     }
@@ -59,12 +59,12 @@ impl fmt::Display for Normalise {
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        if self.channels == Channels::Grey {
-            parts.push("grey".to_string());
+        if self.channels == Channels::Gray {
+            parts.push("gray".to_string());
         }
         parts.extend(self.steps.iter().map(ToString::to_string));
         parts.extend(self.rescale.iter().map(ToString::to_string));
-        parts.extend(self.normalise.iter().map(ToString::to_string));
+        parts.extend(self.normalize.iter().map(ToString::to_string));
         f.write_str(&parts.join(" | "))
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::{Filter, ImageError};
-use super::{Channels, Normalise};
+use super::{Channels, Normalize};
 use crate::config::Size;
 
 /// The largest side that a file may ask for.
@@ -95,12 +95,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Mean and deviation, and the channels they speak of.
-    pub(super) fn normalise(
+    pub(super) fn normalize(
         &self,
         mean_key: &str,
         std_key: &str,
         default: ([f32; 3], [f32; 3]),
-    ) -> Result<(Normalise, Channels), ImageError> {
+    ) -> Result<(Normalize, Channels), ImageError> {
         let mean = self.numbers(mean_key, default.0)?;
         let std = self.numbers(std_key, default.1)?;
         if mean.len() != std.len() {
@@ -109,8 +109,8 @@ impl<'a> Fields<'a> {
         if std.contains(&0.0) {
             return Err(self.fault(std_key, "without a zero"));
         }
-        let channels = if mean.len() == 1 { Channels::Grey } else { Channels::Rgb };
-        Ok((Normalise { mean, std }, channels))
+        let channels = if mean.len() == 1 { Channels::Gray } else { Channels::Rgb };
+        Ok((Normalize { mean, std }, channels))
     }
 }
 

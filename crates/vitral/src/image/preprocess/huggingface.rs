@@ -176,7 +176,7 @@ impl Preprocess {
             }
         }
         if fields.flag("do_center_crop", class.crop.is_some())? {
-            steps.push(Step::CentreCrop { size: crop(&fields, class)?, halving: Halving::Down, fill: [0; 3] });
+            steps.push(Step::CenterCrop { size: crop(&fields, class)?, halving: Halving::Down, fill: [0; 3] });
         }
         let rescale = if fields.flag("do_rescale", true)? {
             let factor = fields.positive("rescale_factor")?.unwrap_or(1.0 / 255.0);
@@ -185,13 +185,13 @@ impl Preprocess {
         } else {
             None
         };
-        let (normalise, channels) = if fields.flag("do_normalize", true)? {
-            let (normalise, channels) = fields.normalise("image_mean", "image_std", (class.mean, class.std))?;
-            (Some(normalise), channels)
+        let (normalize, channels) = if fields.flag("do_normalize", true)? {
+            let (normalize, channels) = fields.normalize("image_mean", "image_std", (class.mean, class.std))?;
+            (Some(normalize), channels)
         } else {
             (None, Channels::Rgb)
         };
-        Ok(Preprocess { channels, steps, rescale, normalise })
+        Ok(Preprocess { channels, steps, rescale, normalize })
     }
 }
 

@@ -11,7 +11,7 @@ const PLACE: &str = "`pretrained_cfg`";
 
 impl Preprocess {
     /// Reads a `pretrained_cfg`, or a `config.json` that holds one. What it leaves out has the default of timm's
-    /// `resolve_data_config`: 3 × 224 × 224, bicubic, `crop_pct` 0.875, centre crop, ImageNet's mean and deviation.
+    /// `resolve_data_config`: 3 × 224 × 224, bicubic, `crop_pct` 0.875, center crop, ImageNet's mean and deviation.
     pub fn from_timm(config: &Value) -> Result<Self, ImageError> {
         let fields = Fields::of(PLACE, config.get("pretrained_cfg").unwrap_or(config))?;
         let (channels, size) = input_size(&fields)?;
@@ -21,7 +21,7 @@ impl Preprocess {
                 .ok_or_else(|| fields.fault("interpolation", "nearest, box, bilinear, hamming, bicubic or lanczos"))?,
         };
         let crop_pct = fields.positive("crop_pct")?.unwrap_or(0.875);
-        let (normalise, of_mean) = fields.normalise("mean", "std", (IMAGENET_MEAN, IMAGENET_STD))?;
+        let (normalize, of_mean) = fields.normalize("mean", "std", (IMAGENET_MEAN, IMAGENET_STD))?;
         if of_mean != channels {
             let expected = format!("a list of {}, one a channel of `input_size`", channels.count());
             return Err(fields.fault("mean", &expected));
@@ -34,16 +34,16 @@ impl Preprocess {
         }
         let (to, fill) = match fields.text("crop_mode")?.filter(|mode| !mode.is_empty()) {
             Some("squash") => (Target::Exact(scale), [0; 3]),
-            Some("border") => (Target::Fit(scale), border(&normalise.mean)),
+            Some("border") => (Target::Fit(scale), border(&normalize.mean)),
             None | Some("center") if scale.height == scale.width => (Target::ShortSide(scale.height), [0; 3]),
             None | Some("center") => (Target::Cover(scale), [0; 3]),
             Some(_) => return Err(fields.fault("crop_mode", "center, squash or border")),
         };
         Ok(Preprocess {
             channels,
-            steps: vec![Step::Resize { to, filter }, Step::CentreCrop { size, halving: Halving::Even, fill }],
+            steps: vec![Step::Resize { to, filter }, Step::CenterCrop { size, halving: Halving::Even, fill }],
             rescale: Some(Rescale::Divide255),
-            normalise: Some(normalise),
+            normalize: Some(normalize),
         })
     }
 }
@@ -56,7 +56,7 @@ fn input_size(fields: &Fields) -> Result<(Channels, Size), ImageError> {
         Some(Value::Array(list)) => {
             let [channels, sides @ ..] = list.as_slice() else { return Err(fault()) };
             let channels = match channels.as_u64() {
-                Some(1) => Channels::Grey,
+                Some(1) => Channels::Gray,
                 Some(3) => Channels::Rgb,
                 _ => return Err(fault()),
             };
@@ -66,7 +66,7 @@ fn input_size(fields: &Fields) -> Result<(Channels, Size), ImageError> {
     }
 }
 
-/// The mean as a colour, rounded half to even.
+/// The mean as a color, rounded half to even.
 fn border(mean: &[f32]) -> [u8; 3] {
     // In 64 bits, as Python reads the file: 0.5 · 255 must stay a half.
     let value = |mean: f32| (255.0 * mean.to_string().parse::<f64>().unwrap_or(0.0)).round_ties_even() as u8;

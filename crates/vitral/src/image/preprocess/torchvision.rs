@@ -1,7 +1,7 @@
 //! torchvision's `ImageClassification` preset.
 
 use super::super::{Filter, ImageError};
-use super::{Channels, Halving, IMAGENET_MEAN, IMAGENET_STD, Normalise, Preprocess, Rescale, Step, Target};
+use super::{Channels, Halving, IMAGENET_MEAN, IMAGENET_STD, Normalize, Preprocess, Rescale, Step, Target};
 use crate::config::Size;
 
 /// The parameters of torchvision's `ImageClassification` preset.
@@ -63,10 +63,10 @@ impl Preprocess {
             channels: Channels::Rgb,
             steps: vec![
                 Step::Resize { to: Target::ShortSide(preset.resize_size), filter: preset.interpolation },
-                Step::CentreCrop { size, halving: Halving::Even, fill: [0; 3] },
+                Step::CenterCrop { size, halving: Halving::Even, fill: [0; 3] },
             ],
             rescale: Some(Rescale::Divide255),
-            normalise: Some(Normalise { mean: preset.mean.to_vec(), std: preset.std.to_vec() }),
+            normalize: Some(Normalize { mean: preset.mean.to_vec(), std: preset.std.to_vec() }),
         }
     }
 }

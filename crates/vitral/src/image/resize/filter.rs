@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
-    /// The pixel under the centre; no antialiasing.
+    /// The pixel under the center; no antialiasing.
     Nearest,
     /// The mean over the pixel's own area.
     Box,

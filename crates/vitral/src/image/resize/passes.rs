@@ -97,7 +97,7 @@ impl<const CHANNELS: usize> WithSimd for AlongRows<'_, CHANNELS> {
     }
 }
 
-/// The weighted sum of neighbouring columns, lane by lane.
+/// The weighted sum of neighboring columns, lane by lane.
 #[inline(always)]
 fn weighted(columns: &[[u8; ROWS * 4]], weights: &[i32]) -> [u8; ROWS * 4] {
     let mut sums = [HALF; ROWS * 4];
@@ -119,7 +119,7 @@ struct DownColumns<'a> {
     down: &'a Weights,
 }
 
-/// How many neighbouring bytes are summed at a time: their sums stay in registers.
+/// How many neighboring bytes are summed at a time: their sums stay in registers.
 const LANES: usize = 32;
 
 impl WithSimd for DownColumns<'_> {

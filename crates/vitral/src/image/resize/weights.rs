@@ -22,11 +22,11 @@ pub(super) fn exact(filter: Filter, from: usize, to: usize, range: Range<usize>)
     let stretch = scale.max(1.0);
     let support = support * stretch;
     let weights = |target: usize| {
-        let centre = (target as f64 + 0.5) * scale;
+        let center = (target as f64 + 0.5) * scale;
         // A cast to an unsigned integer truncates, and takes negative numbers to 0.
-        let start = (centre - support + 0.5) as usize;
-        let end = ((centre + support + 0.5) as usize).min(from);
-        let shape = |offset: usize| shape(((offset + start) as f64 - centre + 0.5) * (1.0 / stretch));
+        let start = (center - support + 0.5) as usize;
+        let end = ((center + support + 0.5) as usize).min(from);
+        let shape = |offset: usize| shape(((offset + start) as f64 - center + 0.5) * (1.0 / stretch));
         let mut weights: Vec<f64> = (0..end - start).map(shape).collect();
         let sum: f64 = weights.iter().sum();
         if sum != 0.0 {
@@ -86,7 +86,7 @@ impl Weights {
     }
 }
 
-/// For every target position of a range, the one source pixel under its centre, by Pillow's `ImagingScaleAffine`: the
+/// For every target position of a range, the one source pixel under its center, by Pillow's `ImagingScaleAffine`: the
 /// position is accumulated, rounding errors included.
 pub(super) fn nearest(from: usize, to: usize, range: Range<usize>) -> Vec<usize> {
     let scale = from as f64 / to as f64;

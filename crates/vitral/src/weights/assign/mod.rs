@@ -120,7 +120,7 @@ pub fn resolve<'a>(
 ///
 /// # Errors
 /// [`WeightsError::UnknownDialect`] when none has a name for every parameter, with the one that came nearest.
-pub fn recognise(
+pub fn recognize(
     specs: &[ParameterSpec],
     container: &Container,
     options: &ResolveOptions,

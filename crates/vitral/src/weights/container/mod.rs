@@ -62,7 +62,7 @@ impl Container {
 
     /// Whether a file is a NumPy archive, by its first bytes.
     pub(crate) fn is_numpy(path: &Path) -> Result<bool, WeightsError> {
-        Ok(npz::recognises(&Bytes::map(path)?))
+        Ok(npz::recognizes(&Bytes::map(path)?))
     }
 
     /// Reads a container that is in memory already. `name` stands for the file in errors.
@@ -73,13 +73,13 @@ impl Container {
     }
 
     fn add(&mut self, path: PathBuf, bytes: Bytes, section: Option<&str>) -> Result<(), WeightsError> {
-        let entries = if npz::recognises(&bytes) {
+        let entries = if npz::recognizes(&bytes) {
             npz::entries(&path, &bytes)?
-        } else if pytorch::recognises(&bytes) {
+        } else if pytorch::recognizes(&bytes) {
             let read = pytorch::entries(&path, &bytes, section)?;
             self.section = read.section;
             read.entries
-        } else if safetensors::recognises(&bytes) {
+        } else if safetensors::recognizes(&bytes) {
             safetensors::entries(&path, &bytes)?
         } else {
             return Err(WeightsError::UnknownContainer { path, found: first_bytes(&bytes) });

@@ -15,9 +15,9 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const LONGEST_HEADER: usize = 10_000;
 
 /// Whether the bytes are a zip archive whose first entry is an array.
-pub(crate) fn recognises(bytes: &[u8]) -> bool {
+pub(crate) fn recognizes(bytes: &[u8]) -> bool {
     let name_length = bytes.get(26..28).map_or(0, |length| usize::from(u16::from_le_bytes([length[0], length[1]])));
-    zip::recognises(bytes) && bytes.get(30..30 + name_length).is_some_and(|name| name.ends_with(b".npy"))
+    zip::recognizes(bytes) && bytes.get(30..30 + name_length).is_some_and(|name| name.ends_with(b".npy"))
 }
 
 /// Finds every array of the archive.

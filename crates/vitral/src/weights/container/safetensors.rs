@@ -12,7 +12,7 @@ use super::entry::{DataType, Entry, Layout};
 use crate::weights::WeightsError;
 
 /// Whether the bytes look like this format: a length, then the brace of a JSON object.
-pub(crate) fn recognises(bytes: &[u8]) -> bool {
+pub(crate) fn recognizes(bytes: &[u8]) -> bool {
     bytes.len() > 8 && bytes[8] == b'{'
 }
 

@@ -20,7 +20,7 @@ const END_64: &[u8] = b"PK\x06\x06";
 const END_64_LOCATOR: &[u8] = b"PK\x06\x07";
 
 /// Whether the bytes begin a zip archive.
-pub(super) fn recognises(bytes: &[u8]) -> bool {
+pub(super) fn recognizes(bytes: &[u8]) -> bool {
     bytes.starts_with(LOCAL)
 }
 

@@ -20,9 +20,9 @@ pub struct Description {
     pub preprocess: PreprocessSource,
     /// Class names in order of class.
     pub labels: Option<Vec<String>>,
-    /// The weights' licence, where it is stated.
-    pub licence: Option<String>,
-    /// The dialect of the weight files; recognised by their names if not given.
+    /// The weights' license, where it is stated.
+    pub license: Option<String>,
+    /// The dialect of the weight files; recognized by their names if not given.
     pub dialect: Option<String>,
     /// Names that differ from the dialect's.
     pub names: Vec<(String, Source)>,
@@ -74,7 +74,7 @@ impl Description {
         Container::open_files(&self.files, None)
     }
 
-    /// The dialect that was named, with the description's own names; `None` when it is to be recognised.
+    /// The dialect that was named, with the description's own names; `None` when it is to be recognized.
     ///
     /// # Errors
     /// [`WeightsError::NoSuchDialect`].

@@ -101,7 +101,7 @@ pub(super) fn folder(
         config,
         preprocess,
         labels,
-        licence: fields.text("license")?.map(str::to_owned),
+        license: fields.text("license")?.map(str::to_owned),
         dialect: Some(dialect.into()),
         names: Vec::new(),
         files,
@@ -247,7 +247,7 @@ fn beit(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError> {
     let task = class.strip_prefix("Beit").or_else(|| class.strip_prefix("Data2VecVision")).unwrap_or(class);
     if !matches!(task, "" | "Model" | "ForImageClassification" | "ForMaskedImageModeling") {
         let fault =
-            format!("`{class}` cannot be expressed here; expected a model, a classifier or masked image modelling");
+            format!("`{class}` cannot be expressed here; expected a model, a classifier or masked image modeling");
         return Err(fields.fault("architectures", fault));
     }
     let mut config = common(fields, 16, 1e-12, Activation::Gelu)?;
@@ -271,7 +271,7 @@ fn beit(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError> {
         return Err(fields.fault(key, fault));
     }
     config.drop.path = fields.number("drop_path_rate")?.unwrap_or(0.1) as f32;
-    // Masked image modelling norms all tokens; of a mean, the pooler norms the mean.
+    // Masked image modeling norms all tokens; of a mean, the pooler norms the mean.
     if task != "ForMaskedImageModeling" && truth("use_mean_pooling", true)? {
         config.pooling = Pooling::Mean;
         config.final_norm = false;

@@ -21,8 +21,8 @@ use crate::weights::{Container, WeightsError};
 const PREFIXES: [&str; 5] = ["", "opt/target/", "params/", "params/img/", "img/"];
 
 /// Whether the arrays are a Vision Transformer or a ResNet of these code bases.
-pub(super) fn recognises(container: &Container) -> bool {
-    prefix(container).is_some() || bit::recognises(container)
+pub(super) fn recognizes(container: &Container) -> bool {
+    prefix(container).is_some() || bit::recognizes(container)
 }
 
 fn prefix(container: &Container) -> Option<&'static str> {
@@ -38,7 +38,7 @@ struct Arrays<'a> {
 
 /// Describes a file by its arrays.
 pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<Description, WeightsError> {
-    if bit::recognises(container) {
+    if bit::recognizes(container) {
         return bit::file(path, stem, container);
     }
     let prefix = prefix(container).ok_or_else(|| {
@@ -50,17 +50,17 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
     let arrays = Arrays { path, container, prefix };
     let (config, big_vision) = arrays.config()?;
     let preprocess = json!({
-        "channels": if config.channels == 1 { "grey" } else { "rgb" },
+        "channels": if config.channels == 1 { "gray" } else { "rgb" },
         "steps": [{ "resize": { "to": { "exact": config.image_size }, "filter": "bilinear" } }],
         "rescale": { "multiply": { "factor": 1.0 / 127.5, "offset": -1.0 } },
-        "normalise": null,
+        "normalize": null,
     });
     Ok(Description {
         name: stem,
         config,
         preprocess: PreprocessSource::Vitral(preprocess),
         labels: None,
-        licence: None,
+        license: None,
         dialect: Some(if big_vision { "big-vision" } else { "jax" }.into()),
         names: Vec::new(),
         files: vec![PathBuf::from(path)],
@@ -168,7 +168,7 @@ impl Arrays<'_> {
             padding: Border::Same,
             groups: 32,
             // The JAX code adds 1e-5 to the deviation, timm 1e-8 to the variance; the group norm takes out the difference.
-            standardisation_epsilon: 1e-8,
+            standardization_epsilon: 1e-8,
             norm_epsilon: 1e-6,
         })
     }

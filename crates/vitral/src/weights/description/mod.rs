@@ -1,4 +1,4 @@
-//! What a path holds: the model's configuration, its weight files, preprocessing, labels and licence, from the files that
+//! What a path holds: the model's configuration, its weight files, preprocessing, labels and license, from the files that
 //! travel with the weights.
 
 mod contents;
@@ -120,7 +120,7 @@ fn by_arrays(file: &Path) -> Result<Option<Description>, WeightsError> {
         };
     }
     let container = Container::open(file)?;
-    jax::recognises(&container).then(|| jax::file(file, stem_of(file), &container)).transpose()
+    jax::recognizes(&container).then(|| jax::file(file, stem_of(file), &container)).transpose()
 }
 
 /// The NumPy archive in a folder that holds one and no description.

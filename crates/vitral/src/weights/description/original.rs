@@ -83,7 +83,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
         config,
         preprocess: PreprocessSource::Absent,
         labels: None,
-        licence: None,
+        license: None,
         dialect: Some("timm".into()),
         names: Vec::new(),
         files: vec![PathBuf::from(path)],

@@ -104,7 +104,7 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
         config,
         preprocess: PreprocessSource::Timm(pretrained.to_value()),
         labels,
-        licence: pretrained.text("license")?.map(str::to_owned),
+        license: pretrained.text("license")?.map(str::to_owned),
         dialect: Some(dialect.into()),
         names: Vec::new(),
         files,
@@ -319,7 +319,7 @@ impl Arguments<'_> {
             root: Root::Large,
             padding: if stem.truth("padding_same")?.unwrap_or(true) { Border::Same } else { Border::Symmetric },
             groups: 32,
-            standardisation_epsilon: 1e-8,
+            standardization_epsilon: 1e-8,
             norm_epsilon: 1e-5,
         };
         Ok((Stem::Hybrid(hybrid), self.fields.size("patch_size")?.unwrap_or(Size::square(1))))
@@ -392,7 +392,7 @@ impl Arguments<'_> {
         }
     }
 
-    /// `ResPostBlock` only initialises its norms with the value; other blocks treat 0 as absent, save the parallel one.
+    /// `ResPostBlock` only initializes its norms with the value; other blocks treat 0 as absent, save the parallel one.
     fn layer_scale(&self, block: BlockKind) -> Result<Option<f32>, WeightsError> {
         let value = self.fields.number("init_values")?.map(|value| value as f32);
         Ok(match block {

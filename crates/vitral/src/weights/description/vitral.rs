@@ -30,7 +30,7 @@ struct File {
     #[serde(default)]
     labels: Option<Vec<String>>,
     #[serde(default)]
-    licence: Option<String>,
+    license: Option<String>,
 }
 
 /// The newest bundle format this reader knows.
@@ -94,7 +94,7 @@ fn described(file: &Path, value: Value, stem: String, files: Vec<PathBuf>) -> Re
         config: read.model,
         preprocess: read.preprocess.map_or(PreprocessSource::Absent, PreprocessSource::Vitral),
         labels: read.labels,
-        licence: read.licence,
+        license: read.license,
         dialect: read.dialect,
         names,
         files,

@@ -6,7 +6,7 @@ use crate::config::ModelConfig;
 use crate::weights::error::Difference;
 
 /// Fields that say how a library treats a model, not what the model is.
-const BEHAVIOUR: [&str; 3] = ["other_sizes", "relative_resample", "drop"];
+const BEHAVIOR: [&str; 3] = ["other_sizes", "relative_resample", "drop"];
 
 /// Fields that two configurations have otherwise.
 pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Difference> {
@@ -18,8 +18,8 @@ pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Diffe
         let other = theirs.get(field).unwrap_or(&Value::Null);
         // LayerScale's number only says how training began.
         let same = value == other || (field == "layer_scale" && value.is_null() == other.is_null());
-        let behaviour = BEHAVIOUR.contains(&field.as_str());
-        (!same && !behaviour).then(|| Difference {
+        let behavior = BEHAVIOR.contains(&field.as_str());
+        (!same && !behavior).then(|| Difference {
             field: field.clone(),
             ours: value.to_string(),
             theirs: other.to_string(),

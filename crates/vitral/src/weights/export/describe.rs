@@ -47,7 +47,7 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
     }
 }
 
-/// Adds preprocessing, labels and licence in our own form.
+/// Adds preprocessing, labels and license in our own form.
 fn with_rest(mut value: Value, model: &Outgoing<'_>) -> Value {
     if let Some(preprocess) = &model.preprocess {
         value["preprocess"] = json!(preprocess);
@@ -55,8 +55,8 @@ fn with_rest(mut value: Value, model: &Outgoing<'_>) -> Value {
     if let Some(labels) = model.labels {
         value["labels"] = json!(labels);
     }
-    if let Some(licence) = model.licence {
-        value["licence"] = json!(licence);
+    if let Some(license) = model.license {
+        value["license"] = json!(license);
     }
     value
 }

@@ -48,7 +48,7 @@ pub fn convert(
     let specs = vit.declarations().specs();
     let dialect = match description.dialect()? {
         Some(dialect) => dialect,
-        None => super::recognise(specs, &container, &options)?,
+        None => super::recognize(specs, &container, &options)?,
     };
     let assignment = resolve(specs, &dialect, &container, &options)?;
     let outgoing = Outgoing { storage, ..Outgoing::of_files(&vit, &description, &assignment) };

@@ -18,8 +18,8 @@ pub struct Outgoing<'a> {
     pub preprocess: Option<Preprocess>,
     /// Its labels, where known.
     pub labels: Option<&'a [String]>,
-    /// Its licence, where stated.
-    pub licence: Option<&'a str>,
+    /// Its license, where stated.
+    pub license: Option<&'a str>,
     /// How its numbers are kept in the file.
     pub storage: DType,
     /// The values of a parameter.
@@ -37,7 +37,7 @@ impl<'a> Outgoing<'a> {
             vit,
             preprocess: description.preprocess.read().and_then(Result::ok),
             labels: description.labels.as_deref(),
-            licence: description.licence.as_deref(),
+            license: description.license.as_deref(),
             storage: DType::F32,
             read: Box::new(|spec| assignment.read(&spec.name)),
         }

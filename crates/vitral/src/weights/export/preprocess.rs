@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Size;
 use crate::image::Filter;
-use crate::image::preprocess::{Channels, Normalise, Preprocess, Rescale, Step, Target};
+use crate::image::preprocess::{Channels, Normalize, Preprocess, Rescale, Step, Target};
 use crate::weights::PreprocessSource;
 use crate::weights::error::Difference;
 
@@ -29,7 +29,7 @@ impl Effect {
                 Step::ResizeNumbers { to, filter } if resize.is_none() && crop.is_none() => {
                     (resize, rounds) = (Some((*to, *filter)), false);
                 }
-                Step::CentreCrop { size, .. } if crop.is_none() => crop = Some(*size),
+                Step::CenterCrop { size, .. } if crop.is_none() => crop = Some(*size),
                 _ => return None,
             }
         }
@@ -42,9 +42,9 @@ impl Effect {
             Some(Rescale::Divide255) => (1.0 / 255.0, 0.0),
             Some(Rescale::Multiply { factor, offset }) => (factor, f64::from(offset)),
         };
-        let numbers = match &preprocess.normalise {
+        let numbers = match &preprocess.normalize {
             None => vec![[factor, offset]; preprocess.channels.count()],
-            Some(Normalise { mean, std }) => {
+            Some(Normalize { mean, std }) => {
                 let of = |(mean, std): (&f32, &f32)| {
                     [factor / f64::from(*std), (offset - f64::from(*mean)) / f64::from(*std)]
                 };

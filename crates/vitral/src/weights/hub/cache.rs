@@ -15,7 +15,7 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new(cache: &Path, name: &HubName) -> Self {
-        let own = format!("models--{}--{}", name.organisation, name.name);
+        let own = format!("models--{}--{}", name.organization, name.name);
         Cache { root: cache.join(&own), locks: cache.join(".locks").join(own) }
     }
 

@@ -96,7 +96,7 @@ mod tests {
         let name: HubName = "hf:google/vit-base-patch16-224@refs/pr/3".parse().unwrap();
         assert_eq!(name.to_string(), "google/vit-base-patch16-224@refs/pr/3");
         let timm = HubName::in_place_of_path("timm/vit_tiny_patch16_224.augreg_in21k").unwrap().unwrap();
-        assert_eq!((timm.organisation.as_str(), timm.revision.as_str()), ("timm", "main"));
+        assert_eq!((timm.organization.as_str(), timm.revision.as_str()), ("timm", "main"));
         assert_eq!(HubName::in_place_of_path("./models/vit").unwrap(), None);
         for wrong in ["hf:vit", "hf:/x", "hf:a/..", "hf:a/b@../../x", "hf:a/b/c", "hf:a/b@", "hf:a b/c", "hf:../x/y"] {
             assert!(wrong.parse::<HubName>().is_err(), "{wrong}");

@@ -10,7 +10,7 @@ use super::error::HubError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubName {
     /// Who published it.
-    pub organisation: String,
+    pub organization: String,
     /// What it is called.
     pub name: String,
     /// A branch, a tag or a commit.
@@ -25,16 +25,16 @@ impl FromStr for HubName {
         let fault = || HubError::Name { found: text.to_owned() };
         let plain = text.strip_prefix("hf:").or_else(|| text.strip_prefix("hf-hub:")).unwrap_or(text);
         let (path, revision) = plain.split_once('@').unwrap_or((plain, "main"));
-        let (organisation, name) = path.split_once('/').ok_or_else(fault)?;
+        let (organization, name) = path.split_once('/').ok_or_else(fault)?;
         let fits = |part: &str, more: &str| {
             let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c) || more.contains(c);
             !part.is_empty() && !part.contains("..") && !part.starts_with(['.', '/']) && part.chars().all(known)
         };
-        if !fits(organisation, "") || !fits(name, "") || !fits(revision, "/") {
+        if !fits(organization, "") || !fits(name, "") || !fits(revision, "/") {
             return Err(fault());
         }
         let owned = str::to_owned;
-        Ok(HubName { organisation: owned(organisation), name: owned(name), revision: owned(revision) })
+        Ok(HubName { organization: owned(organization), name: owned(name), revision: owned(revision) })
     }
 }
 
@@ -52,13 +52,13 @@ impl HubName {
     }
 
     pub(super) fn repository(&self) -> String {
-        format!("{}/{}", self.organisation, self.name)
+        format!("{}/{}", self.organization, self.name)
     }
 }
 
 impl fmt::Display for HubName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.organisation, self.name)?;
+        write!(f, "{}/{}", self.organization, self.name)?;
         if self.revision == "main" { Ok(()) } else { write!(f, "@{}", self.revision) }
     }
 }

@@ -8,7 +8,7 @@ use super::golden_bytes;
 const PICTURES: [&str; 14] = [
     "rgb.png",
     "palette.png",
-    "grey16.png",
+    "gray16.png",
     "alpha.png",
     "baseline.jpg",
     "progressive_420.jpg",

@@ -58,7 +58,7 @@ fn described(case: &Value) -> Result<Preprocess, ImageError> {
     }
 }
 
-/// How far a tensor is from a golden that kept every `stride`th row and column, in levels of 255 before normalising.
+/// How far a tensor is from a golden that kept every `stride`th row and column, in levels of 255 before normalizing.
 fn levels_apart(case: &Value, expected: &[f32], image: &RgbImage) -> f32 {
     let preprocess = described(case).unwrap_or_else(|error| panic!("{case}: {error}"));
     let tensor = preprocess.apply(image).unwrap();
@@ -70,7 +70,7 @@ fn levels_apart(case: &Value, expected: &[f32], image: &RgbImage) -> f32 {
     let mut expected = expected.iter();
     let mut furthest = 0f32;
     for channel in 0..channels {
-        let std = preprocess.normalise.as_ref().map_or(1.0, |normalise| normalise.std[channel]);
+        let std = preprocess.normalize.as_ref().map_or(1.0, |normalize| normalize.std[channel]);
         let unit = if preprocess.rescale.is_some() { 255.0 } else { 1.0 };
         for row in (0..size.height).step_by(stride) {
             for column in (0..size.width).step_by(stride) {

@@ -56,12 +56,12 @@ fn a_description_survives_being_written_and_read() {
 fn a_line_says_what_is_done() {
     let line = |preprocess: Result<Preprocess, ImageError>| preprocess.unwrap().to_string();
     let vit = json!({"input_size": [3, 224, 224], "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]});
-    assert_eq!(line(Preprocess::from_timm(&vit)), "resize short 248 bicubic | centre crop 224 | /255 | mean .5 std .5");
+    assert_eq!(line(Preprocess::from_timm(&vit)), "resize short 248 bicubic | center crop 224 | /255 | mean .5 std .5");
     let torchvision = Preprocess::from_torchvision("vit_l_16", "IMAGENET1K_V1");
     let imagenet = "mean .485 .456 .406 std .229 .224 .225";
-    assert_eq!(line(torchvision), format!("resize short 242 bilinear | centre crop 224 | /255 | {imagenet}"));
+    assert_eq!(line(torchvision), format!("resize short 242 bilinear | center crop 224 | /255 | {imagenet}"));
     let deit = json!({"image_processor_type": "DeiTImageProcessorFast"});
-    let steps = "resize exactly 256 bicubic | centre crop 224 | /255 | mean .5 std .5";
+    let steps = "resize exactly 256 bicubic | center crop 224 | /255 | mean .5 std .5";
     assert_eq!(line(Preprocess::from_huggingface(&deit, None)), steps);
 }
 
@@ -69,7 +69,7 @@ fn a_line_says_what_is_done() {
 fn what_is_left_out_has_the_classes_default_and_never_a_guess() {
     let mean = |class: &str| {
         let config = json!({"image_processor_type": class});
-        Preprocess::from_huggingface(&config, None).unwrap().normalise.unwrap().mean
+        Preprocess::from_huggingface(&config, None).unwrap().normalize.unwrap().mean
     };
     assert_eq!(mean("ViTImageProcessor"), [0.5; 3]);
     assert_eq!(mean("BitImageProcessor"), vitral::image::preprocess::CLIP_MEAN);
@@ -123,7 +123,7 @@ fn faulty_files_are_refused_by_the_key() {
 fn sizes_are_known_beforehand_and_buffers_are_held_to_them() {
     let preprocess = Preprocess::from_torchvision("vit_b_16", "IMAGENET1K_V1").unwrap();
     assert_eq!(preprocess.output_size(), Some(Size::square(224)));
-    let image = RgbImage::from_grey(30, 20, &[9; 600]).unwrap();
+    let image = RgbImage::from_gray(30, 20, &[9; 600]).unwrap();
     let error = preprocess.apply_into(&image, &mut [0.0; 7]).unwrap_err().to_string();
     assert!(error.contains("[3, 224, 224]") && error.contains("found 7"), "{error}");
     let mut tensor = vec![0.0; 3 * 224 * 224];
@@ -134,7 +134,7 @@ fn sizes_are_known_beforehand_and_buffers_are_held_to_them() {
 
 #[test]
 fn a_sliver_does_not_become_a_plain() {
-    let sliver = RgbImage::from_grey(1, 3_000_000, &vec![5; 3_000_000]).unwrap();
+    let sliver = RgbImage::from_gray(1, 3_000_000, &vec![5; 3_000_000]).unwrap();
     let preprocess = Preprocess::from_torchvision("vit_b_16", "IMAGENET1K_V1").unwrap();
     let error = preprocess.apply(&sliver).unwrap_err().to_string();
     assert!(error.contains("resize short 256"), "{error}");
@@ -143,8 +143,8 @@ fn a_sliver_does_not_become_a_plain() {
 #[test]
 fn a_mean_of_other_channels_is_an_error() {
     let mut preprocess = Preprocess::from_torchvision("vit_b_16", "IMAGENET1K_V1").unwrap();
-    preprocess.normalise.as_mut().unwrap().mean.pop();
-    let image = RgbImage::from_grey(2, 2, &[1; 4]).unwrap();
+    preprocess.normalize.as_mut().unwrap().mean.pop();
+    let image = RgbImage::from_gray(2, 2, &[1; 4]).unwrap();
     let error = preprocess.apply(&image).unwrap_err().to_string();
     assert!(error.contains("`mean`") && error.contains("a list of 3"), "{error}");
 }

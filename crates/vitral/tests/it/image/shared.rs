@@ -61,7 +61,7 @@ fn walkdir(folder: &Path) -> Vec<PathBuf> {
 
 /// Files where this and Pillow differ on purpose or by a decoder's leniency, and why.
 const EXCEPTIONS: [(&str, &str); 5] = [
-    ("bmp/images/pal4rletrns.bmp", "skipped pixels of a run-length bitmap are black, not the first colour"),
+    ("bmp/images/pal4rletrns.bmp", "skipped pixels of a run-length bitmap are black, not the first color"),
     ("bmp/images/rgb16", "5-bit and 6-bit fields are widened with another rounding, one level away"),
     ("bmp/images/lenient/", "invalid bitmaps; Pillow and the decoder forgive different ones"),
     ("webp/extended_images/anim.webp", "a transparent first frame shows its canvas"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use vitral::config::Size;
-use vitral::model::Initialisation;
+use vitral::model::Initialization;
 use vitral::trace::TraceOptions;
 use vitral::weights::adapt::{Adaptation, HeadChoice, TokenChoice};
 use vitral::{Device, LoadOptions, Model};
@@ -69,7 +69,7 @@ fn a_new_head_is_drawn_from_its_seed_and_preprocessing_follows_the_size() {
     let device = Device::cpu(1);
     let case = goldens().join("models/hf_vit_classifier");
     let load = |seed| {
-        let head = HeadChoice::Initialised { classes: 3, scheme: Initialisation::Timm, seed };
+        let head = HeadChoice::Initialized { classes: 3, scheme: Initialization::Timm, seed };
         let adapt = Adaptation { image_size: Some(Size::square(64)), head, ..Adaptation::default() };
         Model::load(&case, &LoadOptions { adapt, ..LoadOptions::default() }, &device).unwrap()
     };

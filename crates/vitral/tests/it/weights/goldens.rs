@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use vitral::weights::{Container, Dialect, PreprocessSource, ResolveOptions, load_description, recognise, resolve};
+use vitral::weights::{Container, Dialect, PreprocessSource, ResolveOptions, load_description, recognize, resolve};
 
 use super::{cases, describe, dialect, goldens, specs_of};
 
@@ -29,13 +29,13 @@ fn every_model_resolves_strictly() {
 }
 
 #[test]
-fn dialects_are_recognised_by_their_names() {
+fn dialects_are_recognized_by_their_names() {
     for case in cases() {
         let description = describe(&case);
         let container = description.open().unwrap();
         let specs = specs_of(&description.config);
         let options = ResolveOptions::for_model(&description.config);
-        let found = recognise(&specs, &container, &options).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let found = recognize(&specs, &container, &options).unwrap_or_else(|error| panic!("{case}: {error}"));
         // Where two dialects name all of a model's tensors alike, either will do.
         resolve(&specs, &found, &container, &options).unwrap_or_else(|error| panic!("{case}: {error}"));
     }
@@ -105,13 +105,13 @@ fn float32_weights_are_borrowed() {
 }
 
 #[test]
-fn descriptions_carry_labels_preprocessing_and_licence() {
+fn descriptions_carry_labels_preprocessing_and_license() {
     let vit = describe("hf_vit_classifier");
     assert_eq!(vit.labels.as_deref().map(|labels| labels[3].as_str()), Some("class 3"));
     assert!(matches!(vit.preprocess, PreprocessSource::HuggingFace(_)));
     let timm = describe("timm_plain");
     assert!(matches!(timm.preprocess, PreprocessSource::Timm(_)));
-    assert_eq!(timm.licence.as_deref(), Some("apache-2.0"));
+    assert_eq!(timm.license.as_deref(), Some("apache-2.0"));
     assert!(matches!(describe("lucidrains_cls").preprocess, PreprocessSource::Absent));
 }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use vitral::config::ModelConfig;
 use vitral::model::Vit;
-use vitral::weights::{Container, Description, Dialect, ResolveOptions, load_description, recognise};
+use vitral::weights::{Container, Description, Dialect, ResolveOptions, load_description, recognize};
 use vitral_engine::ParameterSpec;
 
 /// The repository's goldens.
@@ -56,5 +56,5 @@ pub(crate) fn dialect(description: &Description, container: &Container) -> Diale
     description
         .dialect()
         .unwrap()
-        .unwrap_or_else(|| recognise(&specs, container, &options).unwrap_or_else(|error| panic!("{error}")))
+        .unwrap_or_else(|| recognize(&specs, container, &options).unwrap_or_else(|error| panic!("{error}")))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, recognise, resolve};
+use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, recognize, resolve};
 use vitral_engine::ParameterSpec;
 
 use super::{describe, dialect, goldens, specs_of};
@@ -55,7 +55,7 @@ fn unknown_names_say_which_dialect_is_nearest() {
     let mut specs = specs_of(&description.config);
     specs.push(spec("tokens.distillation", &[24]));
     let options = ResolveOptions::for_model(&description.config);
-    let error = recognise(&specs, &container, &options).unwrap_err().to_string();
+    let error = recognize(&specs, &container, &options).unwrap_err().to_string();
     assert!(error.contains("nearest is `timm`") && error.contains("`dist_token`"), "{error}");
 }
 
@@ -125,7 +125,7 @@ fn older_forms_of_either_file() {
     let timm = described(flat).unwrap();
     assert_eq!((timm.config.channels, timm.config.classes, timm.config.image_size.height), (1, 2, 64));
     assert_eq!(timm.labels.as_deref(), Some(&["cat".to_owned(), "dog".to_owned()][..]));
-    assert_eq!(timm.licence.as_deref(), Some("mit"));
+    assert_eq!(timm.license.as_deref(), Some("mit"));
     assert!(timm.preprocess.value().is_some_and(|value| value.get("mean").is_some()));
     let tagged = r#"{"architecture": "vit_tiny_patch16_224.augreg_in21k", "model_args": {"dynamic_img_size": true},
         "pretrained_cfg": {"input_size": [3, 518, 518], "fixed_input_size": true}}"#;
@@ -187,7 +187,7 @@ fn paths_that_hold_no_model() {
 #[test]
 fn a_bundle_reads_with_our_own_names() {
     let folder = tempfile::tempdir().unwrap();
-    let config = r#"{"format": 1, "name": "mine", "licence": "MIT", "labels": ["a", "b"],
+    let config = r#"{"format": 1, "name": "mine", "license": "MIT", "labels": ["a", "b"],
         "preprocess": {"mean": [0.5]},
         "model": {"depth": 0, "width": 2, "heads": 1, "head_width": 2, "classes": 2, "positions": "none",
                   "patch_size": 1, "channels": 1, "final_norm": false}}"#;
@@ -205,7 +205,7 @@ fn a_bundle_reads_with_our_own_names() {
     ];
     fs::write(folder.path().join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
     let description = load_description(folder.path(), None).unwrap();
-    assert_eq!((description.name.as_str(), description.licence.as_deref()), ("mine", Some("MIT")));
+    assert_eq!((description.name.as_str(), description.license.as_deref()), ("mine", Some("MIT")));
     let container = description.open().unwrap();
     let specs = specs_of(&description.config);
     let options = ResolveOptions::for_model(&description.config);

@@ -5,8 +5,8 @@ use std::arch::x86_64::{__m128i, __m256i};
 use pulp::cast;
 use pulp::x86::V3;
 
-use super::super::colour::{self, BLUE_CB, GREEN_CB, GREEN_CR, RED_CR};
-use super::super::tables::Quantisation;
+use super::super::color::{self, BLUE_CB, GREEN_CB, GREEN_CR, RED_CR};
+use super::super::tables::Quantization;
 use super::super::transform::{
     self, EVEN_DIFFERENCE, EVEN_SUM, FIRST_SHIFT, ODD_1, ODD_3, ODD_5, ODD_7, ODD_FOURTH, ODD_THIRD, Pair,
     SECOND_SHIFT, Samples,
@@ -34,13 +34,13 @@ const PIXELS: usize = 16;
 
 impl Kernels for Avx2 {
     #[inline(always)]
-    fn inverse(self, coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples {
+    fn inverse(self, coefficients: &[i16; 64], quantization: &Quantization) -> Samples {
         let V3 { sse2, .. } = self.0;
         let coefficients: &[[i16; 8]; 8] = cast_ref(coefficients);
-        let quantisation: &[[i16; 8]; 8] = cast_ref(quantisation);
+        let quantization: &[[i16; 8]; 8] = cast_ref(quantization);
         let mut rows = [sse2._mm_setzero_si128(); 8];
-        for ((row, coefficients), quantisation) in rows.iter_mut().zip(coefficients).zip(quantisation) {
-            *row = sse2._mm_mullo_epi16(cast(*coefficients), cast(*quantisation));
+        for ((row, coefficients), quantization) in rows.iter_mut().zip(coefficients).zip(quantization) {
+            *row = sse2._mm_mullo_epi16(cast(*coefficients), cast(*quantization));
         }
         let rows = self.pass::<{ FIRST_SHIFT as i32 }>(rows);
         let columns = self.pass::<{ SECOND_SHIFT as i32 }>(self.transposed(rows));
@@ -58,7 +58,7 @@ impl Kernels for Avx2 {
         for (((chunk, &y), &cb), &cr) in chunks.iter_mut().zip(y).zip(cb).zip(cr) {
             *chunk = self.interleaved(self.sixteen(y, cb, cr));
         }
-        colour::red_green_blue_row(planes.map(|plane| &plane[done..]), rest);
+        color::red_green_blue_row(planes.map(|plane| &plane[done..]), rest);
     }
 
     #[inline(always)]

@@ -1,9 +1,9 @@
 //! The loops in plain code.
 
 use super::work::Kernels;
-use crate::image::jpeg::tables::Quantisation;
+use crate::image::jpeg::tables::Quantization;
 use crate::image::jpeg::transform::{self, Samples};
-use crate::image::jpeg::{colour, upsample};
+use crate::image::jpeg::{color, upsample};
 
 /// No instruction set in particular.
 #[derive(Clone, Copy)]
@@ -11,13 +11,13 @@ pub(super) struct Plain;
 
 impl Kernels for Plain {
     #[inline(always)]
-    fn inverse(self, coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples {
-        transform::inverse(coefficients, quantisation)
+    fn inverse(self, coefficients: &[i16; 64], quantization: &Quantization) -> Samples {
+        transform::inverse(coefficients, quantization)
     }
 
     #[inline(always)]
     fn red_green_blue(self, planes: [&[u8]; 3], row: &mut [u8]) {
-        colour::red_green_blue_row(planes, row);
+        color::red_green_blue_row(planes, row);
     }
 
     #[inline(always)]

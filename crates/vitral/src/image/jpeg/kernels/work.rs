@@ -1,12 +1,12 @@
 //! What is done to blocks and rows, whatever does it.
 
-use crate::image::jpeg::tables::Quantisation;
+use crate::image::jpeg::tables::Quantization;
 use crate::image::jpeg::transform::Samples;
 
 /// What is done to blocks and rows. Every implementation gives the same bits.
 pub(in crate::image::jpeg) trait Kernels: Copy {
     /// Coefficients to samples.
-    fn inverse(self, coefficients: &[i16; 64], quantisation: &Quantisation) -> Samples;
+    fn inverse(self, coefficients: &[i16; 64], quantization: &Quantization) -> Samples;
 
     /// A row of Y, Cb and Cr to interleaved RGB; every plane is at least as long as the row.
     fn red_green_blue(self, planes: [&[u8]; 3], row: &mut [u8]);

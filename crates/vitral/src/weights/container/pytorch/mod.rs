@@ -18,13 +18,13 @@ use fault::Fault;
 use tensors::Read;
 
 /// Whether the bytes look like a checkpoint: a zip archive, or a pickle of protocol 2 and later.
-pub(crate) fn recognises(bytes: &[u8]) -> bool {
-    zip::recognises(bytes) || legacy::recognises(bytes)
+pub(crate) fn recognizes(bytes: &[u8]) -> bool {
+    zip::recognizes(bytes) || legacy::recognizes(bytes)
 }
 
 /// Finds every tensor of the checkpoint.
 pub(crate) fn entries(path: &Path, bytes: &[u8], section: Option<&str>) -> Result<Read, WeightsError> {
-    let read = if zip::recognises(bytes) { from_archive(bytes, section) } else { legacy::entries(bytes, section) };
+    let read = if zip::recognizes(bytes) { from_archive(bytes, section) } else { legacy::entries(bytes, section) };
     read.map_err(|fault| match fault {
         Fault::Damaged(fault) => WeightsError::Damaged { path: path.to_owned(), format: "PyTorch", fault },
         Fault::Forbidden(global) => WeightsError::ForbiddenGlobal { path: path.to_owned(), global },

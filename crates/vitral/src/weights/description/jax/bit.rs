@@ -18,7 +18,7 @@ fn prefix(container: &Container) -> Option<&'static str> {
     ["resnet/", ""].into_iter().find(|prefix| container.contains(&format!("{prefix}{ROOT}")))
 }
 
-pub(super) fn recognises(container: &Container) -> bool {
+pub(super) fn recognizes(container: &Container) -> bool {
     prefix(container).is_some()
 }
 
@@ -39,23 +39,23 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
         padding: Border::Fixed,
         groups: 32,
         // Theirs is 1e-10, timm's 1e-8; the group norm takes out the difference.
-        standardisation_epsilon: 1e-8,
+        standardization_epsilon: 1e-8,
         norm_epsilon: 1e-5,
     };
     let classes = shape("head/conv2d/bias").last().copied().unwrap_or(0);
     let config = ModelConfig { image_size: Size::square(480), channels, ..resnet.classifier(classes) };
     let preprocess = json!({
-        "channels": if channels == 1 { "grey" } else { "rgb" },
+        "channels": if channels == 1 { "gray" } else { "rgb" },
         "steps": [{ "resize": { "to": { "exact": config.image_size }, "filter": "bilinear" } }],
         "rescale": { "multiply": { "factor": 1.0 / 127.5, "offset": -1.0 } },
-        "normalise": null,
+        "normalize": null,
     });
     Ok(Description {
         name: stem,
         config,
         preprocess: PreprocessSource::Vitral(preprocess),
         labels: None,
-        licence: None,
+        license: None,
         dialect: Some("bit".into()),
         names: Vec::new(),
         files: vec![PathBuf::from(path)],

@@ -60,7 +60,7 @@ pub(super) fn config(fields: &Fields<'_>) -> Result<ModelConfig, WeightsError> {
     if !matches!(fields.text("act_layer")?, None | Some("relu" | "ReLU")) {
         return Err(fields.fault("act_layer", "expected relu: no other can be expressed"));
     }
-    let (convolution, standardisation_epsilon) = layer(fields, "conv_layer", "eps", 1e-6)?;
+    let (convolution, standardization_epsilon) = layer(fields, "conv_layer", "eps", 1e-6)?;
     let padding = match (fields.text("stem_type")?.unwrap_or_default(), convolution.as_deref()) {
         ("fixed", None | Some("StdConv2d")) => Border::Fixed,
         ("", None | Some("StdConv2d")) => Border::Symmetric,
@@ -88,7 +88,7 @@ pub(super) fn config(fields: &Fields<'_>) -> Result<ModelConfig, WeightsError> {
         root: Root::Large,
         padding,
         groups: groups as usize,
-        standardisation_epsilon: standardisation_epsilon as f32,
+        standardization_epsilon: standardization_epsilon as f32,
         norm_epsilon: norm_epsilon as f32,
     };
     let rate = |key: &str| Ok::<_, WeightsError>(fields.number(key)?.unwrap_or(0.0) as f32);

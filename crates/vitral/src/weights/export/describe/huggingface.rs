@@ -207,8 +207,8 @@ impl Family {
         } else if classifies {
             all.insert("num_labels".into(), json!(config.classes));
         }
-        if let Some(licence) = model.licence {
-            all.insert("license".into(), json!(licence));
+        if let Some(license) = model.license {
+            all.insert("license".into(), json!(license));
         }
         Value::Object(all)
     }

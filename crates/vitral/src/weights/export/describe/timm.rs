@@ -153,8 +153,8 @@ fn folder(
     let config = model.vit.config();
     pretrained.extend(model.preprocess.as_ref().and_then(preprocess::timm).unwrap_or_default());
     pretrained.insert("num_classes".into(), json!(config.classes));
-    if let Some(licence) = model.licence {
-        pretrained.insert("license".into(), json!(licence));
+    if let Some(license) = model.license {
+        pretrained.insert("license".into(), json!(license));
     }
     let mut value = json!({
         "architecture": architecture,

@@ -1,30 +1,30 @@
-//! One colour map for everything: perceptually uniform, from near black through violet, red and orange to pale yellow, so
-//! that it also reads in grey. Made here: a path through OKLab (Ottosson 2020) of rising lightness, walked in equal steps.
+//! One color map for everything: perceptually uniform, from near black through violet, red and orange to pale yellow, so
+//! that it also reads in gray. Made here: a path through OKLab (Ottosson 2020) of rising lightness, walked in equal steps.
 
 use std::sync::OnceLock;
 
-/// Colours of the map.
-pub const COLOURS: usize = 256;
+/// Colors of the map.
+pub const COLORS: usize = 256;
 
-/// The colour of a value from 0 to 1.
-pub fn colour(value: f32) -> [u8; 3] {
+/// The color of a value from 0 to 1.
+pub fn color(value: f32) -> [u8; 3] {
     static TABLE: OnceLock<Vec<[u8; 3]>> = OnceLock::new();
     let table = TABLE.get_or_init(|| {
         let bytes = |lab: [f64; 3]| srgb(lab).map(|x| (255.0 * x.clamp(0.0, 1.0)).round() as u8);
-        even_steps(COLOURS).into_iter().map(bytes).collect()
+        even_steps(COLORS).into_iter().map(bytes).collect()
     });
     // What is not a number is painted as the least.
-    table[((value.clamp(0.0, 1.0) * (COLOURS - 1) as f32).round() as usize).min(COLOURS - 1)]
+    table[((value.clamp(0.0, 1.0) * (COLORS - 1) as f32).round() as usize).min(COLORS - 1)]
 }
 
-/// The path from 0 to 1: lightness, and two axes of colour.
+/// The path from 0 to 1: lightness, and two axes of color.
 fn path(at: f64) -> [f64; 3] {
     let lightness = 0.15 + 0.81 * at;
     let hue = (282.0 + 185.0 * at.powf(0.9)).to_radians();
     let chroma = 0.055 + 0.16 * (std::f64::consts::PI * at.powf(0.85)).sin();
     let lab = |chroma: f64| [lightness, chroma * hue.cos(), chroma * hue.sin()];
     let on_screen = |chroma: f64| srgb(lab(chroma)).iter().all(|x| (0.0..=1.0).contains(x));
-    // Only colours that a screen has: grey always is.
+    // Only colors that a screen has: gray always is.
     let (mut inside, mut outside) = (0.0, chroma);
     for _ in 0..40 {
         let middle = (inside + outside) / 2.0;
@@ -54,7 +54,7 @@ fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
 }
 
-/// OKLab to sRGB from 0 to 1; outside of it where a screen has no such colour.
+/// OKLab to sRGB from 0 to 1; outside of it where a screen has no such color.
 fn srgb([l, a, b]: [f64; 3]) -> [f64; 3] {
     let cube = |x: f64| x * x * x;
     let long = cube(l + 0.396_337_777_4 * a + 0.215_803_757_3 * b);
@@ -74,13 +74,13 @@ mod tests {
 
     #[test]
     fn steps_are_even_and_grow_brighter() {
-        let steps = even_steps(COLOURS);
+        let steps = even_steps(COLORS);
         let sizes: Vec<f64> = steps.windows(2).map(|pair| distance(pair[0], pair[1])).collect();
         let mean = sizes.iter().sum::<f64>() / sizes.len() as f64;
         assert!(sizes.iter().all(|size| (0.8 * mean..1.2 * mean).contains(size)), "{sizes:?}");
         assert!(steps.windows(2).all(|pair| pair[0][0] < pair[1][0]));
-        let luma = |value: f32| colour(value).iter().zip([0.2, 0.7, 0.1]).map(|(x, y)| f32::from(*x) * y).sum::<f32>();
-        assert!(luma(0.0) < 30.0 && luma(1.0) > 225.0, "{:?} {:?}", colour(0.0), colour(1.0));
-        assert_eq!(colour(f32::NAN), colour(0.0));
+        let luma = |value: f32| color(value).iter().zip([0.2, 0.7, 0.1]).map(|(x, y)| f32::from(*x) * y).sum::<f32>();
+        assert!(luma(0.0) < 30.0 && luma(1.0) > 225.0, "{:?} {:?}", color(0.0), color(1.0));
+        assert_eq!(color(f32::NAN), color(0.0));
     }
 }

@@ -6,10 +6,10 @@ use vitral::image::RgbImage;
 
 use super::{Dataset, fault};
 use crate::error::TrainError;
-use crate::labelling::Labelling;
+use crate::labeling::Labeling;
 
 /// A data set whose classes are a model's, in the model's order.
-pub struct Relabelled {
+pub struct Relabeled {
     inner: Arc<dyn Dataset>,
     classes: Vec<String>,
     /// For every class of the data, the model's.
@@ -25,7 +25,7 @@ pub enum Match {
     Order,
 }
 
-impl Relabelled {
+impl Relabeled {
     /// The data in the classes of a model that has `count` of them, by these names. Names that differ only in case, in
     /// spaces, `_` and `-`, or that are one of several names of a class (`tench, Tinca tinca`), are the same.
     ///
@@ -66,7 +66,7 @@ impl Relabelled {
             Some(names) if how == Match::Names => names.to_vec(),
             _ => own,
         };
-        Ok((Relabelled { inner, classes, to }, how))
+        Ok((Relabeled { inner, classes, to }, how))
     }
 }
 
@@ -75,7 +75,7 @@ fn plain(name: &str) -> String {
     name.trim().chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 
-impl Dataset for Relabelled {
+impl Dataset for Relabeled {
     fn classes(&self) -> &[String] {
         &self.classes
     }
@@ -88,8 +88,8 @@ impl Dataset for Relabelled {
         self.to[self.inner.label(index)]
     }
 
-    fn labelling(&self) -> Labelling {
-        self.inner.labelling()
+    fn labeling(&self) -> Labeling {
+        self.inner.labeling()
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {
@@ -135,7 +135,7 @@ mod tests {
 
     fn matched(own: &[&str], count: usize, model: Option<&[&str]>) -> Result<(Vec<usize>, Match), TrainError> {
         let model = model.map(names);
-        let (found, how) = Relabelled::to(Arc::new(Named(names(own))), count, model.as_deref())?;
+        let (found, how) = Relabeled::to(Arc::new(Named(names(own))), count, model.as_deref())?;
         Ok(((0..found.len()).map(|index| found.label(index)).collect(), how))
     }
 

@@ -9,10 +9,10 @@ use vitral_engine::UpdateRule;
 pub use groups::{GroupOptions, groups};
 pub use schedule::{Schedule, Shape};
 
-/// Which optimiser, with its own numbers.
+/// Which optimizer, with its own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-pub enum Optimiser {
+pub enum Optimizer {
     /// AdamW (arXiv:1711.05101), as PyTorch computes it: decay first, bias-corrected moments.
     Adamw {
         /// Decay of the first moment.
@@ -79,20 +79,20 @@ pub enum Optimiser {
     },
 }
 
-impl Optimiser {
+impl Optimizer {
     /// Whether every tensor has to be a group of its own.
     pub fn needs_single_tensors(&self) -> bool {
-        matches!(self, Optimiser::Lamb { .. } | Optimiser::Muon { .. })
+        matches!(self, Optimizer::Lamb { .. } | Optimizer::Muon { .. })
     }
 
-    /// What steps parameters. Muon's is for hidden matrices alone: see [`Optimiser::other_rule`].
+    /// What steps parameters. Muon's is for hidden matrices alone: see [`Optimizer::other_rule`].
     pub fn rule(self) -> UpdateRule {
         match self {
-            Optimiser::Adamw { beta1, beta2, epsilon } => UpdateRule::Adamw { beta1, beta2, epsilon },
-            Optimiser::Sgd { momentum, nesterov } => UpdateRule::Sgd { momentum, nesterov },
-            Optimiser::Lion { beta1, beta2 } => UpdateRule::Lion { beta1, beta2 },
-            Optimiser::Lamb { beta1, beta2, epsilon } => UpdateRule::Lamb { beta1, beta2, epsilon },
-            Optimiser::Muon { momentum, nesterov, matrix_rate, .. } => {
+            Optimizer::Adamw { beta1, beta2, epsilon } => UpdateRule::Adamw { beta1, beta2, epsilon },
+            Optimizer::Sgd { momentum, nesterov } => UpdateRule::Sgd { momentum, nesterov },
+            Optimizer::Lion { beta1, beta2 } => UpdateRule::Lion { beta1, beta2 },
+            Optimizer::Lamb { beta1, beta2, epsilon } => UpdateRule::Lamb { beta1, beta2, epsilon },
+            Optimizer::Muon { momentum, nesterov, matrix_rate, .. } => {
                 UpdateRule::Muon { momentum, nesterov, match_adamw: matrix_rate == MatrixRate::MatchRmsAdamw }
             }
         }
@@ -101,7 +101,7 @@ impl Optimiser {
     /// What steps parameters that are not hidden matrices, where that is something else.
     pub fn other_rule(self) -> Option<UpdateRule> {
         match self {
-            Optimiser::Muon { beta1, beta2, epsilon, .. } => Some(UpdateRule::Adamw { beta1, beta2, epsilon }),
+            Optimizer::Muon { beta1, beta2, epsilon, .. } => Some(UpdateRule::Adamw { beta1, beta2, epsilon }),
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! k nearest neighbours.
+//! k nearest neighbors.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -9,22 +9,22 @@ use super::Features;
 /// Classifies by the nearest of known features, by cosine.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Neighbours {
-    /// How many neighbours vote.
+pub struct Neighbors {
+    /// How many neighbors vote.
     pub k: usize,
     /// Where given, votes weigh `exp(cosine / temperature)` (DINO: 0.07); otherwise all weigh the same.
     #[serde(default)]
     pub temperature: Option<f64>,
 }
 
-impl Neighbours {
-    /// The class of each of `unknown`. Equal votes go to the class with the nearest neighbour.
+impl Neighbors {
+    /// The class of each of `unknown`. Equal votes go to the class with the nearest neighbor.
     ///
     /// # Panics
     /// If the two are of different widths, or nothing is known.
     pub fn classify(&self, known: &Features, unknown: &Features) -> Vec<usize> {
         assert_eq!(known.width(), unknown.width(), "features of one width");
-        assert!(!known.is_empty() && self.k > 0, "at least one neighbour");
+        assert!(!known.is_empty() && self.k > 0, "at least one neighbor");
         let lengths: Vec<f64> = (0..known.len()).map(|index| length(known.row(index))).collect();
         (0..unknown.len()).into_par_iter().map(|index| self.vote(known, &lengths, unknown.row(index))).collect()
     }

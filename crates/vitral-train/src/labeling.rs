@@ -1,8 +1,8 @@
-//! How data is labelled.
+//! How data is labeled.
 
 /// How many classes a picture may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Labelling {
+pub enum Labeling {
     /// One.
     One,
     /// Any number; such data asks for a binary loss.

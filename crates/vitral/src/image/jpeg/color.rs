@@ -1,21 +1,21 @@
 //! Coded samples to light, in libjpeg's and Pillow's integer arithmetic.
 
-/// The colour model of the coded samples.
+/// The color model of the coded samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Model {
     /// Brightness alone.
-    Grey,
-    /// Brightness and two colour differences, full range.
+    Gray,
+    /// Brightness and two color differences, full range.
     YCbCr,
     /// Light.
     Rgb,
     /// Inks, inverted as Adobe stores them: 255 is bare paper.
     Cmyk,
-    /// Inks, with the three colours coded as YCbCr.
+    /// Inks, with the three colors coded as YCbCr.
     Ycck,
 }
 
-/// Factors of the colour differences in 16-bit fixed point: 1.402, 0.34414, 0.71414 and 1.772.
+/// Factors of the color differences in 16-bit fixed point: 1.402, 0.34414, 0.71414 and 1.772.
 pub(super) const RED_CR: i32 = 91881;
 pub(super) const GREEN_CB: i32 = 22554;
 pub(super) const GREEN_CR: i32 = 46802;

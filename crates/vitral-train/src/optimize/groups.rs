@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vitral::model::Vit;
 use vitral_engine::{ParameterId, Parameters, UpdateGroup};
 
-use super::Optimiser;
+use super::Optimizer;
 
 /// How parameters are grouped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,8 +68,8 @@ fn layer(name: &str, depth: usize) -> usize {
 
 /// Groups of a model's parameters as an optimizer steps them: neighbors that are stepped alike are one group, unless it needs
 /// each tensor by itself. Frozen parameters are in no group.
-pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, optimiser: &Optimiser) -> Vec<UpdateGroup> {
-    let (depth, single) = (vit.config().depth, optimiser.needs_single_tensors());
+pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, optimizer: &Optimizer) -> Vec<UpdateGroup> {
+    let (depth, single) = (vit.config().depth, optimizer.needs_single_tensors());
     let mut groups: Vec<UpdateGroup> = Vec::new();
     let declarations = parameters.declarations();
     for id in declarations.ids() {
@@ -87,7 +87,7 @@ pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, optimi
             range: aligned(parameters, id),
             weight_decay: if decays(&spec.name, &spec.shape) { options.weight_decay } else { 0.0 },
             learning_rate_scale: options.layer_decay.powi((depth + 1 - layer(&spec.name, depth)) as i32),
-            rule: optimiser.other_rule().filter(|_| matrix.is_none()),
+            rule: optimizer.other_rule().filter(|_| matrix.is_none()),
             matrix,
         };
         match groups.last_mut() {
@@ -122,7 +122,7 @@ mod tests {
         let vit = Vit::new(variants::find("test/8").expect("known")).expect("valid");
         let mut parameters = Parameters::zeros(vit.declarations().clone(), Device::cpu(1));
         parameters.freeze(options.frozen(&vit).expect("known"));
-        let groups = groups(&vit, &parameters, options, &Optimiser::Sgd { momentum: 0.9, nesterov: false });
+        let groups = groups(&vit, &parameters, options, &Optimizer::Sgd { momentum: 0.9, nesterov: false });
         (vit, parameters, groups)
     }
 
