@@ -4,7 +4,7 @@
   python benchmarks/train.py target/release/vitral [--rounds 3] [--threads 2] [--cells Ti/4:128@32,S/16:8] [--out FILE]
 
 Needs torch and timm in the Python that runs it. Both sides train timm's architecture from random weights in f32 on one
-batch of made-up pictures. Every peer has a process of its own that stays alive between rounds; only one works at any moment.
+batch of made-up images. Every peer has a process of its own that stays alive between rounds; only one works at any moment.
 The ratio is the better peer's median over ours; memory is the most that a process ever held.
 """
 import argparse, json, pathlib, statistics, subprocess, sys, time

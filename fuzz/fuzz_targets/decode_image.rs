@@ -1,4 +1,4 @@
-//! Any bytes decode to a picture or an error, within the limits.
+//! Any bytes decode to an image or an error, within the limits.
 //!
 //!     cargo +nightly fuzz run decode_image fuzz/corpus/decode_image goldens/image
 #![no_main]

@@ -9,7 +9,7 @@ use vitral::image::{Preprocess, RgbImage};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(config) = serde_json::from_slice(bytes) else { return };
-    let image = RgbImage::from_gray(5, 7, &[90; 35]).expect("a small picture");
+    let image = RgbImage::from_gray(5, 7, &[90; 35]).expect("a small image");
     for read in [Preprocess::from_huggingface(&config, Some("vit")), Preprocess::from_timm(&config)] {
         let Ok(preprocess) = read else { continue };
         let text = serde_json::to_string(&preprocess).expect("it can be written");

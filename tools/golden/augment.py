@@ -1,4 +1,4 @@
-"""Writes goldens/augment/: what Pillow, timm and torchvision make of small pictures, of batches and of fixed draws.
+"""Writes goldens/augment/: what Pillow, timm and torchvision make of small images, of batches and of fixed draws.
 
     python tools/golden/augment.py
 
@@ -24,7 +24,7 @@ FILL = (124, 116, 104)
 FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 
 
-def picture(width=29, height=23):
+def image(width=29, height=23):
     """Waves, a hard edge and some noise, within levels that leave something to stretch."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     waves = np.stack([np.sin(x / 4 + y / 9), np.cos(x / 5 - y / 3), np.sin(x * y / 40)], -1) * 80 + 120
@@ -172,7 +172,7 @@ def augmix(tensors):
         given = dict(dirichlet=[weights], beta=[share], randint=depths, choice=[[run(link) for link in c] for c in chains])
         given = {name: mock.Mock(side_effect=values) for name, values in given.items()}
         with mock.patch.multiple(np.random, **given):
-            mixed = timm_ops.AugMixAugment([], width=width)(picture())
+            mixed = timm_ops.AugMixAugment([], width=width)(image())
         tensors[f"mixed.{index}"] = np.array(mixed)
         yield {"weights": [float(np.float32(w)) for w in weights], "share": float(np.float32(share)),
                "chains": [[{"operation": known[i][0], "filter": known[i][1]} for i in chain] for chain in chains]}
@@ -180,8 +180,8 @@ def augmix(tensors):
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    image = picture()
-    tensors = {"picture": np.array(image)}
+    image = image()
+    tensors = {"image": np.array(image)}
     cases = []
     for index, (operation, filter, run) in enumerate(operations()):
         tensors[f"operation.{index}"] = np.array(run(image))

@@ -112,7 +112,7 @@ def short(values):
     return values[0] if len(set(values)) == 1 else " ".join(values)
 
 
-def row(origin, name, size, image, count, license, top1, pictures):
+def row(origin, name, size, image, count, license, top1, images):
     count = f"{count:_}"
     top1 = "None" if top1 == "-" else f"Some({float(top1)})"
     print(f'    row({origin}, "{name}", "{size}", {image}, {count}, "{license}", {top1}, "{pictures}"),')
@@ -125,8 +125,8 @@ def main():
         given = model.pretrained_cfg
         crop = f"{given['crop_mode']} {given['crop_pct']:g} {given['interpolation']}"
         count = sum(parameter.numel() for parameter in model.parameters())
-        pictures = f"{crop}, {short(given['mean'])}"
-        row("Timm", f"timm/{name}", size, given["input_size"][1], count, given.get("license") or "unstated", top1, pictures)
+        images = f"{crop}, {short(given['mean'])}"
+        row("Timm", f"timm/{name}", size, given["input_size"][1], count, given.get("license") or "unstated", top1, images)
     for name, size in TORCHVISION:
         for weights in models.get_model_weights(name):
             with torch.device("meta"):

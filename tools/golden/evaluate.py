@@ -63,7 +63,7 @@ def ridge(known, labels, unknown, l2, bias=100.0):
 
 def main():
     rng = np.random.default_rng(17)
-    labels = rng.integers(0, CLASSES - 1, 200)  # the last class has no pictures
+    labels = rng.integers(0, CLASSES - 1, 200)  # the last class has no images
     logits = (rng.standard_normal((200, CLASSES)) * 1.5 + 2.5 * np.eye(CLASSES)[labels]).astype(np.float32)
     tensors = {"logits": logits, "labels": labels} | measures(logits, labels)
     for name, count in [("many", 90), ("few", 15)]:

@@ -1,7 +1,7 @@
 """Golden explanations of tiny models of `goldens/models`, by PyTorch's gradients and NumPy written from the papers.
 
-Writes `goldens/explain.safetensors`; names are `CASE.NAME`. Everything is of the case's first picture and class 1, save
-`distance` and `entropy`, which are means over both pictures. Whole matrices are multiplied here where Vitral sends rows
+Writes `goldens/explain.safetensors`; names are `CASE.NAME`. Everything is of the case's first image and class 1, save
+`distance` and `entropy`, which are means over both images. Whole matrices are multiplied here where Vitral sends rows
 through the layers, so that the two share nothing but the definition.
 
     python tools/golden/explain.py

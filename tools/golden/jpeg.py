@@ -67,7 +67,7 @@ def whole_files():
     assert plain[frame] == 0x21
     plain[frame] = 0x12
     yield "440", bytes(plain)
-    # What does not belong to any segment, fill bytes, and a second picture behind the first.
+    # What does not belong to any segment, fill bytes, and a second image behind the first.
     file = encoded(base, quality=75)
     scan = file.index(b"\xff\xda")
     yield "fill_bytes", file[:scan] + b"\xff\xff\xff" + file[scan:]
@@ -110,7 +110,7 @@ def shared(data):
             digests[str(path.relative_to(data))] = digest(path.read_bytes())
         except Exception:
             continue
-    # All pictures of a set together, in the order of their names.
+    # All images of a set together, in the order of their names.
     together = hashlib.sha256()
     for path in sorted(data.glob("flowers12/**/*.jpg")):
         together.update(Image.open(path).convert("RGB").tobytes())

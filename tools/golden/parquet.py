@@ -3,7 +3,7 @@
 
   python tools/golden/parquet.py      -> goldens/parquet/{hub/data,plain,odd}/*.parquet
 
-Pictures are 4 x 4 PNGs of one color: red is 40 times the row's number in its split, green the label. `hub` has a struct of
+Images are 4 x 4 PNGs of one color: red is 40 times the row's number in its split, green the label. `hub` has a struct of
 bytes and path, class names in `huggingface`, two shards to train on, snappy; `plain` has bytes and labels by name, zstd and
 gzip; `odd` has labels out of range, rows without bytes and columns of other names. Needs pyarrow.
 """
@@ -33,12 +33,12 @@ def write(path, columns, schema, compression="snappy", **options):
 
 def hub():
     info = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": NAMES, "_type": "ClassLabel"}}}}
-    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([("image", picture), ("label", pa.int64())], {"huggingface": json.dumps(info)})
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([("image", image), ("label", pa.int64())], {"huggingface": json.dumps(info)})
 
     def rows(numbers):
-        pictures = [{"bytes": png(40 * i, i % 3), "path": f"{i}.png"} for i in numbers]
-        return {"image": pictures, "label": [i % 3 for i in numbers]}
+        images = [{"bytes": png(40 * i, i % 3), "path": f"{i}.png"} for i in numbers]
+        return {"image": images, "label": [i % 3 for i in numbers]}
 
     write("hub/data/train-00000-of-00002.parquet", rows([0, 1, 2]), schema, row_group_size=2)
     write("hub/data/train-00001-of-00002.parquet", rows([3, 4, 5]), schema, row_group_size=1)

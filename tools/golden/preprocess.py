@@ -1,9 +1,9 @@
-"""Writes goldens/image/: small made-up pictures, and what Pillow, transformers, timm and torchvision make of them.
+"""Writes goldens/image/: small made-up images, and what Pillow, transformers, timm and torchvision make of them.
 
     python tools/golden/preprocess.py [--data ../shared/data]
 
 Needs Pillow 13, numpy, safetensors, torch, torchvision, timm and transformers. With --data, compact expectations for
-the pictures found there (15 × 15 samples of a tensor, 16 × 16 thumbnails) are written too; the pictures are not copied.
+the images found there (15 × 15 samples of a tensor, 16 × 16 thumbnails) are written too; the images are not copied.
 """
 
 import argparse
@@ -154,8 +154,8 @@ def sampled(tensor):
 
 
 def write_synthetic():
-    pictures = {p.name: np.array(decode(p)) for p in sorted(OUT.iterdir()) if p.suffix not in (".json", ".safetensors")}
-    save_file(pictures, OUT / "decoded.safetensors")
+    images = {p.name: np.array(decode(p)) for p in sorted(OUT.iterdir()) if p.suffix not in (".json", ".safetensors")}
+    save_file(images, OUT / "decoded.safetensors")
     resized = {}
     for source in ["rgb.png", "tall.png"]:
         image = decode(OUT / source)

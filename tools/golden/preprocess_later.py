@@ -1,4 +1,4 @@
-"""What DINOv3's and BEiT's image processors make of two of the pictures in `goldens/image`. DINOv3's rescales before it resizes.
+"""What DINOv3's and BEiT's image processors make of two of the images in `goldens/image`. DINOv3's rescales before it resizes.
 
     python tools/golden/preprocess_later.py
 """

@@ -19,10 +19,10 @@ use crate::printer::Printer;
 use crate::settings::{Settings, located};
 use crate::sparkline::sparkline;
 
-/// Pictures that are decoded to tell their sizes before a run.
+/// Images that are decoded to tell their sizes before a run.
 const SAMPLED: usize = 200;
 
-/// Pictures that are named where many could not be used.
+/// Images that are named where many could not be used.
 const NAMED: usize = 5;
 
 /// Numbers of a course that are shown.
@@ -39,7 +39,7 @@ pub(crate) fn parsed(settings: &[String]) -> anyhow::Result<Vec<Setting>> {
 /// Loads what a recipe names and runs it in a folder, from the beginning or from where it stopped.
 pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let sets = open_sets(recipe)?;
-    let judged = if sets.chosen_on == ChosenOn::HeldOut { "held out" } else { sets.chosen_on.told_on() };
+    let judged = if sets.chosen_on == ChosenOn::ValidationSplit { "held out" } else { sets.chosen_on.reported_on() };
     let validation = sets.validation.as_ref().map(|validation| ("validation", validation));
     for (name, set) in [("training", &sets.train)].into_iter().chain(validation).chain([(judged, &sets.test)]) {
         let summary = Summary::of(set.as_ref(), SAMPLED, 0);
@@ -93,7 +93,7 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
                 printer.note(format_args!("the best epoch was {}", sets.chosen_on.how()));
                 // The model is there; its course is only good to know.
                 let entries = Journal::read(out).unwrap_or_default();
-                let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.held_out_accuracy).collect();
+                let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.validation_accuracy).collect();
                 if let [first, .., last] = judged[..] {
                     let (line, first, last) = (sparkline(&judged, COURSE), 100.0 * first, 100.0 * last);
                     printer.note(format_args!("held out {line} {first:.2} to {last:.2} %"));
@@ -188,7 +188,7 @@ impl Watcher for Lines<'_> {
             let done = entry.epoch + 1 - *self.first.get_or_insert(entry.epoch);
             let left =
                 self.begun.elapsed().as_secs_f64() / done as f64 * self.epochs.saturating_sub(entry.epoch) as f64;
-            let judged = entry.held_out_loss.zip(entry.held_out_accuracy).map_or(String::new(), |(loss, accuracy)| {
+            let judged = entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
                 let best = if best { " best" } else { "" };
                 format!("held out {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
             });

@@ -1,4 +1,4 @@
-//! Pictures that were named on the command line: files, folders, patterns, standard input.
+//! Images that were named on the command line: files, folders, patterns, standard input.
 
 use std::io::Read;
 use std::num::NonZero;
@@ -15,22 +15,22 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Ends of names that make a file in a folder a picture. A file that is named itself may be called anything.
+/// Ends of names that make a file in a folder an image. A file that is named itself may be called anything.
 const ENDINGS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff"];
 
-/// Which pictures, and how they go through the model.
+/// Which images, and how they go through the model.
 #[derive(Args, Debug)]
 pub(crate) struct InputArgs {
-    /// Pictures: files, folders (with all folders in them, in order of name), quoted patterns such as
-    /// `'photos/**/*.jpg'`, or `-` for one picture from standard input
+    /// Images: files, folders (with all folders in them, in order of name), quoted patterns such as
+    /// `'photos/**/*.jpg'`, or `-` for one image from standard input
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Pictures that go through the model together; the results do not depend on it
+    /// Images that go through the model together; the results do not depend on it
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
 
-/// One picture.
+/// One image.
 pub(crate) enum Source {
     File(PathBuf),
     StandardInput(Vec<u8>),
@@ -54,8 +54,8 @@ impl Source {
 }
 
 impl InputArgs {
-    /// Finds all pictures, preprocesses them ahead of the model and hands them over in batches, with the names of each.
-    /// Pictures that cannot be read are told of and counted; the outcome says so.
+    /// Finds all images, preprocesses them ahead of the model and hands them over in batches, with the names of each.
+    /// Images that cannot be read are told of and counted; the outcome says so.
     pub(crate) fn each_batch(
         &self,
         model: &Model,
@@ -84,9 +84,9 @@ impl InputArgs {
         told(skipped, sources.len(), printer)
     }
 
-    /// Finds all pictures and hands them over as they are, one by one, with their names. Pictures that cannot be read, or
-    /// for which `each` gives back a fault of the picture's own, are told of and counted; the outcome says so.
-    pub(crate) fn each_picture(
+    /// Finds all images and hands them over as they are, one by one, with their names. Images that cannot be read, or
+    /// for which `each` gives back a fault of the image's own, are told of and counted; the outcome says so.
+    pub(crate) fn each_image(
         &self,
         printer: &Printer,
         mut each: impl FnMut(&str, &RgbImage) -> anyhow::Result<Result<(), vitral::Error>>,
@@ -107,12 +107,12 @@ impl InputArgs {
         told(skipped, sources.len(), printer)
     }
 
-    /// Pictures that go through the model together.
+    /// Images that go through the model together.
     pub(crate) fn batch(&self) -> usize {
         usize::from(self.batch)
     }
 
-    /// All pictures, in the order they were named.
+    /// All images, in the order they were named.
     fn sources(&self) -> anyhow::Result<Vec<Source>> {
         let mut sources = Vec::new();
         for image in &self.images {
@@ -133,7 +133,7 @@ impl InputArgs {
     }
 }
 
-/// Tells of a picture that could not be used.
+/// Tells of an image that could not be used.
 fn skip(name: &str, error: &anyhow::Error, printer: &Printer) {
     let line = fault::line(error);
     // Errors of files say which; those of standard input do not.
@@ -141,7 +141,7 @@ fn skip(name: &str, error: &anyhow::Error, printer: &Printer) {
     printer.fault(format_args!("skipped: {line}"));
 }
 
-/// How many pictures were skipped, and what that makes of the outcome.
+/// How many images were skipped, and what that makes of the outcome.
 fn told(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<Outcome> {
     if skipped == 0 {
         return Ok(Outcome::Done);
@@ -166,7 +166,7 @@ fn is_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains(['*', '?', '[']))
 }
 
-/// All pictures of a folder and of the folders in it, in order of name.
+/// All images of a folder and of the folders in it, in order of name.
 fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
     let before = sources.len();
     let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
@@ -192,7 +192,7 @@ fn add_pattern(pattern: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> 
     for path in found {
         let path = path.with_context(|| format!("`{text}`"))?;
         if path.is_dir() {
-            // A folder without pictures is no fault where nobody named it.
+            // A folder without images is no fault where nobody named it.
             let _ = add_folder(&path, sources);
         } else {
             sources.push(Source::File(path));

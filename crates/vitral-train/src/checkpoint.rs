@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 use vitral_engine::FlatBuffer;
 
-use crate::epoch::Sums;
+use crate::epoch::EpochStats;
 use crate::error::TrainError;
 use crate::step::Trainer;
 
@@ -29,7 +29,7 @@ pub struct Position {
     /// The best accuracy on the held-out data so far, and its epoch.
     pub best: Option<(f64, u64)>,
     /// What the epoch's steps have given so far.
-    pub sums: Sums,
+    pub stats: EpochStats,
     /// A checksum of what stands still and is not in the file; 0 where there is none.
     #[serde(default)]
     pub base: u32,
@@ -83,7 +83,7 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
     let position = serde_json::to_string(position).expect("plain data");
     let header = HashMap::from([(POSITION.to_owned(), position)]);
     let bytes = safetensors::serialize(tensors, Some(header)).expect("names are distinct and shapes are true");
-    vitral::whole::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
+    vitral::atomic::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
 }
 
 /// Brings a trainer to where a checkpoint stood.

@@ -1,8 +1,8 @@
-//! Random choices by counter: each depends on the run's seed, the epoch and the picture, and on nothing else.
+//! Random choices by counter: each depends on the run's seed, the epoch and the image, and on nothing else.
 
 use vitral_engine::random::mix;
 
-/// A stream of random numbers for one picture, or one batch, of one epoch.
+/// A stream of random numbers for one image, or one batch, of one epoch.
 #[derive(Clone, Debug)]
 pub struct Draws {
     seed: u64,

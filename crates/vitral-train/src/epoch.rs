@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::journal::Entry;
 use crate::step::StepReport;
 
-/// How well a model does on held-out pictures.
+/// How well a model does on held-out images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// Mean loss.
@@ -17,16 +17,16 @@ pub struct Score {
 /// Sums over an epoch's steps, so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sums {
+pub struct EpochStats {
     steps: u64,
     loss: f64,
     norm: f64,
     right: usize,
     seen: usize,
-    rate: f32,
+    learning_rate: f32,
 }
 
-impl Sums {
+impl EpochStats {
     /// Images so far.
     pub(crate) fn seen(&self) -> usize {
         self.seen
@@ -39,7 +39,7 @@ impl Sums {
         self.norm += report.gradient_norm;
         self.right += report.correct;
         self.seen += report.seen;
-        self.rate = report.learning_rate;
+        self.learning_rate = report.learning_rate;
     }
 
     /// The journal's line.
@@ -55,11 +55,11 @@ impl Sums {
         Entry {
             epoch,
             step,
-            rate: self.rate,
+            learning_rate: self.learning_rate,
             train_loss: self.loss / steps,
             train_accuracy: self.right as f64 / self.seen.max(1) as f64,
-            held_out_loss: score.map(|score| score.loss),
-            held_out_accuracy: score.map(|score| score.accuracy),
+            validation_loss: score.map(|score| score.loss),
+            validation_accuracy: score.map(|score| score.accuracy),
             gradient_norm: self.norm / steps,
             images_per_second,
             seconds,

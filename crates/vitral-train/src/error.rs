@@ -31,14 +31,14 @@ pub enum TrainError {
         fault: String,
     },
     /// Data that cannot be trained on.
-    #[error("`{}`: {fault}; {remedy}", path.display())]
+    #[error("`{}`: {fault}; {hint}", path.display())]
     Data {
         /// The data.
         path: PathBuf,
         /// What was found.
         fault: String,
         /// What to do.
-        remedy: &'static str,
+        hint: &'static str,
     },
     /// A checkpoint of another run, or a damaged one.
     #[error("`{}`: {fault}; start the run anew in another folder, or give the recipe it was made with", path.display())]
@@ -61,7 +61,7 @@ pub enum TrainError {
         loss: f32,
         /// The norm of all gradients.
         gradient_norm: f64,
-        /// Where the step's pictures and targets were written.
+        /// Where the step's images and targets were written.
         batch: Option<PathBuf>,
     },
 }

@@ -1,4 +1,4 @@
-//! A whole run: epochs of steps, the held-out pictures after them, and a state on disk that can always go on.
+//! A whole run: epochs of steps, the held-out images after them, and a state on disk that can always go on.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use vitral_engine::Tensor;
 
 use crate::checkpoint::{self, Position};
-use crate::epoch::{Score, Sums};
+use crate::epoch::{Score, EpochStats};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
 use crate::step::{Batch, StepReport, TeacherFn, Trainer};
@@ -19,7 +19,7 @@ pub trait Source: Sync {
     fn batches(&self) -> usize;
     /// Batches of one epoch, from one of them on.
     fn epoch(&self, epoch: u64, from: usize) -> Box<dyn Iterator<Item = Result<Batch, TrainError>> + '_>;
-    /// Why pictures that were met so far could not be used, each once and with its name.
+    /// Why images that were met so far could not be used, each once and with its name.
     fn unreadable(&self) -> Vec<String> {
         Vec::new()
     }
@@ -33,7 +33,7 @@ pub trait Watcher {
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
     /// After every epoch. `best` says whether it is the best so far.
     fn epoch(&mut self, entry: &Entry, best: bool);
-    /// Why pictures could not be used, each told of once: in training others took their places, where they would judge they were left out.
+    /// Why images could not be used, each told of once: in training others took their places, where they would judge they were left out.
     fn unreadable(&mut self, _faults: &[String]) {}
 }
 
@@ -47,7 +47,7 @@ pub struct Plan<'a> {
     pub epochs: u64,
     /// Batches whose gradients make one step.
     pub accumulate: usize,
-    /// Epochs after which the held-out pictures are judged; 0 is only the last one.
+    /// Epochs after which the held-out images are judged; 0 is only the last one.
     pub evaluate_every: u64,
     /// Steps between checkpoints within an epoch; 0 is only at its end.
     pub checkpoint_every: u64,
@@ -60,7 +60,7 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Whether the held-out pictures are judged after this epoch, counted from 1.
+    /// Whether the held-out images are judged after this epoch, counted from 1.
     fn judges(&self, epoch: u64) -> bool {
         epoch == self.epochs || (self.evaluate_every > 0 && epoch.is_multiple_of(self.evaluate_every))
     }
@@ -71,7 +71,7 @@ impl Plan<'_> {
 pub enum Outcome {
     /// All epochs are done. The best accuracy and its epoch.
     Finished {
-        /// Share of held-out pictures taken for their label.
+        /// Share of held-out images taken for their label.
         best: f64,
         /// From 1.
         epoch: u64,
@@ -85,7 +85,7 @@ pub enum Outcome {
     },
 }
 
-/// Runs all that is left of a run. `score` judges the model on held-out pictures; `keep_best` is called where it did
+/// Runs all that is left of a run. `score` judges the model on held-out images; `keep_best` is called where it did
 /// better than ever before.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ pub fn fit(
             batch: 0,
             step: 0,
             best: None,
-            sums: Sums::default(),
+            stats: EpochStats::default(),
             base: trainer.base(),
             recipe: plan.recipe.to_owned(),
         },
@@ -127,7 +127,7 @@ pub fn fit(
         // -------------------------------------------------------------- one epoch of steps
         let epoch_begun = Instant::now();
         // Of an epoch that goes on, the images of an earlier process are in the sums, its time is not.
-        let seen_before = position.sums.seen();
+        let seen_before = position.stats.seen();
         let batches = train.batches();
         let mut source = train.epoch(position.epoch, position.batch);
         loop {
@@ -137,7 +137,7 @@ pub fn fit(
             }
             let report = trainer.step(&group, plan.teacher).map_err(|error| with_batch(error, plan.folder, &group))?;
             position.batch += group.len();
-            position.sums.add(&report);
+            position.stats.add(&report);
             watcher.step(&report, position.batch, batches);
             let stop = plan.interrupted.load(Ordering::Relaxed);
             if stop || (plan.checkpoint_every > 0 && trainer.step.is_multiple_of(plan.checkpoint_every)) {
@@ -148,12 +148,12 @@ pub fn fit(
             }
         }
         drop(source);
-        let images = position.sums.seen() - seen_before;
+        let images = position.stats.seen() - seen_before;
         let images_per_second = images as f64 / epoch_begun.elapsed().as_secs_f64().max(1e-9);
         let met: Vec<String> = train.unreadable().into_iter().filter(|fault| told.insert(fault.clone())).collect();
         watcher.unreadable(&met);
 
-        // -------------------------------------------------------------- held-out pictures
+        // -------------------------------------------------------------- held-out images
         position.epoch += 1;
         position.batch = 0;
         let score = plan.judges(position.epoch).then(|| score(trainer)).transpose()?;
@@ -164,8 +164,8 @@ pub fn fit(
             keep_best(trainer)?;
         }
         let seconds = before + begun.elapsed().as_secs_f64();
-        let sums = std::mem::take(&mut position.sums);
-        let entry = sums.entry(position.epoch, trainer.step, score, images_per_second, seconds);
+        let stats = std::mem::take(&mut position.stats);
+        let entry = stats.entry(position.epoch, trainer.step, score, images_per_second, seconds);
         journal.push(entry)?;
         save(trainer, &mut position)?;
         watcher.epoch(&entry, best.is_some());

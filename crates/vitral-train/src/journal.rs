@@ -78,7 +78,7 @@ impl Journal {
     }
 
     fn rewrite(&self) -> Result<(), TrainError> {
-        let header = "epoch,step,rate,train_loss,train_accuracy,held_out_loss,held_out_accuracy,gradient_norm,images_per_second,seconds\n";
+        let header = "epoch,step,rate,train_loss,train_accuracy,validation_loss,validation_accuracy,gradient_norm,images_per_second,seconds\n";
         let table = self.entries.iter().fold(header.to_owned(), |text, entry| text + &row(entry));
         let lines: String = self.entries.iter().map(json).collect();
         // When the epochs of an earlier process were done is only known from its beginning on.
@@ -89,7 +89,7 @@ impl Journal {
             [("journal.jsonl", lines.into_bytes()), ("journal.csv", table.into_bytes()), (EVENTS, events)]
         {
             let path = self.folder.join(name);
-            vitral::whole::write(&path, &text).map_err(TrainError::file(&path, "writing the journal"))?;
+            vitral::atomic::write(&path, &text).map_err(TrainError::file(&path, "writing the journal"))?;
         }
         Ok(())
     }
@@ -110,11 +110,11 @@ fn row(e: &Entry) -> String {
         "{},{},{:e},{:.5},{:.5},{},{},{:.4},{:.1},{:.1}\n",
         e.epoch,
         e.step,
-        e.rate,
+        e.learning_rate,
         e.train_loss,
         e.train_accuracy,
-        judged(e.held_out_loss),
-        judged(e.held_out_accuracy),
+        judged(e.validation_loss),
+        judged(e.validation_accuracy),
         e.gradient_norm,
         e.images_per_second,
         e.seconds

@@ -1,6 +1,6 @@
 //! How data is labeled.
 
-/// How many classes a picture may have.
+/// How many classes an image may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labeling {
     /// One.

@@ -7,7 +7,7 @@ use vitral::image::Filter;
 use vitral::model::init::Initialization;
 
 use crate::augment::Augment;
-use crate::data::HeldOut;
+use crate::data::ValidationSplit;
 use crate::error::TrainError;
 use crate::lora::Lora;
 use crate::loss::{Distillation, Loss};
@@ -19,7 +19,7 @@ use crate::optimize::{Clip, GroupOptions, Optimizer, Schedule};
 pub struct Recipe {
     /// The model, from scratch.
     pub model: ModelRecipe,
-    /// The pictures.
+    /// The images.
     pub data: DataRecipe,
     /// What is varied from epoch to epoch.
     #[serde(default)]
@@ -36,7 +36,7 @@ pub struct Recipe {
     pub lora: Option<Lora>,
     /// A teacher (DeiT, arXiv:2012.12877).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub distillation: Option<Teaching>,
+    pub distillation: Option<TeacherRecipe>,
     /// How long, how large, and from which seed.
     pub run: RunRecipe,
 }
@@ -81,7 +81,7 @@ pub enum NewHead {
 
 /// A teacher and its say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Teaching {
+pub struct TeacherRecipe {
     /// The teacher: a folder, a bundle, or a name on a hub.
     pub teacher: String,
     /// How the student learns from it.
@@ -89,19 +89,19 @@ pub struct Teaching {
     pub how: Distillation,
 }
 
-/// The pictures and how they are shown.
+/// The images and how they are shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
     /// A folder with a sub-folder a class, a tar of one, Parquet files, idx files, CIFAR's files, or a list.
     pub train: PathBuf,
-    /// The pictures that judge; without them `train` holds its own or a part is held out.
+    /// The images that judge; without them `train` holds its own or a part is held out.
     #[serde(default)]
     pub test: Option<PathBuf>,
     /// How a set without a test part is parted.
     #[serde(default)]
-    pub held_out: HeldOut,
-    /// A part of the pictures to learn from, for studies; all that judge still do.
+    pub validation_split: ValidationSplit,
+    /// A part of the images to learn from, for studies; all that judge still do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<SubsetRecipe>,
     /// Mean of every channel, of numbers from 0 to 1. A model that has learned before brings its own.
@@ -110,12 +110,12 @@ pub struct DataRecipe {
     /// Deviation of every channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f32>>,
-    /// Filter that pictures of another size are resized with, where mean and deviation are given here.
+    /// Filter that images of another size are resized with, where mean and deviation are given here.
     #[serde(default = "bicubic")]
     pub filter: Filter,
 }
 
-/// A part of the pictures.
+/// A part of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubsetRecipe {
@@ -136,7 +136,7 @@ fn bicubic() -> Filter {
 pub struct RunRecipe {
     /// Epochs.
     pub epochs: u64,
-    /// Pictures in a batch.
+    /// Images in a batch.
     pub batch: usize,
     /// Batches whose gradients make one step.
     #[serde(default = "one")]
@@ -157,7 +157,7 @@ pub struct RunRecipe {
     /// and the same bits.
     #[serde(default)]
     pub recompute: bool,
-    /// Epochs after which the held-out pictures are judged; the last one is in any case, and 0 is only the last.
+    /// Epochs after which the held-out images are judged; the last one is in any case, and 0 is only the last.
     #[serde(default = "every_epoch", skip_serializing_if = "is_every_epoch")]
     pub evaluate_every: u64,
     /// Steps between checkpoints within an epoch; 0 is only at its end.
@@ -280,7 +280,7 @@ impl Recipe {
                 Err(fault("`data.subset.fraction` is a share above 0 and at most 1".to_owned()))
             }
             _ if recipe.data.train.as_os_str() == NOWHERE => {
-                Err(fault("`data.train` is not given; set it to the pictures".to_owned()))
+                Err(fault("`data.train` is not given; set it to the images".to_owned()))
             }
             _ => Ok(recipe),
         }
@@ -309,7 +309,7 @@ mod tests {
         [optimizer]
         kind = "adamw"
         [schedule]
-        rate = 1e-3
+        learning_rate = 1e-3
         [run]
         epochs = 2
         batch = 8
@@ -413,7 +413,7 @@ mod tests {
             }
         }
         let mut settings = vec![
-            "data.held_out.other=1".to_owned(),
+            "data.validation_split.other=1".to_owned(),
             "data.subset.other=1".into(),
             r#"distillation={ teacher = "t", kind = "other" }"#.into(),
             r#"distillation={ teacher = "t", kind = "soft", other = 1 }"#.into(),
@@ -454,7 +454,7 @@ mod tests {
         assert!(found.len() > 15, "{found:?}");
         for path in found {
             let text = std::fs::read_to_string(&path).expect("text");
-            let data = [Setting::new("data.train", "pictures")];
+            let data = [Setting::new("data.train", "images")];
             let begun = Setting::new("model.from", "model");
             let from = text.contains("\nfrom =").then_some(begun);
             let settings: Vec<Setting> = data.into_iter().chain(from).collect();

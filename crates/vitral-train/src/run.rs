@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vitral::model::Input;
-use vitral::weights::export::{Outgoing, Target, export};
-use vitral::whole::{self, WholeFolder};
+use vitral::weights::export::{ExportSource, Target, export};
+use vitral::atomic::{self, AtomicFolder};
 use vitral::{Device, DeviceError, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, DType, Parameters};
 
-use crate::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Part, Split, Subset, open, open_part};
+use crate::data::{Cached, Dataset, ValidationSplit, Loader, LoaderOptions, Part, Split, Subset, open, open_part};
 use crate::epoch::Score;
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
@@ -24,7 +24,7 @@ use crate::start::Start;
 use crate::step::{Batch, Rules, TeacherFn, Trainer};
 use crate::teacher::Teacher;
 
-/// Bytes of decoded pictures that are kept in memory, for each of the two sets.
+/// Bytes of decoded images that are kept in memory, for each of the two sets.
 const CACHE: u64 = 2 << 30;
 
 impl Source for Loader {
@@ -41,7 +41,7 @@ impl Source for Loader {
     }
 }
 
-/// The pictures of a recipe, opened: for training and for judging.
+/// The images of a recipe, opened: for training and for judging.
 pub struct Sets {
     /// What is learned from.
     pub train: Arc<dyn Dataset>,
@@ -60,19 +60,19 @@ impl Sets {
     }
 }
 
-/// Opens a recipe's pictures. Where the data has a validation part beside its test part, the best epoch is chosen on it.
+/// Opens a recipe's images. Where the data has a validation part beside its test part, the best epoch is chosen on it.
 ///
 /// # Errors
 /// If they are not there, or the sets have other classes.
 pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
     let data = &recipe.data;
-    // With pictures of its own to judge by, nothing is held out of those to learn from.
-    let share = |fraction| HeldOut { fraction, ..data.held_out };
+    // With images of its own to judge by, nothing is held out of those to learn from.
+    let share = |fraction| ValidationSplit { fraction, ..data.validation_split };
     let own = data.test.as_ref();
     let Part { dataset: train, parts: beside } =
-        open_part(&data.train, Split::Train, own.map_or(data.held_out, |_| share(0.0)))?;
+        open_part(&data.train, Split::Train, own.map_or(data.validation_split, |_| share(0.0)))?;
     let path = own.unwrap_or(&data.train);
-    let Part { dataset: test, parts } = open_part(path, Split::Test, own.map_or(data.held_out, |_| share(1.0)))?;
+    let Part { dataset: test, parts } = open_part(path, Split::Test, own.map_or(data.validation_split, |_| share(1.0)))?;
     // Without a test part the validation part stands for it.
     let stands_in = parts.contains(&Split::Validation) && !parts.contains(&Split::Test);
     let place = match own {
@@ -86,14 +86,14 @@ pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
         Some(_) => ChosenOn::Validation,
         None if stands_in || given_twice => ChosenOn::ValidationAlone,
         None if own.is_some() || parts.contains(&Split::Test) => ChosenOn::Test,
-        None => ChosenOn::HeldOut,
+        None => ChosenOn::ValidationSplit,
     };
     for (path, set) in std::iter::once((path, &test)).chain(place.zip(validation.as_ref())) {
         if train.classes() != set.classes() {
             return Err(TrainError::Data {
                 path: path.clone(),
                 fault: format!("{} classes to learn, {} to judge by", train.classes().len(), set.classes().len()),
-                remedy: "give both sets the same classes",
+                hint: "give both sets the same classes",
             });
         }
     }
@@ -176,11 +176,11 @@ pub fn run(
     let mut trainer = Trainer::new(vit, parameters, groups, rules)?;
     std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
     let best = folder.join("best");
-    whole::recover(&best).map_err(TrainError::file(&best, "putting right what a stopped run left"))?;
+    atomic::recover(&best).map_err(TrainError::file(&best, "putting right what a stopped run left"))?;
     let resolved = toml::to_string_pretty(recipe).map_err(|error| fault(error.to_string()))?;
     let path = folder.join("recipe.toml");
     if !path.exists() {
-        whole::write(&path, resolved.as_bytes()).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
+        atomic::write(&path, resolved.as_bytes()).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
     }
     let teach = teacher.as_ref().map(|teacher| |pixels: &Tensor| teacher.logits(pixels));
     let plan = Plan {
@@ -268,7 +268,7 @@ fn keep_best(
 ) -> Result<(), TrainError> {
     let parameters = kept(trainer, device)?;
     let declarations = trainer.vit.declarations();
-    let outgoing = Outgoing {
+    let exported = ExportSource {
         name: "trained",
         vit: &trainer.vit,
         preprocess: Some(preprocess.clone()),
@@ -279,7 +279,7 @@ fn keep_best(
     };
     let best = folder.join("best");
     let failed = || TrainError::file(&best, "keeping the best model");
-    let aside = WholeFolder::beside(&best).map_err(failed())?;
-    export(&outgoing, &aside.path().join("new"), Target::Bundle, &[]).map_err(vitral::Error::from)?;
+    let aside = AtomicFolder::beside(&best).map_err(failed())?;
+    export(&exported, &aside.path().join("new"), Target::Bundle, &[]).map_err(vitral::Error::from)?;
     aside.replace_with("new").map_err(failed())
 }

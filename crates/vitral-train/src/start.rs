@@ -19,7 +19,7 @@ pub struct Start {
     pub vit: Vit,
     /// Its parameters, flat.
     pub parameters: Parameters,
-    /// How it sees pictures.
+    /// How it sees images.
     pub preprocess: Preprocess,
 }
 
@@ -99,12 +99,12 @@ impl Recipe {
         let preprocess = self.preprocess(vit.config(), learned)?;
         if preprocess.channels.count() != vit.config().channels {
             let (found, expected) = (preprocess.channels.count(), vit.config().channels);
-            return Err(fault(format!("pictures are shown with {found} channels, the model takes {expected}")));
+            return Err(fault(format!("images are shown with {found} channels, the model takes {expected}")));
         }
         Ok(Start { vit, parameters, preprocess })
     }
 
-    /// How pictures are shown: as the recipe says, else as the model has always seen them.
+    /// How images are shown: as the recipe says, else as the model has always seen them.
     fn preprocess(&self, config: &ModelConfig, learned: Option<&Model>) -> Result<Preprocess, TrainError> {
         let own = match (&self.data.mean, &self.data.std) {
             (Some(mean), Some(std)) => Some((mean.clone(), std.clone())),

@@ -23,7 +23,7 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
         [("study.json", json.as_bytes()), ("study.csv", &table[..]), ("study.svg", curve::curve(cells).as_bytes())]
     {
         let path = folder.join(name);
-        vitral::whole::write(&path, bytes).map_err(TrainError::file(&path, "writing what the study found"))?;
+        vitral::atomic::write(&path, bytes).map_err(TrainError::file(&path, "writing what the study found"))?;
     }
     Ok(())
 }
@@ -34,7 +34,7 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
 /// If the journal cannot be read.
 pub fn best(folder: &std::path::Path) -> Result<Option<(f64, u64, f64)>, TrainError> {
     let entries = Journal::read(folder)?;
-    let judged = entries.iter().filter_map(|entry| Some((entry.held_out_accuracy?, entry.epoch)));
+    let judged = entries.iter().filter_map(|entry| Some((entry.validation_accuracy?, entry.epoch)));
     let best = judged.reduce(|best, next| if best.0 >= next.0 { best } else { next });
     let seconds = entries.last().map_or(0.0, |entry| entry.seconds);
     Ok(best.map(|(accuracy, epoch)| (crate::report::accuracy(folder).unwrap_or(accuracy), epoch, seconds)))

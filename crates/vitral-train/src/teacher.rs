@@ -1,4 +1,4 @@
-//! Any model as a teacher: shown the student's pictures as it has always seen them, answering in the student's classes.
+//! Any model as a teacher: shown the student's images as it has always seen them, answering in the student's classes.
 
 use vitral::config::Size;
 use vitral::image::Preprocess;
@@ -20,18 +20,18 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// A teacher for a student that sees pictures as `student` says and tells these classes apart.
+    /// A teacher for a student that sees images as `student` says and tells these classes apart.
     ///
     /// # Errors
     /// If it has no head or does not pool, has other channels, or not the student's classes.
     pub fn new(model: Model, student: &Preprocess, classes: &[String]) -> Result<Self, TrainError> {
-        let fault = |fault: String, remedy| TrainError::Data { path: model.path.clone(), fault, remedy };
+        let fault = |fault: String, hint| TrainError::Data { path: model.path.clone(), fault, hint };
         model.check_classifies()?;
         let own = model.preprocess()?;
         let (expected, found) = (student.channels.count(), own.channels.count());
         if expected != found {
             let problem = format!("the teacher sees {found} channels, the student {expected}");
-            return Err(fault(problem, "choose a teacher that sees pictures as the student does"));
+            return Err(fault(problem, "choose a teacher that sees images as the student does"));
         }
         let has = model.vit.config().classes;
         let order: Option<Vec<usize>> = match model.labels.names() {

@@ -50,7 +50,7 @@ pub fn time_steps(
     let batch = [Batch { pixels, targets: device.one_hot(&labels, classes, 0.0)?, labels }];
     let rules = Rules {
         optimizer: Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
-        schedule: Schedule { rate: 1e-4, ..Schedule::default() },
+        schedule: Schedule { learning_rate: 1e-4, ..Schedule::default() },
         total_steps: runs as u64 + 1,
         clip: None,
         average_decay: None,

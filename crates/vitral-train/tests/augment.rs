@@ -40,9 +40,9 @@ impl Golden {
         self.record[key].as_array().expect("a list")
     }
 
-    fn picture(&self) -> RgbImage {
-        let (shape, pixels) = self.bytes("picture");
-        RgbImage::new(shape[1], shape[0], pixels).expect("a picture")
+    fn image(&self) -> RgbImage {
+        let (shape, pixels) = self.bytes("image");
+        RgbImage::new(shape[1], shape[0], pixels).expect("an image")
     }
 }
 
@@ -53,7 +53,7 @@ fn operations_equal_pillow() {
     for (index, case) in golden.cases("operations").iter().enumerate() {
         let operation: Operation = serde_json::from_value(case["operation"].clone()).expect("an operation");
         let filter = Filter::from_name(case["filter"].as_str().expect("a word")).expect("a filter");
-        let ours = operation.apply(golden.picture(), filter, fill);
+        let ours = operation.apply(golden.image(), filter, fill);
         let (_, theirs) = golden.bytes(&format!("operation.{index}"));
         let differences: Vec<u8> = ours.pixels().iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
         let wrong = differences.iter().filter(|&&d| d > 0).count();
@@ -84,7 +84,7 @@ fn mixed_chains_equal_timm() {
         let weights = weights.map(|weight| weight.as_f64().expect("a number") as f32);
         let chains = weights.zip(case["chains"].as_array().expect("chains").iter().map(chain)).collect::<Vec<_>>();
         let share = case["share"].as_f64().expect("a number") as f32;
-        let ours = mixed(&golden.picture(), &chains, share, fill);
+        let ours = mixed(&golden.image(), &chains, share, fill);
         let (_, theirs) = mixed_by_timm.bytes(&format!("mixed.{index}"));
         assert_eq!(ours.pixels(), theirs, "case {index}");
     }
@@ -194,7 +194,7 @@ fn settings_are_read_and_refused() {
 }
 
 #[test]
-fn every_policy_and_crop_takes_pictures_of_any_size() {
+fn every_policy_and_crop_takes_images_of_any_size() {
     let size = Size { height: 16, width: 12 };
     let crops = [
         Crop::RandomResized(RandomResized::default()),
@@ -203,7 +203,7 @@ fn every_policy_and_crop_takes_pictures_of_any_size() {
     ];
     for (width, height) in [(1, 1), (2, 1), (1, 3), (20_000, 20), (3, 4000), (40, 31)] {
         let pixels = (0..width * height * 3).map(|at| (at * 7 % 256) as u8).collect();
-        let image = RgbImage::new(width, height, pixels).expect("a picture");
+        let image = RgbImage::new(width, height, pixels).expect("an image");
         for crop in crops {
             for policy in
                 ["rand-m9-mstd0.5-inc1", "rand-m15-n3-mstd101-mmax20-p1", "augmix-m3-w3", "auto", "trivial", "three"]

@@ -8,9 +8,9 @@ use vitral::Device;
 use vitral::config::Size;
 use vitral::image::{Filter, Preprocess};
 use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
-use vitral_train::data::{Cached, Dataset, HeldOut, Loader, LoaderOptions, Split, Summary, open, plain};
+use vitral_train::data::{Cached, Dataset, ValidationSplit, Loader, LoaderOptions, Split, Summary, open, plain};
 
-/// A picture of one color as an uncompressed 24-bit BMP.
+/// An image of one color as an uncompressed 24-bit BMP.
 fn bmp(width: usize, height: usize, color: [u8; 3]) -> Vec<u8> {
     let stride = (width * 3).div_ceil(4) * 4;
     let mut out = b"BM".to_vec();
@@ -33,7 +33,7 @@ fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("a writable folder");
 }
 
-/// `count` pictures of each of two classes, each of a color of its own.
+/// `count` images of each of two classes, each of a color of its own.
 fn folder(root: &Path, count: usize) {
     for (class, name) in ["cat", "dog"].into_iter().enumerate() {
         for index in 0..count {
@@ -44,11 +44,11 @@ fn folder(root: &Path, count: usize) {
 }
 
 fn whole(path: &Path, split: Split) -> Arc<dyn Dataset> {
-    open(path, split, HeldOut { fraction: 0.25, seed: 1 }).unwrap_or_else(|fault| panic!("{fault}"))
+    open(path, split, ValidationSplit { fraction: 0.25, seed: 1 }).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 fn refused(path: &Path) -> String {
-    match open(path, Split::Train, HeldOut::default()) {
+    match open(path, Split::Train, ValidationSplit::default()) {
         Ok(_) => panic!("{} was taken", path.display()),
         Err(fault) => fault.to_string(),
     }
@@ -68,9 +68,9 @@ fn folders_are_parted_by_the_seed_or_by_their_own_parts() {
     let names = |set: &Arc<dyn Dataset>| (0..set.len()).map(|index| set.name(index)).collect::<Vec<_>>();
     assert!(names(&held).iter().all(|name| !names(&train).contains(name)));
     assert_eq!(names(&held), names(&whole(path, Split::Test)));
-    assert_eq!(train.image(0).expect("a picture").pixel(0, 0)[0], 0);
+    assert_eq!(train.image(0).expect("an image").pixel(0, 0)[0], 0);
     let summary = Summary::of(train.as_ref(), 5, 0);
-    assert_eq!(summary.to_string(), "12 pictures of 2 classes, 6 each; 8×8 pixels");
+    assert_eq!(summary.to_string(), "12 images of 2 classes, 6 each; 8×8 pixels");
 
     let parts = tempfile::tempdir().expect("a temporary folder");
     folder(&parts.path().join("train"), 3);
@@ -81,7 +81,7 @@ fn folders_are_parted_by_the_seed_or_by_their_own_parts() {
     assert_eq!(whole(parts.path(), Split::Validation).len(), 1);
     assert_eq!(whole(parts.path(), Split::Train).len(), 6);
     write(&parts.path().join("test/cow/1.bmp"), &bmp(3, 2, [0; 3]));
-    let fault = open(parts.path(), Split::Test, HeldOut::default()).err().expect("an unknown class").to_string();
+    let fault = open(parts.path(), Split::Test, ValidationSplit::default()).err().expect("an unknown class").to_string();
     assert!(fault.contains("`cow`") && fault.contains("`cat`, `dog`"), "{fault}");
 }
 
@@ -110,7 +110,7 @@ fn archives_hold_the_same_as_folders() {
             assert_eq!((found.len(), found.classes()), (expected.len(), expected.classes()), "{other}");
             for index in 0..found.len() {
                 assert_eq!(found.label(index), expected.label(index));
-                assert_eq!(found.image(index).expect("a picture"), expected.image(index).expect("a picture"));
+                assert_eq!(found.image(index).expect("an image"), expected.image(index).expect("an image"));
             }
         }
     }
@@ -119,7 +119,7 @@ fn archives_hold_the_same_as_folders() {
     assert_eq!((found.len(), found.classes().len()), (2, 3));
 }
 
-/// A tar of pictures with their classes beside them, as WebDataset has it.
+/// A tar of images with their classes beside them, as WebDataset has it.
 fn shard(members: &[(&str, &str)]) -> Vec<u8> {
     let mut shard = tar::Builder::new(Vec::new());
     for (key, class) in members {
@@ -151,7 +151,7 @@ fn shards_are_one_data_set() {
         let labels: Vec<usize> = (0..train.len()).map(|index| train.label(index)).collect();
         // Classes of all shards together, from 0 on.
         assert_eq!((labels, train.classes().len()), (vec![1, 0, 4, 1], 5), "{set}");
-        let shade = |set: &Arc<dyn Dataset>, index| set.image(index).expect("a picture").pixel(0, 0)[0];
+        let shade = |set: &Arc<dyn Dataset>, index| set.image(index).expect("an image").pixel(0, 0)[0];
         assert_eq!([0, 1, 2, 3].map(|index| shade(&train, index)), *b"1214", "{set}");
         let test = whole(&path.join(set), Split::Test);
         assert_eq!((test.len(), test.label(0), test.classes().len(), shade(&test, 0)), (1, 4, 5, b'7'), "{set}");
@@ -178,7 +178,7 @@ fn idx_cifar_and_lists_are_recognized() {
     }
     let (train, test) = (whole(&path.join("idx"), Split::Train), whole(&path.join("idx"), Split::Test));
     assert_eq!((train.len(), test.len(), train.classes().len(), train.label(4)), (6, 3, 10, 1));
-    let image = train.image(1).expect("a picture");
+    let image = train.image(1).expect("an image");
     assert_eq!((image.size(), image.pixel(1, 2)), (Size { height: 2, width: 3 }, [11; 3]));
 
     let record = |label: u8| [label].into_iter().chain((0..3072).map(|at| (at / 1024) as u8)).collect::<Vec<u8>>();
@@ -188,7 +188,7 @@ fn idx_cifar_and_lists_are_recognized() {
     let cifar = whole(&path.join("cifar"), Split::Train);
     assert_eq!((cifar.len(), cifar.label(1), cifar.label(2)), (3, 9, 1));
     assert!(cifar.name(2).ends_with("data_batch_2.bin#0"));
-    assert_eq!(cifar.image(0).expect("a picture").pixel(31, 31), [0, 1, 2]);
+    assert_eq!(cifar.image(0).expect("an image").pixel(31, 31), [0, 1, 2]);
     assert_eq!(whole(&path.join("cifar"), Split::Test).len(), 1);
     write(&path.join("cifar/data_batch_1.bin"), &record(10));
     assert!(refused(&path.join("cifar")).contains("expected labels below 10"));
@@ -206,7 +206,7 @@ fn idx_cifar_and_lists_are_recognized() {
         b"{\"file_name\": \"../list/a.bmp\", \"label\": 2}\n\n{\"path\": \"b\", \"label\": [2, 1]}\n",
     );
     write(&path.join("json/classes.txt"), b"a\nb\nc\n");
-    let list = open(&path.join("json/set.jsonl"), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a list");
+    let list = open(&path.join("json/set.jsonl"), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a list");
     assert_eq!(
         (list.len(), list.labels(1), list.image(0).is_ok(), list.image(1).is_err()),
         (2, vec![2, 1], true, true)
@@ -223,12 +223,12 @@ fn data_that_cannot_be_trained_on_is_refused_with_the_way_out() {
     assert!(refused(&path.join("absent")).contains("found nothing"));
     assert!(refused(path).contains("expected a sub-folder for each class"));
     write(&path.join("flat/1.bmp"), &bmp(2, 2, [0; 3]));
-    assert!(refused(&path.join("flat")).contains("found pictures without one"));
+    assert!(refused(&path.join("flat")).contains("found images without one"));
     folder(&path.join("empty"), 2);
     std::fs::create_dir(path.join("empty/cow")).expect("a folder");
     assert!(refused(&path.join("empty")).contains("cow"));
     write(&path.join("one/cat/1.bmp"), &bmp(2, 2, [0; 3]));
-    let fault = open(&path.join("one"), Split::Validation, HeldOut::default()).err().expect("one picture").to_string();
+    let fault = open(&path.join("one"), Split::Validation, ValidationSplit::default()).err().expect("one image").to_string();
     assert!(fault.contains("found 1 of 1 classes"), "{fault}");
     write(&path.join("data.txt"), b"cats");
     assert!(refused(&path.join("data.txt")).contains("another kind"));
@@ -263,7 +263,7 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
         ..Augment::default()
     };
     let loader = |threads, augment: &Augment| {
-        let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
+        let set = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
         let options = LoaderOptions { threads, ..LoaderOptions::training(small(), augment.clone(), 6, 3) };
         Loader::new(Arc::new(Cached::new(set, 10_000)), options, &Device::cpu(1)).expect("a loader")
     };
@@ -274,7 +274,7 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     assert!(contents(&three, 2, 0) == expected, "threads changed a batch");
     assert!(contents(&three, 2, 4) == expected[4..], "where an epoch starts changed a batch");
     assert!(contents(&three, 1, 0) != expected, "two epochs are alike");
-    // One picture was damaged: it is noted once, and another took its place.
+    // One image was damaged: it is noted once, and another took its place.
     let skipped = three.skipped();
     assert!(skipped.len() == 1 && skipped[0].index == 5 && skipped[0].fault.contains("005.bmp"), "{skipped:?}");
     // An iterator that is left early ends its thread.
@@ -284,14 +284,14 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     assert!(repeated.len() == 6 && repeated[0].2[0] == repeated[0].2[2]);
 
     // The last epochs are plainer, and those before them as ever.
-    let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
+    let set = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
     let options = LoaderOptions::training(small(), augment.clone(), 6, 3);
     let ending = Loader::new(set, LoaderOptions { plain_from: 2, ..options }, &Device::cpu(1)).expect("a loader");
     assert!(contents(&ending, 1, 0) == contents(&one, 1, 0));
     assert!(contents(&ending, 2, 0) == contents(&loader(2, &augment.plainer()), 2, 0));
     assert!(contents(&ending, 2, 0) != expected);
 
-    let set = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
+    let set = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
     let evaluation = Loader::new(set, LoaderOptions::evaluation(small(), 16), &Device::cpu(1)).expect("a loader");
     let batches = contents(&evaluation, 0, 0);
     assert_eq!(batches.iter().map(|batch| batch.2.len()).collect::<Vec<_>>(), [15, 16, 8]);

@@ -6,8 +6,8 @@ use safetensors::SafeTensors;
 use vitral::features::FeatureKind;
 use vitral::numbers::largest;
 use vitral::{Device, LoadOptions, Model, Tensor};
-use vitral_train::data::{HeldOut, Loader, LoaderOptions, Split, open};
-use vitral_train::evaluate::{Features, Neighbors, Ridge, Scaling, Tally, accuracy, evaluate, features, few_shot};
+use vitral_train::data::{ValidationSplit, Loader, LoaderOptions, Split, open};
+use vitral_train::evaluate::{Features, Neighbors, Ridge, Scaling, Metrics, accuracy, evaluate, features, few_shot};
 
 const CLASSES: usize = 7;
 
@@ -52,11 +52,11 @@ fn close(ours: &[f64], theirs: &[f64], within: f64) {
 fn measures_equal_numpy() {
     let golden = Golden::read();
     let names: Vec<String> = (0..CLASSES).map(|class| format!("class {class}")).collect();
-    let mut tally = Tally::new(&names);
+    let mut metrics = Metrics::new(&names);
     for (row, label) in golden.floats("logits").chunks_exact(CLASSES).zip(golden.classes("labels")) {
-        tally.add(row, label);
+        metrics.add(row, label);
     }
-    let report = tally.report(3, |nth| (nth, format!("picture {nth}")));
+    let report = metrics.report(3, |nth| (nth, format!("image {nth}")));
     close(&[report.top1, report.top5, report.loss, report.calibration_error], &golden.doubles("summary"), 1e-12);
     let confusion: Vec<f64> = report.confusion.iter().flatten().map(|&count| count as f64).collect();
     assert_eq!(confusion, golden.doubles("confusion"));
@@ -72,7 +72,7 @@ fn measures_equal_numpy() {
         confused.clone().is_sorted_by(|a, b| a >= b) && report.mistakes[0].confidence >= report.mistakes[9].confidence
     );
     let table = report.to_string();
-    assert!(table.contains("200 pictures (3 more could not be read)") && table.contains("taken for"), "{table}");
+    assert!(table.contains("200 images (3 more could not be read)") && table.contains("taken for"), "{table}");
     let written = serde_json::to_string(&report).expect("plain data");
     assert_eq!(serde_json::from_str::<vitral_train::evaluate::Report>(&written).expect("what was written"), report);
 }
@@ -158,7 +158,7 @@ fn real_features_reach_what_others_reach_with_dinov2() {
         Ok(Device::cpu(1).upload([class.extent(0), 2 * width], &values).unwrap())
     };
     let part = |split| {
-        let dataset = open(&flowers, split, HeldOut::default()).expect("flowers");
+        let dataset = open(&flowers, split, ValidationSplit::default()).expect("flowers");
         let loader =
             Loader::new(dataset, LoaderOptions::evaluation(preprocess.clone(), 16), &Device::cpu(1)).expect("a loader");
         features(&loader, both).expect("features")
@@ -206,7 +206,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
         }
     }
     std::fs::write(root.path().join("dark/1.gif"), b"GIF89a").expect("a file");
-    let dataset = open(root.path(), Split::Train, HeldOut { fraction: 0.0, seed: 0 }).expect("a folder");
+    let dataset = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
     let size = vitral::config::Size { height: 2, width: 2 };
     let preprocess = vitral_train::data::plain(size, vitral::image::Filter::Bilinear, &[0.5; 3], &[0.5; 3]);
     let loader = Loader::new(dataset, LoaderOptions::evaluation(preprocess, 2), &Device::cpu(1)).expect("a loader");
@@ -216,7 +216,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
         Ok(Device::cpu(1).upload([batch, 2], &[0.0, 1.0].repeat(batch)).unwrap())
     });
     let report = report.expect("a report");
-    assert_eq!((report.pictures, report.skipped, report.top1), (5, 1, 0.6));
+    assert_eq!((report.images, report.skipped, report.top1), (5, 1, 0.6));
     assert_eq!(report.mistakes.iter().map(|mistake| mistake.index).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(report.confused[0].count, 2);
     let wrong = evaluate(&loader, |pixels| {

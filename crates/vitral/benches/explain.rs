@@ -5,7 +5,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vitral::explain::figures::{Gathered, Statistics};
-use vitral::explain::{Aim, Method, Options, Picture};
+use vitral::explain::{Aim, Method, Options, InputImage};
 use vitral::image::{Limits, decode};
 use vitral::{Device, LoadOptions, Model};
 
@@ -18,14 +18,14 @@ fn explain(criterion: &mut Criterion) {
         None => Model::embedded(&device),
     };
     let model = model.unwrap_or_else(|error| panic!("{error}"));
-    let image = decode(CAT, &Limits::default()).expect("a picture");
-    let picture = Picture::new(&model, "cat", &image).expect("a picture");
+    let image = decode(CAT, &Limits::default()).expect("an image");
+    let input = InputImage::new(&model, "cat", &image).expect("an image");
     let aim = if model.vit.config().classes > 0 { Aim::Predicted } else { Aim::Feature };
-    let target = model.explained(&picture, aim, 1).expect("an answer").target;
+    let target = model.explained(&input, aim, 1).expect("an answer").target;
 
-    let mut group = criterion.benchmark_group("one picture");
+    let mut group = criterion.benchmark_group("one image");
     group.sample_size(20);
-    group.bench_function("forward", |bencher| bencher.iter(|| model.run(&picture.pixels, None)));
+    group.bench_function("forward", |bencher| bencher.iter(|| model.run(&input.pixels, None)));
     let options = Options { steps: 1, samples: 1, ..Options::default() };
     for method in [
         Method::Attention,
@@ -37,12 +37,12 @@ fn explain(criterion: &mut Criterion) {
         Method::IntegratedGradients,
     ] {
         group.bench_function(method.name(), |bencher| {
-            bencher.iter(|| model.explain(&picture, method, target.as_ref(), &options, &mut |_| {}))
+            bencher.iter(|| model.explain(&input, method, target.as_ref(), &options, &mut |_| {}))
         });
     }
     group.finish();
 
-    let mut group = criterion.benchmark_group("eight pictures");
+    let mut group = criterion.benchmark_group("eight images");
     group.sample_size(10);
     let pixels = model.pixels(&vec![image; 8]).expect("pixels");
     group.bench_function("forward", |bencher| bencher.iter(|| model.run(&pixels, None)));

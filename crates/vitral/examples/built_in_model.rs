@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use vitral::weights::export::{Outgoing, Target, export};
+use vitral::weights::export::{ExportSource, Target, export};
 use vitral::{DType, Device, LoadOptions, Model};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -17,10 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut model = Model::load(&source, &LoadOptions::default(), &Device::cpu(0))?;
     model.name = "cifar10".into();
     model.license = Some("MIT OR Apache-2.0".into());
-    // The card and the pictures beside it stay: only what is written anew is moved in.
+    // The card and the images beside it stay: only what is written anew is moved in.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");
-    export(&Outgoing { storage: DType::F16, ..model.outgoing() }, &bundle, Target::Bundle, &[])?;
+    export(&ExportSource { storage: DType::F16, ..model.exported() }, &bundle, Target::Bundle, &[])?;
     for file in ["vitral.json", "model.safetensors"] {
         std::fs::rename(bundle.join(file), assets.join(file))?;
     }

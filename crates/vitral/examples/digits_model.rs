@@ -1,11 +1,11 @@
-//! Makes `assets/digits` from the data of `../shared/data`: a small model that the tests use, and one picture of every digit.
+//! Makes `assets/digits` from the data of `../shared/data`: a small model that the tests use, and one image of every digit.
 //!
 //! ```text
 //! cargo run --release -p vitral --example digits_model
 //! ```
 //!
 //! The weights are `vit_mnist_gpu.pt` of researchase/vit-mnist-explorations (MIT), read by
-//! `goldens/tiny-vits/mnist_lucid_p4.json`; the pictures are the first of each digit in MNIST's test set
+//! `goldens/tiny-vits/mnist_lucid_p4.json`; the images are the first of each digit in MNIST's test set
 //! that the model reads right (of the first five, number 8, it makes a six).
 
 use std::error::Error;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The license and the card beside it stay: only what is written anew is moved in.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");
-    export(&model.outgoing(), &bundle, Target::Bundle, &[])?;
+    export(&model.exported(), &bundle, Target::Bundle, &[])?;
     for file in ["vitral.json", "model.safetensors"] {
         std::fs::rename(bundle.join(file), assets.join(file))?;
     }
@@ -45,12 +45,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (digit, name) in NAMES.iter().enumerate() {
         let places = (0..labels.len()).filter(|&index| usize::from(labels[index]) == digit);
         for index in places {
-            let picture = &pixels[index * SIDE * SIDE..][..SIDE * SIDE];
-            let answer = model.classify(&[RgbImage::from_gray(SIDE, SIDE, picture)?], 1)?.remove(0).remove(0);
-            println!("{name}, test picture {index}: {} at {:.1} %", answer.label, 100.0 * answer.probability);
+            let image = &pixels[index * SIDE * SIDE..][..SIDE * SIDE];
+            let answer = model.classify(&[RgbImage::from_gray(SIDE, SIDE, image)?], 1)?.remove(0).remove(0);
+            println!("{name}, test image {index}: {} at {:.1} %", answer.label, 100.0 * answer.probability);
             if answer.class == digit {
                 let file = assets.join(format!("images/{name}.png"));
-                image::save_buffer(&file, picture, SIDE as u32, SIDE as u32, image::ExtendedColorType::L8)?;
+                image::save_buffer(&file, image, SIDE as u32, SIDE as u32, image::ExtendedColorType::L8)?;
                 break;
             }
         }

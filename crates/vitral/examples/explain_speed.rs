@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use vitral::explain::figures::{Gathered, Statistics};
-use vitral::explain::{Method, Options, Picture, Target};
+use vitral::explain::{Method, Options, InputImage, Target};
 use vitral::image::RgbImage;
 use vitral::{Device, LoadOptions, Model, Tensor};
 
@@ -20,27 +20,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => Model::embedded(&device)?,
     };
     let noise = (0..480 * 640 * 3).map(|i| (vitral_engine::random::mix(i) % 256) as u8).collect();
-    let picture = Picture::new(&model, "noise", &RgbImage::new(640, 480, noise)?)?;
-    let direction = model.run(&picture.pixels, None)?.features.to_vec().unwrap();
+    let image = InputImage::new(&model, "noise", &RgbImage::new(640, 480, noise)?)?;
+    let direction = model.run(&image.pixels, None)?.features.to_vec().unwrap();
     let target = Target::Feature(direction);
     let options = Options::default();
 
     let mut times = vec![vec![]; METHODS.len() + 1];
     for _ in 0..ROUNDS {
-        times[0].push(timed(|| model.run(&picture.pixels, None).map(drop))?);
+        times[0].push(timed(|| model.run(&image.pixels, None).map(drop))?);
         for (times, method) in times[1..].iter_mut().zip(METHODS) {
-            let explain = || model.explain(&picture, method, Some(&target), &options, &mut |_| ()).map(drop);
+            let explain = || model.explain(&image, method, Some(&target), &options, &mut |_| ()).map(drop);
             times.push(timed(explain)?);
         }
     }
     let forward = median(&mut times[0]);
-    println!("{}, one picture: forward {:.2} ms", model.name, 1e3 * forward);
+    println!("{}, one image: forward {:.2} ms", model.name, 1e3 * forward);
     for (times, method) in times[1..].iter_mut().zip(METHODS) {
         let time = median(times);
         println!("  {:18} {:7.2} ms  {:.2} forwards", method.name(), 1e3 * time, time / forward);
     }
 
-    let batch = model.parameters.device().concatenate(&vec![picture.pixels.clone(); 8]);
+    let batch = model.parameters.device().concatenate(&vec![image.pixels.clone(); 8]);
     let mut plain = Vec::new();
     let mut measured = Vec::new();
     for _ in 0..4 {
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         measured.push(timed(|| distances(&model, &batch))?);
     }
     let (plain, measured) = (median(&mut plain), median(&mut measured));
-    println!("128 pictures: forward {plain:.2} s, distance {measured:.2} s, {:.2} forwards", measured / plain);
+    println!("128 images: forward {plain:.2} s, distance {measured:.2} s, {:.2} forwards", measured / plain);
     Ok(())
 }
 

@@ -165,11 +165,11 @@ fn weights(assignment: &Assignment<'_>, found: &mut Diagnosis) {
     }
 }
 
-/// What the published models of a dialect do to a picture.
+/// What the published models of a dialect do to an image.
 struct Customs {
     dialect: &'static str,
     means: &'static [[f32; 3]],
-    /// Whether a picture is resized whatever its proportions; either, if not said.
+    /// Whether an image is resized whatever its proportions; either, if not said.
     squashed: Option<bool>,
     /// Whether a part is cut out; either, if not said.
     cropped: Option<bool>,
@@ -200,7 +200,7 @@ const CUSTOMS: [Customs; 9] = [
 fn preprocessing(source: &PreprocessSource, dialect: &str, found: &mut Diagnosis) {
     let preprocess = match source.read() {
         None => {
-            let text = "the files do not say how pictures are preprocessed; tensors work, pictures do not";
+            let text = "the files do not say how images are preprocessed; tensors work, images do not";
             found.add(Severity::Warning, "preprocessing", text);
             return;
         }
@@ -238,7 +238,7 @@ fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
     {
         let how = |squashed| says(squashed, "to an exact size, whatever its proportions", "in proportion");
         found.push(format!(
-            "a picture is resized {}; published models of this family: {}",
+            "an image is resized {}; published models of this family: {}",
             how(squashed),
             how(expected)
         ));

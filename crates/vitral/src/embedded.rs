@@ -40,14 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_model_knows_its_pictures() {
+    fn the_built_in_model_knows_its_images() {
         let model = Model::embedded(&Device::cpu(1)).expect("in order");
-        for (picture, label) in [
+        for (image, label) in [
             (&include_bytes!("../../../assets/cifar10/images/automobile.jpg")[..], "automobile"),
             (include_bytes!("../../../assets/cifar10/images/bird.jpg"), "bird"),
             (include_bytes!("../../../assets/cifar10/images/cat.jpg"), "cat"),
         ] {
-            let answers = model.classify_bytes(picture, 1).expect("a picture");
+            let answers = model.classify_bytes(image, 1).expect("an image");
             assert_eq!(answers[0].label, label);
         }
     }

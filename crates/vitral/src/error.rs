@@ -14,7 +14,7 @@ use crate::weights::WeightsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A picture could not be read or preprocessed.
+    /// An image could not be read or preprocessed.
     #[error(transparent)]
     Image(Box<ImageError>),
     /// A model's files could not be read, or do not fit.
@@ -33,7 +33,7 @@ pub enum Error {
     Model(#[from] ModelError),
     /// The model's files do not say how to preprocess.
     #[error(
-        "{}: its files do not say how pictures are preprocessed; add `preprocessor_config.json`, or describe the steps \
+        "{}: its files do not say how images are preprocessed; add `preprocessor_config.json`, or describe the steps \
          with `--config FILE`",
         path.display()
     )]
@@ -49,7 +49,7 @@ pub enum Error {
         /// What is wrong with it.
         fault: Box<ImageError>,
     },
-    /// Preprocessing gives other pictures than the model takes.
+    /// Preprocessing gives other images than the model takes.
     #[error("{}: its preprocessing gives {found}, but the model takes {expected}; correct one of its two files", path.display())]
     Disagreement {
         /// The model.
@@ -85,7 +85,7 @@ pub enum Error {
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// A picture cannot be explained in that way.
+    /// An image cannot be explained in that way.
     #[error(transparent)]
     Explain(Box<ExplainError>),
     /// Something was asked of a model without a classifier.

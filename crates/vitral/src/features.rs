@@ -1,4 +1,4 @@
-//! One vector, or one vector a token, for every picture.
+//! One vector, or one vector a token, for every image.
 
 use vitral_engine::Context;
 
@@ -6,7 +6,7 @@ use crate::Tensor;
 use crate::error::Error;
 use crate::predict::Model;
 
-/// Which features of a picture.
+/// Which features of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FeatureKind {
     /// The model's own: what its classifier sees.

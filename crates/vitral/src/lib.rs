@@ -26,7 +26,7 @@ pub mod predict;
 pub mod timing;
 pub mod trace;
 pub mod weights;
-pub mod whole;
+pub mod atomic;
 
 pub use error::Error;
 pub use predict::{LoadOptions, Model};

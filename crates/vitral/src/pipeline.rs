@@ -1,4 +1,4 @@
-//! Many pictures through one model: reading and preprocessing run ahead of it, in order and in bounded memory.
+//! Many images through one model: reading and preprocessing run ahead of it, in order and in bounded memory.
 
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -40,26 +40,26 @@ pub fn ahead<I: Sync, T: Send, R>(
     })
 }
 
-/// A few pictures ready for the model.
+/// A few images ready for the model.
 pub struct Batch {
     /// Places in the list of sources, rising.
     pub indices: Vec<usize>,
     /// `[batch, channels, height, width]`; `batch` may be 0 when all that is left are faults.
     pub pixels: Tensor,
-    /// Sources that gave no picture, and why.
+    /// Sources that gave no image, and why.
     pub faults: Vec<(usize, ImageError)>,
 }
 
-/// How pictures are gathered.
+/// How images are gathered.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchOptions {
-    /// Pictures in a batch, at most.
+    /// Images in a batch, at most.
     pub batch: NonZero<usize>,
     /// Threads that read and preprocess.
     pub threads: NonZero<usize>,
 }
 
-/// Reads and preprocesses all sources and hands them over in batches, in order. Pictures of different sizes, which some
+/// Reads and preprocesses all sources and hands them over in batches, in order. Images of different sizes, which some
 /// preprocessing leaves, come in different batches. A source that cannot be read is a fault of its batch, not an end.
 ///
 /// # Errors
@@ -153,7 +153,7 @@ mod tests {
             "channels": "gray", "steps": [], "rescale": null, "normalize": null
         }))
         .expect("our own form");
-        // A side of 0 stands for a picture that cannot be read.
+        // A side of 0 stands for an image that cannot be read.
         let sides = [2, 2, 2, 0, 2, 3, 3, 0, 0];
         let read = |&side: &usize| RgbImage::new(side, side, vec![7; side * side * 3]);
         let two = NonZero::new(2).expect("positive");

@@ -1,4 +1,4 @@
-//! Bytes of a picture to ranked labels: the main job, on one screen.
+//! Bytes of an image to ranked labels: the main job, on one screen.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::image::{Limits, Preprocess, RgbImage, decode};
 use crate::labels::{Labels, Ranked, top};
 use crate::model::{Input, Output, Vit};
 use crate::weights::adapt::{Adaptation, HeadChoice};
-use crate::weights::export::Outgoing;
+use crate::weights::export::ExportSource;
 use crate::weights::{self, Description, PreprocessSource, ResolveOptions, WeightsError};
 
 /// A model ready to answer: architecture, weights, and what its own files say of preprocessing and labels.
@@ -133,7 +133,7 @@ impl Model {
         })
     }
 
-    /// The steps from a picture to the model's input, as the model's own files demand.
+    /// The steps from an image to the model's input, as the model's own files demand.
     ///
     /// # Errors
     /// If they say nothing of it (guessing would change the answers silently), or what they say does not fit the model.
@@ -154,8 +154,8 @@ impl Model {
     }
 
     /// The model as it is written for another library: see [`weights::export::export`].
-    pub fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing {
+    pub fn exported(&self) -> ExportSource<'_> {
+        ExportSource {
             name: &self.name,
             vit: &self.vit,
             preprocess: self.preprocess().ok(),
@@ -169,16 +169,16 @@ impl Model {
         }
     }
 
-    /// Ranks the classes of one picture, from its bytes: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    /// Ranks the classes of one image, from its bytes: JPEG, PNG, WebP, GIF, BMP or TIFF.
     ///
     /// # Errors
-    /// If the bytes are no such picture, or the model cannot classify.
+    /// If the bytes are no such image, or the model cannot classify.
     pub fn classify_bytes(&self, bytes: &[u8], count: usize) -> Result<Vec<Ranked>, Error> {
         let image = decode(bytes, &Limits::default())?;
         Ok(self.classify(&[image], count)?.remove(0))
     }
 
-    /// Ranks the classes of a batch of pictures.
+    /// Ranks the classes of a batch of images.
     ///
     /// # Errors
     /// As [`Model::classify_bytes`].
@@ -221,7 +221,7 @@ impl Model {
         logits.ok_or_else(|| Error::NoHead { name: self.name.clone() })
     }
 
-    /// Pictures as the model's input, `[batch, channels, height, width]`.
+    /// Images as the model's input, `[batch, channels, height, width]`.
     ///
     /// # Errors
     /// If the model's files do not say how, an image cannot be brought to its size, or images differ in size afterwards.

@@ -1,4 +1,4 @@
-//! `vitral classify`: ranked labels for every picture.
+//! `vitral classify`: ranked labels for every image.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,9 +9,9 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Say what pictures show
+/// Say what images show
 ///
-/// Prints the likeliest labels of every picture, in the order the pictures are named. A picture that cannot be read is
+/// Prints the likeliest labels of every image, in the order the images are named. An image that cannot be read is
 /// told of on standard error and skipped; the exit code is then 1.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
@@ -21,7 +21,7 @@ Examples:
   vitral classify --model vit-base-patch16-224 'photos/**/*.jpg' --csv > labels.csv
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
-With --json, every picture is one line:
+With --json, every image is one line:
   {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
 With --csv, every label is one row: image,rank,class,label,probability,logit")]
 pub(crate) struct ClassifyArgs {
@@ -29,7 +29,7 @@ pub(crate) struct ClassifyArgs {
     inputs: InputArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// Labels to print for each picture, at most
+    /// Labels to print for each image, at most
     #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
     /// Print results as CSV

@@ -12,9 +12,9 @@ use crate::settings::Settings;
 
 /// Train a model with another as its teacher
 ///
-/// Runs a recipe as `train` does, while a teacher says what it takes each picture for, as augmented (DeiT,
+/// Runs a recipe as `train` does, while a teacher says what it takes each image for, as augmented (DeiT,
 /// arXiv:2012.12877). A student with a distillation token learns from the teacher there; any other with its only head.
-/// The teacher sees the student's pictures at its own size, mean and deviation, and must know the data's classes.
+/// The teacher sees the student's images at its own size, mean and deviation, and must know the data's classes.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:

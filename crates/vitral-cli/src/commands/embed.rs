@@ -1,4 +1,4 @@
-//! `vitral embed`: a feature vector for every picture.
+//! `vitral embed`: a feature vector for every image.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::output::{Format, JsonLines};
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Turn pictures into feature vectors
+/// Turn images into feature vectors
 ///
-/// Rows stand in the order the pictures are named. A picture that cannot be read is told of on standard error and has no
+/// Rows stand in the order the images are named. An image that cannot be read is told of on standard error and has no
 /// row; the exit code is then 1. The file appears when it is whole, and not before.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\

@@ -7,14 +7,14 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
-use vitral_train::data::{Corner, Dataset, HeldOut, Loader, LoaderOptions, Match, Relabeled, Split, View, open};
+use vitral_train::data::{Corner, Dataset, ValidationSplit, Loader, LoaderOptions, Match, Relabeled, Split, View, open};
 use vitral_train::evaluate::{Features, evaluate, features, mirrored};
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Measure a classifier on labeled pictures
+/// Measure a classifier on labeled images
 ///
 /// Top-1 and top-5 accuracy, loss, calibration error, precision, recall and F1 of each class, and what is confused with
 /// what. The data's classes are found among the model's labels by name; as many with other names are taken in order.
@@ -26,23 +26,23 @@ Examples:
   vitral evaluate --model runs/flowers/best flowers/ --five-crops --mirror
   vitral evaluate --model runs/flowers/best flowers/ --json | jq .top1
 
-Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
+Images: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
 (.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files.")]
 pub(crate) struct EvaluateArgs {
-    /// The labeled pictures
+    /// The labeled images
     data: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
     /// Which part of the data, where it has parts
     #[arg(long, value_enum, default_value_t)]
     split: Part,
-    /// Pictures that go through the model together; the results do not depend on it
+    /// Images that go through the model together; the results do not depend on it
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-    /// Average the logits of each picture and its mirror image
+    /// Average the logits of each image and its mirror image
     #[arg(long)]
     mirror: bool,
-    /// Average the logits of the middle and the four corners of each picture; with `--mirror`, of ten views
+    /// Average the logits of the middle and the four corners of each image; with `--mirror`, of ten views
     #[arg(long)]
     five_crops: bool,
 }
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let model = args.model.load(settings)?;
     model.check_classifies()?;
     // All of the data is judged on where it has no parts.
-    let whole = HeldOut { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..HeldOut::default() };
+    let whole = ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
     let data = open(&args.data, args.split.into(), whole)?;
     let (data, how) = Relabeled::to(data, model.vit.config().classes, model.labels.names())?;
     if how == Match::Order && model.labels.names().is_some_and(|names| names != data.classes()) {
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let views = if args.five_crops { corners(&data, &preprocess)? } else { Vec::new() };
     let loader =
         Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, args.batch.into()), &settings.device)?;
-    printer.start_progress((1 + views.len()) * data.len(), "pictures");
+    printer.start_progress((1 + views.len()) * data.len(), "images");
     let shown = |pixels: &Tensor| {
         let logits = logits(&model, pixels, args.mirror)?;
         // A reader that is gone is noticed when the report is printed.
@@ -115,7 +115,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     Ok(if report.skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
 }
 
-/// The data at the four corners of every picture, each with the preprocessing that is left.
+/// The data at the four corners of every image, each with the preprocessing that is left.
 fn corners(data: &Arc<dyn Dataset>, preprocess: &Preprocess) -> anyhow::Result<Vec<(View, Preprocess)>> {
     let views = Corner::ALL.map(|corner| View::of(Arc::clone(data), preprocess, corner));
     let all: Option<Vec<_>> = views.into_iter().collect();

@@ -1,4 +1,4 @@
-//! `vitral finetune`: a model that has learned before, on one's own pictures.
+//! `vitral finetune`: a model that has learned before, on one's own images.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ const DEFAULT: &str = include_str!("../../../../recipes/finetune.toml");
 /// What it does with low-rank updates.
 const LORA: &str = include_str!("../../../../recipes/lora.toml");
 
-/// Fine-tune a model on a folder of pictures
+/// Fine-tune a model on a folder of images
 ///
 /// The model gets a new classifier for the folder's classes, and all of it learns. Preprocessing is the model's own. The
 /// run's folder holds what `train`'s does; the same command goes on where it stopped, with the same bits as if it had not.
@@ -29,10 +29,10 @@ Examples:
   vitral finetune --model hf:google/vit-base-patch16-224-in21k pets/ --out runs/light --lora 8
   vitral classify --model runs/flowers/best rose.jpg
 
-Pictures: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
-(.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without pictures to judge by, a tenth of each class is held out.")]
+Images: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
+(.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without images to judge by, a tenth of each class is held out.")]
 pub(crate) struct FinetuneArgs {
-    /// The pictures to learn from
+    /// The images to learn from
     data: PathBuf,
     /// The model to begin with: a folder, a bundle, or a name on a hub
     #[arg(long, short, value_name = "PATH")]
@@ -40,7 +40,7 @@ pub(crate) struct FinetuneArgs {
     /// The run's folder
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Pictures that judge [default: those beside the training ones, or a tenth held out]
+    /// Images that judge [default: those beside the training ones, or a tenth held out]
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,
     /// A recipe [default: AdamW, layer decay 0.75, cosine, random crops, label smoothing]
@@ -49,7 +49,7 @@ pub(crate) struct FinetuneArgs {
     /// Epochs
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Pictures in a batch
+    /// Images in a batch
     #[arg(long, value_name = "N")]
     batch: Option<u32>,
     /// The highest learning rate
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -
     set.extend(args.test.as_deref().map(|test| Setting::new("data.test", path(test))));
     set.extend(args.epochs.map(|epochs| Setting::new("run.epochs", i64::from(epochs))));
     set.extend(args.batch.map(|batch| Setting::new("run.batch", i64::from(batch))));
-    set.extend(args.rate.map(|rate| Setting::new("schedule.rate", f64::from(rate))));
+    set.extend(args.rate.map(|rate| Setting::new("schedule.learning_rate", f64::from(rate))));
     set.extend(args.image_size.map(|size| Setting::new("model.set.image_size", i64::from(size))));
     set.extend(args.lora.map(|rank| Setting::new("lora.rank", i64::from(rank))));
     set.extend(parsed(&args.set)?);

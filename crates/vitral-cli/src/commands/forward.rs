@@ -9,7 +9,7 @@ use vitral::weights::{Container, DataType};
 use vitral::{Model, Tensor};
 
 use crate::outcome::Outcome;
-use crate::output::{Aside, write_tensors};
+use crate::output::{OutputFile, write_tensors};
 use crate::printer::Printer;
 use crate::settings::{GivenModelArgs, Settings};
 
@@ -55,7 +55,7 @@ struct Pixels {
 }
 
 pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let output = Aside::create(&args.output)?;
+    let output = OutputFile::create(&args.output)?;
     let model = args.model.load(settings)?;
     let input = read(&args.input, &model)?;
     let options = TraceOptions { hidden_states: args.hidden_states, attentions: args.attentions };

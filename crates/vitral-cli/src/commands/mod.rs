@@ -32,7 +32,7 @@ use crate::settings::{GlobalArgs, Settings};
     name = "vitral",
     version,
     about = "Vision Transformers: classify, embed, inspect, measure",
-    long_about = "Vision Transformers: classify pictures, take their features, inspect and measure models.\n\n\
+    long_about = "Vision Transformers: classify images, take their features, inspect and measure models.\n\n\
         A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a file that describes \
         it; without one, the built-in model tells ten kinds of things apart: airplanes, automobiles, birds, cats, deer, \
         dogs, frogs, horses, ships and trucks.",

@@ -119,6 +119,6 @@ pub(crate) fn run(args: &ModelsArgs, settings: &Settings, printer: &Printer) -> 
     printer.note(
         "`vitral info --arch S/8`. DeiT's names and SimpleViT's `S/16-simple` are known too. `R50x1` and its kin are",
     );
-    printer.note("BiT's ResNets, for comparison: any factor may follow (`R26x0.5`), and `-small` for small pictures.");
+    printer.note("BiT's ResNets, for comparison: any factor may follow (`R26x0.5`), and `-small` for small images.");
     Ok(Outcome::Done)
 }

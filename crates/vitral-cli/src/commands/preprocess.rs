@@ -1,4 +1,4 @@
-//! `vitral preprocess`: pictures to the tensor a model sees.
+//! `vitral preprocess`: images to the tensor a model sees.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use crate::output::Format;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Turn pictures into the tensor a model sees
+/// Turn images into the tensor a model sees
 ///
 /// Writes `pixel_values`, float32 [images, channels, height, width], exactly as the model's own files demand and in the
-/// order the pictures are named, and prints the steps in a line. `vitral forward` takes the file as its input.
+/// order the images are named, and prints the steps in a line. `vitral forward` takes the file as its input.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -23,7 +23,7 @@ pub(crate) struct PreprocessArgs {
     inputs: InputArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// Where to write: a .safetensors file; names of the pictures stand in its metadata
+    /// Where to write: a .safetensors file; names of the images stand in its metadata
     #[arg(long, short, value_name = "OUT.safetensors")]
     output: PathBuf,
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use vitral::Model;
 use vitral::features::FeatureKind;
 use vitral::image::Preprocess;
-use vitral_train::data::{Dataset, HeldOut, Loader, LoaderOptions, Split, open};
+use vitral_train::data::{Dataset, ValidationSplit, Loader, LoaderOptions, Split, open};
 use vitral_train::evaluate::{Features, FewShot, Neighbors, Ridge, Scaling, accuracy, features, few_shot};
 
 use crate::outcome::Outcome;
@@ -30,7 +30,7 @@ fn candidates() -> Vec<Ridge> {
 /// Judge a model's features by simple classifiers
 ///
 /// Nearest neighbors by cosine; a linear classifier in closed form (ridge), its penalty chosen on a fifth of the training
-/// pictures; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 pictures a class, three draws
+/// images; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 images a class, three draws
 /// each, with L2 = 2^10 and whitened features as big_vision computes it, and with the scaling and penalty that leaving one out chooses.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
@@ -39,11 +39,11 @@ Examples:
   vitral probe --model dinov2-small flowers/ --pool class-and-mean
   vitral probe --model dinov2-small flowers/ --shots 1,2,4 --json")]
 pub(crate) struct ProbeArgs {
-    /// The labeled pictures: those to fit on, and those to judge on
+    /// The labeled images: those to fit on, and those to judge on
     data: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// Pictures that judge [default: those beside the training ones, or a tenth held out]
+    /// Images that judge [default: those beside the training ones, or a tenth held out]
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,
     /// Which features
@@ -52,10 +52,10 @@ pub(crate) struct ProbeArgs {
     /// Neighbors that vote
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,5,20")]
     neighbors: Vec<usize>,
-    /// Pictures a class
+    /// Images a class
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,5,10,25")]
     shots: Vec<usize>,
-    /// Pictures that go through the model together; the results do not depend on it
+    /// Images that go through the model together; the results do not depend on it
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
@@ -118,8 +118,8 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     }
     let preprocess = model.preprocess()?;
     let own = |fraction| match args.test {
-        Some(_) => HeldOut { fraction, ..HeldOut::default() },
-        None => HeldOut::default(),
+        Some(_) => ValidationSplit { fraction, ..ValidationSplit::default() },
+        None => ValidationSplit::default(),
     };
     let known = open(&args.data, Split::Train, own(0.0))?;
     let unknown = open(args.test.as_ref().unwrap_or(&args.data), Split::Test, own(1.0))?;
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
             unknown.classes().len()
         );
     }
-    printer.start_progress(known.len() + unknown.len(), "pictures");
+    printer.start_progress(known.len() + unknown.len(), "images");
     let mut skipped = 0;
     let mut seen = |data: Arc<dyn Dataset>| -> anyhow::Result<Features> {
         let (features, missing) = of(&model, &preprocess, data, args, printer)?;
@@ -168,7 +168,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     Ok(if skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
 }
 
-/// Features of a data set, and how many pictures could not be read.
+/// Features of a data set, and how many images could not be read.
 fn of(
     model: &Model,
     preprocess: &Preprocess,
@@ -188,21 +188,21 @@ fn of(
         printer.fault(format_args!("skipped: {}", skipped.fault));
     }
     if features.is_empty() {
-        bail!("none of the pictures could be read");
+        bail!("none of the images could be read");
     }
     Ok((features, loader.skipped().len()))
 }
 
 fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
     let Found { train, test, width, neighbors, linear, few_shot, few_shot_chosen } = found;
-    printer.line(format_args!("features of width {width}; fitted on {train} pictures, judged on {test}"))?;
+    printer.line(format_args!("features of width {width}; fitted on {train} images, judged on {test}"))?;
     for Nearest { k, accuracy } in neighbors {
         let name = if *k == 1 { "nearest neighbor".to_owned() } else { format!("{k} nearest neighbors") };
         printer.line(format_args!("{name:<22} {:6.2} %", 100.0 * accuracy))?;
     }
     let Linear { penalty, accuracy } = linear;
     printer.line(format_args!(
-        "{:<22} {:6.2} %   penalty {penalty}, chosen on the training pictures",
+        "{:<22} {:6.2} %   penalty {penalty}, chosen on the training images",
         "linear",
         100.0 * accuracy
     ))?;

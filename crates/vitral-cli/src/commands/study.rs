@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 /// Train models on growing parts of the data, and compare them
 ///
-/// The data-size study of the ViT paper (arXiv:2010.11929): every recipe on every fraction of the pictures, each an ordinary
+/// The data-size study of the ViT paper (arXiv:2010.11929): every recipe on every fraction of the images, each an ordinary
 /// run in a folder of its own, and what they reached as a table (`study.csv`, `study.json`) and a curve (`study.svg`). A part
 /// holds as large a share of every class, is drawn by the seed, is the same for all recipes, and holds the smaller ones. The
 /// same command goes on where it stopped.
@@ -28,19 +28,19 @@ Examples:
   vitral study recipes/vit.toml recipes/hybrid.toml --fractions 0.1,0.25,0.5,1 --out runs/study
   vitral study recipes/mnist.toml --fractions 0.01,0.1,1 --same-steps --out runs/study --set data.train=mnist/
 
-With --json: a line an epoch as `train` gives it, and a line for each run that is done: model, parameters, fraction, pictures,
+With --json: a line an epoch as `train` gives it, and a line for each run that is done: model, parameters, fraction, images,
 epochs, accuracy, best_epoch, seconds, folder.")]
 pub(crate) struct StudyArgs {
     /// The recipes, one a model; a model is called as its file
     #[arg(required = true, value_name = "RECIPE")]
     recipes: Vec<PathBuf>,
-    /// Shares of the pictures to learn from
+    /// Shares of the images to learn from
     #[arg(long, value_name = "SHARES", value_delimiter = ',', default_values_t = [0.1, 0.25, 0.5, 1.0], value_parser = share)]
     fractions: Vec<f64>,
-    /// Which pictures make a part
+    /// Which images make a part
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// More epochs over fewer pictures, so that all runs take about as many steps and are judged about as often
+    /// More epochs over fewer images, so that all runs take about as many steps and are judged about as often
     #[arg(long)]
     same_steps: bool,
     /// The study's folder
@@ -87,8 +87,8 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
                 }
             }
             let folder = args.out.join(&model).join(fraction.to_string());
-            let pictures = open_sets(&recipe)?.train.len();
-            printer.note(format_args!("{model} on {pictures} pictures ({fraction}): {}", folder.display()));
+            let images = open_sets(&recipe)?.train.len();
+            printer.note(format_args!("{model} on {images} images ({fraction}): {}", folder.display()));
             if follow(&recipe, &folder, settings, printer)? == Outcome::Incomplete {
                 return Ok(Outcome::Incomplete);
             }
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
             let kept = Model::load(&folder.join("best"), &LoadOptions::default(), &settings.device)?;
             let parameters = kept.vit.declarations().count();
             let epochs = recipe.run.epochs;
-            let cell = Cell { model, parameters, fraction, pictures, epochs, accuracy, best_epoch, seconds, folder };
+            let cell = Cell { model, parameters, fraction, images, epochs, accuracy, best_epoch, seconds, folder };
             if settings.json {
                 printer.json_line(&cell)?;
             }
@@ -116,24 +116,24 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
 /// A line a model, a column a fraction.
 fn table(cells: &[Cell], printer: &Printer) -> anyhow::Result<()> {
     let mut models: Vec<&Cell> = Vec::new();
-    let mut pictures: Vec<usize> = Vec::new();
+    let mut images: Vec<usize> = Vec::new();
     for cell in cells {
         if !models.iter().any(|known| known.model == cell.model) {
             models.push(cell);
         }
-        pictures.push(cell.pictures);
+        images.push(cell.images);
     }
-    pictures.sort_unstable();
-    pictures.dedup();
+    images.sort_unstable();
+    images.dedup();
     let wide = models.iter().map(|cell| cell.model.chars().count()).max().unwrap_or(0).max(8);
-    let heads: String = pictures.iter().map(|pictures| format!("{pictures:>10}")).collect();
-    printer.line(format_args!("{:<wide$}  {:>11}{heads}", "pictures", "parameters"))?;
+    let heads: String = images.iter().map(|images| format!("{images:>10}")).collect();
+    printer.line(format_args!("{:<wide$}  {:>11}{heads}", "images", "parameters"))?;
     for model in models {
-        let of = |pictures: &usize| {
-            let cell = cells.iter().find(|cell| cell.model == model.model && cell.pictures == *pictures);
+        let of = |images: &usize| {
+            let cell = cells.iter().find(|cell| cell.model == model.model && cell.images == *images);
             cell.map_or(format!("{:>10}", ""), |cell| format!("{:>8.2} %", 100.0 * cell.accuracy))
         };
-        let values: String = pictures.iter().map(of).collect();
+        let values: String = images.iter().map(of).collect();
         printer.line(format_args!("{:<wide$}  {:>11}{values}", model.model, model.parameters))?;
     }
     Ok(())

@@ -1,15 +1,15 @@
-//! CSV: a row a picture (`image,0,1,…`), or a row a token (`image,token,0,1,…`).
+//! CSV: a row an image (`image,0,1,…`), or a row a token (`image,token,0,1,…`).
 
-use super::aside::Aside;
+use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows};
 
 pub(super) struct Csv {
-    file: Aside,
+    file: OutputFile,
     shape: OneShape,
 }
 
 impl Csv {
-    pub(super) fn new(file: Aside) -> Self {
+    pub(super) fn new(file: OutputFile) -> Self {
         Csv { file, shape: OneShape::default() }
     }
 }

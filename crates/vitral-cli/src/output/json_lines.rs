@@ -1,9 +1,9 @@
-//! JSON Lines: one object a picture, `{"image": …, "features": […]}`.
+//! JSON Lines: one object an image, `{"image": …, "features": […]}`.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
-use super::aside::Aside;
+use super::output_file::OutputFile;
 use super::rows::Rows;
 
 /// One line.
@@ -42,12 +42,12 @@ impl Serialize for Nested<'_> {
 }
 
 pub(super) struct JsonLinesFile {
-    file: Aside,
+    file: OutputFile,
     tensor: &'static str,
 }
 
 impl JsonLinesFile {
-    pub(super) fn new(file: Aside, tensor: &'static str) -> Self {
+    pub(super) fn new(file: OutputFile, tensor: &'static str) -> Self {
         JsonLinesFile { file, tensor }
     }
 }

@@ -1,6 +1,6 @@
 //! Files that results are written to: beside their place first, and in it when they are whole.
 
-mod aside;
+mod output_file;
 mod csv;
 mod json_lines;
 mod npy;
@@ -10,7 +10,7 @@ mod safetensors;
 
 use std::path::Path;
 
-pub(crate) use aside::{Aside, write_file};
+pub(crate) use output_file::{OutputFile, write_file};
 pub(crate) use json_lines::JsonLines;
 pub(crate) use npy::write_npy;
 pub(crate) use rows::Rows;
@@ -41,7 +41,7 @@ impl Format {
 
     /// Opens a file for rows; `tensor` is what the numbers are called where they have a name.
     pub(crate) fn create(self, path: &Path, tensor: &'static str) -> anyhow::Result<Box<dyn Rows>> {
-        let file = Aside::create(path)?;
+        let file = OutputFile::create(path)?;
         Ok(match self {
             Format::Npy => Box::new(npy::Npy::new(file)?),
             Format::Safetensors => Box::new(safetensors::Safetensors::new(file, tensor)?),

@@ -7,21 +7,21 @@ use std::io::{Seek, SeekFrom, Write};
 use anyhow::Context;
 use vitral::npy::header;
 
-use super::aside::Aside;
+use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows, little_endian};
 
 /// Magic, version and header: room for any shape.
 const HEADER: usize = 192;
 
 pub(super) struct Npy {
-    file: Aside,
-    names: Aside,
+    file: OutputFile,
+    names: OutputFile,
     shape: OneShape,
 }
 
 impl Npy {
-    pub(super) fn new(mut file: Aside) -> anyhow::Result<Self> {
-        let names = Aside::create(&file.path().with_extension("txt"))?;
+    pub(super) fn new(mut file: OutputFile) -> anyhow::Result<Self> {
+        let names = OutputFile::create(&file.path().with_extension("txt"))?;
         file.put(&[0; HEADER])?;
         Ok(Npy { file, names, shape: OneShape::default() })
     }
@@ -46,7 +46,7 @@ impl Rows for Npy {
 }
 
 /// Writes one array to a file and puts it in its place.
-pub(crate) fn write_npy(mut file: Aside, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
+pub(crate) fn write_npy(mut file: OutputFile, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
     file.put(&header(shape, HEADER))?;
     file.put(&little_endian(values))?;
     file.finish()

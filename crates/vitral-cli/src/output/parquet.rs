@@ -1,4 +1,4 @@
-//! Parquet: a row a picture (`image`, and `features` as a list of floats), or a row a token (`image`, `token`, `features`).
+//! Parquet: a row an image (`image`, and `features` as a list of floats), or a row a token (`image`, `token`, `features`).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::parser::parse_message_type;
 use anyhow::Context;
 
-use super::aside::Aside;
+use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows};
 
 /// Numbers that wait until they make a row group: 16 MB, which readers take in one piece.
@@ -18,8 +18,8 @@ const GROUP: usize = 4 << 20;
 
 pub(super) struct Parquet {
     /// The file, until its first row tells the columns.
-    file: Option<Aside>,
-    writer: Option<SerializedFileWriter<Aside>>,
+    file: Option<OutputFile>,
+    writer: Option<SerializedFileWriter<OutputFile>>,
     fault: String,
     tensor: &'static str,
     shape: OneShape,
@@ -29,13 +29,13 @@ pub(super) struct Parquet {
 }
 
 impl Parquet {
-    pub(super) fn new(file: Aside, tensor: &'static str) -> Self {
+    pub(super) fn new(file: OutputFile, tensor: &'static str) -> Self {
         let fault = file.fault();
         let (names, tokens, values) = (Vec::new(), Vec::new(), Vec::new());
         Parquet { file: Some(file), writer: None, fault, tensor, shape: OneShape::default(), names, tokens, values }
     }
 
-    /// Opens the file proper, now that it is known whether there is a row a picture or a row a token.
+    /// Opens the file proper, now that it is known whether there is a row an image or a row a token.
     fn open(&mut self, by_token: bool) -> anyhow::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let token = if by_token { "required int32 token;" } else { "" };
@@ -68,7 +68,7 @@ impl Parquet {
 }
 
 fn write_group(
-    writer: &mut SerializedFileWriter<Aside>,
+    writer: &mut SerializedFileWriter<OutputFile>,
     names: &[ByteArray],
     tokens: &[i32],
     values: &[f32],
@@ -112,7 +112,7 @@ impl Rows for Parquet {
 
 /// The next column of a row group; `places` tells where a list goes on (1) and where a row begins (0).
 fn column<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, Aside>,
+    group: &mut SerializedRowGroupWriter<'_, OutputFile>,
     values: &[T::T],
     places: Option<&[i16]>,
 ) -> Result<(), ParquetError> {

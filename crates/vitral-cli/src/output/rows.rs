@@ -2,9 +2,9 @@
 
 use anyhow::bail;
 
-/// Rows of numbers, all of one shape, each with the name of its picture.
+/// Rows of numbers, all of one shape, each with the name of its image.
 pub(crate) trait Rows {
-    /// Adds the numbers of one picture.
+    /// Adds the numbers of one image.
     fn row(&mut self, name: &str, shape: &[usize], values: &[f32]) -> anyhow::Result<()>;
     /// Completes the file and puts it in its place.
     fn finish(self: Box<Self>) -> anyhow::Result<()>;
@@ -22,7 +22,7 @@ impl OneShape {
         let shape = self.shape.get_or_insert_with(|| found.to_vec());
         if shape != found {
             bail!(
-                "`{name}`: gives numbers of shape {found:?}, the pictures before gave {shape:?}, and one array holds one \
+                "`{name}`: gives numbers of shape {found:?}, the images before gave {shape:?}, and one array holds one \
                  shape; write .jsonl, or let the preprocessing crop to one size"
             );
         }

@@ -7,14 +7,14 @@ use anyhow::Context;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::aside::Aside;
+use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows, little_endian};
 
 /// One tensor's name, shape and values.
 pub(crate) type Named = (String, Vec<usize>, Vec<f32>);
 
 /// Writes tensors to a file and puts it in its place.
-pub(crate) fn write_tensors(mut file: Aside, tensors: &[Named]) -> anyhow::Result<()> {
+pub(crate) fn write_tensors(mut file: OutputFile, tensors: &[Named]) -> anyhow::Result<()> {
     let shapes: Vec<_> = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
     file.put(&header(HashMap::new(), shapes)?)?;
     for (_, _, values) in tensors {
@@ -25,7 +25,7 @@ pub(crate) fn write_tensors(mut file: Aside, tensors: &[Named]) -> anyhow::Resul
 
 /// Rows of one tensor. Its header tells how many there are, so they wait in a second file until all have come.
 pub(super) struct Safetensors {
-    file: Aside,
+    file: OutputFile,
     waiting: BufWriter<std::fs::File>,
     tensor: &'static str,
     names: Vec<String>,
@@ -33,7 +33,7 @@ pub(super) struct Safetensors {
 }
 
 impl Safetensors {
-    pub(super) fn new(file: Aside, tensor: &'static str) -> anyhow::Result<Self> {
+    pub(super) fn new(file: OutputFile, tensor: &'static str) -> anyhow::Result<Self> {
         let waiting = file.spool()?;
         Ok(Safetensors { file, waiting, tensor, names: Vec::new(), shape: OneShape::default() })
     }
@@ -51,7 +51,7 @@ impl Rows for Safetensors {
         self.file.put(&header(names, vec![(self.tensor.to_owned(), self.shape.all())])?)?;
         let fault = self.file.fault();
         let mut waiting = self.waiting.into_inner().map_err(|error| error.into_error()).context(fault.clone())?;
-        let copy = |waiting: &mut std::fs::File, file: &mut Aside| -> std::io::Result<()> {
+        let copy = |waiting: &mut std::fs::File, file: &mut OutputFile| -> std::io::Result<()> {
             waiting.seek(SeekFrom::Start(0))?;
             std::io::copy(&mut waiting.take(u64::MAX), file).map(drop)
         };

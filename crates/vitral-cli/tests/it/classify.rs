@@ -37,11 +37,11 @@ fn csv_has_a_row_for_every_label() {
 }
 
 #[test]
-fn standard_input_is_a_picture() {
+fn standard_input_is_a_image() {
     let bytes = std::fs::read(root().join(digit("seven"))).expect("an asset");
     let run = vitral_fed(["classify", "-", "--top", "1"], &bytes);
     assert_eq!(run.ok(), "-\n   99.99 %  7\n");
-    let said = vitral_fed(["classify", "-"], b"not a picture").fails(1);
+    let said = vitral_fed(["classify", "-"], b"not an image").fails(1);
     assert!(said.starts_with("skipped: `-`: expected an image (JPEG, PNG,"), "{said}");
     assert!(vitral(["classify", "-", "-"]).fails(2).contains("`-` stands twice"));
 }
@@ -69,8 +69,8 @@ fn folders_and_patterns_are_searched() {
     for (from, to) in [("three", "z.png"), ("two", "b/c/2.PNG"), ("one", "a.png")] {
         std::fs::copy(root().join(digit(from)), folder.path().join(to)).expect("copied");
     }
-    std::fs::write(folder.path().join("notes.txt"), "no picture").expect("written");
-    std::fs::write(folder.path().join(".hidden.png"), "no picture").expect("written");
+    std::fs::write(folder.path().join("notes.txt"), "no image").expect("written");
+    std::fs::write(folder.path().join(".hidden.png"), "no image").expect("written");
     let seen = |place: PathBuf| -> Vec<String> {
         let out = vitral(["classify".as_ref(), "--json".as_ref(), place.as_os_str()]).ok();
         let name = |line: &str| {
@@ -134,7 +134,7 @@ fn a_reader_that_goes_away_is_no_fault() {
 }
 
 #[test]
-fn the_built_in_model_knows_the_committed_pictures() {
+fn the_built_in_model_knows_the_committed_images() {
     let said = built_in(["classify", "--json", "--top", "1", "assets/cifar10/images"]).ok();
     let mut seen = 0;
     for line in said.lines() {

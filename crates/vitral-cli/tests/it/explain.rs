@@ -12,7 +12,7 @@ fn explain(folder: &Path, images: &[&str], more: &[&str]) -> Run {
 }
 
 #[test]
-fn a_picture_alone_is_explained() {
+fn a_image_alone_is_explained() {
     let folder = folder();
     let said = explain(folder.path(), &[&digit("seven")], &[]).ok();
     assert!(said.contains("99.") && said.contains("explained: class `7`"), "{said}");
@@ -118,7 +118,7 @@ fn bad_wishes_say_what_there_is() {
         (vec!["--head", "4"], "heads 0 to 3"),
         (vec!["--class", "giraffe"], "class `giraffe` is not there"),
         (vec!["--method", "patch", "--at", "4000,3"], "outside"),
-        (vec!["--method", "cka"], "at least 4 pictures"),
+        (vec!["--method", "cka"], "at least 4 images"),
     ] {
         let said = refused(&more).fails(1);
         assert!(said.contains(expected), "{more:?}: {said}");

@@ -111,7 +111,7 @@ fn inputs_that_do_not_fit_are_told_of() {
 }
 
 #[test]
-fn preprocessed_pictures_go_into_forward_and_give_the_same_answer() {
+fn preprocessed_images_go_into_forward_and_give_the_same_answer() {
     let folder = folder();
     let [pixels, output] = ["in.safetensors", "out.safetensors"].map(|name| folder.path().join(name));
     let to = pixels.display().to_string();

@@ -1,4 +1,4 @@
-//! `train`, `finetune`, `distill`, `evaluate` and `probe`, from pictures to a model that `classify` takes.
+//! `train`, `finetune`, `distill`, `evaluate` and `probe`, from images to a model that `classify` takes.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,24 +11,24 @@ const RECIPE: &str = r#"
 variant = "test/4"
 set = { image_size = 28, channels = 1 }
 [data]
-train = "pictures"
-held_out = { fraction = 0.5 }
+train = "images"
+validation_split = { fraction = 0.5 }
 mean = [0.5]
 std = [0.5]
 [optimizer]
 kind = "adamw"
 [schedule]
-rate = 1e-3
+learning_rate = 1e-3
 [run]
 epochs = 2
 batch = 2
 "#;
 
-/// Eight pictures of two classes, and a recipe for them.
+/// Eight images of two classes, and a recipe for them.
 fn place() -> tempfile::TempDir {
     let place = folder();
     for class in ["one", "seven"] {
-        let class_folder = place.path().join("pictures").join(class);
+        let class_folder = place.path().join("images").join(class);
         std::fs::create_dir_all(&class_folder).expect("made");
         for copy in 0..4 {
             let source = root().join(format!("assets/digits/images/{class}.png"));
@@ -68,8 +68,8 @@ fn a_recipe_becomes_a_model() {
     assert!(again.contains("best"), "{again}");
     let answer = vitral(["classify", "--model", &path("run/best"), "assets/digits/images/one.png"]).ok();
     assert!(answer.contains("one") && answer.contains("seven"), "{answer}");
-    let views = ["evaluate", &path("pictures"), "--model", &path("run/best"), "--five-crops", "--mirror"];
-    assert!(vitral(views).ok().contains("8 pictures"));
+    let views = ["evaluate", &path("images"), "--model", &path("run/best"), "--five-crops", "--mirror"];
+    assert!(vitral(views).ok().contains("8 images"));
     let typo = vitral(["train", &path("recipe.toml"), "--out", &path("other"), "--set", "run.epoch=3"]).fails(1);
     assert!(typo.contains("epoch"), "{typo}");
     let usage = vitral(["train", &path("recipe.toml"), "--out", &path("other"), "--set", "run.epochs"]).fails(2);
@@ -103,16 +103,16 @@ fn validation_images_choose_and_test_images_are_judged_once() {
     let said = train("parts", &["--json"]).ok();
     let last: serde_json::Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
     assert!(last["chosen_on"] == "validation" && last["test_accuracy"].is_number(), "{last}");
-    let run = train("pictures", &[]);
+    let run = train("images", &[]);
     assert!(run.err.contains("there is neither a validation nor a test split"), "{}", run.err);
     assert!(!run.ok().contains("of the test images"));
 }
 
 #[test]
-fn a_picture_that_cannot_be_read_is_told_of_once() {
+fn a_image_that_cannot_be_read_is_told_of_once() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
-    std::fs::write(path("pictures/one/broken.png"), b"\x89PNG\r\n\x1a\n, and no more").expect("written");
+    std::fs::write(path("images/one/broken.png"), b"\x89PNG\r\n\x1a\n, and no more").expect("written");
     for threads in ["1", "2"] {
         let run = vitral(["train", &path("recipe.toml"), "--out", &path(threads), "--threads", threads]);
         assert_eq!(run.code, Some(0), "{}", run.err);
@@ -126,24 +126,24 @@ fn a_picture_that_cannot_be_read_is_told_of_once() {
 fn a_resnet_learns_by_recipe_too() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
-    let picture = "assets/digits/images/one.png";
-    let set = ["model.variant=R14x0.125-small", "run.epochs=8", "schedule.rate=4e-3", "data.test=pictures"];
-    let set = set.map(|set| ["--set".to_owned(), set.replace("=pictures", &format!("={}", path("pictures")))]);
+    let image = "assets/digits/images/one.png";
+    let set = ["model.variant=R14x0.125-small", "run.epochs=8", "schedule.learning_rate=4e-3", "data.test=images"];
+    let set = set.map(|set| ["--set".to_owned(), set.replace("=images", &format!("={}", path("images")))]);
     let fixed = ["train".to_owned(), path("recipe.toml"), "--out".into(), path("run")];
     let said = vitral(fixed.into_iter().chain(set.into_iter().flatten())).ok();
     assert!(said.contains("best 100.00 %"), "{said}");
     let best = path("run/best");
-    assert!(vitral(["classify", "--model", &best, picture]).ok().contains("one"));
+    assert!(vitral(["classify", "--model", &best, image]).ok().contains("one"));
     assert!(vitral(["info", "--model", &best]).ok().contains("cells of a ResNetV2 of stages [1, 1, 1, 1]"));
-    assert!(vitral(["embed", "--model", &best, picture, "--output", &path("features.npy")]).ok().is_empty());
+    assert!(vitral(["embed", "--model", &best, image, "--output", &path("features.npy")]).ok().is_empty());
     vitral(["doctor", &best]).ok();
-    vitral(["explain", "--model", &best, &path("pictures"), "--method", "all", "--output", &path("maps")]).ok();
-    let error = vitral(["explain", "--model", &best, picture, "--method", "rollout", "--output", &path("x")]).fails(1);
+    vitral(["explain", "--model", &best, &path("images"), "--method", "all", "--output", &path("maps")]).ok();
+    let error = vitral(["explain", "--model", &best, image, "--method", "rollout", "--output", &path("x")]).fails(1);
     assert!(error.contains("no blocks with attention") && error.contains("`rollout`"), "{error}");
     vitral(["convert", &best, &path("bundle"), "--to", "bundle"]).ok();
     let error = vitral(["convert", &best, &path("timm"), "--to", "timm"]).fails(1);
     assert!(error.contains("`stem`") && error.contains("small"), "{error}");
-    let finetune = ["finetune", &path("pictures"), "--model", &best, "--out", &path("tuned"), "--epochs", "1"];
+    let finetune = ["finetune", &path("images"), "--model", &best, "--out", &path("tuned"), "--epochs", "1"];
     vitral(finetune.into_iter().chain(["--batch", "2"])).ok();
     let bench = ["bench", "--arch", "R14x0.125", "--image-size", "64", "--runs", "1", "--batch", "1", "--json"];
     assert!(vitral(bench).ok().contains("\"median_ms\""));
@@ -153,17 +153,17 @@ fn a_resnet_learns_by_recipe_too() {
 fn a_learned_model_is_tuned_judged_and_teaches() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
-    let (pictures, digits) = (path("pictures"), root().join("assets/digits").display().to_string());
+    let (images, digits) = (path("images"), root().join("assets/digits").display().to_string());
     let tuned = path("tuned");
     let said = vitral([
         "finetune",
-        &pictures,
+        &images,
         "--model",
         &digits,
         "--out",
         &tuned,
         "--test",
-        &pictures,
+        &images,
         "--epochs",
         "12",
         "--batch",
@@ -177,19 +177,19 @@ fn a_learned_model_is_tuned_judged_and_teaches() {
     ]);
     assert!(said.ok().contains("best 100.00 %"));
     let best = path("tuned/best");
-    let report = vitral(["evaluate", &pictures, "--model", &best, "--json", "--mirror"]).ok();
+    let report = vitral(["evaluate", &images, "--model", &best, "--json", "--mirror"]).ok();
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
-    assert_eq!(report["pictures"], 8);
-    assert!(vitral(["evaluate", &pictures, "--model", &best]).ok().contains("top-1 100.00 %"));
+    assert_eq!(report["images"], 8);
+    assert!(vitral(["evaluate", &images, "--model", &best]).ok().contains("top-1 100.00 %"));
     // The digits' preprocessing cuts nothing away.
-    assert!(vitral(["evaluate", &pictures, "--model", &best, "--five-crops"]).fails(1).contains("end in a crop"));
+    assert!(vitral(["evaluate", &images, "--model", &best, "--five-crops"]).fails(1).contains("end in a crop"));
     // The digits' model knows the two classes among its ten by their number alone.
-    let error = vitral(["evaluate", &pictures]).fails(1);
+    let error = vitral(["evaluate", &images]).fails(1);
     assert!(error.contains("10") && error.contains("`one`"), "{error}");
 
-    let said = vitral(["probe", &pictures, "--test", &pictures, "--shots", "1,2", "--neighbors", "1"]).ok();
+    let said = vitral(["probe", &images, "--test", &images, "--shots", "1,2", "--neighbors", "1"]).ok();
     assert!(said.contains("nearest neighbor      100.00 %") && said.contains("2 shots"), "{said}");
-    let found = vitral(["probe", &pictures, "--model", &best, "--pool", "mean", "--json"]).ok();
+    let found = vitral(["probe", &images, "--model", &best, "--pool", "mean", "--json"]).ok();
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
     assert_eq!(found["few_shot"][0]["shots"], 1);
 
@@ -204,34 +204,34 @@ fn a_learned_model_is_tuned_judged_and_teaches() {
 }
 
 #[test]
-fn parts_can_stand_still() {
+fn parts_can_be_frozen() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let tune = |out: &str, freeze: &str| {
         let set = format!("groups.freeze={freeze}");
         let out = path(out);
         let model = root().join("assets/digits").display().to_string();
-        let pictures = path("pictures");
+        let images = path("images");
         vitral([
-            "finetune", &pictures, "--model", &model, "--out", &out, "--epochs", "1", "--batch", "2", "--set", &set,
+            "finetune", &images, "--model", &model, "--out", &out, "--epochs", "1", "--batch", "2", "--set", &set,
         ])
     };
     tune("head", "[\"blocks.*\", \"patches.*\"]").ok();
     let error = tune("none", "[\"blocks.9*\"]").fails(1);
     assert!(error.contains("blocks.9*"), "{error}");
     let error = tune("all", "[\"*\"]").fails(1);
-    assert!(error.contains("nothing to learn"), "{error}");
+    assert!(error.contains("nothing to train"), "{error}");
 }
 
 #[test]
 fn low_rank_updates_become_a_model() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
-    let (pictures, digits) = (path("pictures"), root().join("assets/digits").display().to_string());
+    let (images, digits) = (path("images"), root().join("assets/digits").display().to_string());
     let tune = |out: &str, rank: &str| {
-        let test = ["--test", &pictures, "--epochs", "12", "--batch", "4", "--rate", "1e-2"];
+        let test = ["--test", &images, "--epochs", "12", "--batch", "4", "--rate", "1e-2"];
         let set = ["--set", "augment.horizontal_flip=0", "--set", "augment.crop={kind=\"padded\",pixels=1}"];
-        let fixed = ["finetune", &pictures, "--model", &digits, "--out", out, "--lora", rank];
+        let fixed = ["finetune", &images, "--model", &digits, "--out", out, "--lora", rank];
         vitral(fixed.into_iter().chain(test).chain(set))
     };
     assert!(tune(&path("light"), "2").ok().contains("best 100.00 %"));
@@ -255,7 +255,7 @@ fn a_study_compares_models_on_parts_of_the_data() {
     let said = study(&[]).ok();
     assert!(said.contains("recipe") && said.contains("wider") && said.matches(" %").count() > 4, "{said}");
     let table = std::fs::read_to_string(path("study/study.csv")).expect("written");
-    assert!(table.starts_with("model,parameters,fraction,pictures") && table.lines().count() == 5, "{table}");
+    assert!(table.starts_with("model,parameters,fraction,images") && table.lines().count() == 5, "{table}");
     assert!(std::fs::read_to_string(path("study/study.svg")).expect("written").contains("wider"));
     // What is done is not done again, and says the same.
     let before = std::fs::read(path("study/wider/0.5/best/model.safetensors")).expect("a model");
@@ -263,10 +263,10 @@ fn a_study_compares_models_on_parts_of_the_data() {
     let cells: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let cells: Vec<_> = cells.iter().filter(|line| line["model"].is_string() && line["fraction"].is_number()).collect();
     assert_eq!(cells.len(), 4);
-    assert_eq!((&cells[0]["pictures"], &cells[3]["pictures"]), (&2.into(), &4.into()));
+    assert_eq!((&cells[0]["images"], &cells[3]["images"]), (&2.into(), &4.into()));
     assert_eq!(before, std::fs::read(path("study/wider/0.5/best/model.safetensors")).expect("a model"));
     assert!(study(&["--fractions", "0"]).fails(2).contains("above 0"));
-    // As many steps on half of the pictures: twice the epochs, judged as often.
+    // As many steps on half of the images: twice the epochs, judged as often.
     let out = path("longer");
     vitral(["study", &path("recipe.toml"), "--fractions", "0.5", "--same-steps", "--out", &out]).ok();
     let table = std::fs::read_to_string(path("longer/recipe/0.5/journal.csv")).expect("written");

@@ -10,7 +10,7 @@ fn wrong_command_lines_end_with_two() {
         (vec!["classify", "a.png", "--batch", "0"], "--batch"),
         (vec!["classify", "a.png", "--json", "--csv"], "cannot be used with"),
         (vec!["classify", "a.png", "--config", "c.json"], "--model <PATH>"),
-        (vec!["classify", "a.png", "--device", "cuda"], "[possible values: cpu]"),
+        (vec!["classify", "a.png", "--device", "cuda"], "[possible values: cpu, reference]"),
         (vec!["explain"], "<IMAGE>..."),
         (vec!["forward"], "--model <PATH>"),
         (vec!["completions", "cmd"], "possible values"),

@@ -2,7 +2,7 @@
 
 use vitral::image::{Filter, RgbImage};
 
-/// A picture seen through `[a, b, c, d, e, f]`: the pixel at `(x, y)` comes from `(a·x + b·y + c, d·x + e·y + f)`, centers
+/// An image seen through `[a, b, c, d, e, f]`: the pixel at `(x, y)` comes from `(a·x + b·y + c, d·x + e·y + f)`, centers
 /// at halves. What lies outside becomes `fill`. Other filters than nearest and bilinear count as bicubic, with Pillow's
 /// a = −1 of this one place.
 pub(super) fn transform(image: &RgbImage, matrix: [f64; 6], filter: Filter, fill: [u8; 3]) -> RgbImage {

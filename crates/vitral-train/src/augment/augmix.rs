@@ -28,7 +28,7 @@ const CHOICES: [Choice; 13] = [
 /// The greatest magnitude.
 const MOST: f64 = 10.0;
 
-/// Several chains of operations mixed with the picture. Settings have timm's letters.
+/// Several chains of operations mixed with the image. Settings have timm's letters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugMix {
     /// `m`: magnitude, of 10.
@@ -130,7 +130,7 @@ pub fn mixed(image: &RgbImage, chains: &[(f32, Vec<(Operation, Filter)>)], share
         sum.iter_mut().zip(end.pixels()).for_each(|(sum, &level)| *sum += weight * f32::from(level));
     }
     let levels = sum.into_iter().map(|level| level.clamp(0.0, 255.0) as u8).collect();
-    let chains = RgbImage::new(image.width(), image.height(), levels).expect("as many levels as the picture has");
+    let chains = RgbImage::new(image.width(), image.height(), levels).expect("as many levels as the image has");
     let before = image.pixels();
     enhance::blend(&chains, f64::from(share), |at, channel| before[at * 3 + channel])
 }

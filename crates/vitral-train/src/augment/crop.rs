@@ -14,7 +14,7 @@ use crate::draws::Draws;
 pub enum Crop {
     /// A part of any size and proportion, resized (Inception's crop).
     RandomResized(RandomResized),
-    /// The picture at the model's size, moved by up to `pixels`.
+    /// The image at the model's size, moved by up to `pixels`.
     Padded(Padding),
 }
 
@@ -22,7 +22,7 @@ pub enum Crop {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RandomResized {
-    /// The least and the greatest share of the picture's area.
+    /// The least and the greatest share of the image's area.
     pub scale: [f64; 2],
     /// The least and the greatest width over height.
     pub ratio: [f64; 2],
@@ -36,15 +36,15 @@ impl Default for RandomResized {
     }
 }
 
-/// A crop of a padded picture.
+/// A crop of a padded image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Padding {
     /// Pixels added on every side.
     pub pixels: usize,
-    /// Whether they mirror the picture, as in DeiT III, or are black.
+    /// Whether they mirror the image, as in DeiT III, or are black.
     pub reflect: bool,
-    /// How a picture of another size is resized first, until it covers the model's.
+    /// How an image of another size is resized first, until it covers the model's.
     pub filter: Filter,
 }
 
@@ -67,7 +67,7 @@ impl Crop {
 }
 
 impl RandomResized {
-    /// The part taken of a picture: up to ten tries with area, proportion and place from the uniform numbers of `unit`,
+    /// The part taken of an image: up to ten tries with area, proportion and place from the uniform numbers of `unit`,
     /// then the largest part in the middle within the proportions.
     pub fn window(&self, of: Size, unit: &mut dyn FnMut() -> f64) -> Window {
         let area = of.area() as f64;
@@ -97,7 +97,7 @@ impl RandomResized {
 impl Padding {
     fn of(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> RgbImage {
         let cover = Target::Cover(size).of(image.size());
-        // A very long picture is cut before it is resized: its ends would need much memory and seldom be seen.
+        // A very long image is cut before it is resized: its ends would need much memory and seldom be seen.
         let resized = match image.size() == size {
             true => image.clone(),
             false if cover.area() > 64 * size.area() => resize(&middle(image, size), size, self.filter),
@@ -119,7 +119,7 @@ impl Padding {
         RgbImage::new(size.width, size.height, pixels).expect("a filled crop")
     }
 
-    /// Where a padded coordinate lies in the picture.
+    /// Where a padded coordinate lies in the image.
     fn inside(&self, at: isize, side: usize) -> Option<usize> {
         let last = side as isize - 1;
         match at {
@@ -143,7 +143,7 @@ fn middle(image: &RgbImage, size: Size) -> RgbImage {
     cut(image, Window { top: (of.height - part.height) / 2, left: (of.width - part.width) / 2, size: part })
 }
 
-/// A part of a picture.
+/// A part of an image.
 fn cut(image: &RgbImage, window: Window) -> RgbImage {
     let Size { height, width } = window.size;
     let mut pixels = Vec::with_capacity(height * width * 3);

@@ -1,4 +1,4 @@
-//! Pillow's `ImageEnhance`: a picture blended with a lesser form of itself.
+//! Pillow's `ImageEnhance`: an image blended with a lesser form of itself.
 
 use vitral::image::RgbImage;
 
@@ -21,7 +21,7 @@ pub(super) fn brightness(image: &RgbImage, factor: f64) -> RgbImage {
     blend(image, factor, |_, _| 0)
 }
 
-/// Away from a smoothed picture or towards it.
+/// Away from a smoothed image or towards it.
 pub(super) fn sharpness(image: &RgbImage, factor: f64) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let pixels = image.pixels();

@@ -5,19 +5,19 @@ use vitral::config::Size;
 
 use crate::draws::Draws;
 
-/// Rectangles painted over a normalized picture.
+/// Rectangles painted over a normalized image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Erasing {
-    /// How likely a picture has any.
+    /// How likely an image has any.
     pub probability: f64,
     /// What they are filled with.
     pub filling: Filling,
-    /// The least and the greatest share of the picture's area.
+    /// The least and the greatest share of the image's area.
     pub area: [f64; 2],
     /// The least and the greatest height over width.
     pub aspect: [f64; 2],
-    /// The most rectangles of a picture; they share the area.
+    /// The most rectangles of an image; they share the area.
     pub most: usize,
 }
 

@@ -6,7 +6,7 @@ use vitral::image::RgbImage;
 use super::{enhance, hue};
 use crate::draws::Draws;
 
-/// How far brightness, contrast and saturation may go from 1, and hue from 0; in an order drawn for each picture.
+/// How far brightness, contrast and saturation may go from 1, and hue from 0; in an order drawn for each image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColorJitter {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draws::Draws;
 
-/// How pictures of a batch are mixed with each other: each with the one as far from the other end.
+/// How images of a batch are mixed with each other: each with the one as far from the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mixing {
@@ -27,7 +27,7 @@ impl Default for Mixing {
 /// What is done to one batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Blend {
-    /// Each picture keeps this share.
+    /// Each image keeps this share.
     Mixup {
         /// The share.
         keep: f64,
@@ -42,7 +42,7 @@ pub enum Blend {
 }
 
 impl Mixing {
-    /// Draws what is done to a batch of pictures of this height and width.
+    /// Draws what is done to a batch of images of this height and width.
     pub fn draw(&self, [height, width]: [usize; 2], draws: &mut Draws) -> Option<Blend> {
         if !(self.mixup > 0.0 || self.cutmix > 0.0) || !draws.happens(self.probability) {
             return None;
@@ -58,7 +58,7 @@ impl Mixing {
 }
 
 impl Blend {
-    /// A rectangle about a center that leaves `keep` of the picture, as far as it lies inside.
+    /// A rectangle about a center that leaves `keep` of the image, as far as it lies inside.
     pub fn cutmix([height, width]: [usize; 2], keep: f64, center: [usize; 2]) -> Self {
         let ratio = (1.0 - keep).sqrt();
         let range = |side: usize, center: usize| {
@@ -68,7 +68,7 @@ impl Blend {
         Blend::Cutmix { rows: range(height, center[0]), columns: range(width, center[1]) }
     }
 
-    /// The share of the first picture in its target.
+    /// The share of the first image in its target.
     pub fn share(&self, [height, width]: [usize; 2]) -> f64 {
         match *self {
             Blend::Mixup { keep } => keep,
@@ -79,7 +79,7 @@ impl Blend {
         }
     }
 
-    /// Mixes pictures `[batch, channels, height, width]` and their targets.
+    /// Mixes images `[batch, channels, height, width]` and their targets.
     pub fn apply(&self, shape: [usize; 4], pixels: &mut [f32], targets: &mut [f32]) {
         let [batch, channels, height, width] = shape;
         let share = self.share([height, width]);
@@ -108,7 +108,7 @@ impl Blend {
     }
 }
 
-/// Calls `each` on the values of every picture and those of its partner. One in the middle is its own partner, and stays.
+/// Calls `each` on the values of every image and those of its partner. One in the middle is its own partner, and stays.
 fn pairs(values: &mut [f32], batch: usize, each: impl Fn(&mut f32, &mut f32)) {
     let length = values.len() / batch;
     for first in 0..batch / 2 {

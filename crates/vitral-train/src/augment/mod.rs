@@ -1,7 +1,7 @@
-//! What is varied from one showing of a picture to the next.
+//! What is varied from one showing of an image to the next.
 //!
 //! Everything is off by default. Operations over 8-bit pixels are Pillow's to the bit, because recipes were tuned on them;
-//! every random choice comes from a [`Draws`], so it depends on the seed, the epoch and the picture alone.
+//! every random choice comes from a [`Draws`], so it depends on the seed, the epoch and the image alone.
 
 mod affine;
 mod augmix;
@@ -35,11 +35,11 @@ pub use operation::Operation;
 pub use policy::Policy;
 pub use rand::{Choice, RandAugment};
 
-/// How pictures are varied, in the order of the fields.
+/// How images are varied, in the order of the fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
-    /// A part drawn at random. Without, pictures come as the model's preprocessing cuts them.
+    /// A part drawn at random. Without, images come as the model's preprocessing cuts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop: Option<Crop>,
     /// Probability of left for right.
@@ -62,9 +62,9 @@ pub struct Augment {
     pub mixing: Option<Mixing>,
     /// The share of every target that is spread over all classes.
     pub label_smoothing: f32,
-    /// How often a picture comes in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
+    /// How often an image comes in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
     pub repeats: usize,
-    /// The last epochs of a run, in which policy, color jitter, erasing and mixing rest, so that a model ends on pictures
+    /// The last epochs of a run, in which policy, color jitter, erasing and mixing rest, so that a model ends on images
     /// as they are (YOLOX, arXiv:2107.08430, section 2.1; timm's `mixup-off-epoch`).
     #[serde(skip_serializing_if = "is_zero")]
     pub plain_epochs: u64,
@@ -146,20 +146,20 @@ impl Augment {
         Augment { policy: None, color_jitter: None, erasing: None, mixing: None, ..self.clone() }
     }
 
-    /// Whether every picture comes as the model's preprocessing shows it.
+    /// Whether every image comes as the model's preprocessing shows it.
     pub fn is_still(&self) -> bool {
         let Augment { crop, horizontal_flip, vertical_flip, policy, color_jitter, erasing, .. } = self;
         let flips = *horizontal_flip > 0.0 || *vertical_flip > 0.0;
         !flips && crop.is_none() && policy.is_none() && color_jitter.is_none() && erasing.is_none()
     }
 
-    /// The order of an epoch with every picture repeated in place, at its old length.
+    /// The order of an epoch with every image repeated in place, at its old length.
     pub(crate) fn repeated(&self, order: Vec<usize>) -> Vec<usize> {
         let count = order.len();
         order.into_iter().flat_map(|index| std::iter::repeat_n(index, self.repeats)).take(count).collect()
     }
 
-    /// A part of a picture, resized to `size`; `None` where no crop is asked for.
+    /// A part of an image, resized to `size`; `None` where no crop is asked for.
     pub fn cut(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> Option<RgbImage> {
         self.crop.map(|crop| crop.of(image, size, draws))
     }
@@ -183,14 +183,14 @@ impl Augment {
         }
     }
 
-    /// Paints rectangles of a normalized picture `[channels, height, width]` over.
+    /// Paints rectangles of a normalized image `[channels, height, width]` over.
     pub fn erase(&self, numbers: &mut [f32], channels: usize, size: Size, draws: &mut Draws) {
         if let Some(erasing) = self.erasing {
             erasing.of(numbers, channels, size, draws);
         }
     }
 
-    /// Appends the target of a picture: its labels, smoothed; where there may be several, towards one half, each
+    /// Appends the target of an image: its labels, smoothed; where there may be several, towards one half, each
     /// class by itself.
     pub fn target(&self, labels: &[usize], classes: usize, labeling: Labeling, targets: &mut Vec<f32>) {
         let spread_over = if labeling == Labeling::Several { 2 } else { classes };
@@ -203,7 +203,7 @@ impl Augment {
         }
     }
 
-    /// Mixes pictures `[batch, channels, height, width]` and their targets by pairs.
+    /// Mixes images `[batch, channels, height, width]` and their targets by pairs.
     pub fn mix(&self, shape: [usize; 4], pixels: &mut [f32], targets: &mut [f32], draws: &mut Draws) {
         if let Some(blend) = self.mixing.and_then(|mixing| mixing.draw([shape[2], shape[3]], draws)) {
             blend.apply(shape, pixels, targets);

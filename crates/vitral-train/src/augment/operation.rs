@@ -52,7 +52,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The picture after the operation. `filter` and `fill` are for those that move pixels.
+    /// The image after the operation. `filter` and `fill` are for those that move pixels.
     pub fn apply(self, image: RgbImage, filter: Filter, fill: [u8; 3]) -> RgbImage {
         let (width, height) = (image.width() as f64, image.height() as f64);
         let moved = |matrix| affine::transform(&image, matrix, filter, fill);

@@ -8,7 +8,7 @@ use vitral::image::{Filter, RgbImage};
 use super::{AugMix, Operation, RandAugment, auto};
 use crate::draws::Draws;
 
-/// Which operations a picture goes through, by a word as timm writes it.
+/// Which operations an image goes through, by a word as timm writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Policy {

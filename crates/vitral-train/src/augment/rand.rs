@@ -66,7 +66,7 @@ const CHOICES: [Choice; 15] = [
 pub struct RandAugment {
     /// `m`: magnitude, of 10.
     pub magnitude: f64,
-    /// `n`: operations a picture.
+    /// `n`: operations an image.
     pub count: usize,
     /// `mstd`: deviation of the magnitude; infinite draws it uniformly from 0 to `m`.
     pub deviation: f64,

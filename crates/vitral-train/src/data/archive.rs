@@ -1,4 +1,4 @@
-//! Tars of pictures, plain or gzip: a folder a class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`, in one file or shards.
+//! Tars of images, plain or gzip: a folder a class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`, in one file or shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,10 +11,10 @@ use vitral::image::{ImageError, Limits, RgbImage, decode};
 
 use super::split::Split;
 use super::stored::Stored;
-use super::{Dataset, class_of, fault, is_picture};
+use super::{Dataset, class_of, fault, is_image};
 use crate::error::TrainError;
 
-/// Pictures in tars. Of a plain tar only the places are remembered; what gzip hides is kept in memory, still encoded.
+/// Images in tars. Of a plain tar only the places are remembered; what gzip hides is kept in memory, still encoded.
 pub struct Archive {
     files: Vec<(PathBuf, Stored)>,
     classes: Vec<String>,
@@ -31,11 +31,11 @@ struct Member {
 
 /// What an archive holds, before it is known which of it is asked for.
 struct Listing {
-    pictures: Vec<Picture>,
+    images: Vec<Entry>,
     bytes: Stored,
 }
 
-struct Picture {
+struct Entry {
     name: PathBuf,
     /// What `KEY.cls` beside it holds.
     keyed: Option<String>,
@@ -43,7 +43,7 @@ struct Picture {
     length: usize,
 }
 
-impl Picture {
+impl Entry {
     fn class(&self) -> Option<String> {
         let folder = || Some(self.name.parent()?.file_name()?.to_string_lossy().into_owned());
         self.keyed.clone().or_else(folder)
@@ -55,44 +55,44 @@ impl Archive {
     /// members lie under `train/` and `test/`, only those of `split` are taken.
     ///
     /// # Errors
-    /// If one cannot be read, or they hold no pictures in folders.
+    /// If one cannot be read, or they hold no images in folders.
     pub fn open(paths: &[PathBuf], split: Option<Split>, classes: Option<&[String]>) -> Result<Self, TrainError> {
         let listings = paths.iter().map(|path| list(path)).collect::<Result<Vec<_>, _>>()?;
-        let all = || paths.iter().zip(&listings).flat_map(|(path, of)| of.pictures.iter().map(move |one| (path, one)));
+        let all = || paths.iter().zip(&listings).flat_map(|(path, of)| of.images.iter().map(move |one| (path, one)));
         let classes = match classes {
             Some(classes) => classes.to_vec(),
             None => {
-                let every = all().map(|(path, picture)| {
-                    let found = format!("expected a class folder around `{}`, found none", picture.name.display());
-                    let remedy = "put each picture into a folder with the name of its class";
-                    picture.class().ok_or_else(|| fault(path, found, remedy))
+                let every = all().map(|(path, image)| {
+                    let found = format!("expected a class folder around `{}`, found none", image.name.display());
+                    let hint = "put each image into a folder with the name of its class";
+                    image.class().ok_or_else(|| fault(path, found, hint))
                 });
-                ordered(every.collect::<Result<_, _>>()?, all().any(|(_, picture)| picture.keyed.is_some()))
+                ordered(every.collect::<Result<_, _>>()?, all().any(|(_, image)| image.keyed.is_some()))
             }
         };
-        let divided = all().filter_map(|(_, picture)| Split::of_path(&picture.name)).collect::<BTreeSet<_>>();
+        let divided = all().filter_map(|(_, image)| Split::of_path(&image.name)).collect::<BTreeSet<_>>();
         let wanted = split.filter(|_| divided.len() > 1).map(|split| split.among(&divided));
         let (mut files, mut members) = (Vec::with_capacity(paths.len()), Vec::new());
-        for (file, (path, Listing { mut pictures, bytes })) in paths.iter().zip(listings).enumerate() {
-            pictures.retain(|picture| wanted.is_none_or(|wanted| Split::of_path(&picture.name) == wanted));
-            pictures.sort_by(|a, b| (&a.name, a.start).cmp(&(&b.name, b.start)));
-            for picture in pictures {
-                let label = class_of(&classes, &picture.class().unwrap_or_default(), path)?;
-                let Picture { name, start, length, .. } = picture;
+        for (file, (path, Listing { mut images, bytes })) in paths.iter().zip(listings).enumerate() {
+            images.retain(|image| wanted.is_none_or(|wanted| Split::of_path(&image.name) == wanted));
+            images.sort_by(|a, b| (&a.name, a.start).cmp(&(&b.name, b.start)));
+            for image in images {
+                let label = class_of(&classes, &image.class().unwrap_or_default(), path)?;
+                let Entry { name, start, length, .. } = image;
                 members.push(Member { file, name, label, start, length });
             }
             files.push((path.clone(), bytes));
         }
         if members.is_empty() {
             let first = paths.first().map_or(Path::new(""), |path| path);
-            return Err(fault(first, "expected pictures, found none", "pack pictures, one folder a class"));
+            return Err(fault(first, "expected images, found none", "pack images, one folder a class"));
         }
         Ok(Archive { files, classes, members })
     }
 
     /// The parts that folders around the members are named for.
     pub(super) fn parts(path: &Path) -> Result<BTreeSet<Split>, TrainError> {
-        Ok(list(path)?.pictures.iter().filter_map(|picture| Split::of_path(&picture.name)).collect())
+        Ok(list(path)?.images.iter().filter_map(|image| Split::of_path(&image.name)).collect())
     }
 }
 
@@ -120,7 +120,7 @@ fn list(path: &Path) -> Result<Listing, TrainError> {
         false => Box::new(file.try_clone().map_err(opening())?),
     };
     let reading = || TrainError::file(path, "reading an archive");
-    let (mut pictures, mut keyed, mut memory) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let (mut images, mut keyed, mut memory) = (Vec::new(), BTreeMap::new(), Vec::new());
     for entry in tar::Archive::new(stream).entries().map_err(reading())? {
         let mut entry = entry.map_err(reading())?;
         if !entry.header().entry_type().is_file() {
@@ -131,18 +131,18 @@ fn list(path: &Path) -> Result<Listing, TrainError> {
             let mut class = String::new();
             entry.read_to_string(&mut class).map_err(reading())?;
             keyed.insert(name.with_extension(""), class.trim().to_owned());
-        } else if is_picture(&name) {
+        } else if is_image(&name) {
             let start = if packed { memory.len() as u64 } else { entry.raw_file_position() };
             let length =
                 if packed { entry.read_to_end(&mut memory).map_err(reading())? } else { entry.size() as usize };
-            pictures.push(Picture { name, keyed: None, start, length });
+            images.push(Entry { name, keyed: None, start, length });
         }
     }
-    for picture in &mut pictures {
-        picture.keyed = keyed.get(&picture.name.with_extension("")).cloned();
+    for image in &mut images {
+        image.keyed = keyed.get(&image.name.with_extension("")).cloned();
     }
     let bytes = if packed { Stored::Memory(memory) } else { Stored::File(Mutex::new(file)) };
-    Ok(Listing { pictures, bytes })
+    Ok(Listing { images, bytes })
 }
 
 impl Dataset for Archive {
@@ -168,7 +168,7 @@ impl Dataset for Archive {
         let stored = &self.files[member.file].1;
         let bytes = stored
             .read(member.start, member.length)
-            .map_err(TrainError::file(self.name(index), "reading a picture"))?;
+            .map_err(TrainError::file(self.name(index), "reading an image"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
         Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
     }

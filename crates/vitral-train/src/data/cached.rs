@@ -9,8 +9,8 @@ use super::Dataset;
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// A data set whose pictures are kept as bytes once they were decoded, up to a limit of memory. What does not fit is
-/// decoded each time; the pictures are the same either way.
+/// A data set whose images are kept as bytes once they were decoded, up to a limit of memory. What does not fit is
+/// decoded each time; the images are the same either way.
 pub struct Cached {
     inner: Arc<dyn Dataset>,
     kept: Vec<OnceLock<RgbImage>>,

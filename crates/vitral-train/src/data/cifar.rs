@@ -54,7 +54,7 @@ impl Cifar {
         if let Some(index) = (0..found.len()).find(|&index| found.label(index) >= found.classes.len()) {
             let (label, classes) = (found.label(index), found.classes.len());
             let what =
-                format!("expected labels below {classes}, the number of classes, found {label} (picture {index})");
+                format!("expected labels below {classes}, the number of classes, found {label} (image {index})");
             return Err(fault(first, what, "fetch the file again"));
         }
         Ok(found)

@@ -4,50 +4,50 @@ use std::path::{Path, PathBuf};
 
 use vitral::image::{Limits, RgbImage};
 
-use super::{Dataset, class_of, fault, is_picture};
+use super::{Dataset, class_of, fault, is_image};
 use crate::error::TrainError;
 
-/// A folder with a sub-folder a class; classes and pictures are sorted by name. A picture that is damaged is found when
+/// A folder with a sub-folder a class; classes and images are sorted by name. An image that is damaged is found when
 /// it is read.
 pub struct ImageFolder {
     classes: Vec<String>,
-    pictures: Vec<(PathBuf, usize)>,
+    images: Vec<(PathBuf, usize)>,
 }
 
 impl ImageFolder {
     /// Lists a folder. With `classes` given, as for a test set, its sub-folders must be among them and some may be absent;
-    /// without, every sub-folder is a class and must hold pictures.
+    /// without, every sub-folder is a class and must hold images.
     ///
     /// # Errors
     /// If the folder cannot be listed, holds no class, or a class is empty or unknown.
     pub fn open(path: &Path, classes: Option<&[String]>) -> Result<Self, TrainError> {
         let found = class_folders(path)?;
         if found.is_empty() {
-            let remedy = "put the pictures of each class into a folder of its own";
-            return Err(fault(path, "expected a sub-folder for each class, found none", remedy));
+            let hint = "put the images of each class into a folder of its own";
+            return Err(fault(path, "expected a sub-folder for each class, found none", hint));
         }
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for (label, name) in found.iter().enumerate() {
             let label = classes.map_or(Ok(label), |classes| class_of(classes, name, &path.join(name)))?;
-            let before = pictures.len();
+            let before = images.len();
             let mut files = Vec::new();
             collect(&path.join(name), &mut files)?;
             files.sort();
-            pictures.extend(files.into_iter().map(|file| (file, label)));
-            if pictures.len() == before && classes.is_none() {
-                let remedy = "add pictures to it, or remove the folder";
-                return Err(fault(&path.join(name), "expected pictures of a class, found none", remedy));
+            images.extend(files.into_iter().map(|file| (file, label)));
+            if images.len() == before && classes.is_none() {
+                let hint = "add images to it, or remove the folder";
+                return Err(fault(&path.join(name), "expected images of a class, found none", hint));
             }
         }
-        if pictures.is_empty() {
-            return Err(fault(path, "expected pictures, found none", "add pictures to the classes' folders"));
+        if images.is_empty() {
+            return Err(fault(path, "expected images, found none", "add images to the classes' folders"));
         }
-        Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), pictures })
+        Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), images })
     }
 
-    /// The file of a picture.
+    /// The file of an image.
     pub fn path(&self, index: usize) -> &Path {
-        &self.pictures[index].0
+        &self.images[index].0
     }
 }
 
@@ -70,13 +70,13 @@ pub(super) fn entries(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     listing.map(|entry| entry.map(|entry| entry.path()).map_err(TrainError::file(path, "listing a folder"))).collect()
 }
 
-/// Pictures of a folder and of those within it.
+/// Images of a folder and of those within it.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), TrainError> {
     for entry in entries(path)? {
         // A link to a folder is not followed: it might lead back.
         if entry.is_dir() && !entry.is_symlink() {
             collect(&entry, files)?;
-        } else if is_picture(&entry) {
+        } else if is_image(&entry) {
             files.push(entry);
         }
     }
@@ -89,11 +89,11 @@ impl Dataset for ImageFolder {
     }
 
     fn len(&self) -> usize {
-        self.pictures.len()
+        self.images.len()
     }
 
     fn label(&self, index: usize) -> usize {
-        self.pictures[index].1
+        self.images[index].1
     }
 
     fn name(&self, index: usize) -> String {

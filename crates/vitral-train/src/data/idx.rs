@@ -7,7 +7,7 @@ use vitral::image::RgbImage;
 use super::{Dataset, class_names, fault, read_unpacked};
 use crate::error::TrainError;
 
-/// Pictures and labels in two idx files, as of MNIST and its kin. Gray is replicated into three channels.
+/// Images and labels in two idx files, as of MNIST and its kin. Gray is replicated into three channels.
 pub struct Idx {
     path: PathBuf,
     classes: Vec<String>,
@@ -19,7 +19,7 @@ pub struct Idx {
 }
 
 impl Idx {
-    /// Reads the pictures' file and the labels' file beside it, whose name is told by the first. Classes are called as
+    /// Reads the images' file and the labels' file beside it, whose name is told by the first. Classes are called as
     /// `classes.txt` in the same folder says, or by their numbers.
     ///
     /// # Errors
@@ -32,17 +32,17 @@ impl Idx {
             [height, width] => (height, width, 1),
             [height, width, 3] => (height, width, 3),
             _ => {
-                let found = format!("expected extents [pictures, height, width], found {extents:?}");
-                return Err(fault(images, found, "give the idx file of the pictures"));
+                let found = format!("expected extents [images, height, width], found {extents:?}");
+                return Err(fault(images, found, "give the idx file of the images"));
             }
         };
         if height * width == 0 || extents[0] == 0 {
-            return Err(fault(images, format!("expected pictures, found extents {extents:?}"), "fetch the file again"));
+            return Err(fault(images, format!("expected images, found extents {extents:?}"), "fetch the file again"));
         }
         let (label_extents, labels_found) = read(&labels)?;
         if label_extents != extents[..1] {
             let found = format!("expected {} labels, found extents {label_extents:?}", extents[0]);
-            return Err(fault(&labels, found, "take pictures and labels of one set"));
+            return Err(fault(&labels, found, "take images and labels of one set"));
         }
         let most = usize::from(labels_found.iter().copied().max().unwrap_or(0));
         let named = images.with_file_name("classes.txt");

@@ -1,4 +1,4 @@
-//! Lists of pictures: CSV with a header, or JSON lines.
+//! Lists of images: CSV with a header, or JSON lines.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use super::{Dataset, class_names, class_of, fault};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// Columns that name the picture, by the names people give them.
+/// Columns that name the image, by the names people give them.
 const PATHS: [&str; 6] = ["path", "file_name", "filename", "file", "image", "image_path"];
 /// Columns that name the class.
 const LABELS: [&str; 5] = ["label", "labels", "class", "classes", "target"];
 const REMEDY: &str = "name the columns `path` and `label`; several labels are a JSON list, or parted by `|` in CSV";
 
-/// A file with a picture's path and its label, or labels, on every line; paths are relative to the file.
+/// A file with an image's path and its label, or labels, on every line; paths are relative to the file.
 pub struct List {
     classes: Vec<String>,
-    pictures: Vec<(PathBuf, Vec<usize>)>,
+    images: Vec<(PathBuf, Vec<usize>)>,
     labeling: Labeling,
 }
 
@@ -65,14 +65,14 @@ impl List {
             let labels = row.labels.iter().map(|name| label(row, name)).collect::<Result<Vec<_>, _>>()?;
             Ok((folder.join(&row.path), labels))
         };
-        let pictures = rows.iter().filter(kept).map(read).collect::<Result<Vec<_>, _>>()?;
-        if pictures.is_empty() {
-            return Err(fault(path, "expected pictures, found no line", REMEDY));
+        let images = rows.iter().filter(kept).map(read).collect::<Result<Vec<_>, _>>()?;
+        if images.is_empty() {
+            return Err(fault(path, "expected images, found no line", REMEDY));
         }
         // All rows tell, so that training and test agree.
         let several = rows.iter().any(|row| row.labels.len() > 1);
         let labeling = if several { Labeling::Several } else { Labeling::One };
-        Ok(List { classes, pictures, labeling })
+        Ok(List { classes, images, labeling })
     }
 
     /// The parts that a column tells apart.
@@ -135,17 +135,17 @@ fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
         Value::Number(number) => number.as_u64().map(|number| number.to_string()),
         _ => None,
     };
-    let picture = get(&PATHS).and_then(Value::as_str);
+    let image = get(&PATHS).and_then(Value::as_str);
     let labels = match get(&LABELS) {
         Some(Value::Array(labels)) => labels.iter().map(word).collect(),
         Some(label) => word(label).map(|label| vec![label]),
         None => None,
     };
-    let (Some(picture), Some(labels)) = (picture, labels) else {
+    let (Some(image), Some(labels)) = (image, labels) else {
         return Err(wrong(format!("expected a key among {PATHS:?} and one among {LABELS:?}, found {text}")));
     };
     let split = value.get("split").and_then(Value::as_str).map(str::to_owned);
-    checked(path, Row { line, path: picture.to_owned(), labels, split })
+    checked(path, Row { line, path: image.to_owned(), labels, split })
 }
 
 fn checked(path: &Path, row: Row) -> Result<Row, TrainError> {
@@ -163,11 +163,11 @@ impl Dataset for List {
     }
 
     fn len(&self) -> usize {
-        self.pictures.len()
+        self.images.len()
     }
 
     fn label(&self, index: usize) -> usize {
-        self.pictures[index].1[0]
+        self.images[index].1[0]
     }
 
     fn labeling(&self) -> Labeling {
@@ -175,14 +175,14 @@ impl Dataset for List {
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {
-        self.pictures[index].1.clone()
+        self.images[index].1.clone()
     }
 
     fn name(&self, index: usize) -> String {
-        self.pictures[index].0.display().to_string()
+        self.images[index].0.display().to_string()
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        Ok(vitral::image::open(&self.pictures[index].0, &Limits::default()).map_err(vitral::Error::from)?)
+        Ok(vitral::image::open(&self.images[index].0, &Limits::default()).map_err(vitral::Error::from)?)
     }
 }

@@ -20,7 +20,7 @@ use crate::step::Batch;
 /// Batches that wait for the consumer, besides the one being made.
 const AHEAD: usize = 2;
 
-/// What becomes of pictures that do not fill a batch.
+/// What becomes of images that do not fill a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastBatch {
     /// They come in a smaller one.
@@ -32,7 +32,7 @@ pub enum LastBatch {
 /// How batches are made.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
-    /// Pictures in a batch.
+    /// Images in a batch.
     pub batch: usize,
     /// Seeds the order and every random choice.
     pub seed: u64,
@@ -44,7 +44,7 @@ pub struct LoaderOptions {
     pub plain_from: u64,
     /// The order of an epoch.
     pub order: Order,
-    /// What becomes of the last pictures.
+    /// What becomes of the last images.
     pub last: LastBatch,
     /// Threads that decode and augment; 0 means as many as work beside the device (rayon's own number).
     pub threads: usize,
@@ -57,7 +57,7 @@ impl LoaderOptions {
         LoaderOptions { batch, seed, preprocess, augment, plain_from: u64::MAX, order, last, threads: 0 }
     }
 
-    /// Every picture once, in order, as the model's own preprocessing shows it.
+    /// Every image once, in order, as the model's own preprocessing shows it.
     pub fn evaluation(preprocess: Preprocess, batch: usize) -> Self {
         let (order, last) = (Order::Listed, LastBatch::Keep);
         let (augment, plain_from) = (Augment::default(), u64::MAX);
@@ -79,7 +79,7 @@ pub fn plain(size: Size, filter: Filter, mean: &[f32], std: &[f32]) -> Preproces
     }
 }
 
-/// A picture that could not be used.
+/// An image that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// Its place in the data set.
@@ -91,7 +91,7 @@ pub struct Skipped {
 /// Makes batches of a data set.
 ///
 /// What a batch holds depends on the seed, the epoch and the batch's number alone, not on threads, so a run can go on at
-/// any batch. A picture that cannot be used is noted once; in a shuffled epoch the next usable one of the data set takes
+/// any batch. An image that cannot be used is noted once; in a shuffled epoch the next usable one of the data set takes
 /// its place, in a listed one it is left out.
 pub struct Loader {
     work: Arc<Work>,
@@ -112,18 +112,18 @@ impl Loader {
     /// A loader of a data set, whose batches are uploaded to a device.
     ///
     /// # Errors
-    /// If there are no pictures, no batch can be filled, the preprocessing leaves pictures of several sizes, or the
+    /// If there are no images, no batch can be filled, the preprocessing leaves images of several sizes, or the
     /// augmentation is out of range.
     pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: &Device) -> Result<Self, TrainError> {
-        let wrong = |what: String, remedy| Err(fault(std::path::Path::new("data"), what, remedy));
+        let wrong = |what: String, hint| Err(fault(std::path::Path::new("data"), what, hint));
         options.augment.check()?;
         let Some(size) = options.preprocess.output_size() else {
             return wrong("expected preprocessing that ends in one size, found none".into(), "end it in a crop");
         };
-        let pictures = dataset.len();
-        if pictures == 0 || options.batch == 0 || options.last == LastBatch::Drop && pictures < options.batch {
-            let found = format!("expected at least one batch of {}, found {pictures} pictures", options.batch);
-            return wrong(found, "add pictures, or take a smaller batch");
+        let images = dataset.len();
+        if images == 0 || options.batch == 0 || options.last == LastBatch::Drop && images < options.batch {
+            let found = format!("expected at least one batch of {}, found {images} images", options.batch);
+            return wrong(found, "add images, or take a smaller batch");
         }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(if options.threads == 0 { rayon::current_num_threads() } else { options.threads })
@@ -139,7 +139,7 @@ impl Loader {
         Ok(Loader { work: Arc::new(work), device: device.clone() })
     }
 
-    /// The pictures.
+    /// The images.
     pub fn dataset(&self) -> &Arc<dyn Dataset> {
         &self.work.dataset
     }
@@ -152,7 +152,7 @@ impl Loader {
         }
     }
 
-    /// Pictures that could not be used so far, in the order of the data set.
+    /// Images that could not be used so far, in the order of the data set.
     pub fn skipped(&self) -> Vec<Skipped> {
         self.work.noted().iter().map(|(&index, fault)| Skipped { index, fault: fault.clone() }).collect()
     }
@@ -241,7 +241,7 @@ impl Work {
         }
     }
 
-    /// A batch, or nothing where none of its pictures can be used.
+    /// A batch, or nothing where none of its images can be used.
     fn prepare(
         &self,
         epoch: u64,
@@ -251,7 +251,7 @@ impl Work {
     ) -> Result<Option<Prepared>, TrainError> {
         let (seed, augment) = (self.options.seed, self.augment(epoch));
         let one = |(offset, &index): (usize, &usize)| {
-            // The place tells apart the repetitions of one picture.
+            // The place tells apart the repetitions of one image.
             let repetition = if augment.repeats > 1 { (first_place + offset) as u64 } else { 0 };
             self.usable(index, augment, Draws::new(seed ^ repetition.rotate_left(32), epoch, index as u64))
         };
@@ -274,7 +274,7 @@ impl Work {
         Ok(Some(Prepared { shape, pixels, targets, labels }))
     }
 
-    /// The picture at an index, or the next that can be used.
+    /// The image at an index, or the next that can be used.
     fn usable(&self, index: usize, augment: &Augment, draws: Draws) -> Result<Option<(usize, Vec<f32>)>, TrainError> {
         let count = self.dataset.len();
         for step in 0..count {
@@ -295,11 +295,11 @@ impl Work {
                 return Ok(None);
             }
         }
-        let found = format!("expected pictures that can be read, found none among {count}");
+        let found = format!("expected images that can be read, found none among {count}");
         Err(fault(std::path::Path::new(&self.dataset.name(0)), found, "look at the first of them; replace them"))
     }
 
-    /// What the model sees of a picture.
+    /// What the model sees of an image.
     fn numbers(&self, image: &RgbImage, augment: &Augment, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
         let shown = match augment.cut(image, self.size, &mut draws) {
             Some(cut) => cut,
@@ -308,7 +308,7 @@ impl Work {
             }
             None => {
                 let steps = Preprocess { channels: Channels::Rgb, normalize: None, ..self.options.preprocess.clone() };
-                steps.picture(image).map_err(vitral::Error::from)?
+                steps.image(image).map_err(vitral::Error::from)?
             }
         };
         let shown = augment.alter(shown, &mut draws);

@@ -1,4 +1,4 @@
-//! Pictures with labels: where they come from, and batches of them in an order that the seed alone decides.
+//! Images with labels: where they come from, and batches of them in an order that the seed alone decides.
 //!
 //! [`open`] recognizes what lies at a path; [`Loader`] makes batches of it, ahead of the step that uses them.
 
@@ -34,7 +34,7 @@ pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
-pub use open::{HeldOut, Part, open, open_part};
+pub use open::{ValidationSplit, Part, open, open_part};
 pub use order::{Order, shuffled};
 pub use parquet::Parquet;
 pub use relabeled::{Match, Relabeled};
@@ -43,29 +43,29 @@ pub use subset::Subset;
 pub use summary::Summary;
 pub use view::{Corner, View};
 
-/// Labeled pictures.
+/// Labeled images.
 pub trait Dataset: Send + Sync {
     /// Names of the classes, in order.
     fn classes(&self) -> &[String];
-    /// How many pictures there are.
+    /// How many images there are.
     fn len(&self) -> usize;
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The class of a picture; of several, the first.
+    /// The class of an image; of several, the first.
     fn label(&self, index: usize) -> usize;
-    /// How many classes a picture may have. Only lists have pictures with several.
+    /// How many classes an image may have. Only lists have images with several.
     fn labeling(&self) -> Labeling {
         Labeling::One
     }
-    /// All classes of a picture.
+    /// All classes of an image.
     fn labels(&self, index: usize) -> Vec<usize> {
         vec![self.label(index)]
     }
-    /// What a picture is called: its path, or its place in a larger file.
+    /// What an image is called: its path, or its place in a larger file.
     fn name(&self, index: usize) -> String;
-    /// A picture, decoded and upright.
+    /// An image, decoded and upright.
     ///
     /// # Errors
     /// If it cannot be read; the error names its file.
@@ -73,15 +73,15 @@ pub trait Dataset: Send + Sync {
 }
 
 /// Data that cannot be trained on.
-fn fault(path: &Path, fault: impl Into<String>, remedy: &'static str) -> TrainError {
-    TrainError::Data { path: path.into(), fault: fault.into(), remedy }
+fn fault(path: &Path, fault: impl Into<String>, hint: &'static str) -> TrainError {
+    TrainError::Data { path: path.into(), fault: fault.into(), hint }
 }
 
-/// Endings of picture files.
+/// Endings of image files.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
-/// Whether a file's name says that it is a picture. What is inside is told by its bytes, later.
-fn is_picture(path: &Path) -> bool {
+/// Whether a file's name says that it is an image. What is inside is told by its bytes, later.
+fn is_image(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
     !hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))

@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{class_folders, entries};
 use super::parquet::is_parquet;
-use super::shards::{IsKind, Shards};
+use super::shards::{FilePredicate, Shards};
 use super::split::Split;
-use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault, is_picture};
+use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault, is_image};
 use crate::error::TrainError;
 
 /// How a data set without a test set of its own is parted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct HeldOut {
+pub struct ValidationSplit {
     /// The share of every class that is held out for validation and test.
     pub fraction: f32,
     /// Seeds the choice.
     pub seed: u64,
 }
 
-impl Default for HeldOut {
+impl Default for ValidationSplit {
     fn default() -> Self {
-        HeldOut { fraction: 0.1, seed: 0 }
+        ValidationSplit { fraction: 0.1, seed: 0 }
     }
 }
 
@@ -34,14 +34,14 @@ impl Default for HeldOut {
 /// parts, `split` takes one of them; otherwise a fraction of every class is held out, the same for the same seed.
 ///
 /// # Errors
-/// If nothing known lies there, a class is empty, or the asked split has no pictures.
-pub fn open(path: &Path, split: Split, held_out: HeldOut) -> Result<Arc<dyn Dataset>, TrainError> {
-    Ok(open_part(path, split, held_out)?.dataset)
+/// If nothing known lies there, a class is empty, or the asked split has no images.
+pub fn open(path: &Path, split: Split, validation_split: ValidationSplit) -> Result<Arc<dyn Dataset>, TrainError> {
+    Ok(open_part(path, split, validation_split)?.dataset)
 }
 
 /// A part of a data set, opened.
 pub struct Part {
-    /// Its pictures.
+    /// Its images.
     pub dataset: Arc<dyn Dataset>,
     /// The parts that the data set comes in; none where it comes as a whole.
     pub parts: BTreeSet<Split>,
@@ -51,21 +51,21 @@ pub struct Part {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_part(path: &Path, split: Split, held_out: HeldOut) -> Result<Part, TrainError> {
+pub fn open_part(path: &Path, split: Split, validation_split: ValidationSplit) -> Result<Part, TrainError> {
     let (dataset, parts) = find(path, split)?;
     if !parts.is_empty() {
         return Ok(Part { dataset, parts });
     }
-    let (some, rest) = Subset::parted(&dataset, held_out.fraction, held_out.seed);
+    let (some, rest) = Subset::parted(&dataset, validation_split.fraction, validation_split.seed);
     let part = if split == Split::Train { rest } else { some };
     if part.is_empty() {
         let found = format!(
-            "expected enough pictures to hold out {} of each class, found {} of {} classes",
-            held_out.fraction,
+            "expected enough images to hold out {} of each class, found {} of {} classes",
+            validation_split.fraction,
             dataset.len(),
             dataset.classes().len()
         );
-        return Err(fault(path, found, "add pictures, or give a `test` folder beside `train`"));
+        return Err(fault(path, found, "add images, or give a `test` folder beside `train`"));
     }
     Ok(Part { dataset: Arc::new(part), parts })
 }
@@ -133,15 +133,15 @@ fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
     {
         return whole_file(list, split);
     }
-    if inside.iter().any(|file| is_picture(file)) && class_folders(path)?.is_empty() {
-        let remedy = "put the pictures of each class into a folder of its own, or list them in `metadata.csv`";
-        return Err(fault(path, "expected a sub-folder for each class, found pictures without one", remedy));
+    if inside.iter().any(|file| is_image(file)) && class_folders(path)?.is_empty() {
+        let hint = "put the images of each class into a folder of its own, or list them in `metadata.csv`";
+        return Err(fault(path, "expected a sub-folder for each class, found images without one", hint));
     }
     Ok((Arc::new(ImageFolder::open(path, None)?), BTreeSet::new()))
 }
 
 /// Files of a kind that make up a part of a folder. Tars beside folders of classes are what these came in.
-fn shards(folder: &Path, split: Split, is_kind: IsKind) -> Result<Option<Shards>, TrainError> {
+fn shards(folder: &Path, split: Split, is_kind: FilePredicate) -> Result<Option<Shards>, TrainError> {
     let found = Shards::find(folder, split, is_kind)?;
     let unpacked = |shards: &Shards| -> Result<bool, TrainError> {
         let beside = |file: &PathBuf| is_archive(file) && file.parent() == Some(folder);
@@ -201,7 +201,7 @@ fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, Tra
     }
 }
 
-/// All of a folder that is one part of a data set: pictures in folders, or shards.
+/// All of a folder that is one part of a data set: images in folders, or shards.
 fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError> {
     for (is_kind, opened) in KINDS {
         if let Some(Shards { files, parts, .. }) = shards(path, Split::Train, is_kind)?
@@ -217,7 +217,7 @@ fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dy
 type Opened = fn(&[PathBuf], Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError>;
 
 /// Kinds of files that come in shards.
-const KINDS: [(IsKind, Opened); 2] = [
+const KINDS: [(FilePredicate, Opened); 2] = [
     (is_parquet, |files, classes| Ok(Arc::new(Parquet::open(files, classes)?))),
     (is_archive, |files, classes| Ok(Arc::new(Archive::open(files, None, classes)?))),
 ];
@@ -260,7 +260,7 @@ fn whole_file(path: &Path, split: Split) -> Result<Found, TrainError> {
     if name.ends_with(".bin") {
         return Ok((Arc::new(Cifar::open(&[path.to_path_buf()])?), BTreeSet::new()));
     }
-    let remedy = "give a folder with a sub-folder a class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, Parquet, idx or \
+    let hint = "give a folder with a sub-folder a class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, Parquet, idx or \
                   CIFAR files";
-    Err(fault(path, "expected a data set, found a file of another kind", remedy))
+    Err(fault(path, "expected a data set, found a file of another kind", hint))
 }

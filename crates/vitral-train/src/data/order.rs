@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draws::Draws;
 
-/// In which order pictures come.
+/// In which order images come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {

@@ -1,4 +1,4 @@
-//! Parquet files as the Hugging Face hub has them: a picture (`image`, a struct of `bytes` and `path`, or bytes alone) and a
+//! Parquet files as the Hugging Face hub has them: an image (`image`, a struct of `bytes` and `path`, or bytes alone) and a
 //! label a row, in one file or several shards.
 
 use std::collections::BTreeSet;
@@ -16,16 +16,16 @@ use super::stored::{Stored, Storing};
 use super::{Dataset, class_of, fault};
 use crate::error::TrainError;
 
-/// Columns that hold the picture, by the names that data sets give them.
-const PICTURES: [&str; 5] = ["image", "img", "picture", "pixel_values", "jpg"];
+/// Columns that hold the image, by the names that data sets give them.
+const PICTURES: [&str; 5] = ["image", "img", "image", "pixel_values", "jpg"];
 /// Columns that hold the class.
 const LABELS: [&str; 7] = ["label", "labels", "class", "target", "fine_label", "cls", "category"];
 const REMEDY: &str =
     "name the columns `image` (bytes, or a struct with `bytes`) and `label` (a whole number or a name)";
-/// Bytes of encoded pictures that are kept in memory; more go to a temporary file.
+/// Bytes of encoded images that are kept in memory; more go to a temporary file.
 const IN_MEMORY: u64 = 1 << 30;
 
-/// Pictures and labels of some Parquet files.
+/// Images and labels of some Parquet files.
 pub struct Parquet {
     classes: Vec<String>,
     files: Vec<PathBuf>,
@@ -36,7 +36,7 @@ pub struct Parquet {
 struct Row {
     file: usize,
     row: usize,
-    /// What the row calls the picture.
+    /// What the row calls the image.
     path: Option<String>,
     label: usize,
     start: u64,
@@ -78,7 +78,7 @@ impl Parquet {
             named = named.or_else(|| class_names(described?, &columns.label_name));
             readers.push((path, reader, columns));
         }
-        let storing = |path: &Path| TrainError::file(path.to_path_buf(), "keeping pictures in a temporary file");
+        let storing = |path: &Path| TrainError::file(path.to_path_buf(), "keeping images in a temporary file");
         let first = files.first().map_or(Path::new(""), |path| path);
         let mut stored = Storing::new(expected, IN_MEMORY).map_err(storing(first))?;
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
@@ -91,30 +91,30 @@ impl Parquet {
                 let most = |index| group.metadata().column(index).column_descr().max_def_level();
                 let read = || {
                     let column = |index| group.get_column_reader(index);
-                    let pictures = bytes(column(columns.bytes)?, count, most(columns.bytes))?;
+                    let images = bytes(column(columns.bytes)?, count, most(columns.bytes))?;
                     let paths = match columns.path {
                         Some(index) => bytes(column(index)?, count, most(index))?,
-                        None => vec![None; pictures.len()],
+                        None => vec![None; images.len()],
                     };
-                    Ok((pictures, paths, read_labels(column(columns.label)?, count, most(columns.label))?))
+                    Ok((images, paths, read_labels(column(columns.label)?, count, most(columns.label))?))
                 };
-                let (pictures, paths, found) = caught(read).map_err(damaged)?;
-                if pictures.len() != count || paths.len() != count || found.len() != count {
+                let (images, paths, found) = caught(read).map_err(damaged)?;
+                if images.len() != count || paths.len() != count || found.len() != count {
                     return Err(uneven());
                 }
-                for ((picture, path_of), label) in pictures.iter().zip(paths).zip(found) {
-                    // A row without bytes is a picture that cannot be read, told of when it is asked for.
-                    let picture = picture.as_ref().map_or(&[][..], ByteArray::data);
-                    let start = stored.push(picture).map_err(storing(path))?;
+                for ((image, path_of), label) in images.iter().zip(paths).zip(found) {
+                    // A row without bytes is an image that cannot be read, told of when it is asked for.
+                    let image = image.as_ref().map_or(&[][..], ByteArray::data);
+                    let start = stored.push(image).map_err(storing(path))?;
                     let path = path_of.and_then(|path| path.as_utf8().ok().map(str::to_owned));
-                    rows.push(Row { file, row, path, label: 0, start, length: picture.len() });
+                    rows.push(Row { file, row, path, label: 0, start, length: image.len() });
                     labels.push(label);
                     row += 1;
                 }
             }
         }
         if rows.is_empty() {
-            return Err(fault(first, "expected pictures, found no row", REMEDY));
+            return Err(fault(first, "expected images, found no row", REMEDY));
         }
         let classes = classes.map(<[String]>::to_vec).or(named).unwrap_or_else(|| found_classes(&labels));
         for (row, label) in rows.iter_mut().zip(labels) {
@@ -151,7 +151,7 @@ fn columns(schema: &SchemaDescriptor, path: &Path) -> Result<Columns, TrainError
         let shown = leaves.iter().map(|leaf| format!("`{leaf}`")).collect::<Vec<_>>().join(", ");
         fault(path, format!("expected a column with {what}, found {shown}"), REMEDY)
     };
-    let bytes = first(&PICTURES, ".bytes").or_else(|| first(&PICTURES, "")).ok_or_else(|| missing("pictures"))?;
+    let bytes = first(&PICTURES, ".bytes").or_else(|| first(&PICTURES, "")).ok_or_else(|| missing("images"))?;
     let label = first(&LABELS, "").ok_or_else(|| missing("one label a row"))?;
     Ok(Columns { bytes, path: first(&PICTURES, ".path"), label, label_name: leaves[label].clone() })
 }
@@ -181,7 +181,7 @@ fn all<T: DataType>(
 fn bytes(reader: ColumnReader, count: usize, most: i16) -> Result<Vec<Option<ByteArray>>, ParquetError> {
     match reader {
         ColumnReader::ByteArrayColumnReader(reader) => all(reader, count, most),
-        _ => Err(ParquetError::General("the pictures' column holds no bytes".into())),
+        _ => Err(ParquetError::General("the images' column holds no bytes".into())),
     }
 }
 
@@ -233,15 +233,15 @@ fn found_classes(labels: &[Option<Label>]) -> Vec<String> {
 
 fn class(classes: &[String], label: Option<Label>, path: &Path, row: usize) -> Result<usize, TrainError> {
     let last = classes.len().saturating_sub(1);
-    let remedy = "leave such rows out, or correct their labels";
+    let hint = "leave such rows out, or correct their labels";
     match label {
         Some(Label::Number(number)) => {
             usize::try_from(number).ok().filter(|&number| number < classes.len()).ok_or_else(|| {
-                fault(path, format!("row {row}: expected a label from 0 to {last}, found {number}"), remedy)
+                fault(path, format!("row {row}: expected a label from 0 to {last}, found {number}"), hint)
             })
         }
         Some(Label::Name(name)) => class_of(classes, &name, path),
-        None => Err(fault(path, format!("row {row}: expected a label, found none"), remedy)),
+        None => Err(fault(path, format!("row {row}: expected a label, found none"), hint)),
     }
 }
 
@@ -269,7 +269,7 @@ impl Dataset for Parquet {
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
         let Row { start, length, .. } = self.rows[index];
-        let bytes = self.stored.read(start, length).map_err(TrainError::file(self.name(index), "reading a picture"))?;
+        let bytes = self.stored.read(start, length).map_err(TrainError::file(self.name(index), "reading an image"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
         Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
     }

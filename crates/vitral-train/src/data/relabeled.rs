@@ -122,10 +122,10 @@ mod tests {
             index
         }
         fn name(&self, index: usize) -> String {
-            format!("picture {index}")
+            format!("image {index}")
         }
         fn image(&self, _: usize) -> Result<RgbImage, TrainError> {
-            unreachable!("no picture is looked at")
+            unreachable!("no image is looked at")
         }
     }
 

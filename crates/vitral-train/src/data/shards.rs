@@ -8,7 +8,7 @@ use super::split::Split;
 use crate::error::TrainError;
 
 /// Whether a file is of a kind, told by its name.
-pub(super) type IsKind = fn(&Path) -> bool;
+pub(super) type FilePredicate = fn(&Path) -> bool;
 
 /// Files of one part of a data set.
 pub(super) struct Shards {
@@ -22,7 +22,7 @@ pub(super) struct Shards {
 impl Shards {
     /// The files of a kind that make up `split` in a folder, or in its `data`, by what their names begin with: `train-00000…`,
     /// `test.0…`. All of them where names tell no parts, nothing where there are none.
-    pub(super) fn find(folder: &Path, split: Split, is_kind: IsKind) -> Result<Option<Self>, TrainError> {
+    pub(super) fn find(folder: &Path, split: Split, is_kind: FilePredicate) -> Result<Option<Self>, TrainError> {
         let files = |folder: &Path| -> Result<Vec<PathBuf>, TrainError> {
             let mut found = entries(folder)?;
             found.retain(|path| is_kind(path) && path.is_file());

@@ -1,4 +1,4 @@
-//! Encoded pictures inside a larger whole.
+//! Encoded images inside a larger whole.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -6,23 +6,23 @@ use serde::Serialize;
 
 use super::{Dataset, shuffled};
 
-/// Pictures a class, and the sizes of a sample of them.
+/// Images a class, and the sizes of a sample of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// How many pictures there are.
-    pub pictures: usize,
-    /// Names of classes and how many pictures each has.
+    /// How many images there are.
+    pub images: usize,
+    /// Names of classes and how many images each has.
     pub classes: Vec<(String, usize)>,
     /// The smallest width and height, and the greatest, among those sampled.
     pub sizes: Option<[(usize, usize); 2]>,
-    /// How many pictures were decoded to tell sizes.
+    /// How many images were decoded to tell sizes.
     pub sampled: usize,
     /// How many of them could not be read.
     pub unreadable: usize,
 }
 
 impl Summary {
-    /// Counts labels, and decodes a sample of pictures that the seed draws.
+    /// Counts labels, and decodes a sample of images that the seed draws.
     pub fn of(dataset: &dyn Dataset, sample: usize, seed: u64) -> Self {
         let mut classes: Vec<(String, usize)> = dataset.classes().iter().map(|name| (name.clone(), 0)).collect();
         for index in 0..dataset.len() {
@@ -39,7 +39,7 @@ impl Summary {
             let [least, most] = sizes.unwrap_or([(width, height); 2]);
             sizes = Some([(width.min(least.0), height.min(least.1)), (width.max(most.0), height.max(most.1))]);
         }
-        Summary { pictures: dataset.len(), classes, sizes, sampled, unreadable }
+        Summary { images: dataset.len(), classes, sizes, sampled, unreadable }
     }
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.classes.iter().map(|(_, count)| *count);
         let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
-        write!(f, "{} pictures of {} classes, ", self.pictures, self.classes.len())?;
+        write!(f, "{} images of {} classes, ", self.images, self.classes.len())?;
         match least == most {
             true => write!(f, "{most} each")?,
             false => {

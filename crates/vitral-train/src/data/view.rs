@@ -1,4 +1,4 @@
-//! Pictures cut at a corner in place of their middle, for answers that are averaged over several views.
+//! Images cut at a corner in place of their middle, for answers that are averaged over several views.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Corner {
     pub const ALL: [Corner; 4] = [Corner::TopLeft, Corner::TopRight, Corner::BottomLeft, Corner::BottomRight];
 }
 
-/// A data set whose pictures are resized as a model's preprocessing says, and then cut at a corner.
+/// A data set whose images are resized as a model's preprocessing says, and then cut at a corner.
 pub struct View {
     inner: Arc<dyn Dataset>,
     before: Preprocess,
@@ -37,7 +37,7 @@ pub struct View {
 }
 
 impl View {
-    /// Pictures at one corner, and the preprocessing that is left to be done. Nothing where the preprocessing does not end in
+    /// Images at one corner, and the preprocessing that is left to be done. Nothing where the preprocessing does not end in
     /// a crop, so that all views are the same.
     pub fn of(inner: Arc<dyn Dataset>, preprocess: &Preprocess, corner: Corner) -> Option<(Self, Preprocess)> {
         let (Step::CenterCrop { size, .. }, steps) = preprocess.steps.split_last()? else { return None };
@@ -47,7 +47,7 @@ impl View {
     }
 }
 
-/// The part of a picture at a corner; a side that is too short stays whole.
+/// The part of an image at a corner; a side that is too short stays whole.
 fn cut(image: &RgbImage, crop: Size, corner: Corner) -> Option<RgbImage> {
     let (height, width) = (crop.height.min(image.height()), crop.width.min(image.width()));
     let below = matches!(corner, Corner::BottomLeft | Corner::BottomRight);
@@ -85,7 +85,7 @@ impl Dataset for View {
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        let resized = self.before.picture(&self.inner.image(index)?).map_err(vitral::Error::from)?;
+        let resized = self.before.image(&self.inner.image(index)?).map_err(vitral::Error::from)?;
         Ok(cut(&resized, self.crop, self.corner).unwrap_or(resized))
     }
 }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn corners_are_where_they_are_called() {
         let pixels = (0..5 * 4).flat_map(|i| [i; 3]).collect();
-        let image = RgbImage::new(5, 4, pixels).expect("a picture");
+        let image = RgbImage::new(5, 4, pixels).expect("an image");
         let crop = Size { height: 2, width: 3 };
         let first = |corner| cut(&image, crop, corner).expect("a part").pixel(0, 0)[0];
         assert_eq!(Corner::ALL.map(first), [0, 2, 10, 12]);

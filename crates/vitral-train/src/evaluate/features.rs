@@ -1,8 +1,8 @@
-//! Features of labeled pictures.
+//! Features of labeled images.
 
 use crate::data::shuffled;
 
-/// One vector a picture.
+/// One vector an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
     values: Vec<f32>,
@@ -59,12 +59,12 @@ impl Features {
         Features { values, labels, width: self.width, classes: self.classes }
     }
 
-    /// Each vector followed by the other's of the same picture, as of the class token and the mean of the patches.
+    /// Each vector followed by the other's of the same image, as of the class token and the mean of the patches.
     ///
     /// # Panics
-    /// If the two are not of the same pictures.
+    /// If the two are not of the same images.
     pub fn beside(&self, other: &Self) -> Self {
-        assert_eq!(self.labels, other.labels, "features of the same pictures");
+        assert_eq!(self.labels, other.labels, "features of the same images");
         let pair = |index| self.row(index).iter().chain(other.row(index)).copied();
         let values = (0..self.len()).flat_map(pair).collect();
         Features { values, width: self.width + other.width, ..self.clone() }

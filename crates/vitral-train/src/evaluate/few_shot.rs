@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::{Features, Ridge, accuracy};
 
-/// Accuracies of linear classifiers fitted on a few pictures a class.
+/// Accuracies of linear classifiers fitted on a few images a class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FewShot {
-    /// Pictures a class.
+    /// Images a class.
     pub shots: usize,
     /// One accuracy a seed.
     pub accuracies: Vec<f64>,
@@ -36,7 +36,7 @@ impl fmt::Display for FewShot {
     }
 }
 
-/// Fits a classifier on each number of shots and each seed's choice of pictures, and tells its accuracy on `unknown`. The
+/// Fits a classifier on each number of shots and each seed's choice of images, and tells its accuracy on `unknown`. The
 /// paper takes shots of 1, 5, 10 and 25, three seeds and one penalty for all ([`Ridge::default`]); `ridge` may choose it by
 /// the shots.
 pub fn few_shot(

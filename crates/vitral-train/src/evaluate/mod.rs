@@ -8,7 +8,7 @@ mod neighbors;
 mod report;
 mod ridge;
 mod run;
-mod tally;
+mod metrics;
 
 pub use features::Features;
 pub use few_shot::{FewShot, few_shot};
@@ -16,7 +16,7 @@ pub use neighbors::Neighbors;
 pub use report::{ClassReport, Confusion, Mistake, Report};
 pub use ridge::{LinearProbe, Ridge, Scaling};
 pub use run::{evaluate, features, mirrored};
-pub use tally::Tally;
+pub use metrics::Metrics;
 
 /// The share of predictions that are the label.
 pub fn accuracy(predicted: &[usize], labels: &[usize]) -> f64 {

@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The quality of a classifier on labeled pictures. Shares are between 0 and 1.
+/// The quality of a classifier on labeled images. Shares are between 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Pictures that were classified.
-    pub pictures: usize,
-    /// Pictures that could not be read.
+    /// Images that were classified.
+    pub images: usize,
+    /// Images that could not be read.
     pub skipped: usize,
     /// The share whose likeliest class is their label.
     pub top1: f64,
@@ -25,7 +25,7 @@ pub struct Report {
     pub mean_f1: f64,
     /// Each class by itself.
     pub classes: Vec<ClassReport>,
-    /// `confusion[label][predicted]`: pictures.
+    /// `confusion[label][predicted]`: images.
     pub confusion: Vec<Vec<usize>>,
     /// The pairs that were confused most, most first.
     pub confused: Vec<Confusion>,
@@ -38,11 +38,11 @@ pub struct Report {
 pub struct ClassReport {
     /// Its name.
     pub name: String,
-    /// Pictures with this label.
-    pub pictures: usize,
-    /// Of the pictures taken for it, the share that is.
+    /// Images with this label.
+    pub images: usize,
+    /// Of the images taken for it, the share that is.
     pub precision: f64,
-    /// Of its pictures, the share that was found.
+    /// Of its images, the share that was found.
     pub recall: f64,
     /// The harmonic mean of the two.
     pub f1: f64,
@@ -57,18 +57,18 @@ pub struct Confusion {
     pub predicted: String,
     /// How often.
     pub count: usize,
-    /// Some of the pictures, the surest mistake first.
+    /// Some of the images, the surest mistake first.
     #[serde(default)]
     pub examples: Vec<Mistake>,
 }
 
-/// A picture taken for something else.
+/// An image taken for something else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {
     /// Its place in the data set.
     pub index: usize,
     /// Its name.
-    pub picture: String,
+    pub image: String,
     /// What it was.
     pub label: String,
     /// What it was taken for.
@@ -85,23 +85,23 @@ impl fmt::Display for Report {
             write!(f, "   top-5 {:.2} %", percent(self.top5))?;
         }
         write!(f, "   loss {:.4}   calibration error {:.2} %", self.loss, percent(self.calibration_error))?;
-        write!(f, "   {} pictures", self.pictures)?;
+        write!(f, "   {} images", self.images)?;
         if self.skipped > 0 {
             write!(f, " ({} more could not be read)", self.skipped)?;
         }
         let width = self.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).clamp(5, 32);
-        write!(f, "\n\n{:width$}  pictures  precision  recall      F1", "class")?;
-        let mut line = |name: &str, pictures: usize, [precision, recall, f1]: [f64; 3]| {
+        write!(f, "\n\n{:width$}  images  precision  recall      F1", "class")?;
+        let mut line = |name: &str, images: usize, [precision, recall, f1]: [f64; 3]| {
             let name: String = name.chars().take(width).collect();
             let [precision, recall, f1] = [precision, recall, f1].map(percent);
-            write!(f, "\n{name:width$}  {pictures:8}  {precision:8.2} %{recall:7.2} %{f1:7.2} %")
+            write!(f, "\n{name:width$}  {images:8}  {precision:8.2} %{recall:7.2} %{f1:7.2} %")
         };
         for class in &self.classes {
-            line(&class.name, class.pictures, [class.precision, class.recall, class.f1])?;
+            line(&class.name, class.images, [class.precision, class.recall, class.f1])?;
         }
         let precision =
             self.classes.iter().map(|class| class.precision).sum::<f64>() / self.classes.len().max(1) as f64;
-        line("mean", self.pictures, [precision, self.mean_recall, self.mean_f1])?;
+        line("mean", self.images, [precision, self.mean_recall, self.mean_f1])?;
         if !self.confused.is_empty() {
             write!(f, "\n\nmost confused")?;
         }

@@ -8,7 +8,7 @@ use super::{Features, accuracy, cholesky};
 /// Least squares to targets of −1 and 1 with an L2 penalty, over scaled features and a constant one. By default, the few-shot
 /// evaluation of the ViT paper as big_vision's `fewshot_lsr` computes it: whitened, with a penalty of 2^10.
 ///
-/// That penalty is strong where pictures are few: [`Ridge::chosen`] looks for a better one.
+/// That penalty is strong where images are few: [`Ridge::chosen`] looks for a better one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ridge {
@@ -32,7 +32,7 @@ impl Default for Ridge {
 pub enum Scaling {
     /// Each feature to mean 0 and deviation 1.
     Whiten,
-    /// Each picture's features to a vector of length 1.
+    /// Each image's features to a vector of length 1.
     UnitLength,
 }
 

@@ -3,11 +3,11 @@
 use vitral::Tensor;
 use vitral_engine::Device;
 
-use super::{Features, Report, Tally};
+use super::{Features, Report, Metrics};
 use crate::data::Loader;
 use crate::error::TrainError;
 
-/// Classifies every picture of a loader in listed order; `forward` gives logits `[batch, classes]` of pixels.
+/// Classifies every image of a loader in listed order; `forward` gives logits `[batch, classes]` of pixels.
 ///
 /// # Errors
 /// The first that the loader or `forward` gives, or if the model's classes are not as many as the data's, or it gives
@@ -17,7 +17,7 @@ pub fn evaluate(
     mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
 ) -> Result<Report, TrainError> {
     let dataset = loader.dataset();
-    let mut tally = Tally::new(dataset.classes());
+    let mut metrics = Metrics::new(dataset.classes());
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         let logits = forward(&batch.pixels)?;
@@ -27,19 +27,19 @@ pub fn evaluate(
             return Err(TrainError::Data {
                 path: dataset.name(0).into(),
                 fault: format!("expected a model of {expected} classes, as the data has, found one of {found}"),
-                remedy: "evaluate it on data with its own classes, or give it a head for these",
+                hint: "evaluate it on data with its own classes, or give it a head for these",
             });
         }
         for (row, &label) in logits.to_vec()?.chunks_exact(found).zip(&batch.labels) {
-            tally.add(row, label);
+            metrics.add(row, label);
         }
     }
     let skipped: Vec<usize> = loader.skipped().into_iter().map(|skipped| skipped.index).collect();
     let seen: Vec<usize> = (0..dataset.len()).filter(|index| skipped.binary_search(index).is_err()).collect();
-    Ok(tally.report(skipped.len(), |nth| (seen[nth], dataset.name(seen[nth]))))
+    Ok(metrics.report(skipped.len(), |nth| (seen[nth], dataset.name(seen[nth]))))
 }
 
-/// Features of every picture of a loader; `forward` gives `[batch, width]` of pixels.
+/// Features of every image of a loader; `forward` gives `[batch, width]` of pixels.
 ///
 /// # Errors
 /// The first that the loader or `forward` gives.
@@ -69,7 +69,7 @@ fn one_row_each(answer: &Tensor, images: usize, what: &str, loader: &Loader) -> 
                 "expected {what} of shape [{images}, …], one row for each image, found {:?}",
                 answer.shape()
             ),
-            remedy: "use a model that pools its tokens",
+            hint: "use a model that pools its tokens",
         }),
     }
 }

@@ -10,18 +10,18 @@ pub struct Entry {
     /// Steps done.
     pub step: u64,
     /// Learning rate of the last step.
-    pub rate: f32,
+    pub learning_rate: f32,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Share of training pictures that were taken for their label, as augmented.
+    /// Share of training images that were taken for their label, as augmented.
     pub train_accuracy: f64,
     /// Mean loss on the held-out images that choose the best epoch, where they were judged. Journals of earlier versions
     /// call it `test_loss`.
     #[serde(alias = "test_loss")]
-    pub held_out_loss: Option<f64>,
+    pub validation_loss: Option<f64>,
     /// Share of these images that were taken for their label, where they were judged.
     #[serde(alias = "test_accuracy")]
-    pub held_out_accuracy: Option<f64>,
+    pub validation_accuracy: Option<f64>,
     /// Mean norm of the gradients.
     pub gradient_norm: f64,
     /// Training images a second; of an epoch that was stopped and went on, those of the process that ended it.

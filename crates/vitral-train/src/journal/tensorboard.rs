@@ -15,10 +15,10 @@ pub(super) fn event(entry: &Entry, seconds: f64) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in [
         ("loss/train", Some(entry.train_loss)),
-        ("loss/held_out", entry.held_out_loss),
+        ("loss/validation_split", entry.validation_loss),
         ("accuracy/train", Some(entry.train_accuracy)),
-        ("accuracy/held_out", entry.held_out_accuracy),
-        ("learning_rate", Some(f64::from(entry.rate))),
+        ("accuracy/validation_split", entry.validation_accuracy),
+        ("learning_rate", Some(f64::from(entry.learning_rate))),
         ("gradient_norm", Some(entry.gradient_norm)),
         ("images_per_second", Some(entry.images_per_second)),
     ] {

@@ -22,34 +22,34 @@ pub enum Shape {
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
     /// The highest rate.
-    pub rate: f32,
+    pub learning_rate: f32,
     /// Course after warm-up.
     pub shape: Shape,
-    /// The batch that `rate` is meant for: with another, the rates grow or shrink in proportion (arXiv:1706.02677).
+    /// The batch that `learning_rate` is meant for: with another, the rates grow or shrink in proportion (arXiv:1706.02677).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate_batch: Option<usize>,
-    /// Steps of linear warm-up, from `warmup_rate`.
+    pub learning_rate_batch: Option<usize>,
+    /// Steps of linear warm-up, from `warmup_learning_rate`.
     pub warmup_steps: u64,
     /// Epochs of warm-up, besides those steps.
     pub warmup_epochs: f32,
     /// Rate of the first step, with warm-up.
-    pub warmup_rate: f32,
+    pub warmup_learning_rate: f32,
     /// Rate of the last step.
-    pub final_rate: f32,
-    /// Epochs at the end that stay at `final_rate`.
+    pub final_learning_rate: f32,
+    /// Epochs at the end that stay at `final_learning_rate`.
     pub cooldown_epochs: f32,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
         Schedule {
-            rate: 1e-3,
+            learning_rate: 1e-3,
             shape: Shape::Cosine,
-            rate_batch: None,
+            learning_rate_batch: None,
             warmup_steps: 0,
             warmup_epochs: 0.0,
-            warmup_rate: 0.0,
-            final_rate: 0.0,
+            warmup_learning_rate: 0.0,
+            final_learning_rate: 0.0,
             cooldown_epochs: 0.0,
         }
     }
@@ -57,16 +57,16 @@ impl Default for Schedule {
 
 impl Schedule {
     /// The schedule in steps alone, and how many of `total` they are spread over; the rest is cool-down. `batch` is how
-    /// many pictures make a step.
+    /// many images make a step.
     #[must_use]
     pub fn in_steps(mut self, steps_per_epoch: u64, total: u64, batch: usize) -> (Self, u64) {
         let steps = |epochs: f32| (f64::from(epochs.max(0.0)) * steps_per_epoch as f64).round() as u64;
         let cooldown = steps(std::mem::take(&mut self.cooldown_epochs)).min(total);
         self.warmup_steps += steps(std::mem::take(&mut self.warmup_epochs));
-        if let Some(meant) = self.rate_batch.take() {
+        if let Some(meant) = self.learning_rate_batch.take() {
             let factor = batch as f32 / meant.max(1) as f32;
-            for rate in [&mut self.rate, &mut self.warmup_rate, &mut self.final_rate] {
-                *rate *= factor;
+            for learning_rate in [&mut self.learning_rate, &mut self.warmup_learning_rate, &mut self.final_learning_rate] {
+                *learning_rate *= factor;
             }
         }
         (self, total - cooldown)
@@ -74,18 +74,18 @@ impl Schedule {
 
     /// The rate of step `step` (from 0) of `total`, warm-up in steps.
     pub fn at(&self, step: u64, total: u64) -> f32 {
-        let (rate, last) = (f64::from(self.rate), f64::from(self.final_rate));
+        let (learning_rate, last) = (f64::from(self.learning_rate), f64::from(self.final_learning_rate));
         if step < self.warmup_steps {
-            let first = f64::from(self.warmup_rate);
-            return (first + (rate - first) * (step + 1) as f64 / self.warmup_steps as f64) as f32;
+            let first = f64::from(self.warmup_learning_rate);
+            return (first + (learning_rate - first) * (step + 1) as f64 / self.warmup_steps as f64) as f32;
         }
         let after = total.saturating_sub(self.warmup_steps).max(1);
         let done = ((step - self.warmup_steps) as f64 / after as f64).min(1.0);
         (match self.shape {
-            Shape::Cosine => last + 0.5 * (rate - last) * (1.0 + (std::f64::consts::PI * done).cos()),
-            Shape::Linear => last + (rate - last) * (1.0 - done),
-            Shape::Constant => rate,
-            Shape::Step => rate * 0.1f64.powi([0.3, 0.6, 0.9].iter().filter(|&&at| done >= at).count() as i32),
+            Shape::Cosine => last + 0.5 * (learning_rate - last) * (1.0 + (std::f64::consts::PI * done).cos()),
+            Shape::Linear => last + (learning_rate - last) * (1.0 - done),
+            Shape::Constant => learning_rate,
+            Shape::Step => learning_rate * 0.1f64.powi([0.3, 0.6, 0.9].iter().filter(|&&at| done >= at).count() as i32),
         }) as f32
     }
 }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn warms_up_then_falls() {
-        let schedule = Schedule { rate: 1.0, warmup_steps: 10, ..Schedule::default() };
+        let schedule = Schedule { learning_rate: 1.0, warmup_steps: 10, ..Schedule::default() };
         let rates: Vec<f32> = (0..110).map(|step| schedule.at(step, 110)).collect();
         assert!((rates[0] - 0.1).abs() < 1e-6 && (rates[9] - 1.0).abs() < 1e-6 && (rates[10] - 1.0).abs() < 1e-6);
         assert!((rates[60] - 0.5).abs() < 1e-6, "half way of the cosine");
@@ -106,21 +106,21 @@ mod tests {
     #[test]
     fn epochs_and_batches_become_steps_and_rates() {
         let schedule = Schedule {
-            rate: 1.0,
-            rate_batch: Some(256),
+            learning_rate: 1.0,
+            learning_rate_batch: Some(256),
             warmup_epochs: 0.5,
-            final_rate: 0.5,
+            final_learning_rate: 0.5,
             cooldown_epochs: 2.0,
             ..Schedule::default()
         };
         let (schedule, total) = schedule.in_steps(10, 100, 64);
-        assert_eq!((schedule.rate, schedule.final_rate, schedule.warmup_steps, total), (0.25, 0.125, 5, 80));
+        assert_eq!((schedule.learning_rate, schedule.final_learning_rate, schedule.warmup_steps, total), (0.25, 0.125, 5, 80));
         assert_eq!(schedule.at(90, total), 0.125, "cooling down");
     }
 
     #[test]
     fn every_shape_ends_where_it_should() {
-        let end = |shape| Schedule { rate: 1.0, final_rate: 0.25, shape, ..Schedule::default() }.at(100, 100);
+        let end = |shape| Schedule { learning_rate: 1.0, final_learning_rate: 0.25, shape, ..Schedule::default() }.at(100, 100);
         assert_eq!((end(Shape::Cosine), end(Shape::Linear), end(Shape::Constant)), (0.25, 0.25, 1.0));
         assert!((end(Shape::Step) - 1e-3).abs() < 1e-9);
     }

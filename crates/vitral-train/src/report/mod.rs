@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage as Pixels};
 
 use serde::{Deserialize, Serialize};
-use vitral::whole;
+use vitral::atomic;
 
 use crate::data::Dataset;
 use crate::error::TrainError;
@@ -20,11 +20,11 @@ use crate::journal::Entry;
 
 pub use plots::{confusion, curves};
 
-/// Pairs of classes that are shown with pictures.
+/// Pairs of classes that are shown with images.
 const PAIRS: usize = 5;
-/// Mistakes that are shown with their picture.
+/// Mistakes that are shown with their image.
 const SHOWN: usize = 12;
-/// The longer side of a picture on the page, in pixels.
+/// The longer side of an image on the page, in pixels.
 const THUMBNAIL: u32 = 112;
 
 /// What the best epoch of a run is chosen on.
@@ -38,16 +38,16 @@ pub enum ChosenOn {
     /// The test images, since there are no validation images.
     Test,
     /// Images held out of those to learn from: there are neither validation nor test images.
-    HeldOut,
+    ValidationSplit,
 }
 
 impl ChosenOn {
     /// What the images that the result is told on are called.
-    pub const fn told_on(self) -> &'static str {
+    pub const fn reported_on(self) -> &'static str {
         match self {
             ChosenOn::Validation | ChosenOn::Test => "test",
             ChosenOn::ValidationAlone => "validation",
-            ChosenOn::HeldOut => "held-out",
+            ChosenOn::ValidationSplit => "held-out",
         }
     }
 
@@ -57,7 +57,7 @@ impl ChosenOn {
             ChosenOn::Validation => "chosen on the validation images; the test images were judged once, at the end",
             ChosenOn::ValidationAlone => "chosen on the validation images themselves, since there is no test split",
             ChosenOn::Test => "chosen on the test images, since there is no validation split",
-            ChosenOn::HeldOut => {
+            ChosenOn::ValidationSplit => {
                 "chosen on the held-out images themselves, since there is neither a validation nor a test split"
             }
         }
@@ -80,7 +80,7 @@ pub struct Chosen {
 #[derive(Serialize)]
 struct Whole<'a> {
     best: &'a Chosen,
-    told_on: &'static str,
+    reported_on: &'static str,
     #[serde(flatten)]
     report: &'a Report,
 }
@@ -104,14 +104,14 @@ pub fn write(
     dataset: &dyn Dataset,
 ) -> Result<(), TrainError> {
     let (curves, confusion) = (curves(entries), confusion(report));
-    let whole_report = Whole { best: chosen, told_on: chosen.on.told_on(), report };
+    let whole_report = Whole { best: chosen, reported_on: chosen.on.reported_on(), report };
     let json = serde_json::to_string_pretty(&whole_report).expect("plain data");
     let page = page(recipe, entries, chosen, report, dataset, &curves, &confusion);
     for (name, text) in
         [("report.json", &json), ("curves.svg", &curves), ("confusion.svg", &confusion), ("report.html", &page)]
     {
         let path = folder.join(name);
-        whole::write(&path, text.as_bytes()).map_err(TrainError::file(&path, "writing the report"))?;
+        atomic::write(&path, text.as_bytes()).map_err(TrainError::file(&path, "writing the report"))?;
     }
     Ok(())
 }
@@ -144,8 +144,8 @@ fn page(
     add(format_args!(
         "<h1>{} right of {} {} images</h1><p>",
         percent(report.top1),
-        report.pictures,
-        chosen.on.told_on()
+        report.images,
+        chosen.on.reported_on()
     ));
     if report.classes.len() > 5 {
         add(format_args!("Top-5 {}. ", percent(report.top5)));
@@ -155,7 +155,7 @@ fn page(
         add(format_args!("{} epochs in {:.0} minutes. ", last.epoch, last.seconds / 60.0));
     }
     if report.skipped > 0 {
-        add(format_args!("{} pictures could not be read. ", report.skipped));
+        add(format_args!("{} images could not be read. ", report.skipped));
     }
     let Chosen { on, epoch, accuracy } = chosen;
     add(format_args!("This is the model in <code>best</code>, of epoch {epoch}: the best epoch was {}. ", on.how()));
@@ -165,13 +165,13 @@ fn page(
     add(format_args!("</p>"));
     add(format_args!("<h2>Course</h2>{curves}"));
     add(format_args!(
-        "<h2>What was taken for what</h2><p>A row for each class, a column for what its pictures were taken for.</p>\
+        "<h2>What was taken for what</h2><p>A row for each class, a column for what its images were taken for.</p>\
          <div class=\"wide\">{confusion}</div>"
     ));
     let figure = |mistake: &Mistake, caption: &str| {
-        let picture = thumbnail(dataset, mistake.index).unwrap_or_default();
+        let image = thumbnail(dataset, mistake.index).unwrap_or_default();
         let sure = 100.0 * mistake.confidence;
-        format!("<figure>{picture}<figcaption>{caption}{sure:.0} %</figcaption></figure>")
+        format!("<figure>{image}<figcaption>{caption}{sure:.0} %</figcaption></figure>")
     };
     if !report.confused.is_empty() {
         add(format_args!("<h2>What is confused most</h2>"));
@@ -191,13 +191,13 @@ fn page(
         add(format_args!("</div>"));
     }
     add(format_args!(
-        "<h2>Classes</h2><div class=\"wide\"><table><tr><th>class<th>pictures<th>precision<th>recall<th>F1</tr>"
+        "<h2>Classes</h2><div class=\"wide\"><table><tr><th>class<th>images<th>precision<th>recall<th>F1</tr>"
     ));
     for class in &report.classes {
         add(format_args!(
             "<tr><td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
             escaped(&class.name),
-            class.pictures,
+            class.images,
             percent(class.precision),
             percent(class.recall),
             percent(class.f1)
@@ -207,7 +207,7 @@ fn page(
     page
 }
 
-/// A picture of the data set as an `img` element.
+/// An image of the data set as an `img` element.
 fn thumbnail(dataset: &dyn Dataset, index: usize) -> Option<String> {
     let image = dataset.image(index).ok()?;
     let (width, height) = (image.width() as u32, image.height() as u32);

@@ -1,4 +1,4 @@
-//! A run as pictures: curves over its epochs, and what was taken for what.
+//! A run as images: curves over its epochs, and what was taken for what.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -35,10 +35,10 @@ pub fn curves(entries: &[Entry]) -> String {
     svg((960, 340), |area| {
         let (left, right) = area.split_horizontally(480);
         let loss: [Line; 2] =
-            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.held_out_loss)];
+            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.validation_loss)];
         let accuracy: [Line; 2] = [
             ("training, as augmented", TRAIN, |entry| Some(100.0 * entry.train_accuracy)),
-            ("held out", HELD, |entry| entry.held_out_accuracy.map(|accuracy| 100.0 * accuracy)),
+            ("held out", HELD, |entry| entry.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
         ];
         panel(&left, "loss", entries, loss)?;
         panel(&right, "accuracy, %", entries, accuracy)
@@ -88,7 +88,7 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
     Ok(())
 }
 
-/// What was taken for what: a row a class, each cell the share of the row's pictures.
+/// What was taken for what: a row a class, each cell the share of the row's images.
 pub fn confusion(report: &Report) -> String {
     let classes = report.classes.len();
     let named = classes <= NAMED;

@@ -13,8 +13,8 @@ pub struct Cell {
     pub parameters: usize,
     /// The share of every class that was learned from.
     pub fraction: f64,
-    /// Pictures that were learned from.
-    pub pictures: usize,
+    /// Images that were learned from.
+    pub images: usize,
     /// Epochs of the run.
     pub epochs: u64,
     /// The share of test images that the best model took for their label; without a validation split, those are what chose it.

@@ -1,4 +1,4 @@
-//! A study as an image: accuracy over pictures learned from, a line a model.
+//! A study as an image: accuracy over images learned from, a line a model.
 
 use plotters::prelude::*;
 use vitral::numbers::finite_range;
@@ -16,7 +16,7 @@ const COLORS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
 ];
 
-/// Accuracy over the number of pictures, whose axis is logarithmic.
+/// Accuracy over the number of images, whose axis is logarithmic.
 pub(super) fn curve(cells: &[Cell]) -> String {
     let mut models: Vec<&str> = Vec::new();
     for cell in cells {
@@ -24,7 +24,7 @@ pub(super) fn curve(cells: &[Cell]) -> String {
             models.push(&cell.model);
         }
     }
-    let mut sizes: Vec<f64> = cells.iter().map(|cell| cell.pictures as f64).collect();
+    let mut sizes: Vec<f64> = cells.iter().map(|cell| cell.images as f64).collect();
     let (least, most) = finite_range(sizes.iter().copied()).unwrap_or((1.0, 1.0));
     sizes.sort_by(f64::total_cmp);
     sizes.dedup();
@@ -45,8 +45,8 @@ pub(super) fn curve(cells: &[Cell]) -> String {
             .light_line_style(TRANSPARENT)
             .bold_line_style(FAINT)
             .axis_style(INK)
-            .x_label_formatter(&|pictures| format!("{pictures:.0}"))
-            .x_desc("pictures to learn from")
+            .x_label_formatter(&|images| format!("{images:.0}"))
+            .x_desc("images to learn from")
             .y_desc("held-out accuracy, %")
             .label_style(("sans-serif", 13).into_font().color(&INK))
             .draw()?;
@@ -55,7 +55,7 @@ pub(super) fn curve(cells: &[Cell]) -> String {
             let mut points: Vec<(f64, f64)> = cells
                 .iter()
                 .filter(|cell| cell.model == *model)
-                .map(|cell| (cell.pictures as f64, 100.0 * cell.accuracy))
+                .map(|cell| (cell.images as f64, 100.0 * cell.accuracy))
                 .collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             chart

@@ -135,7 +135,7 @@ fn ten_losses_are_pytorchs_and_timms() {
                 groups(&vit, &parameters, &GroupOptions { weight_decay, ..GroupOptions::default() }, &optimizer);
             let rules = Rules {
                 optimizer,
-                schedule: Schedule { rate, shape: Course::Constant, ..Schedule::default() },
+                schedule: Schedule { learning_rate: rate, shape: Course::Constant, ..Schedule::default() },
                 total_steps: 10,
                 clip,
                 average_decay: None,

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vitral_train::data::{Dataset, HeldOut, Split, open};
+use vitral_train::data::{Dataset, ValidationSplit, Split, open};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/parquet").join(name)
 }
 
 fn take(path: &Path, split: Split) -> Arc<dyn Dataset> {
-    open(path, split, HeldOut { fraction: 0.5, seed: 1 }).unwrap_or_else(|fault| panic!("{fault}"))
+    open(path, split, ValidationSplit { fraction: 0.5, seed: 1 }).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
-/// Every picture's first red and green, and its label.
+/// Every image's first red and green, and its label.
 fn colors(set: &dyn Dataset) -> Vec<(u8, u8, usize)> {
     let color = |index: usize| {
         let image = set.image(index).unwrap();
@@ -57,17 +57,17 @@ fn what_cannot_be_learned_from_is_named() {
         ("odd/without_label.parquet", ["row 1", "found none"]),
         ("odd/other_columns.parquet", ["`photo`", "`image`"]),
     ] {
-        let error = open(&golden(file), Split::Train, HeldOut::default()).err().expect("refused").to_string();
+        let error = open(&golden(file), Split::Train, ValidationSplit::default()).err().expect("refused").to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     }
-    let held_out = HeldOut { fraction: 0.0, seed: 0 };
-    let set = open(&golden("odd/without_bytes.parquet"), Split::Train, held_out).unwrap();
+    let validation_split = ValidationSplit { fraction: 0.0, seed: 0 };
+    let set = open(&golden("odd/without_bytes.parquet"), Split::Train, validation_split).unwrap();
     assert!(set.image(0).is_ok() && set.image(2).is_ok());
     let error = set.image(1).expect_err("no bytes").to_string();
     assert!(error.contains("row 1"), "{error}");
 }
 
-/// Damaged files are refused or give other pictures; nothing panics.
+/// Damaged files are refused or give other images; nothing panics.
 #[test]
 fn damage_is_no_panic() {
     let folder = tempfile::tempdir().unwrap();
@@ -79,11 +79,11 @@ fn damage_is_no_panic() {
         damaged[at] ^= 1 << (at % 8);
         for bytes in [&damaged[..], &whole[..at]] {
             std::fs::write(&path, bytes).unwrap();
-            if let Ok(set) = open(&path, Split::Train, HeldOut { fraction: 0.0, seed: 0 }) {
+            if let Ok(set) = open(&path, Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }) {
                 opened += 1;
                 (0..set.len()).for_each(|index| drop(set.image(index)));
             }
         }
     }
-    assert!(opened > 0, "damage within pictures is not seen in the file's own parts");
+    assert!(opened > 0, "damage within images is not seen in the file's own parts");
 }

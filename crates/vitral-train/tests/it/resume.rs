@@ -13,16 +13,16 @@ use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::run::{Models, open_sets, run};
 use vitral_train::step::StepReport;
 
-/// Two classes of eight noisy pictures, one darker than the other.
-fn pictures(folder: &Path) {
+/// Two classes of eight noisy images, one darker than the other.
+fn images(folder: &Path) {
     for (class, name) in ["dark", "light"].iter().enumerate() {
-        let place = folder.join("pictures").join(name);
+        let place = folder.join("images").join(name);
         std::fs::create_dir_all(&place).unwrap();
-        for picture in 0..8u64 {
-            let seed = picture * 2 + class as u64;
+        for image in 0..8u64 {
+            let seed = image * 2 + class as u64;
             let pixels: Vec<u8> =
                 (0..8 * 8 * 3).map(|i| (uniform(seed, i) * 120.0) as u8 + 100 * class as u8).collect();
-            let file = place.join(format!("{picture}.png"));
+            let file = place.join(format!("{image}.png"));
             image::save_buffer(file, &pixels, 8, 8, image::ExtendedColorType::Rgb8).unwrap();
         }
     }
@@ -33,8 +33,8 @@ const RECIPE: &str = r#"
 variant = "test/4"
 set = { image_size = 8, drop = { hidden = 0.1, path = 0.1 } }
 [data]
-train = "pictures"
-held_out = { fraction = 0.25, seed = 1 }
+train = "images"
+validation_split = { fraction = 0.25, seed = 1 }
 mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
 [augment]
@@ -43,7 +43,7 @@ crop = { kind = "padded", pixels = 1 }
 [optimizer]
 kind = "adamw"
 [schedule]
-rate = 1e-3
+learning_rate = 1e-3
 [run]
 epochs = 3
 batch = 2
@@ -89,22 +89,22 @@ fn low_rank_updates_go_on_too() {
 }
 
 #[test]
-fn pictures_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
+fn images_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
     let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
+    images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     let course = |out: &str, every: i64| {
         train(folder.path(), out, 1, None, &[Setting::new("run.evaluate_every", every)]);
         Journal::open(&folder.path().join(out), u64::MAX).unwrap().entries().to_vec()
     };
     let (always, seldom, last) = (course("always", 1), course("seldom", 2), course("last", 0));
-    assert!(always.len() == 3 && always.iter().all(|entry| entry.held_out_loss.is_some()));
+    assert!(always.len() == 3 && always.iter().all(|entry| entry.validation_loss.is_some()));
     for (entries, judged) in [(&seldom, [false, true, true]), (&last, [false, false, true])] {
         assert_eq!(entries.len(), always.len());
         for ((entry, whole), judged) in entries.iter().zip(&always).zip(judged) {
             assert_eq!(entry.train_loss, whole.train_loss, "judging changes nothing");
-            assert_eq!(entry.held_out_loss, whole.held_out_loss.filter(|_| judged));
-            assert_eq!(entry.held_out_accuracy, whole.held_out_accuracy.filter(|_| judged));
+            assert_eq!(entry.validation_loss, whole.validation_loss.filter(|_| judged));
+            assert_eq!(entry.validation_accuracy, whole.validation_accuracy.filter(|_| judged));
         }
     }
     let table = std::fs::read_to_string(folder.path().join("seldom/journal.csv")).unwrap();
@@ -114,7 +114,7 @@ fn pictures_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
 
 fn resumed_equals_straight(settings: &[Setting]) {
     let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
+    images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     let straight = train(folder.path(), "straight", 1, None, settings);
     assert!(matches!(straight, Outcome::Finished { .. }));
@@ -150,7 +150,7 @@ impl Watcher for Slow {
 #[test]
 fn speed_counts_the_images_of_this_process_alone() {
     let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
+    images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     let settings = [Setting::new("run.epochs", 1)];
     // Five of the six steps of an epoch are taken before the stop.
@@ -168,10 +168,10 @@ fn speed_counts_the_images_of_this_process_alone() {
 #[test]
 fn another_recipe_is_not_taken_for_the_same_run() {
     let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
+    images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     train(folder.path(), "run", 1, Some(2), &[]);
-    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("schedule.rate", 2e-3)]).unwrap();
+    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("schedule.learning_rate", 2e-3)]).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let mut stop = Stop { after: None, flag: &flag };
@@ -183,7 +183,7 @@ fn another_recipe_is_not_taken_for_the_same_run() {
 #[test]
 fn more_plain_epochs_than_epochs_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
+    images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     let recipe = Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("augment.plain_epochs", 4)]).unwrap();
     let flag = AtomicBool::new(false);
@@ -197,9 +197,9 @@ fn more_plain_epochs_than_epochs_are_refused() {
 #[test]
 fn a_run_that_diverges_keeps_its_batch() {
     let folder = tempfile::tempdir().unwrap();
-    pictures(folder.path());
+    images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
-    let settings = [Setting::new("schedule.rate", 1e30), Setting::new("optimizer.kind", "sgd")];
+    let settings = [Setting::new("schedule.learning_rate", 1e30), Setting::new("optimizer.kind", "sgd")];
     let recipe = Recipe::load(&folder.path().join("recipe.toml"), &settings).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);

@@ -43,7 +43,7 @@ std = [0.5, 0.5, 0.5]
 [optimizer]
 kind = "adamw"
 [schedule]
-rate = 1e-2
+learning_rate = 1e-2
 [run]
 epochs = 4
 batch = 4
@@ -74,12 +74,12 @@ fn the_best_epoch_is_chosen_on_the_validation_images_and_the_test_images_are_jud
         let Outcome::Finished { best, epoch, test } = told else { panic!("{told:?}") };
         assert!(best == 1.0 && test == Some(0.0), "{told:?}");
         let entries = Journal::read(&folder.path().join("run")).unwrap();
-        assert_eq!(entries[epoch as usize - 1].held_out_accuracy, Some(1.0));
+        assert_eq!(entries[epoch as usize - 1].validation_accuracy, Some(1.0));
         let text = std::fs::read_to_string(folder.path().join("run/report.json")).unwrap();
         let report: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(report["best"]["chosen_on"], "validation");
-        assert_eq!((&report["best"]["accuracy"], &report["told_on"]), (&1.0.into(), &"test".into()));
-        assert_eq!((&report["pictures"], &report["top1"]), (&4.into(), &0.0.into()));
+        assert_eq!((&report["best"]["accuracy"], &report["reported_on"]), (&1.0.into(), &"test".into()));
+        assert_eq!((&report["images"], &report["top1"]), (&4.into(), &0.0.into()));
         let page = std::fs::read_to_string(folder.path().join("run/report.html")).unwrap();
         assert!(page.contains("0.00 % right of 4 test images") && page.contains("validation images, 100.00 %"));
         // A run that was finished before says the same.
@@ -96,8 +96,8 @@ fn without_a_validation_part_the_report_says_what_the_best_epoch_was_chosen_on()
     let data = |train: &str, test: Option<&str>| -> Vec<Setting> {
         let path = |name: &str| folder.path().join(name).display().to_string();
         let setting = |key: &str, name: &str| Setting::new(key, path(name));
-        let held_out = Setting::new("data.held_out.fraction", 0.5);
-        [setting("data.train", train), held_out, Setting::new("run.epochs", 1)]
+        let validation_split = Setting::new("data.validation_split.fraction", 0.5);
+        [setting("data.train", train), validation_split, Setting::new("run.epochs", 1)]
             .into_iter()
             .chain(test.map(|test| setting("data.test", test)))
             .collect()
@@ -107,7 +107,7 @@ fn without_a_validation_part_the_report_says_what_the_best_epoch_was_chosen_on()
         ("both/train", Some("both/test"), ChosenOn::Test, "chosen on the test images, since there is no"),
         ("only", None, ChosenOn::ValidationAlone, "since there is no test split"),
         ("only", Some("only/val"), ChosenOn::ValidationAlone, "since there is no test split"),
-        ("whole", None, ChosenOn::HeldOut, "chosen on the held-out images themselves"),
+        ("whole", None, ChosenOn::ValidationSplit, "chosen on the held-out images themselves"),
     ]
     .into_iter()
     .enumerate()

@@ -29,7 +29,7 @@ impl ModelConfig {
                 return Err(ConfigError::Zero { field });
             }
         }
-        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        let contradiction = |problem: String, hint| Err(ConfigError::Contradiction { problem, hint });
         let grid = self.grid();
         if grid.area() == 0 {
             let problem = format!("has images of {} and patches of {}", self.image_size, self.token_stride());
@@ -108,7 +108,7 @@ impl ModelConfig {
 
     /// Checks what positions ask of the other fields.
     fn check_positions(&self) -> Result<(), ConfigError> {
-        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        let contradiction = |problem: String, hint| Err(ConfigError::Contradiction { problem, hint });
         if self.positions == Positions::SinCos2d && !self.width.is_multiple_of(4) {
             let problem = format!("has sine-cosine positions at width {}", self.width);
             return contradiction(problem, "a quarter of the width goes to each sine and cosine of each axis");
@@ -146,7 +146,7 @@ impl ModelConfig {
 
     /// Checks that the stem fits itself and the model.
     fn check_stem(&self) -> Result<(), ConfigError> {
-        let contradiction = |problem: String, remedy| Err(ConfigError::Contradiction { problem, remedy });
+        let contradiction = |problem: String, hint| Err(ConfigError::Contradiction { problem, hint });
         match &self.stem {
             Stem::Patches => Ok(()),
             Stem::Hybrid(stem) => check_resnet(stem),
@@ -193,7 +193,7 @@ fn check_resnet(stem: &ResNetV2) -> Result<(), ConfigError> {
         let found = stem.width_factor.to_string();
         return Err(ConfigError::Range { field: "width_factor", found, expected: "above 0, at most 64" });
     }
-    let contradiction = |problem, remedy| Err(ConfigError::Contradiction { problem, remedy });
+    let contradiction = |problem, hint| Err(ConfigError::Contradiction { problem, hint });
     if stem.layers.len() > 8 || stem.layers.iter().any(|&blocks| blocks == 0 || blocks > 1000) {
         let problem = format!("has a ResNet of stages {:?}", stem.layers);
         return contradiction(problem, "it has at most eight stages of one to a thousand blocks");

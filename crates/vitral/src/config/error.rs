@@ -10,12 +10,12 @@ pub enum ConfigError {
         field: &'static str,
     },
     /// Two fields that do not fit.
-    #[error("the model configuration {problem}; {remedy}")]
+    #[error("the model configuration {problem}; {hint}")]
     Contradiction {
         /// What does not fit.
         problem: String,
         /// What to do.
-        remedy: &'static str,
+        hint: &'static str,
     },
     /// A rate outside 0…1, or an epsilon that is not positive.
     #[error("`{field}` is {found} in the model configuration, expected {expected}")]

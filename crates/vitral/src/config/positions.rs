@@ -20,7 +20,7 @@ pub enum Positions {
     /// Fixed sine-cosine in two dimensions for patches only, as big_vision and lucidrains' SimpleViT make it.
     SinCos2d,
     /// Nothing is added: in every block, queries and keys of patches turn by their row and column (arXiv:2104.09864), which
-    /// run from −1 to 1 over the picture (DINOv3). Any grid will do.
+    /// run from −1 to 1 over the image (DINOv3). Any grid will do.
     Rotary {
         /// The slowest turn is so many times slower than the fastest, 2π a unit.
         theta: f32,

@@ -21,7 +21,7 @@ pub enum Stem {
 }
 
 /// Small convolutions in place of a large patch (arXiv:2106.14881, arXiv:2104.05704): each of 3×3 pixels with
-/// standardized weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small pictures and
+/// standardized weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small images and
 /// little data, where patches alone learn slowly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,7 +60,7 @@ pub struct ResNetV2 {
     /// The convolution that stands first.
     #[serde(default)]
     pub root: Root,
-    /// What lies around pictures and feature maps.
+    /// What lies around images and feature maps.
     #[serde(alias = "same_padding")]
     pub padding: Border,
     /// Group-norm groups, 32 in every published model.
@@ -78,7 +78,7 @@ pub enum Root {
     /// 7×7 with stride 2, then a maximum over 3×3 with stride 2: the papers'.
     #[default]
     Large,
-    /// 3×3 with stride 1 and no maximum, as ResNets for small pictures (CIFAR) begin.
+    /// 3×3 with stride 1 and no maximum, as ResNets for small images (CIFAR) begin.
     Small,
 }
 

@@ -1,4 +1,4 @@
-//! Attention weights of one picture, and what can be read from them directly.
+//! Attention weights of one image, and what can be read from them directly.
 //!
 //! Weights of a layer are `[heads, tokens, tokens]`: a row is a query, and adds up to 1. A block with two attentions
 //! side by side counts as one layer with the heads of both.
@@ -94,8 +94,8 @@ pub fn heads(model: &Model) -> usize {
 
 impl Model {
     /// Runs the model and reduces the attention weights of each layer in `layers` as they come: `reduce(weights)` gets
-    /// those of one picture, `[heads, tokens, tokens]`. Gives the output and, for every layer in order, what it made for
-    /// each picture. Logits have the same bits as without.
+    /// those of one image, `[heads, tokens, tokens]`. Gives the output and, for every layer in order, what it made for
+    /// each image. Logits have the same bits as without.
     ///
     /// # Errors
     /// If the model does not take such an input.

@@ -1,7 +1,7 @@
 //! Class activation maps over tokens: what the channels of a layer hold at each patch, weighted by what they mean to the
 //! answer. The grid is known, so nothing has to be configured.
 //!
-//! All take `values` and `gradient` `[patches, width]` of one picture, without prefix tokens, and give a number a patch.
+//! All take `values` and `gradient` `[patches, width]` of one image, without prefix tokens, and give a number a patch.
 
 use super::algebra;
 

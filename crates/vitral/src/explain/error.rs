@@ -2,7 +2,7 @@
 
 use crate::config::Size;
 
-/// A wish that a model or a picture cannot fulfill.
+/// A wish that a model or an image cannot fulfill.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
@@ -26,22 +26,22 @@ pub enum ExplainError {
         /// The last there is.
         last: usize,
     },
-    /// A pixel outside the picture.
+    /// A pixel outside the image.
     #[error("pixel {x},{y} is outside `{image}`, which is {} wide and {} high; count from 0 at the top left", size.width, size.height)]
     Outside {
-        /// The picture.
+        /// The image.
         image: String,
         /// Column.
         x: usize,
         /// Row.
         y: usize,
-        /// The picture's size.
+        /// The image's size.
         size: Size,
     },
     /// A pixel that preprocessing crops away.
     #[error("pixel {x},{y} of `{image}` is cropped away before the model sees it; choose one nearer to the center")]
     Cropped {
-        /// The picture.
+        /// The image.
         image: String,
         /// Column.
         x: usize,
@@ -90,8 +90,8 @@ pub enum ExplainError {
         /// The figure.
         figure: &'static str,
     },
-    /// A figure over more pictures than there are.
-    #[error("`{figure}` needs at least {expected} pictures of one size, found {found}; name a folder")]
+    /// A figure over more images than there are.
+    #[error("`{figure}` needs at least {expected} images of one size, found {found}; name a folder")]
     TooFew {
         /// The figure.
         figure: &'static str,
@@ -100,7 +100,7 @@ pub enum ExplainError {
         /// How many there are.
         found: usize,
     },
-    /// A picture of results could not be made.
-    #[error("a picture could not be drawn: {0}")]
+    /// An image of results could not be made.
+    #[error("an image could not be drawn: {0}")]
     Drawing(String),
 }

@@ -1,4 +1,4 @@
-//! The ViT paper's figures (Dosovitskiy et al., arXiv:2010.11929) and statistics of all layers over many pictures.
+//! The ViT paper's figures (Dosovitskiy et al., arXiv:2010.11929) and statistics of all layers over many images.
 
 use rayon::prelude::*;
 
@@ -26,7 +26,7 @@ pub fn positions(model: &Model) -> Result<(Size, Vec<f32>), Error> {
     Ok((grid, cosines.collect()))
 }
 
-/// Filters of the patch embedding as pictures.
+/// Filters of the patch embedding as images.
 pub struct Filters {
     /// `[filters, patch height, patch width, channels]`.
     pub values: Vec<f32>,
@@ -76,7 +76,7 @@ pub struct Gathered {
     pub likeness: bool,
 }
 
-/// Statistics over many pictures, gathered batch by batch.
+/// Statistics over many images, gathered batch by batch.
 pub struct Statistics<'a> {
     model: &'a Model,
     other: Option<&'a Model>,
@@ -113,7 +113,7 @@ impl<'a> Statistics<'a> {
         }
     }
 
-    /// Adds a batch of pictures; `others` are the same as the other model takes them.
+    /// Adds a batch of images; `others` are the same as the other model takes them.
     ///
     /// # Errors
     /// If a model does not take such an input.
@@ -206,7 +206,7 @@ impl<'a> Statistics<'a> {
         }
     }
 
-    /// How many pictures were added.
+    /// How many images were added.
     pub fn images(&self) -> usize {
         self.images
     }
@@ -240,7 +240,7 @@ impl<'a> Statistics<'a> {
     /// columns.
     ///
     /// # Errors
-    /// If no batch had four pictures.
+    /// If no batch had four images.
     pub fn likeness(&self) -> Result<Vec<f64>, Error> {
         if self.batches == 0 {
             return Err(ExplainError::TooFew { figure: "cka", expected: 4, found: self.images }.into());

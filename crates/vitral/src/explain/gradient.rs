@@ -39,7 +39,7 @@ impl GradientPass {
 
 impl Model {
     /// Runs the model on `pixels` `[batch, channels, height, width]` and gives the gradients of what `target` names: of a
-    /// class's logit, or of the pooled feature along a direction. Every picture has the same target. Weights get no
+    /// class's logit, or of the pooled feature along a direction. Every image has the same target. Weights get no
     /// gradients, and frozen ones are packed once more for the way back.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Target {
         row.repeat(images)
     }
 
-    /// What is explained, as a number for every picture: the class's logit, or the feature along the direction. Its
+    /// What is explained, as a number for every image: the class's logit, or the feature along the direction. Its
     /// gradient is what [`Model::gradients`] gives.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl Target {
         Ok(answer.to_vec()?.chunks_exact(answer.shape().last()).map(value).collect())
     }
 
-    /// How much of the answer is there, as a number from 0 to 1 (−1 to 1 for features) for every picture: the class's
+    /// How much of the answer is there, as a number from 0 to 1 (−1 to 1 for features) for every image: the class's
     /// probability, or the cosine between the feature and the direction.
     ///
     /// # Errors

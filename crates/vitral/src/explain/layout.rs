@@ -2,21 +2,21 @@
 
 use crate::config::{ModelConfig, Pooling, Size};
 
-/// The tokens of one picture: prefix tokens (class, distillation, registers), then patches row by row.
+/// The tokens of one image: prefix tokens (class, distillation, registers), then patches row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Tokens before the patches.
     pub prefix: usize,
     /// Patches.
     pub grid: Size,
-    /// The picture as the model sees it, in pixels.
+    /// The image as the model sees it, in pixels.
     pub image: Size,
     /// Pixels between neighboring patches.
     pub stride: Size,
 }
 
 impl Layout {
-    /// The layout of a picture of `image` pixels that falls into `grid` patches.
+    /// The layout of an image of `image` pixels that falls into `grid` patches.
     pub fn new(config: &ModelConfig, image: Size, grid: Size) -> Self {
         Layout { prefix: config.prefix_tokens(), grid, image, stride: config.token_stride() }
     }

@@ -3,7 +3,7 @@
 
 use vitral_engine::Context;
 
-use super::{ExplainError, Picture};
+use super::{ExplainError, InputImage};
 use crate::error::Error;
 use crate::labels::{Ranked, top};
 use crate::predict::Model;
@@ -13,7 +13,7 @@ use crate::predict::Model;
 ///
 /// # Errors
 /// If the model has no classifier, or does not take such an input.
-pub fn lens(model: &Model, picture: &Picture, class: usize, count: usize) -> Result<Vec<(Vec<Ranked>, f32)>, Error> {
+pub fn lens(model: &Model, input: &InputImage, class: usize, count: usize) -> Result<Vec<(Vec<Ranked>, f32)>, Error> {
     let config = model.vit.config();
     if config.classes == 0 {
         let fault = ExplainError::Missing { model: model.name.clone(), what: "classifier", figure: "lens" };
@@ -22,7 +22,7 @@ pub fn lens(model: &Model, picture: &Picture, class: usize, count: usize) -> Res
     let names: Vec<String> = std::iter::once("tokens".to_owned())
         .chain((0..config.depth).map(|layer| format!("blocks.{layer}.output")))
         .collect();
-    let (_, kept) = model.observe(&picture.pixels, None, |name| names.iter().any(|wanted| wanted == name))?;
+    let (_, kept) = model.observe(&input.pixels, None, |name| names.iter().any(|wanted| wanted == name))?;
     let read = |name: &String| {
         let tokens = &kept[name];
         let read = || model.vit.read_out(&Context::inference(&model.parameters), tokens);

@@ -1,4 +1,4 @@
-//! Numbers over a picture.
+//! Numbers over an image.
 
 use vitral_engine::ops::{AxisWeights, resample};
 

@@ -7,7 +7,7 @@ use super::cam::{self, Cam};
 use super::perturb::{self, Progress, RiseOptions};
 use super::pixels::{self, Channels};
 use super::rollout::{self, RolloutOptions};
-use super::{ExplainError, Map, Picture, Target, Wanted};
+use super::{ExplainError, Map, InputImage, Target, Wanted};
 use crate::config::Pooling;
 use crate::error::Error;
 use crate::predict::Model;
@@ -161,7 +161,7 @@ impl Method {
                 "hirescam",
                 "HiResCAM",
                 "Draelos & Carin, arXiv:2011.08891",
-                "Activation times gradient, patch by patch, with no mean over the picture in between.",
+                "Activation times gradient, patch by patch, with no mean over the image in between.",
             ),
             Method::LayerCam => (
                 "layercam",
@@ -185,14 +185,14 @@ impl Method {
                 "integrated-gradients",
                 "Integrated gradients",
                 "Sundararajan et al., arXiv:1703.01365",
-                "What each pixel adds to the answer on the way from an even picture to this one. The numbers sum to the \
+                "What each pixel adds to the answer on the way from an even image to this one. The numbers sum to the \
                  difference of the two answers.",
             ),
             Method::SmoothGrad => (
                 "smoothgrad",
                 "SmoothGrad",
                 "Smilkov et al., arXiv:1706.03825",
-                "The gradient, averaged over the picture with much noise, so that what is accidental cancels.",
+                "The gradient, averaged over the image with much noise, so that what is accidental cancels.",
             ),
             Method::Occlusion => (
                 "occlusion",
@@ -204,7 +204,7 @@ impl Method {
                 "rise",
                 "RISE",
                 "Petsiuk et al., arXiv:1806.07421",
-                "The picture is seen through many random masks; the map is the mean of the masks, weighted by the answer \
+                "The image is seen through many random masks; the map is the mean of the masks, weighted by the answer \
                  through each.",
             ),
             Method::Random => {
@@ -267,7 +267,7 @@ impl Method {
         matches!(self, Method::Patch | Method::Similarity)
     }
 
-    /// Forward passes that it runs one after the other and tells of, in a picture of so many patches.
+    /// Forward passes that it runs one after the other and tells of, in an image of so many patches.
     pub const fn passes(self, options: &Options, patches: usize) -> usize {
         match self {
             Method::Rise => options.rise.masks,
@@ -294,7 +294,7 @@ pub struct Options {
     pub mass: f32,
     /// Steps of integrated gradients.
     pub steps: usize,
-    /// Noisy pictures of SmoothGrad.
+    /// Noisy images of SmoothGrad.
     pub samples: usize,
     /// SmoothGrad's noise, as a share of the range of the pixels.
     pub noise: f32,
@@ -354,13 +354,13 @@ impl Options {
 }
 
 impl Model {
-    /// The map of a picture by one method. `progress` is told of forward passes, for the methods that take many.
+    /// The map of an image by one method. `progress` is told of forward passes, for the methods that take many.
     ///
     /// # Errors
     /// If there is no such layer or head, or nothing to explain where the method needs something.
     pub fn explain(
         &self,
-        picture: &Picture,
+        input: &InputImage,
         method: Method,
         target: Option<&Target>,
         options: &Options,
@@ -375,29 +375,29 @@ impl Model {
             let fault = || ExplainError::NoClass { method: method.name().to_owned(), model: self.name.clone() };
             target.ok_or_else(|| Error::from(fault()))
         };
-        let (pixels, layout) = (&picture.pixels, &picture.layout);
+        let (pixels, layout) = (&input.pixels, &input.layout);
         let readers = || layout.readers(self.vit.config());
         let patch = options.patch.unwrap_or(layout.patch_at([layout.image.height / 2, layout.image.width / 2]));
         match method {
             Method::Attention => {
-                self.of_layer(picture, options, |weights| attention::read(weights, &readers(), layout))
+                self.of_layer(input, options, |weights| attention::read(weights, &readers(), layout))
             }
-            Method::Patch => self.of_layer(picture, options, |weights| attention::view(weights, patch, layout)),
-            Method::Dino => self.dino(picture, options),
+            Method::Patch => self.of_layer(input, options, |weights| attention::view(weights, patch, layout)),
+            Method::Dino => self.dino(input, options),
             Method::Rollout => {
-                let layers = self.fused(picture, options.fusion)?;
+                let layers = self.fused(input, options.fusion)?;
                 Ok(rollout::rollout(&layers, &readers(), layout, options.rollout))
             }
             Method::GradientRollout => {
-                let layers = self.agreements(picture, target()?)?;
+                let layers = self.agreements(input, target()?)?;
                 Ok(rollout::rollout(&layers, &readers(), layout, options.rollout))
             }
-            Method::Chefer => Ok(rollout::relevance(&self.agreements(picture, target()?)?, &readers(), layout)),
-            Method::GradCam => self.cam(picture, Cam::GradCam, target()?, options),
-            Method::GradCamPlusPlus => self.cam(picture, Cam::GradCamPlusPlus, target()?, options),
-            Method::XGradCam => self.cam(picture, Cam::XGradCam, target()?, options),
-            Method::HiResCam => self.cam(picture, Cam::HiResCam, target()?, options),
-            Method::LayerCam => self.cam(picture, Cam::LayerCam, target()?, options),
+            Method::Chefer => Ok(rollout::relevance(&self.agreements(input, target()?)?, &readers(), layout)),
+            Method::GradCam => self.cam(input, Cam::GradCam, target()?, options),
+            Method::GradCamPlusPlus => self.cam(input, Cam::GradCamPlusPlus, target()?, options),
+            Method::XGradCam => self.cam(input, Cam::XGradCam, target()?, options),
+            Method::HiResCam => self.cam(input, Cam::HiResCam, target()?, options),
+            Method::LayerCam => self.cam(input, Cam::LayerCam, target()?, options),
             Method::EigenCam => {
                 let name = &self.activations(options)[0];
                 let (_, kept) = self.observe(pixels, None, |wanted| wanted == name)?;
@@ -428,7 +428,7 @@ impl Model {
                 Ok(Map::new(layout.grid, (0..layout.grid.area()).map(draw).collect()))
             }
             Method::Similarity => {
-                let tokens = self.final_tokens(picture)?;
+                let tokens = self.final_tokens(input)?;
                 Ok(Map::new(layout.grid, super::representation::similarities(&tokens, self.vit.config().width, patch)))
             }
             Method::Norms => {
@@ -448,36 +448,36 @@ impl Model {
     ///
     /// # Errors
     /// If the model does not take such an input.
-    pub fn final_tokens(&self, picture: &Picture) -> Result<Vec<f32>, Error> {
-        let (_, kept) = self.observe(&picture.pixels, None, |name| name == "norm")?;
-        Ok(kept["norm"].to_vec()?[picture.layout.prefix * self.vit.config().width..].to_vec())
+    pub fn final_tokens(&self, input: &InputImage) -> Result<Vec<f32>, Error> {
+        let (_, kept) = self.observe(&input.pixels, None, |name| name == "norm")?;
+        Ok(kept["norm"].to_vec()?[input.layout.prefix * self.vit.config().width..].to_vec())
     }
 
     /// The maps of every head of every layer, `[layers][heads]`: what the tokens that the answer is read from attend to.
     ///
     /// # Errors
     /// If the model does not take such an input.
-    pub fn attention_maps(&self, picture: &Picture) -> Result<Vec<Vec<Map>>, Error> {
-        let (layout, readers) = (&picture.layout, picture.layout.readers(self.vit.config()));
+    pub fn attention_maps(&self, input: &InputImage) -> Result<Vec<Vec<Map>>, Error> {
+        let (layout, readers) = (&input.layout, input.layout.readers(self.vit.config()));
         let area = layout.tokens().pow(2);
         let all = 0..self.vit.config().depth;
         let maps = |weights: &[f32]| -> Vec<Map> {
             weights.chunks_exact(area).map(|head| attention::read(head, &readers, layout)).collect()
         };
-        let (_, mut layers) = self.reduce_attention(&picture.pixels, all, maps)?;
+        let (_, mut layers) = self.reduce_attention(&input.pixels, all, maps)?;
         Ok(layers.iter_mut().map(|layer| layer.remove(0)).collect())
     }
 
     /// One layer's attention, of one head or fused, through `read`.
     fn of_layer(
         &self,
-        picture: &Picture,
+        input: &InputImage,
         options: &Options,
         read: impl Fn(&[f32]) -> Map + Sync,
     ) -> Result<Map, Error> {
-        let (layer, tokens) = (options.layer(self), picture.layout.tokens());
+        let (layer, tokens) = (options.layer(self), input.layout.tokens());
         let (_, mut found) =
-            self.reduce_attention(&picture.pixels, layer..layer + 1, |weights| match options.head {
+            self.reduce_attention(&input.pixels, layer..layer + 1, |weights| match options.head {
                 Some(head) => read(&weights[head * tokens * tokens..][..tokens * tokens]),
                 None => read(&attention::fuse(weights, tokens, Fusion::Mean)),
             })?;
@@ -485,38 +485,38 @@ impl Model {
     }
 
     /// The mean of the last layer's heads (or one), each cut to its mass.
-    fn dino(&self, picture: &Picture, options: &Options) -> Result<Map, Error> {
-        let mut layers = self.attention_maps(picture)?;
+    fn dino(&self, input: &InputImage, options: &Options) -> Result<Map, Error> {
+        let mut layers = self.attention_maps(input)?;
         let heads = layers.swap_remove(options.layer(self));
         let chosen: Vec<&Map> = match options.head {
             Some(head) => vec![&heads[head]],
             None => heads.iter().collect(),
         };
-        let mut sum = vec![0.0; picture.layout.grid.area()];
+        let mut sum = vec![0.0; input.layout.grid.area()];
         for map in &chosen {
             for ((sum, value), kept) in sum.iter_mut().zip(&map.values).zip(map.mass(options.mass).values) {
                 *sum += value * kept / chosen.len() as f32;
             }
         }
-        Ok(Map::new(picture.layout.grid, sum))
+        Ok(Map::new(input.layout.grid, sum))
     }
 
     /// Every layer's attention with its heads fused.
-    fn fused(&self, picture: &Picture, fusion: Fusion) -> Result<Vec<Vec<f32>>, Error> {
+    fn fused(&self, input: &InputImage, fusion: Fusion) -> Result<Vec<Vec<f32>>, Error> {
         let all = 0..self.vit.config().depth;
-        let tokens = picture.layout.tokens();
+        let tokens = input.layout.tokens();
         let (_, mut layers) =
-            self.reduce_attention(&picture.pixels, all, |weights| attention::fuse(weights, tokens, fusion))?;
+            self.reduce_attention(&input.pixels, all, |weights| attention::fuse(weights, tokens, fusion))?;
         Ok(layers.iter_mut().map(|layer| layer.remove(0)).collect())
     }
 
     /// Every layer's attention where it agrees with its gradient.
-    fn agreements(&self, picture: &Picture, target: &Target) -> Result<Vec<Vec<f32>>, Error> {
+    fn agreements(&self, input: &InputImage, target: &Target) -> Result<Vec<Vec<f32>>, Error> {
         use rayon::prelude::*;
-        let tokens = picture.layout.tokens();
+        let tokens = input.layout.tokens();
         let layers: Vec<Vec<String>> =
             (0..self.vit.config().depth).map(|layer| attention::names(self, layer, "weights")).collect();
-        let pass = self.gradients(&picture.pixels, target, Wanted::Named(&layers.concat()))?;
+        let pass = self.gradients(&input.pixels, target, Wanted::Named(&layers.concat()))?;
         let of_layer = |names: &Vec<String>| -> Result<Vec<f32>, Error> {
             let mut mean = vec![0.0; tokens * tokens];
             for (weights, gradient) in names.iter().filter_map(|name| pass.named(name)) {
@@ -543,10 +543,10 @@ impl Model {
     }
 
     /// A class activation map.
-    fn cam(&self, picture: &Picture, cam: Cam, target: &Target, options: &Options) -> Result<Map, Error> {
-        let layout = &picture.layout;
+    fn cam(&self, input: &InputImage, cam: Cam, target: &Target, options: &Options) -> Result<Map, Error> {
+        let layout = &input.layout;
         let names = self.activations(options);
-        let pass = self.gradients(&picture.pixels, target, Wanted::Named(&names))?;
+        let pass = self.gradients(&input.pixels, target, Wanted::Named(&names))?;
         let mut sum = vec![0.0; layout.grid.area()];
         for (values, gradient) in names.iter().filter_map(|name| pass.named(name)) {
             let (width, prefix) = (values.shape().last(), layout.prefix * values.shape().last());

@@ -3,11 +3,11 @@
 //!
 //! Everything reads named intermediates of the one forward pass, or gradients of it; there is no second model. Maps are
 //! pure functions over arrays ([`rollout`], [`cam`], [`distance`]…) that `methods` joins with a model; [`paint`] and
-//! [`plot`] make pictures of them, and [`report`] one page.
+//! [`plot`] make images of them, and [`report`] one page.
 
 pub mod algebra;
 pub mod attention;
-pub mod belief;
+pub mod faithfulness;
 pub mod cam;
 pub mod distance;
 mod error;
@@ -19,7 +19,7 @@ mod map;
 pub mod methods;
 pub mod paint;
 pub mod perturb;
-mod picture;
+mod input;
 pub mod pixels;
 pub mod plot;
 
@@ -32,4 +32,4 @@ pub use gradient::{GradientPass, Wanted};
 pub use layout::Layout;
 pub use map::Map;
 pub use methods::{Method, Options};
-pub use picture::{Aim, Picture, Prediction, Target};
+pub use input::{Aim, InputImage, Prediction, Target};

@@ -1,6 +1,6 @@
-//! What the answer rests on, found out by hiding parts of the picture: forward passes only.
+//! What the answer rests on, found out by hiding parts of the image: forward passes only.
 //!
-//! What is hidden becomes 0 after normalization: the mean of the pictures that the model was trained on.
+//! What is hidden becomes 0 after normalization: the mean of the images that the model was trained on.
 
 use vitral_engine::Tensor;
 use vitral_engine::random::{mix, uniform};
@@ -9,13 +9,13 @@ use super::{Layout, Map, Target};
 use crate::error::Error;
 use crate::predict::Model;
 
-/// Pictures that go through together.
+/// Images that go through together.
 const BATCH: usize = 16;
 
 /// Is told how many passes are done.
 pub type Progress<'a> = &'a mut dyn FnMut(usize);
 
-/// The scores of `count` variants of a picture; `variant(i)` changes the pixels `[channels, height · width]` of the `i`-th.
+/// The scores of `count` variants of an image; `variant(i)` changes the pixels `[channels, height · width]` of the `i`-th.
 pub(super) fn scores(
     model: &Model,
     pixels: &Tensor,
@@ -57,7 +57,7 @@ pub fn occlusion(
         let first = at.saturating_sub((window - 1) / 2);
         (first * stride).min(end)..((at + window / 2 + 1) * stride).min(end)
     };
-    // The last variant is the whole picture.
+    // The last variant is the whole image.
     let mut found = scores(model, pixels, target, grid.area() + 1, progress, |patch, out| {
         if patch == grid.area() {
             return;
@@ -123,7 +123,7 @@ impl RiseOptions {
     }
 }
 
-/// RISE (Petsiuk et al., arXiv:1806.07421): the mean of random masks, each weighted by the score of the picture seen
+/// RISE (Petsiuk et al., arXiv:1806.07421): the mean of random masks, each weighted by the score of the image seen
 /// through it. A map over pixels.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What the answer rests on, pixel by pixel: gradients of the input, and means of them.
 //!
-//! All give `[channels, height, width]` for one picture; [`over_channels`] makes a map of it.
+//! All give `[channels, height, width]` for one image; [`over_channels`] makes a map of it.
 
 use vitral_engine::Tensor;
 use vitral_engine::random::normal;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::numbers::{largest, smallest};
 use crate::predict::Model;
 
-/// Pictures that go through together.
+/// Images that go through together.
 const BATCH: usize = 8;
 
 /// The gradient of what is explained with respect to the pixels (Simonyan et al., arXiv:1312.6034).
@@ -26,7 +26,7 @@ pub fn gradient(model: &Model, pixels: &Tensor, target: &Target) -> Result<Vec<f
     }
 }
 
-/// The mean gradient over variants of a picture; `variant(i)` gives the pixels of the `i`-th of `count`.
+/// The mean gradient over variants of an image; `variant(i)` gives the pixels of the `i`-th of `count`.
 fn mean_gradient(
     model: &Model,
     pixels: &Tensor,
@@ -55,13 +55,13 @@ fn mean_gradient(
 pub struct Integrated {
     /// `[channels, height, width]`.
     pub values: Vec<f32>,
-    /// What the sum of all values should be: the answer for the picture less that for the baseline.
+    /// What the sum of all values should be: the answer for the image less that for the baseline.
     pub expected: f64,
     /// Their sum.
     pub sum: f64,
 }
 
-/// Integrated gradients (Sundararajan et al., arXiv:1703.01365): the way from `baseline` to the picture in `steps` equal
+/// Integrated gradients (Sundararajan et al., arXiv:1703.01365): the way from `baseline` to the image in `steps` equal
 /// parts, the gradient taken in the middle of each.
 ///
 /// # Errors
@@ -88,7 +88,7 @@ pub fn integrated(
     })
 }
 
-/// SmoothGrad (Smilkov et al., arXiv:1706.03825): the mean gradient over `samples` of the picture with normal noise, whose
+/// SmoothGrad (Smilkov et al., arXiv:1706.03825): the mean gradient over `samples` of the image with normal noise, whose
 /// deviation is `noise` times the range of the pixels.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 use super::algebra;
 
 /// The first three principal components of patch tokens `[patches, width]` as red, green and blue from 0 to 1,
-/// `[patches, 3]` (Oquab et al., arXiv:2304.07193). Tokens of several pictures together get colors that mean the same.
+/// `[patches, 3]` (Oquab et al., arXiv:2304.07193). Tokens of several images together get colors that mean the same.
 pub fn colors(tokens: &[f32], width: usize) -> Vec<f32> {
     let found = algebra::principal(tokens, width, 3);
     let components = found.components.len() / width;

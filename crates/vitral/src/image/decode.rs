@@ -4,7 +4,7 @@
 //! blended), the high byte of 16-bit samples is kept, inks (CMYK, YCCK) become light as Pillow computes it, and the
 //! EXIF orientation is applied. Of an animation, the first frame is taken.
 //!
-//! One difference is deliberate: Pillow clips 16-bit gray to white above 255, which destroys the picture; here its high
+//! One difference is deliberate: Pillow clips 16-bit gray to white above 255, which destroys the image; here its high
 //! byte is kept, as for 16-bit color.
 
 mod gif;
@@ -17,7 +17,7 @@ use super::limits::Limits;
 use super::orientation::Orientation;
 use super::{ImageError, RgbImage, jpeg};
 
-/// Decodes the bytes of a picture file.
+/// Decodes the bytes of an image file.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
     let format = Format::of(bytes).ok_or_else(|| ImageError::UnknownFormat {
         length: bytes.len(),
@@ -31,7 +31,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
     Ok(orientation.apply(image))
 }
 
-/// Reads and decodes a picture file. Errors name the file.
+/// Reads and decodes an image file. Errors name the file.
 pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, ImageError> {
     let path = path.as_ref();
     let read = |source| ImageError::Read { path: path.to_path_buf(), source };

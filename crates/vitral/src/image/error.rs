@@ -35,8 +35,8 @@ pub enum ImageError {
         /// The first of them, in hexadecimal.
         start: String,
     },
-    /// The bytes end before the picture does.
-    #[error("expected a whole {format} picture, found its data cut off ({detail}); fetch the file again")]
+    /// The bytes end before the image does.
+    #[error("expected a whole {format} image, found its data cut off ({detail}); fetch the file again")]
     Truncated {
         /// The format.
         format: &'static str,
@@ -44,7 +44,7 @@ pub enum ImageError {
         detail: String,
     },
     /// The bytes contradict their format.
-    #[error("expected a valid {format} picture, found a fault: {detail}; re-save or replace the file")]
+    #[error("expected a valid {format} image, found a fault: {detail}; re-save or replace the file")]
     Corrupt {
         /// The format.
         format: &'static str,
@@ -52,7 +52,7 @@ pub enum ImageError {
         detail: String,
     },
     /// The file is of a kind the decoder does not know.
-    #[error("expected a {format} picture of a common kind, found {detail}; re-save it as an ordinary {format} or PNG")]
+    #[error("expected a {format} image of a common kind, found {detail}; re-save it as an ordinary {format} or PNG")]
     Unsupported {
         /// The format.
         format: &'static str,
@@ -74,7 +74,7 @@ pub enum ImageError {
         /// The limit that was set.
         limit: u64,
     },
-    /// The picture would take more memory than allowed.
+    /// The image would take more memory than allowed.
     #[error(
         "expected to need at most {limit} bytes, found that {what} needs about {needed}; \
          raise `Limits::max_bytes` if the file is trusted"
@@ -100,10 +100,10 @@ pub enum ImageError {
         /// How many bytes there were.
         found: usize,
     },
-    /// A picture so narrow that resizing its short side makes it enormous.
+    /// An image so narrow that resizing its short side makes it enormous.
     #[error(
-        "expected a picture that stays under {limit} pixels, found that {from} becomes {to} after `{step}`; \
-         crop the picture first"
+        "expected an image that stays under {limit} pixels, found that {from} becomes {to} after `{step}`; \
+         crop the image first"
     )]
     Elongated {
         /// The size before.

@@ -1,11 +1,11 @@
 //! Formats of image files, told by their first bytes.
 
-/// A format of picture files.
+/// A format of image files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// JPEG: baseline and progressive; gray, YCbCr, RGB, CMYK, YCCK.
     Jpeg,
-    /// PNG; of an APNG, the default picture.
+    /// PNG; of an APNG, the default image.
     Png,
     /// WebP, lossy and lossless; of an animation, the first frame.
     WebP,

@@ -41,7 +41,7 @@ use tables::Tables;
 /// More scans than any encoder writes; each costs time, however little it says.
 const MOST_SCANS: usize = 256;
 
-/// How far the picture has come.
+/// How far the image has come.
 enum Progress {
     /// No scan yet.
     Nothing,
@@ -61,7 +61,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
     let mut at = 2;
     loop {
         let segment = match next_segment(bytes, at) {
-            // The picture is there, so what stands behind it need not make sense.
+            // The image is there, so what stands behind it need not make sense.
             Err(_) if matches!(progress, Progress::Finished(_)) => break,
             segment => segment?,
         };

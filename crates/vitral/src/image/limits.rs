@@ -3,7 +3,7 @@
 use super::error::ImageError;
 use super::format::Format;
 
-/// How large a picture may be. The header is held against it before anything is allocated.
+/// How large an image may be. The header is held against it before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Pixels, width times height. Pillow refuses above 178,956,970 as a decompression bomb.
@@ -37,7 +37,7 @@ impl Limits {
         }
         let needed = pixels.saturating_mul(bytes_per_pixel);
         if needed > self.max_bytes {
-            let what = format!("decoding a {} picture of {width} × {height}", format.name());
+            let what = format!("decoding a {} image of {width} × {height}", format.name());
             return Err(ImageError::TooManyBytes { what, needed, limit: self.max_bytes });
         }
         Ok(())

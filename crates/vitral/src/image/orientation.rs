@@ -55,7 +55,7 @@ impl Orientation {
         None
     }
 
-    /// Turns a picture upright.
+    /// Turns an image upright.
     pub(super) fn apply(self, image: RgbImage) -> RgbImage {
         if self == Orientation::default() {
             return image;

@@ -1,6 +1,6 @@
 //! Everything a checkpoint decides about its input, as data.
 //!
-//! A [`Preprocess`] turns a picture into the tensor `[channels, height, width]` that a model was trained to see. It is
+//! A [`Preprocess`] turns an image into the tensor `[channels, height, width]` that a model was trained to see. It is
 //! read from the model's own files and written beside the weights; nothing in it is guessed.
 
 mod apply;
@@ -29,7 +29,7 @@ pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// CLIP's deviation.
 pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-/// How a picture becomes a tensor: steps over 8-bit pixels in order, then scale, mean and deviation over numbers.
+/// How an image becomes a tensor: steps over 8-bit pixels in order, then scale, mean and deviation over numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
@@ -110,7 +110,7 @@ pub enum Step {
         /// With which filter.
         filter: Filter,
     },
-    /// Resamples with the same filters but without rounding to 8 bits: of a picture that was rescaled to numbers before
+    /// Resamples with the same filters but without rounding to 8 bits: of an image that was rescaled to numbers before
     /// (Hugging Face's DINOv3). It is the last step.
     ResizeNumbers {
         /// To what size.
@@ -129,7 +129,7 @@ pub enum Step {
     },
 }
 
-/// The size that a picture is resized to.
+/// The size that an image is resized to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Target {

@@ -1,9 +1,9 @@
 //! Resampling equal to Pillow's, to the last bit.
 //!
-//! Checkpoints were trained on pictures resized by Pillow: antialiased (the filter widens with the reduction), first
+//! Checkpoints were trained on images resized by Pillow: antialiased (the filter widens with the reduction), first
 //! along rows and then along columns, in 22-bit fixed point, rounded and clipped to 8 bits between the two. Doing
 //! anything else shifts a model's logits, so this is that arithmetic, and nothing approximate. The part of a resized
-//! picture that a crop keeps is computed alone ([`resize_window`]), which changes no value.
+//! image that a crop keeps is computed alone ([`resize_window`]), which changes no value.
 //!
 //! Since version 13, Pillow goes along columns first where the height shrinks by more than twice as many pixels as the
 //! width. On photographs the order moves a value by a level or two; it is followed here.
@@ -30,18 +30,18 @@ pub struct Window {
 }
 
 impl Window {
-    /// All of a picture.
+    /// All of an image.
     pub const fn whole(size: Size) -> Self {
         Window { top: 0, left: 0, size }
     }
 }
 
-/// Resizes a picture to `size`, as Pillow's `Image.resize`.
+/// Resizes an image to `size`, as Pillow's `Image.resize`.
 pub fn resize(image: &RgbImage, size: Size, filter: Filter) -> RgbImage {
     resize_window(image, size, filter, Window::whole(size))
 }
 
-/// The part `window` of the picture resized to `size`.
+/// The part `window` of the image resized to `size`.
 ///
 /// # Panics
 /// If `size` or the window is empty, or the window reaches out of `size`.
@@ -78,7 +78,7 @@ pub(super) fn resample<const CHANNELS: usize>(
 }
 
 /// A plane of numbers `[height, width]` resized along rows and then along columns, with Pillow's filters and without
-/// rounding: what torchvision makes of pictures that are numbers already.
+/// rounding: what torchvision makes of images that are numbers already.
 ///
 /// # Panics
 /// If the plane has another size than `from`.

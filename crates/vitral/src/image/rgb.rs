@@ -3,7 +3,7 @@
 use super::ImageError;
 use crate::config::Size;
 
-/// An upright picture: red, green and blue interleaved, 8 bits each, row by row.
+/// An upright image: red, green and blue interleaved, 8 bits each, row by row.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RgbImage {
     width: usize,

@@ -9,7 +9,7 @@ use crate::config::RelativePositions;
 
 /// What every block's attention is told.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Around<'a> {
+pub(super) struct BlockContext<'a> {
     /// What is added to the scores of each key.
     pub(super) key_mask: Option<&'a Tensor>,
     /// How queries and keys turn.
@@ -73,7 +73,7 @@ impl SelfAttention {
         cx: &Context<'_>,
         x: &Tensor,
         norm: Option<&Norm>,
-        around: Around<'_>,
+        context: BlockContext<'_>,
         place: impl Fn() -> String,
         after: Epilogue<'_>,
     ) -> Tensor {
@@ -83,11 +83,11 @@ impl SelfAttention {
             Some(norm) if cx.is_observed() && cx.wants(&input()) => {
                 let x = cx.norm(x, norm);
                 cx.name(&x, input);
-                cx.qkv(&x, None, self.qkv, around.tokens_read)
+                cx.qkv(&x, None, self.qkv, context.tokens_read)
             }
             _ => {
                 cx.name(x, input);
-                cx.qkv(x, norm, self.qkv, around.tokens_read)
+                cx.qkv(x, norm, self.qkv, context.tokens_read)
             }
         });
         if let Some((query, value)) = self.query_value_bias {
@@ -96,20 +96,20 @@ impl SelfAttention {
         if let Some((query, key)) = &self.query_key_norms {
             qkv = cx.norm_queries_and_keys(&qkv, self.heads, query, key);
         }
-        if let Some(rotation) = around.rotation {
+        if let Some(rotation) = context.rotation {
             qkv = cx.stage("rotation", || cx.rotate_queries_and_keys(&qkv, rotation));
         }
-        let tables = self.table.into_iter().chain(around.shared_table);
-        let bias = around.offsets.and_then(|offsets| cx.stage("relative_positions", || offsets.bias(cx, tables)));
+        let tables = self.table.into_iter().chain(context.shared_table);
+        let bias = context.offsets.and_then(|offsets| cx.stage("relative_positions", || offsets.bias(cx, tables)));
         let weights = || format!("{}.attention.weights", place());
         let capture = cx.is_observed() && cx.wants(&weights());
         let call = Attention {
             heads: self.heads,
             scale: self.scale,
-            key_mask: around.key_mask,
+            key_mask: context.key_mask,
             bias: bias.as_ref(),
             dropout: self.dropout,
-            queries: around.tokens_read,
+            queries: context.tokens_read,
             capture,
         };
         let attended = cx.stage("attention", || cx.attention(&qkv, call));

@@ -3,7 +3,7 @@
 use vitral_engine::ops::{Epilogue, Norm};
 use vitral_engine::{Context, ParameterId, Tensor};
 
-use super::attention::{Around, SelfAttention};
+use super::attention::{BlockContext, SelfAttention};
 use super::build::Builder;
 use super::mlp::Mlp;
 use crate::config::BlockKind;
@@ -48,30 +48,30 @@ impl Block {
 
     /// `[batch, tokens, width]` to the same, or to the tokens that are read: all of them are attended to, the rest is for
     /// those alone.
-    pub(super) fn forward(&self, cx: &Context<'_>, all: &Tensor, around: Around<'_>) -> Tensor {
+    pub(super) fn forward(&self, cx: &Context<'_>, all: &Tensor, context: BlockContext<'_>) -> Tensor {
         let part = &self.parts[0];
         let place = || self.name.clone();
-        let x = &around.tokens_read.map_or_else(|| all.clone(), |read| cx.tokens(all, 0, read));
+        let x = &context.tokens_read.map_or_else(|| all.clone(), |read| cx.tokens(all, 0, read));
         let x = match self.kind {
             BlockKind::PreNorm => {
                 let after = self.after(part.scale1, Some(x));
-                let x = part.attention.forward(cx, all, Some(&part.norm1), around, place, after);
+                let x = part.attention.forward(cx, all, Some(&part.norm1), context, place, after);
                 part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&x)))
             }
             BlockKind::PostNorm => {
-                let y = part.attention.forward(cx, all, None, around, place, self.after(part.scale1, Some(x)));
+                let y = part.attention.forward(cx, all, None, context, place, self.after(part.scale1, Some(x)));
                 let x = cx.norm(&y, &part.norm1);
                 let y = part.mlp.forward(cx, &x, None, self.after(part.scale2, Some(&x)));
                 part.normed(cx, &y)
             }
             BlockKind::ResidualPostNorm => {
-                let y = part.attention.forward(cx, all, None, around, place, Epilogue::default());
+                let y = part.attention.forward(cx, all, None, context, place, Epilogue::default());
                 let x = cx.add(x, &cx.drop_path(&cx.norm(&y, &part.norm1), self.drop_path));
                 let y = part.mlp.forward(cx, &x, None, Epilogue::default());
                 cx.add(&x, &cx.drop_path(&part.normed(cx, &y), self.drop_path))
             }
             BlockKind::ParallelScaling => {
-                let y = part.attention.forward(cx, all, Some(&part.norm1), around, place, Epilogue::default());
+                let y = part.attention.forward(cx, all, Some(&part.norm1), context, place, Epilogue::default());
                 let both = Epilogue { residual: Some(&y), ..Epilogue::default() };
                 let mut y = part.mlp.forward(cx, x, Some(&part.norm1), both);
                 if let Some(scale) = part.scale1 {
@@ -84,7 +84,7 @@ impl Block {
                 for (pair, part) in self.parts.iter().enumerate() {
                     let place = || format!("{}.pairs.{pair}", self.name);
                     let after = self.after(part.scale1, Some(&sum));
-                    sum = part.attention.forward(cx, all, Some(&part.norm1), around, place, after);
+                    sum = part.attention.forward(cx, all, Some(&part.norm1), context, place, after);
                 }
                 let x = sum;
                 let mut sum = x.clone();

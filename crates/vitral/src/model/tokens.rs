@@ -128,7 +128,7 @@ fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
 }
 
 /// How each patch's queries and keys turn, as DINOv3 has it: a quarter of a head's width for the row, then one for the
-/// column, each at frequencies from 2π a unit down to 2π/θ; both run from −1 to 1 over the picture, cells' centers.
+/// column, each at frequencies from 2π a unit down to 2π/θ; both run from −1 to 1 over the image, cells' centers.
 pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
     let Positions::Rotary { theta } = config.positions else { return None };
     let quarter = config.head_width / 4;

@@ -85,7 +85,7 @@ pub const RESNETS: &[ResNetVariant] = &[
 ];
 
 /// Finds BiT's ResNet by name: the paper's `R50x1`, with any factor (`R26x0.5`), `-small` after it for one that begins
-/// as ResNets for small pictures do, or timm's `resnetv2_50x1_bit`.
+/// as ResNets for small images do, or timm's `resnetv2_50x1_bit`.
 fn resnet(name: &str) -> Option<ModelConfig> {
     let plain =
         name.strip_prefix("resnetv2_").and_then(|name| name.strip_suffix("_bit")).map(|name| format!("R{name}"));

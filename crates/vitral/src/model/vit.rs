@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vitral_engine::ops::Norm;
 use vitral_engine::{Context, Declarations, ParameterId, Tensor};
 
-use super::attention::Around;
+use super::attention::BlockContext;
 use super::block::Block;
 use super::build::Builder;
 use super::head::{Head, Pooled};
@@ -112,7 +112,7 @@ impl Vit {
     pub fn grid(&self, image: Size) -> Result<Size, ModelError> {
         let stride = self.config.token_stride();
         if let (Stem::ResNet(_), Positions::None) = (&self.config.stem, self.config.positions) {
-            // Convolutions alone take pictures of any size, and round up.
+            // Convolutions alone take images of any size, and round up.
             let size = Size { height: image.height.div_ceil(stride.height), width: image.width.div_ceil(stride.width) };
             return if size.area() > 0 { Ok(size) } else { Err(ModelError::PatchSize { patch: stride, found: image }) };
         }
@@ -177,7 +177,7 @@ impl Vit {
             let (rotation, offsets) = (rotation.clone(), offsets.clone());
             x = cx.checkpointed(&x, move |cx, x| {
                 let (rotation, offsets) = (rotation.as_ref(), offsets.as_ref());
-                block.forward(cx, x, Around { key_mask: mask.as_ref(), rotation, offsets, shared_table, tokens_read })
+                block.forward(cx, x, BlockContext { key_mask: mask.as_ref(), rotation, offsets, shared_table, tokens_read })
             });
         }
         x

@@ -32,8 +32,8 @@ pub struct Published {
     pub license: &'static str,
     /// Top-1 accuracy on ImageNet's validation images, in per cent, as published.
     pub top1: Option<f32>,
-    /// What is done to pictures, in brief.
-    pub pictures: &'static str,
+    /// What is done to images, in brief.
+    pub images: &'static str,
 }
 
 #[expect(clippy::too_many_arguments)]
@@ -45,9 +45,9 @@ const fn row(
     parameters: usize,
     license: &'static str,
     top1: Option<f32>,
-    pictures: &'static str,
+    images: &'static str,
 ) -> Published {
-    Published { origin, name, size, image, parameters, license, top1, pictures }
+    Published { origin, name, size, image, parameters, license, top1, images }
 }
 
 use Origin::{HuggingFace, Timm, Torchvision};

@@ -73,8 +73,8 @@ fn dinov2_small_gives_the_reference_with_dinov2() {
     assert_eq!(trace.unwrap_or_else(|error| panic!("{error}")).hidden_states.len(), 13);
 }
 
-/// Pictures of a folder of classes in the order of their names, with their classes.
-fn pictures(folder: &Path) -> Vec<(PathBuf, usize)> {
+/// Images of a folder of classes in the order of their names, with their classes.
+fn images(folder: &Path) -> Vec<(PathBuf, usize)> {
     let sorted = |folder: &Path| {
         let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
@@ -86,9 +86,9 @@ fn pictures(folder: &Path) -> Vec<(PathBuf, usize)> {
 }
 
 /// Class tokens of length one, and the classes.
-fn class_tokens(model: &Model, pictures: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, usize)> {
+fn class_tokens(model: &Model, images: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, usize)> {
     let mut found = Vec::new();
-    for batch in pictures.chunks(8) {
+    for batch in images.chunks(8) {
         let read =
             |path: &PathBuf| decode(&std::fs::read(path).expect("readable"), &Limits::default()).expect("a JPEG");
         let images: Vec<_> = batch.iter().map(|(path, _)| read(path)).collect();
@@ -102,15 +102,15 @@ fn class_tokens(model: &Model, pictures: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, 
     found
 }
 
-/// The species of a flower is that of the picture whose class token is nearest: 222 of 240 with the reference, 92.5 %. From
-/// the files through decoding and preprocessing; 960 pictures take half a minute on two cores.
+/// The species of a flower is that of the image whose class token is nearest: 222 of 240 with the reference, 92.5 %. From
+/// the files through decoding and preprocessing; 960 images take half a minute on two cores.
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
 fn dinov2_small_names_flowers_by_their_nearest_neighbors_with_dinov2() {
     let (weights, flowers) = (fetched("dinov2-s14"), shared_data("flowers12"));
     let model =
         Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).unwrap_or_else(|error| panic!("{error}"));
-    let [known, asked] = ["train", "test"].map(|part| class_tokens(&model, &pictures(&flowers.join(part))));
+    let [known, asked] = ["train", "test"].map(|part| class_tokens(&model, &images(&flowers.join(part))));
     assert_eq!((known.len(), asked.len()), (720, 240));
     let nearest = |asked: &[f32]| {
         let cosine = |known: &[f32]| known.iter().zip(asked).map(|(a, b)| a * b).sum::<f32>();

@@ -4,7 +4,7 @@ use vitral::config::Size;
 use vitral::explain::attention::Fusion;
 use vitral::explain::figures::{self, Gathered, Statistics};
 use vitral::explain::rollout::RolloutOptions;
-use vitral::explain::{Layout, Method, Options, Picture, Target, belief, pixels};
+use vitral::explain::{Layout, Method, Options, InputImage, Target, faithfulness, pixels};
 use vitral::image::RgbImage;
 use vitral::numbers::{apart, largest};
 use vitral::{Device, LoadOptions, Model, Tensor};
@@ -23,18 +23,18 @@ fn cases(stored: &Stored) -> Vec<String> {
     cases
 }
 
-/// The first image of a golden input as a picture. What it looks like does not matter here.
-fn first(model: &Model, all: &Tensor) -> Picture {
+/// The first image of a golden input as an image. What it looks like does not matter here.
+fn first(model: &Model, all: &Tensor) -> InputImage {
     let size = Size { height: all.extent(2), width: all.extent(3) };
     let one = &all.to_vec().unwrap()[..all.to_vec().unwrap().len() / all.extent(0)];
     let pixels = Device::cpu(1).upload([1, all.extent(1), size.height, size.width], one).unwrap();
     let grid = model.vit.grid(size).expect("the model's size");
     let bytes = vec![128; size.area() * 3];
-    let image = RgbImage::new(size.width, size.height, bytes).expect("a picture");
-    let mut picture = Picture::new(model, "golden", &image).expect("a picture");
-    picture.pixels = pixels;
-    picture.layout = Layout::new(model.vit.config(), size, grid);
-    picture
+    let image = RgbImage::new(size.width, size.height, bytes).expect("an image");
+    let mut input = InputImage::new(model, "golden", &image).expect("an image");
+    input.pixels = pixels;
+    input.layout = Layout::new(model.vit.config(), size, grid);
+    input
 }
 
 struct Compared<'a> {
@@ -73,10 +73,10 @@ fn maps_and_figures_equal_the_goldens() {
         let folder = goldens().join("models").join(case);
         let model = load(&folder, &Device::cpu(2));
         let all = Stored::open(&folder.join("input.safetensors")).pixels(&Device::cpu(2));
-        let picture = first(&model, &all);
+        let input = first(&model, &all);
         let mut compared = Compared { stored: &stored, case, worst: 0.0, faults: vec![] };
         let map = |method: Method, options: Options| {
-            model.explain(&picture, method, Some(&CLASS), &options, &mut |_| ()).expect("a map").values
+            model.explain(&input, method, Some(&CLASS), &options, &mut |_| ()).expect("a map").values
         };
         let plain = Options::default();
         for (name, fusion) in [("mean", Fusion::Mean), ("max", Fusion::Max), ("min", Fusion::Min)] {
@@ -99,9 +99,9 @@ fn maps_and_figures_equal_the_goldens() {
         ] {
             compared.hold(method.name(), &map(method, plain));
         }
-        compared.hold("gradient", &pixels::gradient(&model, &picture.pixels, &CLASS).expect("gradients"));
-        let black = Device::cpu(1).zeros(picture.pixels.shape());
-        let found = pixels::integrated(&model, &picture.pixels, &CLASS, &black, 8).expect("gradients");
+        compared.hold("gradient", &pixels::gradient(&model, &input.pixels, &CLASS).expect("gradients"));
+        let black = Device::cpu(1).zeros(input.pixels.shape());
+        let found = pixels::integrated(&model, &input.pixels, &CLASS, &black, 8).expect("gradients");
         compared.hold("integrated", &found.values);
 
         let gathered = Gathered { distance: true, entropy: true, ..Gathered::default() };
@@ -110,12 +110,12 @@ fn maps_and_figures_equal_the_goldens() {
         compared.hold("distance", &narrow(statistics.distances()));
         compared.hold("entropy", &narrow(statistics.entropies()));
         let mut statistics = Statistics::new(&model, None, Gathered { tokens: true, ..Gathered::default() });
-        statistics.add(&picture.pixels, None).expect("statistics");
+        statistics.add(&input.pixels, None).expect("statistics");
         compared.hold("rank", &narrow(statistics.ranks()));
         let mut statistics = Statistics::new(&model, None, Gathered { likeness: true, ..Gathered::default() });
         assert!(statistics.likeness().is_err(), "nothing to hold against each other");
         statistics.add(&variants(&all), None).expect("statistics");
-        compared.hold("cka", &narrow(statistics.likeness().expect("six pictures")));
+        compared.hold("cka", &narrow(statistics.likeness().expect("six images")));
         if stored.values(&format!("{case}.positions")).is_some() {
             compared.hold("positions", &figures::positions(&model).expect("learned").1);
         }
@@ -127,7 +127,7 @@ fn maps_and_figures_equal_the_goldens() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Both pictures, then both at half strength in the other order, then both turned round.
+/// Both images, then both at half strength in the other order, then both turned round.
 fn variants(all: &Tensor) -> Tensor {
     let (values, one) = (all.to_vec().unwrap(), all.to_vec().unwrap().len() / 2);
     let halves = values[one..].iter().chain(&values[..one]).map(|x| 0.5 * x);
@@ -147,25 +147,25 @@ fn digits(threads: usize) -> Model {
     Model::load(&path, &LoadOptions::default(), &Device::cpu(threads)).expect("a model")
 }
 
-fn digit(model: &Model, name: &str) -> Picture {
+fn digit(model: &Model, name: &str) -> InputImage {
     let path = goldens().join("../assets/digits/images").join(name);
-    let image = vitral::image::open(&path, &vitral::image::Limits::default()).expect("a picture");
-    Picture::new(model, name, &image).expect("a picture")
+    let image = vitral::image::open(&path, &vitral::image::Limits::default()).expect("an image");
+    InputImage::new(model, name, &image).expect("an image")
 }
 
 #[test]
 fn capture_leaves_every_bit_of_the_logits() {
     let model = digits(2);
-    let picture = digit(&model, "seven.png");
-    let plain = model.run(&picture.pixels, None).expect("run").logits.expect("a head");
-    let (captured, _) = model.reduce_attention(&picture.pixels, 0..6, |weights| weights[0]).expect("run");
+    let input = digit(&model, "seven.png");
+    let plain = model.run(&input.pixels, None).expect("run").logits.expect("a head");
+    let (captured, _) = model.reduce_attention(&input.pixels, 0..6, |weights| weights[0]).expect("run");
     assert_eq!(plain.to_vec().unwrap(), captured.logits.expect("a head").to_vec().unwrap());
-    let (captured, kept) = model.observe(&picture.pixels, None, |_| true).expect("run");
+    let (captured, kept) = model.observe(&input.pixels, None, |_| true).expect("run");
     assert_eq!(plain.to_vec().unwrap(), captured.logits.expect("a head").to_vec().unwrap());
     assert!(kept.contains_key("blocks.5.attention.input"));
     let names: Vec<String> = (0..6).map(|i| format!("blocks.{i}.attention.weights")).collect();
     let wanted = vitral::explain::Wanted::Named(&names);
-    let pass = model.gradients(&picture.pixels, &Target::Class(7), wanted).expect("recorded");
+    let pass = model.gradients(&input.pixels, &Target::Class(7), wanted).expect("recorded");
     assert_eq!(plain.to_vec().unwrap(), pass.output.logits.as_ref().expect("a head").to_vec().unwrap());
     assert!(pass.named(&names[0]).is_some());
 }
@@ -186,21 +186,21 @@ fn every_method_makes_a_map_of_every_kind_of_model() {
         let folder = goldens().join("models").join(case);
         let model = load(&folder, &device);
         let all = Stored::open(&folder.join("input.safetensors")).pixels(&device);
-        let picture = first(&model, &all);
+        let input = first(&model, &all);
         let aim = match model.vit.config().classes {
             0 => vitral::explain::Aim::Feature,
             _ => vitral::explain::Aim::Predicted,
         };
-        let target = model.explained(&picture, aim, 1).expect("explained").target.expect("something to explain");
+        let target = model.explained(&input, aim, 1).expect("explained").target.expect("something to explain");
         let mut options = Options { steps: 2, samples: 2, ..Options::default() };
         options.rise.masks = 3;
         for method in Method::ALL {
-            let map = model.explain(&picture, method, Some(&target), &options, &mut |_| ());
+            let map = model.explain(&input, method, Some(&target), &options, &mut |_| ());
             let map = map.unwrap_or_else(|error| panic!("{case}: {}: {error}", method.name()));
             assert!(map.values.iter().all(|x| x.is_finite()), "{case}: {}", method.name());
-            assert!(map.size == picture.layout.grid || map.size == picture.layout.image, "{case}");
+            assert!(map.size == input.layout.grid || map.size == input.layout.image, "{case}");
             if method.is_attribution() {
-                let found = belief::belief(&model, &picture, &target, &map, 4, &mut |_| ()).expect("curves");
+                let found = faithfulness::faithfulness(&model, &input, &target, &map, 4, &mut |_| ()).expect("curves");
                 // Nothing hidden on one end, everything shown on the other.
                 let (first, last) = (found.deletion.scores[0], found.insertion.scores[4]);
                 assert!((first - last).abs() < 1e-6, "{case}: {first} {last}");
@@ -212,34 +212,34 @@ fn every_method_makes_a_map_of_every_kind_of_model() {
 #[test]
 fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
     let model = digits(2);
-    let picture = digit(&model, "one.png");
-    let prediction = model.explained(&picture, Default::default(), 3).expect("explained");
+    let input = digit(&model, "one.png");
+    let prediction = model.explained(&input, Default::default(), 3).expect("explained");
     let target = prediction.target.expect("a class");
-    let black = Device::cpu(1).zeros(picture.pixels.shape());
-    let found = pixels::integrated(&model, &picture.pixels, &target, &black, 128).expect("gradients");
+    let black = Device::cpu(1).zeros(input.pixels.shape());
+    let found = pixels::integrated(&model, &input.pixels, &target, &black, 128).expect("gradients");
     assert!((found.sum - found.expected).abs() < 0.05 * found.expected.abs().max(1.0), "{found:?}");
     // A map that is right about what matters is better than chance, and shuffled weights change it.
     let options = Options::default();
     let area = |model: &Model, method: Method| {
-        let map = model.explain(&picture, method, Some(&target), &options, &mut |_| ()).expect("a map");
-        let found = belief::belief(model, &picture, &target, &map, 7, &mut |_| ()).expect("curves");
+        let map = model.explain(&input, method, Some(&target), &options, &mut |_| ()).expect("a map");
+        let found = faithfulness::faithfulness(model, &input, &target, &map, 7, &mut |_| ()).expect("curves");
         (found.insertion.area() - found.deletion.area(), map)
     };
     let (occluded, map) = area(&model, Method::Occlusion);
     let (chance, _) = area(&model, Method::Random);
     assert!(occluded > chance, "{occluded} {chance}");
-    let shuffled = belief::shuffled(&model, 1).expect("the same model");
+    let shuffled = faithfulness::shuffled(&model, 1).expect("the same model");
     let (_, other) = area(&shuffled, Method::Occlusion);
-    assert!(belief::rank_correlation(&map, &other).abs() < 0.8);
-    assert!((belief::rank_correlation(&map, &map) - 1.0).abs() < 1e-9);
+    assert!(faithfulness::rank_correlation(&map, &other).abs() < 0.8);
+    assert!((faithfulness::rank_correlation(&map, &map) - 1.0).abs() < 1e-9);
 }
 
 #[test]
 fn wishes_that_cannot_be_fulfilled_say_what_there_is() {
     let model = digits(1);
-    let picture = digit(&model, "two.png");
+    let input = digit(&model, "two.png");
     let explain = |options: Options, target: Option<&Target>| {
-        let found = model.explain(&picture, Method::GradCam, target, &options, &mut |_| ());
+        let found = model.explain(&input, Method::GradCam, target, &options, &mut |_| ());
         found.expect_err("refused").to_string()
     };
     let target = Target::Class(2);
@@ -252,6 +252,6 @@ fn wishes_that_cannot_be_fulfilled_say_what_there_is() {
     let said = model.class("cat").expect_err("no cat").to_string();
     assert!(said.contains("has 10 classes") && said.contains("`0`"), "{said}");
     assert_eq!(model.class("7").expect("a digit"), 7);
-    let said = picture.patch_at(&model, [500, 3]).expect_err("outside").to_string();
+    let said = input.patch_at(&model, [500, 3]).expect_err("outside").to_string();
     assert!(said.contains("500,3 is outside"), "{said}");
 }

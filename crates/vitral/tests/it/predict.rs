@@ -1,6 +1,6 @@
 //! What `Model::classify` and `Model::pixels` refuse.
 
-use vitral::explain::{Aim, Method, Options, Picture};
+use vitral::explain::{Aim, Method, Options, InputImage};
 use vitral::image::RgbImage;
 use vitral::{Device, LoadOptions, Model};
 
@@ -28,12 +28,12 @@ fn a_model_that_does_not_pool_gives_no_ranking_of_an_image() {
         assert!(said.contains(&model.name) && said.contains(expected), "{said}");
     }
     // What explains no answer can be had.
-    let picture = Picture::new(&model, "even", &image).expect("taken");
-    let prediction = model.explained(&picture, Aim::Predicted, 1).expect("nothing to explain");
+    let image = InputImage::new(&model, "even", &image).expect("taken");
+    let prediction = model.explained(&image, Aim::Predicted, 1).expect("nothing to explain");
     assert!(prediction.ranked.is_empty() && prediction.target.is_none());
-    model.explain(&picture, Method::Rollout, None, &Options::default(), &mut |_| ()).expect("a map");
+    model.explain(&image, Method::Rollout, None, &Options::default(), &mut |_| ()).expect("a map");
     for aim in [Aim::Class(3), Aim::Feature] {
-        let said = model.explained(&picture, aim, 1).expect_err("an answer for each token").to_string();
+        let said = model.explained(&image, aim, 1).expect_err("an answer for each token").to_string();
         assert!(said.contains("expected one answer for each image"), "{said}");
     }
 }

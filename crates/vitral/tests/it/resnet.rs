@@ -11,7 +11,7 @@ fn small(name: &str) -> ModelConfig {
 }
 
 #[test]
-fn takes_pictures_of_any_size() {
+fn takes_images_of_any_size() {
     let vit = Vit::new(small("R14x0.125")).expect("a model");
     let device = Device::cpu(2);
     let parameters = frozen(&vit, Initialization::Jax, 1, &device, DType::F32);

@@ -25,7 +25,7 @@ fn reference(data: &Path, name: &str) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// Holds the logits of the first pictures against the reference.
+/// Holds the logits of the first images against the reference.
 fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     let expected: Vec<Vec<f32>> = serde_json::from_value(reference["logits"].clone()).expect("rows of logits");
     let output = model.run(&model.pixels(&images[..expected.len()]).expect("pixels"), None).expect("runs");
@@ -37,7 +37,7 @@ fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     assert!(worst < 1e-3, "{}: {worst}", model.name);
 }
 
-/// How many per cent of the pictures get their own label.
+/// How many per cent of the images get their own label.
 fn accuracy(model: &Model, images: &[RgbImage], labels: &[u8]) -> f64 {
     assert_eq!(images.len(), labels.len());
     let right = |(images, labels): (&[RgbImage], &[u8])| {
@@ -50,7 +50,7 @@ fn accuracy(model: &Model, images: &[RgbImage], labels: &[u8]) -> f64 {
     percent
 }
 
-/// The test pictures and labels of MNIST or Fashion-MNIST.
+/// The test images and labels of MNIST or Fashion-MNIST.
 fn idx(folder: &Path) -> (Vec<RgbImage>, Vec<u8>) {
     let unpacked = |name: &str, header: usize| {
         let mut bytes = Vec::new();
@@ -59,8 +59,8 @@ fn idx(folder: &Path) -> (Vec<RgbImage>, Vec<u8>) {
         bytes.split_off(header)
     };
     let pixels = unpacked("t10k-images-idx3-ubyte.gz", 16);
-    let picture = |gray: &[u8]| RgbImage::from_gray(SIDE, SIDE, gray).expect("a picture");
-    (pixels.chunks_exact(SIDE * SIDE).map(picture).collect(), unpacked("t10k-labels-idx1-ubyte.gz", 8))
+    let image = |gray: &[u8]| RgbImage::from_gray(SIDE, SIDE, gray).expect("an image");
+    (pixels.chunks_exact(SIDE * SIDE).map(image).collect(), unpacked("t10k-labels-idx1-ubyte.gz", 8))
 }
 
 #[test]
@@ -118,18 +118,18 @@ fn cifar_has_its_reference_and_accuracy_with_shared_data() {
 
     let reference = reference(&data, "cifar10_prenorm_p4");
     let inputs: Vec<String> = serde_json::from_value(reference["inputs"].clone()).expect("names");
-    let picture = |input: &String| {
+    let image = |input: &String| {
         let (_, bytes) = files.iter().find(|(name, _)| name.ends_with(input.as_str())).expect("a file of the archive");
-        decode(bytes, &Limits::default()).expect("a picture")
+        decode(bytes, &Limits::default()).expect("an image")
     };
-    compare(&model, &inputs.iter().map(picture).collect::<Vec<_>>(), &reference);
+    compare(&model, &inputs.iter().map(image).collect::<Vec<_>>(), &reference);
 
     let names = model.labels.names().expect("labels");
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
         let folder = name.split('/').rev().nth(1).unwrap_or_default();
         if let Some(label) = names.iter().position(|known| known == folder && !bytes.is_empty()) {
-            images.push(decode(bytes, &Limits::default()).expect("a picture"));
+            images.push(decode(bytes, &Limits::default()).expect("an image"));
             labels.push(label as u8);
         }
     }

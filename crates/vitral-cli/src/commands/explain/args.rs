@@ -12,13 +12,13 @@ use vitral::explain::{Method, Options};
 use crate::inputs::InputArgs;
 use crate::settings::ModelArgs;
 
-/// See inside a model: maps over pictures, and the ViT paper's figures
+/// See inside a model: maps over images, and the ViT paper's figures
 ///
-/// Every map is painted over its picture as PNG and kept as numbers; figures are SVG or PNG and numbers. All of it goes
-/// into the folder --output, a folder for each picture. --report makes one page of everything, to be opened offline.
+/// Every map is painted over its image as PNG and kept as numbers; figures are SVG or PNG and numbers. All of it goes
+/// into the folder --output, a folder for each image. --report makes one page of everything, to be opened offline.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Maps over a picture:
+Maps over an image:
   attention             what the answer's tokens attend to in a layer (--layer, --head)
   dino                  last-layer attention, each head cut to 60 % of its weight (--mass)
   patch                 what one patch looks at (--at, --layer, --head)
@@ -29,7 +29,7 @@ Maps over a picture:
                         class activation maps over tokens (--layer)
   gradient smoothgrad integrated-gradients
                         gradients of the pixels (--samples, --noise, --steps)
-  occlusion rise        parts of the picture hidden: forward passes only (--window, --masks)
+  occlusion rise        parts of the image hidden: forward passes only (--window, --masks)
   similarity            how alike the other patches are to one (--at)
   norms                 lengths of patch tokens, and their histogram
   random                chance, the floor of every comparison
@@ -37,7 +37,7 @@ Maps over a picture:
   pca                   principal components of patch tokens as colors
   lens                  what the head would say after each layer
 
-Figures over all pictures, or of the model:
+Figures over all images, or of the model:
   distance              mean attention distance of each head in pixels (ViT paper, figures 7 and 11)
   entropy               how evenly each head attends
   rank                  effective rank of patch tokens in each layer
@@ -52,7 +52,7 @@ Examples:
   vitral explain --model dinov2-small cat.jpg --method patch,similarity --at 200,120
   vitral explain --model vit-base-patch16-224 photos/ --method all --faithfulness --report report.html
 
-With --json, every picture that something is made of by itself is one line, and one more line holds the figures and the
+With --json, every image that something is made of by itself is one line, and one more line holds the figures and the
 ranking.")]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
@@ -74,7 +74,7 @@ pub(crate) struct ExplainArgs {
     /// The head, from 0 [default: the mean of all]
     #[arg(long, value_name = "H")]
     pub(super) head: Option<usize>,
-    /// The pixel whose patch `patch` and `similarity` are about, in the picture as it lies in its file [default: the
+    /// The pixel whose patch `patch` and `similarity` are about, in the image as it lies in its file [default: the
     /// middle]
     #[arg(long, value_name = "X,Y", value_parser = pixel)]
     pub(super) at: Option<[usize; 2]>,
@@ -93,7 +93,7 @@ pub(crate) struct ExplainArgs {
     /// Steps of integrated gradients
     #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) steps: u32,
-    /// Noisy pictures of SmoothGrad
+    /// Noisy images of SmoothGrad
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) samples: u32,
     /// SmoothGrad's noise, as a share of the range of the pixels
@@ -117,10 +117,10 @@ pub(crate) struct ExplainArgs {
     /// Steps of insertion and deletion
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) test_steps: u16,
-    /// How much of a map covers its picture
+    /// How much of a map covers its image
     #[arg(long, value_name = "SHARE", default_value = "0.65", value_parser = share)]
     pub(super) opacity: f32,
-    /// The folder for pictures and numbers
+    /// The folder for images and numbers
     #[arg(long, short, value_name = "FOLDER", default_value = "explained")]
     pub(super) output: PathBuf,
     /// How numbers are kept

@@ -1,10 +1,10 @@
-//! Figures over all pictures, or of the model alone.
+//! Figures over all images, or of the model alone.
 
-use vitral::explain::belief::Ranking;
+use vitral::explain::faithfulness::Ranking;
 use vitral::explain::figures::{self as library, Gathered, Statistics};
 use vitral::explain::plot::{self, Labels, Series};
 use vitral::explain::report::{Figure as Shown, FigureImage};
-use vitral::explain::{Method, Picture, paint};
+use vitral::explain::{Method, InputImage, paint};
 use vitral::image::RgbImage;
 use vitral::labels::Ranked;
 use vitral::{Error, Model, Tensor};
@@ -24,7 +24,7 @@ fn shown(title: &str, image: FigureImage, meaning: &str, paper: &str) -> Shown {
     Shown { title: title.into(), image, meaning: meaning.into(), paper: paper.into() }
 }
 
-/// Figures that need no picture.
+/// Figures that need no image.
 pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
     let mut numbers = Vec::new();
     if work.figures.contains(&Figure::Positions) {
@@ -47,7 +47,7 @@ pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
         work.report.figures.push(shown(
             "Principal components of the patch embedding",
             FigureImage::Pixels(image),
-            "The directions in which the filters of the patch embedding differ most, as small pictures: waves of rising \
+            "The directions in which the filters of the patch embedding differ most, as small images: waves of rising \
              frequency and colors, a basis for what a patch holds.",
             "Dosovitskiy et al., arXiv:2010.11929, figure 7 (left)",
         ));
@@ -58,7 +58,7 @@ pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
     Ok(numbers)
 }
 
-/// Pictures on their way into statistics.
+/// Images on their way into statistics.
 pub(super) struct Gathering<'a> {
     statistics: Option<Statistics<'a>>,
     other: Option<&'a Model>,
@@ -76,20 +76,20 @@ impl<'a> Gathering<'a> {
             tokens: any(&[Figure::Rank]) || work.methods.contains(&Method::Norms),
             likeness: any(&[Figure::Cka]),
         };
-        // Likeness is estimated over four pictures at least.
+        // Likeness is estimated over four images at least.
         let batch = work.args.inputs.batch().max(if gathered.likeness { 4 } else { 1 });
         let statistics = (gathered != Gathered::default()).then(|| Statistics::new(work.model, work.other, gathered));
         Gathering { statistics, other: work.other, waiting: vec![], others: vec![], batch }
     }
 
-    /// Adds one picture.
-    pub(super) fn add(&mut self, picture: &Picture, image: &RgbImage) -> anyhow::Result<()> {
+    /// Adds one image.
+    pub(super) fn add(&mut self, input: &InputImage, image: &RgbImage) -> anyhow::Result<()> {
         let others = || self.other.map(|other| other.pixels(std::slice::from_ref(image))).transpose();
         let others = if self.statistics.is_some() { others()? } else { None };
-        self.add_batch(&picture.pixels, others)
+        self.add_batch(&input.pixels, others)
     }
 
-    /// Adds pictures of one size, and the same as the other model takes them.
+    /// Adds images of one size, and the same as the other model takes them.
     pub(super) fn add_batch(&mut self, pixels: &Tensor, others: Option<Tensor>) -> anyhow::Result<()> {
         if self.statistics.is_none() {
             return Ok(());
@@ -120,8 +120,8 @@ impl<'a> Gathering<'a> {
         let Some(statistics) = self.statistics.filter(|statistics| statistics.images() > 0) else { return Ok(numbers) };
         let layers = work.model.vit.config().depth;
         let over = match statistics.images() {
-            1 => "1 picture".to_owned(),
-            count => format!("{count} pictures"),
+            1 => "1 image".to_owned(),
+            count => format!("{count} images"),
         };
         let add = |work: &mut Work<'_>, name: &str, text: String, about: [&str; 3]| -> anyhow::Result<()> {
             work.folder.plot(name, &text)?;
@@ -163,7 +163,7 @@ impl<'a> Gathering<'a> {
             let title = format!("Effective rank of patch tokens, {over}");
             let labels = Labels { title: &title, x: "blocks passed", y: "directions in use" };
             let text = plot::lines(&labels, &[Series { name: "", points }])?;
-            let meaning = "How many directions the patch tokens of a picture use after each block. Few means that the patches \
+            let meaning = "How many directions the patch tokens of an image use after each block. Few means that the patches \
                            have become alike.";
             add(work, "rank", text, [&title, meaning, "Roy & Vetterli 2007; Dong et al., arXiv:2103.03404"])?;
             numbers.push(("rank".into(), vec![values.len()], narrow(&values)));
@@ -227,7 +227,7 @@ pub(super) fn ranking(work: &mut Work<'_>) -> anyhow::Result<Ranking> {
         ("deletion", "The score as patches are hidden, the most important first. A map that is right falls fast."),
         (
             "insertion",
-            "The score as patches are shown over a blurred picture, the most important first. A map that is right \
+            "The score as patches are shown over a blurred image, the most important first. A map that is right \
                        rises fast.",
         ),
     ] {
@@ -241,7 +241,7 @@ pub(super) fn ranking(work: &mut Work<'_>) -> anyhow::Result<Ranking> {
             })
             .collect();
         let (x, y) = ("share of patches", work.report.score.clone());
-        let title = format!("{}{} curves, {images} pictures", name[..1].to_uppercase(), &name[1..]);
+        let title = format!("{}{} curves, {images} images", name[..1].to_uppercase(), &name[1..]);
         let text = plot::lines(&Labels { title: &title, x, y: &y }, &series)?;
         work.folder.plot(name, &text)?;
         let figure = shown(&title, FigureImage::Svg(text), meaning, "Petsiuk et al., arXiv:1806.07421");

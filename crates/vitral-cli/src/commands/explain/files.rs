@@ -8,7 +8,7 @@ use vitral::explain::paint;
 use vitral::image::RgbImage;
 
 use super::args::Numbers;
-use crate::output::{Aside, Named, write_file, write_npy, write_tensors};
+use crate::output::{OutputFile, Named, write_file, write_npy, write_tensors};
 
 /// A folder of results, and what was written to it.
 pub(super) struct Folder {
@@ -49,12 +49,12 @@ impl Folder {
         }
         match kind {
             Numbers::Safetensors => {
-                let file = Aside::create(&self.place(&format!("{name}.safetensors")))?;
+                let file = OutputFile::create(&self.place(&format!("{name}.safetensors")))?;
                 write_tensors(file, tensors)
             }
             Numbers::Npy => {
                 for (tensor, shape, values) in tensors {
-                    let file = Aside::create(&self.place(&format!("{tensor}.npy")))?;
+                    let file = OutputFile::create(&self.place(&format!("{tensor}.npy")))?;
                     write_npy(file, shape, values)?;
                 }
                 Ok(())
@@ -72,7 +72,7 @@ impl Folder {
     }
 }
 
-/// A folder's name for every picture: that of its file without its ending, numbered where it stands twice.
+/// A folder's name for every image: that of its file without its ending, numbered where it stands twice.
 #[derive(Default)]
 pub(super) struct Stems(HashMap<String, usize>);
 
@@ -80,7 +80,7 @@ impl Stems {
     pub(super) fn of(&mut self, name: &str) -> String {
         let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let stem = match stem.as_deref() {
-            None | Some("-") => "picture".to_owned(),
+            None | Some("-") => "image".to_owned(),
             Some(stem) => stem.to_owned(),
         };
         let times = self.0.entry(stem.clone()).or_default();
@@ -94,8 +94,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_of_one_name_have_folders_of_their_own() {
+    fn images_of_one_name_have_folders_of_their_own() {
         let mut stems = Stems::default();
-        assert_eq!(["a/cat.jpg", "b/cat.png", "-"].map(|name| stems.of(name)), ["cat", "cat-2", "picture"]);
+        assert_eq!(["a/cat.jpg", "b/cat.png", "-"].map(|name| stems.of(name)), ["cat", "cat-2", "image"]);
     }
 }

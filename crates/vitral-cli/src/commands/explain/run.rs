@@ -1,9 +1,9 @@
 //! A run of `explain`, image by image.
 
 use serde_json::{Value, json};
-use vitral::explain::belief::{self, Ranking};
+use vitral::explain::faithfulness::{self, Ranking};
 use vitral::explain::report::Entry;
-use vitral::explain::{Aim, Map, Method, Options, Picture, Prediction, lens, paint, representation};
+use vitral::explain::{Aim, Map, Method, Options, InputImage, Prediction, lens, paint, representation};
 use vitral::image::RgbImage;
 use vitral::labels::Ranked;
 use vitral::{Error, Model};
@@ -31,7 +31,7 @@ impl<'a> Work<'a> {
                 .each_batch(self.model, self.settings, printer, |_, batch| gathering.add_batch(&batch.pixels, None))?
         };
         self.colors()?;
-        // The picture itself is the first of its row.
+        // The image itself is the first of its row.
         if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() > 1 {
             let gallery = paint::sheet(&self.rows, 160, 4)?;
             self.folder.image("gallery", &gallery)?;
@@ -47,47 +47,47 @@ impl<'a> Work<'a> {
         Ok(outcome)
     }
 
-    /// Whether anything is made of single pictures. Statistics alone take them in batches, as `embed` does.
+    /// Whether anything is made of single images. Statistics alone take them in batches, as `embed` does.
     fn looks_at_each(&self) -> bool {
         let single = |figure: &Figure| matches!(figure, Figure::Heads | Figure::Pca | Figure::Lens);
         let of_two = self.other.is_some();
         !self.methods.is_empty() || self.figures.iter().any(single) || self.args.report.is_some() || of_two
     }
 
-    /// Goes through the pictures one by one.
+    /// Goes through the images one by one.
     fn each(&mut self, gathering: &mut figures::Gathering<'a>) -> anyhow::Result<Outcome> {
         let (args, printer) = (self.args, self.printer);
-        args.inputs.each_picture(printer, |name, image| {
+        args.inputs.each_image(printer, |name, image| {
             let mut options = self.options;
-            let picture = Picture::new(self.model, name, image).and_then(|picture| {
-                options.patch = args.at.map(|at| picture.patch_at(self.model, at)).transpose()?;
-                Ok(picture)
+            let input = InputImage::new(self.model, name, image).and_then(|input| {
+                options.patch = args.at.map(|at| input.patch_at(self.model, at)).transpose()?;
+                Ok(input)
             });
-            let picture = match picture {
-                Ok(picture) => picture,
+            let input = match input {
+                Ok(input) => input,
                 Err(fault) => return Ok(Err(fault)),
             };
-            self.picture(&picture, options)?;
-            gathering.add(&picture, image)?;
+            self.input(&input, options)?;
+            gathering.add(&input, image)?;
             Ok(Ok(()))
         })
     }
 
-    /// Everything that one picture gets.
-    fn picture(&mut self, picture: &Picture, options: Options) -> anyhow::Result<()> {
-        let prediction = self.model.explained(picture, self.aim, SHOWN)?;
-        let mut folder = Folder::create(&self.args.output.join(self.stems.of(&picture.name)))?;
+    /// Everything that one image gets.
+    fn input(&mut self, input: &InputImage, options: Options) -> anyhow::Result<()> {
+        let prediction = self.model.explained(input, self.aim, SHOWN)?;
+        let mut folder = Folder::create(&self.args.output.join(self.stems.of(&input.name)))?;
         let mut tensors: Vec<Named> = Vec::new();
-        let mut row = vec![paint::enlarged(&picture.shown)];
+        let mut row = vec![paint::enlarged(&input.shown)];
         let mut maps = Vec::new();
         let mut judged = serde_json::Map::new();
         for method in self.methods.clone() {
-            let map = self.map(self.model, picture, method, &prediction, &options)?;
+            let map = self.map(self.model, input, method, &prediction, &options)?;
             if self.args.faithfulness && method.is_attribution() {
-                let found = self.judge(picture, method, &prediction, &options, &map)?;
+                let found = self.judge(input, method, &prediction, &options, &map)?;
                 judged.insert(method.name().to_owned(), found);
             }
-            let painted = paint::overlay(&picture.shown, &method.painted(&map), self.args.opacity)?;
+            let painted = paint::overlay(&input.shown, &method.painted(&map), self.args.opacity)?;
             folder.image(method.name(), &painted)?;
             row.push(painted);
             tensors.push((method.name().to_owned(), vec![map.size.height, map.size.width], map.values.clone()));
@@ -95,12 +95,12 @@ impl<'a> Work<'a> {
         }
         let mut heads = Vec::new();
         if self.figures.contains(&Figure::Heads) || self.args.report.is_some() {
-            heads = self.model.attention_maps(picture)?;
+            heads = self.model.attention_maps(input)?;
         }
         if self.figures.contains(&Figure::Heads) {
-            folder.image("heads", &head_sheet(&heads, picture)?)?;
+            folder.image("heads", &head_sheet(&heads, input)?)?;
             let values = heads.iter().flatten().flat_map(|map| map.values.iter().copied()).collect();
-            let grid = picture.layout.grid;
+            let grid = input.layout.grid;
             tensors.push(("heads".into(), vec![heads.len(), heads[0].len(), grid.height, grid.width], values));
         }
         let class = match self.aim {
@@ -108,7 +108,7 @@ impl<'a> Work<'a> {
             _ => prediction.ranked.first().map(|best| best.class),
         };
         let lens = match class.filter(|_| self.figures.contains(&Figure::Lens)) {
-            Some(class) => lens::lens(self.model, picture, class, SHOWN)?,
+            Some(class) => lens::lens(self.model, input, class, SHOWN)?,
             None => vec![],
         };
         if !lens.is_empty() {
@@ -116,16 +116,16 @@ impl<'a> Work<'a> {
             tensors.push(("lens".into(), vec![lens.len()], lens.iter().map(|(_, share)| *share).collect()));
         }
         folder.numbers("numbers", &tensors, self.args.numbers)?;
-        self.say(picture, &prediction, &folder, judged, &lens)?;
+        self.say(input, &prediction, &folder, judged, &lens)?;
         if self.args.report.is_some() {
-            let (name, shown, explained) = (picture.name.clone(), picture.shown.clone(), prediction.explained.clone());
+            let (name, shown, explained) = (input.name.clone(), input.shown.clone(), prediction.explained.clone());
             let ranked = prediction.ranked.clone();
             self.report.entries.push(Entry { name, shown, ranked, explained, maps, heads, colors: None, lens });
         }
         self.rows.push(row);
         if self.figures.contains(&Figure::Pca) {
-            let tokens = self.model.final_tokens(picture)?;
-            self.tokens.push((folder, picture.clone(), tokens));
+            let tokens = self.model.final_tokens(input)?;
+            self.tokens.push((folder, input.clone(), tokens));
         }
         Ok(())
     }
@@ -133,15 +133,15 @@ impl<'a> Work<'a> {
     fn map(
         &self,
         model: &Model,
-        picture: &Picture,
+        input: &InputImage,
         method: Method,
         prediction: &Prediction,
         options: &Options,
     ) -> anyhow::Result<Map> {
-        let passes = method.passes(options, picture.layout.grid.area());
+        let passes = method.passes(options, input.layout.grid.area());
         self.printer.start_progress(passes, method.name());
         let mut fault = Ok(());
-        let map = model.explain(picture, method, prediction.target.as_ref(), options, &mut |done| {
+        let map = model.explain(input, method, prediction.target.as_ref(), options, &mut |done| {
             if passes > 0 && fault.is_ok() {
                 fault = self.printer.advance(done);
             }
@@ -154,7 +154,7 @@ impl<'a> Work<'a> {
     /// Insertion, deletion, and the likeness to the map of the shuffled model.
     fn judge(
         &mut self,
-        picture: &Picture,
+        input: &InputImage,
         method: Method,
         prediction: &Prediction,
         options: &Options,
@@ -164,17 +164,17 @@ impl<'a> Work<'a> {
             return Ok(Value::Null);
         };
         let steps = usize::from(self.args.test_steps);
-        let found = belief::belief(self.model, picture, target, map, steps, &mut |_| ())?;
+        let found = faithfulness::faithfulness(self.model, input, target, map, steps, &mut |_| ())?;
         // Chance knows no weights: its map would be the same and say nothing.
         let alike = match method {
             Method::Random => 0.0,
-            _ => belief::rank_correlation(map, &self.map(shuffled, picture, method, prediction, options)?),
+            _ => faithfulness::rank_correlation(map, &self.map(shuffled, input, method, prediction, options)?),
         };
         self.report.ranking.add(method, &found, alike);
         Ok(json!({ "deletion": found.deletion.area(), "insertion": found.insertion.area(), "shuffled": alike }))
     }
 
-    /// Principal components over all pictures, as colors.
+    /// Principal components over all images, as colors.
     fn colors(&mut self) -> anyhow::Result<()> {
         if self.tokens.is_empty() {
             return Ok(());
@@ -183,11 +183,11 @@ impl<'a> Work<'a> {
         let all: Vec<f32> = self.tokens.iter().flat_map(|(_, _, tokens)| tokens.iter().copied()).collect();
         let colors = representation::colors(&all, width);
         let mut rest = colors.as_slice();
-        for (index, (folder, picture, tokens)) in self.tokens.iter_mut().enumerate() {
+        for (index, (folder, input, tokens)) in self.tokens.iter_mut().enumerate() {
             let (own, others) = rest.split_at(3 * tokens.len() / width);
             rest = others;
-            let size = paint::enlarged(&picture.shown).size();
-            let painted = paint::principal_tiles(picture.layout.grid, own, size)?;
+            let size = paint::enlarged(&input.shown).size();
+            let painted = paint::principal_tiles(input.layout.grid, own, size)?;
             folder.image("pca", &painted)?;
             self.rows[index].push(painted.clone());
             if let Some(entry) = self.report.entries.get_mut(index) {
@@ -197,10 +197,10 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// What was found in one picture.
+    /// What was found in one image.
     fn say(
         &self,
-        picture: &Picture,
+        input: &InputImage,
         prediction: &Prediction,
         folder: &Folder,
         judged: serde_json::Map<String, Value>,
@@ -217,7 +217,7 @@ impl<'a> Work<'a> {
                     .collect()
             };
             let mut line = json!({
-                "image": picture.name,
+                "image": input.name,
                 "labels": answers(&prediction.ranked),
                 "explained": prediction.explained,
                 "files": folder.written(),
@@ -230,7 +230,7 @@ impl<'a> Work<'a> {
             }
             return printer.json_line(&line);
         }
-        printer.line(printer.heading(&picture.name))?;
+        printer.line(printer.heading(&input.name))?;
         for answer in prediction.ranked.iter().take(3) {
             printer.line(format_args!("  {:6.2} %  {}", 100.0 * answer.probability, answer.label))?;
         }
@@ -295,8 +295,8 @@ impl<'a> Work<'a> {
 }
 
 /// All layers from top to bottom, all heads from left to right.
-fn head_sheet(heads: &[Vec<Map>], picture: &Picture) -> Result<RgbImage, Error> {
-    let tile = |map: &Map| paint::alone(map, picture.layout.image);
+fn head_sheet(heads: &[Vec<Map>], input: &InputImage) -> Result<RgbImage, Error> {
+    let tile = |map: &Map| paint::alone(map, input.layout.image);
     let rows: Result<Vec<Vec<RgbImage>>, Error> =
         heads.iter().map(|heads| heads.iter().map(tile).collect::<Result<Vec<_>, _>>()).collect();
     paint::sheet(&rows?, 96, 3)

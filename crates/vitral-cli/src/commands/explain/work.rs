@@ -1,9 +1,9 @@
 //! What a run of `explain` has to make, and what it works with.
 
 use anyhow::bail;
-use vitral::explain::belief;
+use vitral::explain::faithfulness;
 use vitral::explain::report::Report;
-use vitral::explain::{Aim, Method, Options, Picture};
+use vitral::explain::{Aim, Method, Options, InputImage};
 use vitral::image::RgbImage;
 use vitral::{Error, Model};
 
@@ -31,8 +31,8 @@ pub(super) struct Work<'a> {
     pub(super) folder: Folder,
     pub(super) stems: Stems,
     pub(super) report: Report,
-    /// Final patch tokens of every picture, for colors that mean the same in all.
-    pub(super) tokens: Vec<(Folder, Picture, Vec<f32>)>,
+    /// Final patch tokens of every image, for colors that mean the same in all.
+    pub(super) tokens: Vec<(Folder, InputImage, Vec<f32>)>,
     pub(super) rows: Vec<Vec<RgbImage>>,
     /// What `all` could not make, and why.
     pub(super) left_out: Vec<(&'static str, String)>,
@@ -91,7 +91,7 @@ impl<'a> Work<'a> {
             figures,
             options,
             aim,
-            shuffled: args.faithfulness.then(|| belief::shuffled(model, args.seed)).transpose()?,
+            shuffled: args.faithfulness.then(|| faithfulness::shuffled(model, args.seed)).transpose()?,
             other,
             folder: Folder::create(&args.output)?,
             stems: Stems::default(),

@@ -1,4 +1,4 @@
-//! Pictures of maps.
+//! Images of maps.
 
 mod color;
 mod sheet;
@@ -13,26 +13,26 @@ use crate::config::Size;
 use crate::error::Error;
 use crate::image::{Filter, RgbImage, resize};
 
-/// The least side of a picture to look at; smaller ones are enlarged by a whole factor.
+/// The least side of an image to look at; smaller ones are enlarged by a whole factor.
 const LEAST: usize = 224;
 
-/// A picture large enough to be looked at.
+/// An image large enough to be looked at.
 pub fn enlarged(image: &RgbImage) -> RgbImage {
     let factor = LEAST.div_ceil(image.height().min(image.width()));
     resize(image, Size { height: image.height() * factor, width: image.width() * factor }, Filter::Nearest)
 }
 
-/// A map over its picture: colors from dark (least) to bright (greatest) at `opacity`, the picture in gray beneath.
+/// A map over its image: colors from dark (least) to bright (greatest) at `opacity`, the image in gray beneath.
 ///
 /// # Errors
-/// None that a picture which exists can have.
+/// None that an image which exists can have.
 pub fn overlay(image: &RgbImage, map: &Map, opacity: f32) -> Result<RgbImage, Error> {
     let image = enlarged(image);
     let map = shown(map).resized(image.size());
     let mut pixels = Vec::with_capacity(image.pixels().len());
     for ((gray, value), original) in image.to_gray().iter().zip(&map.values).zip(image.pixels().chunks_exact(3)) {
         for (over, own) in color(*value).iter().zip(original) {
-            // Half gray, half itself: the picture stays recognizable, and its colors do not pass for the map's.
+            // Half gray, half itself: the image stays recognizable, and its colors do not pass for the map's.
             let beneath = 0.5 * f32::from(*gray) + 0.5 * f32::from(*own);
             pixels.push((opacity * f32::from(*over) + (1.0 - opacity) * beneath).round() as u8);
         }
@@ -55,10 +55,10 @@ pub fn shown(map: &Map) -> Map {
     if map.values.len() > 700 { map.clipped(0.01) } else { map.normalized() }
 }
 
-/// A picture as PNG.
+/// An image as PNG.
 ///
 /// # Errors
-/// None that a picture which exists can have.
+/// None that an image which exists can have.
 pub fn png(image: &RgbImage) -> Result<Vec<u8>, Error> {
     let fault = |fault: String| Error::from(ExplainError::Drawing(fault));
     let side = |side: usize| u32::try_from(side).map_err(|error| fault(error.to_string()));
@@ -81,8 +81,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlays_have_the_size_of_the_picture_and_png_its_magic() {
-        let image = RgbImage::new(30, 28, vec![90; 30 * 28 * 3]).expect("a picture");
+    fn overlays_have_the_size_of_the_image_and_png_its_magic() {
+        let image = RgbImage::new(30, 28, vec![90; 30 * 28 * 3]).expect("an image");
         let map = Map::new(Size { height: 2, width: 2 }, vec![0.0, 1.0, 2.0, 3.0]);
         let painted = overlay(&image, &map, 0.6).expect("painted");
         assert_eq!((painted.width(), painted.height()), (240, 224));

@@ -1,13 +1,13 @@
-//! Many pictures in rows and columns.
+//! Many images in rows and columns.
 
 use crate::config::Size;
 use crate::error::Error;
 use crate::image::{Filter, RgbImage, resize};
 
-/// Pictures in rows, each brought to `cell` at most in its proportions, on white with a `gap` between.
+/// Images in rows, each brought to `cell` at most in its proportions, on white with a `gap` between.
 ///
 /// # Errors
-/// If the sheet is larger than a picture can be.
+/// If the sheet is larger than an image can be.
 pub fn sheet(rows: &[Vec<RgbImage>], cell: usize, gap: usize) -> Result<RgbImage, Error> {
     let mut fitted = Vec::with_capacity(rows.len());
     for row in rows {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_sheet_holds_rows_of_any_length() {
-        let image = |width, height| RgbImage::new(width, height, vec![0; width * height * 3]).expect("a picture");
+        let image = |width, height| RgbImage::new(width, height, vec![0; width * height * 3]).expect("an image");
         let found = sheet(&[vec![image(10, 10), image(20, 10)], vec![image(10, 20)]], 20, 2).expect("a sheet");
         assert_eq!((found.width(), found.height()), (42, 42));
         assert_eq!(found.pixel(0, 0), [0; 3]);

@@ -1,4 +1,4 @@
-//! Figures that are grids of small pictures.
+//! Figures that are grids of small images.
 
 use super::super::Map;
 use super::super::figures::Filters;
@@ -52,7 +52,7 @@ pub fn filter_tiles(filters: &Filters) -> Result<RgbImage, Error> {
     sheet(&rows, 64usize.div_ceil(patch.height.max(patch.width)) * patch.height.max(patch.width), 4)
 }
 
-/// Colors `[patches, 3]` from 0 to 1 as a picture of `size`.
+/// Colors `[patches, 3]` from 0 to 1 as an image of `size`.
 ///
 /// # Errors
 /// None that a figure which exists can have.

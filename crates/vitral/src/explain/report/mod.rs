@@ -1,10 +1,10 @@
-//! One page with everything: pictures, maps to choose and to see side by side, layers and heads on sliders, figures with
+//! One page with everything: images, maps to choose and to see side by side, layers and heads on sliders, figures with
 //! their papers, and how far each map can be believed. It holds all it needs and asks no network.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::belief::Ranking;
+use super::faithfulness::Ranking;
 use super::{Map, Method, paint};
 use crate::error::Error;
 use crate::image::RgbImage;
@@ -17,7 +17,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// How it looks.
 const STYLE: &str = include_str!("page.css");
 
-/// One picture and what was found in it.
+/// One image and what was found in it.
 pub struct Entry {
     /// What it is called.
     pub name: String,
@@ -37,11 +37,11 @@ pub struct Entry {
     pub lens: Vec<(Vec<Ranked>, f32)>,
 }
 
-/// A figure over all pictures, or of the model alone.
+/// A figure over all images, or of the model alone.
 pub struct Figure {
     /// Above it.
     pub title: String,
-    /// The picture of it.
+    /// The image of it.
     pub image: FigureImage,
     /// What it means.
     pub meaning: String,
@@ -64,7 +64,7 @@ pub struct Report {
     pub model: String,
     /// What it is, in a line.
     pub about: String,
-    /// Pictures, in order.
+    /// Images, in order.
     pub entries: Vec<Entry>,
     /// Figures, in order.
     pub figures: Vec<Figure>,
@@ -78,7 +78,7 @@ impl Report {
     /// The page.
     ///
     /// # Errors
-    /// If a picture cannot be encoded.
+    /// If an image cannot be encoded.
     pub fn html(&self) -> Result<String, Error> {
         let colors: Vec<u8> =
             (0..paint::COLORS).flat_map(|i| paint::color(i as f32 / (paint::COLORS - 1) as f32)).collect();
@@ -138,7 +138,7 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
         "name": entry.name,
         "width": entry.shown.width(),
         "height": entry.shown.height(),
-        "picture": data_url("image/png", &paint::png(&entry.shown)?),
+        "image": data_url("image/png", &paint::png(&entry.shown)?),
         "answers": answers(&entry.ranked),
         "explained": entry.explained,
         "maps": entry.maps.iter().map(|(method, map)| {
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_end_the_script() {
-        let shown = RgbImage::new(8, 8, vec![3; 192]).expect("a picture");
+        let shown = RgbImage::new(8, 8, vec![3; 192]).expect("an image");
         let map = Map::new(crate::config::Size::square(2), vec![0.0, 1.0, 2.0, 3.0]);
         let name = "</script><b>{{data}}".to_owned();
         let entry = Entry {

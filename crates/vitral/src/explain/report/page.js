@@ -48,12 +48,12 @@ function grown(values, rows, columns, width, height) {
   return all;
 }
 
-/** Paints a picture, and a map over it. */
-function paint(canvas, picture, map, opacity, colors) {
+/** Paints an image, and a map over it. */
+function paint(canvas, image, map, opacity, colors) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingEnabled = picture.naturalWidth > 100;
-  context.drawImage(picture, 0, 0, width, height);
+  context.imageSmoothingEnabled = image.naturalWidth > 100;
+  context.drawImage(image, 0, 0, width, height);
   if (!map) return;
   const pixels = context.getImageData(0, 0, width, height);
   const values = grown(map.values, map.rows, map.columns, width, height);
@@ -103,7 +103,7 @@ function lensTable(lens) {
     make("div", { className: "table" }, make("table", {}, head, ...rows)));
 }
 
-/** One picture with everything that was found in it. */
+/** One image with everything that was found in it. */
 function card(image, data, colors) {
   const side = Math.max(image.width, image.height);
   const scale = side < 448 ? 448 / side : 1;
@@ -115,7 +115,7 @@ function card(image, data, colors) {
   const sliders = make("div");
   const strip = make("div", { className: "strip" });
   const state = { map: null, overlay: true, opacity: 0.65, layer: 0, head: 0 };
-  const picture = new Image();
+  const image = new Image();
   const principal = image.colors ? new Image() : null;
   const heads = image.heads && { ...image.heads, values: bytes(image.heads.values) };
   const cells = heads ? heads.rows * heads.columns : 0;
@@ -134,7 +134,7 @@ function card(image, data, colors) {
       stage.getContext("2d").drawImage(principal, 0, 0, stage.width, stage.height);
     } else {
       const map = state.map === "heads" ? headMap(state.layer, state.head) : state.map;
-      paint(stage, picture, map, state.opacity, colors);
+      paint(stage, image, map, state.opacity, colors);
     }
   }
 
@@ -167,13 +167,13 @@ function card(image, data, colors) {
 
   function thumbnail(map) {
     const canvas = make("canvas", { width: 96, height: Math.max(1, Math.round((96 * image.height) / image.width)) });
-    paint(canvas, picture, map, 0.65, colors);
+    paint(canvas, image, map, 0.65, colors);
     return canvas;
   }
 
   function build() {
-    const own = { title: "The picture", meaning: "As the model sees it, resized and cropped by its own preprocessing.", paper: "" };
-    let first = choice("picture", own, null, thumbnail(null));
+    const own = { title: "The image", meaning: "As the model sees it, resized and cropped by its own preprocessing.", paper: "" };
+    let first = choice("image", own, null, thumbnail(null));
     if (heads) {
       state.layer = heads.layers - 1;
       state.head = heads.heads;
@@ -193,7 +193,7 @@ function card(image, data, colors) {
     if (principal) {
       const about = {
         title: "Principal components as colors",
-        meaning: "The three directions in which the final patch tokens of all pictures differ most, as red, green and blue: the same color, the same content to the model.",
+        meaning: "The three directions in which the final patch tokens of all images differ most, as red, green and blue: the same color, the same content to the model.",
         paper: "Oquab et al., arXiv:2304.07193",
       };
       choice("pca", about, "principal", make("img", { src: image.colors, alt: "" }));
@@ -201,15 +201,15 @@ function card(image, data, colors) {
     first.click();
   }
 
-  const ready = [picture, principal].filter(Boolean).map((source) => new Promise((done) => { source.onload = done; }));
+  const ready = [image, principal].filter(Boolean).map((source) => new Promise((done) => { source.onload = done; }));
   Promise.all(ready).then(build);
-  picture.src = image.picture;
+  image.src = image.image;
   if (principal) principal.src = image.colors;
 
   const right = make("div", {}, make("h3", { textContent: image.name }),
     make("p", { className: "soft", textContent: "Explained: " + image.explained }), answerList(image.answers), strip, title, meaning, paper);
   if (image.lens.length) right.append(lensTable(image.lens));
-  return make("article", { className: "card picture" }, make("div", {}, stage, sliders), right);
+  return make("article", { className: "card image" }, make("div", {}, stage, sliders), right);
 }
 
 function rankingTable(data) {
@@ -222,8 +222,8 @@ function rankingTable(data) {
     make("h2", { textContent: "How far to believe the maps" }),
     make("div", { className: "card" },
       make("div", { className: "table" }, make("table", {}, make("tr", {}, ...heads.map((textContent) => make("th", { textContent }))), ...rows)),
-      make("p", { className: "soft", textContent: `Means over ${images} ${images === 1 ? "picture" : "pictures"}; the score is ${data.score}.` }),
-      make("p", { textContent: "Deletion hides patches from the most important on: the smaller the area under the score, the better the map (Petsiuk et al., arXiv:1806.07421). Insertion shows them over a blurred picture: the larger, the better. The last column is the rank correlation with the same map of a model whose weights were shuffled (Adebayo et al., arXiv:1810.03292): near 1 means that the map does not show what was learned. Chance is the floor." })),
+      make("p", { className: "soft", textContent: `Means over ${images} ${images === 1 ? "image" : "images"}; the score is ${data.score}.` }),
+      make("p", { textContent: "Deletion hides patches from the most important on: the smaller the area under the score, the better the map (Petsiuk et al., arXiv:1806.07421). Insertion shows them over a blurred image: the larger, the better. The last column is the rank correlation with the same map of a model whose weights were shuffled (Adebayo et al., arXiv:1810.03292): near 1 means that the map does not show what was learned. Chance is the floor." })),
   ];
 }
 
@@ -237,7 +237,7 @@ function show(data) {
     section.append(...rankingTable(data));
   }
   const images = document.getElementById("images");
-  if (data.images.length) images.append(make("h2", { textContent: data.images.length === 1 ? "The picture" : "Pictures" }));
+  if (data.images.length) images.append(make("h2", { textContent: data.images.length === 1 ? "The image" : "Images" }));
   // Cards are made when they come near: a gallery may be long.
   const near = new IntersectionObserver((seen) => {
     for (const { isIntersecting, target } of seen) {

@@ -89,7 +89,7 @@ fn translate(format: Format, limits: &Limits, error: Fault) -> ImageError {
     match &error {
         Fault::Limits(limit) if matches!(limit.kind(), LimitErrorKind::InsufficientMemory) => {
             ImageError::TooManyBytes {
-                what: format!("decoding a {name} picture"),
+                what: format!("decoding a {name} image"),
                 needed: limits.max_bytes.saturating_add(1),
                 limit: limits.max_bytes,
             }

@@ -2,7 +2,7 @@
 //!
 //! Data that ends too soon, at a marker, is continued with zeros to the end of the unit; units after that stay as they
 //! are until a restart marker brings new data. A wrong restart marker is skipped, taken for the right one or waited for
-//! by libjpeg's rules, so that damaged pictures look the same here.
+//! by libjpeg's rules, so that damaged images look the same here.
 
 use super::super::ImageError;
 use super::fault::truncated;

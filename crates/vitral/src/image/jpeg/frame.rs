@@ -1,4 +1,4 @@
-//! The frame: the picture's size and what its components are.
+//! The frame: the image's size and what its components are.
 
 use super::color::Model;
 use super::fault::{corrupt, unsupported};
@@ -14,20 +14,20 @@ const RESULT_BYTES: u64 = 3;
 /// The longest side that libjpeg takes.
 const LONGEST: usize = 65500;
 
-/// One of the planes that a picture is coded in.
+/// One of the planes that an image is coded in.
 pub(super) struct Component {
     /// Its name.
     pub(super) name: u8,
-    /// How many of its blocks stand side by side in a unit of the picture, and one below the other.
+    /// How many of its blocks stand side by side in a unit of the image, and one below the other.
     pub(super) across: usize,
     pub(super) down: usize,
-    /// Samples that belong to the picture.
+    /// Samples that belong to the image.
     pub(super) width: usize,
     pub(super) height: usize,
     /// Blocks that hold such samples.
     pub(super) blocks_across: usize,
     pub(super) blocks_down: usize,
-    /// How it is brought to the picture's size.
+    /// How it is brought to the image's size.
     pub(super) upsampling: Upsampling,
     /// The number of its quantization table.
     pub(super) table: usize,
@@ -45,7 +45,7 @@ pub(super) struct Frame {
     /// The most blocks of any component in a unit.
     pub(super) most_across: usize,
     pub(super) most_down: usize,
-    /// Units of the picture.
+    /// Units of the image.
     pub(super) units_across: usize,
     pub(super) units_down: usize,
 }

@@ -17,11 +17,11 @@ pub(super) struct Strip {
     first: usize,
     /// Rows of the units.
     rows: usize,
-    /// Samples of the picture.
+    /// Samples of the image.
     width: usize,
     height: usize,
     upsampling: Upsampling,
-    /// A row as wide as the picture.
+    /// A row as wide as the image.
     enlarged: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ impl Strip {
         }
     }
 
-    /// A row of the component, or the one nearest to it that belongs to the picture.
+    /// A row of the component, or the one nearest to it that belongs to the image.
     #[inline(always)]
     fn row(&self, row: isize) -> &[u8] {
         let row = row.clamp(0, self.height as isize - 1) as usize;
@@ -56,7 +56,7 @@ impl Strip {
     }
 }
 
-/// The picture as far as it is finished.
+/// The image as far as it is finished.
 pub(super) struct Output {
     pub(super) strips: Vec<Strip>,
     /// Interleaved RGB.

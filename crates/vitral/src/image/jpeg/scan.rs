@@ -93,7 +93,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Whether one pass over this scan gives the whole picture.
+    /// Whether one pass over this scan gives the whole image.
     pub(super) fn holds_all(&self, frame: &Frame) -> bool {
         !frame.progressive && self.parts.len() == frame.components.len()
     }

@@ -1,4 +1,4 @@
-//! Pictures in several scans: every coefficient is kept until the last scan was read.
+//! Images in several scans: every coefficient is kept until the last scan was read.
 
 use super::super::ImageError;
 use super::super::{Format, Limits};
@@ -108,7 +108,7 @@ impl Stored {
         Ok(entropy.end())
     }
 
-    /// The picture that the coefficients make.
+    /// The image that the coefficients make.
     pub(super) fn finish(self, frame: &Frame) -> Vec<u8> {
         let mut output = Output::new(frame);
         for row in 0..frame.units_down {

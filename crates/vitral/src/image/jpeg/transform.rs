@@ -1,7 +1,7 @@
 //! The inverse cosine transform: libjpeg's accurate integer one, `jidctint` ("islow").
 //!
 //! Loeffler, Ligtenberg and Moschytz' factorization with 13-bit constants, columns first, two more bits kept between the
-//! passes. Where broken data leaves the range that a picture can have, the numbers wrap and saturate as in the vector
+//! passes. Where broken data leaves the range that an image can have, the numbers wrap and saturate as in the vector
 //! code that libjpeg-turbo runs in place of it: products and the sums before them modulo 2^16, results saturated.
 
 use super::tables::Quantization;

@@ -1,4 +1,4 @@
-//! From a component's own samples to the picture's.
+//! From a component's own samples to the image's.
 //!
 //! Where two samples become one or one becomes two, libjpeg interpolates ("fancy upsampling"): a new sample lies a
 //! quarter of the way to its neighbor, and sums that end in a half are rounded down and up in turn. Other factors
@@ -8,7 +8,7 @@ use super::super::ImageError;
 use super::fault::unsupported;
 use super::kernels::Kernels;
 
-/// How a component is brought to the picture's size.
+/// How a component is brought to the image's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Upsampling {
     /// It has that size.
@@ -29,7 +29,7 @@ pub(super) enum Upsampling {
 }
 
 impl Upsampling {
-    /// By the picture's and the component's sampling factors, and the samples in a row.
+    /// By the image's and the component's sampling factors, and the samples in a row.
     pub(super) fn new(across: (usize, usize), down: (usize, usize), width: usize) -> Result<Self, ImageError> {
         if !across.0.is_multiple_of(across.1) || !down.0.is_multiple_of(down.1) {
             let (across, down) = (format!("{}/{}", across.0, across.1), format!("{}/{}", down.0, down.1));
@@ -45,12 +45,12 @@ impl Upsampling {
         })
     }
 
-    /// Whether a row of the picture is made of two rows of samples.
+    /// Whether a row of the image is made of two rows of samples.
     pub(super) fn mixes_rows(self) -> bool {
         matches!(self, Upsampling::Rows | Upsampling::Both)
     }
 
-    /// The rows of samples that a row of the picture is made of: the one it lies in, and its neighbor (which may
+    /// The rows of samples that a row of the image is made of: the one it lies in, and its neighbor (which may
     /// lie outside).
     pub(super) fn sources(self, row: usize) -> (usize, isize) {
         match self {
@@ -63,7 +63,7 @@ impl Upsampling {
         }
     }
 
-    /// Makes a row of the picture; `lower` says that it is the lower of the two that lie in `near`.
+    /// Makes a row of the image; `lower` says that it is the lower of the two that lie in `near`.
     #[inline(always)]
     pub(super) fn make<K: Kernels>(self, kernels: K, near: &[u8], far: &[u8], lower: bool, row: &mut [u8]) {
         match self {

@@ -1,4 +1,4 @@
-//! From a picture to a tensor.
+//! From an image to a tensor.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use super::super::{Filter, ImageError, RgbImage};
 use super::{Channels, Halving, Normalize, Preprocess, Rescale, Step, Target};
 use crate::config::Size;
 
-/// The most pixels that a picture may have between two steps; the parts that a crop drops are never computed, but count.
+/// The most pixels that an image may have between two steps; the parts that a crop drops are never computed, but count.
 const MOST_PIXELS: usize = 1 << 28;
 
 impl Target {
-    /// The size that a picture of `from` is resized to.
+    /// The size that an image of `from` is resized to.
     pub fn of(self, from: Size) -> Size {
         let (short, long) = (from.height.min(from.width), from.height.max(from.width));
         let oriented = |short, long| {
@@ -47,7 +47,7 @@ impl Target {
         }
     }
 
-    /// The size, where it is the same for every picture.
+    /// The size, where it is the same for every image.
     fn fixed(self) -> Option<Size> {
         match self {
             Target::Exact(size) => Some(size),
@@ -69,7 +69,7 @@ impl Halving {
 }
 
 impl Preprocess {
-    /// The size of every tensor, where it is one: the last crop or exact resize. `None` if it follows the picture.
+    /// The size of every tensor, where it is one: the last crop or exact resize. `None` if it follows the image.
     pub fn output_size(&self) -> Option<Size> {
         self.steps.iter().fold(None, |_, step| match step {
             Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
@@ -77,7 +77,7 @@ impl Preprocess {
         })
     }
 
-    /// The size of the tensor of a picture of `from`.
+    /// The size of the tensor of an image of `from`.
     pub fn output_size_for(&self, from: Size) -> Size {
         self.steps.iter().fold(from, |size, step| match step {
             Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(size),
@@ -85,7 +85,7 @@ impl Preprocess {
         })
     }
 
-    /// Where a pixel (row and column) of a picture of `from` lies after the steps; nothing where a crop drops it.
+    /// Where a pixel (row and column) of an image of `from` lies after the steps; nothing where a crop drops it.
     pub fn locate(&self, from: Size, pixel: [usize; 2]) -> Option<[usize; 2]> {
         let [mut row, mut column] = pixel;
         let mut size = from;
@@ -109,7 +109,7 @@ impl Preprocess {
         Some([row, column])
     }
 
-    /// The tensor `[channels, height, width]` of a picture.
+    /// The tensor `[channels, height, width]` of an image.
     pub fn apply(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
         let size = self.output_size_for(image.size());
         let (pixels, last) = self.pixels(image)?;
@@ -132,9 +132,9 @@ impl Preprocess {
         Ok(())
     }
 
-    /// The picture after every step over 8-bit pixels, before scale and mean: what the model sees, to look at. A gray
+    /// The image after every step over 8-bit pixels, before scale and mean: what the model sees, to look at. A gray
     /// one comes back with its brightness replicated.
-    pub fn picture(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
+    pub fn image(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         let (mut pixels, last) = self.pixels(image)?;
         if let Some((to, filter)) = last {
             let window = Window::whole(to);
@@ -279,7 +279,7 @@ impl Preprocess {
     }
 }
 
-/// The part of a picture of `from` that a center crop keeps.
+/// The part of an image of `from` that a center crop keeps.
 fn kept(from: Size, crop: Size, halving: Halving) -> Window {
     let side = |from: usize, to: usize| {
         let offset = halving.offset(from, to).max(0) as usize;
@@ -310,7 +310,7 @@ impl<'a> Pixels<'a> {
         Pixels { size: window.size, bytes: Cow::Owned(bytes) }
     }
 
-    /// The part `window` of a picture of `from`, put into its crop and filled up around.
+    /// The part `window` of an image of `from`, put into its crop and filled up around.
     fn placed(
         self,
         from: Size,

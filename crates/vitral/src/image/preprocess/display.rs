@@ -1,4 +1,4 @@
-//! One line that says what is done to a picture.
+//! One line that says what is done to an image.
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 //!
 //! What shapes do not tell is what the code of `vision_transformer` and `big_vision` always does: `nn.gelu` is flax's, so
 //! the tanh approximation (timm and Hugging Face run the same weights with the exact one); layer and group norms have an
-//! epsilon of 1e-6; positions of another size come by linear interpolation with aligned corners; pictures are resized to
+//! epsilon of 1e-6; positions of another size come by linear interpolation with aligned corners; images are resized to
 //! the model's size whatever their proportions, then taken to [−1, 1].
 
 mod bit;

@@ -1,7 +1,7 @@
 //! The files that Meta published DeiT, DINO, DINOv2 and MAE in: tensors alone, under the names that timm took over.
 //!
 //! What shapes do not tell is the same in all of these code bases: heads of width 64, the exact GELU, layer norms with an
-//! epsilon of 1e-6. How pictures are preprocessed is not in the file, and is not guessed.
+//! epsilon of 1e-6. How images are preprocessed is not in the file, and is not guessed.
 
 use std::path::{Path, PathBuf};
 

@@ -12,14 +12,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::naming::Naming;
-use super::outgoing::Outgoing;
+use super::source::ExportSource;
 use super::target::Target;
 use crate::config::{Activation, ModelConfig, NormKind, Pooling, Positions, Size};
 use crate::weights::WeightsError;
 use words::write;
 
 /// Writes the description into the folder.
-pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> Result<Naming, WeightsError> {
+pub(super) fn describe(model: &ExportSource<'_>, target: Target, folder: &Path) -> Result<Naming, WeightsError> {
     let config = model.vit.config();
     let plain = Naming::plain;
     match target {
@@ -48,7 +48,7 @@ pub(super) fn describe(model: &Outgoing<'_>, target: Target, folder: &Path) -> R
 }
 
 /// Adds preprocessing, labels and license in our own form.
-fn with_rest(mut value: Value, model: &Outgoing<'_>) -> Value {
+fn with_rest(mut value: Value, model: &ExportSource<'_>) -> Value {
     if let Some(preprocess) = &model.preprocess {
         value["preprocess"] = json!(preprocess);
     }

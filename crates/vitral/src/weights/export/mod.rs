@@ -5,7 +5,7 @@ mod compare;
 mod describe;
 mod invert;
 mod naming;
-mod outgoing;
+mod source;
 mod preprocess;
 mod target;
 mod tensor;
@@ -21,9 +21,9 @@ use super::{Container, Dialect, ResolveOptions, WeightsError, load_description, 
 use crate::config::{ModelConfig, OtherSizes};
 use crate::image::Preprocess;
 use crate::model::Vit;
-use crate::whole::WholeFolder;
+use crate::atomic::AtomicFolder;
 
-pub use outgoing::{Outgoing, Read};
+pub use source::{ExportSource, Read};
 pub use target::Target;
 
 /// Converts the model at `source` into `target` at `destination`, its numbers kept as `storage` says, and says what was not
@@ -51,8 +51,8 @@ pub fn convert(
         None => super::recognize(specs, &container, &options)?,
     };
     let assignment = resolve(specs, &dialect, &container, &options)?;
-    let outgoing = Outgoing { storage, ..Outgoing::of_files(&vit, &description, &assignment) };
-    export(&outgoing, destination, target, allow)
+    let source = ExportSource { storage, ..ExportSource::of_files(&vit, &description, &assignment) };
+    export(&source, destination, target, allow)
 }
 
 /// Writes a model to a new folder (for JAX and big_vision also to a file whose name ends in `.npz`), and says what was not kept because
@@ -62,7 +62,7 @@ pub fn convert(
 /// [`WeightsError::Inexpressible`] with everything the target cannot say and `allow` does not name; a system error; or
 /// [`WeightsError::NoModel`] when the destination exists already.
 pub fn export(
-    model: &Outgoing<'_>,
+    model: &ExportSource<'_>,
     destination: &Path,
     target: Target,
     allow: &[String],
@@ -73,7 +73,7 @@ pub fn export(
         return Err(WeightsError::NoModel { path: destination.to_owned(), fault });
     }
     let failed = |source| WeightsError::io(destination, source);
-    let aside = WholeFolder::beside(destination).map_err(failed)?;
+    let aside = AtomicFolder::beside(destination).map_err(failed)?;
     let naming = describe::describe(model, target, aside.path())?;
     let inexpressible = |differences| WeightsError::Inexpressible { target: target.name(), differences };
     let tensors = invert::invert(model.vit, naming).map_err(inexpressible)?;
@@ -101,7 +101,7 @@ pub fn export(
 }
 
 /// Reads back what was written: the names and shapes must fit strictly, and the description must be the model's.
-fn check(model: &Outgoing<'_>, folder: &Path) -> Result<Vec<Difference>, WeightsError> {
+fn check(model: &ExportSource<'_>, folder: &Path) -> Result<Vec<Difference>, WeightsError> {
     let description = load_description(folder, None)?;
     let mut differences = compare::differences(model.vit.config(), &description.config);
     if differences.is_empty() {
@@ -111,7 +111,7 @@ fn check(model: &Outgoing<'_>, folder: &Path) -> Result<Vec<Difference>, Weights
         resolve(specs, &dialect, &container, &ResolveOptions::for_model(&description.config))?;
     }
     differences.extend(preprocess::difference(model.preprocess.as_ref(), &description.preprocess));
-    // A model shown pictures of another size than its own cannot do without what it does to other sizes.
+    // A model shown images of another size than its own cannot do without what it does to other sizes.
     let shown = model.preprocess.as_ref().and_then(Preprocess::output_size);
     let (ours, theirs) = (model.vit.config(), &description.config);
     let same = match (ours.other_sizes, theirs.other_sizes) {

@@ -11,7 +11,7 @@ use vitral_engine::DType;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::outgoing::Outgoing;
+use super::source::ExportSource;
 use super::tensor::{Piece, Tensor};
 use crate::config::Size;
 use crate::npy;
@@ -23,7 +23,7 @@ use crate::weights::dialect::SourceLayout;
 pub(super) fn safetensors(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
-    model: &Outgoing<'_>,
+    model: &ExportSource<'_>,
 ) -> Result<(), WeightsError> {
     let mut header = Map::new();
     // transformers refuses files that do not say which framework wrote their layout.
@@ -57,7 +57,7 @@ pub(super) fn safetensors(
 }
 
 /// Writes tensors as a NumPy archive, as `numpy.savez` does.
-pub(super) fn npz(path: &Path, tensors: &BTreeMap<String, Tensor>, model: &Outgoing<'_>) -> Result<(), WeightsError> {
+pub(super) fn npz(path: &Path, tensors: &BTreeMap<String, Tensor>, model: &ExportSource<'_>) -> Result<(), WeightsError> {
     if model.storage != DType::F32 {
         let fault = "NumPy archives are written in float32; leave out the other type, or choose another target";
         return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
@@ -90,7 +90,7 @@ fn array<W: Write + Seek>(
 }
 
 /// A tensor's values in the library's layout.
-fn values<'a>(tensor: &Tensor, model: &Outgoing<'a>) -> Result<Cow<'a, [f32]>, WeightsError> {
+fn values<'a>(tensor: &Tensor, model: &ExportSource<'a>) -> Result<Cow<'a, [f32]>, WeightsError> {
     let patch = model.vit.config().patch_size;
     match tensor.pieces.as_slice() {
         [] => Ok(vec![tensor.fill; tensor.shape.iter().product()].into()),
@@ -105,7 +105,7 @@ fn values<'a>(tensor: &Tensor, model: &Outgoing<'a>) -> Result<Cow<'a, [f32]>, W
     }
 }
 
-fn of_piece<'a>(piece: &Piece, model: &Outgoing<'a>, patch: Size) -> Result<Cow<'a, [f32]>, WeightsError> {
+fn of_piece<'a>(piece: &Piece, model: &ExportSource<'a>, patch: Size) -> Result<Cow<'a, [f32]>, WeightsError> {
     let spec = &piece.spec;
     let all = (model.read)(spec)?;
     let count = spec.shape.first().copied().unwrap_or(1).max(1);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::HubError;
 use super::name::HubName;
-use crate::whole;
+use crate::atomic;
 
 /// One model's part of the cache.
 pub(super) struct Cache {
@@ -72,7 +72,7 @@ impl Cache {
         let path = self.root.join("refs").join(revision);
         let write = || {
             fs::create_dir_all(path.parent().unwrap_or(&self.root))?;
-            whole::write(&path, commit.as_bytes())
+            atomic::write(&path, commit.as_bytes())
         };
         // A commit is its own name.
         if revision == commit { Ok(()) } else { write().map_err(HubError::io(&path)) }

@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::error::HubError;
 use super::name::HubName;
 use super::place::Hub;
-use crate::whole;
+use crate::atomic;
 
 /// Descriptions are small; an answer that is not is no description.
 const LONGEST_LIST: u64 = 16 << 20;
@@ -112,7 +112,7 @@ impl<'a> Fetcher<'a> {
             let partial = cache.blob(&format!("{}.incomplete", promised.checksum));
             self.fetch(&url, &partial, file, &promised, progress)?;
             verify(&partial, file, name, &promised)?;
-            whole::settle(&partial, &blob).map_err(HubError::io(&blob))?;
+            atomic::settle(&partial, &blob).map_err(HubError::io(&blob))?;
         }
         cache.link(commit, file, &promised.checksum)
     }

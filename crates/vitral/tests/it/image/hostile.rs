@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn mutated_pictures_never_panic(
+    fn mutated_images_never_panic(
         name in proptest::sample::select(PICTURES.to_vec()),
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..12),
         length in proptest::option::of(any::<proptest::sample::Index>()),

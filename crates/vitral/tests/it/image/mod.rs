@@ -1,4 +1,4 @@
-//! Pictures: decoding, resizing and preprocessing, against Pillow and the libraries that use it.
+//! Images: decoding, resizing and preprocessing, against Pillow and the libraries that use it.
 
 mod decode;
 mod hostile;
@@ -32,7 +32,7 @@ fn golden_digests(name: &str) -> BTreeMap<String, String> {
     serde_json::from_slice(&golden_bytes(name)).unwrap()
 }
 
-/// A picture's size and the SHA-256 of its pixels, as the goldens write them.
+/// An image's size and the SHA-256 of its pixels, as the goldens write them.
 fn digest(image: &RgbImage) -> String {
     format!("{}x{} {:x}", image.width(), image.height(), Sha256::digest(image.pixels()))
 }

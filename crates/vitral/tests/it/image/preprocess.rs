@@ -29,7 +29,7 @@ fn tensors_are_those_of_dinov3s_and_beits_processors() {
             let apart = levels_apart(case, &super::numbers(&tensors, &index.to_string()), &image);
             assert!(apart < 1e-3, "{case}: {apart} levels away");
             let preprocess = described(case).unwrap();
-            let shown = preprocess.picture(&image).unwrap();
+            let shown = preprocess.image(&image).unwrap();
             assert_eq!(shown.size(), preprocess.output_size_for(image.size()));
             let text = serde_json::to_string(&preprocess).unwrap();
             assert_eq!(serde_json::from_str::<Preprocess>(&text).unwrap(), preprocess, "{text}");
@@ -129,7 +129,7 @@ fn sizes_are_known_beforehand_and_buffers_are_held_to_them() {
     let mut tensor = vec![0.0; 3 * 224 * 224];
     preprocess.apply_into(&image, &mut tensor).unwrap();
     assert_eq!(tensor, preprocess.apply(&image).unwrap());
-    assert_eq!(preprocess.picture(&image).unwrap().size(), Size::square(224));
+    assert_eq!(preprocess.image(&image).unwrap().size(), Size::square(224));
 }
 
 #[test]

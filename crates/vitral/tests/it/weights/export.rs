@@ -5,7 +5,7 @@ use std::path::Path;
 
 use vitral::config::Size;
 use vitral::weights::adapt::{Adaptation, HeadChoice};
-use vitral::weights::export::{Outgoing, Target, convert, export};
+use vitral::weights::export::{ExportSource, Target, convert, export};
 use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, resolve};
 use vitral::{DType, Device, LoadOptions, Model};
 
@@ -164,7 +164,7 @@ fn a_loaded_and_adapted_model_is_written_as_it_is() {
     let model = Model::load(&goldens().join("models/timm_plain"), &options, &device).unwrap();
     for target in [Target::Bundle, Target::Timm, Target::HuggingFace] {
         let destination = scratch.path().join(target.name());
-        export(&model.outgoing(), &destination, target, &[]).unwrap();
+        export(&model.exported(), &destination, target, &[]).unwrap();
         let again = Model::load(&destination, &LoadOptions::default(), &device).unwrap();
         assert_eq!(again.vit.config().classes, 3);
         for id in model.parameters.declarations().ids() {
@@ -215,9 +215,9 @@ fn sixteen_bits_halve_the_file_and_round_every_number() {
     assert!(error.to_string().contains("float32"), "{error}");
     assert!(!npz.exists());
     // A number beyond what 16 bits hold is refused by its tensor's name.
-    let mut outgoing = Outgoing { storage: DType::F16, ..model.outgoing() };
-    outgoing.read = Box::new(|spec| Ok(vec![1e6; spec.count()].into()));
+    let mut exported = ExportSource { storage: DType::F16, ..model.exported() };
+    exported.read = Box::new(|spec| Ok(vec![1e6; spec.count()].into()));
     let destination = scratch.path().join("large");
-    let error = export(&outgoing, &destination, Target::Bundle, &[]).unwrap_err().to_string();
+    let error = export(&exported, &destination, Target::Bundle, &[]).unwrap_err().to_string();
     assert!(error.contains("65504") && !destination.exists(), "{error}");
 }

@@ -1,8 +1,8 @@
 //! BiT's own files (google-research/big_transfer): arrays alone, like the ViT's.
 //!
 //! What shapes do not tell is what that code always does: 32 groups with an epsilon of 1e-5, the border of the maximum is
-//! zeros, and pictures are resized to 480 pixels whatever their proportions, then taken to [−1, 1] (BiT-HyperRule, for
-//! pictures of more than 96 pixels). The network takes any size.
+//! zeros, and images are resized to 480 pixels whatever their proportions, then taken to [−1, 1] (BiT-HyperRule, for
+//! images of more than 96 pixels). The network takes any size.
 
 use std::path::{Path, PathBuf};
 

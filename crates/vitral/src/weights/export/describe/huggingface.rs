@@ -12,11 +12,11 @@ use crate::weights::dialect::Source;
 use crate::weights::error::Difference;
 use crate::weights::export::naming::Naming;
 use crate::weights::export::tensor::Tensor;
-use crate::weights::export::{Outgoing, Target, preprocess};
+use crate::weights::export::{ExportSource, Target, preprocess};
 use crate::weights::{Dialect, WeightsError};
 
 /// Writes the description into the folder.
-pub(super) fn describe(model: &Outgoing<'_>, folder: &Path) -> Result<Naming, WeightsError> {
+pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming, WeightsError> {
     let config = model.vit.config();
     let family = Family::of(config);
     if family.dialect == "huggingface-beit" {
@@ -129,7 +129,7 @@ impl Family {
         }
     }
 
-    fn config(&self, model: &Outgoing<'_>) -> Value {
+    fn config(&self, model: &ExportSource<'_>) -> Value {
         let config = model.vit.config();
         let mut vision = Map::new();
         let mut put = |key: &str, value: Value| vision.insert(key.into(), value);

@@ -14,10 +14,10 @@ use crate::weights::description::{timm_config, timm_names};
 use crate::weights::dialect::Source;
 use crate::weights::export::compare::differences;
 use crate::weights::export::naming::Naming;
-use crate::weights::export::{Outgoing, preprocess};
+use crate::weights::export::{ExportSource, preprocess};
 
 /// Writes the description into the folder.
-pub(super) fn describe(model: &Outgoing<'_>, folder: &Path) -> Result<Naming, WeightsError> {
+pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming, WeightsError> {
     let config = model.vit.config();
     if let Stem::ResNet(resnet) = &config.stem {
         write(folder, "config.json", &of_resnet(model, resnet))?;
@@ -41,7 +41,7 @@ pub(super) fn describe(model: &Outgoing<'_>, folder: &Path) -> Result<Naming, We
 
 /// timm's `config.json`: the architecture whose own arguments, with ours beside them, make this model; and whether it keeps
 /// the two halves of a gated MLP apart.
-fn of_vision_transformer(model: &Outgoing<'_>) -> Result<(Value, bool), WeightsError> {
+fn of_vision_transformer(model: &ExportSource<'_>) -> Result<(Value, bool), WeightsError> {
     let config = model.vit.config();
     let preferred = if config.distillation_token {
         ["deit_base_distilled_patch16_224", "vit_base_patch16_224"]
@@ -71,7 +71,7 @@ fn of_vision_transformer(model: &Outgoing<'_>) -> Result<(Value, bool), WeightsE
         .ok_or_else(|| WeightsError::description(Path::new("config.json"), "no such model in timm"))
 }
 
-fn with_architecture(model: &Outgoing<'_>, architecture: &str, packed_gate: bool) -> Value {
+fn with_architecture(model: &ExportSource<'_>, architecture: &str, packed_gate: bool) -> Value {
     let config = model.vit.config();
     let hidden = if packed_gate { 2 * config.mlp_width } else { config.mlp_width };
     let mut arguments = Map::new();
@@ -144,7 +144,7 @@ fn with_architecture(model: &Outgoing<'_>, architecture: &str, packed_gate: bool
 
 /// A whole `config.json`.
 fn folder(
-    model: &Outgoing<'_>,
+    model: &ExportSource<'_>,
     architecture: &str,
     pool: &str,
     arguments: Value,
@@ -171,7 +171,7 @@ fn folder(
 }
 
 /// `config.json` of a `Beit`, or of an `Eva` where only that says it; and whether the halves of a gated MLP stand apart.
-fn of_beit(model: &Outgoing<'_>) -> (Value, bool) {
+fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
     let config = model.vit.config();
     let rotary = if let Positions::Rotary { theta } = config.positions { Some(theta) } else { None };
     let dynamic = match config.other_sizes {
@@ -255,7 +255,7 @@ fn of_beit(model: &Outgoing<'_>) -> (Value, bool) {
 }
 
 /// timm's `config.json` of a ResNet as BiT has it; what timm cannot say is found by reading it back.
-fn of_resnet(model: &Outgoing<'_>, resnet: &ResNetV2) -> Value {
+fn of_resnet(model: &ExportSource<'_>, resnet: &ResNetV2) -> Value {
     let config = model.vit.config();
     let known =
         [("50", &[3, 4, 6, 3][..], &[1, 3][..]), ("101", &[3, 4, 23, 3], &[1, 3]), ("152", &[3, 8, 36, 3], &[2, 4])];

@@ -1,6 +1,6 @@
 //! How far a map can be believed.
 //!
-//! *Deletion* hides patches from the most important on and watches the score fall; *insertion* starts from a blurred picture
+//! *Deletion* hides patches from the most important on and watches the score fall; *insertion* starts from a blurred image
 //! and shows them (Petsiuk et al., arXiv:1806.07421). A good map has a small area under the first curve and a large one
 //! under the second. The *sanity check* (Adebayo et al., arXiv:1810.03292) makes the same map of a model whose weights are
 //! shuffled: a map that stays the same does not show what was learned.
@@ -12,7 +12,7 @@ use vitral_engine::Tensor;
 use vitral_engine::random::mix;
 
 use super::perturb::{Progress, scores};
-use super::{Map, Method, Picture, Target};
+use super::{Map, Method, InputImage, Target};
 use crate::error::Error;
 use crate::predict::Model;
 
@@ -33,10 +33,10 @@ impl Curve {
 
 /// Both curves of a map. Maps over pixels are averaged over patches.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Belief {
+pub struct Faithfulness {
     /// Scores as patches are hidden, the most important first.
     pub deletion: Curve,
-    /// Scores as patches are shown over a blurred picture, the most important first.
+    /// Scores as patches are shown over a blurred image, the most important first.
     pub insertion: Curve,
 }
 
@@ -44,20 +44,20 @@ pub struct Belief {
 ///
 /// # Errors
 /// As [`Model::run`].
-pub fn belief(
+pub fn faithfulness(
     model: &Model,
-    picture: &Picture,
+    input: &InputImage,
     target: &Target,
     map: &Map,
     steps: usize,
     progress: Progress<'_>,
-) -> Result<Belief, Error> {
-    let layout = &picture.layout;
+) -> Result<Faithfulness, Error> {
+    let layout = &input.layout;
     let (grid, size) = (layout.grid, layout.image);
     let map = if map.size == grid { Cow::Borrowed(map) } else { Cow::Owned(map.pooled(grid)) };
     let mut rank = vec![0; grid.area()];
     map.order().into_iter().enumerate().for_each(|(place, patch)| rank[patch] = place);
-    let blurred = blurred(&picture.pixels, layout.stride)?;
+    let blurred = blurred(&input.pixels, layout.stride)?;
     let count = |step: usize| grid.area() * step / steps;
     let swapped = |step: usize, out: &mut [f32], other: Option<&[f32]>, inside: bool| {
         for (channel, plane) in out.chunks_exact_mut(size.area()).enumerate() {
@@ -71,14 +71,14 @@ pub fn belief(
         }
     };
     let deletion =
-        scores(model, &picture.pixels, target, steps + 1, progress, |step, out| swapped(step, out, None, true))?;
-    let insertion = scores(model, &picture.pixels, target, steps + 1, progress, |step, out| {
+        scores(model, &input.pixels, target, steps + 1, progress, |step, out| swapped(step, out, None, true))?;
+    let insertion = scores(model, &input.pixels, target, steps + 1, progress, |step, out| {
         swapped(step, out, Some(&blurred), false);
     })?;
-    Ok(Belief { deletion: Curve { scores: deletion }, insertion: Curve { scores: insertion } })
+    Ok(Faithfulness { deletion: Curve { scores: deletion }, insertion: Curve { scores: insertion } })
 }
 
-/// Means over pictures of how far each method's maps can be believed.
+/// Means over images of how far each method's maps can be believed.
 #[derive(Clone, Debug, Default)]
 pub struct Ranking(BTreeMap<Method, Sums>);
 
@@ -95,7 +95,7 @@ struct Sums {
 pub struct Place {
     /// The method.
     pub method: Method,
-    /// Pictures it was tested on.
+    /// Images it was tested on.
     pub images: usize,
     /// The mean area under the deletion curves; smaller is better.
     pub deletion: f64,
@@ -104,12 +104,12 @@ pub struct Place {
     /// The mean rank correlation with the maps of the shuffled model; near 0 is better.
     pub shuffled: f64,
     /// The mean curves.
-    pub curves: Belief,
+    pub curves: Faithfulness,
 }
 
 impl Ranking {
-    /// Adds what was found on one picture; `shuffled` is the rank correlation with the map of the shuffled model.
-    pub fn add(&mut self, method: Method, found: &Belief, shuffled: f64) {
+    /// Adds what was found on one image; `shuffled` is the rank correlation with the map of the shuffled model.
+    pub fn add(&mut self, method: Method, found: &Faithfulness, shuffled: f64) {
         let sums = self.0.entry(method).or_default();
         sums.images += 1;
         sums.shuffled += shuffled;
@@ -123,7 +123,7 @@ impl Ranking {
     pub fn rows(&self) -> Vec<Place> {
         let place = |(&method, sums): (&Method, &Sums)| {
             let mean = |scores: &[f64]| Curve { scores: scores.iter().map(|sum| sum / sums.images as f64).collect() };
-            let curves = Belief { deletion: mean(&sums.deletion), insertion: mean(&sums.insertion) };
+            let curves = Faithfulness { deletion: mean(&sums.deletion), insertion: mean(&sums.insertion) };
             let (deletion, insertion) = (curves.deletion.area(), curves.insertion.area());
             Place {
                 method,
@@ -140,7 +140,7 @@ impl Ranking {
     }
 }
 
-/// The picture averaged over squares of about three patches' side, three times over, which comes near to a normal blur.
+/// The image averaged over squares of about three patches' side, three times over, which comes near to a normal blur.
 fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Result<Vec<f32>, Error> {
     let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
     let mut values = pixels.to_vec()?;

@@ -5,19 +5,19 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use vitral::whole::WholeFile;
+use vitral::atomic::AtomicFile;
 
 /// A file that takes its place when it is whole. Dropped before, it leaves nothing behind.
-pub(crate) struct Aside(WholeFile);
+pub(crate) struct OutputFile(AtomicFile);
 
-impl Aside {
+impl OutputFile {
     /// Opens a file beside `path`, so that a place that cannot be written to is found out before the work.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
         let place = || format!("`{}` could not be written", path.display());
         if path.metadata().is_ok_and(|found| !found.is_file()) {
             bail!("{}: expected a file, found a folder or a device; name another place", place());
         }
-        Ok(Aside(WholeFile::create(path).with_context(place)?))
+        Ok(OutputFile(AtomicFile::create(path).with_context(place)?))
     }
 
     /// Where it will be.
@@ -45,7 +45,7 @@ impl Aside {
     }
 }
 
-impl Write for Aside {
+impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.write(bytes)
     }
@@ -55,7 +55,7 @@ impl Write for Aside {
     }
 }
 
-impl Seek for Aside {
+impl Seek for OutputFile {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
         self.0.seek(to)
     }
@@ -63,7 +63,7 @@ impl Seek for Aside {
 
 /// Writes a whole file and puts it in its place.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut file = Aside::create(path)?;
+    let mut file = OutputFile::create(path)?;
     file.put(bytes)?;
     file.finish()
 }

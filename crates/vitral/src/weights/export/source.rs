@@ -9,7 +9,7 @@ use crate::model::Vit;
 use crate::weights::{Assignment, Description, WeightsError};
 
 /// What is written: all of a model, with its values read one parameter at a time.
-pub struct Outgoing<'a> {
+pub struct ExportSource<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its architecture and parameters.
@@ -29,10 +29,10 @@ pub struct Outgoing<'a> {
 /// Gives the values of a parameter.
 pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
 
-impl<'a> Outgoing<'a> {
+impl<'a> ExportSource<'a> {
     /// A model on disk, without loading it: values go from file to file.
     pub fn of_files(vit: &'a Vit, description: &'a Description, assignment: &'a Assignment<'a>) -> Self {
-        Outgoing {
+        ExportSource {
             name: &description.name,
             vit,
             preprocess: description.preprocess.read().and_then(Result::ok),

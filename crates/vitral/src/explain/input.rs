@@ -1,4 +1,4 @@
-//! A picture on its way into an explanation, and what is to be explained of it.
+//! An image on its way into an explanation, and what is to be explained of it.
 
 use vitral_engine::Tensor;
 
@@ -8,9 +8,9 @@ use crate::image::RgbImage;
 use crate::labels::{Ranked, top};
 use crate::predict::Model;
 
-/// One picture, ready for the model and to be looked at.
+/// One image, ready for the model and to be looked at.
 #[derive(Clone)]
-pub struct Picture {
+pub struct InputImage {
     /// What it is called.
     pub name: String,
     /// As the model sees it: after resizing and cropping.
@@ -43,7 +43,7 @@ pub enum Target {
     Feature(Vec<f32>),
 }
 
-/// What the model says of a picture.
+/// What the model says of an image.
 #[derive(Clone, Debug)]
 pub struct Prediction {
     /// The best classes; none without a classifier.
@@ -54,19 +54,19 @@ pub struct Prediction {
     pub explained: String,
 }
 
-impl Picture {
-    /// Prepares a picture as the model's files demand.
+impl InputImage {
+    /// Prepares an image as the model's files demand.
     ///
     /// # Errors
-    /// If they do not say how, or the picture cannot be brought to the model's size.
+    /// If they do not say how, or the image cannot be brought to the model's size.
     pub fn new(model: &Model, name: &str, image: &RgbImage) -> Result<Self, Error> {
-        let shown = model.preprocess()?.picture(image)?;
+        let shown = model.preprocess()?.image(image)?;
         let pixels = model.pixels(std::slice::from_ref(image))?;
         let layout = Layout::new(model.vit.config(), shown.size(), model.vit.grid(shown.size())?);
-        Ok(Picture { name: name.to_owned(), shown, pixels, layout, original: image.size() })
+        Ok(InputImage { name: name.to_owned(), shown, pixels, layout, original: image.size() })
     }
 
-    /// The patch that holds a pixel of the picture as it lies in its file: column `x`, row `y`, from 0.
+    /// The patch that holds a pixel of the image as it lies in its file: column `x`, row `y`, from 0.
     ///
     /// # Errors
     /// If the pixel is outside, or is cropped away.
@@ -106,12 +106,12 @@ impl Model {
         })
     }
 
-    /// Runs the model on a picture and settles what is explained of it.
+    /// Runs the model on an image and settles what is explained of it.
     ///
     /// # Errors
     /// If the model gives answers for tokens and not for images, or has no classifier, where a class is asked for.
-    pub fn explained(&self, picture: &Picture, aim: Aim, count: usize) -> Result<Prediction, Error> {
-        let output = self.run(&picture.pixels, None)?;
+    pub fn explained(&self, input: &InputImage, aim: Aim, count: usize) -> Result<Prediction, Error> {
+        let output = self.run(&input.pixels, None)?;
         if output.features.shape().len() != 2 {
             // There is no answer to explain; what explains none, such as attention, can still be had.
             return match aim {

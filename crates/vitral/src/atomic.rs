@@ -14,12 +14,12 @@ const UNFINISHED: &str = ".part";
 const BEFORE: &str = ".before";
 
 /// A file that takes its place when it is whole. Dropped before, it leaves nothing behind.
-pub struct WholeFile {
+pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     path: PathBuf,
 }
 
-impl WholeFile {
+impl AtomicFile {
     /// Opens a file beside `path`, so that a place that cannot be written to is found out before the work.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl WholeFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder_of(path)).map_err(without_path)?;
-        Ok(WholeFile { file: BufWriter::new(file), path: path.to_owned() })
+        Ok(AtomicFile { file: BufWriter::new(file), path: path.to_owned() })
     }
 
     /// Where it will be.
@@ -58,7 +58,7 @@ impl WholeFile {
     }
 }
 
-impl Write for WholeFile {
+impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -68,7 +68,7 @@ impl Write for WholeFile {
     }
 }
 
-impl Seek for WholeFile {
+impl Seek for AtomicFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to)
     }
@@ -77,9 +77,9 @@ impl Seek for WholeFile {
 /// Writes a whole file and puts it in its place.
 ///
 /// # Errors
-/// As [`WholeFile::create`] and [`WholeFile::finish`].
+/// As [`AtomicFile::create`] and [`AtomicFile::finish`].
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = WholeFile::create(path)?;
+    let mut file = AtomicFile::create(path)?;
     file.write_all(bytes)?;
     file.finish()
 }
@@ -94,12 +94,12 @@ pub fn settle(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A folder that takes its place when it is whole. Dropped before, it goes.
-pub struct WholeFolder {
+pub struct AtomicFolder {
     aside: PathBuf,
     place: PathBuf,
 }
 
-impl WholeFolder {
+impl AtomicFolder {
     /// Makes an empty folder beside `path`.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl WholeFolder {
             fs::remove_dir_all(&aside)?;
         }
         fs::create_dir_all(&aside)?;
-        Ok(WholeFolder { aside, place: path.to_owned() })
+        Ok(AtomicFolder { aside, place: path.to_owned() })
     }
 
     /// Where it is filled.
@@ -154,7 +154,7 @@ impl WholeFolder {
     }
 }
 
-impl Drop for WholeFolder {
+impl Drop for AtomicFolder {
     fn drop(&mut self) {
         // Renamed away, there is nothing left to remove.
         let _ = fs::remove_dir_all(&self.aside);
@@ -244,16 +244,16 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a");
         write(&path, b"before").unwrap();
-        let mut file = WholeFile::create(&path).unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
         file.write_all(b"after").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"before");
         file.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"after");
-        let mut dropped = WholeFile::create(&path).unwrap();
+        let mut dropped = AtomicFile::create(&path).unwrap();
         dropped.write_all(b"never").unwrap();
         drop(dropped);
         assert_eq!((fs::read(&path).unwrap(), names(place.path())), (b"after".to_vec(), vec!["a".to_owned()]));
-        let fault = WholeFile::create(&place.path().join("not/there")).err().unwrap();
+        let fault = AtomicFile::create(&place.path().join("not/there")).err().unwrap();
         assert!(fault.kind() == io::ErrorKind::NotFound && !fault.to_string().contains(".vitral"), "{fault}");
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("best");
         let filled = |text: &str| {
-            let folder = WholeFolder::beside(&path).unwrap();
+            let folder = AtomicFolder::beside(&path).unwrap();
             fs::create_dir(folder.path().join("new")).unwrap();
             for file in ["a", "new/a"] {
                 fs::write(folder.path().join(file), text).unwrap();
@@ -277,7 +277,7 @@ mod tests {
         drop(filled("never"));
         assert_eq!((read(), names(place.path())), ("three".to_owned(), vec!["best".to_owned()]));
         let file = place.path().join("file");
-        let folder = WholeFolder::beside(&file).unwrap();
+        let folder = AtomicFolder::beside(&file).unwrap();
         fs::write(folder.path().join("one"), "1").unwrap();
         folder.finish_as("one").unwrap();
         assert_eq!((fs::read(&file).unwrap(), names(place.path()).len()), (b"1".to_vec(), 2));

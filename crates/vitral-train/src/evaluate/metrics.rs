@@ -7,25 +7,25 @@ use crate::loss::argmax;
 const BINS: usize = 15;
 /// Pairs and mistakes that a report lists.
 const LISTED: usize = 20;
-/// Pictures of a pair.
+/// Images of a pair.
 const EXAMPLES: usize = 6;
 
 /// Answers counted so far.
-pub struct Tally {
+pub struct Metrics {
     names: Vec<String>,
     confusion: Vec<Vec<usize>>,
     among_five: usize,
     loss: f64,
-    /// Pictures, summed confidence, and right answers.
+    /// Images, summed confidence, and right answers.
     bins: [(usize, f64, usize); BINS],
     mistakes: Vec<(usize, usize, usize, f32)>,
     seen: usize,
 }
 
-impl Tally {
+impl Metrics {
     /// Nothing counted, over classes of these names.
     pub fn new(names: &[String]) -> Self {
-        Tally {
+        Metrics {
             names: names.to_vec(),
             confusion: vec![vec![0; names.len()]; names.len()],
             among_five: 0,
@@ -62,14 +62,14 @@ impl Tally {
         self.seen += 1;
     }
 
-    /// What was found. `picture` gives the place and the name of the n-th picture that was counted.
-    pub fn report(mut self, skipped: usize, picture: impl Fn(usize) -> (usize, String)) -> Report {
+    /// What was found. `image` gives the place and the name of the n-th image that was counted.
+    pub fn report(mut self, skipped: usize, image: impl Fn(usize) -> (usize, String)) -> Report {
         let classes: Vec<ClassReport> = (0..self.names.len()).map(|class| self.class(class)).collect();
-        let present = || classes.iter().filter(|class| class.pictures > 0);
+        let present = || classes.iter().filter(|class| class.images > 0);
         let mean = |value: fn(&ClassReport) -> f64| present().map(value).sum::<f64>() / present().count().max(1) as f64;
         let (mean_recall, mean_f1) = (mean(|class| class.recall), mean(|class| class.f1));
-        let pictures = self.seen;
-        let share = |count: f64| count / pictures.max(1) as f64;
+        let images = self.seen;
+        let share = |count: f64| count / images.max(1) as f64;
         let right = (0..self.names.len()).map(|class| self.confusion[class][class]).sum::<usize>();
         let gap = self.bins.iter().map(|&(_, confidence, right)| (right as f64 - confidence).abs()).sum();
         let mut pairs = Vec::new();
@@ -82,8 +82,8 @@ impl Tally {
         self.mistakes.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
         let name = |class: usize| self.names[class].clone();
         let mistake = |&(nth, label, predicted, confidence): &(usize, usize, usize, f32)| {
-            let (index, picture) = picture(nth);
-            Mistake { index, picture, label: name(label), predicted: name(predicted), confidence }
+            let (index, image) = image(nth);
+            Mistake { index, image, label: name(label), predicted: name(predicted), confidence }
         };
         let confused = pairs.into_iter().take(LISTED).map(|(count, label, predicted)| {
             let of_pair = self.mistakes.iter().filter(|mistake| (mistake.1, mistake.2) == (label, predicted));
@@ -93,7 +93,7 @@ impl Tally {
         let confused = confused.collect();
         let mistakes = self.mistakes.iter().take(LISTED).map(mistake);
         Report {
-            pictures,
+            images,
             skipped,
             top1: share(right as f64),
             top5: share(self.among_five as f64),
@@ -110,11 +110,11 @@ impl Tally {
 
     fn class(&self, class: usize) -> ClassReport {
         let right = self.confusion[class][class] as f64;
-        let pictures: usize = self.confusion[class].iter().sum();
+        let images: usize = self.confusion[class].iter().sum();
         let taken: usize = self.confusion.iter().map(|row| row[class]).sum();
         let share = |of: usize| if of > 0 { right / of as f64 } else { 0.0 };
-        let (precision, recall) = (share(taken), share(pictures));
+        let (precision, recall) = (share(taken), share(images));
         let f1 = if right > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
-        ClassReport { name: self.names[class].clone(), pictures, precision, recall, f1 }
+        ClassReport { name: self.names[class].clone(), images, precision, recall, f1 }
     }
 }
