@@ -188,10 +188,11 @@ impl Watcher for Lines<'_> {
             let done = entry.epoch + 1 - *self.first.get_or_insert(entry.epoch);
             let left =
                 self.begun.elapsed().as_secs_f64() / done as f64 * self.epochs.saturating_sub(entry.epoch) as f64;
-            let judged = entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
-                let best = if best { " best" } else { "" };
-                format!("held out {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
-            });
+            let judged =
+                entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
+                    let best = if best { " best" } else { "" };
+                    format!("held out {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
+                });
             let line = format!(
                 "epoch {:>3}/{}  loss {:.4}  {judged}{:.0} images/s  {}",
                 entry.epoch,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use vitral_engine::Tensor;
 
 use crate::checkpoint::{self, Position};
-use crate::epoch::{Score, EpochStats};
+use crate::epoch::{EpochStats, Score};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
 use crate::step::{Batch, StepReport, TeacherFn, Trainer};

@@ -84,7 +84,9 @@ pub fn prepare(
     let free = |id: &ParameterId| !frozen.contains(id) && (lora.is_none() || head(*id));
     let own: Vec<ParameterId> = names.ids().filter(free).collect();
     if own.is_empty() && lora.is_none() {
-        return Err(fault("`groups.freeze` freezes every parameter and leaves nothing to train; take a pattern out of it".to_owned()));
+        return Err(fault(
+            "`groups.freeze` freezes every parameter and leaves nothing to train; take a pattern out of it".to_owned(),
+        ));
     }
     if own.len() == names.specs().len() {
         return Ok(parameters);

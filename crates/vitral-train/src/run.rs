@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use vitral::atomic::{self, AtomicFolder};
 use vitral::model::Input;
 use vitral::weights::export::{ExportSource, Target, export};
-use vitral::atomic::{self, AtomicFolder};
 use vitral::{Device, DeviceError, LoadOptions, Model, Tensor};
 use vitral_engine::{Context, DType, Parameters};
 
-use crate::data::{Cached, Dataset, ValidationSplit, Loader, LoaderOptions, Part, Split, Subset, open, open_part};
+use crate::data::{Cached, Dataset, Loader, LoaderOptions, Part, Split, Subset, ValidationSplit, open, open_part};
 use crate::epoch::Score;
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
@@ -72,7 +72,8 @@ pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
     let Part { dataset: train, parts: beside } =
         open_part(&data.train, Split::Train, own.map_or(data.validation_split, |_| share(0.0)))?;
     let path = own.unwrap_or(&data.train);
-    let Part { dataset: test, parts } = open_part(path, Split::Test, own.map_or(data.validation_split, |_| share(1.0)))?;
+    let Part { dataset: test, parts } =
+        open_part(path, Split::Test, own.map_or(data.validation_split, |_| share(1.0)))?;
     // Without a test part the validation part stands for it.
     let stands_in = parts.contains(&Split::Validation) && !parts.contains(&Split::Test);
     let place = match own {

@@ -8,7 +8,7 @@ use vitral::Device;
 use vitral::config::Size;
 use vitral::image::{Filter, Preprocess};
 use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
-use vitral_train::data::{Cached, Dataset, ValidationSplit, Loader, LoaderOptions, Split, Summary, open, plain};
+use vitral_train::data::{Cached, Dataset, Loader, LoaderOptions, Split, Summary, ValidationSplit, open, plain};
 
 /// An image of one color as an uncompressed 24-bit BMP.
 fn bmp(width: usize, height: usize, color: [u8; 3]) -> Vec<u8> {
@@ -81,7 +81,8 @@ fn folders_are_parted_by_the_seed_or_by_their_own_parts() {
     assert_eq!(whole(parts.path(), Split::Validation).len(), 1);
     assert_eq!(whole(parts.path(), Split::Train).len(), 6);
     write(&parts.path().join("test/cow/1.bmp"), &bmp(3, 2, [0; 3]));
-    let fault = open(parts.path(), Split::Test, ValidationSplit::default()).err().expect("an unknown class").to_string();
+    let fault =
+        open(parts.path(), Split::Test, ValidationSplit::default()).err().expect("an unknown class").to_string();
     assert!(fault.contains("`cow`") && fault.contains("`cat`, `dog`"), "{fault}");
 }
 
@@ -206,7 +207,8 @@ fn idx_cifar_and_lists_are_recognized() {
         b"{\"file_name\": \"../list/a.bmp\", \"label\": 2}\n\n{\"path\": \"b\", \"label\": [2, 1]}\n",
     );
     write(&path.join("json/classes.txt"), b"a\nb\nc\n");
-    let list = open(&path.join("json/set.jsonl"), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a list");
+    let list =
+        open(&path.join("json/set.jsonl"), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a list");
     assert_eq!(
         (list.len(), list.labels(1), list.image(0).is_ok(), list.image(1).is_err()),
         (2, vec![2, 1], true, true)
@@ -228,7 +230,8 @@ fn data_that_cannot_be_trained_on_is_refused_with_the_way_out() {
     std::fs::create_dir(path.join("empty/cow")).expect("a folder");
     assert!(refused(&path.join("empty")).contains("cow"));
     write(&path.join("one/cat/1.bmp"), &bmp(2, 2, [0; 3]));
-    let fault = open(&path.join("one"), Split::Validation, ValidationSplit::default()).err().expect("one image").to_string();
+    let fault =
+        open(&path.join("one"), Split::Validation, ValidationSplit::default()).err().expect("one image").to_string();
     assert!(fault.contains("found 1 of 1 classes"), "{fault}");
     write(&path.join("data.txt"), b"cats");
     assert!(refused(&path.join("data.txt")).contains("another kind"));

@@ -6,8 +6,8 @@ use safetensors::SafeTensors;
 use vitral::features::FeatureKind;
 use vitral::numbers::largest;
 use vitral::{Device, LoadOptions, Model, Tensor};
-use vitral_train::data::{ValidationSplit, Loader, LoaderOptions, Split, open};
-use vitral_train::evaluate::{Features, Neighbors, Ridge, Scaling, Metrics, accuracy, evaluate, features, few_shot};
+use vitral_train::data::{Loader, LoaderOptions, Split, ValidationSplit, open};
+use vitral_train::evaluate::{Features, Metrics, Neighbors, Ridge, Scaling, accuracy, evaluate, features, few_shot};
 
 const CLASSES: usize = 7;
 

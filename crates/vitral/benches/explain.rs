@@ -5,7 +5,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vitral::explain::figures::{Gathered, Statistics};
-use vitral::explain::{Aim, Method, Options, InputImage};
+use vitral::explain::{Aim, InputImage, Method, Options};
 use vitral::image::{Limits, decode};
 use vitral::{Device, LoadOptions, Model};
 

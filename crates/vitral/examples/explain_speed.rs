@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use vitral::explain::figures::{Gathered, Statistics};
-use vitral::explain::{Method, Options, InputImage, Target};
+use vitral::explain::{InputImage, Method, Options, Target};
 use vitral::image::RgbImage;
 use vitral::{Device, LoadOptions, Model, Tensor};
 

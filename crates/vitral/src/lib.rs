@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod atomic;
 pub mod config;
 pub mod doctor;
 mod embedded;
@@ -26,7 +27,6 @@ pub mod predict;
 pub mod timing;
 pub mod trace;
 pub mod weights;
-pub mod atomic;
 
 pub use error::Error;
 pub use predict::{LoadOptions, Model};

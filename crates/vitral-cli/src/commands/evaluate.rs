@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
-use vitral_train::data::{Corner, Dataset, ValidationSplit, Loader, LoaderOptions, Match, Relabeled, Split, View, open};
+use vitral_train::data::{
+    Corner, Dataset, Loader, LoaderOptions, Match, Relabeled, Split, ValidationSplit, View, open,
+};
 use vitral_train::evaluate::{Features, evaluate, features, mirrored};
 
 use crate::outcome::Outcome;
@@ -70,7 +72,8 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let model = args.model.load(settings)?;
     model.check_classifies()?;
     // All of the data is judged on where it has no parts.
-    let whole = ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
+    let whole =
+        ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
     let data = open(&args.data, args.split.into(), whole)?;
     let (data, how) = Relabeled::to(data, model.vit.config().classes, model.labels.names())?;
     if how == Match::Order && model.labels.names().is_some_and(|names| names != data.classes()) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use vitral::Model;
 use vitral::features::FeatureKind;
 use vitral::image::Preprocess;
-use vitral_train::data::{Dataset, ValidationSplit, Loader, LoaderOptions, Split, open};
+use vitral_train::data::{Dataset, Loader, LoaderOptions, Split, ValidationSplit, open};
 use vitral_train::evaluate::{Features, FewShot, Neighbors, Ridge, Scaling, accuracy, features, few_shot};
 
 use crate::outcome::Outcome;

@@ -1,18 +1,18 @@
 //! Files that results are written to: beside their place first, and in it when they are whole.
 
-mod output_file;
 mod csv;
 mod json_lines;
 mod npy;
+mod output_file;
 mod parquet;
 mod rows;
 mod safetensors;
 
 use std::path::Path;
 
-pub(crate) use output_file::{OutputFile, write_file};
 pub(crate) use json_lines::JsonLines;
 pub(crate) use npy::write_npy;
+pub(crate) use output_file::{OutputFile, write_file};
 pub(crate) use rows::Rows;
 pub(crate) use safetensors::{Named, write_tensors};
 

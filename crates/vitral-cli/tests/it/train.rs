@@ -212,9 +212,7 @@ fn parts_can_be_frozen() {
         let out = path(out);
         let model = root().join("assets/digits").display().to_string();
         let images = path("images");
-        vitral([
-            "finetune", &images, "--model", &model, "--out", &out, "--epochs", "1", "--batch", "2", "--set", &set,
-        ])
+        vitral(["finetune", &images, "--model", &model, "--out", &out, "--epochs", "1", "--batch", "2", "--set", &set])
     };
     tune("head", "[\"blocks.*\", \"patches.*\"]").ok();
     let error = tune("none", "[\"blocks.9*\"]").fails(1);

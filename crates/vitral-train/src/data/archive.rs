@@ -166,9 +166,8 @@ impl Dataset for Archive {
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
         let member = &self.members[index];
         let stored = &self.files[member.file].1;
-        let bytes = stored
-            .read(member.start, member.length)
-            .map_err(TrainError::file(self.name(index), "reading an image"))?;
+        let bytes =
+            stored.read(member.start, member.length).map_err(TrainError::file(self.name(index), "reading an image"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
         Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
     }

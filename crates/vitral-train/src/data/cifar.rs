@@ -53,8 +53,7 @@ impl Cifar {
         let found = Cifar { classes, head, files: starts, records };
         if let Some(index) = (0..found.len()).find(|&index| found.label(index) >= found.classes.len()) {
             let (label, classes) = (found.label(index), found.classes.len());
-            let what =
-                format!("expected labels below {classes}, the number of classes, found {label} (image {index})");
+            let what = format!("expected labels below {classes}, the number of classes, found {label} (image {index})");
             return Err(fault(first, what, "fetch the file again"));
         }
         Ok(found)

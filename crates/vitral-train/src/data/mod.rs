@@ -34,7 +34,7 @@ pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
-pub use open::{ValidationSplit, Part, open, open_part};
+pub use open::{Part, ValidationSplit, open, open_part};
 pub use order::{Order, shuffled};
 pub use parquet::Parquet;
 pub use relabeled::{Match, Relabeled};

@@ -235,11 +235,10 @@ fn class(classes: &[String], label: Option<Label>, path: &Path, row: usize) -> R
     let last = classes.len().saturating_sub(1);
     let hint = "leave such rows out, or correct their labels";
     match label {
-        Some(Label::Number(number)) => {
-            usize::try_from(number).ok().filter(|&number| number < classes.len()).ok_or_else(|| {
-                fault(path, format!("row {row}: expected a label from 0 to {last}, found {number}"), hint)
-            })
-        }
+        Some(Label::Number(number)) => usize::try_from(number)
+            .ok()
+            .filter(|&number| number < classes.len())
+            .ok_or_else(|| fault(path, format!("row {row}: expected a label from 0 to {last}, found {number}"), hint)),
         Some(Label::Name(name)) => class_of(classes, &name, path),
         None => Err(fault(path, format!("row {row}: expected a label, found none"), hint)),
     }

@@ -4,19 +4,19 @@
 mod cholesky;
 mod features;
 mod few_shot;
+mod metrics;
 mod neighbors;
 mod report;
 mod ridge;
 mod run;
-mod metrics;
 
 pub use features::Features;
 pub use few_shot::{FewShot, few_shot};
+pub use metrics::Metrics;
 pub use neighbors::Neighbors;
 pub use report::{ClassReport, Confusion, Mistake, Report};
 pub use ridge::{LinearProbe, Ridge, Scaling};
 pub use run::{evaluate, features, mirrored};
-pub use metrics::Metrics;
 
 /// The share of predictions that are the label.
 pub fn accuracy(predicted: &[usize], labels: &[usize]) -> f64 {

@@ -3,7 +3,7 @@
 use vitral::Tensor;
 use vitral_engine::Device;
 
-use super::{Features, Report, Metrics};
+use super::{Features, Metrics, Report};
 use crate::data::Loader;
 use crate::error::TrainError;
 

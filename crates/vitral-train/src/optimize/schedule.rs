@@ -65,7 +65,9 @@ impl Schedule {
         self.warmup_steps += steps(std::mem::take(&mut self.warmup_epochs));
         if let Some(meant) = self.learning_rate_batch.take() {
             let factor = batch as f32 / meant.max(1) as f32;
-            for learning_rate in [&mut self.learning_rate, &mut self.warmup_learning_rate, &mut self.final_learning_rate] {
+            for learning_rate in
+                [&mut self.learning_rate, &mut self.warmup_learning_rate, &mut self.final_learning_rate]
+            {
                 *learning_rate *= factor;
             }
         }
@@ -114,13 +116,18 @@ mod tests {
             ..Schedule::default()
         };
         let (schedule, total) = schedule.in_steps(10, 100, 64);
-        assert_eq!((schedule.learning_rate, schedule.final_learning_rate, schedule.warmup_steps, total), (0.25, 0.125, 5, 80));
+        assert_eq!(
+            (schedule.learning_rate, schedule.final_learning_rate, schedule.warmup_steps, total),
+            (0.25, 0.125, 5, 80)
+        );
         assert_eq!(schedule.at(90, total), 0.125, "cooling down");
     }
 
     #[test]
     fn every_shape_ends_where_it_should() {
-        let end = |shape| Schedule { learning_rate: 1.0, final_learning_rate: 0.25, shape, ..Schedule::default() }.at(100, 100);
+        let end = |shape| {
+            Schedule { learning_rate: 1.0, final_learning_rate: 0.25, shape, ..Schedule::default() }.at(100, 100)
+        };
         assert_eq!((end(Shape::Cosine), end(Shape::Linear), end(Shape::Constant)), (0.25, 0.25, 1.0));
         assert!((end(Shape::Step) - 1e-3).abs() < 1e-9);
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vitral_train::data::{Dataset, ValidationSplit, Split, open};
+use vitral_train::data::{Dataset, Split, ValidationSplit, open};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/parquet").join(name)

@@ -171,7 +171,8 @@ fn another_recipe_is_not_taken_for_the_same_run() {
     images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     train(folder.path(), "run", 1, Some(2), &[]);
-    let recipe = Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("schedule.learning_rate", 2e-3)]).unwrap();
+    let recipe =
+        Recipe::load(&folder.path().join("recipe.toml"), &[Setting::new("schedule.learning_rate", 2e-3)]).unwrap();
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let mut stop = Stop { after: None, flag: &flag };

@@ -39,7 +39,8 @@ pub fn principal(rows: &[f32], width: usize, count: usize) -> Principal {
     let by_rows = total < width;
     let side = if by_rows { total } else { width };
     let scale = 1.0 / total.saturating_sub(1).max(1) as f64;
-    let product = if by_rows { gram(&centered, total, width) } else { gram(&transposed(&centered, width), width, total) };
+    let product =
+        if by_rows { gram(&centered, total, width) } else { gram(&transposed(&centered, width), width, total) };
     let Eigen { values, vectors } = symmetric_eigen(product, side);
     let variances: Vec<f64> = values.iter().map(|value| value.max(0.0) * scale).collect();
     let mut components = Vec::with_capacity(count * width);

@@ -12,7 +12,7 @@ use vitral_engine::Tensor;
 use vitral_engine::random::mix;
 
 use super::perturb::{Progress, scores};
-use super::{Map, Method, InputImage, Target};
+use super::{InputImage, Map, Method, Target};
 use crate::error::Error;
 use crate::predict::Model;
 

@@ -7,7 +7,7 @@ use super::cam::{self, Cam};
 use super::perturb::{self, Progress, RiseOptions};
 use super::pixels::{self, Channels};
 use super::rollout::{self, RolloutOptions};
-use super::{ExplainError, Map, InputImage, Target, Wanted};
+use super::{ExplainError, InputImage, Map, Target, Wanted};
 use crate::config::Pooling;
 use crate::error::Error;
 use crate::predict::Model;
@@ -379,9 +379,7 @@ impl Model {
         let readers = || layout.readers(self.vit.config());
         let patch = options.patch.unwrap_or(layout.patch_at([layout.image.height / 2, layout.image.width / 2]));
         match method {
-            Method::Attention => {
-                self.of_layer(input, options, |weights| attention::read(weights, &readers(), layout))
-            }
+            Method::Attention => self.of_layer(input, options, |weights| attention::read(weights, &readers(), layout)),
             Method::Patch => self.of_layer(input, options, |weights| attention::view(weights, patch, layout)),
             Method::Dino => self.dino(input, options),
             Method::Rollout => {
@@ -476,11 +474,10 @@ impl Model {
         read: impl Fn(&[f32]) -> Map + Sync,
     ) -> Result<Map, Error> {
         let (layer, tokens) = (options.layer(self), input.layout.tokens());
-        let (_, mut found) =
-            self.reduce_attention(&input.pixels, layer..layer + 1, |weights| match options.head {
-                Some(head) => read(&weights[head * tokens * tokens..][..tokens * tokens]),
-                None => read(&attention::fuse(weights, tokens, Fusion::Mean)),
-            })?;
+        let (_, mut found) = self.reduce_attention(&input.pixels, layer..layer + 1, |weights| match options.head {
+            Some(head) => read(&weights[head * tokens * tokens..][..tokens * tokens]),
+            None => read(&attention::fuse(weights, tokens, Fusion::Mean)),
+        })?;
         Ok(found.remove(0).remove(0))
     }
 

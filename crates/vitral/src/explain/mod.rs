@@ -7,19 +7,19 @@
 
 pub mod algebra;
 pub mod attention;
-pub mod faithfulness;
 pub mod cam;
 pub mod distance;
 mod error;
+pub mod faithfulness;
 pub mod figures;
 mod gradient;
+mod input;
 mod layout;
 pub mod lens;
 mod map;
 pub mod methods;
 pub mod paint;
 pub mod perturb;
-mod input;
 pub mod pixels;
 pub mod plot;
 
@@ -29,7 +29,7 @@ pub mod rollout;
 
 pub use error::ExplainError;
 pub use gradient::{GradientPass, Wanted};
+pub use input::{Aim, InputImage, Prediction, Target};
 pub use layout::Layout;
 pub use map::Map;
 pub use methods::{Method, Options};
-pub use input::{Aim, InputImage, Prediction, Target};

@@ -177,7 +177,11 @@ impl Vit {
             let (rotation, offsets) = (rotation.clone(), offsets.clone());
             x = cx.checkpointed(&x, move |cx, x| {
                 let (rotation, offsets) = (rotation.as_ref(), offsets.as_ref());
-                block.forward(cx, x, BlockContext { key_mask: mask.as_ref(), rotation, offsets, shared_table, tokens_read })
+                block.forward(
+                    cx,
+                    x,
+                    BlockContext { key_mask: mask.as_ref(), rotation, offsets, shared_table, tokens_read },
+                )
             });
         }
         x

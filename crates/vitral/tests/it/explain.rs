@@ -4,7 +4,7 @@ use vitral::config::Size;
 use vitral::explain::attention::Fusion;
 use vitral::explain::figures::{self, Gathered, Statistics};
 use vitral::explain::rollout::RolloutOptions;
-use vitral::explain::{Layout, Method, Options, InputImage, Target, faithfulness, pixels};
+use vitral::explain::{InputImage, Layout, Method, Options, Target, faithfulness, pixels};
 use vitral::image::RgbImage;
 use vitral::numbers::{apart, largest};
 use vitral::{Device, LoadOptions, Model, Tensor};

@@ -1,6 +1,6 @@
 //! What `Model::classify` and `Model::pixels` refuse.
 
-use vitral::explain::{Aim, Method, Options, InputImage};
+use vitral::explain::{Aim, InputImage, Method, Options};
 use vitral::image::RgbImage;
 use vitral::{Device, LoadOptions, Model};
 

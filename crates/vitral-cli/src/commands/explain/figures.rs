@@ -4,7 +4,7 @@ use vitral::explain::faithfulness::Ranking;
 use vitral::explain::figures::{self as library, Gathered, Statistics};
 use vitral::explain::plot::{self, Labels, Series};
 use vitral::explain::report::{Figure as Shown, FigureImage};
-use vitral::explain::{Method, InputImage, paint};
+use vitral::explain::{InputImage, Method, paint};
 use vitral::image::RgbImage;
 use vitral::labels::Ranked;
 use vitral::{Error, Model, Tensor};

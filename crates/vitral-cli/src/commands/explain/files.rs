@@ -8,7 +8,7 @@ use vitral::explain::paint;
 use vitral::image::RgbImage;
 
 use super::args::Numbers;
-use crate::output::{OutputFile, Named, write_file, write_npy, write_tensors};
+use crate::output::{Named, OutputFile, write_file, write_npy, write_tensors};
 
 /// A folder of results, and what was written to it.
 pub(super) struct Folder {

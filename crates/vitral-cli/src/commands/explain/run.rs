@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vitral::explain::faithfulness::{self, Ranking};
 use vitral::explain::report::Entry;
-use vitral::explain::{Aim, Map, Method, Options, InputImage, Prediction, lens, paint, representation};
+use vitral::explain::{Aim, InputImage, Map, Method, Options, Prediction, lens, paint, representation};
 use vitral::image::RgbImage;
 use vitral::labels::Ranked;
 use vitral::{Error, Model};

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use vitral::explain::faithfulness;
 use vitral::explain::report::Report;
-use vitral::explain::{Aim, Method, Options, InputImage};
+use vitral::explain::{Aim, InputImage, Method, Options};
 use vitral::image::RgbImage;
 use vitral::{Error, Model};
 

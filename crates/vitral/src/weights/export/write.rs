@@ -57,7 +57,11 @@ pub(super) fn safetensors(
 }
 
 /// Writes tensors as a NumPy archive, as `numpy.savez` does.
-pub(super) fn npz(path: &Path, tensors: &BTreeMap<String, Tensor>, model: &ExportSource<'_>) -> Result<(), WeightsError> {
+pub(super) fn npz(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    model: &ExportSource<'_>,
+) -> Result<(), WeightsError> {
     if model.storage != DType::F32 {
         let fault = "NumPy archives are written in float32; leave out the other type, or choose another target";
         return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
