@@ -10,7 +10,8 @@ use vitral_train::fit::{Outcome as Ended, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::report::ChosenOn;
-use vitral_train::run::{Models, open_sets, run as train};
+use vitral_train::run::{Models, run as train};
+use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
 use crate::fault::Usage;

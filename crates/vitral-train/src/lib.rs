@@ -3,6 +3,7 @@
 //! Read [`fit`] for a whole run and [`step`] for one batch.
 
 pub mod augment;
+mod best;
 pub mod checkpoint;
 pub mod data;
 pub mod draws;
@@ -18,6 +19,7 @@ pub mod optimize;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod sets;
 pub mod start;
 pub mod step;
 pub mod study;

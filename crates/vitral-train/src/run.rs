@@ -1,30 +1,29 @@
-//! A recipe brought to life: data opened, model made, trained, judged, and the best kept as a bundle.
+//! A recipe to a trained model: the data is opened, the model made and trained, and the best one kept as a bundle with a
+//! report.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use vitral::atomic::{self, AtomicFolder};
-use vitral::model::Input;
-use vitral::weights::export::{ExportSource, Target, export};
-use vitral::{Device, DeviceError, LoadOptions, Model, Tensor};
-use vitral_engine::{Context, DType, Parameters};
+use vitral::image::Preprocess;
+use vitral::{Device, LoadOptions, Model, Tensor, atomic};
 
-use crate::data::{Cached, Dataset, Loader, LoaderOptions, Part, Split, Subset, ValidationSplit, open, open_part};
-use crate::epoch::Score;
+use crate::best;
+use crate::data::{Cached, Dataset, Loader, LoaderOptions};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Source, Watcher};
 use crate::journal::Journal;
 use crate::lora;
 use crate::optimize::groups;
-use crate::recipe::{Recipe, SubsetRecipe};
-use crate::report::{self, Chosen, ChosenOn};
+use crate::recipe::Recipe;
+use crate::report::{self, Chosen};
+use crate::sets::Sets;
 use crate::start::Start;
-use crate::step::{Batch, Rules, TeacherFn, Trainer};
+use crate::step::{Batch, Rules, Trainer};
 use crate::teacher::Teacher;
 
-/// Bytes of decoded images that are kept in memory, for each of the two sets.
+/// Bytes of decoded images that are cached in memory, for each set.
 const CACHE: u64 = 2 << 30;
 
 impl Source for Loader {
@@ -41,85 +40,16 @@ impl Source for Loader {
     }
 }
 
-/// The images of a recipe, opened: for training and for judging.
-pub struct Sets {
-    /// What is learned from.
-    pub train: Arc<dyn Dataset>,
-    /// What the best epoch is chosen on, where those are other images than what the result is told on.
-    pub validation: Option<Arc<dyn Dataset>>,
-    /// What the result is told on.
-    pub test: Arc<dyn Dataset>,
-    /// What the best epoch is chosen on, by its name.
-    pub chosen_on: ChosenOn,
-}
-
-impl Sets {
-    /// The images that are judged after epochs, to choose the best one.
-    pub fn judging(&self) -> &Arc<dyn Dataset> {
-        self.validation.as_ref().unwrap_or(&self.test)
-    }
-}
-
-/// Opens a recipe's images. Where the data has a validation part beside its test part, the best epoch is chosen on it.
-///
-/// # Errors
-/// If they are not there, or the sets have other classes.
-pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
-    let data = &recipe.data;
-    // With images of its own to judge by, nothing is held out of those to learn from.
-    let share = |fraction| ValidationSplit { fraction, ..data.validation_split };
-    let own = data.test.as_ref();
-    let Part { dataset: train, parts: beside } =
-        open_part(&data.train, Split::Train, own.map_or(data.validation_split, |_| share(0.0)))?;
-    let path = own.unwrap_or(&data.train);
-    let Part { dataset: test, parts } =
-        open_part(path, Split::Test, own.map_or(data.validation_split, |_| share(1.0)))?;
-    // Without a test part the validation part stands for it.
-    let stands_in = parts.contains(&Split::Validation) && !parts.contains(&Split::Test);
-    let place = match own {
-        Some(_) if beside.contains(&Split::Validation) => Some(&data.train),
-        _ => Some(path).filter(|_| parts.contains(&Split::Validation) && !stands_in),
-    };
-    let validation = place.map(|place| open(place, Split::Validation, share(1.0))).transpose()?;
-    let given_twice = validation.as_ref().is_some_and(|validation| same(validation.as_ref(), test.as_ref()));
-    let validation = validation.filter(|_| !given_twice);
-    let chosen_on = match validation {
-        Some(_) => ChosenOn::Validation,
-        None if stands_in || given_twice => ChosenOn::ValidationAlone,
-        None if own.is_some() || parts.contains(&Split::Test) => ChosenOn::Test,
-        None => ChosenOn::ValidationSplit,
-    };
-    for (path, set) in std::iter::once((path, &test)).chain(place.zip(validation.as_ref())) {
-        if train.classes() != set.classes() {
-            return Err(TrainError::Data {
-                path: path.clone(),
-                fault: format!("{} classes to learn, {} to judge by", train.classes().len(), set.classes().len()),
-                hint: "give both sets the same classes",
-            });
-        }
-    }
-    let train = match data.subset {
-        Some(SubsetRecipe { fraction, seed }) => Arc::new(Subset::share(&train, fraction, seed)),
-        None => train,
-    };
-    Ok(Sets { train, validation, test, chosen_on })
-}
-
-/// Whether two sets hold the same images, by their names.
-fn same(a: &dyn Dataset, b: &dyn Dataset) -> bool {
-    a.len() == b.len() && (0..a.len()).all(|index| a.name(index) == b.name(index))
-}
-
-/// Models that a recipe names, loaded.
+/// The models that a recipe names, loaded.
 #[derive(Default)]
 pub struct Models {
-    /// What training begins with (`model.from`), loaded with [`Recipe::load_options`].
+    /// The model that training starts from (`model.from`), loaded with [`Recipe::load_options`].
     pub learned: Option<Model>,
     /// The teacher (`distillation.teacher`).
     pub teacher: Option<Model>,
 }
 
-/// Runs a recipe in a folder, or goes on with the run that is there.
+/// Runs a recipe in a folder, or resumes the run that is there.
 ///
 /// # Errors
 /// As [`fit::fit`]; and if the recipe, its models and its data do not fit each other.
@@ -132,155 +62,156 @@ pub fn run(
     interrupted: &AtomicBool,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
-    let classes = sets.train.classes();
-    let Start { vit, parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
-    // The teacher alone stays in memory while the student learns.
-    drop(models.learned);
-    let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
-    let fault = |fault: String| TrainError::Recipe { path: "[model]".into(), fault };
-    let settings = &recipe.run;
-    let cached = |set: &Arc<dyn Dataset>| -> Arc<dyn Dataset> { Arc::new(Cached::new(Arc::clone(set), CACHE)) };
-    let augment = recipe.augment.clone();
-    let plain_from = settings.epochs.checked_sub(augment.plain_epochs).ok_or_else(|| TrainError::Recipe {
-        path: "augment".into(),
-        fault: format!(
-            "expected `plain_epochs` to be at most the {} epochs, found {}",
-            settings.epochs, augment.plain_epochs
-        ),
-    })?;
-    let options = LoaderOptions::training(preprocess.clone(), augment, settings.batch, settings.seed);
-    let options = LoaderOptions { plain_from, ..options };
-    let train = Loader::new(cached(&sets.train), options, device)?;
-    let options = LoaderOptions::evaluation(preprocess.clone(), settings.batch);
-    let judging = Loader::new(cached(sets.judging()), options.clone(), device)?;
+    let (run, mut trainer) = Run::prepare(recipe, sets, models, folder, device, watcher)?;
+    match run.fit(&mut trainer, interrupted, watcher)? {
+        Outcome::Finished { best, epoch, .. } => {
+            drop(trainer);
+            run.report(Chosen { on: sets.chosen_on, epoch, accuracy: best }, watcher)
+        }
+        stopped => Ok(stopped),
+    }
+}
 
-    let frozen = recipe.groups.frozen(&vit).map_err(fault)?;
-    let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), settings.seed)?;
-    let (trained, all) = lora::trainable(&vit, &parameters);
-    watcher.begin(trained, all);
-    let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
+/// A run whose data and models are ready.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    /// The recipe with every default written out, as the run's folder keeps it.
+    resolved: String,
+    sets: &'a Sets,
+    folder: &'a Path,
+    device: &'a Device,
+    preprocess: Preprocess,
+    teacher: Option<Teacher>,
+    train: Loader,
+    choosing: Loader,
+}
+
+impl<'a> Run<'a> {
+    /// Opens the loaders, makes the model and its trainer, and writes the recipe into the run's folder.
+    fn prepare(
+        recipe: &'a Recipe,
+        sets: &'a Sets,
+        models: Models,
+        folder: &'a Path,
+        device: &'a Device,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(Self, Trainer), TrainError> {
+        let classes = sets.train.classes();
+        let Start { vit, parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
+        // Only the teacher is needed during training.
+        drop(models.learned);
+        let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
+        let resolved = toml::to_string_pretty(recipe).map_err(|error| fault("[model]", error.to_string()))?;
+        let train = Loader::new(cached(&sets.train), training(recipe, &preprocess)?, device)?;
+        let options = LoaderOptions::evaluation(preprocess.clone(), recipe.run.batch);
+        let choosing = Loader::new(cached(sets.choosing()), options, device)?;
+
+        let frozen = recipe.groups.frozen(&vit).map_err(|found| fault("[model]", found))?;
+        let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), recipe.run.seed)?;
+        let (trained, all) = lora::trainable(&vit, &parameters);
+        watcher.begin(trained, all);
+        let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
+        let rules = rules(recipe, Loader::batches(&train), teacher.is_some());
+        let trainer = Trainer::new(vit, parameters, groups, rules)?;
+
+        std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
+        let best = folder.join("best");
+        atomic::recover(&best).map_err(TrainError::file(&best, "restoring what a stopped run left"))?;
+        let path = folder.join("recipe.toml");
+        if !path.exists() {
+            let failed = TrainError::file(&path, "writing the resolved recipe");
+            atomic::write(&path, resolved.as_bytes()).map_err(failed)?;
+        }
+        Ok((Run { recipe, resolved, sets, folder, device, preprocess, teacher, train, choosing }, trainer))
+    }
+
+    /// Trains until the last epoch, or until it is interrupted.
+    fn fit(
+        &self,
+        trainer: &mut Trainer,
+        interrupted: &AtomicBool,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Outcome, TrainError> {
+        let teach = |pixels: &Tensor| self.teacher.as_ref().expect("asked only if there is one").logits(pixels);
+        let settings = &self.recipe.run;
+        let plan = Plan {
+            folder: self.folder,
+            recipe: &self.resolved,
+            epochs: settings.epochs,
+            accumulate: settings.accumulate,
+            evaluate_every: settings.evaluate_every,
+            checkpoint_every: settings.checkpoint_every,
+            keep: settings.keep,
+            teacher: self.teacher.is_some().then_some(&teach),
+            interrupted,
+        };
+        let score = |trainer: &Trainer| best::score(trainer, &self.choosing, self.device);
+        let classes = self.sets.train.classes();
+        let keep = |trainer: &Trainer| best::keep(trainer, &self.preprocess, classes, self.folder, self.device);
+        let outcome = fit::fit(trainer, &self.train, &score, &keep, &plan, watcher)?;
+        watcher.unreadable(&Source::unreadable(&self.choosing));
+        Ok(outcome)
+    }
+
+    /// Evaluates the best model on the test images and writes the report, unless a finished run has one already. If the
+    /// epoch was chosen on validation images, the test images are used here for the first time.
+    fn report(self, chosen: Chosen, watcher: &mut dyn Watcher) -> Result<Outcome, TrainError> {
+        let separate = self.sets.validation.is_some();
+        if !self.folder.join("report.html").exists() {
+            let test = if separate {
+                let options = LoaderOptions::evaluation(self.preprocess.clone(), self.recipe.run.batch);
+                Loader::new(Arc::clone(&self.sets.test), options, self.device)?
+            } else {
+                self.choosing
+            };
+            let best = Model::load(self.folder.join("best"), &LoadOptions::default(), self.device)?;
+            let report = evaluate(&test, |pixels| Ok(best.logits(pixels)?))?;
+            let entries = Journal::read(self.folder)?;
+            report::write(self.folder, &self.resolved, &entries, &chosen, &report, test.dataset().as_ref())?;
+            if separate {
+                watcher.unreadable(&Source::unreadable(&test));
+            }
+        }
+        let test = if separate { report::accuracy(self.folder) } else { None };
+        Ok(Outcome::Finished { best: chosen.accuracy, epoch: chosen.epoch, test })
+    }
+}
+
+/// How the training images are loaded: augmented, but for the plain epochs at the end.
+fn training(recipe: &Recipe, preprocess: &Preprocess) -> Result<LoaderOptions, TrainError> {
+    let (augment, epochs) = (recipe.augment.clone(), recipe.run.epochs);
+    let plain_from = epochs.checked_sub(augment.plain_epochs).ok_or_else(|| {
+        let found = augment.plain_epochs;
+        fault("augment", format!("expected `plain_epochs` to be at most the {epochs} epochs, found {found}"))
+    })?;
+    let options = LoaderOptions::training(preprocess.clone(), augment, recipe.run.batch, recipe.run.seed);
+    Ok(LoaderOptions { plain_from, ..options })
+}
+
+/// The rules of every step, with the schedule in steps. `batches` is how many an epoch has.
+fn rules(recipe: &Recipe, batches: usize, taught: bool) -> Rules {
+    let settings = &recipe.run;
     let accumulate = settings.accumulate.max(1);
-    let steps_per_epoch = Loader::batches(&train).div_ceil(accumulate) as u64;
+    let steps_per_epoch = batches.div_ceil(accumulate) as u64;
     let total = settings.epochs * steps_per_epoch;
     let (schedule, total_steps) = recipe.schedule.in_steps(steps_per_epoch, total, settings.batch * accumulate);
-    let rules = Rules {
+    Rules {
         optimizer: recipe.optimizer,
         schedule,
         total_steps,
         clip: settings.clip,
         average_decay: settings.average,
         loss: settings.loss,
-        distillation: recipe.distillation.as_ref().filter(|_| teacher.is_some()).map(|teaching| teaching.how),
+        distillation: recipe.distillation.as_ref().filter(|_| taught).map(|teaching| teaching.how),
         recompute: settings.recompute,
         seed: settings.seed,
-    };
-    let mut trainer = Trainer::new(vit, parameters, groups, rules)?;
-    std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
-    let best = folder.join("best");
-    atomic::recover(&best).map_err(TrainError::file(&best, "putting right what a stopped run left"))?;
-    let resolved = toml::to_string_pretty(recipe).map_err(|error| fault(error.to_string()))?;
-    let path = folder.join("recipe.toml");
-    if !path.exists() {
-        atomic::write(&path, resolved.as_bytes()).map_err(TrainError::file(&path, "writing the recipe as resolved"))?;
     }
-    let teach = teacher.as_ref().map(|teacher| |pixels: &Tensor| teacher.logits(pixels));
-    let plan = Plan {
-        folder,
-        recipe: &resolved,
-        epochs: settings.epochs,
-        accumulate: settings.accumulate,
-        evaluate_every: settings.evaluate_every,
-        checkpoint_every: settings.checkpoint_every,
-        keep: settings.keep,
-        teacher: teach.as_ref().map(|teach| teach as &TeacherFn<'_>),
-        interrupted,
-    };
-    let judge = |trainer: &Trainer| score(trainer, &judging, device);
-    let labels = classes.to_vec();
-    let keep = |trainer: &Trainer| keep_best(trainer, &preprocess, &labels, folder, device);
-    let outcome = fit::fit(&mut trainer, &train, &judge, &keep, &plan, watcher)?;
-    watcher.unreadable(&Source::unreadable(&judging));
-    let Outcome::Finished { best: accuracy, epoch, .. } = outcome else { return Ok(outcome) };
-    // A run that was finished before has its report.
-    if !folder.join("report.html").exists() {
-        let chosen = Chosen { on: sets.chosen_on, epoch, accuracy };
-        // The test images are judged here for the first time, where others chose the best epoch.
-        let test = match sets.validation {
-            Some(_) => Loader::new(Arc::clone(&sets.test), options, device)?,
-            None => judging,
-        };
-        tell(folder, &resolved, &chosen, &test, device)?;
-        if sets.validation.is_some() {
-            watcher.unreadable(&Source::unreadable(&test));
-        }
-    }
-    let test = sets.validation.as_ref().and_then(|_| report::accuracy(folder));
-    Ok(Outcome::Finished { best: accuracy, epoch, test })
 }
 
-/// Judges the best model in full, and writes the run's report.
-fn tell(folder: &Path, recipe: &str, chosen: &Chosen, test: &Loader, device: &Device) -> Result<(), TrainError> {
-    let best = Model::load(&folder.join("best"), &LoadOptions::default(), device)?;
-    let report = evaluate(test, |pixels| Ok(best.logits(pixels)?))?;
-    report::write(folder, recipe, &Journal::read(folder)?, chosen, &report, test.dataset().as_ref())
+fn cached(set: &Arc<dyn Dataset>) -> Arc<dyn Dataset> {
+    Arc::new(Cached::new(Arc::clone(set), CACHE))
 }
 
-/// The parameters that are validated and kept, ready for inference: the average, where there is one.
-fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
-    let declarations = trainer.vit.declarations();
-    let flat = trainer.average.as_ref().unwrap_or(trainer.parameters.flat()).to_vec()?;
-    let read = |spec: &vitral_engine::ParameterSpec| {
-        let id = declarations.find(&spec.name).expect("its own name");
-        lora::merged(&trainer.parameters, &flat, id).map(Into::into)
-    };
-    Parameters::prepared(declarations.clone(), device.clone(), DType::F32, read)
-}
-
-fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result<Score, TrainError> {
-    let parameters = kept(trainer, device)?;
-    let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0usize);
-    for batch in Loader::epoch(test, 0, 0) {
-        let batch = batch?;
-        let numbers = device.scope(|| {
-            let cx = Context::inference(&parameters);
-            let input = Input { pixels: &batch.pixels, mask: None };
-            let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
-            let logits = output.logits.expect("a model that is trained has a head");
-            let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
-            let labels = device.constant([labels.len()], &labels);
-            let numbers = [trainer.rules().loss.of(&cx, &logits, &batch.targets), cx.count_correct(&logits, &labels)];
-            Ok::<_, TrainError>(device.concatenate(&numbers))
-        })?;
-        let numbers = numbers.to_vec()?;
-        seen += batch.labels.len();
-        loss += f64::from(numbers[0]) * batch.labels.len() as f64;
-        correct += f64::from(numbers[1]);
-    }
-    Ok(Score { loss: loss / seen.max(1) as f64, accuracy: correct / seen.max(1) as f64 })
-}
-
-/// Writes the model as a bundle, in place of the one before.
-fn keep_best(
-    trainer: &Trainer,
-    preprocess: &vitral::image::Preprocess,
-    labels: &[String],
-    folder: &Path,
-    device: &Device,
-) -> Result<(), TrainError> {
-    let parameters = kept(trainer, device)?;
-    let declarations = trainer.vit.declarations();
-    let exported = ExportSource {
-        name: "trained",
-        vit: &trainer.vit,
-        preprocess: Some(preprocess.clone()),
-        labels: Some(labels),
-        license: None,
-        storage: DType::F32,
-        read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name"))?.into())),
-    };
-    let best = folder.join("best");
-    let failed = || TrainError::file(&best, "keeping the best model");
-    let aside = AtomicFolder::beside(&best).map_err(failed())?;
-    export(&exported, &aside.path().join("new"), Target::Bundle, &[]).map_err(vitral::Error::from)?;
-    aside.replace_with("new").map_err(failed())
+fn fault(place: &str, fault: String) -> TrainError {
+    TrainError::Recipe { path: place.into(), fault }
 }

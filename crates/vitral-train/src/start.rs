@@ -50,7 +50,7 @@ impl Recipe {
             head,
             ..Adaptation::default()
         };
-        Ok(LoadOptions { adapt, ..LoadOptions::default() })
+        Ok(LoadOptions::default().adapt(adapt))
     }
 
     /// The configuration of a model from scratch; nothing where one that has learned before brings its own.
@@ -77,7 +77,7 @@ impl Recipe {
             (None, Some(learned)) => {
                 let mut set = self.model.set.clone();
                 set.retain(|field, _| !ADAPTED.contains(&field));
-                overlaid(learned.vit.config(), &set)?
+                overlaid(learned.vit().config(), &set)?
             }
             (None, None) => return Err(fault("`model.from` was not loaded")),
         };
@@ -145,12 +145,12 @@ fn may_be_new(name: &str) -> bool {
 
 /// Copies what has been learned; what is new has its initial value already.
 fn take_over(vit: &Vit, parameters: &mut Parameters, learned: &Model) -> Result<(), TrainError> {
-    let known = learned.parameters.declarations();
+    let known = learned.parameters().declarations();
     for id in vit.declarations().ids() {
         let spec = vit.declarations().spec(id);
         match known.find(&spec.name) {
             Some(from) if known.spec(from).shape == spec.shape => {
-                parameters.write(id, &learned.parameters.read(from)?);
+                parameters.write(id, &learned.parameters().read(from)?);
             }
             Some(from) if !may_be_new(&spec.name) => {
                 let (found, expected) = (&known.spec(from).shape, &spec.shape);

@@ -25,7 +25,7 @@ impl Teacher {
     /// # Errors
     /// If it has no head or does not pool, has other channels, or not the student's classes.
     pub fn new(model: Model, student: &Preprocess, classes: &[String]) -> Result<Self, TrainError> {
-        let fault = |fault: String, hint| TrainError::Data { path: model.path.clone(), fault, hint };
+        let fault = |fault: String, hint| TrainError::Data { path: model.path().to_owned(), fault, hint };
         model.check_classifies()?;
         let own = model.preprocess()?;
         let (expected, found) = (student.channels.count(), own.channels.count());
@@ -33,8 +33,8 @@ impl Teacher {
             let problem = format!("the teacher sees {found} channels, the student {expected}");
             return Err(fault(problem, "choose a teacher that sees images as the student does"));
         }
-        let has = model.vit.config().classes;
-        let order: Option<Vec<usize>> = match model.labels.names() {
+        let has = model.vit().config().classes;
+        let order: Option<Vec<usize>> = match model.labels().names() {
             Some(names) => classes.iter().map(|class| names.iter().position(|name| name == class)).collect(),
             None => None,
         };
@@ -58,7 +58,7 @@ impl Teacher {
         };
         let pairs = line(student).into_iter().zip(line(&own));
         let lines = pairs.map(|((a, b), (c, d))| (c / a, d - b * c / a)).collect();
-        let size = model.vit.config().image_size;
+        let size = model.vit().config().image_size;
         Ok(Teacher { model, size, lines, classes: order })
     }
 
@@ -67,7 +67,7 @@ impl Teacher {
     /// # Errors
     /// If the model does not take such images.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
-        let context = Context::inference(&self.model.parameters);
+        let context = Context::inference(&self.model.parameters());
         let logits = self.model.logits(&self.shown(&context, pixels))?;
         Ok(context.device().select_columns(&logits, &self.classes))
     }

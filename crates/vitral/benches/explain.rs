@@ -20,7 +20,7 @@ fn explain(criterion: &mut Criterion) {
     let model = model.unwrap_or_else(|error| panic!("{error}"));
     let image = decode(CAT, &Limits::default()).expect("an image");
     let input = InputImage::new(&model, "cat", &image).expect("an image");
-    let aim = if model.vit.config().classes > 0 { Aim::Predicted } else { Aim::Feature };
+    let aim = if model.vit().config().classes > 0 { Aim::Predicted } else { Aim::Feature };
     let target = model.explained(&input, aim, 1).expect("an answer").target;
 
     let mut group = criterion.benchmark_group("one image");

@@ -8,9 +8,9 @@ use serde::Serialize;
 use vitral_engine::Device;
 
 use crate::image::preprocess::{CLIP_MEAN, HALF, IMAGENET_MEAN, Preprocess, Step, Target};
+use crate::load::{LoadOptions, Model};
 use crate::model::Vit;
 use crate::numbers::apart;
-use crate::predict::{LoadOptions, Model};
 use crate::weights::assign::values::floats;
 use crate::weights::inspect::Statistics;
 use crate::weights::{

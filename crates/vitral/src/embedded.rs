@@ -5,13 +5,13 @@ use std::path::Path;
 
 use crate::Device;
 use crate::error::Error;
-use crate::predict::{LoadOptions, Model};
+use crate::load::{LoadOptions, Model};
 use crate::weights::{Container, Description};
 
 /// `vitral.json` of `assets/cifar10`.
-const DESCRIPTION: &[u8] = include_bytes!("../../../assets/cifar10/vitral.json");
+const DESCRIPTION: &[u8] = include_bytes!("../assets/cifar10/vitral.json");
 /// Its weights.
-const WEIGHTS: &[u8] = include_bytes!("../../../assets/cifar10/model.safetensors");
+const WEIGHTS: &[u8] = include_bytes!("../assets/cifar10/model.safetensors");
 
 /// What errors call it.
 const NAME: &str = "the built-in model";
@@ -43,9 +43,9 @@ mod tests {
     fn the_built_in_model_knows_its_images() {
         let model = Model::embedded(&Device::cpu(1)).expect("in order");
         for (image, label) in [
-            (&include_bytes!("../../../assets/cifar10/images/automobile.jpg")[..], "automobile"),
-            (include_bytes!("../../../assets/cifar10/images/bird.jpg"), "bird"),
-            (include_bytes!("../../../assets/cifar10/images/cat.jpg"), "cat"),
+            (&include_bytes!("../../../assets/images/automobile.jpg")[..], "automobile"),
+            (include_bytes!("../../../assets/images/bird.jpg"), "bird"),
+            (include_bytes!("../../../assets/images/cat.jpg"), "cat"),
         ] {
             let answers = model.classify_bytes(image, 1).expect("an image");
             assert_eq!(answers[0].label, label);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use vitral_engine::DeviceError;
 
 use crate::config::{ConfigError, Size};
+#[cfg(feature = "explain")]
 use crate::explain::ExplainError;
 use crate::image::ImageError;
 use crate::model::ModelError;
@@ -85,6 +86,7 @@ pub enum Error {
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[cfg(feature = "explain")]
     /// An image cannot be explained in that way.
     #[error(transparent)]
     Explain(Box<ExplainError>),
@@ -125,6 +127,7 @@ impl From<ImageError> for Error {
     }
 }
 
+#[cfg(feature = "explain")]
 impl From<ExplainError> for Error {
     fn from(fault: ExplainError) -> Self {
         Error::Explain(Box::new(fault))

@@ -4,7 +4,7 @@ use vitral_engine::Context;
 
 use crate::Tensor;
 use crate::error::Error;
-use crate::predict::Model;
+use crate::load::Model;
 
 /// Which features of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! ```no_run
 //! use vitral::{Device, LoadOptions, Model};
 //!
-//! let model = Model::load("google/vit-base-patch16-224".as_ref(), &LoadOptions::default(), &Device::cpu(0))?;
+//! let model = Model::load("google/vit-base-patch16-224", &LoadOptions::default(), &Device::cpu(0))?;
 //! for answer in model.classify_bytes(&std::fs::read("cat.jpg")?, 5)? {
 //!     println!("{:5.1} %  {}", 100.0 * answer.probability, answer.label);
 //! }
@@ -13,21 +13,24 @@
 pub mod atomic;
 pub mod config;
 pub mod doctor;
+#[cfg(feature = "embedded-model")]
 mod embedded;
 pub mod error;
+#[cfg(feature = "explain")]
 pub mod explain;
 pub mod features;
 pub mod image;
 pub mod labels;
+mod load;
 pub mod model;
 pub mod npy;
 pub mod numbers;
 pub mod pipeline;
-pub mod predict;
+mod predict;
 pub mod timing;
 pub mod trace;
 pub mod weights;
 
 pub use error::Error;
-pub use predict::{LoadOptions, Model};
+pub use load::{LoadOptions, Model};
 pub use vitral_engine::{Cpu, DType, Device, DeviceError, Tensor};

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use vitral_engine::{Context, Observer, Tensor};
 
 use crate::error::Error;
+use crate::load::Model;
 use crate::model::{Input, Output};
-use crate::predict::Model;
 
 /// Which intermediates are kept.
 #[derive(Clone, Copy, Debug, Default)]

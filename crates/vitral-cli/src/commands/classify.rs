@@ -76,7 +76,7 @@ pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -
         let logits = model.logits(&batch.pixels)?;
         let classes = logits.shape().last();
         for (name, logits) in names.iter().zip(logits.to_vec()?.chunks_exact(classes)) {
-            show(name, &top(logits, args.top as usize, &model.labels))?;
+            show(name, &top(logits, args.top as usize, model.labels()))?;
         }
         Ok(())
     })

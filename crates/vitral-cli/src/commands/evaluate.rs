@@ -75,8 +75,8 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let whole =
         ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
     let data = open(&args.data, args.split.into(), whole)?;
-    let (data, how) = Relabeled::to(data, model.vit.config().classes, model.labels.names())?;
-    if how == Match::Order && model.labels.names().is_some_and(|names| names != data.classes()) {
+    let (data, how) = Relabeled::to(data, model.vit().config().classes, model.labels().names())?;
+    if how == Match::Order && model.labels().names().is_some_and(|names| names != data.classes()) {
         printer.note("the data's classes are not called as the model's: taken in the model's order");
     }
     let (data, preprocess): (Arc<dyn Dataset>, _) = (Arc::new(data), model.preprocess()?);
@@ -139,7 +139,7 @@ fn averaged(model: &Model, middle: &Tensor, views: &[Features], first: usize) ->
             *logit = share * views.iter().fold(*logit, |sum, view| sum + view.row(first + row)[class]);
         }
     }
-    Ok(model.parameters.device().upload(middle.shape(), &logits)?)
+    Ok(model.parameters().device().upload(middle.shape(), &logits)?)
 }
 
 /// Logits of pixels, averaged with those of their mirror image if asked for.
@@ -148,7 +148,7 @@ fn logits(model: &Model, pixels: &Tensor, mirror: bool) -> Result<Tensor, vitral
     if !mirror {
         return Ok(plain);
     }
-    let device = model.parameters.device();
+    let device = model.parameters().device();
     let other = model.logits(&mirrored(device, pixels))?;
     let mut mean = plain.to_vec()?;
     mean.iter_mut().zip(other.to_vec()?).for_each(|(mean, other)| *mean = 0.5 * (*mean + other));

@@ -120,7 +120,7 @@ fn read(path: &Path, model: &Model) -> anyhow::Result<Pixels> {
     if view.data_type != DataType::Float32 {
         bail!("`{place}`: expected `pixel_values` in float32, found {:?}; convert it", view.data_type);
     }
-    let channels = model.vit.config().channels;
+    let channels = model.vit().config().channels;
     let &[count, found, height, width] = view.shape else {
         bail!(
             "`{place}`: expected `pixel_values` of shape [images, {channels}, height, width], found {:?}",
@@ -133,7 +133,7 @@ fn read(path: &Path, model: &Model) -> anyhow::Result<Pixels> {
     if view.bytes.is_empty() {
         bail!("`{place}`: expected at least one image, found `pixel_values` of shape {:?}", view.shape);
     }
-    let grid = model.vit.grid(vitral::config::Size { height, width }).with_context(|| format!("`{place}`"))?;
+    let grid = model.vit().grid(vitral::config::Size { height, width }).with_context(|| format!("`{place}`"))?;
     let mask = match container.tensor("mask") {
         None => None,
         Some(mask) => {

@@ -104,17 +104,17 @@ fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
         None => stored_types(&Model::embedded_weights()?),
     };
     Ok(Report {
-        origin: Some(Origin { path, dialect: model.dialect.clone(), stored_as }),
-        license: model.license.clone(),
+        origin: Some(Origin { path, dialect: model.dialect().clone(), stored_as }),
+        license: model.license().clone(),
         // A model without it can still be looked at.
         preprocess: match model.preprocess() {
             Ok(steps) => Some(steps.to_string()),
             Err(vitral::Error::NoPreprocessing { .. }) => None,
             Err(fault) => Some(format!("cannot be used: {fault}")),
         },
-        labels: model.labels.names().map(<[String]>::to_vec),
-        memory_bytes: model.parameters.bytes(),
-        ..Report::of(model.name.clone(), &model.vit)?
+        labels: model.labels().names().map(<[String]>::to_vec),
+        memory_bytes: model.parameters().bytes(),
+        ..Report::of(model.name().clone(), model.vit())?
     })
 }
 

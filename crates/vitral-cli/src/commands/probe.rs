@@ -177,7 +177,7 @@ fn of(
     printer: &Printer,
 ) -> anyhow::Result<(Features, usize)> {
     let options = LoaderOptions::evaluation(preprocess.clone(), args.batch.into());
-    let loader = Loader::new(data, options, model.parameters.device())?;
+    let loader = Loader::new(data, options, model.parameters().device())?;
     let features = features(&loader, |pixels| {
         let features = model.features(pixels, args.pool.into())?;
         // A reader that is gone is noticed when the result is printed.

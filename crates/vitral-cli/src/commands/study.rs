@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use vitral::{LoadOptions, Model};
 use vitral_train::recipe::{Recipe, Setting};
-use vitral_train::run::open_sets;
+use vitral_train::sets::open_sets;
 use vitral_train::study::{Cell, best, write};
 
 use crate::fault::Usage;
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
             let (accuracy, best_epoch, seconds) =
                 best(&folder)?.with_context(|| format!("`{}` has no epoch", folder.display()))?;
             let kept = Model::load(&folder.join("best"), &LoadOptions::default(), &settings.device)?;
-            let parameters = kept.vit.declarations().count();
+            let parameters = kept.vit().declarations().count();
             let epochs = recipe.run.epochs;
             let cell = Cell { model, parameters, fraction, images, epochs, accuracy, best_epoch, seconds, folder };
             if settings.json {
@@ -134,7 +134,7 @@ fn table(cells: &[Cell], printer: &Printer) -> anyhow::Result<()> {
             cell.map_or(format!("{:>10}", ""), |cell| format!("{:>8.2} %", 100.0 * cell.accuracy))
         };
         let values: String = images.iter().map(of).collect();
-        printer.line(format_args!("{:<wide$}  {:>11}{values}", model.model, model.parameters))?;
+        printer.line(format_args!("{:<wide$}  {:>11}{values}", model.model, model.parameters()))?;
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ use vitral_train::checkpoint;
 use vitral_train::fit::{Outcome, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
-use vitral_train::run::{Models, open_sets, run};
+use vitral_train::run::{Models, run};
+use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
 /// Two classes of eight noisy images, one darker than the other.

@@ -9,7 +9,8 @@ use vitral_train::fit::{Outcome, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::report::ChosenOn;
-use vitral_train::run::{Models, Sets, open_sets, run};
+use vitral_train::run::{Models, run};
+use vitral_train::sets::{Sets, open_sets};
 use vitral_train::step::StepReport;
 
 struct Nobody;
@@ -68,8 +69,8 @@ fn the_best_epoch_is_chosen_on_the_validation_images_and_the_test_images_are_jud
         // What is learned is always wrong here: chosen on these, the best epoch would be the one that knows nothing yet.
         images(&folder.path().join("data/test"), 2, true);
         let sets = open_sets(&recipe(folder.path(), &[])).unwrap();
-        assert_eq!((sets.train.len(), sets.judging().len(), sets.test.len()), (16, 6, 4));
-        assert!(sets.judging().name(0).contains(name) && sets.test.name(0).contains("test"));
+        assert_eq!((sets.train.len(), sets.choosing().len(), sets.test.len()), (16, 6, 4));
+        assert!(sets.choosing().name(0).contains(name) && sets.test.name(0).contains("test"));
         let told = trained(folder.path(), &sets, "run", &[]);
         let Outcome::Finished { best, epoch, test } = told else { panic!("{told:?}") };
         assert!(best == 1.0 && test == Some(0.0), "{told:?}");
@@ -125,7 +126,7 @@ fn without_a_validation_part_the_report_says_what_the_best_epoch_was_chosen_on()
     let settings = data("only", Some("both/test"));
     let sets = open_sets(&recipe(folder.path(), &settings)).unwrap();
     assert_eq!(sets.chosen_on, ChosenOn::Validation);
-    assert!(sets.judging().name(0).contains("only") && sets.test.name(0).contains("both"));
+    assert!(sets.choosing().name(0).contains("only") && sets.test.name(0).contains("both"));
 }
 
 #[test]
@@ -153,8 +154,8 @@ fn lists_and_shards_have_validation_parts_too() {
         let path = folder.path().join(place).display().to_string();
         let sets = open_sets(&recipe(folder.path(), &[Setting::new("data.train", path)])).unwrap();
         assert_eq!(sets.chosen_on, ChosenOn::Validation, "{place}");
-        assert_eq!((sets.train.len(), sets.judging().len(), sets.test.len()), expected, "{place}");
+        assert_eq!((sets.train.len(), sets.choosing().len(), sets.test.len()), expected, "{place}");
         let first = |set: &dyn Dataset| set.name(0);
-        assert_ne!(first(sets.judging().as_ref()), first(sets.test.as_ref()), "{place}");
+        assert_ne!(first(sets.choosing().as_ref()), first(sets.test.as_ref()), "{place}");
     }
 }

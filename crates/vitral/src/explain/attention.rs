@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use super::{Layout, Map};
 use crate::error::Error;
+use crate::load::Model;
 use crate::model::Output;
-use crate::predict::Model;
 use crate::{DeviceError, Tensor};
 
 /// How heads become one.

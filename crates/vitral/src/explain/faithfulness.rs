@@ -14,7 +14,7 @@ use vitral_engine::random::mix;
 use super::perturb::{Progress, scores};
 use super::{InputImage, Map, Method, Target};
 use crate::error::Error;
-use crate::predict::Model;
+use crate::load::Model;
 
 /// Scores as patches go or come, in equal steps from none to all.
 #[derive(Clone, Debug, PartialEq)]

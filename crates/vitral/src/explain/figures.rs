@@ -6,7 +6,7 @@ use super::{ExplainError, Layout, algebra, attention, distance, representation};
 use crate::Tensor;
 use crate::config::Size;
 use crate::error::Error;
-use crate::predict::Model;
+use crate::load::Model;
 
 /// The cosines between learned position embeddings of patches, `[patches, patches]` (figure 7, center), and their grid.
 ///

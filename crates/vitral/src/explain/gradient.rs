@@ -6,9 +6,9 @@ use vitral_engine::{Context, Tensor};
 
 use super::{ExplainError, Target};
 use crate::error::Error;
+use crate::load::Model;
 use crate::model::{Input, Output};
 use crate::numbers::largest;
-use crate::predict::Model;
 use crate::trace::{Kept, Visitor};
 
 /// What gradients are wanted of.

@@ -6,7 +6,7 @@ use super::{ExplainError, Layout};
 use crate::error::Error;
 use crate::image::RgbImage;
 use crate::labels::{Ranked, top};
-use crate::predict::Model;
+use crate::load::Model;
 
 /// One image, ready for the model and to be looked at.
 #[derive(Clone)]

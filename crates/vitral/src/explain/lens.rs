@@ -6,7 +6,7 @@ use vitral_engine::Context;
 use super::{ExplainError, InputImage};
 use crate::error::Error;
 use crate::labels::{Ranked, top};
-use crate::predict::Model;
+use crate::load::Model;
 
 /// What the model would say after each layer: the input of the first block, then the output of each. `count` best classes
 /// of each, and the probability of `class`.

@@ -10,7 +10,7 @@ use super::rollout::{self, RolloutOptions};
 use super::{ExplainError, InputImage, Map, Target, Wanted};
 use crate::config::Pooling;
 use crate::error::Error;
-use crate::predict::Model;
+use crate::load::Model;
 
 /// A kind of map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,7 +7,7 @@ use vitral_engine::random::{mix, uniform};
 
 use super::{Layout, Map, Target};
 use crate::error::Error;
-use crate::predict::Model;
+use crate::load::Model;
 
 /// Images that go through together.
 const BATCH: usize = 16;

@@ -8,8 +8,8 @@ use vitral_engine::random::normal;
 use super::{Map, Target, Wanted};
 use crate::config::Size;
 use crate::error::Error;
+use crate::load::Model;
 use crate::numbers::{largest, smallest};
-use crate::predict::Model;
 
 /// Images that go through together.
 const BATCH: usize = 8;

@@ -1,7 +1,8 @@
 //! What a forward pass costs, in multiply-accumulates (MACs), part by part.
 
+use super::error::ModelError;
 use super::head::Head;
-use super::vit::{ModelError, Vit};
+use super::vit::Vit;
 use super::{resnet, stem};
 use crate::config::{self, BlockKind, MlpKind, ModelConfig, Pooling, Size, Stem};
 

@@ -6,6 +6,7 @@ mod attention;
 mod block;
 mod build;
 pub mod cost;
+mod error;
 mod head;
 pub mod init;
 mod mlp;
@@ -18,6 +19,7 @@ mod tokens;
 pub mod variants;
 mod vit;
 
+pub use error::ModelError;
 pub use init::Initialization;
 pub use output::{Input, Output};
-pub use vit::{ModelError, Vit};
+pub use vit::Vit;

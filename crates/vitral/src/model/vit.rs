@@ -8,6 +8,7 @@ use vitral_engine::{Context, Declarations, ParameterId, Tensor};
 use super::attention::BlockContext;
 use super::block::Block;
 use super::build::Builder;
+use super::error::ModelError;
 use super::head::{Head, Pooled};
 use super::output::{Input, Output};
 use super::patches::PatchEmbedding;
@@ -34,45 +35,6 @@ impl std::fmt::Debug for Vit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vit").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// An input that the model does not take.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ModelError {
-    /// The pixels do not have four extents, or another number of channels.
-    #[error("the model takes images of {channels} channels as [batch, {channels}, height, width], found {found:?}")]
-    Pixels {
-        /// Channels that the model has.
-        channels: usize,
-        /// The shape that was given.
-        found: Vec<usize>,
-    },
-    /// Another image size, which this model does not resample its positions to.
-    #[error(
-        "the model takes images of {expected} pixels, found {found}: resize the images, or load the model at that size"
-    )]
-    ImageSize {
-        /// The model's size.
-        expected: Size,
-        /// The size that was given.
-        found: Size,
-    },
-    /// An image size that does not divide into patches.
-    #[error("images of {found} pixels do not divide into patches of {patch}: resize them to a multiple")]
-    PatchSize {
-        /// Pixels between tokens.
-        patch: Size,
-        /// The size that was given.
-        found: Size,
-    },
-    /// A mask of another size.
-    #[error("the patch mask holds {found} values, expected {expected}: one for each image and patch")]
-    Mask {
-        /// Values there should be.
-        expected: usize,
-        /// Values there are.
-        found: usize,
-    },
 }
 
 impl Vit {

@@ -15,6 +15,7 @@ pub mod description;
 pub mod dialect;
 pub mod error;
 pub mod export;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod inspect;
 pub mod resample;

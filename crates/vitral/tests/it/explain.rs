@@ -28,12 +28,12 @@ fn first(model: &Model, all: &Tensor) -> InputImage {
     let size = Size { height: all.extent(2), width: all.extent(3) };
     let one = &all.to_vec().unwrap()[..all.to_vec().unwrap().len() / all.extent(0)];
     let pixels = Device::cpu(1).upload([1, all.extent(1), size.height, size.width], one).unwrap();
-    let grid = model.vit.grid(size).expect("the model's size");
+    let grid = model.vit().grid(size).expect("the model's size");
     let bytes = vec![128; size.area() * 3];
     let image = RgbImage::new(size.width, size.height, bytes).expect("an image");
     let mut input = InputImage::new(model, "golden", &image).expect("an image");
     input.pixels = pixels;
-    input.layout = Layout::new(model.vit.config(), size, grid);
+    input.layout = Layout::new(model.vit().config(), size, grid);
     input
 }
 
@@ -187,7 +187,7 @@ fn every_method_makes_a_map_of_every_kind_of_model() {
         let model = load(&folder, &device);
         let all = Stored::open(&folder.join("input.safetensors")).pixels(&device);
         let input = first(&model, &all);
-        let aim = match model.vit.config().classes {
+        let aim = match model.vit().config().classes {
             0 => vitral::explain::Aim::Feature,
             _ => vitral::explain::Aim::Predicted,
         };

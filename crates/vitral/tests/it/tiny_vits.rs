@@ -15,7 +15,7 @@ const SIDE: usize = 28;
 
 fn load(data: &Path, name: &str, file: &str) -> Model {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/tiny-vits/{name}.json"));
-    let options = LoadOptions { config: Some(config), ..LoadOptions::default() };
+    let options = LoadOptions::default().config(config);
     let path = data.join("tiny-vits").join(name).join(file);
     Model::load(&path, &options, &Device::cpu(0)).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -33,8 +33,8 @@ fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     let expected = expected.concat();
     assert_eq!(found.to_vec().unwrap().len(), expected.len());
     let worst = apart(&found.to_vec().unwrap(), &expected);
-    println!("{}: largest difference of a logit {worst:.1e}", model.name);
-    assert!(worst < 1e-3, "{}: {worst}", model.name);
+    println!("{}: largest difference of a logit {worst:.1e}", model.name());
+    assert!(worst < 1e-3, "{}: {worst}", model.name());
 }
 
 /// How many per cent of the images get their own label.
@@ -46,7 +46,7 @@ fn accuracy(model: &Model, images: &[RgbImage], labels: &[u8]) -> f64 {
     };
     let right: usize = images.chunks(100).zip(labels.chunks(100)).map(right).sum();
     let percent = 100.0 * right as f64 / images.len() as f64;
-    println!("{}: {percent:.2} % of {}", model.name, images.len());
+    println!("{}: {percent:.2} % of {}", model.name(), images.len());
     percent
 }
 
@@ -124,7 +124,7 @@ fn cifar_has_its_reference_and_accuracy_with_shared_data() {
     };
     compare(&model, &inputs.iter().map(image).collect::<Vec<_>>(), &reference);
 
-    let names = model.labels.names().expect("labels");
+    let names = model.labels().names().expect("labels");
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
         let folder = name.split('/').rev().nth(1).unwrap_or_default();

@@ -118,7 +118,7 @@ impl<'a> Gathering<'a> {
         self.flush()?;
         let mut numbers = Vec::new();
         let Some(statistics) = self.statistics.filter(|statistics| statistics.images() > 0) else { return Ok(numbers) };
-        let layers = work.model.vit.config().depth;
+        let layers = work.model.vit().config().depth;
         let over = match statistics.images() {
             1 => "1 image".to_owned(),
             count => format!("{count} images"),
@@ -190,7 +190,7 @@ impl<'a> Gathering<'a> {
             let other = self.other.map_or("the same model", |other| other.name.as_str());
             let title = format!("Likeness of layers (CKA), {over}");
             let x = format!("blocks passed, {other}");
-            let y = format!("blocks passed, {}", work.model.name);
+            let y = format!("blocks passed, {}", work.model.name());
             let text = plot::matrix(&Labels { title: &title, x: &x, y: &y }, &values, columns)?;
             let meaning = "How alike the tokens after each block are, whatever their axes: 1 (bright) where they say the same. \
                            ViTs are alike over many layers; a sharp border is where something new begins.";

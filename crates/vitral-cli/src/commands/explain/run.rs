@@ -112,7 +112,7 @@ impl<'a> Work<'a> {
             None => vec![],
         };
         if !lens.is_empty() {
-            folder.plot("lens", &figures::lens_plot(&lens, &self.model.labels.name(class.unwrap_or_default()))?)?;
+            folder.plot("lens", &figures::lens_plot(&lens, &self.model.labels().name(class.unwrap_or_default()))?)?;
             tensors.push(("lens".into(), vec![lens.len()], lens.iter().map(|(_, share)| *share).collect()));
         }
         folder.numbers("numbers", &tensors, self.args.numbers)?;
@@ -179,7 +179,7 @@ impl<'a> Work<'a> {
         if self.tokens.is_empty() {
             return Ok(());
         }
-        let width = self.model.vit.config().width;
+        let width = self.model.vit().config().width;
         let all: Vec<f32> = self.tokens.iter().flat_map(|(_, _, tokens)| tokens.iter().copied()).collect();
         let colors = representation::colors(&all, width);
         let mut rest = colors.as_slice();

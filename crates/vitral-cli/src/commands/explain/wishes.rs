@@ -17,13 +17,13 @@ pub(super) struct Wishes {
 
 /// Whether a model has a classifier that gives one ranking for each image.
 pub(super) fn classifies(model: &Model) -> bool {
-    model.vit.config().classes > 0 && model.vit.config().pooling != Pooling::None
+    model.vit().config().classes > 0 && model.vit().config().pooling != Pooling::None
 }
 
 /// Why there is nothing to explain for somebody who needs an answer, if so.
 pub(super) fn without_answer(model: &Model, aim: &Aim, who: &str) -> Option<ExplainError> {
-    let name = || model.name.clone();
-    if model.vit.config().pooling == Pooling::None {
+    let name = || model.name().clone();
+    if model.vit().config().pooling == Pooling::None {
         return Some(ExplainError::PerToken { model: name() });
     }
     let answers = classifies(model) || *aim == Aim::Feature;
@@ -31,15 +31,15 @@ pub(super) fn without_answer(model: &Model, aim: &Aim, who: &str) -> Option<Expl
 }
 
 fn without_map(model: &Model, aim: &Aim, method: Method) -> Option<ExplainError> {
-    if method.needs_attention() && model.vit.config().depth == 0 {
-        let (model, figure) = (model.name.clone(), method.name());
+    if method.needs_attention() && model.vit().config().depth == 0 {
+        let (model, figure) = (model.name().clone(), method.name());
         return Some(ExplainError::Missing { model, what: "blocks with attention", figure });
     }
     without_answer(model, aim, method.name()).filter(|_| method.needs_target())
 }
 
 fn without_figure(model: &Model, figure: Figure) -> Option<ExplainError> {
-    let config = model.vit.config();
+    let config = model.vit().config();
     let (has, what) = match figure {
         Figure::Positions => (config.learned_positions().is_some(), "learned positions"),
         Figure::Filters => (config.stem == Stem::Patches, "embedding of plain patches"),
@@ -48,7 +48,7 @@ fn without_figure(model: &Model, figure: Figure) -> Option<ExplainError> {
         Figure::Heads | Figure::Distance | Figure::Entropy => (config.depth > 0, "blocks with attention"),
         Figure::Pca | Figure::Rank | Figure::Cka => (true, ""),
     };
-    (!has).then(|| ExplainError::Missing { model: model.name.clone(), what, figure: figure.name() })
+    (!has).then(|| ExplainError::Missing { model: model.name().clone(), what, figure: figure.name() })
 }
 
 impl Wishes {

@@ -62,9 +62,9 @@ impl<'a> Work<'a> {
                 "`--at` chooses the patch of `patch` and `similarity`; name one of them with `--method`".into()
             ));
         }
-        let config = model.vit.config();
+        let config = model.vit().config();
         let report = Report {
-            model: model.name.clone(),
+            model: model.name().clone(),
             about: match config.depth {
                 0 => format!("a ResNet of width {}, cells of {} pixels", config.width, config.token_stride()),
                 depth => format!(

@@ -38,7 +38,7 @@ fn every_adaptation_is_timms() {
         let case = entry.unwrap().path();
         let asked: Value = serde_json::from_slice(&std::fs::read(case.join("adaptation.json")).unwrap()).unwrap();
         let source = goldens().join("models").join(asked["source"].as_str().unwrap());
-        let options = LoadOptions { adapt: adaptation(&asked), ..LoadOptions::default() };
+        let options = LoadOptions::default().adapt(adaptation(&asked));
         let model =
             Model::load(&source, &options, &device).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
         let input = Stored::open(&case.join("input.safetensors"));
@@ -71,12 +71,12 @@ fn a_new_head_is_drawn_from_its_seed_and_preprocessing_follows_the_size() {
     let load = |seed| {
         let head = HeadChoice::Initialized { classes: 3, scheme: Initialization::Timm, seed };
         let adapt = Adaptation { image_size: Some(Size::square(64)), head, ..Adaptation::default() };
-        Model::load(&case, &LoadOptions { adapt, ..LoadOptions::default() }, &device).unwrap()
+        Model::load(&case, &LoadOptions::default().adapt(adapt), &device).unwrap()
     };
-    let head = |model: &Model| model.parameters.read(model.vit.declarations().find("head.weight").unwrap());
+    let head = |model: &Model| model.parameters().read(model.vit().declarations().find("head.weight").unwrap());
     assert_eq!(head(&load(1)), head(&load(1)));
     assert_ne!(head(&load(1)), head(&load(2)));
     let model = load(1);
     assert_eq!(model.preprocess().unwrap().output_size(), Some(Size::square(64)));
-    assert_eq!(model.vit.config().classes, 3);
+    assert_eq!(model.vit().config().classes, 3);
 }

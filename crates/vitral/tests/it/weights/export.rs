@@ -160,15 +160,15 @@ fn a_loaded_and_adapted_model_is_written_as_it_is() {
         head: HeadChoice::Zeros { classes: 3 },
         ..Adaptation::default()
     };
-    let options = LoadOptions { adapt, ..LoadOptions::default() };
+    let options = LoadOptions::default().adapt(adapt);
     let model = Model::load(&goldens().join("models/timm_plain"), &options, &device).unwrap();
     for target in [Target::Bundle, Target::Timm, Target::HuggingFace] {
         let destination = scratch.path().join(target.name());
         export(&model.exported(), &destination, target, &[]).unwrap();
         let again = Model::load(&destination, &LoadOptions::default(), &device).unwrap();
-        assert_eq!(again.vit.config().classes, 3);
-        for id in model.parameters.declarations().ids() {
-            assert_eq!(again.parameters.read(id), model.parameters.read(id));
+        assert_eq!(again.vit().config().classes, 3);
+        for id in model.parameters().declarations().ids() {
+            assert_eq!(again.parameters().read(id), model.parameters().read(id));
         }
     }
 }
@@ -204,9 +204,9 @@ fn sixteen_bits_halve_the_file_and_round_every_number() {
             convert(&source, None, &destination, target, &[], storage).unwrap();
             assert!(2 * size(&destination) < size(&whole) + 20_000);
             let again = Model::load(&destination, &LoadOptions::default(), &device).unwrap();
-            for id in model.parameters.declarations().ids() {
-                let expected: Vec<f32> = model.parameters.read(id).unwrap().into_iter().map(round).collect();
-                assert_eq!(again.parameters.read(id).unwrap(), expected);
+            for id in model.parameters().declarations().ids() {
+                let expected: Vec<f32> = model.parameters().read(id).unwrap().into_iter().map(round).collect();
+                assert_eq!(again.parameters().read(id).unwrap(), expected);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Makes `assets/digits` from the data of `../shared/data`: a small model that the tests use, and one image of every digit.
 //!
 //! ```text
-//! cargo run --release -p vitral --example digits_model
+//! cargo run --release -p vitral-assets --bin digits_model
 //! ```
 //!
 //! The weights are `vit_mnist_gpu.pt` of researchase/vit-mnist-explorations (MIT), read by
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use vitral::image::RgbImage;
-use vitral::weights::export::{Target, export};
+use vitral::weights::export::{ExportSource, Target, export};
 use vitral::{Device, LoadOptions, Model};
 
 const NAMES: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
@@ -27,13 +27,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let source = data.join("tiny-vits/mnist_lucid_p4");
     let config = root.join("goldens/tiny-vits/mnist_lucid_p4.json");
-    let options = LoadOptions { config: Some(config), ..LoadOptions::default() };
-    let mut model = Model::load(&source.join("vit_mnist_gpu.pt"), &options, &Device::cpu(0))?;
-    model.name = "digits".into();
-    // The license and the card beside it stay: only what is written anew is moved in.
+    let options = LoadOptions::default().config(config);
+    let model = Model::load(&source.join("vit_mnist_gpu.pt"), &options, &Device::cpu(0))?;
+    // The license and the model card stay: only the files of the bundle are replaced.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");
-    export(&model.exported(), &bundle, Target::Bundle, &[])?;
+    export(&ExportSource { name: "digits", ..model.exported() }, &bundle, Target::Bundle, &[])?;
     for file in ["vitral.json", "model.safetensors"] {
         std::fs::rename(bundle.join(file), assets.join(file))?;
     }

@@ -1,4 +1,4 @@
-//! What looking inside costs, in forward passes: `cargo run --release -p vitral --example explain_speed [MODEL]`.
+//! What looking inside costs, in forward passes: `cargo run --release -p vitral-assets --bin explain_speed [MODEL]`.
 //!
 //! Everything is measured in turn, so that another load on the machine falls on all alike; medians are printed.
 
@@ -16,7 +16,7 @@ const METHODS: [Method; 6] =
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::cpu(0);
     let model = match std::env::args().nth(1) {
-        Some(path) => Model::load(path.as_ref(), &LoadOptions::default(), &device)?,
+        Some(path) => Model::load(path, &LoadOptions::default(), &device)?,
         None => Model::embedded(&device)?,
     };
     let noise = (0..480 * 640 * 3).map(|i| (vitral_engine::random::mix(i) % 256) as u8).collect();
@@ -34,13 +34,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let forward = median(&mut times[0]);
-    println!("{}, one image: forward {:.2} ms", model.name, 1e3 * forward);
+    println!("{}, one image: forward {:.2} ms", model.name(), 1e3 * forward);
     for (times, method) in times[1..].iter_mut().zip(METHODS) {
         let time = median(times);
         println!("  {:18} {:7.2} ms  {:.2} forwards", method.name(), 1e3 * time, time / forward);
     }
 
-    let batch = model.parameters.device().concatenate(&vec![image.pixels.clone(); 8]);
+    let batch = model.parameters().device().concatenate(&vec![image.pixels.clone(); 8]);
     let mut plain = Vec::new();
     let mut measured = Vec::new();
     for _ in 0..4 {

@@ -1,7 +1,7 @@
 //! Makes the built-in model of a run of `recipes/cifar10.toml`: named, licensed, and kept in 16 bits.
 //!
 //! ```text
-//! cargo run --release -p vitral --example built_in_model -- runs/cifar10/best
+//! cargo run --release -p vitral-assets --bin built_in_model -- runs/cifar10/best
 //! ```
 
 use std::error::Error;
@@ -13,14 +13,14 @@ use vitral::{DType, Device, LoadOptions, Model};
 fn main() -> Result<(), Box<dyn Error>> {
     let source =
         std::env::args_os().nth(1).map(PathBuf::from).ok_or("name the bundle of a run: `runs/cifar10/best`")?;
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/cifar10");
-    let mut model = Model::load(&source, &LoadOptions::default(), &Device::cpu(0))?;
-    model.name = "cifar10".into();
-    model.license = Some("MIT OR Apache-2.0".into());
-    // The card and the images beside it stay: only what is written anew is moved in.
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/vitral/assets/cifar10");
+    let model = Model::load(&source, &LoadOptions::default(), &Device::cpu(0))?;
+    // The model card stays: only the files of the bundle are replaced.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");
-    export(&ExportSource { storage: DType::F16, ..model.exported() }, &bundle, Target::Bundle, &[])?;
+    let license = Some("MIT OR Apache-2.0");
+    let source = ExportSource { name: "cifar10", license, storage: DType::F16, ..model.exported() };
+    export(&source, &bundle, Target::Bundle, &[])?;
     for file in ["vitral.json", "model.safetensors"] {
         std::fs::rename(bundle.join(file), assets.join(file))?;
     }

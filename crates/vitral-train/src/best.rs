@@ -1,0 +1,83 @@
+//! The best model so far: how it is found and kept.
+
+use std::path::Path;
+
+use vitral::atomic::AtomicFolder;
+use vitral::image::Preprocess;
+use vitral::model::Input;
+use vitral::weights::export::{ExportSource, Target, export};
+use vitral::{Device, DeviceError};
+use vitral_engine::{Context, DType, ParameterSpec, Parameters};
+
+use crate::data::Loader;
+use crate::epoch::Score;
+use crate::error::TrainError;
+use crate::lora;
+use crate::step::Trainer;
+
+/// The parameters that are evaluated and kept, prepared for inference: the exponential average if the run has one.
+fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
+    let declarations = trainer.vit.declarations();
+    let flat = trainer.average.as_ref().unwrap_or(trainer.parameters.flat()).to_vec()?;
+    let read = |spec: &ParameterSpec| {
+        let id = declarations.find(&spec.name).expect("its own name");
+        lora::merged(&trainer.parameters, &flat, id).map(Into::into)
+    };
+    Parameters::prepared(declarations.clone(), device.clone(), DType::F32, read)
+}
+
+/// Evaluates the model as it is now: mean loss, and the fraction of images classified correctly.
+///
+/// # Errors
+/// If an image does not fit the model, or the device fails.
+pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result<Score, TrainError> {
+    let parameters = kept(trainer, device)?;
+    let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0usize);
+    for batch in Loader::epoch(test, 0, 0) {
+        let batch = batch?;
+        let values = device.scope(|| {
+            let cx = Context::inference(&parameters);
+            let input = Input { pixels: &batch.pixels, mask: None };
+            let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
+            let logits = output.logits.expect("a model that is trained has a head");
+            let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
+            let labels = device.constant([labels.len()], &labels);
+            let values = [trainer.rules().loss.of(&cx, &logits, &batch.targets), cx.count_correct(&logits, &labels)];
+            Ok::<_, TrainError>(device.concatenate(&values))
+        })?;
+        let values = values.to_vec()?;
+        seen += batch.labels.len();
+        loss += f64::from(values[0]) * batch.labels.len() as f64;
+        correct += f64::from(values[1]);
+    }
+    Ok(Score { loss: loss / seen.max(1) as f64, accuracy: correct / seen.max(1) as f64 })
+}
+
+/// Writes the model as the bundle `best`, in place of the previous one.
+///
+/// # Errors
+/// If it cannot be written; the previous one then stays.
+pub(crate) fn keep(
+    trainer: &Trainer,
+    preprocess: &Preprocess,
+    labels: &[String],
+    folder: &Path,
+    device: &Device,
+) -> Result<(), TrainError> {
+    let parameters = kept(trainer, device)?;
+    let declarations = trainer.vit.declarations();
+    let source = ExportSource {
+        name: "trained",
+        vit: &trainer.vit,
+        preprocess: Some(preprocess.clone()),
+        labels: Some(labels),
+        license: None,
+        storage: DType::F32,
+        read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name"))?.into())),
+    };
+    let best = folder.join("best");
+    let failed = || TrainError::file(&best, "keeping the best model");
+    let beside = AtomicFolder::beside(&best).map_err(failed())?;
+    export(&source, &beside.path().join("new"), Target::Bundle, &[]).map_err(vitral::Error::from)?;
+    beside.replace_with("new").map_err(failed())
+}

@@ -1,0 +1,224 @@
+//! From a path to a model: its description, its weights, and which tensor is which parameter.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use vitral_engine::{DType, Device, ParameterSpec, Parameters};
+
+use crate::config::Size;
+use crate::error::Error;
+use crate::labels::Labels;
+use crate::model::Vit;
+use crate::weights::adapt::{Adaptation, HeadChoice};
+use crate::weights::export::ExportSource;
+use crate::weights::{self, Description, PreprocessSource, ResolveOptions, WeightsError};
+
+/// A loaded model: architecture, weights, and what its own files say about preprocessing and labels.
+///
+/// `classify`, `features`, `explain` and the other things that a model does are methods, each defined in the module of that
+/// name.
+pub struct Model {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) license: Option<String>,
+    pub(crate) dialect: String,
+    pub(crate) labels: Labels,
+    pub(crate) vit: Vit,
+    pub(crate) parameters: Parameters,
+    pub(crate) preprocess: PreprocessSource,
+    /// The image size that the preprocessing was written for.
+    pub(crate) trained_size: Size,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Model");
+        shown.field("name", &self.name).field("path", &self.path).field("dialect", &self.dialect);
+        shown.field("vit", &self.vit).finish_non_exhaustive()
+    }
+}
+
+/// How a model is loaded. The default is as its files describe it, with weights in 32 bits.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) ignore: Vec<String>,
+    pub(crate) adapt: Adaptation,
+    pub(crate) dtype: DType,
+}
+
+impl LoadOptions {
+    /// The file that describes the model, for a checkpoint that does not describe itself.
+    #[must_use]
+    pub fn config(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config = Some(file.into());
+        self
+    }
+
+    /// Tensors that may be missing or unused, by our names or theirs; `*` matches anything.
+    #[must_use]
+    pub fn ignore(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.ignore.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Loads the model in another form: image or patch size, channels, head, tokens.
+    #[must_use]
+    pub fn adapt(mut self, adapt: Adaptation) -> Self {
+        self.adapt = adapt;
+        self
+    }
+
+    /// The type that the device keeps matrices in.
+    #[must_use]
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+}
+
+impl Model {
+    /// Loads a model: a Hugging Face folder, a timm folder, a Vitral bundle, or a checkpoint with [`LoadOptions::config`].
+    ///
+    /// # Errors
+    /// If its files are missing, damaged, or do not fit each other; the error names the file and the tensor.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions, device: &Device) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let description = weights::load_description(path, options.config.as_deref())?;
+        let container = description.open()?;
+        Model::assemble(path, description, &container, options, device)
+    }
+
+    /// The path that the model was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model's license, if its files state one.
+    pub fn license(&self) -> Option<&str> {
+        self.license.as_deref()
+    }
+
+    /// Whose names the checkpoint's tensors have: `huggingface-vit`, `timm`, `vitral`…
+    pub fn dialect(&self) -> &str {
+        &self.dialect
+    }
+
+    /// The names of the classes.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The architecture.
+    pub fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The architecture and the weights, taken out of the model.
+    pub fn into_parts(self) -> (Vit, Parameters) {
+        (self.vit, self.parameters)
+    }
+
+    /// Assembles a model from its description and its opened weights.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn assemble(
+        path: &Path,
+        description: Description,
+        container: &weights::Container,
+        options: &LoadOptions,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let build = |config| Vit::new(config).map_err(|fault| Error::Config { path: path.into(), fault });
+        let stored = build(description.config.clone())?;
+        let specs = stored.declarations().specs();
+        let resolving = ResolveOptions::for_model(stored.config()).ignoring(&options.ignore);
+        let dialect = match description.dialect()? {
+            Some(dialect) => dialect,
+            None => weights::recognize(specs, container, &resolving)?,
+        };
+        let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
+        let vit = build(options.adapt.target(stored.config()))?;
+        // One pass over the files: the pages of a tensor are released before the next one is touched.
+        let mut packed: Option<String> = None;
+        let read = |spec: &ParameterSpec| {
+            if let Some(packed) = packed.replace(spec.name.clone()) {
+                assignment.release(&packed);
+            }
+            let values = options.adapt.read(&assignment, spec, &stored, &vit)?;
+            weights::assign::finite(&spec.name, &values).map(|()| values)
+        };
+        let parameters = Parameters::prepared(vit.declarations().clone(), device.clone(), options.dtype, read)?;
+        let classes = stored.config().classes;
+        if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
+        {
+            return Err(Error::Labels { path: path.into(), expected: classes, found });
+        }
+        let labels = Labels::new(description.labels.filter(|_| options.adapt.head == HeadChoice::Keep));
+        Ok(Model {
+            path: path.into(),
+            name: description.name,
+            license: description.license,
+            dialect: dialect.name().to_owned(),
+            labels,
+            vit,
+            parameters,
+            preprocess: description.preprocess,
+            trained_size: stored.config().image_size,
+        })
+    }
+
+    /// The same model with other weights of the same shapes; `read` gives the values of each parameter.
+    ///
+    /// # Errors
+    /// The first error that `read` returns.
+    pub fn with_weights<'a>(
+        &self,
+        read: impl FnMut(&ParameterSpec) -> Result<Cow<'a, [f32]>, Error>,
+    ) -> Result<Self, Error> {
+        let fault = |fault| Error::Config { path: self.path.clone(), fault };
+        let vit = Vit::new(self.vit.config().clone()).map_err(fault)?;
+        let device = self.parameters.device().clone();
+        let parameters = Parameters::prepared(vit.declarations().clone(), device, DType::F32, read)?;
+        Ok(Model {
+            path: self.path.clone(),
+            name: self.name.clone(),
+            license: self.license.clone(),
+            dialect: self.dialect.clone(),
+            labels: self.labels.clone(),
+            vit,
+            parameters,
+            preprocess: self.preprocess.clone(),
+            trained_size: self.trained_size,
+        })
+    }
+
+    /// The model as a source for [`export`](weights::export::export), which writes it for another library.
+    pub fn exported(&self) -> ExportSource<'_> {
+        ExportSource {
+            name: &self.name,
+            vit: &self.vit,
+            preprocess: self.preprocess().ok(),
+            labels: self.labels.names(),
+            license: self.license.as_deref(),
+            storage: DType::F32,
+            read: Box::new(|spec| match self.parameters.declarations().find(&spec.name) {
+                Some(id) => Ok(self.parameters.read(id)?.into()),
+                None => Err(WeightsError::NotAssigned(spec.name.clone())),
+            }),
+        }
+    }
+}
