@@ -14,7 +14,7 @@ const CAT: &[u8] = include_bytes!("../../../docs/cat.jpg");
 fn explain(criterion: &mut Criterion) {
     let device = Device::cpu(0);
     let model = match std::env::var_os("VITRAL_BENCH_MODEL") {
-        Some(path) => Model::load(path.as_ref(), &LoadOptions::default(), &device),
+        Some(path) => Model::load(path, &LoadOptions::default(), &device),
         None => Model::embedded(&device),
     };
     let model = model.unwrap_or_else(|error| panic!("{error}"));
