@@ -127,8 +127,7 @@ impl ModelArgs {
 
     /// Loads it.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
-        let storage = self.weights.into();
-        let options = LoadOptions { config: self.config.clone(), storage, ..LoadOptions::default() };
+        let options = LoadOptions::default().config(self.config.clone()).dtype(self.weights.into());
         Ok(match self.chosen() {
             Some(path) => Model::load(&located(&path, settings)?, &options, &settings.device)?,
             None => Model::embedded(&settings.device)?,
@@ -160,7 +159,7 @@ pub(crate) struct GivenModelArgs {
 impl GivenModelArgs {
     /// Loads it.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
-        let options = LoadOptions { config: self.config.clone(), ..LoadOptions::default() };
+        let options = LoadOptions::default().config(self.config.clone());
         Ok(Model::load(&located(&self.model, settings)?, &options, &settings.device)?)
     }
 }

@@ -52,8 +52,8 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// The file that describes the model, for a checkpoint that does not describe itself.
     #[must_use]
-    pub fn config(mut self, file: impl Into<PathBuf>) -> Self {
-        self.config = Some(file.into());
+    pub fn config(mut self, file: impl Into<Option<PathBuf>>) -> Self {
+        self.config = file.into();
         self
     }
 

@@ -187,7 +187,9 @@ fn saving(args: &BenchArgs) -> Saving {
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let device = &settings.device;
     let (name, vit, learned) = if args.model.model.is_some() {
-        let Model { name, vit, parameters, .. } = args.model.load(settings)?;
+        let model = args.model.load(settings)?;
+        let name = model.name().to_owned();
+        let (vit, parameters) = model.into_parts();
         (name, vit, Some(parameters))
     } else {
         let mut architecture = match &args.arch {

@@ -27,7 +27,7 @@ pub(crate) struct DoctorArgs {
 
 /// Runs `doctor`: exit code 1 where something is at fault.
 pub(crate) fn run(args: &DoctorArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let options = LoadOptions { config: args.config.clone(), ..LoadOptions::default() };
+    let options = LoadOptions::default().config(args.config.clone());
     let found = doctor::examine(&args.path, &options, &settings.device);
     if settings.json {
         printer.json(&found)?;

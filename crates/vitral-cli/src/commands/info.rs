@@ -104,8 +104,8 @@ fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
         None => stored_types(&Model::embedded_weights()?),
     };
     Ok(Report {
-        origin: Some(Origin { path, dialect: model.dialect().clone(), stored_as }),
-        license: model.license().clone(),
+        origin: Some(Origin { path, dialect: model.dialect().to_owned(), stored_as }),
+        license: model.license().map(str::to_owned),
         // A model without it can still be looked at.
         preprocess: match model.preprocess() {
             Ok(steps) => Some(steps.to_string()),
@@ -114,7 +114,7 @@ fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
         },
         labels: model.labels().names().map(<[String]>::to_vec),
         memory_bytes: model.parameters().bytes(),
-        ..Report::of(model.name().clone(), model.vit())?
+        ..Report::of(model.name().to_owned(), model.vit())?
     })
 }
 

@@ -134,7 +134,7 @@ fn table(cells: &[Cell], printer: &Printer) -> anyhow::Result<()> {
             cell.map_or(format!("{:>10}", ""), |cell| format!("{:>8.2} %", 100.0 * cell.accuracy))
         };
         let values: String = images.iter().map(of).collect();
-        printer.line(format_args!("{:<wide$}  {:>11}{values}", model.model, model.parameters()))?;
+        printer.line(format_args!("{:<wide$}  {:>11}{values}", model.model, model.parameters))?;
     }
     Ok(())
 }

@@ -187,7 +187,7 @@ impl<'a> Gathering<'a> {
                 }
             };
             let columns = values.len() / (layers + 1);
-            let other = self.other.map_or("the same model", |other| other.name.as_str());
+            let other = self.other.map_or("the same model", Model::name);
             let title = format!("Likeness of layers (CKA), {over}");
             let x = format!("blocks passed, {other}");
             let y = format!("blocks passed, {}", work.model.name());

@@ -22,7 +22,7 @@ pub(super) fn classifies(model: &Model) -> bool {
 
 /// Why there is nothing to explain for somebody who needs an answer, if so.
 pub(super) fn without_answer(model: &Model, aim: &Aim, who: &str) -> Option<ExplainError> {
-    let name = || model.name().clone();
+    let name = || model.name().to_owned();
     if model.vit().config().pooling == Pooling::None {
         return Some(ExplainError::PerToken { model: name() });
     }
@@ -32,7 +32,7 @@ pub(super) fn without_answer(model: &Model, aim: &Aim, who: &str) -> Option<Expl
 
 fn without_map(model: &Model, aim: &Aim, method: Method) -> Option<ExplainError> {
     if method.needs_attention() && model.vit().config().depth == 0 {
-        let (model, figure) = (model.name().clone(), method.name());
+        let (model, figure) = (model.name().to_owned(), method.name());
         return Some(ExplainError::Missing { model, what: "blocks with attention", figure });
     }
     without_answer(model, aim, method.name()).filter(|_| method.needs_target())
@@ -48,7 +48,7 @@ fn without_figure(model: &Model, figure: Figure) -> Option<ExplainError> {
         Figure::Heads | Figure::Distance | Figure::Entropy => (config.depth > 0, "blocks with attention"),
         Figure::Pca | Figure::Rank | Figure::Cka => (true, ""),
     };
-    (!has).then(|| ExplainError::Missing { model: model.name().clone(), what, figure: figure.name() })
+    (!has).then(|| ExplainError::Missing { model: model.name().to_owned(), what, figure: figure.name() })
 }
 
 impl Wishes {

@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
         }
         let config = model.vit().config();
         let report = Report {
-            model: model.name().clone(),
+            model: model.name().to_owned(),
             about: match config.depth {
                 0 => format!("a ResNet of width {}, cells of {} pixels", config.width, config.token_stride()),
                 depth => format!(
