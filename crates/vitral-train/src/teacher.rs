@@ -67,7 +67,7 @@ impl Teacher {
     /// # Errors
     /// If the model does not take such images.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
-        let context = Context::inference(&self.model.parameters());
+        let context = Context::inference(self.model.parameters());
         let logits = self.model.logits(&self.shown(&context, pixels))?;
         Ok(context.device().select_columns(&logits, &self.classes))
     }

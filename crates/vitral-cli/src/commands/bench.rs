@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use vitral::Model;
 use vitral::config::Size;
 use vitral::model::Vit;
 use vitral::model::cost::Macs;

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
             }
             let (accuracy, best_epoch, seconds) =
                 best(&folder)?.with_context(|| format!("`{}` has no epoch", folder.display()))?;
-            let kept = Model::load(&folder.join("best"), &LoadOptions::default(), &settings.device)?;
+            let kept = Model::load(folder.join("best"), &LoadOptions::default(), &settings.device)?;
             let parameters = kept.vit().declarations().count();
             let epochs = recipe.run.epochs;
             let cell = Cell { model, parameters, fraction, images, epochs, accuracy, best_epoch, seconds, folder };

@@ -15,7 +15,7 @@ const TOLERANCE: f32 = 2e-4;
 /// Loads a golden model, by the description beside it where its own files do not describe it.
 pub(crate) fn load(case: &Path, device: &Device) -> Model {
     let own = case.join("vitral-config.json");
-    let options = LoadOptions { config: own.is_file().then_some(own), ..LoadOptions::default() };
+    let options = LoadOptions::default().config(own.is_file().then_some(own));
     Model::load(case, &options, device).unwrap_or_else(|error| panic!("{}: {error}", case.display()))
 }
 

@@ -25,7 +25,7 @@ fn a_model_that_does_not_pool_gives_no_ranking_of_an_image() {
     for refused in refused {
         let said = refused.expect_err("a ranking for each token").to_string();
         let expected = "expected one ranking for each image, found one for each token; use a model that pools";
-        assert!(said.contains(&model.name()) && said.contains(expected), "{said}");
+        assert!(said.contains(model.name()) && said.contains(expected), "{said}");
     }
     // What explains no answer can be had.
     let image = InputImage::new(&model, "even", &image).expect("taken");

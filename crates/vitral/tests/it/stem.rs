@@ -59,7 +59,7 @@ fn gives_the_same_bits_whatever_the_batch_and_threads() {
 
 #[test]
 fn groups_that_do_not_fit_are_refused() {
-    let error = Vit::new(small(&[(8, 2), (12, 1)], 8)).err().expect("refused").to_string();
+    let error = Vit::new(small(&[(8, 2), (12, 1)], 8)).expect_err("refused").to_string();
     assert!(error.contains("12 channels in groups of 8"), "{error}");
     assert!(Vit::new(small(&[(8, 0)], 8)).is_err());
 }

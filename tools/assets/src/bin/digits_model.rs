@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = data.join("tiny-vits/mnist_lucid_p4");
     let config = root.join("goldens/tiny-vits/mnist_lucid_p4.json");
     let options = LoadOptions::default().config(config);
-    let model = Model::load(&source.join("vit_mnist_gpu.pt"), &options, &Device::cpu(0))?;
+    let model = Model::load(source.join("vit_mnist_gpu.pt"), &options, &Device::cpu(0))?;
     // The license and the model card stay: only the files of the bundle are replaced.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");

@@ -161,7 +161,7 @@ fn a_loaded_and_adapted_model_is_written_as_it_is() {
         ..Adaptation::default()
     };
     let options = LoadOptions::default().adapt(adapt);
-    let model = Model::load(&goldens().join("models/timm_plain"), &options, &device).unwrap();
+    let model = Model::load(goldens().join("models/timm_plain"), &options, &device).unwrap();
     for target in [Target::Bundle, Target::Timm, Target::HuggingFace] {
         let destination = scratch.path().join(target.name());
         export(&model.exported(), &destination, target, &[]).unwrap();
