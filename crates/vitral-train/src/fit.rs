@@ -1,4 +1,4 @@
-//! A whole run: epochs of steps, the held-out images after them, and a state on disk that can always go on.
+//! A whole run: epochs of steps, an evaluation after each, and a checkpoint on disk that training can always resume from.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,55 +13,56 @@ use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
 use crate::step::{Batch, StepReport, TeacherFn, Trainer};
 
-/// Where batches come from, in an order that the epoch's number decides.
+/// Where batches come from. Their order depends only on the number of the epoch.
 pub trait Source: Sync {
     /// Batches in an epoch.
     fn batches(&self) -> usize;
-    /// Batches of one epoch, from one of them on.
+    /// The batches of one epoch, starting with batch number `from`.
     fn epoch(&self, epoch: u64, from: usize) -> Box<dyn Iterator<Item = Result<Batch, TrainError>> + '_>;
-    /// Why images that were met so far could not be used, each once and with its name.
+    /// Why images could not be used so far, each once and with its name.
     fn unreadable(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// Who watches a run.
+/// Follows a run, to show its progress.
 pub trait Watcher {
-    /// Before the first step: how many numbers learn, and how many the model has.
-    fn begin(&mut self, _learning: usize, _parameters: usize) {}
+    /// Before the first step: how many parameters are trained, and how many the model has.
+    fn begin(&mut self, _trained: usize, _parameters: usize) {}
     /// After every step.
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
-    /// After every epoch. `best` says whether it is the best so far.
+    /// After every epoch. `best` is true for the best epoch so far.
     fn epoch(&mut self, entry: &Entry, best: bool);
-    /// Why images could not be used, each told of once: in training others took their places, where they would judge they were left out.
+    /// Why images could not be used, each reported once. In training, other images take their place; in evaluation they are
+    /// left out.
     fn unreadable(&mut self, _faults: &[String]) {}
 }
 
-/// How a run is run.
+/// What [`fit`] needs to know about a run.
 pub struct Plan<'a> {
     /// The run's folder.
     pub folder: &'a Path,
-    /// The recipe as resolved: a checkpoint of another one is refused.
+    /// The resolved recipe; a checkpoint of another recipe is refused.
     pub recipe: &'a str,
     /// Epochs of the whole run.
     pub epochs: u64,
     /// Batches whose gradients make one step.
     pub accumulate: usize,
-    /// Epochs after which the held-out images are judged; 0 is only the last one.
+    /// The model is evaluated every so many epochs, and after the last; 0 is only after the last.
     pub evaluate_every: u64,
-    /// Steps between checkpoints within an epoch; 0 is only at its end.
+    /// Steps between checkpoints within an epoch; 0 is only at the end of the epoch.
     pub checkpoint_every: u64,
-    /// Checkpoints that are kept.
+    /// How many checkpoints are kept.
     pub keep: usize,
-    /// A teacher, for distillation.
+    /// The teacher, for distillation.
     pub teacher: Option<&'a TeacherFn<'a>>,
     /// Set from outside to stop after the step in progress.
     pub interrupted: &'a AtomicBool,
 }
 
 impl Plan<'_> {
-    /// Whether the held-out images are judged after this epoch, counted from 1.
-    fn judges(&self, epoch: u64) -> bool {
+    /// Whether the model is evaluated after this epoch, counted from 1.
+    fn evaluates(&self, epoch: u64) -> bool {
         epoch == self.epochs || (self.evaluate_every > 0 && epoch.is_multiple_of(self.evaluate_every))
     }
 }
@@ -71,25 +72,25 @@ impl Plan<'_> {
 pub enum Outcome {
     /// All epochs are done. The best accuracy and its epoch.
     Finished {
-        /// Share of held-out images taken for their label.
+        /// Fraction of the images that chose the best epoch which its model classifies correctly.
         best: f64,
         /// From 1.
         epoch: u64,
-        /// Share of test images that the best model took for their label, where others chose the best epoch.
+        /// Fraction of the test images that the best model classifies correctly, if other images chose the epoch.
         test: Option<f64>,
     },
-    /// It was stopped, and can go on.
+    /// It was stopped, and can be resumed.
     Interrupted {
         /// Steps taken.
         step: u64,
     },
 }
 
-/// Runs all that is left of a run. `score` judges the model on held-out images; `keep_best` is called where it did
-/// better than ever before.
+/// Runs a run to its end, from the newest checkpoint if there is one. `score` evaluates the model; `keep_best` is called when
+/// it is better than ever before.
 ///
 /// # Errors
-/// If data cannot be read, the loss diverges, or the disk is full; the last whole checkpoint stays.
+/// If data cannot be read, the loss diverges, or the disk is full; the last complete checkpoint stays.
 pub fn fit(
     trainer: &mut Trainer,
     train: &dyn Source,
@@ -98,7 +99,7 @@ pub fn fit(
     plan: &Plan<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
-    // ------------------------------------------------------------------ where the run stands
+    // Resume from the newest checkpoint, or start.
     let checkpoints = plan.folder.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(TrainError::file(&checkpoints, "making the folder"))?;
     let mut position = match checkpoint::list(&checkpoints).last() {
@@ -122,11 +123,11 @@ pub fn fit(
         checkpoint::prune(&checkpoints, plan.keep)
     };
 
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     while position.epoch < plan.epochs {
-        // -------------------------------------------------------------- one epoch of steps
+        // One epoch of steps.
         let epoch_begun = Instant::now();
-        // Of an epoch that goes on, the images of an earlier process are in the sums, its time is not.
+        // The statistics of a resumed epoch include the images of an earlier process, but not its time.
         let seen_before = position.stats.seen();
         let batches = train.batches();
         let mut source = train.epoch(position.epoch, position.batch);
@@ -150,13 +151,13 @@ pub fn fit(
         drop(source);
         let images = position.stats.seen() - seen_before;
         let images_per_second = images as f64 / epoch_begun.elapsed().as_secs_f64().max(1e-9);
-        let met: Vec<String> = train.unreadable().into_iter().filter(|fault| told.insert(fault.clone())).collect();
+        let met: Vec<String> = train.unreadable().into_iter().filter(|fault| reported.insert(fault.clone())).collect();
         watcher.unreadable(&met);
 
-        // -------------------------------------------------------------- held-out images
+        // Evaluation, the best model, the journal, a checkpoint.
         position.epoch += 1;
         position.batch = 0;
-        let score = plan.judges(position.epoch).then(|| score(trainer)).transpose()?;
+        let score = plan.evaluates(position.epoch).then(|| score(trainer)).transpose()?;
         let better = |score: &Score| position.best.is_none_or(|(best, _)| score.accuracy > best);
         let best = score.filter(better);
         if let Some(score) = best {
@@ -174,12 +175,12 @@ pub fn fit(
     Ok(Outcome::Finished { best, epoch, test: None })
 }
 
-/// Keeps the batches of a step that diverged, so that somebody can see what was in them.
+/// Writes the batches of a diverged step to a file, so that they can be examined.
 fn with_batch(error: TrainError, folder: &Path, group: &[Batch]) -> TrainError {
     let TrainError::Diverged { step, loss, gradient_norm, .. } = error else { return error };
     let path = folder.join("diverged.safetensors");
     let bytes = |tensor: &Tensor| -> Vec<u8> {
-        // A device that fails as well leaves the file without its numbers; the run's own fault is still reported.
+        // If the device fails as well, the file lacks these values; the divergence is still reported.
         tensor.to_vec().unwrap_or_default().iter().flat_map(|value| value.to_le_bytes()).collect()
     };
     let named = group.iter().enumerate().flat_map(|(i, batch)| {
@@ -191,6 +192,6 @@ fn with_batch(error: TrainError, folder: &Path, group: &[Batch]) -> TrainError {
         (name, view.expect("as many bytes as the shape says"))
     });
     let written = safetensors::serialize(views, None).ok().and_then(|bytes| std::fs::write(&path, bytes).ok());
-    // Where it cannot be written, the run's own fault is still the one to tell.
+    // If it cannot be written, the divergence is still the error to report.
     TrainError::Diverged { step, loss, gradient_norm, batch: written.map(|()| path) }
 }

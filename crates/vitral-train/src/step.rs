@@ -1,4 +1,4 @@
-//! One step: forward, loss and backward over a batch, then clipping and the update.
+//! One training step: forward, loss and backward over a batch, then clipping and the update.
 
 use std::ops::Range;
 
@@ -14,30 +14,30 @@ use crate::lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer, Schedule};
 
-/// Images and what they should be classified as.
+/// Images and their targets.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[batch, channels, height, width]`.
     pub pixels: Tensor,
     /// Target distributions, `[batch, classes]`.
     pub targets: Tensor,
-    /// The classes that the images were labeled with, before any mixing.
+    /// The classes that the images are labeled with, before any mixing.
     pub labels: Vec<usize>,
 }
 
 /// A teacher: pixels `[batch, channels, height, width]` to logits `[batch, classes]`.
 pub type TeacherFn<'a> = dyn Fn(&Tensor) -> Result<Tensor, TrainError> + Sync + 'a;
 
-/// Everything that changes from step to step, and how it changes.
+/// A model in training: everything that changes from step to step, and the rules it changes by.
 #[derive(Debug)]
 pub struct Trainer {
     /// The model.
     pub vit: Vit,
     /// Its parameters, flat.
     pub parameters: Parameters,
-    /// Their exponential average, where one is kept.
+    /// Their exponential moving average, if one is kept.
     pub average: Option<FlatBuffer>,
-    /// What the optimizer remembers.
+    /// The optimizer's moments.
     pub moments: Moments,
     /// Steps taken.
     pub step: u64,
@@ -47,7 +47,7 @@ pub struct Trainer {
     base: u32,
 }
 
-/// The rules of a run.
+/// The rules of a run: what is the same for every step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// The optimizer.
@@ -58,15 +58,15 @@ pub struct Rules {
     pub total_steps: u64,
     /// How gradients are clipped.
     pub clip: Option<Clip>,
-    /// Decay of the parameters' average.
+    /// Decay of the exponential moving average.
     pub average_decay: Option<f32>,
     /// What is minimized.
     pub loss: Loss,
-    /// The teacher's share, where there is one.
+    /// How a teacher's logits enter the loss, if there is one.
     pub distillation: Option<Distillation>,
-    /// Whether blocks are computed again in backward, to save memory.
+    /// Whether blocks are recomputed in backward, to save memory.
     pub recompute: bool,
-    /// Seeds what is dropped.
+    /// Seeds dropout and drop path.
     pub seed: u64,
 }
 
@@ -77,9 +77,9 @@ pub struct StepReport {
     pub step: u64,
     /// Mean loss over the step's batches.
     pub loss: f32,
-    /// Images that were classified as their label.
+    /// Images that were classified correctly.
     pub correct: usize,
-    /// Images.
+    /// Images in the step.
     pub seen: usize,
     /// Euclidean norm of the gradients, before clipping.
     pub gradient_norm: f64,
@@ -88,7 +88,7 @@ pub struct StepReport {
 }
 
 impl Trainer {
-    /// A trainer at the first step. `parameters` are flat and initialized.
+    /// A trainer before its first step. `parameters` are flat and initialized.
     ///
     /// # Errors
     /// If the device fails.
@@ -110,7 +110,7 @@ impl Trainer {
         })
     }
 
-    /// A checksum of what is frozen outside the flat buffer.
+    /// A checksum of the frozen parameters, which checkpoints leave out.
     pub fn base(&self) -> u32 {
         self.base
     }
@@ -129,7 +129,7 @@ impl Trainer {
     ///
     /// # Errors
     /// If a batch does not fit the model, the device fails, or loss or gradients are not finite; the parameters are then
-    /// those of the step before.
+    /// unchanged.
     pub fn step(&mut self, batches: &[Batch], teacher: Option<&TeacherFn<'_>>) -> Result<StepReport, TrainError> {
         let device = self.parameters.device().clone();
 
@@ -143,7 +143,7 @@ impl Trainer {
         }
         self.gradients.join(1.0 / batches.len().max(1) as f32);
 
-        // Clipping and the update. The device leaves the parameters alone where anything is not finite.
+        // Clipping and the update. The device leaves the parameters unchanged if anything is not finite.
         let norm = self.gradients.clip(self.rules.clip.map(Into::into), &self.parameters);
         let losses = parts.iter().map(|part| &part.loss);
         let gate = device.all_finite(&losses.chain([&norm]).collect::<Vec<_>>());
@@ -155,14 +155,14 @@ impl Trainer {
             device.ema_update(average, &self.parameters, decay, &gate);
         }
 
-        // The one time that a step waits for the device.
-        let numbers = parts.iter().flat_map(|part| [part.loss.clone(), part.correct.clone()]);
-        let numbers = device.concatenate(&[gate, norm].into_iter().chain(numbers).collect::<Vec<_>>()).to_vec()?;
-        let (finite, gradient_norm) = (numbers[0] != 0.0, f64::from(numbers[1]));
+        // The only download, and so the only time that a step waits for the device.
+        let values = parts.iter().flat_map(|part| [part.loss.clone(), part.correct.clone()]);
+        let values = device.concatenate(&[gate, norm].into_iter().chain(values).collect::<Vec<_>>()).to_vec()?;
+        let (finite, gradient_norm) = (values[0] != 0.0, f64::from(values[1]));
         let (mut loss, mut correct) = (0.0, 0);
-        for (part, numbers) in parts.iter().zip(numbers[2..].chunks_exact(2)) {
-            loss += f64::from(numbers[0]) * f64::from(part.share);
-            correct += numbers[1] as usize;
+        for (part, values) in parts.iter().zip(values[2..].chunks_exact(2)) {
+            loss += f64::from(values[0]) * f64::from(part.share);
+            correct += values[1] as usize;
         }
         let loss = (loss / batches.len().max(1) as f64) as f32;
         if !finite {
@@ -196,7 +196,7 @@ impl Trainer {
             let logits = output.logits.as_ref().expect("a model that is trained has a head");
             let labels: Vec<f32> = part.labels.iter().map(|&label| label as f32).collect();
             let correct = context.count_correct(logits, &device.constant([labels.len()], &labels));
-            // The part's share of the mean over the batch.
+            // The part's weight in the mean over the batch.
             let share = range.len() as f32 / images as f32;
             context.backward_from(&loss, device.full(loss.shape(), share), Some(gradients));
             Ok(PartReport { loss, correct, share })
@@ -215,7 +215,7 @@ impl Batch {
     }
 }
 
-/// What a part of a batch came to; the tensors hold one number each.
+/// The result of a part of a batch; each tensor holds one value.
 struct PartReport {
     loss: Tensor,
     correct: Tensor,

@@ -16,9 +16,10 @@ use super::relative::Offsets;
 use super::tokens::{Tokens, rotation};
 use crate::config::{ConfigError, ModelConfig, OtherSizes, Positions, RelativePositions, Size, Stem};
 
-/// A Vision Transformer: which parameters it has and what is computed with them.
+/// A Vision Transformer (Dosovitskiy et al., arXiv:2010.11929): which parameters it has and what is computed with them.
 ///
-/// The values of the parameters live elsewhere ([`vitral_engine::Parameters`]), so one model may be run with several.
+/// The values of the parameters are kept in [`vitral_engine::Parameters`], so one model can be run with several sets of
+/// weights.
 pub struct Vit {
     config: ModelConfig,
     declarations: Declarations,
@@ -57,7 +58,7 @@ impl Vit {
         Ok(Vit { config, declarations, patches, tokens, shared_table, blocks, norm, head })
     }
 
-    /// What the model is made of.
+    /// The configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -98,13 +99,13 @@ impl Vit {
 
     /// Runs the model.
     ///
-    /// Named intermediates: `tokens` (the input of the first block), `blocks.{i}.attention.input` (what queries, keys and
-    /// values are made of, after a norm that stands before), `blocks.{i}.attention.weights`, `blocks.{i}.output` (residual
-    /// included, before the final norm), `norm` (all tokens after the final norm), `features`, `logits`. Parallel pairs
-    /// have `blocks.{i}.pairs.0.…` and `blocks.{i}.pairs.1.…` in place of `blocks.{i}.attention.…`.
+    /// Intermediate tensors have names: `tokens` (the input of the first block), `blocks.{i}.attention.input` (the input of
+    /// queries, keys and values, after the norm of a pre-norm block), `blocks.{i}.attention.weights`, `blocks.{i}.output`
+    /// (with the residual, before the final norm), `norm` (all tokens after the final norm), `features`, `logits`. Parallel
+    /// pairs have `blocks.{i}.pairs.0.…` and `blocks.{i}.pairs.1.…` instead of `blocks.{i}.attention.…`.
     ///
-    /// Where the class token alone is read out, the last block is computed for it alone, unless somebody wants to see what
-    /// becomes of the others. But for what training drops there, the answer has the same bits.
+    /// If only the class token is read out, the last block is computed for that token alone, unless an observer asks for
+    /// the others. The result has the same bits, except for what training drops there.
     ///
     /// # Errors
     /// If the model does not take such an input.
@@ -123,7 +124,7 @@ impl Vit {
         Ok(cx.stage("head", || self.read_out(cx, &x)))
     }
 
-    /// Pixels to the tokens that the last block leaves.
+    /// Pixels to the output tokens of the last block.
     fn blocks(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size, mask: Option<&Tensor>) -> Tensor {
         let patches = cx.stage("patch_embedding", || self.patches.forward(cx, pixels));
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
@@ -149,7 +150,7 @@ impl Vit {
         x
     }
 
-    /// How many of the tokens that leave the last block are read, where those are the first alone.
+    /// How many of the last block's first tokens are read out, if the others are not needed.
     fn tokens_read(&self, cx: &Context<'_>) -> Option<usize> {
         let seen = || {
             let last = format!("blocks.{}", self.config.depth.saturating_sub(1));
@@ -159,14 +160,14 @@ impl Vit {
         Head::tokens_read(&self.config).filter(|_| !(cx.is_observed() && seen()))
     }
 
-    /// What the final norm, the pooling and the head make of tokens `[batch, tokens, width]` as any block leaves them: the
+    /// Applies the final norm, the pooling and the head to tokens `[batch, tokens, width]` as any block outputs them: the
     /// logit lens.
     pub fn read_out(&self, cx: &Context<'_>, tokens: &Tensor) -> Output {
         self.head.forward(cx, &self.config, self.pool(cx, tokens))
     }
 
-    /// The final norm and the pooling. The norm is per token, so it is only taken of tokens that are used, unless
-    /// somebody wants to see them all: either way the pooling gets the same bits.
+    /// The final norm and the pooling. The norm is per token, so only the tokens that the pooling uses are normalized,
+    /// unless an observer asks for all of them; the pooling gets the same bits either way.
     fn pool(&self, cx: &Context<'_>, x: &Tensor) -> Pooled {
         let normed = |x: &Tensor| self.norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(x, norm));
         if cx.wants("norm") {
@@ -184,7 +185,7 @@ impl Vit {
         }
     }
 
-    /// A patch mask as what is added to attention scores, for all tokens.
+    /// A patch mask as the bias that is added to the attention scores of all tokens.
     fn key_mask(&self, cx: &Context<'_>, mask: &[u8], batch: usize, grid: Size) -> Result<Tensor, ModelError> {
         if mask.len() != batch * grid.area() {
             return Err(ModelError::Mask { expected: batch * grid.area(), found: mask.len() });
