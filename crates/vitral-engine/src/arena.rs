@@ -18,7 +18,7 @@ pub struct ParameterSpec {
 }
 
 impl ParameterSpec {
-    /// How many numbers it holds.
+    /// How many values it holds.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
     }
@@ -80,7 +80,7 @@ impl Declarations {
         (0..self.specs.len()).map(ParameterId)
     }
 
-    /// How many numbers all parameters hold together.
+    /// How many values all parameters hold together.
     pub fn count(&self) -> usize {
         self.specs.iter().map(ParameterSpec::count).sum()
     }
@@ -141,8 +141,8 @@ impl Parameters {
         Parameters { declarations, device, flat, prepared: Vec::new(), frozen: Vec::new(), adapters: Vec::new() }
     }
 
-    /// Parameters of which some are trained, as `trained` says. Those are in one flat buffer, zero at first; the rest is as
-    /// for inference, frozen, and takes no room in gradients. `read` gives the values of the latter.
+    /// Parameters of which some are trained, as `trained` says. Those are in one flat buffer, zero at first; the rest
+    /// is as for inference, frozen, and takes no room in gradients. `read` gives the values of the latter.
     ///
     /// # Errors
     /// The first that `read` gives.
@@ -186,7 +186,8 @@ impl Parameters {
         self.adapters.get(weight.0).copied().flatten()
     }
 
-    /// Parameters for inference, with matrices stored in a type. `read` gives the values of each; nothing is kept twice.
+    /// Parameters for inference, with matrices stored in a type. `read` gives the values of each; nothing is kept
+    /// twice.
     ///
     /// # Errors
     /// The first that `read` gives.
@@ -246,7 +247,7 @@ impl Parameters {
     /// Writes a parameter of the flat buffer.
     ///
     /// # Panics
-    /// If the parameter is not in the flat buffer, or there are not as many values.
+    /// If the parameter is not in the flat buffer, or the number of values is not its size.
     pub fn write(&mut self, id: ParameterId, values: &[f32]) {
         let range = self.range(id);
         assert_eq!(values.len(), range.len(), "values of `{}`", self.declarations.spec(id).name);

@@ -1,6 +1,6 @@
-//! The types that numbers are stored in.
+//! The types that values are stored in.
 
-/// The type that numbers are stored in.
+/// The type that values are stored in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32-bit floats.

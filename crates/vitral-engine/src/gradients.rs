@@ -7,8 +7,8 @@ use crate::device::Device;
 use crate::device::cpu::plan::BatchExtent;
 use crate::device::storage::FlatBuffer;
 
-/// Sums of gradients, laid out like [`Parameters::flat`]. A device may keep several that grow side by side and are added up
-/// at the end.
+/// Sums of gradients, laid out like [`Parameters::flat`]. A device may keep several that grow side by side and are
+/// added up at the end.
 #[derive(Debug)]
 pub struct GradientSum {
     device: Device,
@@ -28,10 +28,10 @@ impl GradientSum {
         self.lanes.iter_mut().for_each(|lane| self.device.backend().clear(lane));
     }
 
-    /// Adds the gradients of a batch. The device decides how the batch is cut: `part` is called with the device to compute
-    /// on, a range of images, and where their gradients go, for ranges that together are the batch. What the calls give
-    /// comes back in the order of images. How a batch is cut depends on the batch alone, so sums have the same bits whatever
-    /// the threads.
+    /// Adds the gradients of a batch. The device decides how the batch is cut: `part` is called with the device to
+    /// compute on, a range of images, and where their gradients go, for ranges that together are the batch. What the
+    /// calls give comes back in the order of images. How a batch is cut depends on the batch alone, so sums have the
+    /// same bits whatever the threads.
     ///
     /// # Errors
     /// The first that a part gives.
@@ -45,7 +45,8 @@ impl GradientSum {
         self.device.each_part(batch, count, &mut self.lanes, part)
     }
 
-    /// Adds up what grew side by side and multiplies it by a factor; the sum is then [`GradientSum::sum`].
+    /// Adds up the sums that were kept side by side and multiplies the total by a factor; it is then
+    /// [`GradientSum::sum`].
     pub fn join(&mut self, factor: f32) {
         let Some((sum, others)) = self.lanes.split_first_mut() else { return };
         others.iter().for_each(|other| self.device.backend().accumulate(sum, other));

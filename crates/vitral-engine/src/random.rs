@@ -1,4 +1,4 @@
-//! Random numbers by counter: element `i` of a draw depends on the draw's seed and `i` alone, so what is dropped does
+//! Random values by counter: element `i` of a draw depends on the draw's seed and `i` alone, so what is dropped does
 //! not depend on threads.
 
 /// A bijective scramble of 64 bits (the finalizer of SplitMix64, Steele, Lea and Flood 2014).

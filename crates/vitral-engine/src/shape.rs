@@ -45,7 +45,7 @@ impl Shape {
         self
     }
 
-    /// Numbers of one item of the outermost extent.
+    /// Values of one item of the outermost extent.
     pub(crate) fn item(&self) -> usize {
         self[..].iter().skip(1).product()
     }

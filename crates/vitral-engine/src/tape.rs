@@ -49,8 +49,8 @@ impl Stages {
     }
 }
 
-/// What seeds the draws of a training pass. A draw depends on the run's seed, the step, the operation's number in the pass,
-/// and the image's place in the whole batch: not on how a batch is cut, and not on the device.
+/// What seeds the draws of a training pass. A draw depends on the run's seed, the step, the operation's number in the
+/// pass, and the image's place in the whole batch: not on how a batch is cut, and not on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrawKey {
     /// The run's seed.
@@ -102,14 +102,15 @@ impl<'a> Context<'a> {
         Context { draws: Some(draws), ..Context::recording(parameters) }
     }
 
-    /// The same pass as the device wants to have it done: see [`GradientSum::accumulate`](crate::GradientSum::accumulate).
+    /// The same pass as the device wants to have it done: see
+    /// [`GradientSum::accumulate`](crate::GradientSum::accumulate).
     #[must_use]
     pub fn on(mut self, device: &Device) -> Self {
         self.device = device.clone();
         self
     }
 
-    /// Remembers of every [`Context::checkpointed`] part only what it was given, and computes the rest again on the way back
+    /// Keeps only the input of every [`Context::checkpointed`] part, and recomputes everything else in backward
     /// (gradient checkpointing, arXiv:1604.06174).
     #[must_use]
     pub fn with_checkpoints(mut self) -> Self {
@@ -164,7 +165,7 @@ impl<'a> Context<'a> {
         self.draws.is_some()
     }
 
-    /// Whether somebody wants the intermediate of this name.
+    /// Whether an observer wants the intermediate tensor of this name.
     pub fn wants(&self, name: &str) -> bool {
         self.observer.is_some_and(|observer| observer.wants(name))
     }
@@ -174,7 +175,7 @@ impl<'a> Context<'a> {
         self.observer.is_some()
     }
 
-    /// Names an intermediate. The name is only made when somebody watches. While recording, a wanted intermediate is
+    /// Names an intermediate. The name is only built if there is an observer. While recording, a wanted intermediate is
     /// watched: [`WatchedGradients::of`] has the gradient of the tensor that the observer got.
     pub fn name(&self, tensor: &Tensor, name: impl FnOnce() -> String) {
         if let Some(observer) = self.observer {
@@ -195,7 +196,7 @@ impl<'a> Context<'a> {
 
     /// Marks a tensor so that [`Context::backward`] gives its gradient.
     ///
-    /// Go on with the tensor that comes back: what is computed from the original is not watched.
+    /// Continue with the returned tensor: the observer does not see what is computed from the original.
     pub fn watch(&self, tensor: &Tensor) -> Tensor {
         let node = tensor.node;
         let watched = self
@@ -232,9 +233,9 @@ impl<'a> Context<'a> {
         output
     }
 
-    /// A part of a model, `x` to a tensor. Where the pass has checkpoints, what operations inside remember is dropped at once
-    /// and made again when the gradient of the output is there (arXiv:1604.06174): the same operations, with the same
-    /// draws, so gradients keep their bits. Nothing is computed again of a pass that somebody watches.
+    /// A part of a model, `x` to a tensor. Where the pass has checkpoints, what operations inside remember is dropped
+    /// at once and made again when the gradient of the output is there (arXiv:1604.06174): the same operations, with
+    /// the same draws, so gradients keep their bits. A pass with an observer recomputes nothing.
     pub fn checkpointed(&self, x: &Tensor, part: impl Fn(&Context<'_>, &Tensor) -> Tensor + 'static) -> Tensor {
         if !self.checkpoints || !self.is_recording() || self.is_observed() {
             return part(self, x);
@@ -259,9 +260,9 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// A part of a model, `x` to a tensor, both `[batch, …]`, in which no image knows of the others; `rows` is how many rows
-    /// of tokens an image has in it. Without gradients and observers, a device may take groups of images through it side by
-    /// side. The bits are the same either way.
+    /// A part of a model, `x` to a tensor, both `[batch, …]`, in which no image knows of the others; `rows` is how many
+    /// rows of tokens an image has in it. Without gradients and observers, a device may take groups of images through
+    /// it side by side. The bits are the same either way.
     pub fn data_parallel(
         &self,
         x: &Tensor,
@@ -299,7 +300,7 @@ impl<'a> Context<'a> {
         self.device.concatenate(&outputs)
     }
 
-    /// A recording pass that goes on with another's draws.
+    /// A recording pass that continues with another's draws.
     fn resumed(parameters: &'a Parameters, draws: Option<DrawKey>, operations: u64) -> Self {
         Context { draws, operations: Cell::new(operations), ..Context::recording(parameters) }
     }
@@ -444,7 +445,7 @@ impl Device {
     /// A copy of some of the outermost extent.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If their number differs.
     pub fn slice(&self, x: &Tensor, range: Range<usize>) -> Tensor {
         assert!(range.start <= range.end && range.end <= x.extent(0), "{range:?} of {:?}", x.shape());
         let each = x.shape().item();

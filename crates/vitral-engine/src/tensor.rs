@@ -11,7 +11,7 @@ pub(crate) struct NodeId(pub(crate) usize);
 
 /// Numbers in a shape, in the memory of a device. Cloning shares the memory; nothing writes to a tensor that exists.
 ///
-/// The numbers cannot be borrowed: [`Tensor::to_vec`] copies them from the device.
+/// The values cannot be borrowed: [`Tensor::to_vec`] copies them from the device.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
@@ -36,12 +36,12 @@ impl Tensor {
         self.shape[axis]
     }
 
-    /// The type of its numbers.
+    /// The type of its values.
     pub fn dtype(&self) -> DType {
         DType::F32
     }
 
-    /// A copy of the numbers, row by row. Waits for the device.
+    /// A copy of the values, row by row. Waits for the device.
     ///
     /// # Errors
     /// Whatever went wrong on the device since the last time anybody waited for it.
@@ -49,10 +49,10 @@ impl Tensor {
         self.storage.download()
     }
 
-    /// The same numbers in another shape.
+    /// The same values in another shape.
     ///
     /// # Panics
-    /// If the other shape does not hold as many.
+    /// If the other shape holds a different number.
     #[must_use]
     pub fn reshape(&self, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
@@ -60,7 +60,7 @@ impl Tensor {
         Tensor { shape, ..self.clone() }
     }
 
-    /// The same numbers, off the tape.
+    /// The same values, off the tape.
     #[must_use]
     pub(crate) fn detached(&self) -> Self {
         Tensor { node: None, ..self.clone() }

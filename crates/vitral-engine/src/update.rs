@@ -15,8 +15,8 @@ pub enum Clip {
     Norm(f32),
     /// Every number is kept within ± this.
     Value(f32),
-    /// The gradient of each output of a map, or of each vector, gets at most this share of the parameters' own norm (adaptive
-    /// gradient clipping, arXiv:2102.06171, as timm computes it).
+    /// The gradient of each output of a map, or of each vector, gets at most this fraction of the parameters\' own norm
+    /// (adaptive gradient clipping, arXiv:2102.06171, as timm computes it).
     Adaptive(f32),
 }
 
@@ -78,7 +78,8 @@ pub struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Changes parameters along their gradients; elements of no group stay. Nothing changes where the gate holds 0.
+    /// Updates parameters along their gradients; elements outside all groups are unchanged. Nothing changes if the gate
+    /// holds 0.
     ///
     /// # Panics
     /// If gradients or moments are not laid out like the parameters.
@@ -97,13 +98,13 @@ impl Update<'_> {
 }
 
 impl Device {
-    /// 1 if all numbers of all tensors are finite, else 0: the gate of an update.
+    /// 1 if all values of all tensors are finite, else 0: the gate of an update.
     pub fn all_finite(&self, tensors: &[&Tensor]) -> Tensor {
         self.backend().all_finite(tensors)
     }
 
-    /// Moves an exponential average towards the parameters: `average += (1 − decay) · (parameters − average)`, unless the
-    /// gate holds 0.
+    /// Moves an exponential average towards the parameters: `average += (1 − decay) · (parameters − average)`, unless
+    /// the gate holds 0.
     pub fn ema_update(&self, average: &mut FlatBuffer, parameters: &Parameters, decay: f32, gate: &Tensor) {
         self.backend().ema_update(average, parameters.flat(), decay, gate);
     }

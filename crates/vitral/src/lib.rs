@@ -27,6 +27,7 @@ pub mod npy;
 pub mod numbers;
 pub mod pipeline;
 mod predict;
+mod save;
 pub mod timing;
 pub mod trace;
 pub mod weights;

@@ -11,8 +11,7 @@ use crate::error::Error;
 use crate::labels::Labels;
 use crate::model::Vit;
 use crate::weights::adapt::{Adaptation, HeadChoice};
-use crate::weights::export::ExportSource;
-use crate::weights::{self, Description, PreprocessSource, ResolveOptions, WeightsError};
+use crate::weights::{self, Description, PreprocessSource, ResolveOptions};
 
 /// A loaded model: architecture, weights, and what its own files say about preprocessing and labels.
 ///
@@ -204,21 +203,5 @@ impl Model {
             preprocess: self.preprocess.clone(),
             trained_size: self.trained_size,
         })
-    }
-
-    /// The model as a source for [`export`](weights::export::export), which writes it for another library.
-    pub fn exported(&self) -> ExportSource<'_> {
-        ExportSource {
-            name: &self.name,
-            vit: &self.vit,
-            preprocess: self.preprocess().ok(),
-            labels: self.labels.names(),
-            license: self.license.as_deref(),
-            storage: DType::F32,
-            read: Box::new(|spec| match self.parameters.declarations().find(&spec.name) {
-                Some(id) => Ok(self.parameters.read(id)?.into()),
-                None => Err(WeightsError::NotAssigned(spec.name.clone())),
-            }),
-        }
     }
 }

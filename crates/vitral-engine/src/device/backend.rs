@@ -1,9 +1,9 @@
 //! Everything that a device must do, on one page.
 //!
-//! A device implements these traits, a method for each fused operation and one for its backward. Shapes are checked before
-//! (`ops/`), so a method may rely on them. Nothing here waits for the device: methods return tensors that may be computed
-//! later, and faults stick until somebody waits. Gradients of parameters are added to a flat buffer, at the ranges that
-//! are wanted.
+//! A device implements these traits, a method for each fused operation and one for its backward. Shapes are checked
+//! before (`ops/`), so a method may rely on them. Nothing here waits for the device: methods return tensors that may be
+//! computed later, and errors stick until the next download. Gradients of parameters are added to a flat buffer, at the
+//! ranges that are wanted.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(crate) enum Source<'a> {
     Parameter(ParameterView<'a>),
 }
 
-/// Runs of `length` numbers, counted in two levels: run `(i, j)` begins at `start + i · outer + j · inner`.
+/// Runs of `length` values, counted in two levels: run `(i, j)` begins at `start + i · outer + j · inner`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocks {
     /// How many, of each level.
@@ -94,7 +94,7 @@ pub(crate) trait Products {
     ) -> Option<Tensor>;
 }
 
-/// A linear map with what is fused around it.
+/// A linear map with the operations fused into it.
 pub(crate) struct LinearCall<'a> {
     /// `[out, in]`.
     pub(crate) weight: ParameterView<'a>,
@@ -165,7 +165,7 @@ impl ConvolutionExtents {
         self.batch * self.grid[0] * self.grid[1]
     }
 
-    /// Numbers of one image of the input.
+    /// Values of one image of the input.
     pub(crate) fn sample(&self) -> usize {
         self.height * self.width * self.channels
     }
@@ -187,11 +187,11 @@ pub(crate) trait Elements {
     fn multiply_row_backward(&self, x: &Tensor, grad: &Tensor, gradients: &mut FlatBuffer, range: Range<usize>);
     /// Every row plus a parameter `[width]`.
     fn add_row(&self, x: &Tensor, row: ParameterView<'_>) -> Tensor;
-    /// Adds the rows of `x`, as many numbers each as the range holds, to a gradient.
+    /// Adds the rows of `x`, as many values each as the range holds, to a gradient.
     fn add_row_sums(&self, x: &Tensor, gradients: &mut FlatBuffer, range: Range<usize>);
-    /// The sum of the rows of `x`, each of so many numbers.
+    /// The sum of the rows of `x`, each of so many values.
     fn sum_rows(&self, x: &Tensor, width: usize) -> Tensor;
-    /// Zeroes runs of `group` numbers with a probability, and scales the rest so that the mean stays.
+    /// Zeroes runs of `group` values with a probability, and scales the others so that the mean is unchanged.
     fn drop(&self, x: &Tensor, draw: Draw, group: usize, rate: f32) -> Tensor;
     /// A non-linearity of every number.
     fn activation(&self, x: &Tensor, activation: Activation) -> Tensor;
@@ -203,11 +203,11 @@ pub(crate) trait Elements {
     fn gated_backward(&self, pair: &Tensor, grad: &Tensor, activation: Activation) -> Tensor;
     /// Softmax of every row.
     fn softmax(&self, x: &Tensor) -> Tensor;
-    /// The gradient of softmax, from what it gave.
+    /// The gradient of softmax, from its output.
     fn softmax_backward(&self, y: &Tensor, grad: &Tensor) -> Tensor;
 }
 
-/// One random operation: its key, and where the first image of the tensor stands in the whole batch.
+/// One random operation: its key, and the index of the tensor's first image in the whole batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Draw {
     pub(crate) key: u64,
@@ -218,7 +218,7 @@ pub(crate) struct Draw {
 
 /// Norms.
 pub(crate) trait Norms {
-    /// Layer norm or RMS norm of segments of rows; what no norm holds passes through.
+    /// Layer norm or RMS norm of segments of rows; columns outside all segments pass through.
     fn norm(&self, x: &Tensor, norms: &[(NormCall<'_>, Segments)]) -> Tensor;
     /// Gradients of the same; `ranges` are those of each norm's weight and bias.
     fn norm_backward(
@@ -263,7 +263,7 @@ pub(crate) struct NormCall<'a> {
     pub(crate) rms: bool,
 }
 
-/// Segments of `width` numbers: `first, first + 1, … first + count − 1` of every group of `per_group`.
+/// Segments of `width` values: `first, first + 1, … first + count − 1` of every group of `per_group`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segments {
     pub(crate) width: usize,
@@ -305,9 +305,10 @@ pub(crate) struct GroupNormCall<'a> {
 
 /// Self-attention of packed queries, keys and values, and attention by one learned query.
 pub(crate) trait AttentionOps {
-    /// The output `[batch, queries, heads · width]`, and the weights `[batch, heads, queries, tokens]` if they are wanted.
+    /// The output `[batch, queries, heads · width]`, and the weights `[batch, heads, queries, tokens]` if they are
+    /// wanted.
     fn attention(&self, call: &AttentionCall, capture: bool) -> (Tensor, Option<Tensor>);
-    /// Gradients of `qkv` and, where there is one, of the bias.
+    /// Gradients of `qkv` and of the bias if there is one.
     fn attention_backward(&self, call: &AttentionCall, grad: &Tensor, bias: bool) -> (Tensor, Option<Tensor>);
     /// From the output's gradient: that of the weights, and that of `qkv` as far as the values go.
     fn attention_output_backward(&self, call: &AttentionCall, weights: &Tensor, grad: &Tensor) -> (Tensor, Tensor);
@@ -349,7 +350,8 @@ pub(crate) struct AttentionCall {
     pub(crate) heads: usize,
     pub(crate) width: usize,
     pub(crate) scale: f32,
-    /// Which weights are dropped, and at which rate. Element `(image, head, query, key)` of `[batch, heads, tokens, tokens]`.
+    /// Which weights are dropped, and at which rate. Element `(image, head, query, key)` of `[batch, heads, tokens,
+    /// tokens]`.
     pub(crate) dropout: Option<(Draw, f32)>,
 }
 
@@ -377,7 +379,7 @@ impl AttentionCall {
 
 // ------------------------------------------------------------------ positions
 
-/// Where tokens stand: rotary positions, relative positions, grids of positions.
+/// Positions of tokens: rotary positions, relative positions, grids of positions.
 pub(crate) trait Positions {
     /// Turns queries and keys in packed `qkv` `[batch, tokens, 3 · width]`, forwards or back.
     fn rotate(&self, qkv: &Tensor, rotation: &RotationTable, back: bool) -> Tensor;
@@ -424,7 +426,7 @@ pub(crate) struct AxisMatrix {
 
 /// Choosing tokens and pooling them; all of `[batch, tokens, width]`.
 pub(crate) trait Tokens {
-    /// Of every sample the tokens whose indices stand in `kept`, `count` for each sample in turn.
+    /// Of every sample the tokens whose indices are in `kept`, `count` for each sample in turn.
     fn gather_tokens(&self, x: &Tensor, kept: &Arc<[usize]>, count: usize) -> Tensor;
     /// The gradient of the same: rows are added back to where they came from.
     fn scatter_tokens(&self, grad: &Tensor, kept: &Arc<[usize]>, shape: Shape) -> Tensor;
@@ -458,7 +460,7 @@ pub(crate) trait Images {
     fn average_pool_backward(&self, grad: &Tensor, windows: &Windows) -> Tensor;
 }
 
-/// Where the pixels of a patch row lie in the image.
+/// Where the pixels of a patch row are in the image.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PatchLayout {
     pub(crate) batch: usize,
@@ -470,7 +472,7 @@ pub(crate) struct PatchLayout {
 }
 
 impl PatchLayout {
-    /// Numbers of a patch.
+    /// Values of a patch.
     pub(crate) fn row(&self) -> usize {
         self.channels * self.patch[0] * self.patch[1]
     }
@@ -518,12 +520,12 @@ impl Windows {
         self.input[2]
     }
 
-    /// Numbers of an image going in.
+    /// Values of an image going in.
     pub(crate) fn inputs(&self) -> usize {
         self.input.iter().product()
     }
 
-    /// Numbers of an image coming out.
+    /// Values of an image coming out.
     pub(crate) fn outputs(&self) -> usize {
         self.output[0] * self.output[1] * self.channels()
     }
@@ -552,7 +554,7 @@ impl Windows {
 
 // ------------------------------------------------------------------ losses
 
-/// Losses, as tensors of one number that stay on the device, and what is counted beside them.
+/// Losses, as tensors of one value that stay on the device, and counts of correct answers.
 pub(crate) trait Losses {
     /// The loss, a mean over the batch.
     fn loss(&self, loss: &LossCall) -> Tensor;
@@ -577,7 +579,7 @@ pub(crate) struct LossCall {
 pub(crate) enum LossKind {
     /// `mean over samples of −Σ target · log softmax(logits)`.
     CrossEntropy,
-    /// A mean over all numbers.
+    /// A mean over all values.
     BinaryCrossEntropy,
     /// Of the student's softmax from the teacher's, both at a temperature: targets are the teacher's logits.
     KlDivergence { temperature: f32 },
@@ -595,7 +597,7 @@ pub(crate) trait Updates {
     fn scale_buffer(&self, buffer: &mut FlatBuffer, factor: f32);
     /// The Euclidean norm of all gradients, summed in a fixed order, as a tensor of one number; clips them on the way.
     fn clip(&self, gradients: &mut FlatBuffer, clip: Option<&ClipCall>, parameters: &FlatBuffer) -> Tensor;
-    /// 1 if all numbers of all tensors are finite, else 0.
+    /// 1 if all values of all tensors are finite, else 0.
     fn all_finite(&self, values: &[&Tensor]) -> Tensor;
     /// One optimizer step, unless the gate holds 0.
     fn update(&self, call: &UpdateCall<'_>, buffers: UpdateBuffers<'_>, gate: &Tensor);
@@ -610,7 +612,7 @@ pub(crate) enum ClipCall {
     Norm(f32),
     /// Every number within ± this.
     Value(f32),
-    /// Each unit, a run of numbers, to at most this share of the parameters' own norm.
+    /// Each unit, a run of values, to at most this fraction of the parameters\' own norm.
     Adaptive {
         share: f32,
         /// Ranges of the flat buffer, each with the length of its units.
@@ -664,7 +666,8 @@ pub enum UpdateRule {
         /// Decay of the momentum.
         beta2: f32,
     },
-    /// LAMB (arXiv:1904.00962), as timm computes it: Adam's step of each decayed tensor, scaled to the tensor's own norm.
+    /// LAMB (arXiv:1904.00962), as timm computes it: Adam's step of each decayed tensor, scaled to the tensor's own
+    /// norm.
     Lamb {
         /// Decay of the first moment.
         beta1: f32,

@@ -1,6 +1,6 @@
 //! What can go wrong on a device.
 
-/// A fault of a device. It sticks: what is computed after it is not to be trusted, and whoever waits for the device next is told.
+/// An error of a device. It sticks: results computed after it are not valid, and the next download returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -13,7 +13,7 @@ pub enum DeviceError {
         /// Bytes in use at that time.
         used: usize,
     },
-    /// A copy of numbers that do not fill the tensor.
+    /// A copy of values that do not fill the tensor.
     Count {
         /// Numbers that the shape holds.
         expected: usize,

@@ -22,8 +22,8 @@ use crate::tensor::Tensor;
 
 /// A device. Clones are cheap and mean the same device.
 ///
-/// Operations are queued on a device and may run later; whoever reads numbers waits for them
-/// ([`Tensor::to_vec`](crate::Tensor::to_vec)) and is told of what went wrong.
+/// Operations are queued on a device and may run later; reading values waits for them
+/// ([`Tensor::to_vec`](crate::Tensor::to_vec)) and returns what went wrong.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Device {
@@ -52,7 +52,7 @@ impl Device {
         }
     }
 
-    /// How many times numbers were copied from the device for somebody outside: each of these waits for it.
+    /// How many downloads there were: copies of values to the host, each of which waits for the device.
     pub fn downloads(&self) -> usize {
         match self {
             Device::Cpu(cpu) => cpu.downloads(),
@@ -68,7 +68,8 @@ impl Device {
         }
     }
 
-    /// The most that the device multiplies and adds in 32 bits, in GFLOP/s, measured now; nothing where that means nothing.
+    /// The most that the device multiplies and adds in 32 bits, in GFLOP/s, measured now; nothing where that means
+    /// nothing.
     pub fn fma_peak(&self) -> Option<f64> {
         match self {
             Device::Cpu(cpu) => Some(cpu.fma_peak()),
@@ -76,10 +77,10 @@ impl Device {
         }
     }
 
-    /// A tensor with a copy of these numbers.
+    /// A tensor with a copy of these values.
     ///
     /// # Errors
-    /// If there are not as many numbers as the shape holds, or the device has no memory for them.
+    /// If the number of values is not that of the shape, or the device has no memory for them.
     pub fn upload(&self, shape: impl Into<Shape>, values: &[f32]) -> Result<Tensor, DeviceError> {
         let shape = shape.into();
         if shape.count() != values.len() {
@@ -91,10 +92,10 @@ impl Device {
         }
     }
 
-    /// As [`Device::upload`], of numbers that a pass makes by itself: a fault sticks, and is raised where somebody waits.
+    /// As [`Device::upload`], of values that a pass makes by itself: an error sticks, and the next download returns it.
     ///
     /// # Panics
-    /// If there are not as many numbers as the shape holds.
+    /// If the number of values is not that of the shape.
     pub fn constant(&self, shape: impl Into<Shape>, values: &[f32]) -> Tensor {
         let shape = shape.into();
         assert_eq!(shape.count(), values.len(), "{shape:?} does not hold {} numbers", values.len());
@@ -132,8 +133,8 @@ impl Device {
         Ok(copy)
     }
 
-    /// A parameter that does not change, in the layout that products read fastest: a matrix `[out, in]` in a type, anything
-    /// else in 32 bits.
+    /// A parameter that does not change, in the layout that products read fastest: a matrix `[out, in]` in a type,
+    /// anything else in 32 bits.
     pub(crate) fn prepare(&self, values: &[f32], matrix: Option<[usize; 2]>, dtype: DType) -> Weight {
         match (self, matrix) {
             (Device::Cpu(cpu), Some(extents)) => Weight::Cpu(cpu.prepare_matrix(values, extents, dtype)),
@@ -144,8 +145,8 @@ impl Device {
         }
     }
 
-    /// Runs a whole pass where the device likes it best: on the CPU's threads, so that it does not change threads at every
-    /// operation.
+    /// Runs a whole pass where the device likes it best: on the CPU's threads, so that it does not change threads at
+    /// every operation.
     pub fn scope<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
         match self {
             Device::Cpu(cpu) => cpu.scope(body),
@@ -168,8 +169,8 @@ impl Device {
         }
     }
 
-    /// Groups of images, the first of a batch, that the device takes through a model one group at a time or side by side;
-    /// none where it takes a batch whole.
+    /// Groups of images, the first of a batch, that the device takes through a model one group at a time or side by
+    /// side; none where it takes a batch whole.
     pub(crate) fn inference_groups(&self, images: usize, rows: usize) -> Vec<Range<usize>> {
         match self {
             Device::Cpu(cpu) => cpu.inference_groups(images, rows),
@@ -177,7 +178,7 @@ impl Device {
         }
     }
 
-    /// Runs `task` for every group and gives what came of it, in their order.
+    /// Runs `task` for every group and returns the results in their order.
     pub(crate) fn each_group<T: Send>(
         &self,
         groups: &[Range<usize>],
@@ -205,7 +206,8 @@ impl Device {
         }
     }
 
-    /// Takes a batch through `task(device, images, lane)` as the device likes best; each part of the batch adds to one lane.
+    /// Takes a batch through `task(device, images, lane)` as the device likes best; each part of the batch adds to one
+    /// lane.
     pub(crate) fn each_part<L: Send, T: Send, E: Send>(
         &self,
         batch: BatchExtent,

@@ -1,6 +1,6 @@
 //! Memory of a device: of tensors, of the flat buffers of training, and of weights prepared for products.
 //!
-//! What lies behind them is for the devices alone.
+//! Only devices look inside them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub(in crate::device) enum FlatStorage {
 }
 
 impl FlatBuffer {
-    /// How many numbers it holds.
+    /// How many values it holds.
     pub fn len(&self) -> usize {
         match &self.0 {
             FlatStorage::Cpu(buffer, _) => buffer.len(),
@@ -79,7 +79,7 @@ impl FlatBuffer {
         self.len() == 0
     }
 
-    /// A copy of its numbers. Waits for the device.
+    /// A copy of its values. Waits for the device.
     ///
     /// # Errors
     /// Whatever went wrong on the device.
@@ -87,13 +87,13 @@ impl FlatBuffer {
         self.read(0..self.len())
     }
 
-    /// A copy of some of its numbers. Waits for the device.
+    /// A copy of some of its values. Waits for the device.
     ///
     /// # Errors
     /// Whatever went wrong on the device.
     ///
     /// # Panics
-    /// If the range lies beyond it.
+    /// If the range is out of bounds.
     pub fn read(&self, range: Range<usize>) -> Result<Vec<f32>, DeviceError> {
         match &self.0 {
             FlatStorage::Cpu(buffer, pool) => {
@@ -104,7 +104,7 @@ impl FlatBuffer {
         }
     }
 
-    /// Writes numbers from a place on.
+    /// Writes values, starting at an index.
     ///
     /// # Panics
     /// If they reach beyond its end.
@@ -184,7 +184,7 @@ impl Weight {
 pub(crate) struct ParameterView<'a> {
     /// Its extents, outermost first.
     pub(crate) shape: &'a [usize],
-    /// Its place in the list of parameters: what a device keeps for a parameter, it finds by this.
+    /// Its index in the list of parameters, by which a device finds what it keeps for it.
     pub(crate) index: usize,
     pub(in crate::device) place: Place<'a>,
 }
@@ -205,7 +205,7 @@ impl<'a> ParameterView<'a> {
         ParameterView { shape, index, place: Place::Prepared(weight) }
     }
 
-    /// How many numbers it holds.
+    /// How many values it holds.
     pub(crate) fn count(&self) -> usize {
         self.shape.iter().product()
     }

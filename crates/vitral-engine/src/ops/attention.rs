@@ -1,8 +1,9 @@
 //! Multi-head self-attention straight from packed queries, keys and values.
 //!
-//! While recording, captured weights are a value on the tape like any other, so that their gradient can be had: the output's
-//! backward gives the gradient of the weights, and theirs that of queries, keys and bias. Explanation reads the gradient in
-//! between (arXiv:2103.15679). What nobody captures takes the fused path, which makes the weights again in backward.
+//! While recording, captured weights are a value on the tape like any other, so that their gradient can be had: the
+//! output's backward gives the gradient of the weights, and theirs that of queries, keys and bias. Explanation reads
+//! the gradient in between (arXiv:2103.15679). If nobody captures the weights, the fused path runs, which recomputes
+//! them in backward.
 
 use crate::device::backend::AttentionCall;
 use crate::tape::Context;
@@ -21,7 +22,8 @@ pub struct Attention<'a> {
     pub bias: Option<&'a Tensor>,
     /// Dropout on the weights, in training.
     pub dropout: f32,
-    /// How many tokens ask, at least one, from the first on; all where nothing is said. Keys and values are of all tokens.
+    /// How many tokens ask, at least one, from the first on; all where nothing is said. Keys and values are of all
+    /// tokens.
     pub queries: Option<usize>,
     /// Whether the weights are wanted.
     pub capture: bool,
@@ -32,8 +34,8 @@ pub struct Attention<'a> {
 pub struct AttentionOutput {
     /// `[batch, queries, heads · head width]`.
     pub output: Tensor,
-    /// After softmax, before dropout: `[batch, heads, queries, tokens]`. Present if captured. While recording it is on the
-    /// tape: gradients flow to it from the output and from whatever else is computed of it, and on to `qkv`.
+    /// After softmax, before dropout: `[batch, heads, queries, tokens]`. Present if captured. While recording it is on
+    /// the tape: gradients flow to it from the output and from whatever else is computed of it, and on to `qkv`.
     pub weights: Option<Tensor>,
 }
 

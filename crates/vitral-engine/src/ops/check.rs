@@ -1,5 +1,5 @@
-//! What the tests of operations share: goldens from PyTorch, the CPU against the reference device, finite differences in
-//! double precision, fused against recorded.
+//! What the tests of operations share: goldens from PyTorch, the CPU against the reference device, finite differences
+//! in double precision, fused against recorded.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -21,12 +21,12 @@ const NEAR: f64 = 2e-5;
 const NEAR_DIFFERENCE: f64 = 1e-6;
 
 impl Tensor {
-    /// Its numbers, in tests.
+    /// Its values, in tests.
     pub(crate) fn values(&self) -> Vec<f32> {
         self.to_vec().expect("a device without a fault")
     }
 
-    /// Its numbers as precisely as the device has them.
+    /// Its values as precisely as the device has them.
     fn precise(&self) -> Vec<f64> {
         match self.storage() {
             Storage::Reference(memory) => memory.wait().expect("a device without a fault"),
@@ -44,7 +44,7 @@ impl FlatBuffer {
     }
 }
 
-/// Whether all numbers are near, in units of the largest one. A NaN is near a NaN alone.
+/// Whether all values are close, relative to the largest one. A NaN is close only to a NaN.
 fn near(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-3, |top: f64, x| if x.abs() > top { x.abs() } else { top });
@@ -139,7 +139,7 @@ impl Golden {
         self.stored(name).1.iter().map(|&x| x as usize).collect()
     }
 
-    /// A mask of 1 and 0 as what is added to scores.
+    /// A mask of 1 and 0 as a bias of scores.
     pub(crate) fn key_mask(&self, name: &str) -> Tensor {
         let (shape, values) = self.stored(name);
         let added: Vec<f32> = values.iter().map(|&m| if m == 0.0 { f32::NEG_INFINITY } else { 0.0 }).collect();
@@ -298,7 +298,7 @@ impl Check {
         found
     }
 
-    /// The result on the CPU alone, where the reference device may give other numbers that nobody reads.
+    /// The result on the CPU alone, where the reference device may give other values that nobody reads.
     pub(crate) fn run_on_cpu(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) -> Tensor {
         f(&Context::inference(&self.prepared(&self.cpu)), &self.moved(&self.cpu, inputs))
     }
@@ -313,8 +313,8 @@ impl Check {
         Gradients { result, inputs: watched.iter().map(|x| found.of(x).cloned()).collect(), parameters }
     }
 
-    /// Result and gradients against a golden, on both devices. `names` are the inputs' names in it; inputs without one have
-    /// no gradient there.
+    /// Result and gradients against a golden, on both devices. `names` are the inputs' names in it; inputs without one
+    /// have no gradient there.
     pub(crate) fn against(
         &self,
         golden: &Golden,

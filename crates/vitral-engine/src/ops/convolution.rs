@@ -1,4 +1,4 @@
-//! Convolution with channels last and weight standardization: what a stem is made of.
+//! Convolution with channels last and weight standardization: the operations of a convolutional stem.
 
 use crate::arena::ParameterId;
 use crate::device::backend::{ConvolutionCall, ConvolutionExtents, ConvolutionGradients};
@@ -50,7 +50,7 @@ impl Context<'_> {
     /// A convolution of `[batch, height, width, channels]`.
     ///
     /// # Panics
-    /// If the channels are not what the convolution takes.
+    /// If the number of channels is not that of the convolution.
     pub fn convolution(&self, x: &Tensor, convolution: &Convolution) -> Tensor {
         let spec = self.parameters.declarations().spec(convolution.weight);
         let [outputs, channels, kernel_height, kernel_width] = spec.shape[..] else {

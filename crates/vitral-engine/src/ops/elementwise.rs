@@ -65,7 +65,8 @@ impl Context<'_> {
         })
     }
 
-    /// Dropout: in training, zeroes each number with this probability and scales the rest so that the mean stays.
+    /// Dropout: in training, zeroes each value with this probability and scales the others so that the mean is
+    /// unchanged.
     ///
     /// # Panics
     /// If the rate is not within 0…1.
@@ -74,7 +75,7 @@ impl Context<'_> {
     }
 
     /// Drop path (stochastic depth per sample, arXiv:1603.09382): in training, zeroes whole samples (the outermost
-    /// extent) with this probability and scales the rest.
+    /// extent) with this probability and scales the others.
     ///
     /// # Panics
     /// If the rate is not within 0…1.
@@ -93,10 +94,11 @@ impl Context<'_> {
 }
 
 impl Device {
-    /// Planes of channels, `[…, channels, height, width]`, each as `x · factor + shift` of its channel. Has no gradient.
+    /// Planes of channels, `[…, channels, height, width]`, each as `x · factor + shift` of its channel. Has no
+    /// gradient.
     ///
     /// # Panics
-    /// If there are not as many factors as channels.
+    /// If the number of factors is not the number of channels.
     pub fn affine_channels(&self, x: &Tensor, lines: &[(f32, f32)]) -> Tensor {
         let [.., channels, _, _] = x.shape()[..] else { panic!("[…, channels, height, width], not {:?}", x.shape()) };
         assert_eq!(lines.len(), channels, "a factor and a shift for each channel of {:?}", x.shape());

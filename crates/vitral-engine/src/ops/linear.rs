@@ -1,4 +1,5 @@
-//! Linear maps, with what stands before and after them fused in where nothing needs to be remembered.
+//! Linear maps, with the norm before and the operations after them fused in when backward does not need the
+//! intermediate results.
 
 use super::Norm;
 use crate::activation::Activation;
@@ -35,15 +36,15 @@ impl Context<'_> {
     /// A linear map of the innermost extent: `[…, in]` to `[…, out]`.
     ///
     /// # Panics
-    /// If the innermost extent is not what the map takes.
+    /// If the innermost extent is not the map's input width.
     pub fn linear(&self, x: &Tensor, linear: Linear) -> Tensor {
         self.recorded_linear(x, linear, None)
     }
 
     /// A linear map with the norm before it and what comes after it.
     ///
-    /// In inference it is one pass, fused as far as the device can. While recording, it is the same operations one by one; a
-    /// test holds the two to the same bits.
+    /// In inference it is one pass, fused as far as the device can. While recording, it is the same operations one by
+    /// one; a test holds the two to the same bits.
     ///
     /// # Panics
     /// As [`Context::linear`].
@@ -67,9 +68,9 @@ impl Context<'_> {
         )
     }
 
-    /// Packed queries, keys and values of `norm(x)`, `[batch, tokens, in]` to `[batch, tokens, 3 · inner]`. Where only the
-    /// first `queries` tokens of every sample ask, the queries of the others need not be computed: they are anything finite,
-    /// and nobody may ask with them. The rest has the bits of the whole map.
+    /// Packed queries, keys and values of `norm(x)`, `[batch, tokens, in]` to `[batch, tokens, 3 · inner]`. Where only
+    /// the first `queries` tokens of every sample ask, the queries of the others need not be computed: they are
+    /// anything finite, and must not be used. The others have the bits of the whole map.
     ///
     /// # Panics
     /// As [`Context::linear`].
@@ -86,7 +87,7 @@ impl Context<'_> {
         self.backend().linear(x, &self.plain_call(linear, norm, Some(queries)))
     }
 
-    /// What comes after a linear map, one operation at a time.
+    /// The operations after a linear map, one at a time.
     pub fn epilogue(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Tensor {
         let mut y = x.clone();
         if let Some(activation) = epilogue.activation {
@@ -135,8 +136,9 @@ impl Context<'_> {
         }
     }
 
-    /// A low-rank update beside a frozen linear map (LoRA, arXiv:2106.09685): `output + scale · (dropout(x) downᵀ) upᵀ`, where `output` is what the map itself makes of `x`. The factor acts on
-    /// the narrow middle, where it is cheapest.
+    /// A low-rank update beside a frozen linear map (LoRA, arXiv:2106.09685): `output + scale · (dropout(x) downᵀ)
+    /// upᵀ`, where `output` is what the map itself makes of `x`. The factor acts on the narrow middle, where it is
+    /// cheapest.
     pub(crate) fn adapted(&self, x: &Tensor, output: &Tensor, adapter: Adapter) -> Tensor {
         let map = |weight| Linear { weight, bias: None };
         let narrow = self.linear(&self.dropout(x, adapter.dropout), map(adapter.down));
@@ -265,7 +267,7 @@ mod tests {
             let mut check = Check::new();
             let linear = Linear { weight: check.matrix(3 * inner, depth), bias: Some(check.vector(3 * inner)) };
             let x = check.input(&[batch, tokens, depth]);
-            // Through the queries that ask alone: nobody may ask with the others.
+            // Only through the queries that are used.
             check.differences(&[x], |cx, x| {
                 let qkv = cx.qkv(&x[0], None, linear, Some(queries));
                 let call = super::super::Attention {

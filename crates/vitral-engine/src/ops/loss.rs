@@ -7,8 +7,8 @@ use crate::tape::Context;
 use crate::tensor::Tensor;
 
 impl Context<'_> {
-    /// Cross-entropy of `logits`, `[batch, classes]`, against target distributions of the same shape, as a tensor of one
-    /// number: `mean over samples of −Σ target · log softmax(logits)`.
+    /// Cross-entropy of `logits`, `[batch, classes]`, against target distributions of the same shape, as a tensor of
+    /// one number: `mean over samples of −Σ target · log softmax(logits)`.
     ///
     /// Hard labels and label smoothing are distributions too: see [`Device::one_hot`].
     ///
@@ -18,7 +18,7 @@ impl Context<'_> {
         self.loss(LossKind::CrossEntropy, logits, targets)
     }
 
-    /// Binary cross-entropy of `logits` against targets in 0…1 of the same shape, a mean over all numbers.
+    /// Binary cross-entropy of `logits` against targets in 0…1 of the same shape, the mean over all values.
     ///
     /// # Panics
     /// If the shapes differ.
@@ -45,14 +45,14 @@ impl Context<'_> {
         })
     }
 
-    /// Distributions of the same shape as `logits`, `[batch, classes]`, with all mass on the greatest of each row, the first
-    /// of equals. Has no gradient.
+    /// Distributions of the same shape as `logits`, `[batch, classes]`, with all mass on the greatest of each row, the
+    /// first of equals. Has no gradient.
     pub fn one_hot_argmax(&self, logits: &Tensor) -> Tensor {
         self.backend().one_hot_argmax(logits)
     }
 
-    /// How many rows of `logits`, `[batch, classes]`, have their greatest number at their label, as a tensor of one number;
-    /// `labels` is `[batch]`.
+    /// How many rows of `logits`, `[batch, classes]`, have their greatest number at their label, as a tensor of one
+    /// number; `labels` is `[batch]`.
     ///
     /// # Panics
     /// If there is not one label for each row.
@@ -63,8 +63,8 @@ impl Context<'_> {
 }
 
 impl Device {
-    /// Distributions for hard labels, `[labels, classes]`: all mass on the label, of which `smoothing` is spread evenly over
-    /// all classes (arXiv:1512.00567).
+    /// Distributions for hard labels, `[labels, classes]`: all mass on the label, of which `smoothing` is spread evenly
+    /// over all classes (arXiv:1512.00567).
     ///
     /// # Errors
     /// If the device has no memory for them.

@@ -101,7 +101,7 @@ impl Context<'_> {
     /// gradient.
     ///
     /// # Panics
-    /// If there are not as many channels.
+    /// If the number of channels differs.
     pub fn batch_norm(&self, x: &Tensor, norm: &ChannelNorm) -> Tensor {
         let width = self.view(norm.weight).count();
         assert_eq!(x.shape().last(), width, "a batch norm of {width} channels over {:?}", x.shape());

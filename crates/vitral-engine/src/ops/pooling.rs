@@ -20,8 +20,8 @@ impl Context<'_> {
         })
     }
 
-    /// Maximum over the tokens from `first` on: `[batch, tokens, width]` to `[batch, width]`. Where several are equal the
-    /// gradient is shared among them, as PyTorch's `amax` does.
+    /// Maximum over the tokens from `first` on: `[batch, tokens, width]` to `[batch, width]`. Where several are equal
+    /// the gradient is shared among them, as PyTorch's `amax` does.
     ///
     /// # Panics
     /// If there are none.

@@ -1,4 +1,4 @@
-//! Biases of attention scores that depend on how two tokens stand to each other: entries of one trained table.
+//! Biases of attention scores that depend on the relative position of two tokens: entries of one trained table.
 
 use std::sync::Arc;
 

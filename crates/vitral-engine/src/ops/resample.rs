@@ -12,7 +12,7 @@ pub struct AxisWeights(AxisMatrix);
 /// Resamples a grid of values `[rows, columns, width]`, row by row, on the CPU.
 ///
 /// # Panics
-/// If there are not as many values.
+/// If the number of values differs.
 pub fn resample(grid: &[f32], width: usize, rows: &AxisWeights, columns: &AxisWeights) -> Vec<f32> {
     let device = Device::cpu(1);
     let grid = device.constant([1, rows.0.from * columns.0.from, width], grid);
@@ -21,7 +21,8 @@ pub fn resample(grid: &[f32], width: usize, rows: &AxisWeights, columns: &AxisWe
 }
 
 impl Context<'_> {
-    /// Resamples a grid of embeddings `[rows · columns, width]`, or several `[grids, rows · columns, width]`, along both axes.
+    /// Resamples a grid of embeddings `[rows · columns, width]`, or several `[grids, rows · columns, width]`, along
+    /// both axes.
     ///
     /// # Panics
     /// If the grid is of another size than the weights take.
@@ -49,7 +50,7 @@ impl AxisWeights {
     /// Weights `[to, from]`.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If their number differs.
     pub fn new(from: usize, to: usize, weights: Vec<f32>) -> Self {
         assert_eq!(weights.len(), to * from, "weights of {to} by {from}");
         AxisWeights(AxisMatrix { from, to, weights: weights.into() })
@@ -132,9 +133,9 @@ impl AxisWeights {
         })
     }
 
-    /// Linear between distances that grow geometrically from the middle, so that the last of `from` comes to stand where the
-    /// last of `to` is: how BEiT brings a table of relative positions to another grid. Both extents are odd, `2n − 1` for `n`
-    /// places.
+    /// Linear between distances that grow geometrically from the middle, so that the last of `from` falls where the
+    /// last of `to` is: how BEiT brings a table of relative positions to another grid. Both extents are odd, `2n − 1`
+    /// for `n` places.
     pub fn geometric(from: usize, to: usize) -> Self {
         let (reach, wanted) = (from / 2, (to / 2) as f64);
         let sum = |ratio: f64| (1.0 - ratio.powi(reach as i32)) / (1.0 - ratio);

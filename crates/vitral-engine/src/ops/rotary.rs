@@ -5,8 +5,8 @@ use crate::device::backend::{Blocks, RotationTable, Source};
 use crate::tape::Context;
 use crate::tensor::Tensor;
 
-/// By how much each token turns, for every pair of channels of a head. Channel `i` of the first half of a head and channel
-/// `i` of the second are a pair; the same turn serves every head.
+/// By how much each token turns, for every pair of channels of a head. Channel `i` of the first half of a head and
+/// channel `i` of the second are a pair; the same turn serves every head.
 #[derive(Clone, Debug)]
 pub struct Rotation(RotationTable);
 
@@ -28,11 +28,11 @@ impl Rotation {
 }
 
 impl Context<'_> {
-    /// Turns queries and keys in packed `qkv`, `[batch, tokens, 3 · heads · head width]`, by each token's place; values and
-    /// tokens before the rotation's first pass through.
+    /// Turns queries and keys in packed `qkv`, `[batch, tokens, 3 · heads · head width]`, by each token's place; values
+    /// and tokens before the rotation's first pass through.
     ///
     /// # Panics
-    /// When there are not as many tokens as the rotation has, or heads are not a whole number of pairs.
+    /// If the number of tokens is not that of the rotation, or heads are not a whole number of pairs.
     pub fn rotate_queries_and_keys(&self, qkv: &Tensor, rotation: &Rotation) -> Tensor {
         let [_, tokens, packed] = qkv.shape()[..] else {
             panic!("[batch, tokens, 3 · heads · head width], not {:?}", qkv.shape())

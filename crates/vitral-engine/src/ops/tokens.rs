@@ -52,7 +52,7 @@ impl Context<'_> {
     /// Tokens `first … first + count − 1` of every sample: `[batch, count, width]`.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If their number differs.
     pub fn tokens(&self, x: &Tensor, first: usize, count: usize) -> Tensor {
         let shape = x.shape();
         let [batch, tokens, width] = extents(x);
@@ -77,10 +77,10 @@ impl Context<'_> {
         self.tokens(x, index, 1).reshape([batch, width])
     }
 
-    /// Keeps, of every sample, the tokens whose indices stand in `kept`, `count` for each sample in turn.
+    /// Keeps, of every sample, the tokens whose indices are in `kept`, `count` for each sample in turn.
     ///
     /// # Panics
-    /// If there are not as many indices, or one is beyond the tokens.
+    /// If the number of indices differs, or one is not the index of a token.
     pub fn keep_tokens(&self, x: &Tensor, kept: Vec<usize>, count: usize) -> Tensor {
         let [batch, tokens, _] = extents(x);
         assert_eq!(kept.len(), batch * count, "{count} tokens kept of each of {batch} samples");
@@ -142,7 +142,7 @@ impl Context<'_> {
     /// Rows of `a` and `b` side by side: `[rows, width a]` and `[rows, width b]` to `[rows, both]`.
     ///
     /// # Panics
-    /// If they have not as many rows.
+    /// If they differ in their number of rows.
     pub fn side_by_side(&self, a: &Tensor, b: &Tensor) -> Tensor {
         let both = a.shape().last() + b.shape().last();
         assert_eq!(a.rows(), b.rows(), "{:?} beside {:?}", a.shape(), b.shape());
@@ -152,7 +152,7 @@ impl Context<'_> {
         })
     }
 
-    /// Two tensors put together: `place(x, numbers before it)` says where each goes.
+    /// Two tensors put together: `place(x, values before it)` says where each one goes.
     fn join(
         &self,
         a: &Tensor,
@@ -174,7 +174,8 @@ impl Context<'_> {
 }
 
 impl Device {
-    /// Columns of the innermost extent in another order, or some of them: `out[…, i] = x[…, columns[i]]`. Has no gradient.
+    /// Columns of the innermost extent in another order, or some of them: `out[…, i] = x[…, columns[i]]`. Has no
+    /// gradient.
     ///
     /// # Panics
     /// If a column is beyond the width.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// A cache line in numbers.
+/// A cache line in values.
 const LINE: usize = 16;
 
 /// A run of `f32` that begins on a cache line.
@@ -23,12 +23,12 @@ impl Buffer {
         Buffer { memory, start, length }
     }
 
-    /// How many numbers it holds.
+    /// How many values it holds.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    /// How many numbers fit without new memory.
+    /// How many values fit without new memory.
     pub(crate) fn capacity(&self) -> usize {
         self.memory.len() - LINE
     }
@@ -41,12 +41,12 @@ impl Buffer {
         self.length = length;
     }
 
-    /// The numbers.
+    /// The values.
     pub(crate) fn as_slice(&self) -> &[f32] {
         &self.memory[self.start..self.start + self.length]
     }
 
-    /// The numbers, to be written.
+    /// The values, mutable.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
         &mut self.memory[self.start..self.start + self.length]
     }
@@ -63,7 +63,7 @@ pub(crate) struct BufferPool {
 }
 
 impl BufferPool {
-    /// A buffer of this length with unspecified contents, which nobody else holds.
+    /// A buffer of this length with unspecified contents and one owner.
     pub(crate) fn take(&self, length: usize) -> Arc<Buffer> {
         let mut buffers = self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut best: Option<usize> = None;
@@ -90,7 +90,7 @@ impl BufferPool {
         self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Arc::clone(buffer));
     }
 
-    /// Counts one copy of a tensor's numbers for whoever asked.
+    /// Counts one copy of a tensor's values to the caller.
     pub(crate) fn count_download(&self) {
         self.downloads.fetch_add(1, Ordering::Relaxed);
     }

@@ -14,9 +14,10 @@ use crate::device::backend::{ConvolutionCall, ConvolutionExtents, ConvolutionGra
 use crate::dtype::DType;
 use crate::tensor::Tensor;
 
-/// Numbers of columns that all threads make together at a time: a few megabytes, so that they need not come back from memory.
+/// Values of columns that all threads make together at a time: a few megabytes, so that they need not come back from
+/// memory.
 const COLUMNS_IN_CACHE: usize = 1 << 20;
-/// Numbers of columns that one thread makes for itself at a time: they and the weights share its second cache.
+/// Values of unfolded columns that one thread makes at a time: they and the weights share its L2 cache.
 const COLUMNS_OF_THREAD: usize = 1 << 16;
 /// Rows of a product below which its weights are not read often enough to be worth fetching.
 const LEAST_ROWS: usize = 56;
@@ -28,14 +29,14 @@ thread_local! {
 /// A few images of a convolution.
 struct Part {
     extents: ConvolutionExtents,
-    /// Where their numbers lie in the input.
+    /// Where their values are in the input.
     input: Range<usize>,
     /// Their rows of the product.
     rows: Range<usize>,
 }
 
 impl Part {
-    /// Where their numbers lie in the output.
+    /// Where their values are in the output.
     fn outputs(&self) -> Range<usize> {
         self.rows.start * self.extents.outputs..self.rows.end * self.extents.outputs
     }
@@ -62,15 +63,15 @@ impl ConvolutionExtents {
         self.kernel == [1, 1] && self.stride == 1 && self.before == [0, 0]
     }
 
-    /// Calls `copy(input offset, column offset, count)` for every run of pixels under a row of the kernel, at every place of
-    /// one output row.
+    /// Calls `copy(input offset, column offset, count)` for every run of pixels under a row of the kernel, at every
+    /// place of one output row.
     #[inline(always)]
     fn pixels(&self, row: usize, mut copy: impl FnMut(usize, usize, usize)) {
         let (image, y) = (row / self.grid[0], row % self.grid[0]);
         for x in 0..self.grid[1] {
             let target = (row * self.grid[1] + x) * self.depth();
             let left = x * self.stride;
-            // The part of the kernel's row that lies over the input.
+            // The part of the kernel's row that overlaps the input.
             let first = self.before[1].saturating_sub(left).min(self.kernel[1]);
             let last = (self.before[1] + self.width).saturating_sub(left).min(self.kernel[1]);
             for ky in 0..self.kernel[0] {
@@ -114,8 +115,8 @@ impl ConvolutionExtents {
         })
     }
 
-    /// The product of the columns with packed weights. Each thread makes the columns that it multiplies, a few rows of pixels
-    /// at a time, where they stay in its cache.
+    /// The product of the columns with packed weights. Each thread makes the columns that it multiplies, a few rows of
+    /// pixels at a time, where they stay in its cache.
     fn multiply(&self, cpu: &Processor, x: &[f32], matrix: &PackedB, bias: Option<&[f32]>, out: &mut [f32]) {
         let (pixels, depth) = (self.grid[1], self.depth());
         let step = (COLUMNS_OF_THREAD / (pixels * depth).max(1)).max(LEAST_ROWS.div_ceil(pixels.max(1)));

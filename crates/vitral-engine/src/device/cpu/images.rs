@@ -63,7 +63,7 @@ impl Kernel for LargestBackward<'_> {
     }
 }
 
-/// Adds a share of each `from` to its `to`: of windows to their means, or back.
+/// Adds a fraction of each `from` to its `to`: of windows to their means, or back.
 struct Spread<'a> {
     windows: Windows,
     share: f32,

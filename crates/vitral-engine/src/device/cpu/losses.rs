@@ -1,4 +1,4 @@
-//! Losses, and what is counted beside them.
+//! Losses, and counts of correct answers.
 
 use super::{Cpu, values};
 use crate::device::backend::{Elements, LossCall, LossKind, Losses};

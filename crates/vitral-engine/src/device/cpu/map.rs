@@ -6,7 +6,7 @@ use super::processor::Processor;
 /// Elements below which a second thread costs more than it brings.
 const GRAIN: usize = 16 * 1024;
 
-/// A function of `N` numbers, for every instruction set.
+/// A function of `N` values, for every instruction set.
 pub(crate) trait Elementwise<const N: usize>: Copy + Sync + Send {
     /// The function. Must be `#[inline(always)]`.
     fn apply<L: Lanes>(self, l: L, x: [L::V; N]) -> L::V;
@@ -67,8 +67,8 @@ impl Processor {
         });
     }
 
-    /// Sums the rows of a matrix `[rows, width]` into `sums`, adding to what is there. The order is by row, whatever the
-    /// threads.
+    /// Sums the rows of a matrix `[rows, width]` into `sums`, adding to what is there. The order is by row, whatever
+    /// the threads.
     pub(crate) fn add_row_sums(&self, matrix: &[f32], sums: &mut [f32]) {
         let width = sums.len();
         self.parallel_rows(sums, 1, 64, |first, sums| {

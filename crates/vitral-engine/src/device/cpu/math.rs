@@ -17,13 +17,13 @@ pub(crate) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     exp_within(l, l.max(l.splat(-104.0), l.min(l.splat(89.0), x)))
 }
 
-/// As [`exp`], for numbers that are not above 0.
+/// As [`exp`], for values that are not above 0.
 #[inline(always)]
 pub(crate) fn exp_of_nonpositive<L: Lanes>(l: L, x: L::V) -> L::V {
     exp_within(l, l.max(l.splat(-104.0), x))
 }
 
-/// As [`exp`], for numbers within −104 and 89.
+/// As [`exp`], for values within −104 and 89.
 #[inline(always)]
 fn exp_within<L: Lanes>(l: L, x: L::V) -> L::V {
     let n = l.round(l.mul(x, l.splat(LOG2_E)));

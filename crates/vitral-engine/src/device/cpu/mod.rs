@@ -39,7 +39,7 @@ use crate::dtype::DType;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// A processor: a fixed number of threads, an instruction set, and memory that is used again. Clones share all three.
+/// A processor: a fixed number of threads, an instruction set, and recycled memory. Clones share all three.
 #[derive(Clone)]
 pub struct Cpu {
     processor: Processor,
@@ -61,7 +61,7 @@ impl Cpu {
         Cpu::with_threads(0)
     }
 
-    /// This many threads; 0 means as many as the processor runs at once.
+    /// The number of threads; 0 is one for each core.
     pub fn with_threads(threads: usize) -> Self {
         Cpu::of(Processor::new(threads, Isa::available()[0]))
     }
@@ -72,7 +72,8 @@ impl Cpu {
         Some(Cpu::of(Processor::new(threads, isa)))
     }
 
-    /// The instruction sets that this processor has kernels for, the best first: of `avx512`, `avx2`, `neon`, `portable`.
+    /// The instruction sets that this processor has kernels for, the best first: of `avx512`, `avx2`, `neon`,
+    /// `portable`.
     pub fn instruction_sets() -> Vec<&'static str> {
         Isa::available().into_iter().map(Isa::name).collect()
     }
@@ -87,7 +88,7 @@ impl Cpu {
         self.processor.isa().name()
     }
 
-    /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit numbers,
+    /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit values,
     /// measured now: the best of several short rounds.
     pub fn fma_peak(&self) -> f64 {
         self.processor.fma_peak()
@@ -98,7 +99,7 @@ impl Cpu {
         self.processor.memory().trim();
     }
 
-    /// Copies of tensors that were made for somebody outside.
+    /// Copies of tensors that were made for callers.
     pub(crate) fn downloads(&self) -> usize {
         self.processor.memory().downloads()
     }
@@ -138,7 +139,7 @@ impl std::fmt::Debug for Cpu {
     }
 }
 
-/// The numbers of a tensor.
+/// The values of a tensor.
 fn values(tensor: &Tensor) -> &[f32] {
     tensor.storage().cpu().as_slice()
 }

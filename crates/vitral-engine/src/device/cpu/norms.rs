@@ -299,7 +299,7 @@ impl GroupNorm {
         self.channels / self.groups
     }
 
-    /// Numbers of a channel in one sample.
+    /// Values of a channel in one sample.
     fn places(&self) -> usize {
         self.sample / self.channels
     }
@@ -331,7 +331,8 @@ impl GroupNorm {
         device.processor.isa().run(EachPlace { rows: [x, x], out, channels: self.channels, f });
     }
 
-    /// Writes one sample's gradient to `out`, and its share of those of weight and bias to `sums`, one after the other.
+    /// Writes one sample's gradient to `out`, and its part of the gradients of weight and bias to `sums`, one after the
+    /// other.
     fn backward(&self, device: &Cpu, [x, grad]: [&[f32]; 2], gain: &[f32], out: &mut [f32], sums: &mut [f32]) {
         let isa = device.processor.isa();
         let (mean, reciprocal) = self.statistics(device, x);

@@ -6,9 +6,9 @@ use super::buffer::Buffer;
 use super::kernels::{MatrixB, SharedPack, packed_len};
 use super::processor::Processor;
 
-/// What the passes of one step share: each trainable matrix that has to be packed for a product is, when the first of them
-/// needs it, and let go when the last had it. Where there are but two passes, side by side, few are kept at a time; where
-/// some follow others, all are kept until the last. Values must not change meanwhile.
+/// What the passes of one step share: each trainable matrix that has to be packed for a product is, when the first of
+/// them needs it, and let go when the last had it. Where there are but two passes, side by side, few are kept at a
+/// time; where some follow others, all are kept until the last. Values must not change meanwhile.
 pub(super) struct PackCache {
     passes: usize,
     slots: Vec<[Mutex<Option<Slot>>; 2]>,

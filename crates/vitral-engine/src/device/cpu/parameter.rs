@@ -74,8 +74,8 @@ pub(super) fn derived<'a>(parameter: ParameterView<'a>, make: impl FnOnce(&[f32]
     }
 }
 
-/// A matrix `[out, in]` as `B` of a product with rows of `out`, which gives gradients of the input: packed once where it
-/// does not change, each time where it may.
+/// A matrix `[out, in]` as `B` of a product with rows of `out`, which gives gradients of the input: packed once where
+/// it does not change, each time where it may.
 pub(super) fn transposed<'a>(cpu: &Cpu, parameter: ParameterView<'a>) -> DerivedMatrix<'a> {
     let (rows, columns) = (parameter.shape[0], parameter.shape[1]);
     let pack = |data: &[f32]| pack(&cpu.processor, MatrixB::Rows { data, stride: columns }, rows, columns, DType::F32);

@@ -42,7 +42,7 @@ fn chains<L: Lanes, const CHAINS: usize>(l: L) -> f64 {
 }
 
 impl Processor {
-    /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit numbers,
+    /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit values,
     /// measured now: the best of several short rounds.
     pub(crate) fn fma_peak(&self) -> f64 {
         let threads = self.threads();

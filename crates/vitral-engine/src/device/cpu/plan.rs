@@ -1,9 +1,9 @@
 //! How the CPU takes a batch: which images together, on which threads, one after the other or side by side.
 //!
 //! In inference each thread takes images through the whole model by itself, so that none waits for another at every
-//! operation and what it makes stays in its cache. In training a batch goes in two halves, each on half of the threads,
-//! and a half in parts. How a batch is cut depends on the model and the batch alone, so sums keep their bits whatever the
-//! threads.
+//! operation and its result stays in its cache. In training a batch goes in two halves, each on half of the threads,
+//! and a half in parts. How a batch is cut depends on the model and the batch alone, so sums keep their bits whatever
+//! the threads.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use super::Cpu;
 use super::pack_cache::PackCache;
 
-/// Rows of tokens that a thread takes through all blocks at a time: enough that weights are worth fetching, few enough that
-/// what becomes of them stays in its cache.
+/// Rows of tokens that a thread takes through all blocks at a time: enough that weights are worth fetching, few enough
+/// that their results stay in its cache.
 const ROWS_AT_ONCE: usize = 192;
-/// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is small
-/// and near, enough that fetching weights for them costs little.
+/// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is
+/// small and near, enough that fetching weights for them costs little.
 const TOKENS_AT_ONCE: usize = 1024;
-/// The same where convolutions stand before the blocks, whose weights are standardized and packed for every part.
+/// The same if there are convolutions before the blocks, whose weights are standardized and packed for every part.
 const CELLS_AT_ONCE: usize = 4096;
 
 /// A batch, as a plan needs to know it.
@@ -27,26 +27,26 @@ pub struct BatchExtent {
     pub images: usize,
     /// Tokens (or cells of a feature map) of an image.
     pub tokens: usize,
-    /// Whether convolutions stand before the blocks.
+    /// Whether there are convolutions before the blocks.
     pub convolutions: bool,
 }
 
 impl Cpu {
-    /// Images that threads take through a model by themselves, in groups, the first images of a batch; what is left of it
-    /// is computed by all threads together. Nothing where there is no gain in it.
+    /// Images that threads take through a model by themselves, in groups, the first images of a batch; what is left of
+    /// it is computed by all threads together. `None` if that is not faster.
     pub(crate) fn inference_groups(&self, images: usize, rows: usize) -> Vec<Range<usize>> {
         let threads = self.threads();
         let each = images / threads;
         if threads == 1 || each == 0 {
             return Vec::new();
         }
-        // Every thread gets as many images as any other.
+        // Every thread gets the same number of images.
         let at_once = ROWS_AT_ONCE.div_ceil(rows.max(1)).max(1);
         let (groups, whole) = (threads * each.div_ceil(at_once), threads * each);
         (0..groups).map(|group| whole * group / groups..whole * (group + 1) / groups).collect()
     }
 
-    /// Runs `task` for every group, each on one thread, and gives what came of it in their order.
+    /// Runs `task` for every group, each on one thread, and returns the results in their order.
     pub(crate) fn each_group<T: Send>(
         &self,
         groups: &[Range<usize>],
@@ -68,7 +68,7 @@ impl Cpu {
         })
     }
 
-    /// Takes both halves of a batch through `task(device, images, lane)`, at the same time where there are threads for it.
+    /// Takes both halves of a batch through `task(device, images, lane)`, at the same time if there are enough threads.
     /// The lane is that of the half.
     pub(crate) fn each_half<L: Send, T: Send, E: Send>(
         &self,

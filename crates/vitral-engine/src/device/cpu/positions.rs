@@ -48,7 +48,7 @@ impl Positions for Cpu {
                     let row = (rotation.prefix + token) * packed;
                     let at = token * rotation.pairs..(token + 1) * rotation.pairs;
                     let (cosines, sines) = (&rotation.cosines[at.clone()], &rotation.sines[at]);
-                    // Queries and keys stand side by side, heads within them: all of it turns alike.
+                    // Queries and keys are side by side, with heads inside: the same rotation applies to all.
                     let heads = out[row..row + 2 * width].chunks_exact_mut(head);
                     for (x, out) in x[row..row + 2 * width].chunks_exact(head).zip(heads) {
                         self.processor.isa().run(Turn { x, out, cosines, sines, sign });
@@ -122,7 +122,7 @@ impl Positions for Cpu {
     }
 }
 
-/// `out[i, x] = Σ_j weights[i, j] · input[j, x]` for rows of `inner` numbers.
+/// `out[i, x] = Σ_j weights[i, j] · input[j, x]` for rows of `inner` values.
 fn along(axis: &AxisMatrix, outer: usize, inner: usize, input: &[f32], out: &mut [f32], transposed: bool) {
     let (from, to) = if transposed { (axis.to, axis.from) } else { (axis.from, axis.to) };
     out.fill(0.0);

@@ -11,7 +11,7 @@ use super::kernels::Isa;
 /// Multiply-adds below which a second thread costs more than it brings.
 pub(crate) const SERIAL_WORK: usize = 100_000;
 
-/// A fixed number of threads, an instruction set, and memory that is used again. Clones share all three.
+/// A fixed number of threads, an instruction set, and recycled memory. Clones share all three.
 #[derive(Clone)]
 pub(crate) struct Processor {
     isa: Isa,
@@ -21,7 +21,7 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// This many threads; 0 means as many as the processor runs at once.
+    /// The number of threads; 0 is one for each core.
     pub(crate) fn new(threads: usize, isa: Isa) -> Self {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { available() } else { threads };
@@ -50,8 +50,8 @@ impl Processor {
         Processor { threads: 1, pool: None, ..self.clone() }
     }
 
-    /// The processor in two halves that work at the same time under [`Processor::both`]; nothing where its threads do not
-    /// divide. They share its memory.
+    /// The processor in two halves that work at the same time under [`Processor::both`]; nothing where its threads do
+    /// not divide. They share its memory.
     pub(crate) fn halves(&self) -> Option<[Self; 2]> {
         match self.threads {
             2 => Some([self.alone(), self.alone()]),
@@ -63,7 +63,7 @@ impl Processor {
         }
     }
 
-    /// Runs both, at the same time where there are threads for it.
+    /// Runs both, at the same time if there are enough threads.
     pub(crate) fn both<A: Send, B: Send>(
         &self,
         first: impl FnOnce() -> A + Send,
@@ -94,7 +94,7 @@ impl Processor {
         }
     }
 
-    /// `task(0) … task(count − 1)` and what they give, in order.
+    /// The results of `task(0) … task(count − 1)`, in order.
     pub(crate) fn parallel_map<T: Send>(&self, count: usize, task: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
         match &self.pool {
             Some(pool) if count > 1 => pool.install(|| (0..count).into_par_iter().with_max_len(1).map(task).collect()),
@@ -108,8 +108,8 @@ impl Processor {
         (0..count).map(move |i| total * i / count..total * (i + 1) / count)
     }
 
-    /// Cuts `N` outputs into runs of rows and calls `task(rows, parts)` for each run. Every output has `rows` rows, each of
-    /// its own width; a run has at least `grain` rows.
+    /// Cuts `N` outputs into runs of rows and calls `task(rows, parts)` for each run. Every output has `rows` rows,
+    /// each of its own width; a run has at least `grain` rows.
     pub(crate) fn parallel_rows_of<const N: usize>(
         &self,
         rows: usize,

@@ -1,4 +1,4 @@
-//! Linear maps, with what is fused around them.
+//! Linear maps, with the operations fused into them.
 
 use super::kernels::{Gemm, GemmEpilogue, MatrixA, MatrixB, NormOnLoad, ReadyB};
 use super::multiply::multiply;
@@ -104,7 +104,7 @@ pub(super) fn on_load<'a>(norm: &NormCall<'a>) -> NormOnLoad<'a> {
 }
 
 impl Cpu {
-    /// A trainable matrix as `B` of a product: packed with the other passes of a step, where there are some.
+    /// A trainable matrix as `B` of a product: packed together with the other passes of a step, if there are any.
     fn ready<'a>(&self, parameter: ParameterView<'_>, data: &'a [f32], towards: Towards) -> ReadyB<'a> {
         let (out, width) = (parameter.shape[0], parameter.shape[1]);
         let (b, depth, columns) = match towards {

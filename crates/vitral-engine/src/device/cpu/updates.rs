@@ -192,7 +192,7 @@ impl Slices<'_> {
             }
             UpdateRule::Muon { momentum, nesterov, match_adamw } => {
                 let shape = group.matrix.expect("what is not a hidden matrix has a rule of its own");
-                // The padding after a matrix is no part of it.
+                // The padding after a matrix is not part of it.
                 let count = shape[0] * shape[1];
                 let ahead = if nesterov { momentum } else { 1.0 };
                 cpu.each(&mut parameters[..count], &gradients[..count], &mut first[..count], |_, g, m| {

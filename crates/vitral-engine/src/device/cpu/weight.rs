@@ -1,4 +1,4 @@
-//! Parameters prepared for products: matrices packed once, the rest in place.
+//! Parameters prepared for products: matrices packed once, others in place.
 
 use std::sync::OnceLock;
 

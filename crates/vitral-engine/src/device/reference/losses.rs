@@ -1,4 +1,4 @@
-//! Losses, and what is counted beside them.
+//! Losses, and counts of correct answers.
 
 use super::{Reference, stored};
 use crate::device::backend::{LossCall, LossKind, Losses};

@@ -1,8 +1,8 @@
 //! Memory that cannot be borrowed, and work that waits in a queue.
 //!
-//! What would break on a GPU breaks here: a tensor is a number in a table, work is queued and runs when somebody waits for
-//! it, fresh memory is poisoned, an allocation can be made to fail, and a fault sticks. Numbers are kept in double
-//! precision.
+//! What would break on a GPU breaks here: a tensor is an index into a table, work is queued and runs when somebody
+//! waits for it, fresh memory is poisoned, an allocation can be made to fail, and a fault sticks. Values are kept in
+//! double precision.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::device::error::DeviceError;
 
-/// What fresh memory holds: nobody may read it before it is written.
+/// What fresh memory holds: it must not be read before it is written.
 const POISON: f64 = f64::NAN;
 
 type Task = Box<dyn FnOnce(&mut Table) + Send>;
@@ -44,7 +44,7 @@ impl Table {
     }
 }
 
-/// Some numbers of the device. Clones mean the same numbers; they are given back when the last is dropped.
+/// Memory of the device. Clones share it; it is freed when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct Memory(Arc<Owned>);
 
@@ -76,7 +76,7 @@ impl Heap {
         self.state().next as usize
     }
 
-    /// How many times somebody waited for numbers.
+    /// How many downloads there were.
     pub(super) fn downloads(&self) -> usize {
         self.downloads.load(Ordering::Relaxed)
     }
@@ -86,7 +86,7 @@ impl Heap {
         self.state().until_failure = Some(allocations);
     }
 
-    /// Poisoned memory; a fault sticks where there is none to be had.
+    /// Poisoned memory; if there is none left, an error sticks.
     pub(super) fn allocate(self: &Arc<Self>, length: usize) -> Memory {
         let mut state = self.state();
         let fails = match &mut state.until_failure {
@@ -128,7 +128,7 @@ impl Heap {
         }));
     }
 
-    /// The fault that sticks, if there is one.
+    /// The error that sticks, if there is one.
     pub(super) fn fault(&self) -> Option<DeviceError> {
         self.state().fault.clone()
     }
@@ -145,7 +145,7 @@ impl Memory {
         self.0.heap.launch([], [self], move |[], [out]| out[start..start + values.len()].copy_from_slice(&values));
     }
 
-    /// Runs what is queued and copies the numbers.
+    /// Runs the queued work and copies the values.
     pub(crate) fn download(&self) -> Result<Vec<f32>, DeviceError> {
         Ok(self.wait()?.into_iter().map(|x| x as f32).collect())
     }

@@ -1,7 +1,7 @@
 //! The reference device: plain loops in double precision, one thread, hostile memory.
 //!
-//! It is the specification: every other device is compared with it over odd shapes. Each file is the counterpart of one of
-//! the traits in [`backend`](super::backend), written as the papers have it, one number at a time.
+//! It is the specification: every other device is compared with it over odd shapes. Each file is the counterpart of one
+//! of the traits in [`backend`](super::backend), written as the papers have it, one number at a time.
 
 mod attention;
 mod convolution;
@@ -39,8 +39,8 @@ impl Reference {
         Reference::default()
     }
 
-    /// Makes an allocation fail: that after so many more. The fault sticks, and is raised where somebody next waits for the
-    /// device.
+    /// Makes an allocation fail: that after so many more. The error sticks, and is returned by the next download from
+    /// the device.
     pub fn fail_after(&self, allocations: usize) {
         self.0.fail_after(allocations);
     }
@@ -50,7 +50,7 @@ impl Reference {
         self.0.allocations()
     }
 
-    /// How many times somebody waited for numbers of the device.
+    /// How many downloads there were from the device.
     pub fn downloads(&self) -> usize {
         self.0.downloads()
     }
@@ -120,7 +120,7 @@ impl Reference {
         self.0.launch(reads, [buffer.reference()], |reads, [out]| work(reads, out));
     }
 
-    /// Memory without numbers, for operands that are not there.
+    /// Empty memory, for absent operands.
     fn nothing(&self) -> Memory {
         self.0.allocate(0)
     }
@@ -160,7 +160,7 @@ impl Parameter {
         view.map_or_else(|| Parameter { memory: device.nothing(), start: 0, count: 0 }, Parameter::of)
     }
 
-    /// Where its numbers are in its memory.
+    /// Where its values are in the memory.
     fn range(&self) -> std::ops::Range<usize> {
         self.start..self.start + self.count
     }

@@ -5,7 +5,7 @@ use crate::device::backend::{ChannelNormCall, GradientRange, GroupNormCall, Norm
 use crate::device::storage::FlatBuffer;
 use crate::tensor::Tensor;
 
-/// Mean and reciprocal deviation of numbers; a mean of 0 for a root mean square.
+/// Mean and reciprocal deviation of values; a mean of 0 for a root mean square.
 fn statistics(numbers: impl Iterator<Item = f64> + Clone, epsilon: f64, rms: bool) -> (f64, f64) {
     let count = numbers.clone().count() as f64;
     let mean = if rms { 0.0 } else { numbers.clone().sum::<f64>() / count };
@@ -214,7 +214,7 @@ impl Norms for Reference {
     }
 }
 
-/// Which numbers share their statistics.
+/// Which values share their statistics.
 #[derive(Clone, Copy)]
 struct Groups {
     batch: usize,

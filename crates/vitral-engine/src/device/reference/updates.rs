@@ -150,7 +150,7 @@ impl Step {
             UpdateRule::Muon { momentum, nesterov, match_adamw } => {
                 let shape = group.matrix.expect("what is not a hidden matrix has a rule of its own");
                 let momentum = f64::from(momentum);
-                // The padding after a matrix is no part of it.
+                // The padding after a matrix is not part of it.
                 let range = range.start..range.start + shape[0] * shape[1];
                 let along: Vec<f64> = range
                     .clone()

@@ -49,8 +49,8 @@ impl<'a> Problem<'a> {
     }
 
     /// `rows` of scores from query `at` on, masked and biased, `stride` apart; `packed` are the packed keys. A stride of
-    /// whole panels spares the edge. Gives what is left to scale them by: the whole scale where nothing was added, which
-    /// spares a pass, or 1.
+    /// whole panels spares the edge. Gives what is left to scale them by: the whole scale where nothing was added,
+    /// which spares a pass, or 1.
     fn scores(
         &self,
         cpu: &Processor,
@@ -307,8 +307,8 @@ pub(crate) fn attention_backward(
             let weights = grown(weights, area);
             let scores = grown(scores, area);
             let mut product = |(rows, depth, columns), a, b, c: DisjointMut<'_>, first, c_stride| {
-                // SAFETY: queries, keys and values of one head of one image belong to this task alone, and so does scratch
-                // memory.
+                // SAFETY: queries, keys and values of one head of one image belong to this task alone, and so does
+                // scratch memory.
                 unsafe { product(cpu, panels, (rows, depth, columns), a, b, (c, first, c_stride)) };
             };
             let at = At { image, head, query: 0 };
@@ -355,8 +355,8 @@ pub(crate) fn attention_backward(
     });
 }
 
-/// Gradients of weights `dP = dO Vᵀ` and values `dV = Pᵀ dO`, with what dropout left of the weights. Writes the values' part
-/// of `out` alone, which is laid out like `qkv`.
+/// Gradients of weights `dP = dO Vᵀ` and values `dV = Pᵀ dO`, with what dropout left of the weights. Writes the values'
+/// part of `out` alone, which is laid out like `qkv`.
 pub(crate) fn output_backward(
     cpu: &Processor,
     problem: Problem<'_>,
@@ -392,8 +392,8 @@ pub(crate) fn output_backward(
     });
 }
 
-/// Gradients of queries and keys, and of all scores, from that of the weights. Writes the parts of queries and keys of `out`
-/// alone, which is laid out like `qkv`.
+/// Gradients of queries and keys, and of all scores, from that of the weights. Writes the parts of queries and keys of
+/// `out` alone, which is laid out like `qkv`.
 pub(crate) fn weights_backward(
     cpu: &Processor,
     problem: Problem<'_>,

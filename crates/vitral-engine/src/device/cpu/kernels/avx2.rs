@@ -1,4 +1,4 @@
-//! AVX2 with FMA: eight numbers a vector, tiles of 6 × 16.
+//! AVX2 with FMA: eight values per vector, tiles of 6 × 16.
 
 use std::arch::x86_64::*;
 
@@ -22,7 +22,7 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 #[inline(always)]
 fn first_lanes(count: usize) -> __m256i {
     const TABLE: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-    // SAFETY: the offset is 0…8, so eight numbers remain in the table.
+    // SAFETY: the offset is 0…8, so eight values remain in the table.
     unsafe { _mm256_loadu_si256(TABLE.as_ptr().add(8 - count.min(8)).cast()) }
 }
 
@@ -144,8 +144,8 @@ impl Lanes for Avx2 {
 /// A tile of `M × 16`: `c = init + a · b`.
 ///
 /// # Safety
-/// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` has `k` rows of 16 numbers, `c` has `M` rows of as many,
-/// `stride` apart; `init` is null or has such rows at its own stride.
+/// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` has `k` rows of 16 values, `c` has `M` rows of as
+/// many, `stride` apart; `init` is null or has such rows at its own stride.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,

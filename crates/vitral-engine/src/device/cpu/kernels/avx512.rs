@@ -1,4 +1,4 @@
-//! AVX-512: sixteen numbers a vector, tiles of 14 × 32.
+//! AVX-512: sixteen values per vector, tiles of 14 × 32.
 
 use std::arch::x86_64::*;
 
@@ -132,10 +132,10 @@ impl Lanes for Avx512 {
     }
 }
 
-/// A tile of `M × 32`: `c = init + a · b`. On the way it fetches what is needed next.
+/// A tile of `M × 32`: `c = init + a · b`. It prefetches what is needed next.
 ///
 /// # Safety
-/// AVX-512 is present; `a` has `M` rows and `k` steps, `b` has `k` rows of 32 numbers, `c` has `M` rows of as many,
+/// AVX-512 is present; `a` has `M` rows and `k` steps, `b` has `k` rows of 32 values, `c` has `M` rows of as many,
 /// `stride` apart; `init` is null or has such rows at its own stride.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(super) unsafe fn tile<const M: usize>(
@@ -191,10 +191,10 @@ pub(super) unsafe fn tile<const M: usize>(
     }
 }
 
-/// Packs `columns ≤ 32` columns of `depth` numbers, `stride` apart, as `[depth][32]`, with zeros beyond `columns`.
+/// Packs `columns ≤ 32` columns of `depth` values, `stride` apart, as `[depth][32]`, with zeros beyond `columns`.
 ///
 /// # Safety
-/// AVX-512 is present; the columns are readable, and `out` has room for `32 · depth` numbers.
+/// AVX-512 is present; the columns are readable, and `out` has room for `32 · depth` values.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(super) unsafe fn pack_columns(data: *const f32, stride: usize, columns: usize, depth: usize, out: *mut f32) {
     // SAFETY: within the extents that the caller promises; partial loads are masked.

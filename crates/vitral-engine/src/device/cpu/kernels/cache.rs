@@ -5,7 +5,8 @@ use crate::device::cpu::buffer::Buffer;
 /// Numbers in a cache line.
 pub(super) const LINE: usize = 16;
 
-/// Whether rows this far apart lie in different sets of the first cache: a tile reads one line of each of its rows at a time.
+/// Whether rows this far apart lie in different sets of the first cache: a tile reads one line of each of its rows at a
+/// time.
 pub(super) fn spreads(stride: usize) -> bool {
     // Of 64 sets; four of them, with eight ways each, have room for the rows of a tile twice.
     !stride.is_multiple_of(LINE) || !(stride / LINE).is_multiple_of(32)

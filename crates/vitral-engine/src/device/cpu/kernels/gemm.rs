@@ -2,9 +2,10 @@
 //!
 //! `B` (the weights) is in panels `[k][panel]`, packed once, or in place where that serves as well. A task takes some rows of
 //! `A` that stay in the L2 cache, and passes every panel over them. `A` is read in place, by rows or by columns; it is copied
-//! where a norm is taken of its rows on the way or where their distance would put them all in a few sets of a cache. The depth
-//! is cut into blocks of a fixed length, so each element of `C` is one chain of multiply-adds that begins with the bias, in the
-//! same order whatever the number of threads, rows or tiles: results do not depend on how the work was cut.
+//! where a norm is taken of its rows on the way or where their distance would put them all in a few sets of a cache.
+//! The depth is cut into blocks of a fixed length, so each element of `C` is one chain of multiply-adds that begins
+//! with the bias, in the same order whatever the number of threads, rows or tiles: results do not depend on how the
+//! work was cut.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -22,7 +23,7 @@ use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 
 /// Depth of a block: two blocks of a panel and a tile of `A` fit the L1 cache.
 const DEPTH_BLOCK: usize = 384;
-/// Numbers of `A` that a task keeps in the L2 cache.
+/// Values of `A` that a task keeps in the L2 cache.
 const A_IN_CACHE: usize = 48 * 1024;
 
 /// What happens to the product before it is stored: `residual + scale · activation(product + bias)`.
@@ -75,7 +76,7 @@ impl<'a> Gemm<'a> {
         self.run_strided(cpu, c, self.columns);
     }
 
-    /// Computes `C` on all threads into rows `stride` apart, and leaves what lies between them as it is.
+    /// Computes `C` on all threads into rows `stride` apart, and leaves the memory between them unchanged.
     pub(crate) fn run_strided(&self, cpu: &Processor, c: &mut [f32], stride: usize) {
         let isa = cpu.isa();
         self.check(isa);
@@ -99,7 +100,7 @@ impl<'a> Gemm<'a> {
         });
     }
 
-    /// Computes `C` on the calling thread into rows `stride` apart, and leaves what lies between them as it is.
+    /// Computes `C` on the calling thread into rows `stride` apart, and leaves the memory between them unchanged.
     pub(crate) fn run_serial(&self, isa: Isa, c: &mut [f32], stride: usize) {
         // SAFETY: the slice is borrowed for this call alone.
         unsafe { self.run_shared(isa, DisjointMut::new(c), 0, stride) };
@@ -146,8 +147,8 @@ impl<'a> Gemm<'a> {
         (A_IN_CACHE / (self.depth.clamp(1, DEPTH_BLOCK) * isa.tile_rows())).max(1)
     }
 
-    /// Into how many parts rows and columns are cut: enough tasks that a slow thread holds up nobody, few enough that
-    /// packing the rows again for each column part costs little.
+    /// Into how many parts rows and columns are cut: enough tasks that a slow thread does not hold up the others, few
+    /// enough that packing the rows again for each column part costs little.
     fn split(&self, isa: Isa, threads: usize, tiles: usize, panels: usize) -> (usize, usize) {
         let wanted = 2 * threads;
         let row_parts = tiles.div_ceil(self.tiles_in_cache(isa)).max(tiles.min(threads));

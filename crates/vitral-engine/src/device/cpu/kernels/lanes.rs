@@ -5,19 +5,19 @@
 /// The value is a token: holding one proves that the processor has the instructions. Methods are inlined into a
 /// function compiled for that instruction set ([`Isa::run`]), so generic kernels become plain vector code.
 pub(crate) trait Lanes: Copy {
-    /// A vector of [`Lanes::N`] numbers.
+    /// A vector of [`Lanes::N`] values.
     type V: Copy;
     /// Numbers in a vector.
     const N: usize;
 
     fn splat(self, x: f32) -> Self::V;
-    /// Loads the first `N` numbers of a slice.
+    /// Loads the first `N` values of a slice.
     fn load(self, from: &[f32]) -> Self::V;
-    /// Loads up to `N` numbers, zeros after the slice's end.
+    /// Loads up to `N` values, zeros after the slice's end.
     fn load_part(self, from: &[f32]) -> Self::V;
-    /// Stores to the first `N` numbers of a slice.
+    /// Stores to the first `N` values of a slice.
     fn store(self, to: &mut [f32], v: Self::V);
-    /// Stores as many numbers as the slice has room for, `N` at most.
+    /// Stores as many values as the slice has room for, `N` at most.
     fn store_part(self, to: &mut [f32], v: Self::V);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
@@ -39,7 +39,7 @@ pub(crate) trait Lanes: Copy {
     /// Greatest of all lanes.
     fn greatest(self, a: Self::V) -> f32;
 
-    /// Asks for what lies `ahead` numbers after the slice's begin. A hint: nothing need be there.
+    /// Prefetches the memory `ahead` values after the start of the slice. A hint: the address need not be valid.
     #[inline(always)]
     fn prefetch(self, from: &[f32], ahead: usize) {
         let _ = (from, ahead);

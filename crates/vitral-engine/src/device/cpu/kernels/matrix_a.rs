@@ -1,4 +1,4 @@
-//! Matrix `A` of a product `A · B`: where tiles find its rows, and what is done to them before.
+//! Matrix `A` of a product `A · B`: where tiles find its rows, and how they are prepared.
 
 use std::ops::Range;
 
@@ -54,7 +54,8 @@ impl ARows {
     }
 }
 
-/// Some rows of `A` and a block of the depth, ready for the tiles: in place where the caches can hold it, copied otherwise.
+/// Some rows of `A` and a block of the depth, ready for the tiles: in place where the caches can hold it, copied
+/// otherwise.
 pub(super) fn prepare<'a>(
     isa: Isa,
     (a, norm): (MatrixA<'a>, Option<NormOnLoad<'a>>),
@@ -95,7 +96,7 @@ pub(super) fn prepare<'a>(
     }
 }
 
-/// Packs `count` rows, of which element `(row, k)` lies at `k · stride + row`, into all their tiles `[depth][rows]`: step
+/// Packs `count` rows, whose element `(row, k)` is at `k · stride + row`, into all their tiles `[depth][rows]`: step
 /// by step of the depth, so that memory is read in its order.
 struct PackColumns<'a> {
     data: &'a [f32],

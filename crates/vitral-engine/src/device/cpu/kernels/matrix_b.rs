@@ -1,4 +1,4 @@
-//! Matrix `B` of a product `A · B`: in panels or in place, and how its numbers are stored.
+//! Matrix `B` of a product `A · B`: in panels or in place, and how its values are stored.
 
 use std::ops::Range;
 
@@ -103,7 +103,7 @@ impl<'a> Panels<'a> {
         BTile { data: out.as_ptr(), step: width }
     }
 
-    /// A range of packed numbers as 32-bit floats.
+    /// A range of packed values as 32-bit floats.
     fn widen(&self, isa: Isa, range: Range<usize>, out: &mut [f32]) {
         match *self {
             Panels::F32(panels) => out.copy_from_slice(&panels[range]),
@@ -160,7 +160,7 @@ impl PackedB {
         }
     }
 
-    /// The matrix `[columns, depth]` that was packed, with what its storage kept of it.
+    /// The matrix `[columns, depth]` that was packed, rounded to what it is stored in.
     pub(crate) fn to_rows(&self, isa: Isa) -> Vec<f32> {
         let width = isa.panel();
         let mut panels = vec![0.0; packed_len(isa, self.depth, self.columns)];
@@ -198,7 +198,7 @@ pub(crate) fn pack_serial(isa: Isa, b: MatrixB<'_>, depth: usize, columns: usize
     }
 }
 
-/// Copies `count` numbers of every row to rows of `width`, with zeros beyond.
+/// Copies `count` values of every row to rows of `width`, with zeros beyond.
 struct CopyRows<'a> {
     data: &'a [f32],
     stride: usize,

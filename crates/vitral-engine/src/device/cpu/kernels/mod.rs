@@ -1,8 +1,8 @@
 //! The only place in the engine with `unsafe`: instruction sets, raw tiles, and views of memory.
 #![expect(unsafe_code, reason = "vector intrinsics, and disjoint writes from several threads")]
 
-/// Writes `$body` out for every row of a tile, with its number as `$row`: a loop that the compiler leaves a loop would keep
-/// the sums in memory.
+/// Writes `$body` out for every row of a tile, with its number as `$row`: a loop that the compiler leaves a loop would
+/// keep the sums in memory.
 macro_rules! for_rows {
     ($rows:ident, $row:ident => $body:block) => {
         for_rows!(@ $rows, $row => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13)

@@ -1,4 +1,4 @@
-//! NEON: four numbers a vector, tiles of 12 × 8.
+//! NEON: four values per vector, tiles of 12 × 8.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -139,10 +139,10 @@ fn fetch(from: *const f32) {
     unsafe { asm!("prfm pldl2keep, [{}]", in(reg) from, options(nostack, preserves_flags, readonly)) }
 }
 
-/// A tile of `M × 8`: `c = init + a · b`. On the way it fetches what is needed next.
+/// A tile of `M × 8`: `c = init + a · b`. It prefetches what is needed next.
 ///
 /// # Safety
-/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, `c` has `M` rows of as many,
+/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 values, `c` has `M` rows of as many,
 /// `stride` apart; `init` is null or has such rows at its own stride.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn tile<const M: usize>(

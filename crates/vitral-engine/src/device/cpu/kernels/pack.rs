@@ -15,14 +15,14 @@ pub(crate) enum ReadyB<'a> {
 }
 
 impl<'a> ReadyB<'a> {
-    /// `B` of `[depth, columns]`; what has to be packed goes into recycled memory, on all threads.
+    /// `B` of `[depth, columns]`; panels go into recycled memory, on all threads.
     pub(crate) fn new(cpu: &Processor, b: MatrixB<'a>, depth: usize, columns: usize) -> Self {
         ReadyB::or_packed(cpu.isa(), b, columns, || {
             cpu.filled(packed_len(cpu.isa(), depth, columns), |out| pack_into(cpu, b, depth, columns, out))
         })
     }
 
-    /// As [`ReadyB::new`], where somebody else does the packing.
+    /// As [`ReadyB::new`], if packing is left to the caller.
     pub(crate) fn or_packed(isa: Isa, b: MatrixB<'a>, columns: usize, pack: impl FnOnce() -> Arc<Buffer>) -> Self {
         b.unpacked(isa, columns).map_or_else(|| ReadyB::Packed(pack()), ReadyB::InPlace)
     }

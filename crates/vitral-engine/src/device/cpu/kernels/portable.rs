@@ -79,7 +79,7 @@ impl Lanes for Portable {
 /// A tile of `M × 8`: `c = init + a · b`.
 ///
 /// # Safety
-/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 numbers, `c` has `M` rows of as many,
+/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 values, `c` has `M` rows of as many,
 /// `stride` apart; `init` is null or has such rows at its own stride.
 pub(super) unsafe fn tile<const M: usize>(
     k: usize,

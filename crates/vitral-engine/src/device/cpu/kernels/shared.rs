@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
-/// Asks the system to back memory with huge pages where it fills some: weights are larger than what the processor keeps
-/// translations of small pages for. Only a hint; elsewhere than on Linux nothing happens.
+/// Asks the system to back memory with huge pages where it fills some: weights are larger than what the processor
+/// caches translations of small pages for. Only a hint; elsewhere than on Linux nothing happens.
 pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
     #[cfg(target_os = "linux")]
     {
@@ -12,7 +12,7 @@ pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
         let (first, end) = (start.next_multiple_of(HUGE), (start + size_of_val(memory)) / HUGE * HUGE);
         if first < end {
             // SAFETY: the range lies within `memory`; the advice changes how it is backed, not what it holds. A system
-            // that refuses is no fault.
+            // that refuses is not an error.
             unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
         }
     }
@@ -28,7 +28,8 @@ pub(super) struct DisjointMut<'a> {
     life: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: the pointer is to numbers that the unique borrow `'a` keeps alive, and parts are disjoint by the contract of `part`.
+// SAFETY: the pointer is to values that the unique borrow `'a` keeps alive, and parts are disjoint by the contract of
+// `part`.
 unsafe impl Send for DisjointMut<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for DisjointMut<'_> {}
@@ -42,7 +43,7 @@ impl<'a> DisjointMut<'a> {
         self.length
     }
 
-    /// The part from `start` of `length` numbers.
+    /// The part from `start` of `length` values.
     ///
     /// # Safety
     /// No part that is in use at the same time overlaps it.

@@ -7,8 +7,8 @@ use super::isa::Isa;
 use super::matrix_b::{MatrixB, pack_panel, packed_len};
 use crate::device::cpu::buffer::Buffer;
 
-/// Memory for panels, and how far they are. Whoever needs them packs those that nobody has taken yet, then waits for the
-/// rest: threads that come at the same time share the work, one that comes late finds it done.
+/// Memory for panels, and how many are packed. Each thread that needs them packs those that no other has taken, then
+/// waits for the others: threads that arrive together share the work, and one that arrives late finds it done.
 pub(crate) struct SharedPack {
     buffer: Arc<Buffer>,
     panels: *mut f32,
@@ -16,21 +16,21 @@ pub(crate) struct SharedPack {
     done: AtomicUsize,
 }
 
-// SAFETY: the pointer is into `buffer`, which lives as long. Each panel is written by the one thread that took its number,
-// and read after all are done.
+// SAFETY: the pointer is into `buffer`, which lives as long. Each panel is written by the one thread that took its
+// number, and read after all are done.
 unsafe impl Send for SharedPack {}
 // SAFETY: as above.
 unsafe impl Sync for SharedPack {}
 
 impl SharedPack {
-    /// Nothing packed yet. The buffer has one owner, until it is shared by `share`.
+    /// Nothing is packed yet. The buffer has one owner until `share` is called.
     pub(crate) fn new(mut buffer: Arc<Buffer>, share: impl FnOnce(&Arc<Buffer>)) -> Self {
         let panels = Arc::get_mut(&mut buffer).expect("one owner").as_mut_slice().as_mut_ptr();
         share(&buffer);
         SharedPack { buffer, panels, taken: AtomicUsize::new(0), done: AtomicUsize::new(0) }
     }
 
-    /// Packs what nobody has taken, on the calling thread. All who call say the same.
+    /// Packs the panels that no thread has taken, on the calling thread. All callers must pass the same arguments.
     pub(crate) fn help(&self, isa: Isa, b: MatrixB<'_>, depth: usize, columns: usize) {
         assert_eq!(self.buffer.len(), packed_len(isa, depth, columns));
         let (length, count) = (isa.panel() * depth, columns.div_ceil(isa.panel()));
@@ -39,7 +39,8 @@ impl SharedPack {
             if panel >= count {
                 break;
             }
-            // A panic between the two counters would leave others waiting; the extents are those that the length was checked for.
+            // A panic between the two counters would leave others waiting; the extents are those that the length was
+            // checked for.
             // SAFETY: within the buffer by the assertion; the number was given to this thread alone, and nobody reads
             // before all are done.
             let out = unsafe { std::slice::from_raw_parts_mut(self.panels.add(panel * length), length) };

@@ -1,4 +1,4 @@
-//! What a tile kernel is given: where its operands lie, what its sums begin with, what it fetches ahead.
+//! What a tile kernel is given: where its operands are, the initial value of its sums, what it prefetches.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ pub(super) const MAX_TILE_ROWS: usize = 14;
 /// Widest panel.
 pub(super) const MAX_PANEL: usize = 32;
 
-/// A kernel: depth, operands, a corner of `C` with its row stride, what sums begin with, what to prefetch.
+/// A kernel: depth, operands, a corner of `C` with its row stride, the initial value of the sums, what to prefetch.
 pub(super) type Tile = unsafe fn(usize, ATile, BTile, *mut f32, usize, Init, Prefetch);
 
-/// A tile of `A`: element `(row, k)` lies at `row · row_stride + k · step`.
+/// A tile of `A`: element `(row, k)` is at `row · row_stride + k · step`.
 #[derive(Clone, Copy)]
 pub(super) struct ATile {
     pub(super) data: *const f32,
@@ -19,22 +19,22 @@ pub(super) struct ATile {
 }
 
 impl ATile {
-    /// Where every third row begins: the rows between are one and two strides further, which an address can say by itself.
-    /// So five registers lead to fourteen rows.
+    /// Where every third row begins: the rows between are one and two strides further, which an address can say by
+    /// itself. So five registers lead to fourteen rows.
     #[inline(always)]
     pub(super) fn thirds<const M: usize>(self) -> [*const f32; MAX_TILE_ROWS.div_ceil(3)] {
         std::array::from_fn(|third| self.data.wrapping_add((3 * third).min(M - 1) * self.row_stride))
     }
 }
 
-/// A tile of `B`: element `(k, n)` lies at `k · step + n`.
+/// A tile of `B`: element `(k, n)` is at `k · step + n`.
 #[derive(Clone, Copy)]
 pub(super) struct BTile {
     pub(super) data: *const f32,
     pub(super) step: usize,
 }
 
-/// What the sums of a tile begin with: row `i` lies at `i · stride`; zeros where the pointer is null.
+/// The initial value of a tile's sums: row `i` is at `i · stride`; zeros where the pointer is null.
 #[derive(Clone, Copy)]
 pub(super) struct Init {
     pub(super) data: *const f32,
@@ -48,13 +48,13 @@ pub(super) const PREFETCH_EVERY: usize = 4;
 /// from memory would cost a fifth of the time.
 #[derive(Clone, Copy)]
 pub(super) struct Prefetch {
-    /// Where the tile's share of the next panel begins.
+    /// Where the tile's part of the next panel begins.
     pub(super) from: *const f32,
     /// Rows of the panel every [`PREFETCH_EVERY`] steps.
     pub(super) rows: usize,
 }
 
-/// How tiles share out the fetching of a panel block between them.
+/// How tiles divide the prefetching of a panel block.
 #[derive(Clone, Copy)]
 pub(super) struct PrefetchShares {
     depth: usize,
@@ -70,7 +70,7 @@ impl PrefetchShares {
         PrefetchShares { depth, rows, each: rows * fetches }
     }
 
-    /// The share of one tile of the block that begins at `next` and has rows `step` apart.
+    /// The part of one tile of the block that begins at `next` and has rows `step` apart.
     pub(super) fn of(self, tile: usize, next: Option<*const f32>, step: usize) -> Prefetch {
         let first = tile * self.each;
         match next {
