@@ -17,7 +17,7 @@ use super::{Dataset, class_of, fault};
 use crate::error::TrainError;
 
 /// Columns that hold the image, by the names that data sets give them.
-const PICTURES: [&str; 5] = ["image", "img", "image", "pixel_values", "jpg"];
+const PICTURES: [&str; 5] = ["image", "img", "picture", "pixel_values", "jpg"];
 /// Columns that hold the class.
 const LABELS: [&str; 7] = ["label", "labels", "class", "target", "fine_label", "cls", "category"];
 const REMEDY: &str =
