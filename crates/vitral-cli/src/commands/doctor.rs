@@ -12,7 +12,7 @@ use crate::settings::Settings;
 /// Check that a model is complete and consistent
 ///
 /// Checks configuration, preprocessing, labels, positions, head and norms, and any reference outputs stored with the
-/// weights; flags a mean, crop or resize that is unusual for the model's family. The exit code is 1 if there is an
+/// weights; flags a mean, crop or resize that differs from the model family's. The exit code is 1 if there is an
 /// error.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\

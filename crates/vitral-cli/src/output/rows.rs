@@ -22,7 +22,7 @@ impl OneShape {
         let shape = self.shape.get_or_insert_with(|| found.to_vec());
         if shape != found {
             bail!(
-                "`{name}`: found values of shape {found:?}, but earlier images gave {shape:?}, and an array has only one \
+                "`{name}`: found values of shape {found:?}, but earlier images gave {shape:?}, and an array has one \
                  shape; write .jsonl, or use preprocessing that crops to one size"
             );
         }

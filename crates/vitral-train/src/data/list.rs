@@ -150,9 +150,7 @@ fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
 
 fn checked(path: &Path, row: Row) -> Result<Row, TrainError> {
     match row.path.is_empty() || row.labels.is_empty() || row.labels.iter().any(String::is_empty) {
-        true => {
-            Err(fault(path, format!("line {}: expected a path and a label, found neither or one", row.line), HINT))
-        }
+        true => Err(fault(path, format!("line {}: expected a path and a label, found at most one", row.line), HINT)),
         false => Ok(row),
     }
 }

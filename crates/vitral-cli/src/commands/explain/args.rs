@@ -81,7 +81,7 @@ pub(crate) struct ExplainArgs {
     /// How rollout combines heads
     #[arg(long, value_enum, default_value = "mean")]
     pub(super) fusion: FusionKind,
-    /// Fraction of the weakest attention that rollout drops in each layer
+    /// Fraction of the attention weights, weakest first, that rollout drops in each layer
     #[arg(long, value_name = "FRACTION", default_value = "0", value_parser = share)]
     pub(super) discard: f32,
     /// Leave the residual connection out of rollout
