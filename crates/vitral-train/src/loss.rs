@@ -43,7 +43,7 @@ impl Loss {
     }
 
     /// The loss of a model's output. With two heads and no teacher, both are trained on the targets, with half the
-    /// weight each; with a teacher, the distillation head (or the only head) is trained on its output.
+    /// weight each; with a teacher, the distillation head (or the only head) is trained on the teacher's.
     pub fn of_output(
         self,
         cx: &Context<'_>,
