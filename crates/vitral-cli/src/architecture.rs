@@ -1,19 +1,19 @@
-//! Known sizes of models, as they are named on the command line.
+//! Named model sizes, as given on the command line.
 
 use vitral::config::ModelConfig;
 use vitral::model::variants;
 
-/// A known size, by name.
+/// A named size.
 #[derive(Clone, Debug)]
 pub(crate) struct Architecture {
-    /// As it was typed.
+    /// The name as typed.
     pub(crate) name: String,
-    /// What it is.
+    /// Its configuration.
     pub(crate) config: ModelConfig,
 }
 
-/// Reads the name of a known size.
+/// Looks up a named size.
 pub(crate) fn architecture(name: &str) -> Result<Architecture, String> {
-    let config = variants::find(name).ok_or("no such size; `vitral models` lists them")?;
+    let config = variants::find(name).ok_or("unknown size; `vitral models` lists them")?;
     Ok(Architecture { name: name.to_owned(), config })
 }

@@ -1,11 +1,11 @@
-//! How far a download is.
+//! Download progress.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vitral::weights::hub::Progress;
 
-/// A bar for each file, on a terminal.
+/// Shows a progress bar for each file on a terminal.
 pub(crate) struct Download {
     bar: Option<(String, ProgressBar)>,
     hidden: bool,
@@ -16,7 +16,7 @@ impl Download {
         Download { bar: None, hidden: quiet || !std::io::stderr().is_terminal() }
     }
 
-    /// Shows how far a file is.
+    /// Updates the progress of a file.
     pub(crate) fn show(&mut self, Progress { file, done, total }: Progress<'_>) {
         if self.hidden {
             return;
@@ -34,7 +34,7 @@ impl Download {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(&mut self) {
         if let Some((_, bar)) = self.bar.take() {
             bar.finish_and_clear();

@@ -1,20 +1,20 @@
-//! Faults, told once and in one line.
+//! Errors, reported once and on one line.
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-/// What kind of fault ended a command.
+/// Kind of error that ended a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The work failed.
+    /// The command failed.
     Failed,
-    /// The command line was wrong in a way that only the work could find out.
+    /// The command line was wrong, which only became clear while running.
     Usage,
-    /// The reader of our output has gone, as `head` does: no fault at all.
+    /// The output pipe was closed, as `head` does: not an error.
     NobodyReads,
 }
 
-/// A fault of the command line.
+/// A command line error.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
@@ -26,7 +26,7 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Standard output could not be written to.
+/// Writing to standard output failed.
 #[derive(Debug)]
 pub(crate) struct StandardOutput(pub(crate) std::io::Error);
 
@@ -59,7 +59,7 @@ impl Fault {
     }
 }
 
-/// An error and its causes in one line. A cause that its effect quotes already is not said again.
+/// An error and its causes on one line. A cause that the message already contains is not repeated.
 pub(crate) fn line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_stand_once_in_one_line() {
+    fn causes_appear_once_on_one_line() {
         let cause = std::io::Error::other("disk on fire");
         let error = anyhow::Error::new(cause).context("`a`: not written: disk on fire").context("saving");
         assert_eq!(line(&error), "saving: `a`: not written: disk on fire");
     }
 
     #[test]
-    fn a_closed_pipe_is_no_fault_and_a_wrong_flag_is_usage() {
+    fn a_closed_pipe_is_not_an_error_and_a_wrong_flag_is_usage() {
         let gone = Err::<(), _>(StandardOutput(ErrorKind::BrokenPipe.into())).context("printing").unwrap_err();
         assert_eq!(Fault::of(&gone), Fault::NobodyReads);
         assert_eq!(Fault::of(&Usage("no".into()).into()), Fault::Usage);

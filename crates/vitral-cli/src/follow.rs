@@ -1,4 +1,4 @@
-//! A recipe that is followed: what every command that trains does.
+//! Runs a recipe, for every command that trains.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,27 +20,27 @@ use crate::printer::Printer;
 use crate::settings::{Settings, located};
 use crate::sparkline::sparkline;
 
-/// Images that are decoded to tell their sizes before a run.
+/// Images decoded before a run to report their sizes.
 const SAMPLED: usize = 200;
 
-/// Images that are named where many could not be used.
+/// Unreadable images to list by name.
 const NAMED: usize = 5;
 
-/// Numbers of a course that are shown.
-const COURSE: usize = 16;
+/// Number of values in a sparkline.
+const SPARKLINE: usize = 16;
 
-/// Whether the run in progress shall stop after its step.
+/// Whether to stop after the current step.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Settings of a recipe's keys.
+/// Parses `key=value` settings of a recipe.
 pub(crate) fn parsed(settings: &[String]) -> anyhow::Result<Vec<Setting>> {
     settings.iter().map(|setting| Setting::parse(setting).map_err(|fault| Usage(fault).into())).collect()
 }
 
-/// Loads what a recipe names and runs it in a folder, from the beginning or from where it stopped.
+/// Loads the data and models of a recipe and runs it in a folder, from the beginning or from where it stopped.
 pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let sets = open_sets(recipe)?;
-    let judged = if sets.chosen_on == ChosenOn::ValidationSplit { "held out" } else { sets.chosen_on.reported_on() };
+    let judged = if sets.chosen_on == ChosenOn::ValidationSplit { "validation" } else { sets.chosen_on.reported_on() };
     let validation = sets.validation.as_ref().map(|validation| ("validation", validation));
     for (name, set) in [("training", &sets.train)].into_iter().chain(validation).chain([(judged, &sets.test)]) {
         let summary = Summary::of(set.as_ref(), SAMPLED, 0);
@@ -57,8 +57,8 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
     if let Some(teaching) = &recipe.distillation {
         models.teacher = Some(load(&teaching.teacher, &LoadOptions::default())?);
     }
-    // Where no handler can be set, Ctrl-C ends the process, and the last checkpoint stays. Of several runs in one process,
-    // the first sets it for all.
+    // If no handler can be set, Ctrl-C ends the process and the last checkpoint is kept. With several runs in one
+    // process, the first sets it for all.
     let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
     let mut watcher = Lines {
         printer,
@@ -88,51 +88,51 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
                 let of = if test.is_some() { " of the validation images" } else { "" };
                 printer.line(format_args!("best {percent:.2} %{of} after epoch {epoch}: {}", folder.display()))?;
                 if let Some(test) = test {
-                    printer.line(format_args!("test {:.2} % of the test images, judged once", 100.0 * test))?;
+                    printer.line(format_args!("test {:.2} % of the test images, evaluated once", 100.0 * test))?;
                 }
                 printer.flush()?;
                 printer.note(format_args!("the best epoch was {}", sets.chosen_on.how()));
-                // The model is there; its course is only good to know.
+                // A missing journal only costs the sparkline.
                 let entries = Journal::read(out).unwrap_or_default();
                 let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.validation_accuracy).collect();
                 if let [first, .., last] = judged[..] {
-                    let (line, first, last) = (sparkline(&judged, COURSE), 100.0 * first, 100.0 * last);
-                    printer.note(format_args!("held out {line} {first:.2} to {last:.2} %"));
+                    let (line, first, last) = (sparkline(&judged, SPARKLINE), 100.0 * first, 100.0 * last);
+                    printer.note(format_args!("validation {line} {first:.2} to {last:.2} %"));
                 }
                 printer.note(format_args!("curves, confusion matrix and mistakes: {}", report.display()));
             }
             Ok(Outcome::Done)
         }
         Ended::Interrupted { step } => {
-            printer.fault(format_args!("stopped after step {step}; the same command goes on from there"));
+            printer.fault(format_args!("stopped after step {step}; run the same command again to resume"));
             Ok(Outcome::Incomplete)
         }
     }
 }
 
-/// A line an epoch, and a bar over its steps.
+/// Prints one line per epoch, and a progress bar over its steps.
 struct Lines<'a> {
     printer: &'a Printer,
     json: bool,
     epochs: u64,
-    /// When this process began, and how many epochs were done by its first whole one.
+    /// Start time of this process, and its first completed epoch.
     begun: Instant,
     first: Option<u64>,
     bar: bool,
     losses: Losses,
 }
 
-/// The course of the training loss while it goes on.
+/// The training loss so far, for the sparkline.
 #[derive(Default)]
 struct Losses {
     /// Means over about an eighth of an epoch each.
     means: Vec<f64>,
-    /// Sum and count of those to come.
+    /// Sum and count of losses not yet averaged.
     open: (f64, usize),
-    /// The batch that the last one ended with.
+    /// The batch at which the last mean ended.
     batch: usize,
-    /// What stands beside the bar.
-    course: String,
+    /// The text next to the progress bar.
+    message: String,
 }
 
 impl Losses {
@@ -145,8 +145,8 @@ impl Losses {
         let mean = sum / count as f64;
         self.means.push(mean);
         self.batch = batch % batches.max(1);
-        let recent = &self.means[self.means.len().saturating_sub(COURSE)..];
-        self.course = format!("loss {mean:.4} {}", sparkline(recent, COURSE));
+        let recent = &self.means[self.means.len().saturating_sub(SPARKLINE)..];
+        self.message = format!("loss {mean:.4} {}", sparkline(recent, SPARKLINE));
     }
 }
 
@@ -154,8 +154,7 @@ impl Watcher for Lines<'_> {
     fn begin(&mut self, learning: usize, parameters: usize) {
         if learning < parameters {
             let share = 100.0 * learning as f64 / parameters as f64;
-            self.printer
-                .note(format_args!("learns     {learning} numbers beside a model of {parameters} ({share:.2} %)"));
+            self.printer.note(format_args!("trainable  {learning} parameters, model {parameters} ({share:.2} %)"));
         }
     }
 
@@ -165,8 +164,8 @@ impl Watcher for Lines<'_> {
             self.bar = true;
         }
         self.losses.add(report.loss, batch, batches);
-        self.printer.beside_progress(&self.losses.course);
-        // A reader that is gone is noticed when the epoch's line is printed.
+        self.printer.beside_progress(&self.losses.message);
+        // A closed output is noticed when the epoch's line is printed.
         let _ = self.printer.advance(usize::from(batch <= batches));
     }
 
@@ -185,14 +184,14 @@ impl Watcher for Lines<'_> {
         let printed = if self.json {
             self.printer.json_line(entry)
         } else {
-            // Of a run that goes on, only the epochs of this process tell how long one takes.
+            // In a resumed run, only the epochs of this process show how long one takes.
             let done = entry.epoch + 1 - *self.first.get_or_insert(entry.epoch);
             let left =
                 self.begun.elapsed().as_secs_f64() / done as f64 * self.epochs.saturating_sub(entry.epoch) as f64;
             let judged =
                 entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
                     let best = if best { " best" } else { "" };
-                    format!("held out {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
+                    format!("validation {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
                 });
             let line = format!(
                 "epoch {:>3}/{}  loss {:.4}  {judged}{:.0} images/s  {}",
@@ -208,7 +207,7 @@ impl Watcher for Lines<'_> {
     }
 }
 
-/// Seconds for people.
+/// Formats a duration in seconds.
 fn span(seconds: f64) -> String {
     let seconds = seconds as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

@@ -1,4 +1,4 @@
-//! Images that were named on the command line: files, folders, patterns, standard input.
+//! Images given on the command line: files, folders, patterns, standard input.
 
 use std::io::Read;
 use std::num::NonZero;
@@ -15,17 +15,17 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Ends of names that make a file in a folder an image. A file that is named itself may be called anything.
-const ENDINGS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff"];
+/// Extensions of image files in a folder. A file that is given by name may have any name.
+const EXTENSIONS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff"];
 
-/// Which images, and how they go through the model.
+/// Which images, and how many at a time.
 #[derive(Args, Debug)]
 pub(crate) struct InputArgs {
-    /// Images: files, folders (with all folders in them, in order of name), quoted patterns such as
-    /// `'photos/**/*.jpg'`, or `-` for one image from standard input
+    /// Images: files, folders (searched recursively, in order of name), quoted patterns such as `'photos/**/*.jpg'`, or
+    /// `-` for one image from standard input
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Images that go through the model together; the results do not depend on it
+    /// Batch size; it does not affect the results
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
@@ -37,7 +37,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// What it is called in results.
+    /// Its name in results.
     pub(crate) fn name(&self) -> String {
         match self {
             Source::File(path) => path.display().to_string(),
@@ -54,8 +54,8 @@ impl Source {
 }
 
 impl InputArgs {
-    /// Finds all images, preprocesses them ahead of the model and hands them over in batches, with the names of each.
-    /// Images that cannot be read are told of and counted; the outcome says so.
+    /// Finds all images, preprocesses them ahead of the model and passes them on in batches, with the name of each.
+    /// Images that cannot be read are reported and counted; the outcome reflects them.
     pub(crate) fn each_batch(
         &self,
         model: &Model,
@@ -81,11 +81,11 @@ impl InputArgs {
             Ok(printer.advance(batch.indices.len() + batch.faults.len())?)
         })?;
         printer.finish_progress();
-        told(skipped, sources.len(), printer)
+        summarize(skipped, sources.len(), printer)
     }
 
-    /// Finds all images and hands them over as they are, one by one, with their names. Images that cannot be read, or
-    /// for which `each` gives back a fault of the image's own, are told of and counted; the outcome says so.
+    /// Finds all images and passes them on unprocessed, one by one, with their names. Images that cannot be read, or
+    /// for which `each` returns an error of the image itself, are reported and counted; the outcome reflects them.
     pub(crate) fn each_image(
         &self,
         printer: &Printer,
@@ -104,21 +104,21 @@ impl InputArgs {
                 skip(&source.name(), &fault, printer);
             }
         }
-        told(skipped, sources.len(), printer)
+        summarize(skipped, sources.len(), printer)
     }
 
-    /// Images that go through the model together.
+    /// Number of images that go through the model together.
     pub(crate) fn batch(&self) -> usize {
         usize::from(self.batch)
     }
 
-    /// All images, in the order they were named.
+    /// All images, in the order given.
     fn sources(&self) -> anyhow::Result<Vec<Source>> {
         let mut sources = Vec::new();
         for image in &self.images {
             if image.as_os_str() == "-" {
                 if sources.iter().any(|source| matches!(source, Source::StandardInput(_))) {
-                    bail!(Usage("`-` stands twice, but there is one standard input".into()));
+                    bail!(Usage("`-` was given twice, but there is only one standard input".into()));
                 }
                 sources.push(Source::StandardInput(standard_input()?));
             } else if image.is_dir() {
@@ -133,16 +133,16 @@ impl InputArgs {
     }
 }
 
-/// Tells of an image that could not be used.
+/// Reports an image that could not be used.
 fn skip(name: &str, error: &anyhow::Error, printer: &Printer) {
     let line = fault::line(error);
-    // Errors of files say which; those of standard input do not.
+    // Errors of files contain the file name; those of standard input do not.
     let line = if line.contains(name) { line } else { format!("`{name}`: {line}") };
     printer.fault(format_args!("skipped: {line}"));
 }
 
-/// How many images were skipped, and what that makes of the outcome.
-fn told(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<Outcome> {
+/// Reports how many images were skipped, and returns the resulting outcome.
+fn summarize(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<Outcome> {
     if skipped == 0 {
         return Ok(Outcome::Done);
     }
@@ -166,40 +166,41 @@ fn is_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains(['*', '?', '[']))
 }
 
-/// All images of a folder and of the folders in it, in order of name.
+/// Adds all images in a folder and its sub-folders, in order of name.
 fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
     let before = sources.len();
     let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
     for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(shown) {
         let entry = entry.with_context(|| format!("`{}`: the folder could not be read", folder.display()))?;
-        let ending = entry.path().extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        if entry.file_type().is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+        let extension = entry.path().extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        if entry.file_type().is_file() && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str())) {
             sources.push(Source::File(entry.into_path()));
         }
     }
     if sources.len() == before {
-        bail!("`{}`: no images in this folder; expected files ending in .{}", folder.display(), ENDINGS.join(", ."));
+        bail!("`{}`: no images in this folder; expected files ending in .{}", folder.display(), EXTENSIONS.join(", ."));
     }
     Ok(())
 }
 
-/// All that a pattern matches; folders count with what is in them.
+/// Adds everything that a pattern matches, including the contents of matched folders.
 fn add_pattern(pattern: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
     let text = pattern.to_string_lossy();
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let found = glob::glob_with(&text, options).map_err(|fault| Usage(format!("`{text}` is no pattern: {fault}")))?;
+    let found =
+        glob::glob_with(&text, options).map_err(|fault| Usage(format!("`{text}`: invalid pattern: {fault}")))?;
     let before = sources.len();
     for path in found {
         let path = path.with_context(|| format!("`{text}`"))?;
         if path.is_dir() {
-            // A folder without images is no fault where nobody named it.
+            // A matched folder without images is not an error.
             let _ = add_folder(&path, sources);
         } else {
             sources.push(Source::File(path));
         }
     }
     if sources.len() == before {
-        bail!("`{text}`: no such file, and as a pattern it matches none");
+        bail!("`{text}`: no such file, and no match as a pattern");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The binary `vitral`: reads its arguments, runs one command, and says how it went by its exit code.
+//! The `vitral` binary: parses its arguments, runs one command, and reports the result as its exit code.
 //!
-//! 0: done. 1: something failed, and standard error says what. 2: the command line was wrong.
+//! 0: success. 1: something failed, and standard error says what. 2: the command line was wrong.
 #![forbid(unsafe_code)]
 
 mod architecture;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A reader that has gone away is no fault of ours.
+            // If the output is closed, there is nothing to do.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             let fault = Fault::of(&error);
             if fault != Fault::NobodyReads {
                 printer.finish_progress();
-                // What was found until here is worth having.
+                // Results so far are still useful.
                 let _ = printer.flush();
                 printer.fault(format_args!("error: {}", fault::line(&error)));
             }

@@ -1,9 +1,9 @@
 //! How a command ends.
 
-/// How a command ended that did not fail.
+/// How a command ended if it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// All is done.
+    /// Everything is done.
     Done,
     /// Some inputs were skipped, and standard error says which.
     Incomplete,

@@ -13,12 +13,12 @@ use crate::settings::Settings;
 
 /// Fewer items than this need no progress bar.
 const FEW: usize = 8;
-/// Bytes that wait, at most.
+/// Maximum number of buffered bytes.
 const MUCH: usize = 1 << 16;
 
-/// Prints.
+/// Prints results and messages.
 pub(crate) struct Printer {
-    /// Results that wait, so that those of a batch appear at once.
+    /// Buffered results, so that those of a batch appear at once.
     waiting: RefCell<Vec<u8>>,
     bar: RefCell<Option<ProgressBar>>,
     quiet: bool,
@@ -31,38 +31,38 @@ impl Printer {
         Printer { waiting: RefCell::default(), bar: RefCell::default(), quiet: settings.quiet, terminal }
     }
 
-    /// Whether a person reads the results.
+    /// Whether standard output is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Bold on a terminal that can.
+    /// Bold text on a terminal.
     pub(crate) fn heading(&self, text: impl Display) -> String {
         if self.terminal { Style::new().bold().apply_to(text).to_string() } else { text.to_string() }
     }
 
-    /// A line of results.
+    /// Prints a line of results.
     pub(crate) fn line(&self, text: impl Display) -> Result<(), StandardOutput> {
         self.bytes(format!("{text}\n").as_bytes())
     }
 
-    /// Bytes of results.
+    /// Prints bytes of results.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), StandardOutput> {
         self.waiting.borrow_mut().extend_from_slice(bytes);
         if self.waiting.borrow().len() < MUCH { Ok(()) } else { self.flush() }
     }
 
-    /// Results as indented JSON.
+    /// Prints results as indented JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         Ok(self.line(serde_json::to_string_pretty(value)?)?)
     }
 
-    /// Results as one line of JSON.
+    /// Prints results as one line of JSON.
     pub(crate) fn json_line(&self, value: &impl Serialize) -> anyhow::Result<()> {
         Ok(self.line(serde_json::to_string(value)?)?)
     }
 
-    /// Hands on what waits to be printed.
+    /// Writes the buffered results.
     pub(crate) fn flush(&self) -> Result<(), StandardOutput> {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         if waiting.is_empty() {
@@ -81,14 +81,14 @@ impl Printer {
         written.map_err(StandardOutput)
     }
 
-    /// Something good to know, unless it is to be quiet.
+    /// Prints a message to standard error, unless quiet.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.quiet {
             self.fault(text);
         }
     }
 
-    /// Something that went wrong. Nothing can be done if this cannot be written either.
+    /// Prints an error. If it cannot be written either, nothing can be done.
     pub(crate) fn fault(&self, text: impl Display) {
         let write = || drop(writeln!(std::io::stderr(), "{text}"));
         match self.bar.borrow().as_ref() {
@@ -97,7 +97,7 @@ impl Printer {
         }
     }
 
-    /// Shows a bar for long work, where a person looks on.
+    /// Shows a progress bar for long work, on a terminal.
     pub(crate) fn start_progress(&self, total: usize, unit: &str) {
         if self.quiet || total <= FEW || !std::io::stderr().is_terminal() {
             return;
@@ -113,7 +113,7 @@ impl Printer {
         *self.bar.borrow_mut() = Some(bar);
     }
 
-    /// Prints what the last items gave, and moves the bar on.
+    /// Writes buffered results and advances the bar.
     pub(crate) fn advance(&self, count: usize) -> Result<(), StandardOutput> {
         self.flush()?;
         if let Some(bar) = self.bar.borrow().as_ref() {
@@ -122,14 +122,14 @@ impl Printer {
         Ok(())
     }
 
-    /// Says something beside the bar.
+    /// Sets the message next to the bar.
     pub(crate) fn beside_progress(&self, text: impl Display) {
         if let Some(bar) = self.bar.borrow().as_ref() {
             bar.set_message(text.to_string());
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish_progress(&self) {
         if let Some(bar) = self.bar.borrow_mut().take() {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! The settings that every command shares, and which model it works with.
+//! The settings that every command shares, and the choice of model.
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use crate::fault::Usage;
 
 /// Options of every command.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Threads to work with [default: all the processor has]
+    /// Number of threads [default: all hardware threads]
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to compute
+    /// Compute device
     #[arg(long, value_enum, default_value_t, global = true)]
     device: DeviceKind,
-    /// Say nothing but results and faults
+    /// Print only results and errors
     #[arg(long, short, global = true)]
     quiet: bool,
     /// Print results as JSON
@@ -28,25 +28,25 @@ pub(crate) struct GlobalArgs {
     json: bool,
 }
 
-/// What computes.
+/// Compute devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum DeviceKind {
-    /// The processor
+    /// The CPU
     #[default]
     Cpu,
-    /// Plain loops in double precision, one thread: slow, to compare with
+    /// Plain loops in double precision, one thread: slow, for comparison
     Reference,
 }
 
 /// Settings that every command shares, resolved.
 pub(crate) struct Settings {
-    /// What computes.
+    /// Compute device.
     pub(crate) device: Device,
-    /// Threads that read, decode and preprocess beside it.
+    /// Threads that read, decode and preprocess images.
     threads: NonZero<usize>,
-    /// No notes, no progress.
+    /// Print no notes and no progress.
     pub(crate) quiet: bool,
-    /// Results as JSON.
+    /// Print results as JSON.
     pub(crate) json: bool,
 }
 
@@ -58,18 +58,19 @@ impl Settings {
             DeviceKind::Cpu => cpu.into(),
             DeviceKind::Reference => Device::reference(),
         };
-        // Decoding and statistics work beside the device, on as many threads. It can only be said once, which is here.
+        // Decoding and statistics run next to the device, on the same number of threads. The pool can only be set once,
+        // here.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         Ok(Settings { device, threads, quiet: args.quiet, json: args.json })
     }
 
-    /// Threads as the library takes them.
+    /// Number of threads, in the type that the library takes.
     pub(crate) fn threads(&self) -> NonZero<usize> {
         self.threads
     }
 }
 
-/// The processor, with the instruction set that `VITRAL_ISA` names or the best that it has.
+/// The CPU, with the instruction set in `VITRAL_ISA` or the best available.
 fn cpu(threads: usize) -> anyhow::Result<Cpu> {
     let Some(name) = std::env::var_os("VITRAL_ISA").filter(|name| !name.is_empty()) else {
         return Ok(Cpu::with_threads(threads));
@@ -77,26 +78,27 @@ fn cpu(threads: usize) -> anyhow::Result<Cpu> {
     let name = name.to_string_lossy();
     Cpu::with_instruction_set(threads, &name).ok_or_else(|| {
         let has = Cpu::instruction_sets().join("`, `");
-        Usage(format!("`VITRAL_ISA` is `{name}`; expected an instruction set that this processor has: `{has}`")).into()
+        Usage(format!("`VITRAL_ISA` is `{name}`; expected an instruction set that this CPU has: `{has}`")).into()
     })
 }
 
-/// Which model.
+/// The choice of model.
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
-    /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name on the
-    /// hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: what `VITRAL_MODEL` names, or the built-in one]
+    /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name
+    /// on the hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: `VITRAL_MODEL` if set, else the
+    /// built-in model]
     #[arg(long, short, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
-    /// The file that describes a checkpoint which does not describe itself
+    /// A config file, for a checkpoint that comes without one
     #[arg(long, value_name = "FILE", requires = "model")]
     pub(crate) config: Option<PathBuf>,
-    /// How weights are kept in memory: 16 bits take half of it; arithmetic is in 32 bits in any case
+    /// Type of the weights in memory: 16 bits take half the memory; arithmetic is always in 32 bits
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
     pub(crate) weights: Weights,
 }
 
-/// How weights are kept in memory.
+/// Type of the weights in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Weights {
     /// 32-bit floats
@@ -118,14 +120,14 @@ impl From<Weights> for DType {
 }
 
 impl ModelArgs {
-    /// The one that was named, or that the environment names. Not left to the parser, for which a model from the
-    /// environment would contradict options that take its place.
+    /// The model from the command line or from the environment. clap's `env` is not used, because a model from the
+    /// environment would conflict with options that replace it.
     pub(crate) fn chosen(&self) -> Option<PathBuf> {
         let usual = || std::env::var_os("VITRAL_MODEL").filter(|name| !name.is_empty());
         self.model.clone().or_else(|| usual().map(PathBuf::from))
     }
 
-    /// Loads it.
+    /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         let options = LoadOptions::default().config(self.config.clone()).dtype(self.weights.into());
         Ok(match self.chosen() {
@@ -135,7 +137,7 @@ impl ModelArgs {
     }
 }
 
-/// The folder of a model that was given by its path, or by its name on a hub, which is then pulled.
+/// The folder of a model given by its path, or by its name on a hub, which is then downloaded.
 pub(crate) fn located(given: &Path, settings: &Settings) -> anyhow::Result<PathBuf> {
     let Some(name) = given.to_str() else { return Ok(given.to_owned()) };
     let mut bar = Download::new(settings.quiet);
@@ -144,20 +146,20 @@ pub(crate) fn located(given: &Path, settings: &Settings) -> anyhow::Result<PathB
     Ok(folder?)
 }
 
-/// Which model, where there is no sense in a default.
+/// The choice of model, for commands without a default.
 #[derive(Args, Debug)]
 pub(crate) struct GivenModelArgs {
-    /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name on the
-    /// hub such as `hf:google/vit-base-patch16-224` or `timm/…`
+    /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name
+    /// on the hub such as `hf:google/vit-base-patch16-224` or `timm/…`
     #[arg(long, short, value_name = "PATH")]
     model: PathBuf,
-    /// The file that describes a checkpoint which does not describe itself
+    /// A config file, for a checkpoint that comes without one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 impl GivenModelArgs {
-    /// Loads it.
+    /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         let options = LoadOptions::default().config(self.config.clone());
         Ok(Model::load(&located(&self.model, settings)?, &options, &settings.device)?)

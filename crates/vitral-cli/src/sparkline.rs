@@ -1,11 +1,11 @@
-//! Numbers as one line of blocks.
+//! Numbers as one line of block characters.
 
 use vitral::numbers::finite_range;
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The numbers in their order, from the least to the greatest block. Of more than `width` only so many are shown, evenly chosen,
-/// with the last among them. What is no finite number is a gap.
+/// Draws the numbers in order, scaled from the smallest to the largest block. If there are more than `width`, that many
+/// are chosen evenly, including the last. Non-finite numbers are left blank.
 pub(crate) fn sparkline(numbers: &[f64], width: usize) -> String {
     let shown = numbers.len().min(width);
     let chosen = (1..=shown).map(|place| numbers[numbers.len() * place / shown - 1]);
@@ -23,7 +23,7 @@ mod tests {
     use super::sparkline;
 
     #[test]
-    fn numbers_rise_and_fall() {
+    fn draws_rising_and_falling_numbers() {
         assert_eq!(sparkline(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], 8), "▁▂▃▄▅▆▇█");
         assert_eq!(sparkline(&[3.0, 1.0, f64::NAN, 1.0], 8), "█▁ ▁");
         assert_eq!(sparkline(&[2.0, 2.0], 8), "▅▅");
@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_the_last_is_shown() {
+    fn the_last_of_many_is_shown() {
         let line = sparkline(&(0..1000).map(f64::from).collect::<Vec<_>>(), 20);
         assert_eq!((line.chars().count(), line.chars().last()), (20, Some('█')));
     }

@@ -1,7 +1,7 @@
-//! A run's state in a file: parameters, what the optimizer remembers, the average, and where the run stood.
+//! The state of a run in a file: parameters, optimizer state, the moving average, and the position in the run.
 //!
-//! Everything random in a run is drawn by counter from its seed, so the counters are the whole state of chance: a run
-//! that goes on from a checkpoint gives the same bits as one that was never stopped.
+//! All randomness in a run is derived from its seed and counters, so the counters are the whole random state: a run
+//! resumed from a checkpoint is bit-identical to an uninterrupted one.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,28 +16,28 @@ use crate::epoch::EpochStats;
 use crate::error::TrainError;
 use crate::step::Trainer;
 
-/// Where a run stands.
+/// Position of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Batches of that epoch that were used.
+    /// Batches of that epoch already used.
     pub batch: usize,
     /// Optimizer steps taken.
     pub step: u64,
-    /// The best accuracy on the held-out data so far, and its epoch.
+    /// The best validation accuracy so far, and its epoch.
     pub best: Option<(f64, u64)>,
-    /// What the epoch's steps have given so far.
+    /// Statistics of the epoch's steps so far.
     pub stats: EpochStats,
-    /// A checksum of what stands still and is not in the file; 0 where there is none.
+    /// A checksum of the frozen parameters, which are not in the file; 0 if there are none.
     #[serde(default)]
     pub base: u32,
-    /// The recipe, as resolved.
+    /// The resolved recipe.
     pub recipe: String,
 }
 
-/// Numbers on their way into a file.
+/// Values to write to a file.
 struct Flat {
     numbers: Vec<f32>,
     shape: [usize; 1],
@@ -61,13 +61,13 @@ impl View for Flat {
     }
 }
 
-/// The key of the position in the file's header.
+/// The position's key in the file's metadata.
 const POSITION: &str = "vitral.position";
 
-/// Writes a checkpoint: aside first, then renamed, so that the file of that name is always whole.
+/// Writes a checkpoint to a temporary file, then renames it, so that the file of that name is always complete.
 ///
 /// # Errors
-/// If it cannot be written; what was there before stays.
+/// If it cannot be written; the previous file is then kept.
 pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), TrainError> {
     let flat = |buffer: &FlatBuffer| -> Result<Flat, TrainError> {
         let numbers = buffer.to_vec()?;
@@ -82,33 +82,33 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
     }
     let position = serde_json::to_string(position).expect("plain data");
     let header = HashMap::from([(POSITION.to_owned(), position)]);
-    let bytes = safetensors::serialize(tensors, Some(header)).expect("names are distinct and shapes are true");
+    let bytes = safetensors::serialize(tensors, Some(header)).expect("names are distinct and shapes match");
     vitral::atomic::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
 }
 
-/// Brings a trainer to where a checkpoint stood.
+/// Restores a trainer from a checkpoint.
 ///
 /// # Errors
-/// If the file is damaged, or of another model or recipe.
+/// If the file is damaged, or belongs to another model or recipe.
 pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position, TrainError> {
     let fault = |fault: String| TrainError::Checkpoint { path: path.to_owned(), fault };
     let bytes = std::fs::read(path).map_err(TrainError::file(path, "reading a checkpoint"))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| fault(error.to_string()))?;
     let position = header.metadata().as_ref().and_then(|header| header.get(POSITION)).cloned();
-    let position = position.ok_or_else(|| fault("it does not say where the run stood".into()))?;
+    let position = position.ok_or_else(|| fault("it has no position in the run".into()))?;
     let position: Position = serde_json::from_str(&position).map_err(|error| fault(error.to_string()))?;
     if position.recipe != recipe {
-        return Err(fault("it was made with another recipe".into()));
+        return Err(fault("it was written with another recipe".into()));
     }
     if position.base != trainer.base() {
-        return Err(fault("it was made on another model: what stands still has other values".into()));
+        return Err(fault("it belongs to another model: the frozen parameters differ".into()));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
     let read = |name: &str, into: &mut FlatBuffer| {
         let tensor = file.tensor(name).map_err(|error| fault(format!("`{name}`: {error}")))?;
         if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * into.len() {
             let found = tensor.data().len() / 4;
-            return Err(fault(format!("`{name}` holds {found} numbers, expected {}", into.len())));
+            return Err(fault(format!("`{name}` holds {found} values, expected {}", into.len())));
         }
         let numbers: Vec<f32> = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         into.write(0, &numbers);
@@ -126,7 +126,7 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
     Ok(position)
 }
 
-/// Checkpoints of a run's folder, the newest last. Names carry the step, so order of names is order of steps.
+/// Checkpoints in a run's folder, the newest last. Names contain the step, so sorting by name sorts by step.
 pub fn list(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries
@@ -140,7 +140,7 @@ pub fn list(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The file of a step's checkpoint.
+/// The path of a step's checkpoint.
 pub fn name(folder: &Path, step: u64) -> PathBuf {
     folder.join(format!("step-{step:010}.safetensors"))
 }

@@ -1,8 +1,8 @@
-//! Random choices by counter: each depends on the run's seed, the epoch and the image, and on nothing else.
+//! Counter-based random numbers: each depends only on the run's seed, the epoch and the image.
 
 use vitral_engine::random::mix;
 
-/// A stream of random numbers for one image, or one batch, of one epoch.
+/// A stream of random numbers for one image or one batch in one epoch.
 #[derive(Clone, Debug)]
 pub struct Draws {
     seed: u64,
@@ -31,12 +31,12 @@ impl Draws {
         low + (high - low) * self.unit()
     }
 
-    /// A whole number below `count`, which is not 0.
+    /// An integer below `count`, which must not be 0.
     pub fn below(&mut self, count: usize) -> usize {
         ((self.unit() * count as f64) as usize).min(count - 1)
     }
 
-    /// Whether something of this probability happens.
+    /// Returns true with this probability.
     pub fn happens(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
@@ -47,7 +47,7 @@ impl Draws {
         radius * (2.0 * std::f64::consts::PI * self.unit()).cos()
     }
 
-    /// Gamma of a shape, at scale 1 (Marsaglia and Tsang 2000; below 1, by a power of a uniform).
+    /// Gamma with a shape, at scale 1 (Marsaglia and Tsang 2000; below 1, by a power of a uniform).
     pub fn gamma(&mut self, shape: f64) -> f64 {
         if shape < 1.0 {
             return self.gamma(shape + 1.0) * (1.0 - self.unit()).powf(1.0 / shape);
@@ -66,7 +66,7 @@ impl Draws {
     /// Beta with both parameters `alpha`.
     pub fn beta(&mut self, alpha: f64) -> f64 {
         let (a, b) = (self.gamma(alpha), self.gamma(alpha));
-        // Tiny parameters may underflow both; then either end is as likely.
+        // With tiny parameters both may underflow; then 0 and 1 are equally likely.
         if a + b > 0.0 { a / (a + b) } else { f64::from(u8::from(self.happens(0.5))) }
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beta_has_its_moments() {
+    fn beta_has_the_right_moments() {
         for alpha in [0.2, 0.8, 1.0, 3.0] {
             let count = 40_000;
             let draws: Vec<f64> = (0..count).map(|index| Draws::new(5, 1, index).beta(alpha)).collect();

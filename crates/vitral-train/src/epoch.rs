@@ -1,20 +1,20 @@
-//! What an epoch came to: sums over its steps, and how well the model does after it.
+//! Statistics of an epoch: sums over its steps, and the validation score after it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Entry;
 use crate::step::StepReport;
 
-/// How well a model does on held-out images.
+/// A model's score on the validation images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// Mean loss.
     pub loss: f64,
-    /// Share that was taken for its label.
+    /// Fraction classified correctly.
     pub accuracy: f64,
 }
 
-/// Sums over an epoch's steps, so far.
+/// Sums over an epoch's steps so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochStats {
@@ -27,7 +27,7 @@ pub struct EpochStats {
 }
 
 impl EpochStats {
-    /// Images so far.
+    /// Number of images so far.
     pub(crate) fn seen(&self) -> usize {
         self.seen
     }
@@ -42,7 +42,7 @@ impl EpochStats {
         self.learning_rate = report.learning_rate;
     }
 
-    /// The journal's line.
+    /// The epoch's line in the journal.
     pub(crate) fn entry(
         &self,
         epoch: u64,

@@ -1,12 +1,12 @@
-//! What can go wrong in a training run.
+//! Errors of a training run.
 
 use std::path::PathBuf;
 
-/// A fault of training. Nothing that was written is lost by any of them.
+/// An error in training. None of them loses anything already written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A fault of the library underneath.
+    /// An error of the underlying library.
     #[error(transparent)]
     Vitral(#[from] vitral::Error),
     /// A device failed, or ran out of memory.
@@ -22,15 +22,15 @@ pub enum TrainError {
         /// Why it failed.
         fault: std::io::Error,
     },
-    /// A recipe that does not follow its form.
+    /// An invalid recipe.
     #[error("`{}`: {fault}", path.display())]
     Recipe {
         /// The file, or `--set`.
         path: PathBuf,
-        /// What is wrong and what is known.
+        /// What is wrong, and what is allowed.
         fault: String,
     },
-    /// Data that cannot be trained on.
+    /// Data that cannot be used for training.
     #[error("`{}`: {fault}; {hint}", path.display())]
     Data {
         /// The data.
@@ -40,18 +40,18 @@ pub enum TrainError {
         /// What to do.
         hint: &'static str,
     },
-    /// A checkpoint of another run, or a damaged one.
-    #[error("`{}`: {fault}; start the run anew in another folder, or give the recipe it was made with", path.display())]
+    /// A checkpoint that belongs to another run or is damaged.
+    #[error("`{}`: {fault}; start a new run in another folder, or use the recipe it was written with", path.display())]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,
         /// What is wrong with it.
         fault: String,
     },
-    /// The loss or a gradient is not finite any more.
+    /// The loss or a gradient is no longer finite.
     #[error(
-        "the loss is {loss} and the gradients' norm {gradient_norm} at step {step}: the run diverged; lower the learning rate, warm up longer or clip gradients, \
-         and go on from the last checkpoint{}",
+        "the loss is {loss} and the gradient norm {gradient_norm} at step {step}: the run diverged; lower the learning \
+        rate, warm up longer or clip gradients, and resume from the last checkpoint{}",
         batch.as_ref().map_or(String::new(), |path| format!("; the step's batch is in `{}`", path.display()))
     )]
     Diverged {
@@ -67,7 +67,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Adds the file and what was being done to an I/O fault.
+    /// Adds the file and the operation to an I/O error.
     pub(crate) fn file(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(std::io::Error) -> TrainError {
         let path = path.into();
         move |fault| TrainError::File { path, doing, fault }

@@ -1,4 +1,4 @@
-//! What happened in a run, line by line: `journal.jsonl` for programs, `journal.csv` for tables, `events…` for TensorBoard.
+//! The log of a run: `journal.jsonl` for programs, `journal.csv` for spreadsheets, `events…` for TensorBoard.
 
 mod entry;
 mod tensorboard;
@@ -12,7 +12,7 @@ use crate::error::TrainError;
 
 pub use entry::Entry;
 
-/// TensorBoard finds its files by the middle of their name.
+/// TensorBoard recognizes its files by the middle of their name.
 const EVENTS: &str = "events.out.tfevents.run";
 
 /// The journal of a run.
@@ -22,8 +22,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of a run's folder, and forgets what is beyond `epoch`: a run that goes on from a checkpoint
-    /// writes it again.
+    /// Opens the journal in a run's folder, and drops entries after `epoch`: a run resumed from a checkpoint writes
+    /// them again.
     ///
     /// # Errors
     /// If it cannot be read or written.
@@ -35,7 +35,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The epochs of a run's journal, which stays as it is; none where there is no journal.
+    /// The epochs in a run's journal, which is not changed; empty if there is no journal.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -48,7 +48,7 @@ impl Journal {
         let mut entries = Vec::new();
         for line in BufReader::new(file).lines() {
             let line = line.map_err(TrainError::file(&path, "reading the journal"))?;
-            // A line cut off by a crash is written again with its epoch.
+            // A line cut off by a crash will be written again with its epoch.
             entries.extend(serde_json::from_str::<Entry>(&line));
         }
         Ok(entries)
@@ -81,7 +81,7 @@ impl Journal {
         let header = "epoch,step,rate,train_loss,train_accuracy,validation_loss,validation_accuracy,gradient_norm,images_per_second,seconds\n";
         let table = self.entries.iter().fold(header.to_owned(), |text, entry| text + &row(entry));
         let lines: String = self.entries.iter().map(json).collect();
-        // When the epochs of an earlier process were done is only known from its beginning on.
+        // The times of earlier epochs are only known relative to the start of the run.
         let begun = now() - self.entries.last().map_or(0.0, |entry| entry.seconds);
         let mut events = tensorboard::header(begun);
         self.entries.iter().for_each(|entry| events.extend(tensorboard::event(entry, begun + entry.seconds)));

@@ -1,10 +1,10 @@
-//! How data is labeled.
+//! Single-label and multi-label data.
 
-/// How many classes an image may have.
+/// Number of classes per image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labeling {
-    /// One.
+    /// One class.
     One,
-    /// Any number; such data asks for a binary loss.
+    /// Any number; such data needs a binary loss.
     Several,
 }

@@ -1,6 +1,6 @@
-//! Training Vision Transformers: batch to better weights.
+//! Training of Vision Transformers.
 //!
-//! Read [`fit`] for a whole run and [`step`] for one batch.
+//! Start with [`fit`] for a whole run and [`step`] for a single batch.
 
 pub mod augment;
 mod best;

@@ -1,4 +1,4 @@
-//! What is frozen in a run, and the low-rank updates that are trained in its place (LoRA, arXiv:2106.09685).
+//! Frozen parameters, and the low-rank updates trained in their place (LoRA, arXiv:2106.09685).
 
 use std::collections::HashSet;
 
@@ -10,8 +10,8 @@ use vitral_engine::{Adapter, DeviceError, ParameterId, ParameterKind, Parameters
 
 use crate::error::TrainError;
 
-/// Low-rank updates of linear maps: the model is frozen, its head and the updates are trained. The model that comes out is an
-/// ordinary one, with each update added to its matrix.
+/// Low-rank updates of linear maps: the model is frozen; its head and the updates are trained. The resulting model is
+/// an ordinary one, with each update added to its matrix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lora {
@@ -20,10 +20,10 @@ pub struct Lora {
     /// Each update is multiplied by `alpha / rank`.
     #[serde(default = "alpha")]
     pub alpha: f32,
-    /// Maps of every block that are adapted.
+    /// Linear maps to adapt in every block.
     #[serde(default = "attention")]
     pub maps: Vec<Map>,
-    /// Dropout rate of what an update sees.
+    /// Dropout rate on the inputs of the updates.
     #[serde(default)]
     pub dropout: f32,
 }
@@ -40,13 +40,13 @@ fn attention() -> Vec<Map> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Map {
-    /// Attention's queries, keys and values, as one matrix.
+    /// The attention's queries, keys and values, as one matrix.
     Qkv,
-    /// Attention's projection.
+    /// The attention's output projection.
     Projection,
-    /// Into the MLP's hidden layer.
+    /// The first linear layer of the MLP.
     Up,
-    /// Out of the MLP's hidden layer.
+    /// The second linear layer of the MLP.
     Down,
 }
 
@@ -61,11 +61,11 @@ impl Map {
     }
 }
 
-/// Parameters of a model in which some are frozen (those named, and with LoRA all but the head), and which are adapted where
-/// asked for. What is frozen is prepared once and takes no room in gradients and moments.
+/// A model's parameters, some of them frozen (those given, and with LoRA all but the head), with low-rank updates added
+/// if requested. Frozen parameters are prepared once and have no gradients or moments.
 ///
 /// # Errors
-/// If the updates do not fit the model, or nothing is left to learn.
+/// If the updates do not fit the model, or nothing is left to train.
 pub fn prepare(
     vit: &Vit,
     parameters: Parameters,
@@ -85,7 +85,7 @@ pub fn prepare(
     let own: Vec<ParameterId> = names.ids().filter(free).collect();
     if own.is_empty() && lora.is_none() {
         return Err(fault(
-            "`groups.freeze` freezes every parameter and leaves nothing to train; take a pattern out of it".to_owned(),
+            "`groups.freeze` freezes every parameter and leaves nothing to train; remove a pattern".to_owned(),
         ));
     }
     if own.len() == names.specs().len() {
@@ -103,7 +103,7 @@ pub fn prepare(
         prepared.write(id, &parameters.read(id)?);
     }
     for (number, (weight, adapter)) in adapters.into_iter().enumerate() {
-        // Updates begin at zero: one factor is drawn as PyTorch draws linear maps, the other is zero.
+        // Updates start at zero: one factor is initialized like PyTorch's linear layers, the other is zero.
         let shape = prepared.declarations().spec(adapter.down).shape.clone();
         let bound = 1.0 / (shape[1] as f32).sqrt();
         let seed = mix(seed ^ mix(0x104a ^ number as u64));
@@ -115,30 +115,30 @@ pub fn prepare(
 }
 
 impl Lora {
-    /// Updates of attention's maps, as recipes have them unless they say more.
+    /// The defaults of a recipe: updates of the attention's maps.
     pub fn of_rank(rank: usize) -> Self {
         Lora { rank, alpha: alpha(), maps: attention(), dropout: 0.0 }
     }
 
-    /// Declares the updates' factors after the model's own parameters.
+    /// Declares the factors of the updates after the model's own parameters.
     fn declare(
         &self,
         vit: &Vit,
         declarations: &mut vitral_engine::Declarations,
     ) -> Result<Vec<(ParameterId, Adapter)>, String> {
         if self.maps.is_empty() {
-            return Err("`lora.maps` is empty; name some of qkv, projection, up and down".to_owned());
+            return Err("`lora.maps` is empty; list some of qkv, projection, up and down".to_owned());
         }
         if !(0.0..1.0).contains(&self.dropout) || !self.alpha.is_finite() {
             let (dropout, alpha) = (self.dropout, self.alpha);
             return Err(format!(
-                "`lora.dropout` is {dropout} and `lora.alpha` {alpha}; expected a share below 1 and a number"
+                "`lora.dropout` is {dropout} and `lora.alpha` {alpha}; expected a dropout below 1 and a finite alpha"
             ));
         }
         let mut adapters = Vec::new();
         for (place, &map) in self.maps.iter().enumerate() {
             if self.maps[..place].contains(&map) {
-                return Err(format!("`lora.maps` names {map:?} twice; keep one"));
+                return Err(format!("`lora.maps` lists {map:?} twice; keep one"));
             }
             let before = adapters.len();
             for weight in vit.declarations().ids() {
@@ -164,18 +164,18 @@ impl Lora {
                 adapters.push((weight, Adapter { down, up, scale, dropout: self.dropout }));
             }
             if adapters.len() == before {
-                return Err(format!("`lora.maps`: the model's blocks have no {map:?}; leave it out"));
+                return Err(format!("`lora.maps`: the model's blocks have no {map:?}; remove it"));
             }
         }
         Ok(adapters)
     }
 }
 
-/// A parameter's values with its update added, where it has one. `flat` holds what is trained, laid out like
+/// A parameter's values, with its update added if it has one. `flat` holds the trained parameters, laid out like
 /// [`Parameters::flat`].
 ///
 /// # Errors
-/// Whatever went wrong on the device.
+/// Any error of the device.
 pub fn merged(parameters: &Parameters, flat: &[f32], id: ParameterId) -> Result<Vec<f32>, DeviceError> {
     let own = |id: ParameterId| match parameters.is_flat(id) {
         true => Ok(flat[parameters.range(id)].to_vec()),
@@ -196,17 +196,17 @@ pub fn merged(parameters: &Parameters, flat: &[f32], id: ParameterId) -> Result<
     Ok(values)
 }
 
-/// How many numbers are trained, and how many the model has without updates beside it.
+/// Number of values that are trained, and number of values in the model without updates.
 pub fn trainable(vit: &Vit, parameters: &Parameters) -> (usize, usize) {
     let declarations = parameters.declarations();
     let trained = declarations.ids().filter(|&id| parameters.is_trainable(id));
     (trained.map(|id| declarations.spec(id).count()).sum(), vit.declarations().count())
 }
 
-/// A checksum of what is frozen outside the flat buffer: a checkpoint that leaves it out belongs to these values alone.
+/// A checksum of the frozen parameters. They are not in a checkpoint, so it is only valid with these values.
 ///
 /// # Errors
-/// Whatever went wrong on the device.
+/// Any error of the device.
 pub fn checksum(parameters: &Parameters) -> Result<u32, DeviceError> {
     let frozen = parameters.declarations().ids().filter(|&id| !parameters.is_flat(id));
     let mut sum = 0;

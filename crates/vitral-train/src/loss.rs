@@ -1,4 +1,4 @@
-//! What is minimized.
+//! Loss functions.
 
 use serde::{Deserialize, Serialize};
 use vitral::model::Output;
@@ -11,30 +11,30 @@ pub enum Loss {
     /// Softmax cross-entropy.
     #[default]
     CrossEntropy,
-    /// A binary cross-entropy for each class (DeiT III, ResNet strikes back): targets need not exclude each other.
+    /// A binary cross-entropy per class (DeiT III, ResNet strikes back), for classes that are not exclusive.
     Binary,
 }
 
-/// A teacher's say (DeiT, arXiv:2012.12877).
+/// How a teacher enters the loss (DeiT, arXiv:2012.12877).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub enum Distillation {
-    /// Divergence from the teacher's softmax at a temperature.
+    /// KL divergence from the teacher's softmax at a temperature.
     Soft {
-        /// The teacher's share of the loss.
+        /// The teacher's weight in the loss.
         share: f32,
-        /// Of both softmaxes.
+        /// Temperature of both softmaxes.
         temperature: f32,
     },
-    /// Cross-entropy against the class that the teacher finds likeliest.
+    /// Cross-entropy against the teacher's most likely class.
     Hard {
-        /// The teacher's share of the loss.
+        /// The teacher's weight in the loss.
         share: f32,
     },
 }
 
 impl Loss {
-    /// The loss of logits `[batch, classes]` against target distributions of the same shape, as one number.
+    /// The loss of logits `[batch, classes]` against target distributions of the same shape, as a scalar.
     pub fn of(self, cx: &Context<'_>, logits: &Tensor, targets: &Tensor) -> Tensor {
         match self {
             Loss::CrossEntropy => cx.cross_entropy(logits, targets),
@@ -42,8 +42,8 @@ impl Loss {
         }
     }
 
-    /// The loss of a model's output. With two heads and no teacher, both learn the targets, half each; with a teacher, the
-    /// distillation head (or the only head) learns from it.
+    /// The loss of a model's output. With two heads and no teacher, both are trained on the targets, with half the
+    /// weight each; with a teacher, the distillation head (or the only head) is trained on the teacher's.
     pub fn of_output(
         self,
         cx: &Context<'_>,
@@ -73,7 +73,7 @@ impl Loss {
     }
 }
 
-/// The class with the greatest number; the first of equals.
+/// The class with the largest value; the first if several are equal.
 pub fn argmax(row: &[f32]) -> usize {
     let mut best = 0;
     for (class, &value) in row.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A run as data: TOML, every key known, every default written here.
+//! Recipes: a run described in TOML, with every key checked and every default defined here.
 
 use std::path::{Path, PathBuf};
 
@@ -13,51 +13,51 @@ use crate::lora::Lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, GroupOptions, Optimizer, Schedule};
 
-/// A whole run.
+/// The recipe of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The model, from scratch.
+    /// The model.
     pub model: ModelRecipe,
     /// The images.
     pub data: DataRecipe,
-    /// What is varied from epoch to epoch.
+    /// Data augmentation.
     #[serde(default)]
     pub augment: Augment,
     /// The optimizer.
     pub optimizer: Optimizer,
-    /// Its learning rate.
+    /// Learning rate schedule.
     pub schedule: Schedule,
     /// Weight decay, layer decay, freezing.
     #[serde(default)]
     pub groups: GroupOptions,
-    /// Low-rank updates in place of the model's own parameters (LoRA, arXiv:2106.09685).
+    /// Low-rank updates trained in place of the model's own parameters (LoRA, arXiv:2106.09685).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
     /// A teacher (DeiT, arXiv:2012.12877).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<TeacherRecipe>,
-    /// How long, how large, and from which seed.
+    /// Length, batch size, seed and the like.
     pub run: RunRecipe,
 }
 
-/// The model that is trained: a known size from scratch, or one that has learned before.
+/// The model to train: a named size from scratch, or a pretrained model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRecipe {
-    /// A known size, such as `Ti/4` (see `vitral models`); fields of `set` come on top of it.
+    /// A named size, such as `Ti/4` (see `vitral models`); the fields in `set` override it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// The model that training begins with, in place of `variant`: a folder, a bundle, or a name on a hub.
+    /// The model to start from, in place of `variant`: a folder, a bundle, or a name on a hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The classifier of a model that has learned before.
+    /// The classifier of a pretrained model.
     #[serde(default)]
     pub head: NewHead,
-    /// Fields of the model's configuration; classes are the data's.
+    /// Fields of the model's configuration; the classes come from the data.
     #[serde(default)]
     pub set: toml::Table,
-    /// Initial values.
+    /// Initialization scheme.
     #[serde(default = "timm")]
     pub initialize: Initialization,
 }
@@ -66,20 +66,20 @@ fn timm() -> Initialization {
     Initialization::Timm
 }
 
-/// The classifier that fine-tuning begins with.
+/// The initial classifier in fine-tuning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NewHead {
     /// A new one, all zero, as in the ViT paper.
     #[default]
     Zeros,
-    /// A new one, drawn as `initialize` says.
+    /// A new one, initialized according to `initialize`.
     Drawn,
-    /// The one it has, for the same classes.
+    /// The existing one, for the same classes.
     Keep,
 }
 
-/// A teacher and its say.
+/// A teacher and its weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TeacherRecipe {
     /// The teacher: a folder, a bundle, or a name on a hub.
@@ -89,39 +89,39 @@ pub struct TeacherRecipe {
     pub how: Distillation,
 }
 
-/// The images and how they are shown.
+/// The images and their preprocessing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// A folder with a sub-folder a class, a tar of one, Parquet files, idx files, CIFAR's files, or a list.
+    /// A folder with one sub-folder per class, a tar of one, Parquet files, idx files, CIFAR's files, or a list.
     pub train: PathBuf,
-    /// The images that judge; without them `train` holds its own or a part is held out.
+    /// Test images; without them, the test or validation split of `train` is used, or a part is split off.
     #[serde(default)]
     pub test: Option<PathBuf>,
-    /// How a set without a test part is parted.
+    /// How a data set without a test split is split.
     #[serde(default)]
     pub validation_split: ValidationSplit,
-    /// A part of the images to learn from, for studies; all that judge still do.
+    /// A subset of the training images, for studies; validation and test images are not reduced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<SubsetRecipe>,
-    /// Mean of every channel, of numbers from 0 to 1. A model that has learned before brings its own.
+    /// Mean of every channel, for values from 0 to 1. A pretrained model has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
-    /// Deviation of every channel.
+    /// Standard deviation of every channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f32>>,
-    /// Filter that images of another size are resized with, where mean and deviation are given here.
+    /// Filter for resizing images of other sizes, if mean and standard deviation are given here.
     #[serde(default = "bicubic")]
     pub filter: Filter,
 }
 
-/// A part of the images.
+/// A subset of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubsetRecipe {
-    /// The share of every class.
+    /// Fraction of every class.
     pub fraction: f64,
-    /// Seeds the choice.
+    /// Seed for the selection.
     #[serde(default)]
     pub seed: u64,
 }
@@ -130,40 +130,41 @@ fn bicubic() -> Filter {
     Filter::Bicubic
 }
 
-/// How long, how large, and from which seed.
+/// Length, batch size, seed and the like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRecipe {
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: u64,
-    /// Images in a batch.
+    /// Batch size.
     pub batch: usize,
-    /// Batches whose gradients make one step.
+    /// Batches whose gradients are accumulated for one step.
     #[serde(default = "one")]
     pub accumulate: usize,
-    /// Seeds initial values, order, augmentation and drops.
+    /// Seed for initial values, order, augmentation, dropout and drop path.
     #[serde(default)]
     pub seed: u64,
-    /// How gradients are clipped.
+    /// Gradient clipping.
     #[serde(default)]
     pub clip: Option<Clip>,
-    /// Decay of the parameters' average, which is then what is judged and kept.
+    /// Decay of the parameters' moving average, which is then evaluated and saved in place of the parameters.
     #[serde(default)]
     pub average: Option<f32>,
-    /// What is minimized.
+    /// Loss function.
     #[serde(default)]
     pub loss: Loss,
-    /// Blocks remember only what they were given, and compute the rest again on the way back: less memory for more time,
-    /// and the same bits.
+    /// Whether blocks keep only their input and are recomputed in the backward pass: less memory, more time, identical
+    /// results.
     #[serde(default)]
     pub recompute: bool,
-    /// Epochs after which the held-out images are judged; the last one is in any case, and 0 is only the last.
+    /// Epochs between evaluations on the validation images; the last epoch is always evaluated, and 0 means only the
+    /// last.
     #[serde(default = "every_epoch", skip_serializing_if = "is_every_epoch")]
     pub evaluate_every: u64,
-    /// Steps between checkpoints within an epoch; 0 is only at its end.
+    /// Steps between checkpoints within an epoch; 0 means only at its end.
     #[serde(default)]
     pub checkpoint_every: u64,
-    /// Checkpoints that are kept.
+    /// Number of checkpoints to keep.
     #[serde(default = "two")]
     pub keep: usize,
 }
@@ -184,7 +185,7 @@ fn is_every_epoch(epochs: &u64) -> bool {
     *epochs == every_epoch()
 }
 
-/// A key of a recipe set from outside, as `schedule.rate=3e-4`.
+/// A recipe key set from outside, as in `schedule.learning_rate=3e-4`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     key: String,
@@ -192,12 +193,12 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A setting of a known value.
+    /// A setting with a given value.
     pub fn new(key: impl Into<String>, value: impl Into<toml::Value>) -> Self {
         Setting { key: key.into(), value: value.into() }
     }
 
-    /// Reads `key.path=value`; the value is read as TOML, or as a word.
+    /// Parses `key.path=value`; the value is parsed as TOML, or else taken as a string.
     ///
     /// # Errors
     /// If there is no `=`.
@@ -209,7 +210,7 @@ impl Setting {
         Ok(Setting { key: key.trim().to_owned(), value: value.unwrap_or_else(word) })
     }
 
-    /// Sets it in a table.
+    /// Applies the setting to a table.
     fn apply(&self, table: &mut toml::Table) -> Result<(), String> {
         let (parents, key) = self.key.rsplit_once('.').unwrap_or(("", &self.key));
         let mut place = table;
@@ -218,28 +219,28 @@ impl Setting {
                 .entry(part)
                 .or_insert_with(|| toml::Value::Table(toml::Table::new()))
                 .as_table_mut()
-                .ok_or_else(|| format!("`{part}` of `{}` is no table", self.key))?;
+                .ok_or_else(|| format!("`{part}` of `{}` is not a table", self.key))?;
         }
         place.insert(key.to_owned(), self.value.clone());
         Ok(())
     }
 }
 
-/// What stands for data that is yet to be named.
+/// Placeholder for data that has yet to be given.
 const NOWHERE: &str = "";
 
 impl Recipe {
-    /// Reads a recipe's file and applies settings on top. Paths in the file are relative to its folder, those of settings to
-    /// the working folder.
+    /// Reads a recipe file and applies settings on top. Paths in the file are relative to its folder, paths in settings
+    /// to the working directory.
     ///
     /// # Errors
-    /// If the file cannot be read, a key is not known, or a value does not fit.
+    /// If the file cannot be read, a key is unknown, or a value is invalid.
     pub fn load(path: &Path, settings: &[Setting]) -> Result<Self, TrainError> {
         let text = std::fs::read_to_string(path).map_err(TrainError::file(path, "reading a recipe"))?;
         Recipe::parse(&text, path, settings)
     }
 
-    /// Reads a recipe's text as [`Recipe::load`] does; `path` is where it came from.
+    /// Parses a recipe's text as [`Recipe::load`] does; `path` is where it came from.
     ///
     /// # Errors
     /// As [`Recipe::load`].
@@ -247,7 +248,7 @@ impl Recipe {
         let fault = |fault: String| TrainError::Recipe { path: path.to_owned(), fault };
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| fault(error.to_string()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        // Data lies beside the recipe; so may models, which may also be names on a hub.
+        // Data paths are relative to the recipe; so are model paths, unless they are names on a hub.
         for (section, key, always) in [
             ("data", "train", true),
             ("data", "test", true),
@@ -271,16 +272,16 @@ impl Recipe {
             (Some(_), Some(_)) => Err(fault("`model` has both `variant` and `from`; keep one".to_owned())),
             (None, None) => Err(fault("`model` has neither `variant` nor `from`; give one".to_owned())),
             _ if recipe.data.mean.is_some() != recipe.data.std.is_some() => {
-                Err(fault("`data` has one of `mean` and `std`; give both or none".to_owned()))
+                Err(fault("`data` has only one of `mean` and `std`; give both or neither".to_owned()))
             }
             (Some(_), None) if recipe.data.mean.is_none() => {
-                Err(fault("a model from scratch needs `data.mean` and `data.std`, one number a channel".to_owned()))
+                Err(fault("a model from scratch needs `data.mean` and `data.std`, one number per channel".to_owned()))
             }
             _ if recipe.data.subset.is_some_and(|subset| !(subset.fraction > 0.0 && subset.fraction <= 1.0)) => {
-                Err(fault("`data.subset.fraction` is a share above 0 and at most 1".to_owned()))
+                Err(fault("`data.subset.fraction` must be above 0 and at most 1".to_owned()))
             }
             _ if recipe.data.train.as_os_str() == NOWHERE => {
-                Err(fault("`data.train` is not given; set it to the images".to_owned()))
+                Err(fault("`data.train` is not set; set it to the path of the images".to_owned()))
             }
             _ => Ok(recipe),
         }
@@ -316,11 +317,11 @@ mod tests {
     "#;
 
     #[test]
-    fn recipes_are_read_and_set() {
+    fn recipes_are_read_and_overridden() {
         let recipe = written(SMALL, &["run.epochs=5", "schedule.shape=linear"]).expect("a recipe");
         assert_eq!(recipe.run.epochs, 5);
         assert_eq!(recipe.schedule.shape, crate::optimize::Shape::Linear);
-        assert_eq!(recipe.data.train.parent(), Some(std::env::temp_dir().as_path()), "beside the recipe");
+        assert_eq!(recipe.data.train.parent(), Some(std::env::temp_dir().as_path()), "relative to the recipe");
     }
 
     #[test]
@@ -333,15 +334,15 @@ mod tests {
         }
     }
 
-    /// The page that people read about recipes.
+    /// The documentation page of recipes.
     const PAGE: &str = include_str!("../../../docs/recipes.md");
 
-    /// The recipes on it.
+    /// The recipes on the page.
     fn blocks() -> Vec<&'static str> {
         PAGE.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
     }
 
-    /// Keys of a recipe with what their comments say first.
+    /// Keys of a recipe with the beginning of their comments.
     fn explained(block: &str) -> Vec<(String, &str)> {
         let mut section = "";
         let mut keys = Vec::new();
@@ -371,10 +372,10 @@ mod tests {
                 section.remove(key).expect("the line's key");
                 let left = toml::to_string(&table).expect("TOML");
                 let Ok(without) = written(&left, &[]) else {
-                    assert!(!block.contains(&format!("# {said};")), "`{path}` cannot be left out");
+                    assert!(!block.contains(&format!("# {said};")), "`{path}` is required but has a default");
                     continue;
                 };
-                assert_ne!(without, whole, "`{path}` is shown at its default, which proves nothing");
+                assert_ne!(without, whole, "`{path}` is shown at its default, so the test cannot check it");
                 let default = match said {
                     "none" => continue,
                     said => format!("{path}={said}"),
@@ -390,19 +391,19 @@ mod tests {
         let shown: Vec<String> = blocks().iter().flat_map(|block| explained(block)).map(|(path, _)| path).collect();
         let words: std::collections::HashSet<&str> =
             PAGE.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).collect();
-        // An unknown name is answered by those that are known.
+        // The error for an unknown name lists the known ones.
         let known = |setting: &str| -> Vec<String> {
             let error = written(SMALL, &[setting]).expect_err(setting).to_string();
             let (_, names) = error.split_once("expected").unwrap_or_else(|| panic!("{setting}: {error}"));
             let names = names.lines().next().unwrap_or_default();
             let names: Vec<String> = names.split('`').skip(1).step_by(2).map(str::to_owned).collect();
-            assert!(!names.is_empty(), "{setting} is answered by nothing");
+            assert!(!names.is_empty(), "the error for {setting} lists no names");
             names
         };
         let sections = known("other=1");
         let tables = "augment.color_jitter augment.erasing augment.mixing".split_whitespace().map(str::to_owned);
         for table in sections.iter().cloned().chain(tables) {
-            // A teacher's keys depend on its kind.
+            // The keys of a teacher depend on its kind.
             if table == "distillation" {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The model that a run begins with: a known size with initial values, or one that has learned before.
+//! The model at the start of a run: a named size with initial values, or a pretrained model.
 
 use vitral::config::{ModelConfig, Pooling};
 use vitral::image::Preprocess;
@@ -13,17 +13,17 @@ use crate::data::plain;
 use crate::error::TrainError;
 use crate::recipe::{NewHead, Recipe};
 
-/// What a run begins with.
+/// The starting point of a run.
 pub struct Start {
     /// The model.
     pub vit: Vit,
-    /// Its parameters, flat.
+    /// Its parameters, in one flat buffer.
     pub parameters: Parameters,
-    /// How it sees images.
+    /// Its preprocessing of images.
     pub preprocess: Preprocess,
 }
 
-/// Fields of `model.set` that change the weights as they are loaded.
+/// Fields of `model.set` that change weights while loading.
 const ADAPTED: [&str; 3] = ["image_size", "patch_size", "channels"];
 
 fn fault(fault: impl Into<String>) -> TrainError {
@@ -31,10 +31,10 @@ fn fault(fault: impl Into<String>) -> TrainError {
 }
 
 impl Recipe {
-    /// How the model that training begins with is loaded, for data of so many classes.
+    /// Options for loading the pretrained model, for data with this many classes.
     ///
     /// # Errors
-    /// If a field of `model.set` does not fit.
+    /// If a field of `model.set` is invalid.
     pub fn load_options(&self, classes: usize) -> Result<LoadOptions, TrainError> {
         let wanted = overlaid(&ModelConfig::default(), &self.model.set)?;
         let given = |field: &str| self.model.set.contains_key(field);
@@ -53,10 +53,10 @@ impl Recipe {
         Ok(LoadOptions::default().adapt(adapt))
     }
 
-    /// The configuration of a model from scratch; nothing where one that has learned before brings its own.
+    /// The configuration of a model from scratch, or `None` if a pretrained model brings its own.
     ///
     /// # Errors
-    /// If the size is not known, or a field of `model.set` does not fit.
+    /// If the size is unknown, or a field of `model.set` is invalid.
     pub fn configuration(&self, classes: usize) -> Result<Option<ModelConfig>, TrainError> {
         let Some(variant) = &self.model.variant else { return Ok(None) };
         let base = variants::find(variant)
@@ -66,11 +66,10 @@ impl Recipe {
         Ok(Some(config))
     }
 
-    /// The model that training begins with. `learned` is the one that `model.from` names, loaded with
-    /// [`Recipe::load_options`].
+    /// The model to train. `learned` is the model in `model.from`, loaded with [`Recipe::load_options`].
     ///
     /// # Errors
-    /// If the size is not known, a field of `model.set` does not fit, or the model and the data do not fit each other.
+    /// If the size is unknown, a field of `model.set` is invalid, or the model and the data do not match.
     pub fn start(&self, classes: usize, learned: Option<&Model>, device: &Device) -> Result<Start, TrainError> {
         let config = match (self.configuration(classes)?, learned) {
             (Some(config), _) => config,
@@ -86,8 +85,8 @@ impl Recipe {
             return Err(fault(format!("`model.head` is kept for {found} classes, the data has {classes}")));
         }
         if config.pooling == Pooling::None {
-            let problem = "expected a model that pools its tokens, found `pooling` = \"none\", which gives a ranking for each \
-                           token; set another `pooling` in `model.set`";
+            let problem = "expected a model that pools its tokens, found `pooling` = \"none\", which gives a \
+                prediction for each token; set another `pooling` in `model.set`";
             return Err(fault(problem));
         }
         let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
@@ -99,12 +98,12 @@ impl Recipe {
         let preprocess = self.preprocess(vit.config(), learned)?;
         if preprocess.channels.count() != vit.config().channels {
             let (found, expected) = (preprocess.channels.count(), vit.config().channels);
-            return Err(fault(format!("images are shown with {found} channels, the model takes {expected}")));
+            return Err(fault(format!("images are prepared with {found} channels, the model takes {expected}")));
         }
         Ok(Start { vit, parameters, preprocess })
     }
 
-    /// How images are shown: as the recipe says, else as the model has always seen them.
+    /// The preprocessing of images: from the recipe, or else the model's own.
     fn preprocess(&self, config: &ModelConfig, learned: Option<&Model>) -> Result<Preprocess, TrainError> {
         let own = match (&self.data.mean, &self.data.std) {
             (Some(mean), Some(std)) => Some((mean.clone(), std.clone())),
@@ -117,19 +116,19 @@ impl Recipe {
             }
             (Some(Err(error)), None) => Err(error.into()),
             (_, Some((mean, std))) => Ok(plain(config.image_size, self.data.filter, &mean, &std)),
-            (None, None) => Err(fault("`data.mean` and `data.std` are not given")),
+            (None, None) => Err(fault("`data.mean` and `data.std` are not set")),
         }
     }
 }
 
-/// A configuration with some fields set.
+/// A configuration with some fields replaced.
 fn overlaid(base: &ModelConfig, set: &toml::Table) -> Result<ModelConfig, TrainError> {
     let mut fields = serde_json::to_value(base).expect("plain data");
     let set = serde_json::to_value(set).map_err(|error| fault(error.to_string()))?;
     if let (Some(fields), Some(set)) = (fields.as_object_mut(), set.as_object()) {
         for (field, value) in set {
             match (fields.get_mut(field).and_then(|field| field.as_object_mut()), value.as_object()) {
-                // Of rates, one can be set without the others.
+                // Single drop rates can be set while keeping the others.
                 (Some(inner), Some(value)) if field == "drop" => inner.extend(value.clone()),
                 _ => drop(fields.insert(field.clone(), value.clone())),
             }
@@ -138,12 +137,12 @@ fn overlaid(base: &ModelConfig, set: &toml::Table) -> Result<ModelConfig, TrainE
     serde_json::from_value(fields).map_err(|error| fault(format!("`set`: {error}")))
 }
 
-/// Whether a parameter may begin anew in a model that has learned before.
+/// Whether a parameter of a pretrained model may be newly initialized.
 fn may_be_new(name: &str) -> bool {
     ["head.", "distillation_head.", "tokens.distillation"].iter().any(|new| name.starts_with(new))
 }
 
-/// Copies what has been learned; what is new has its initial value already.
+/// Copies the pretrained parameters; new ones already have their initial values.
 fn take_over(vit: &Vit, parameters: &mut Parameters, learned: &Model) -> Result<(), TrainError> {
     let known = learned.parameters().declarations();
     for id in vit.declarations().ids() {
@@ -154,11 +153,11 @@ fn take_over(vit: &Vit, parameters: &mut Parameters, learned: &Model) -> Result<
             }
             Some(from) if !may_be_new(&spec.name) => {
                 let (found, expected) = (&known.spec(from).shape, &spec.shape);
-                let problem = format!("`set` asks for `{}` of {expected:?}, the model's is {found:?}", spec.name);
+                let problem = format!("`set` requires `{}` of shape {expected:?}, the model's is {found:?}", spec.name);
                 return Err(fault(problem));
             }
             None if !may_be_new(&spec.name) => {
-                return Err(fault(format!("`set` asks for `{}`, which the model does not have", spec.name)));
+                return Err(fault(format!("`set` requires `{}`, which the model does not have", spec.name)));
             }
             _ => {}
         }

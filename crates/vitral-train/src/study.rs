@@ -1,4 +1,5 @@
-//! The data-size study of the ViT paper (arXiv:2010.11929, figure 4): how good models become with how much of the data.
+//! The data-size study of the ViT paper (arXiv:2010.11929, figure 4): accuracy as a function of the amount of training
+//! data.
 
 mod cell;
 mod curve;
@@ -8,7 +9,7 @@ use crate::journal::Journal;
 
 pub use cell::Cell;
 
-/// A study's cells as files: `study.json`, `study.csv` and `study.svg`.
+/// Writes a study's cells to `study.json`, `study.csv` and `study.svg`.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -23,12 +24,13 @@ pub fn write(folder: &std::path::Path, cells: &[Cell]) -> Result<(), TrainError>
         [("study.json", json.as_bytes()), ("study.csv", &table[..]), ("study.svg", curve::curve(cells).as_bytes())]
     {
         let path = folder.join(name);
-        vitral::atomic::write(&path, bytes).map_err(TrainError::file(&path, "writing what the study found"))?;
+        vitral::atomic::write(&path, bytes).map_err(TrainError::file(&path, "writing the study's results"))?;
     }
     Ok(())
 }
 
-/// What a run came to: the accuracy that its report tells (without one, that of its best epoch), the best epoch, and the seconds of the whole run.
+/// The result of a run: the accuracy in its report (or without one, that of its best epoch), the best epoch, and the
+/// duration of the run in seconds.
 ///
 /// # Errors
 /// If the journal cannot be read.

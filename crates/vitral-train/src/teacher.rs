@@ -1,4 +1,4 @@
-//! Any model as a teacher: shown the student's images as it has always seen them, answering in the student's classes.
+//! A teacher: any model, given the student's images with its own normalization and answering in the student's classes.
 
 use vitral::config::Size;
 use vitral::image::Preprocess;
@@ -9,40 +9,40 @@ use vitral_engine::ops::AxisWeights;
 
 use crate::error::TrainError;
 
-/// A model that teaches.
+/// A teacher model.
 pub struct Teacher {
     model: Model,
     size: Size,
-    /// For every channel, what takes the student's numbers to the teacher's: `x · scale + shift`.
+    /// For every channel, the map from the student's pixel values to the teacher's: `x · scale + shift`.
     lines: Vec<(f32, f32)>,
-    /// For every class of the student, the teacher's.
+    /// The teacher's class for each of the student's classes.
     classes: Vec<usize>,
 }
 
 impl Teacher {
-    /// A teacher for a student that sees images as `student` says and tells these classes apart.
+    /// A teacher for a student with the preprocessing `student` and these classes.
     ///
     /// # Errors
-    /// If it has no head or does not pool, has other channels, or not the student's classes.
+    /// If the model has no head or does not pool, has a different number of channels, or lacks the student's classes.
     pub fn new(model: Model, student: &Preprocess, classes: &[String]) -> Result<Self, TrainError> {
         let fault = |fault: String, hint| TrainError::Data { path: model.path().to_owned(), fault, hint };
         model.check_classifies()?;
         let own = model.preprocess()?;
         let (expected, found) = (student.channels.count(), own.channels.count());
         if expected != found {
-            let problem = format!("the teacher sees {found} channels, the student {expected}");
-            return Err(fault(problem, "choose a teacher that sees images as the student does"));
+            let problem = format!("the teacher takes {found} channels, the student {expected}");
+            return Err(fault(problem, "choose a teacher with the same number of channels as the student"));
         }
         let has = model.vit().config().classes;
         let order: Option<Vec<usize>> = match model.labels().names() {
             Some(names) => classes.iter().map(|class| names.iter().position(|name| name == class)).collect(),
             None => None,
         };
-        // Without names in common, equal numbers of classes are taken to be the same ones in the same order.
+        // If no names match but the counts do, the classes are assumed to be the same, in the same order.
         let order = order.or_else(|| (has == classes.len()).then(|| (0..has).collect()));
         let Some(order) = order else {
             let problem =
-                format!("the teacher knows {has} classes, none of them by all of the data's {} names", classes.len());
+                format!("the teacher has {has} classes, but not all of the data's {} class names", classes.len());
             return Err(fault(problem, "fine-tune the teacher on this data first"));
         };
         let line = |preprocess: &Preprocess| -> Vec<(f32, f32)> {
@@ -53,7 +53,7 @@ impl Teacher {
             };
             let normalize = preprocess.normalize.as_ref();
             let channel = |c: usize| normalize.map_or((0.0, 1.0), |n| (n.mean[c], n.std[c]));
-            // A number is (pixel / 255 · scale + offset − mean) / std.
+            // A pixel value is (pixel / 255 · scale + offset − mean) / std.
             (0..expected).map(channel).map(|(mean, std)| (scale / std, (offset - mean) / std)).collect()
         };
         let pairs = line(student).into_iter().zip(line(&own));
@@ -62,17 +62,17 @@ impl Teacher {
         Ok(Teacher { model, size, lines, classes: order })
     }
 
-    /// The teacher's logits, `[batch, classes]`, of the student's pixels `[batch, channels, height, width]`.
+    /// The teacher's logits, `[batch, classes]`, for the student's pixels `[batch, channels, height, width]`.
     ///
     /// # Errors
-    /// If the model does not take such images.
+    /// If the model does not take images of this size.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor, TrainError> {
         let context = Context::inference(self.model.parameters());
         let logits = self.model.logits(&self.shown(&context, pixels))?;
         Ok(context.device().select_columns(&logits, &self.classes))
     }
 
-    /// The student's images as the teacher sees them.
+    /// The student's images with the teacher's normalization and size.
     fn shown(&self, context: &Context<'_>, pixels: &Tensor) -> Tensor {
         let [batch, channels, height, width] = pixels.shape()[..] else { unreachable!("a batch of images") };
         let seen = context.device().affine_channels(pixels, &self.lines);

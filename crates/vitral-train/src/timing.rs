@@ -1,4 +1,4 @@
-//! How long a training step takes.
+//! Timing of training steps.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ use crate::step::{Batch, Rules, Trainer};
 /// How a step saves memory.
 #[derive(Clone, Debug, Default)]
 pub struct Saving {
-    /// Blocks are computed again on the way back.
+    /// Blocks are recomputed in the backward pass.
     pub recompute: bool,
-    /// Only low-rank updates and the head learn.
+    /// Only low-rank updates and the head are trained.
     pub lora: Option<Lora>,
 }
 
-/// Times whole steps (forward, backward, AdamW) of a model with initial values over `batch` made-up images of one size, from a
-/// tensor: one to warm up, then `runs`. `after` is called after each.
+/// Times whole steps (forward, backward, AdamW) of a model with initial values over `batch` synthetic images of one
+/// size, already in memory: one to warm up, then `runs`. `after` is called after each.
 ///
 /// # Errors
 /// If the model has no head, or does not take images of this size.

@@ -1,4 +1,4 @@
-//! Augmentation against Pillow, timm and torchvision (`tools/golden/augment.py`), and its own promises.
+//! Augmentation compared with Pillow, timm and torchvision (`tools/golden/augment.py`), and its own guarantees.
 
 use std::path::PathBuf;
 
@@ -57,7 +57,7 @@ fn operations_equal_pillow() {
         let (_, theirs) = golden.bytes(&format!("operation.{index}"));
         let differences: Vec<u8> = ours.pixels().iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
         let wrong = differences.iter().filter(|&&d| d > 0).count();
-        // Pillow's nearest neighbor goes by 16-bit fractions: a pixel on an edge may fall to the other side.
+        // Pillow's nearest neighbor uses 16-bit fractions: a pixel on an edge may round differently.
         let allowed = if filter == Filter::Nearest { theirs.len() / 200 } else { 0 };
         let most = differences.iter().max();
         assert!(wrong <= allowed, "{operation:?} {filter}: {wrong} of {} levels, up to {most:?}", theirs.len());
@@ -121,7 +121,7 @@ fn magnitudes_equal_timm() {
 }
 
 #[test]
-fn windows_equal_torchvision() {
+fn crop_windows_equal_torchvision() {
     let golden = Golden::read();
     for case in golden.cases("windows") {
         let pair = |key: &str| serde_json::from_value::<[f64; 2]>(case[key].clone()).expect("two numbers");
@@ -163,7 +163,7 @@ fn mixes_equal_timm() {
 }
 
 #[test]
-fn settings_are_read_and_refused() {
+fn valid_settings_are_read_and_invalid_ones_refused() {
     let read = |text: &str| serde_json::from_str::<Augment>(text);
     let full = r#"{"crop": {"kind": "random-resized", "scale": [0.2, 1.0]}, "horizontal_flip": 0.5,
         "policy": "rand-m9-mstd0.5-inc1", "erasing": {"probability": 0.25, "filling": "pixel"},
@@ -189,12 +189,12 @@ fn settings_are_read_and_refused() {
         r#"{"crop": {"kind": "random-resized", "scale": [1.0, 0.1]}}"#,
         r#"{"mixing": {"mixup": -1.0}}"#,
     ] {
-        assert!(read(wrong).expect("the right form").check().is_err(), "{wrong}");
+        assert!(read(wrong).expect("valid syntax").check().is_err(), "{wrong}");
     }
 }
 
 #[test]
-fn every_policy_and_crop_takes_images_of_any_size() {
+fn every_policy_and_crop_accepts_images_of_any_size() {
     let size = Size { height: 16, width: 12 };
     let crops = [
         Crop::RandomResized(RandomResized::default()),
@@ -221,7 +221,7 @@ fn every_policy_and_crop_takes_images_of_any_size() {
 }
 
 #[test]
-fn mixing_is_drawn_from_both() {
+fn mixing_draws_both_mixup_and_cutmix() {
     let mixing = Mixing { mixup: 0.8, cutmix: 1.0, probability: 0.8, ..Mixing::default() };
     let mut counts = [0i32; 3];
     for index in 0..4000 {

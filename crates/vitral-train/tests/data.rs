@@ -1,4 +1,4 @@
-//! Data sets as people keep them, and batches that depend on nothing but the seed.
+//! Data sets in every supported format, and batches that depend only on the seed.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use vitral::image::{Filter, Preprocess};
 use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
 use vitral_train::data::{Cached, Dataset, Loader, LoaderOptions, Split, Summary, ValidationSplit, open, plain};
 
-/// An image of one color as an uncompressed 24-bit BMP.
+/// An image of a single color as an uncompressed 24-bit BMP.
 fn bmp(width: usize, height: usize, color: [u8; 3]) -> Vec<u8> {
     let stride = (width * 3).div_ceil(4) * 4;
     let mut out = b"BM".to_vec();
@@ -33,7 +33,7 @@ fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("a writable folder");
 }
 
-/// `count` images of each of two classes, each of a color of its own.
+/// `count` images for each of two classes, each image with its own color.
 fn folder(root: &Path, count: usize) {
     for (class, name) in ["cat", "dog"].into_iter().enumerate() {
         for index in 0..count {
@@ -49,7 +49,7 @@ fn whole(path: &Path, split: Split) -> Arc<dyn Dataset> {
 
 fn refused(path: &Path) -> String {
     match open(path, Split::Train, ValidationSplit::default()) {
-        Ok(_) => panic!("{} was taken", path.display()),
+        Ok(_) => panic!("{} was accepted", path.display()),
         Err(fault) => fault.to_string(),
     }
 }
@@ -59,7 +59,7 @@ fn small() -> Preprocess {
 }
 
 #[test]
-fn folders_are_parted_by_the_seed_or_by_their_own_parts() {
+fn folders_are_split_by_the_seed_or_by_their_own_splits() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let path = root.path();
     folder(path, 8);
@@ -74,7 +74,7 @@ fn folders_are_parted_by_the_seed_or_by_their_own_parts() {
 
     let parts = tempfile::tempdir().expect("a temporary folder");
     folder(&parts.path().join("train"), 3);
-    // A test set without cats: dogs keep their number.
+    // A test set without cats: the class number of dogs does not change.
     write(&parts.path().join("test/dog/1.bmp"), &bmp(3, 2, [0; 3]));
     let test = whole(parts.path(), Split::Test);
     assert_eq!((test.len(), test.label(0), test.classes().len()), (1, 1, 2));
@@ -87,7 +87,7 @@ fn folders_are_parted_by_the_seed_or_by_their_own_parts() {
 }
 
 #[test]
-fn archives_hold_the_same_as_folders() {
+fn archives_hold_the_same_images_as_folders() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let path = root.path();
     folder(&path.join("set/train"), 4);
@@ -120,7 +120,7 @@ fn archives_hold_the_same_as_folders() {
     assert_eq!((found.len(), found.classes().len()), (2, 3));
 }
 
-/// A tar of images with their classes beside them, as WebDataset has it.
+/// A tar of images with their classes next to them, as in WebDataset.
 fn shard(members: &[(&str, &str)]) -> Vec<u8> {
     let mut shard = tar::Builder::new(Vec::new());
     for (key, class) in members {
@@ -135,7 +135,7 @@ fn shard(members: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn shards_are_one_data_set() {
+fn shards_form_one_data_set() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let path = root.path();
     let (first, second) = (shard(&[("01", "1"), ("02", "0")]), shard(&[("01", "4"), ("04", "1")]));
@@ -150,17 +150,17 @@ fn shards_are_one_data_set() {
     for set in ["parts", "folders"] {
         let train = whole(&path.join(set), Split::Train);
         let labels: Vec<usize> = (0..train.len()).map(|index| train.label(index)).collect();
-        // Classes of all shards together, from 0 on.
+        // The classes of all shards together, from 0.
         assert_eq!((labels, train.classes().len()), (vec![1, 0, 4, 1], 5), "{set}");
         let shade = |set: &Arc<dyn Dataset>, index| set.image(index).expect("an image").pixel(0, 0)[0];
         assert_eq!([0, 1, 2, 3].map(|index| shade(&train, index)), *b"1214", "{set}");
         let test = whole(&path.join(set), Split::Test);
         assert_eq!((test.len(), test.label(0), test.classes().len(), shade(&test, 0)), (1, 4, 5, b'7'), "{set}");
     }
-    // Without parts, some of each class are held out.
+    // Without splits, some images of each class are split off.
     let sizes = [Split::Train, Split::Test].map(|split| whole(&path.join("alone"), split).len());
     assert_eq!(sizes.iter().sum::<usize>(), 4);
-    // What was unpacked beside its tar counts.
+    // The unpacked folders take precedence over the tar next to them.
     folder(&path.join("unpacked"), 2);
     write(&path.join("unpacked/all.tar"), &first);
     assert_eq!(whole(&path.join("unpacked"), Split::Train).classes(), ["cat", "dog"]);
@@ -219,7 +219,7 @@ fn idx_cifar_and_lists_are_recognized() {
 }
 
 #[test]
-fn data_that_cannot_be_trained_on_is_refused_with_the_way_out() {
+fn unusable_data_is_refused_with_a_hint() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let path = root.path();
     assert!(refused(&path.join("absent")).contains("found nothing"));
@@ -241,7 +241,7 @@ fn data_that_cannot_be_trained_on_is_refused_with_the_way_out() {
     assert!(refused(&path.join("x-images-idx3-ubyte")).contains("idx"));
 }
 
-/// Everything in the batches of an epoch, as bits.
+/// The contents of an epoch's batches, bit by bit.
 fn contents(loader: &Loader, epoch: u64, from: usize) -> Vec<(Vec<u32>, Vec<u32>, Vec<usize>)> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
     let batches = loader.epoch(epoch, from).map(|batch| batch.expect("a batch"));
@@ -251,7 +251,7 @@ fn contents(loader: &Loader, epoch: u64, from: usize) -> Vec<(Vec<u32>, Vec<u32>
 }
 
 #[test]
-fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
+fn batches_depend_on_the_seed_but_not_on_threads_or_the_starting_point() {
     let root = tempfile::tempdir().expect("a temporary folder");
     folder(root.path(), 20);
     write(&root.path().join("cat/005.bmp"), b"BM is how it starts, and no more");
@@ -274,19 +274,19 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     let expected = contents(&one, 2, 0);
     assert_eq!((expected.len(), one.batches()), (6, 6));
     let three = loader(3, &augment);
-    assert!(contents(&three, 2, 0) == expected, "threads changed a batch");
-    assert!(contents(&three, 2, 4) == expected[4..], "where an epoch starts changed a batch");
-    assert!(contents(&three, 1, 0) != expected, "two epochs are alike");
-    // One image was damaged: it is noted once, and another took its place.
+    assert!(contents(&three, 2, 0) == expected, "the number of threads changed a batch");
+    assert!(contents(&three, 2, 4) == expected[4..], "the starting point changed a batch");
+    assert!(contents(&three, 1, 0) != expected, "two epochs are identical");
+    // One image was damaged: it is recorded once, and another replaced it.
     let skipped = three.skipped();
     assert!(skipped.len() == 1 && skipped[0].index == 5 && skipped[0].fault.contains("005.bmp"), "{skipped:?}");
-    // An iterator that is left early ends its thread.
+    // Dropping an iterator early ends its thread.
     drop(three.epoch(0, 0));
     let repeats = loader(2, &Augment { repeats: 3, ..augment.clone() });
     let repeated = contents(&repeats, 0, 0);
     assert!(repeated.len() == 6 && repeated[0].2[0] == repeated[0].2[2]);
 
-    // The last epochs are plainer, and those before them as ever.
+    // The last epochs have less augmentation, and the ones before are unchanged.
     let set = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
     let options = LoaderOptions::training(small(), augment.clone(), 6, 3);
     let ending = Loader::new(set, LoaderOptions { plain_from: 2, ..options }, &Device::cpu(1)).expect("a loader");
@@ -306,7 +306,7 @@ fn batches_depend_on_the_seed_and_not_on_threads_or_where_they_start() {
     );
 }
 
-/// A folder of data that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`.
+/// A data set that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`.
 fn shared_data(name: &str) -> PathBuf {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let path = std::env::var_os("VITRAL_SHARED_DATA").map_or_else(beside, PathBuf::from).join(name);
@@ -316,7 +316,7 @@ fn shared_data(name: &str) -> PathBuf {
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
-fn real_sets_are_read_where_they_are_with_shared_data() {
+fn real_data_sets_are_read_in_place_with_shared_data() {
     let data = shared_data("");
     let test = whole(&data.join("mnist"), Split::Test);
     assert_eq!((test.len(), test.label(0), test.label(1)), (10_000, 7, 2));

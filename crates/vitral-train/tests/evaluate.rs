@@ -1,4 +1,4 @@
-//! Measures and probes against NumPy (`tools/golden/evaluate.py`), and against what others reached on real features.
+//! Metrics and probes compared with NumPy (`tools/golden/evaluate.py`), and with published results on real features.
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ fn close(ours: &[f64], theirs: &[f64], within: f64) {
 }
 
 #[test]
-fn measures_equal_numpy() {
+fn metrics_equal_numpy() {
     let golden = Golden::read();
     let names: Vec<String> = (0..CLASSES).map(|class| format!("class {class}")).collect();
     let mut metrics = Metrics::new(&names);
@@ -72,7 +72,7 @@ fn measures_equal_numpy() {
         confused.clone().is_sorted_by(|a, b| a >= b) && report.mistakes[0].confidence >= report.mistakes[9].confidence
     );
     let table = report.to_string();
-    assert!(table.contains("200 images (3 more could not be read)") && table.contains("taken for"), "{table}");
+    assert!(table.contains("200 images (3 more could not be read)") && table.contains("predicted as"), "{table}");
     let written = serde_json::to_string(&report).expect("plain data");
     assert_eq!(serde_json::from_str::<vitral_train::evaluate::Report>(&written).expect("what was written"), report);
 }
@@ -107,7 +107,7 @@ fn probes_equal_numpy() {
     assert!(table[1].mean() > table[0].mean() && table[0].accuracies.len() == 3, "{table:?}");
     let chosen = Ridge::default().chosen(&known, &[1e-6, 1.0, 1e9], 0);
     assert!(chosen.l2 < 1e9, "{chosen:?}");
-    // Leaving one out by its closed form is leaving one out.
+    // The closed form of leave-one-out equals actually leaving one out.
     let error = |l2: f64| {
         let ridge = Ridge { l2, ..Ridge::default() };
         let one = |left: usize| {
@@ -125,7 +125,7 @@ fn probes_equal_numpy() {
     assert_eq!(probe.classify(&unknown), probe.classify(&unknown.of_unit_length()));
 }
 
-/// A folder of data that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`.
+/// A data set that is not in this repository, in `VITRAL_SHARED_DATA` or `../shared/data`.
 fn shared_data(name: &str) -> PathBuf {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let path = std::env::var_os("VITRAL_SHARED_DATA").map_or_else(beside, PathBuf::from).join(name);
@@ -143,7 +143,7 @@ fn dinov2() -> PathBuf {
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
-fn real_features_reach_what_others_reach_with_dinov2() {
+fn real_features_reach_published_results_with_dinov2() {
     let (flowers, weights) = (shared_data("flowers12"), dinov2());
     let model = Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).expect("DINOv2");
     let preprocess = model.preprocess().expect("its own preprocessing");
@@ -171,12 +171,12 @@ fn real_features_reach_what_others_reach_with_dinov2() {
     let seeds: Vec<u64> = (0..10).collect();
     let mut reached = Vec::new();
     for (name, ridge) in [
-        ("the paper's", Ridge::default()),
+        ("paper", Ridge::default()),
         ("whitened, 2^6", Ridge { l2: 64.0, ..Ridge::default() }),
         ("unit length, 2^-6", Ridge { l2: 1.0 / 64.0, scaling: Scaling::UnitLength, ..Ridge::default() }),
     ] {
         let probe = accuracy(&ridge.fit(&known).classify(&unknown), unknown.labels());
-        println!("ridge ({name}) on class token and mean {probe:.4}, on the class token by shots:");
+        println!("ridge ({name}) on class token and mean {probe:.4}, on the class token by number of shots:");
         let shots = few_shot(&class, &test_class, &[1, 5, 10, 25], &seeds, |_| ridge);
         shots.iter().for_each(|row| println!("{row}"));
         reached.push((probe, shots[1].mean()));
@@ -210,7 +210,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
     let size = vitral::config::Size { height: 2, width: 2 };
     let preprocess = vitral_train::data::plain(size, vitral::image::Filter::Bilinear, &[0.5; 3], &[0.5; 3]);
     let loader = Loader::new(dataset, LoaderOptions::evaluation(preprocess, 2), &Device::cpu(1)).expect("a loader");
-    // Everything is light.
+    // Every image is predicted as light.
     let report = evaluate(&loader, |pixels| {
         let batch = pixels.extent(0);
         Ok(Device::cpu(1).upload([batch, 2], &[0.0, 1.0].repeat(batch)).unwrap())
@@ -223,5 +223,5 @@ fn a_classifier_is_evaluated_over_a_loader() {
         let batch = pixels.extent(0);
         Ok(Device::cpu(1).upload([batch, 3], &vec![0.0; 3 * batch]).unwrap())
     });
-    assert!(wrong.expect_err("three classes").to_string().contains("expected a model of 2 classes"));
+    assert!(wrong.expect_err("three classes").to_string().contains("expected a model with 2 classes"));
 }

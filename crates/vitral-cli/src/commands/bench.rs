@@ -1,4 +1,4 @@
-//! `vitral bench`: how fast a model runs here.
+//! `vitral bench`: measure how fast a model runs here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,9 +22,8 @@ use crate::settings::{ModelArgs, Settings};
 
 /// Measure how fast a model runs here
 ///
-/// Times forward passes over made-up images, from a tensor, after one to warm up. A known size gets random weights.
-/// The share of the peak is held against what this processor's threads multiply and add at most, measured in the same
-/// minute.
+/// Times forward passes over synthetic images already in memory, after one warm-up pass. A named size gets random
+/// weights. The fraction of peak is relative to the measured multiply-add peak of this CPU's threads.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -35,42 +34,42 @@ Examples:
   vitral bench --arch S/16 --batch 8 --train --recompute
   vitral bench --model vit-base-patch16-224
 
-With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (of the
-median), gflops (2 × multiply-accumulates computed, which are fewer than `vitral info` tells where the last block is needed
-for the class token alone; in training, where a backward pass costs two forward passes, 6 ×, with --lora 4 ×, and with
---recompute 2 × more), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null where the system does not tell); with --stages also stages, with --compare also
-speedup.")]
+With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (from
+the median), gflops (2 × the multiply-accumulates computed, which are fewer than in `vitral info` if the last block is
+only needed for the class token; in training, where a backward pass costs two forward passes, 6 ×, with --lora 4 ×, and
+with --recompute 2 × more), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null if the system does not report it); with
+--stages also stages, with --compare also speedup.")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// A known size with random weights: `B/16`, `vit_base_patch16_384`, … (see `vitral models`) [default: B/16]
+    /// A named size with random weights: `B/16`, `vit_base_patch16_384`, … (see `vitral models`) [default: B/16]
     #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = architecture)]
     arch: Option<Architecture>,
-    /// Another size of images than the model's: `384`, or `height x width` as in `384x256`
+    /// A different image size than the model's: `384`, or `height x width` as in `384x256`
     #[arg(long, value_name = "N", value_parser = size)]
     image_size: Option<Size>,
-    /// Another size of patches than the name says
+    /// A different patch size than the name says
     #[arg(long, value_name = "N", value_parser = size, conflicts_with = "model")]
     patch_size: Option<Size>,
-    /// Images in a pass
+    /// Batch size
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-    /// Passes to time
+    /// Number of passes to time
     #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Time whole training steps: forward, backward, AdamW
     #[arg(long, conflicts_with = "model")]
     train: bool,
-    /// In training: blocks are computed again on the way back, which saves memory
+    /// In training: recompute blocks in the backward pass, which saves memory
     #[arg(long, requires = "train")]
     recompute: bool,
-    /// In training: low-rank updates of this rank and the head learn, the rest stands still
+    /// In training: train only low-rank updates of this rank and the head, with the rest frozen
     #[arg(long, value_name = "RANK", requires = "train")]
     lora: Option<u16>,
-    /// Say where the time goes: each part's share, and what it reaches of the peak
+    /// Show where the time goes: each stage's fraction of the time, and its fraction of the peak
     #[arg(long, conflicts_with = "train")]
     stages: bool,
-    /// Hold the result against an earlier one, written with `--json`
+    /// Compare the result with an earlier one, written with `--json`
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 }
@@ -109,7 +108,7 @@ struct Measured {
     speedup: Option<f64>,
 }
 
-/// One part of a pass.
+/// One stage of a pass.
 #[derive(Serialize)]
 struct Stage {
     name: &'static str,
@@ -119,7 +118,7 @@ struct Stage {
     fraction_of_peak: Option<f64>,
 }
 
-/// What an earlier measurement says that this one is held against.
+/// The fields of an earlier measurement that this one is compared with.
 #[derive(Deserialize)]
 struct Earlier {
     arch: String,
@@ -134,20 +133,20 @@ impl Earlier {
     fn speedup(path: &Path, now: &Measured) -> anyhow::Result<f64> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let earlier: Earlier = serde_json::from_str(&text)
-            .with_context(|| format!("`{}` is no result of `vitral bench --json`", path.display()))?;
+            .with_context(|| format!("`{}` is not a result of `vitral bench --json`", path.display()))?;
         let what = |arch: &str, batch: usize, train: bool| {
             format!("{arch} at batch {batch}{}", if train { ", training" } else { "" })
         };
         let before = what(&earlier.arch, earlier.batch, earlier.train);
         let after = what(&now.arch, now.batch, now.train);
         if before != after {
-            bail!("`{}` measured {before}, not {after}: compare like with like", path.display());
+            bail!("`{}` measured {before}, not {after}: the two must match", path.display());
         }
         Ok(rounded(earlier.median_ms / now.median_ms, 3))
     }
 }
 
-/// Parts of a pass, the longest first; `macs` are those of one image.
+/// Stages of a pass, the longest first; `macs` are those of one image.
 fn stages(times: &[(&'static str, Duration)], macs: Macs, batch: usize, peak: Option<f64>) -> Vec<Stage> {
     let total: f64 = times.iter().map(|(_, time)| time.as_secs_f64()).sum();
     let mut stages: Vec<Stage> = times
@@ -202,7 +201,8 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let image = args.image_size.unwrap_or(vit.config().image_size);
     let (batch, runs) = (usize::from(args.batch), args.runs as usize);
     let macs = vit.computed_macs(image)?;
-    // Gradients of inputs cost as much as the pass itself, those of weights too; adapters are small beside what stands still.
+    // Input gradients cost as much as the pass itself, and so do weight gradients; adapters are small beside the frozen
+    // rest.
     let gradients = if args.lora.is_some() { 1 } else { 2 };
     let passes = if args.train { 1 + gradients + u64::from(args.recompute) } else { 1 };
     let flop = (2 * passes * batch as u64 * macs.total()) as f64;
@@ -265,7 +265,7 @@ impl Measured {
             self.instruction_set.unwrap_or(self.device)
         ))?;
         let passes = if self.train { "steps" } else { "passes" };
-        field("median", format!("{:.2} ms of {} {passes}, least {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
+        field("median", format!("{:.2} ms of {} {passes}, minimum {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
         field("throughput", format!("{:.2} images/s", self.images_per_second))?;
         let of_peak = match self.fma_peak_gflops.zip(self.fraction_of_peak) {
             Some((peak, share)) => format!(", {:.0} % of a peak of {peak}", 100.0 * share),
@@ -273,7 +273,7 @@ impl Measured {
         };
         field("arithmetic", format!("{} GFLOP/s{of_peak}", self.gflops))?;
         if let Some(memory) = self.peak_rss_mb {
-            field("memory", format!("{memory} MB at most"))?;
+            field("memory", format!("{memory} MB peak"))?;
         }
         if let Some(speedup) = self.speedup {
             field("compared", format!("{speedup:.2} × as fast as the earlier measurement"))?;
@@ -292,7 +292,7 @@ impl Measured {
     }
 }
 
-/// The middle of sorted times; between the two middle ones where there are two.
+/// The median of sorted times: the mean of the two middle ones if their count is even.
 fn median(sorted: &[Duration]) -> Option<Duration> {
     let upper = *sorted.get(sorted.len() / 2)?;
     let lower = *sorted.get((sorted.len() - 1) / 2)?;
@@ -304,7 +304,7 @@ fn rounded(number: f64, decimals: i32) -> f64 {
     (number * scale).round() / scale
 }
 
-/// The most memory this process has held, in MB, where the system tells.
+/// Peak memory of this process, in MB, if the system reports it.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

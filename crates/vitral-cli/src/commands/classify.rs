@@ -9,10 +9,10 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Say what images show
+/// Classify images
 ///
-/// Prints the likeliest labels of every image, in the order the images are named. An image that cannot be read is
-/// told of on standard error and skipped; the exit code is then 1.
+/// Prints the most likely labels of each image, in the order the images were given. An image that cannot be read is
+/// reported on standard error and skipped; the exit code is then 1.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -21,15 +21,15 @@ Examples:
   vitral classify --model vit-base-patch16-224 'photos/**/*.jpg' --csv > labels.csv
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
-With --json, every image is one line:
+With --json, one line per image:
   {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
-With --csv, every label is one row: image,rank,class,label,probability,logit")]
+With --csv, one row per label: image,rank,class,label,probability,logit")]
 pub(crate) struct ClassifyArgs {
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// Labels to print for each image, at most
+    /// Maximum number of labels to print for each image
     #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
     /// Print results as CSV
@@ -91,7 +91,7 @@ fn rows(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()>
     Ok(printer.bytes(&rows.into_inner()?)?)
 }
 
-/// Cells of a full bar.
+/// Character cells of a full bar.
 const BAR: usize = 20;
 
 fn lines(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()> {
@@ -103,7 +103,7 @@ fn lines(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()
     Ok(printer.line(text)?)
 }
 
-/// A bar in eighths of a cell.
+/// A bar in eighths of a character cell.
 fn bar(share: f32) -> String {
     const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let eighths = (share * (8 * BAR) as f32).round() as usize;
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_as_long_as_their_share() {
+    fn bar_length_follows_the_fraction() {
         assert_eq!(bar(0.0), " ".repeat(BAR));
         assert_eq!(bar(1.0), "█".repeat(BAR));
         assert_eq!(bar(0.53125), format!("{:BAR$}", "██████████▋"));

@@ -1,4 +1,4 @@
-//! `vitral completions`: scripts for shells.
+//! `vitral completions`: shell completion scripts.
 
 use clap::Args;
 use clap_complete::Shell;
@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
-/// Print a script that completes commands in a shell
+/// Print a shell completion script
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -14,7 +14,7 @@ Examples:
   vitral completions zsh > ~/.zfunc/_vitral
   vitral completions fish > ~/.config/fish/completions/vitral.fish")]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// The shell to complete for
     shell: Shell,
 }
 

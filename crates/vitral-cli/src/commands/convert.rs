@@ -1,4 +1,4 @@
-//! `vitral convert`: a model written for another library.
+//! `vitral convert`: write a model in another library's format.
 
 use std::path::PathBuf;
 
@@ -9,30 +9,30 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, Weights};
 
-/// Write a model for another library
+/// Convert a model to another library's format
 ///
-/// Reads a model from wherever it comes and writes it as Hugging Face, timm, torchvision, Google's JAX code or Vitral
-/// keeps it. What the target cannot express is refused by name; nothing is written until all of it fits.
+/// Reads a model in any supported format and writes it as Hugging Face, timm, torchvision, Google's JAX code or Vitral
+/// stores it. Anything the target cannot express is refused by name, and nothing is written unless everything fits.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   vitral convert vit-base-patch16-224 vit-timm --to timm
   vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon")]
 pub(crate) struct ConvertArgs {
-    /// The model: a folder, a checkpoint with `--config`, or a `.npz` of Google's JAX code
+    /// The model: a folder, a checkpoint with `--config`, or a `.npz` from Google's JAX code
     pub(crate) source: PathBuf,
     /// Where to write: a new folder, or a `.npz` file with `--to jax` or `big_vision`
     pub(crate) destination: PathBuf,
-    /// For which library: huggingface, timm, jax, big_vision (its blocks stacked), torchvision or bundle
+    /// Target format: huggingface, timm, jax, big_vision (blocks stacked), torchvision or bundle
     #[arg(long)]
     pub(crate) to: Target,
-    /// The file that describes a checkpoint which does not describe itself
+    /// A config file, for a checkpoint that comes without one
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
-    /// What may differ in the target, by the name the refusal gives it (`norm_epsilon`, `activation`, `preprocess`…)
+    /// What may differ in the target, by the name in the refusal message (`norm_epsilon`, `activation`, `preprocess`…)
     #[arg(long, value_name = "FIELD")]
     pub(crate) allow: Vec<String>,
-    /// How numbers are kept in the file: 16 bits take half the space
+    /// Type of the stored weights: 16 bits take half the space
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
     pub(crate) dtype: Weights,
 }

@@ -1,4 +1,4 @@
-//! `vitral distill`: a model that learns from another's answers.
+//! `vitral distill`: train a model on another model's predictions.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,12 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Train a model with another as its teacher
+/// Train a model with another model as its teacher
 ///
-/// Runs a recipe as `train` does, while a teacher says what it takes each image for, as augmented (DeiT,
-/// arXiv:2012.12877). A student with a distillation token learns from the teacher there; any other with its only head.
-/// The teacher sees the student's images at its own size, mean and deviation, and must know the data's classes.
+/// Runs a recipe like `train`, while a teacher classifies each augmented image (DeiT, arXiv:2012.12877). A student with
+/// a distillation token learns from the teacher through that token; any other student through its only head. The
+/// teacher sees the same augmented images, at its own size, mean and standard deviation, and must know the data's
+/// classes.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -27,29 +28,29 @@ pub(crate) struct DistillArgs {
     /// The teacher: a folder, a bundle, or a name on a hub
     #[arg(long, value_name = "PATH")]
     teacher: String,
-    /// The run's folder
+    /// Folder for the run
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// What the student takes from the teacher
+    /// Distillation target
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// The teacher's share of the loss
+    /// Weight of the distillation loss, from 0 to 1
     #[arg(long, default_value_t = 0.5)]
     share: f32,
-    /// Of both softmaxes, with `--kind soft`
+    /// Temperature of both softmaxes, with `--kind soft`
     #[arg(long, default_value_t = 3.0)]
     temperature: f32,
-    /// Change a key of the recipe, as in `schedule.rate=3e-4`
+    /// Change a key of the recipe, as in `schedule.learning_rate=3e-4`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// The class that it finds likeliest
+    /// The teacher's most likely class
     #[default]
     Hard,
-    /// Its softmax at a temperature
+    /// The teacher's softmax at a temperature
     Soft,
 }
 

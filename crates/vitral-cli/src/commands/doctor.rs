@@ -1,4 +1,4 @@
-//! `vitral doctor`: whether a model has all it needs.
+//! `vitral doctor`: check that a model is complete and consistent.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,11 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Say whether a model has all it needs
+/// Check that a model is complete and consistent
 ///
-/// Checks configuration, preprocessing, labels, positions, head and norms, and numbers recorded beside the weights; flags
-/// a mean, crop or resize that disagrees with the model's own family. Exit code 1 where something is at fault.
+/// Checks configuration, preprocessing, labels, positions, head and norms, and any reference outputs stored with the
+/// weights; flags a mean, crop or resize that differs from the model family's. The exit code is 1 if there is an
+/// error.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -20,12 +21,12 @@ Examples:
 pub(crate) struct DoctorArgs {
     /// The model: a folder, or a checkpoint with `--config`
     pub(crate) path: PathBuf,
-    /// The file that describes a checkpoint which does not describe itself
+    /// A config file, for a checkpoint that comes without one
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Runs `doctor`: exit code 1 where something is at fault.
+/// Runs `doctor`; the exit code is 1 if there is an error.
 pub(crate) fn run(args: &DoctorArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let options = LoadOptions::default().config(args.config.clone());
     let found = doctor::examine(&args.path, &options, &settings.device);

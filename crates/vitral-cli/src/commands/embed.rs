@@ -13,8 +13,8 @@ use crate::settings::{ModelArgs, Settings};
 
 /// Turn images into feature vectors
 ///
-/// Rows stand in the order the images are named. An image that cannot be read is told of on standard error and has no
-/// row; the exit code is then 1. The file appears when it is whole, and not before.
+/// Rows are in the order the images were given. An image that cannot be read is reported on standard error and gets no
+/// row; the exit code is then 1. The output file appears only once it is complete.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -22,8 +22,8 @@ Examples:
   vitral embed --model vit-base-patch16-224 --pool mean 'photos/*.jpg' --output photos.safetensors
   vitral embed --model dinov2-small cat.jpg | jq .features[0]
 
-Formats, by the ending of the output's name:
-  .npy          float32 [images, width]; names beside it in a .txt, one a line
+Formats, by the extension of the output file:
+  .npy          float32 [images, width]; names in a .txt next to it, one per line
   .safetensors  the tensor `features`; names in the metadata `names`, as a JSON list
   .csv          image,0,1,…  (with --pool tokens: image,token,0,1,…)
   .jsonl        {\"image\": …, \"features\": […]}, as on standard output
@@ -33,7 +33,7 @@ pub(crate) struct EmbedArgs {
     inputs: InputArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// Which features
+    /// Which features to extract
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,
     /// Where to write: .npy, .safetensors, .csv, .jsonl or .parquet [default: JSON Lines on standard output]
@@ -43,7 +43,7 @@ pub(crate) struct EmbedArgs {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Pool {
-    /// The model's own: what its classifier sees
+    /// The model's own pooling: what its classifier sees
     #[default]
     Pooled,
     /// The class token after the final norm
@@ -52,7 +52,7 @@ enum Pool {
     Mean,
     /// Both, side by side
     ClassAndMean,
-    /// All tokens after the final norm: class, distillation or registers, then patches row by row
+    /// All tokens after the final norm: class, distillation or registers, then patches in row-major order
     Tokens,
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
         Ok(())
     })?;
     if count == 0 {
-        // Nothing could be read: an empty file would look like a result.
+        // No image could be read: an empty file would look like a result.
         return Ok(outcome);
     }
     if let (Some(rows), Some((path, _))) = (rows, &args.output) {

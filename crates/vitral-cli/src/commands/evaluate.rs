@@ -1,4 +1,4 @@
-//! `vitral evaluate`: how good a classifier is.
+//! `vitral evaluate`: measure a classifier.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use crate::settings::{ModelArgs, Settings};
 
 /// Measure a classifier on labeled images
 ///
-/// Top-1 and top-5 accuracy, loss, calibration error, precision, recall and F1 of each class, and what is confused with
-/// what. The data's classes are found among the model's labels by name; as many with other names are taken in order.
+/// Top-1 and top-5 accuracy, loss, calibration error, per-class precision, recall and F1, and a confusion matrix. The
+/// data's classes are matched to the model's labels by name; if no names match but the counts do, they are matched in
+/// order.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -28,28 +29,28 @@ Examples:
   vitral evaluate --model runs/flowers/best flowers/ --five-crops --mirror
   vitral evaluate --model runs/flowers/best flowers/ --json | jq .top1
 
-Images: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
-(.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files.")]
+Images: a folder with one sub-folder per class, optionally inside `train` and `test` (or `val`) folders, a tar of such a
+folder, a list (.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files.")]
 pub(crate) struct EvaluateArgs {
     /// The labeled images
     data: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// Which part of the data, where it has parts
+    /// Which split of the data to use, if it has splits
     #[arg(long, value_enum, default_value_t)]
     split: Part,
-    /// Images that go through the model together; the results do not depend on it
+    /// Batch size; it does not affect the results
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     /// Average the logits of each image and its mirror image
     #[arg(long)]
     mirror: bool,
-    /// Average the logits of the middle and the four corners of each image; with `--mirror`, of ten views
+    /// Average the logits of the center and four corner crops of each image; with `--mirror`, of ten views
     #[arg(long)]
     five_crops: bool,
 }
 
-/// A part of the data.
+/// A split of the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Part {
     Train,
@@ -71,13 +72,13 @@ impl From<Part> for Split {
 pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = args.model.load(settings)?;
     model.check_classifies()?;
-    // All of the data is judged on where it has no parts.
+    // Data without splits is evaluated whole.
     let whole =
         ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
     let data = open(&args.data, args.split.into(), whole)?;
     let (data, how) = Relabeled::to(data, model.vit().config().classes, model.labels().names())?;
     if how == Match::Order && model.labels().names().is_some_and(|names| names != data.classes()) {
-        printer.note("the data's classes are not called as the model's: taken in the model's order");
+        printer.note("the data's class names differ from the model's labels: matched in order");
     }
     let (data, preprocess): (Arc<dyn Dataset>, _) = (Arc::new(data), model.preprocess()?);
     let views = if args.five_crops { corners(&data, &preprocess)? } else { Vec::new() };
@@ -86,7 +87,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     printer.start_progress((1 + views.len()) * data.len(), "images");
     let shown = |pixels: &Tensor| {
         let logits = logits(&model, pixels, args.mirror)?;
-        // A reader that is gone is noticed when the report is printed.
+        // A closed output is noticed when the report is printed.
         let _ = printer.advance(pixels.extent(0));
         Ok(logits)
     };
@@ -118,7 +119,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     Ok(if report.skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
 }
 
-/// The data at the four corners of every image, each with the preprocessing that is left.
+/// Views of the data at the four corners of each image, each with the preprocessing that remains to be done.
 fn corners(data: &Arc<dyn Dataset>, preprocess: &Preprocess) -> anyhow::Result<Vec<(View, Preprocess)>> {
     let views = Corner::ALL.map(|corner| View::of(Arc::clone(data), preprocess, corner));
     let all: Option<Vec<_>> = views.into_iter().collect();
@@ -127,7 +128,7 @@ fn corners(data: &Arc<dyn Dataset>, preprocess: &Preprocess) -> anyhow::Result<V
     )
 }
 
-/// Logits of the middle of some images, averaged with those of other views, whose rows begin at `first`.
+/// Logits of the center crops, averaged with those of the other views, whose rows begin at `first`.
 fn averaged(model: &Model, middle: &Tensor, views: &[Features], first: usize) -> Result<Tensor, vitral::Error> {
     if views.is_empty() {
         return Ok(middle.clone());
@@ -142,7 +143,7 @@ fn averaged(model: &Model, middle: &Tensor, views: &[Features], first: usize) ->
     Ok(model.parameters().device().upload(middle.shape(), &logits)?)
 }
 
-/// Logits of pixels, averaged with those of their mirror image if asked for.
+/// Logits of pixels, averaged with those of their mirror image if requested.
 fn logits(model: &Model, pixels: &Tensor, mirror: bool) -> Result<Tensor, vitral::Error> {
     let plain = model.logits(pixels)?;
     if !mirror {

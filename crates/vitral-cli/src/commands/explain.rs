@@ -1,4 +1,4 @@
-//! `vitral explain`: what a model sees in images, and what its layers do.
+//! `vitral explain`: what a model attends to in images, and what its layers do.
 
 mod args;
 mod figures;
@@ -24,7 +24,7 @@ use work::Work;
 pub(crate) fn run(args: &ExplainArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let held = |what: &What| matches!(what, What::Figure(Figure::Cka) | What::All);
     if args.compare.is_some() && !args.method.iter().any(held) {
-        bail!(Usage("`--compare` is for `cka`; name it with `--method`".into()));
+        bail!(Usage("`--compare` only applies to `cka`; add `--method cka`".into()));
     }
     let model = args.model.load(settings)?;
     let load = |path: &PathBuf| -> anyhow::Result<Model> {

@@ -1,4 +1,4 @@
-//! `vitral finetune`: a model that has learned before, on one's own images.
+//! `vitral finetune`: fine-tune a pretrained model on your own images.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,17 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// What fine-tuning does unless told otherwise.
+/// The default recipe.
 const DEFAULT: &str = include_str!("../../../../recipes/finetune.toml");
 
-/// What it does with low-rank updates.
+/// The default recipe with LoRA.
 const LORA: &str = include_str!("../../../../recipes/lora.toml");
 
 /// Fine-tune a model on a folder of images
 ///
-/// The model gets a new classifier for the folder's classes, and all of it learns. Preprocessing is the model's own. The
-/// run's folder holds what `train`'s does; the same command goes on where it stopped, with the same bits as if it had not.
+/// The model gets a new classifier for the folder's classes, and all of it is trained. Preprocessing is the model's
+/// own. The run folder holds the same files as with `train`; running the same command again resumes where it stopped,
+/// and the result is bit-identical to an uninterrupted run.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -29,39 +30,40 @@ Examples:
   vitral finetune --model hf:google/vit-base-patch16-224-in21k pets/ --out runs/light --lora 8
   vitral classify --model runs/flowers/best rose.jpg
 
-Images: a folder with a sub-folder a class, with `train` and `test` (or `val`) above them or not, a tar of one, a list
-(.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without images to judge by, a tenth of each class is held out.")]
+Images: a folder with one sub-folder per class, optionally inside `train` and `test` (or `val`) folders, a tar of such a
+folder, a list (.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without validation or test
+images, a tenth of each class is split off for validation.")]
 pub(crate) struct FinetuneArgs {
-    /// The images to learn from
+    /// The images to train on
     data: PathBuf,
-    /// The model to begin with: a folder, a bundle, or a name on a hub
+    /// The model to start from: a folder, a bundle, or a name on a hub
     #[arg(long, short, value_name = "PATH")]
     model: String,
-    /// The run's folder
+    /// Folder for the run
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Images that judge [default: those beside the training ones, or a tenth held out]
+    /// Validation images [default: those next to the training images, or a tenth split off]
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,
     /// A recipe [default: AdamW, layer decay 0.75, cosine, random crops, label smoothing]
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// Epochs
+    /// Number of epochs
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Images in a batch
+    /// Batch size
     #[arg(long, value_name = "N")]
     batch: Option<u32>,
-    /// The highest learning rate
+    /// Peak learning rate
     #[arg(long, value_name = "RATE")]
     rate: Option<f32>,
-    /// Learn low-rank updates of this rank (LoRA) and the classifier alone; the model itself stands still
+    /// Train only low-rank updates of this rank (LoRA) and the classifier; the model itself is frozen
     #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     lora: Option<u32>,
-    /// Another image size, in pixels; positions are resampled
+    /// A different image size, in pixels; position embeddings are resampled
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<u32>,
-    /// Change a key of the recipe, as in `schedule.rate=3e-4`
+    /// Change a key of the recipe, as in `schedule.learning_rate=3e-4`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

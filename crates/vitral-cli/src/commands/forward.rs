@@ -1,4 +1,4 @@
-//! `vitral forward`: how anybody checks us against their own model.
+//! `vitral forward`: run a model on a tensor, to compare it with another implementation.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,15 @@ use crate::output::{OutputFile, write_tensors};
 use crate::printer::Printer;
 use crate::settings::{GivenModelArgs, Settings};
 
-/// Run a model on a tensor and keep what happens inside
+/// Run a model on a tensor and save its outputs
 ///
 /// Reads `pixel_values`, float32 [N, channels, height, width], already preprocessed, and optionally `mask`, uint8
-/// [N, grid height, grid width], 1 where a patch is attended. Writes `logits` [N, classes] (where there is a head) and
+/// [N, grid height, grid width], 1 where a patch is attended to. Writes `logits` [N, classes] (if there is a head) and
 /// `features` [N, width]. Everything is computed in float32, with dropout off.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 With --hidden-states: `hidden_states.0`, the input of the first block, and `hidden_states.l` after block l, before the
-final norm, [N, tokens, width]; tokens in the order class, distillation or registers, patches row by row.
+final norm, [N, tokens, width]; token order is class, distillation or registers, then patches in row-major order.
 With --attentions: `attentions.i` of block i, [N, heads, tokens, tokens], after softmax.
 
 Examples:
@@ -33,21 +33,21 @@ pub(crate) struct ForwardArgs {
     /// A safetensors file with `pixel_values`, and `mask` if patches are masked
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
-    /// Where to write
+    /// File to write
     #[arg(long, value_name = "OUT.safetensors")]
     output: PathBuf,
-    /// Keep the tokens before the first block and after every block
+    /// Save the tokens before the first block and after every block
     #[arg(long)]
     hidden_states: bool,
-    /// Keep the attention weights of every block
+    /// Save the attention weights of every block
     #[arg(long)]
     attentions: bool,
-    /// Images that go through the model together; the results do not depend on it
+    /// Batch size; it does not affect the results
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
 
-/// What the input file holds.
+/// Contents of the input file.
 struct Pixels {
     shape: [usize; 4],
     values: Vec<f32>,
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     Ok(Outcome::Done)
 }
 
-/// Reads the input and holds it against the model.
+/// Reads the input and checks it against the model.
 fn read(path: &Path, model: &Model) -> anyhow::Result<Pixels> {
     let place = path.display();
     let container = Container::open(path)?;
@@ -138,7 +138,10 @@ fn read(path: &Path, model: &Model) -> anyhow::Result<Pixels> {
         None => None,
         Some(mask) => {
             if !matches!(mask.data_type, DataType::UInt8 | DataType::Bool) {
-                bail!("`{place}`: expected `mask` in uint8, 1 where a patch is attended, found {:?}", mask.data_type);
+                bail!(
+                    "`{place}`: expected `mask` in uint8, 1 where a patch is attended to, found {:?}",
+                    mask.data_type
+                );
             }
             let expected = [count, grid.height, grid.width];
             if mask.shape != expected {

@@ -1,4 +1,4 @@
-//! `vitral info`: what a model is.
+//! `vitral info`: describe a model.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Say what a model is
+/// Describe a model
 ///
-/// Prints where a model comes from, its architecture, its layers with their shapes, parameters and multiply-accumulates
-/// by part, preprocessing, labels, license and memory.
+/// Prints a model's origin, architecture, layers with their shapes, parameters and multiply-accumulates by part,
+/// preprocessing, labels, license and memory.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -29,12 +29,12 @@ Examples:
 pub(crate) struct InfoArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// A known size instead of a model: `B/16`, `vit_base_patch16_384`, … (see `vitral models`)
+    /// A named size instead of a model: `B/16`, `vit_base_patch16_384`, … (see `vitral models`)
     #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = architecture)]
     arch: Option<Architecture>,
 }
 
-/// All there is to say.
+/// Everything the command prints.
 #[derive(Serialize)]
 struct Report {
     name: String,
@@ -71,7 +71,7 @@ struct Parameters {
     head: usize,
 }
 
-/// Parameters of one name and shape; `{i}` stands for the blocks that have it.
+/// Parameters of one name and shape; `{i}` stands for the numbers of the blocks that have it.
 #[derive(PartialEq, Serialize)]
 struct Layer {
     name: String,
@@ -106,7 +106,7 @@ fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
     Ok(Report {
         origin: Some(Origin { path, dialect: model.dialect().to_owned(), stored_as }),
         license: model.license().map(str::to_owned),
-        // A model without it can still be looked at.
+        // Missing preprocessing does not prevent describing the model.
         preprocess: match model.preprocess() {
             Ok(steps) => Some(steps.to_string()),
             Err(vitral::Error::NoPreprocessing { .. }) => None,
@@ -164,7 +164,7 @@ impl Report {
         field("model", &printer.heading(&self.name))?;
         if let Some(Origin { path, dialect, stored_as }) = &self.origin {
             let path = path.as_ref().map_or("built in".into(), |path| path.display().to_string());
-            field("from", &format!("{path} (names of {dialect}, stored as {})", stored_as.join(", ").to_lowercase()))?;
+            field("from", &format!("{path} ({dialect} names, stored as {})", stored_as.join(", ").to_lowercase()))?;
             field("license", self.license.as_deref().unwrap_or("not stated"))?;
         }
         for (name, value) in &self.architecture {
@@ -180,7 +180,7 @@ impl Report {
             }
         }
         let [macs, flop] = [self.macs_total, 2 * self.macs_total].map(scaled);
-        field("cost", &format!("{macs}MACs an image ({flop}FLOP)"))?;
+        field("cost", &format!("{macs}MACs per image ({flop}FLOP)"))?;
         let Macs { stem, patch_embedding, qkv, attention, projection, mlp, head } = self.macs;
         for (name, part) in [
             ("stem", stem),
@@ -202,7 +202,7 @@ impl Report {
         }
         if let Some(labels) = &self.labels {
             const SHOWN: usize = 10;
-            let more = if labels.len() > SHOWN { format!(", … {} in all", labels.len()) } else { String::new() };
+            let more = if labels.len() > SHOWN { format!(", … {} in total", labels.len()) } else { String::new() };
             field("labels", &format!("{}{more}", labels[..labels.len().min(SHOWN)].join(", ")))?;
         }
         printer.line("")?;
@@ -242,7 +242,7 @@ fn without_number(name: &str) -> String {
     }
 }
 
-/// The architecture, a choice a line.
+/// The architecture, one choice per line.
 fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
     use config::{Head, Pooling, Positions, RelativePositions, Stem};
     let mut lines = Vec::new();
@@ -279,16 +279,16 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
     let positions = match config.positions {
         Positions::None => "none",
         Positions::LearnedAll => "learned, for all tokens",
-        Positions::LearnedWithoutRegisters => "learned, for all tokens but registers",
+        Positions::LearnedWithoutRegisters => "learned, for all tokens except registers",
         Positions::LearnedPatches => "learned, for patches",
-        Positions::SinCos2d => "sine-cosine in two dimensions, fixed",
-        Positions::Rotary { .. } => "rotary: queries and keys of patches turn by row and column",
+        Positions::SinCos2d => "2D sine-cosine, fixed",
+        Positions::Rotary { .. } => "rotary: patch queries and keys are rotated by row and column",
     };
     let relative = match config.relative_positions {
         RelativePositions::None => "",
-        RelativePositions::Blocks => "a bias for each offset, learned in each block",
-        RelativePositions::Shared => "a bias for each offset, learned once for all blocks",
-        RelativePositions::Both => "a bias for each offset, learned in each block and once for all",
+        RelativePositions::Blocks => "relative position bias, learned per block",
+        RelativePositions::Shared => "relative position bias, learned once for all blocks",
+        RelativePositions::Both => "relative position bias, learned per block and once for all blocks",
     };
     let said = match (config.positions, relative) {
         (_, "") => positions.to_owned(),
@@ -300,14 +300,14 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         lines.extend(blocks(config));
     }
     let pooling = match config.pooling {
-        Pooling::Class if config.distillation_head => "class and distillation token, mean of both heads",
+        Pooling::Class if config.distillation_head => "class and distillation tokens, mean of both heads",
         Pooling::Class => "class token",
         Pooling::Mean => "mean of patches",
         Pooling::MeanAll => "mean of all tokens",
         Pooling::Max => "maximum over patches",
         Pooling::AverageMax => "mean and maximum over patches",
-        Pooling::Attention => "attention by a learned probe",
-        Pooling::ClassAndMean => "class token beside the mean of patches",
+        Pooling::Attention => "attention with a learned probe",
+        Pooling::ClassAndMean => "class token concatenated with the mean of patches",
         Pooling::None => "none: features are all tokens",
     };
     let pre_logits = config.pre_logits.map_or(String::new(), |width| format!(", then linear and tanh to {width}"));
@@ -321,15 +321,15 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// What a block is made of.
+/// The parts of a block.
 fn blocks(config: &ModelConfig) -> [(&'static str, String); 3] {
     use config::{BlockKind, MlpKind, NormKind};
     let kind = match config.block {
-        BlockKind::PreNorm => "norm first",
-        BlockKind::PostNorm => "norm after the residual",
-        BlockKind::ResidualPostNorm => "norm before the residual",
+        BlockKind::PreNorm => "pre-norm",
+        BlockKind::PostNorm => "post-norm, after the residual",
+        BlockKind::ResidualPostNorm => "post-norm, before the residual",
         BlockKind::ParallelScaling => "attention and MLP in parallel",
-        BlockKind::ParallelPairs => "two attentions, then two MLPs in parallel",
+        BlockKind::ParallelPairs => "two attentions in parallel, then two MLPs in parallel",
     };
     let norm = match config.norm {
         NormKind::Layer => "LayerNorm",
@@ -358,7 +358,7 @@ fn activation(activation: config::Activation) -> &'static str {
     use config::Activation;
     match activation {
         Activation::Gelu => "GELU",
-        Activation::GeluTanh => "GELU by tanh",
+        Activation::GeluTanh => "GELU (tanh approximation)",
         Activation::QuickGelu => "quick GELU",
         Activation::Relu => "ReLU",
         Activation::Silu => "SiLU",
@@ -379,7 +379,7 @@ fn grouped(number: usize) -> String {
     grouped
 }
 
-/// Billions or millions, with the letter for them.
+/// Billions or millions, with the matching suffix.
 fn scaled(number: u64) -> String {
     let number = number as f64;
     if number >= 1e8 { format!("{:.2} G", number / 1e9) } else { format!("{:.2} M", number / 1e6) }
@@ -390,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn number_formats() {
         assert_eq!([0, 999, 1000, 86_567_656].map(grouped), ["0", "999", "1,000", "86,567,656"]);
         assert_eq!([17_564_300_000, 25_340_000].map(scaled), ["17.56 G", "25.34 M"]);
     }

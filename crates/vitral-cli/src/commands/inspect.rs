@@ -1,4 +1,4 @@
-//! `vitral inspect`: what is in a weight file.
+//! `vitral inspect`: list the contents of a weight file.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Say what is in a weight file
+/// List the contents of a weight file
 ///
-/// Prints every tensor with its shape, type and statistics, NaNs and infinities, and which library's names they are.
+/// Prints every tensor with its shape, type and statistics, NaNs and infinities, and which library's names are used.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   vitral inspect vit-base-patch16-224
   vitral inspect model.pth --json")]
 pub(crate) struct InspectArgs {
-    /// A model's folder, or one weight file: safetensors, PyTorch or NumPy
+    /// A model folder, or one weight file: safetensors, PyTorch or NumPy
     pub(crate) path: PathBuf,
-    /// The file that describes a checkpoint which does not describe itself
+    /// A config file, for a checkpoint that comes without one
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The command line: one file a command.
+//! The command line: one file per command.
 
 mod bench;
 mod classify;
@@ -32,10 +32,10 @@ use crate::settings::{GlobalArgs, Settings};
     name = "vitral",
     version,
     about = "Vision Transformers: classify, embed, inspect, measure",
-    long_about = "Vision Transformers: classify images, take their features, inspect and measure models.\n\n\
-        A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a file that describes \
-        it; without one, the built-in model tells ten kinds of things apart: airplanes, automobiles, birds, cats, deer, \
-        dogs, frogs, horses, ships and trucks.",
+    long_about = "Vision Transformers: classify images, extract features, inspect and benchmark models.\n\n\
+        A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a config file. The \
+        default is the built-in model, which knows ten classes: airplanes, automobiles, birds, cats, deer, dogs, \
+        frogs, horses, ships and trucks.",
     after_help = "Exit codes: 0 done, 1 something failed, 2 wrong usage.",
     disable_help_subcommand = true,
     max_term_width = 100
@@ -47,7 +47,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What is to be done. The words for it stand at each command's arguments.
+/// What to do. Each variant's help text is on its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Classify(classify::ClassifyArgs),

@@ -1,4 +1,4 @@
-//! `vitral models`: the known sizes.
+//! `vitral models`: list the named sizes.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,10 +12,10 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// List the known sizes of Vision Transformers, or the published models
+/// List the named sizes of Vision Transformers, or the published models
 #[derive(Args, Debug)]
 pub(crate) struct ModelsArgs {
-    /// Published models instead: name on the hub, image size, parameters, license, top-1 on ImageNet as published
+    /// Published models instead: name on the hub, image size, parameters, license, published ImageNet top-1
     #[arg(long)]
     published: bool,
 }
@@ -43,12 +43,12 @@ fn published(settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> 
         ))?;
     }
     printer.note(
-        "\nFetch one with `vitral pull NAME`, or give its name as `--model`; torchvision's come from its own site.",
+        "\nFetch one with `vitral pull NAME`, or pass its name to `--model`; torchvision's come from their own site.",
     );
     Ok(Outcome::Done)
 }
 
-/// One size with one patch.
+/// One size with one patch size.
 #[derive(Serialize)]
 struct Row {
     name: String,
@@ -115,9 +115,9 @@ pub(crate) fn run(args: &ModelsArgs, settings: &Settings, printer: &Printer) -> 
         ))?;
     }
     printer
-        .note("\nParameters with 1000 classes, multiply-accumulates at 224 pixels. Any patch size may follow a name:");
+        .note("\nParameters with 1000 classes, multiply-accumulates at 224 pixels. Any patch size can follow a name:");
     printer.note(
-        "`vitral info --arch S/8`. DeiT's names and SimpleViT's `S/16-simple` are known too. `R50x1` and its kin are",
+        "`vitral info --arch S/8`. DeiT's names and SimpleViT's `S/16-simple` are known too. `R50x1` and the like are",
     );
     printer.note("BiT's ResNets, for comparison: any factor may follow (`R26x0.5`), and `-small` for small images.");
     Ok(Outcome::Done)

@@ -1,4 +1,4 @@
-//! `vitral preprocess`: images to the tensor a model sees.
+//! `vitral preprocess`: turn images into the tensor a model takes.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use crate::output::Format;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Turn images into the tensor a model sees
+/// Turn images into the tensor a model takes
 ///
-/// Writes `pixel_values`, float32 [images, channels, height, width], exactly as the model's own files demand and in the
-/// order the images are named, and prints the steps in a line. `vitral forward` takes the file as its input.
+/// Writes `pixel_values`, float32 [images, channels, height, width], preprocessed as the model's own files specify and
+/// in the order the images were given, and prints the steps on one line. `vitral forward` takes the file as its input.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -23,7 +23,7 @@ pub(crate) struct PreprocessArgs {
     inputs: InputArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// Where to write: a .safetensors file; names of the images stand in its metadata
+    /// The .safetensors file to write; image names go into its metadata
     #[arg(long, short, value_name = "OUT.safetensors")]
     output: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! `vitral probe`: how good a model's features are, without training it further.
+//! `vitral probe`: measure a model's features without training it further.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,22 +16,23 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
 
-/// Penalties that a linear classifier is chosen from, on a fifth of the training features.
+/// Candidate penalties for the linear classifier, chosen on a fifth of the training features.
 const PENALTIES: [f64; 11] = [0.01, 0.1, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
 
-/// What a few-shot classifier is chosen from: whitened features with each penalty, and features of length 1, which need
-/// smaller ones.
+/// Candidates for the few-shot classifier: whitened features with each penalty, and features scaled to length 1, which
+/// need smaller penalties.
 fn candidates() -> Vec<Ridge> {
     let whitened = PENALTIES.map(|l2| Ridge { l2, ..Ridge::default() });
     let of_length_1 = PENALTIES.map(|l2| Ridge { l2: l2 / 4096.0, scaling: Scaling::UnitLength, ..Ridge::default() });
     [whitened, of_length_1].concat()
 }
 
-/// Judge a model's features by simple classifiers
+/// Evaluate a model's features with simple classifiers
 ///
-/// Nearest neighbors by cosine; a linear classifier in closed form (ridge), its penalty chosen on a fifth of the training
-/// images; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 images a class, three draws
-/// each, with L2 = 2^10 and whitened features as big_vision computes it, and with the scaling and penalty that leaving one out chooses.
+/// Nearest neighbors by cosine; a linear classifier in closed form (ridge), with its penalty chosen on a fifth of the
+/// training images; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 images per class,
+/// three draws each, both with L2 = 2^10 and whitened features as in big_vision, and with the scaling and penalty
+/// chosen by leave-one-out cross-validation.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -39,30 +40,30 @@ Examples:
   vitral probe --model dinov2-small flowers/ --pool class-and-mean
   vitral probe --model dinov2-small flowers/ --shots 1,2,4 --json")]
 pub(crate) struct ProbeArgs {
-    /// The labeled images: those to fit on, and those to judge on
+    /// The labeled images, for fitting and for testing
     data: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// Images that judge [default: those beside the training ones, or a tenth held out]
+    /// Test images [default: those next to the training images, or a tenth split off]
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,
-    /// Which features
+    /// Which features to use
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,
-    /// Neighbors that vote
+    /// Numbers of neighbors that vote
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,5,20")]
     neighbors: Vec<usize>,
-    /// Images a class
+    /// Numbers of images per class for the few-shot evaluation
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,5,10,25")]
     shots: Vec<usize>,
-    /// Images that go through the model together; the results do not depend on it
+    /// Batch size; it does not affect the results
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Pool {
-    /// The model's own: what its classifier sees
+    /// The model's own pooling: what its classifier sees
     #[default]
     Pooled,
     /// The class token after the final norm
@@ -84,7 +85,7 @@ impl From<Pool> for FeatureKind {
     }
 }
 
-/// What was found.
+/// The results.
 #[derive(Serialize)]
 struct Found {
     train: usize,
@@ -110,7 +111,7 @@ struct Linear {
 
 pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     if args.neighbors.contains(&0) || args.shots.contains(&0) {
-        return Err(crate::fault::Usage("neighbors and shots are above 0".into()).into());
+        return Err(crate::fault::Usage("neighbors and shots must be above 0".into()).into());
     }
     let model = args.model.load(settings)?;
     if args.pool == Pool::Pooled {
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     let unknown = open(args.test.as_ref().unwrap_or(&args.data), Split::Test, own(1.0))?;
     if known.classes() != unknown.classes() {
         bail!(
-            "{} classes to fit on, {} to judge on: give both the same",
+            "{} classes to fit on, {} to test on: both must have the same classes",
             known.classes().len(),
             unknown.classes().len()
         );
@@ -180,7 +181,7 @@ fn of(
     let loader = Loader::new(data, options, model.parameters().device())?;
     let features = features(&loader, |pixels| {
         let features = model.features(pixels, args.pool.into())?;
-        // A reader that is gone is noticed when the result is printed.
+        // A closed output is noticed when the result is printed.
         let _ = printer.advance(pixels.extent(0));
         Ok(features)
     })?;
@@ -195,7 +196,7 @@ fn of(
 
 fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
     let Found { train, test, width, neighbors, linear, few_shot, few_shot_chosen } = found;
-    printer.line(format_args!("features of width {width}; fitted on {train} images, judged on {test}"))?;
+    printer.line(format_args!("features of width {width}; fitted on {train} images, tested on {test}"))?;
     for Nearest { k, accuracy } in neighbors {
         let name = if *k == 1 { "nearest neighbor".to_owned() } else { format!("{k} nearest neighbors") };
         printer.line(format_args!("{name:<22} {:6.2} %", 100.0 * accuracy))?;
@@ -209,7 +210,7 @@ fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
     let share = |row: &FewShot| format!("{:6.2} % ± {:.2}", 100.0 * row.mean(), 100.0 * row.deviation());
     for (row, chosen) in few_shot.iter().zip(few_shot_chosen) {
         let name = if row.shots == 1 { "1 shot".to_owned() } else { format!("{} shots", row.shots) };
-        printer.line(format_args!("{name:<22} {}   chosen by leaving one out {}", share(row), share(chosen)))?;
+        printer.line(format_args!("{name:<22} {}   leave-one-out tuned {}", share(row), share(chosen)))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `vitral pull`: a model fetched from a hub by its name.
+//! `vitral pull`: download a model from a hub.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Fetch a model from a Hugging Face hub
+/// Download a model from a Hugging Face hub
 ///
-/// Keeps it in the hub's own cache (HF_HOME), resumes what was cut off, checks what it got, and prints the folder.
+/// Keeps it in the hub's own cache (HF_HOME), resumes interrupted downloads, verifies them, and prints the folder.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -21,12 +21,12 @@ Examples:
 pub(crate) struct PullArgs {
     /// The model: `hf:ORG/NAME`, `hf:ORG/NAME@REVISION`, or `timm/NAME`
     pub(crate) name: HubName,
-    /// Where to keep it, in place of the cache that HF_HOME names
+    /// Where to keep it instead of the HF_HOME cache
     #[arg(long)]
     pub(crate) cache: Option<PathBuf>,
 }
 
-/// Runs `pull` and prints the folder, which any command takes as its model.
+/// Runs `pull` and prints the folder, which any command accepts as its model.
 pub(crate) fn run(args: &PullArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let mut hub = Hub::from_environment();
     if let Some(cache) = &args.cache {

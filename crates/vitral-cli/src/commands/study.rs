@@ -1,4 +1,4 @@
-//! `vitral study`: how good models become with how much of the data.
+//! `vitral study`: accuracy as a function of the amount of training data.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,34 +16,34 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Train models on growing parts of the data, and compare them
+/// Train models on growing fractions of the data, and compare them
 ///
-/// The data-size study of the ViT paper (arXiv:2010.11929): every recipe on every fraction of the images, each an ordinary
-/// run in a folder of its own, and what they reached as a table (`study.csv`, `study.json`) and a curve (`study.svg`). A part
-/// holds as large a share of every class, is drawn by the seed, is the same for all recipes, and holds the smaller ones. The
-/// same command goes on where it stopped.
+/// The data-size study of the ViT paper (arXiv:2010.11929): trains every recipe on every fraction of the images, each
+/// an ordinary run in a folder of its own, and writes the accuracies as a table (`study.csv`, `study.json`) and a curve
+/// (`study.svg`). A subset takes the same fraction of every class, is drawn with the seed, is the same for all recipes,
+/// and contains the smaller subsets. Running the same command again resumes where it stopped.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
   vitral study recipes/vit.toml recipes/hybrid.toml --fractions 0.1,0.25,0.5,1 --out runs/study
   vitral study recipes/mnist.toml --fractions 0.01,0.1,1 --same-steps --out runs/study --set data.train=mnist/
 
-With --json: a line an epoch as `train` gives it, and a line for each run that is done: model, parameters, fraction, images,
-epochs, accuracy, best_epoch, seconds, folder.")]
+With --json: one line per epoch as with `train`, and one line for each finished run: model, parameters, fraction,
+images, epochs, accuracy, best_epoch, seconds, folder.")]
 pub(crate) struct StudyArgs {
-    /// The recipes, one a model; a model is called as its file
+    /// The recipes, one per model; a model is named after its file
     #[arg(required = true, value_name = "RECIPE")]
     recipes: Vec<PathBuf>,
-    /// Shares of the images to learn from
-    #[arg(long, value_name = "SHARES", value_delimiter = ',', default_values_t = [0.1, 0.25, 0.5, 1.0], value_parser = share)]
+    /// Fractions of the images to train on
+    #[arg(long, value_name = "FRACTIONS", value_delimiter = ',', default_values_t = [0.1, 0.25, 0.5, 1.0], value_parser = share)]
     fractions: Vec<f64>,
-    /// Which images make a part
+    /// Seed that selects the images of each subset
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// More epochs over fewer images, so that all runs take about as many steps and are judged about as often
+    /// Train longer on fewer images, so that all runs take about as many steps and are evaluated about as often
     #[arg(long)]
     same_steps: bool,
-    /// The study's folder
+    /// Folder for the study
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     /// Change a key of every recipe, as in `run.epochs=5`
@@ -51,23 +51,23 @@ pub(crate) struct StudyArgs {
     set: Vec<String>,
 }
 
-/// Reads a share of the data.
+/// Reads a fraction of the data.
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|&share: &f64| share > 0.0 && share <= 1.0);
-    share.ok_or_else(|| "expected a share above 0 and at most 1, as in `0.25`".into())
+    share.ok_or_else(|| "expected a fraction above 0 and at most 1, as in `0.25`".into())
 }
 
 pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut names = BTreeSet::new();
     if let Some(twice) = args.recipes.iter().map(|path| name(path)).find(|name| !names.insert(name.clone())) {
-        return Err(Usage(format!("two recipes are called `{twice}`; give one of them another file name")).into());
+        return Err(Usage(format!("two recipes are named `{twice}`; rename one of the files")).into());
     }
     let given = parsed(&args.set)?;
     let mut fractions = args.fractions.clone();
     fractions.sort_by(f64::total_cmp);
     fractions.dedup();
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create `{}`", args.out.display()))?;
     let mut cells = Vec::new();
     for &fraction in &fractions {
         for path in &args.recipes {
@@ -102,18 +102,18 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
                 printer.json_line(&cell)?;
             }
             cells.push(cell);
-            // What is known so far can be looked at while the rest is trained.
+            // Makes partial results available while the rest is trained.
             write(&args.out, &cells)?;
         }
     }
     if !settings.json {
         table(&cells, printer)?;
     }
-    printer.note(format_args!("the curve: {}", args.out.join("study.svg").display()));
+    printer.note(format_args!("curve: {}", args.out.join("study.svg").display()));
     Ok(Outcome::Done)
 }
 
-/// A line a model, a column a fraction.
+/// One row per model, one column per fraction.
 fn table(cells: &[Cell], printer: &Printer) -> anyhow::Result<()> {
     let mut models: Vec<&Cell> = Vec::new();
     let mut images: Vec<usize> = Vec::new();

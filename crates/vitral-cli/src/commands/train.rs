@@ -1,4 +1,4 @@
-//! `vitral train`: a model from scratch, from a recipe.
+//! `vitral train`: train a model from scratch with a recipe.
 
 use std::path::PathBuf;
 
@@ -12,9 +12,9 @@ use crate::settings::Settings;
 
 /// Train a model from scratch
 ///
-/// Runs a recipe (TOML) in a folder: the recipe as resolved, a journal (JSON Lines and CSV), checkpoints, and the best
-/// model so far as a bundle that every command takes. The same command goes on where a run stopped, with the same bits as
-/// if it had not; Ctrl-C stops it after the step in progress.
+/// Runs a recipe (TOML) in a folder, which gets the resolved recipe, a journal (JSON Lines and CSV), checkpoints, and
+/// the best model so far as a bundle that every command accepts. Running the same command again resumes where it
+/// stopped, and the result is bit-identical to an uninterrupted run; Ctrl-C stops after the current step.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -26,10 +26,10 @@ Every key of a recipe: docs/recipes.md in Vitral's repository.")]
 pub(crate) struct TrainArgs {
     /// The recipe
     recipe: PathBuf,
-    /// The run's folder
+    /// Folder for the run
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Change a key of the recipe, as in `schedule.rate=3e-4`
+    /// Change a key of the recipe, as in `schedule.learning_rate=3e-4`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

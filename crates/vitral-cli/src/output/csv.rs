@@ -1,4 +1,4 @@
-//! CSV: a row an image (`image,0,1,…`), or a row a token (`image,token,0,1,…`).
+//! CSV: one row per image (`image,0,1,…`), or one row per token (`image,token,0,1,…`).
 
 use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows};

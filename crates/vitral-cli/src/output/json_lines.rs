@@ -1,4 +1,4 @@
-//! JSON Lines: one object an image, `{"image": …, "features": […]}`.
+//! JSON Lines: one object per image, `{"image": …, "features": […]}`.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
@@ -23,7 +23,7 @@ impl Serialize for JsonLines<'_> {
     }
 }
 
-/// Numbers in lists of lists, as their shape says.
+/// Values as lists nested according to their shape.
 struct Nested<'a>(&'a [usize], &'a [f32]);
 
 impl Serialize for Nested<'_> {

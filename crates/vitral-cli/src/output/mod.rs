@@ -1,4 +1,4 @@
-//! Files that results are written to: beside their place first, and in it when they are whole.
+//! Output files, written to a temporary file first and moved into place when complete.
 
 mod csv;
 mod json_lines;
@@ -16,7 +16,7 @@ pub(crate) use output_file::{OutputFile, write_file};
 pub(crate) use rows::Rows;
 pub(crate) use safetensors::{Named, write_tensors};
 
-/// A format of rows, told by the ending of a file's name.
+/// A format of rows, recognized by the file extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Npy,
@@ -27,9 +27,9 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that a name asks for.
+    /// The format for a file name.
     pub(crate) fn of(path: &Path) -> Result<Self, String> {
-        match path.extension().and_then(|ending| ending.to_str()) {
+        match path.extension().and_then(|extension| extension.to_str()) {
             Some("npy") => Ok(Format::Npy),
             Some("safetensors") => Ok(Format::Safetensors),
             Some("csv") => Ok(Format::Csv),
@@ -39,7 +39,7 @@ impl Format {
         }
     }
 
-    /// Opens a file for rows; `tensor` is what the numbers are called where they have a name.
+    /// Opens a file for rows; `tensor` names the values in formats that name them.
     pub(crate) fn create(self, path: &Path, tensor: &'static str) -> anyhow::Result<Box<dyn Rows>> {
         let file = OutputFile::create(path)?;
         Ok(match self {

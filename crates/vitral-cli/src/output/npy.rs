@@ -1,6 +1,6 @@
-//! NumPy's own format, float32; names go to a text file beside it, one a line.
+//! NumPy's own format, float32; names go to a text file next to it, one per line.
 //!
-//! Written here and not by a library because the count of rows, which stands first, is known last.
+//! Written here rather than with a library because the header holds the number of rows, which is known only at the end.
 
 use std::io::{Seek, SeekFrom, Write};
 
@@ -10,7 +10,7 @@ use vitral::npy::header;
 use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows, little_endian};
 
-/// Magic, version and header: room for any shape.
+/// Size of magic, version and header, with room for any shape.
 const HEADER: usize = 192;
 
 pub(super) struct Npy {
@@ -45,7 +45,7 @@ impl Rows for Npy {
     }
 }
 
-/// Writes one array to a file and puts it in its place.
+/// Writes one array to a file and moves it into place.
 pub(crate) fn write_npy(mut file: OutputFile, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
     file.put(&header(shape, HEADER))?;
     file.put(&little_endian(values))?;

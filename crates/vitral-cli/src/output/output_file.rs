@@ -1,4 +1,4 @@
-//! Files that are written beside their place first, and stand in it when they are whole.
+//! Files that are written to a temporary file first and moved into place when complete.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -7,25 +7,25 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use vitral::atomic::AtomicFile;
 
-/// A file that takes its place when it is whole. Dropped before, it leaves nothing behind.
+/// A file that is moved into place when complete. If dropped earlier, it leaves nothing behind.
 pub(crate) struct OutputFile(AtomicFile);
 
 impl OutputFile {
-    /// Opens a file beside `path`, so that a place that cannot be written to is found out before the work.
+    /// Opens a temporary file next to `path`, so that an unwritable location is reported before the work starts.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
         let place = || format!("`{}` could not be written", path.display());
         if path.metadata().is_ok_and(|found| !found.is_file()) {
-            bail!("{}: expected a file, found a folder or a device; name another place", place());
+            bail!("{}: expected a file, found a folder or a device; choose another path", place());
         }
         Ok(OutputFile(AtomicFile::create(path).with_context(place)?))
     }
 
-    /// Where it will be.
+    /// Its final path.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Another file beside the same place, for what has to wait. It has no name and goes by itself.
+    /// Another temporary file in the same folder, without a name, which is deleted automatically.
     pub(super) fn spool(&self) -> anyhow::Result<BufWriter<File>> {
         self.0.spool().with_context(|| self.fault())
     }
@@ -34,7 +34,7 @@ impl OutputFile {
         self.0.write_all(bytes).with_context(|| self.fault())
     }
 
-    /// Puts the file in its place.
+    /// Moves the file into place.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         let fault = self.fault();
         self.0.finish().context(fault)
@@ -61,7 +61,7 @@ impl Seek for OutputFile {
     }
 }
 
-/// Writes a whole file and puts it in its place.
+/// Writes a whole file and moves it into place.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = OutputFile::create(path)?;
     file.put(bytes)?;

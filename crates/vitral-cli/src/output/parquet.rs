@@ -1,4 +1,5 @@
-//! Parquet: a row an image (`image`, and `features` as a list of floats), or a row a token (`image`, `token`, `features`).
+//! Parquet: one row per image (`image`, and `features` as a list of floats) or per token (`image`, `token`,
+//! `features`).
 
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use anyhow::Context;
 use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows};
 
-/// Numbers that wait until they make a row group: 16 MB, which readers take in one piece.
+/// Values per row group: 16 MB, which readers load in one piece.
 const GROUP: usize = 4 << 20;
 
 pub(super) struct Parquet {
-    /// The file, until its first row tells the columns.
+    /// The file, until its first row determines the columns.
     file: Option<OutputFile>,
     writer: Option<SerializedFileWriter<OutputFile>>,
     fault: String,
@@ -35,7 +36,7 @@ impl Parquet {
         Parquet { file: Some(file), writer: None, fault, tensor, shape: OneShape::default(), names, tokens, values }
     }
 
-    /// Opens the file proper, now that it is known whether there is a row an image or a row a token.
+    /// Creates the writer, once it is known whether rows are images or tokens.
     fn open(&mut self, by_token: bool) -> anyhow::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let token = if by_token { "required int32 token;" } else { "" };
@@ -44,7 +45,7 @@ impl Parquet {
              required float element; }} }} }}",
             self.tensor
         );
-        // Numbers of features hardly repeat: a dictionary of them would only cost.
+        // Feature values rarely repeat, so a dictionary would only add overhead.
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_column_dictionary_enabled(format!("{}.list.element", self.tensor).as_str().into(), false)
@@ -55,7 +56,7 @@ impl Parquet {
         Ok(())
     }
 
-    /// Writes what waits as one row group.
+    /// Writes the buffered rows as one row group.
     fn group(&mut self) -> anyhow::Result<()> {
         if let (Some(writer), false) = (&mut self.writer, self.names.is_empty()) {
             write_group(writer, &self.names, &self.tokens, &self.values).with_context(|| self.fault.clone())?;
@@ -78,7 +79,7 @@ fn write_group(
     if !tokens.is_empty() {
         column::<Int32Type>(&mut group, tokens, None)?;
     }
-    // 0 where a list begins, 1 where it goes on.
+    // 0 where a list begins, 1 where it continues.
     let width = values.len() / names.len();
     let places: Vec<i16> = (0..values.len()).map(|index| i16::from(index % width != 0)).collect();
     column::<FloatType>(&mut group, values, Some(&places))?;
@@ -110,7 +111,7 @@ impl Rows for Parquet {
     }
 }
 
-/// The next column of a row group; `places` tells where a list goes on (1) and where a row begins (0).
+/// Writes the next column of a row group; `places` marks where a list continues (1) and where a row begins (0).
 fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, OutputFile>,
     values: &[T::T],

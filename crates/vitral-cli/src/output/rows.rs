@@ -1,16 +1,16 @@
-//! Rows of numbers, whatever the format.
+//! Rows of values, independent of the format.
 
 use anyhow::bail;
 
-/// Rows of numbers, all of one shape, each with the name of its image.
+/// Writes rows of values, all of one shape, each with the name of its image.
 pub(crate) trait Rows {
-    /// Adds the numbers of one image.
+    /// Adds the values of one image.
     fn row(&mut self, name: &str, shape: &[usize], values: &[f32]) -> anyhow::Result<()>;
-    /// Completes the file and puts it in its place.
+    /// Completes the file and moves it into place.
     fn finish(self: Box<Self>) -> anyhow::Result<()>;
 }
 
-/// Holds that all rows have one shape.
+/// Checks that all rows have the same shape.
 #[derive(Default)]
 pub(super) struct OneShape {
     shape: Option<Vec<usize>>,
@@ -22,8 +22,8 @@ impl OneShape {
         let shape = self.shape.get_or_insert_with(|| found.to_vec());
         if shape != found {
             bail!(
-                "`{name}`: gives numbers of shape {found:?}, the images before gave {shape:?}, and one array holds one \
-                 shape; write .jsonl, or let the preprocessing crop to one size"
+                "`{name}`: found values of shape {found:?}, but earlier images gave {shape:?}, and an array has one \
+                 shape; write .jsonl, or use preprocessing that crops to one size"
             );
         }
         self.count += 1;
@@ -36,7 +36,7 @@ impl OneShape {
     }
 }
 
-/// Numbers as bytes of a file, little-endian.
+/// Values as little-endian bytes.
 pub(super) fn little_endian(values: &[f32]) -> std::borrow::Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         bytemuck::cast_slice(values).into()

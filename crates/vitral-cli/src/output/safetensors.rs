@@ -1,4 +1,4 @@
-//! Safetensors: several tensors at once, or rows as they come.
+//! Safetensors: several tensors at once, or rows one by one.
 
 use std::collections::HashMap;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use super::rows::{OneShape, Rows, little_endian};
 /// One tensor's name, shape and values.
 pub(crate) type Named = (String, Vec<usize>, Vec<f32>);
 
-/// Writes tensors to a file and puts it in its place.
+/// Writes tensors to a file and moves it into place.
 pub(crate) fn write_tensors(mut file: OutputFile, tensors: &[Named]) -> anyhow::Result<()> {
     let shapes: Vec<_> = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
     file.put(&header(HashMap::new(), shapes)?)?;
@@ -23,7 +23,7 @@ pub(crate) fn write_tensors(mut file: OutputFile, tensors: &[Named]) -> anyhow::
     file.finish()
 }
 
-/// Rows of one tensor. Its header tells how many there are, so they wait in a second file until all have come.
+/// Rows of one tensor. The header holds their count, so they are kept in a second file until all are there.
 pub(super) struct Safetensors {
     file: OutputFile,
     waiting: BufWriter<std::fs::File>,
@@ -60,7 +60,7 @@ impl Rows for Safetensors {
     }
 }
 
-/// A file's first bytes: the length of a description, and it, for float32 tensors that follow in this order.
+/// The start of a file: length and header, for float32 tensors that follow in this order.
 fn header(about: HashMap<String, String>, tensors: Vec<(String, Vec<usize>)>) -> anyhow::Result<Vec<u8>> {
     let mut end = 0;
     let place = |(name, shape): (String, Vec<usize>)| {

@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::*;
 
 #[test]
-fn a_measurement_has_every_number() {
+fn a_measurement_has_all_values() {
     let args = ["bench", "--arch", "test/8", "--image-size", "64", "--batch", "2", "--threads", "1", "--runs", "3"];
     let out = vitral(args.into_iter().chain(["--json"])).ok();
     let measured: Value = serde_json::from_str(&out).expect("JSON");

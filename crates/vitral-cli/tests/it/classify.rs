@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::*;
 
 #[test]
-fn every_committed_digit_gets_its_label() {
+fn every_digit_image_gets_its_label() {
     let images = DIGITS.map(digit);
     let out = vitral(["classify", "--json", "--top", "1"].into_iter().map(str::to_owned).chain(images.clone())).ok();
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -16,7 +16,7 @@ fn every_committed_digit_gets_its_label() {
 }
 
 #[test]
-fn people_read_names_and_percentages() {
+fn prints_names_and_percentages() {
     insta::assert_snapshot!(vitral(["classify", "--top", "2", &digit("four"), &digit("two")]).ok(), @r"
     assets/digits/images/four.png
        99.66 %  4
@@ -28,7 +28,7 @@ fn people_read_names_and_percentages() {
 }
 
 #[test]
-fn csv_has_a_row_for_every_label() {
+fn csv_has_one_row_per_label() {
     let out = vitral(["classify", "--csv", "--top", "2", &digit("seven")]).ok();
     let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(lines[0], ["image", "rank", "class", "label", "probability", "logit"]);
@@ -37,17 +37,17 @@ fn csv_has_a_row_for_every_label() {
 }
 
 #[test]
-fn standard_input_is_a_image() {
+fn reads_an_image_from_standard_input() {
     let bytes = std::fs::read(root().join(digit("seven"))).expect("an asset");
     let run = vitral_fed(["classify", "-", "--top", "1"], &bytes);
     assert_eq!(run.ok(), "-\n   99.99 %  7\n");
     let said = vitral_fed(["classify", "-"], b"not an image").fails(1);
     assert!(said.starts_with("skipped: `-`: expected an image (JPEG, PNG,"), "{said}");
-    assert!(vitral(["classify", "-", "-"]).fails(2).contains("`-` stands twice"));
+    assert!(vitral(["classify", "-", "-"]).fails(2).contains("`-` was given twice"));
 }
 
 #[test]
-fn a_bad_file_is_skipped_and_told_of() {
+fn a_bad_file_is_reported_and_skipped() {
     let folder = folder();
     let bad = folder.path().join("bad.png");
     std::fs::write(&bad, b"\x89PNG\r\n\x1a\nnothing").expect("written");
@@ -69,8 +69,8 @@ fn folders_and_patterns_are_searched() {
     for (from, to) in [("three", "z.png"), ("two", "b/c/2.PNG"), ("one", "a.png")] {
         std::fs::copy(root().join(digit(from)), folder.path().join(to)).expect("copied");
     }
-    std::fs::write(folder.path().join("notes.txt"), "no image").expect("written");
-    std::fs::write(folder.path().join(".hidden.png"), "no image").expect("written");
+    std::fs::write(folder.path().join("notes.txt"), "not an image").expect("written");
+    std::fs::write(folder.path().join(".hidden.png"), "not an image").expect("written");
     let seen = |place: PathBuf| -> Vec<String> {
         let out = vitral(["classify".as_ref(), "--json".as_ref(), place.as_os_str()]).ok();
         let name = |line: &str| {
@@ -88,11 +88,11 @@ fn folders_and_patterns_are_searched() {
     let empty = vitral(["classify".as_ref(), folder.path().join("empty").as_os_str()]).fails(1);
     assert!(empty.starts_with("error: ") && empty.contains("no images in this folder"), "{empty}");
     let nothing = vitral(["classify".as_ref(), folder.path().join("*.gif").as_os_str()]).fails(1);
-    assert!(nothing.contains("as a pattern it matches none"), "{nothing}");
+    assert!(nothing.contains("no match as a pattern"), "{nothing}");
 }
 
 #[test]
-fn threads_and_batches_keep_every_bit() {
+fn threads_and_batch_size_do_not_change_results() {
     let run = |threads, batch| {
         let options = ["classify", "--json", "--top", "10", "--threads", threads, "--batch", batch];
         vitral(options.into_iter().chain(["assets/digits/images"])).ok()
@@ -105,7 +105,7 @@ fn threads_and_batches_keep_every_bit() {
 }
 
 #[test]
-fn models_of_other_libraries_are_read() {
+fn reads_models_of_other_libraries() {
     let photo = "goldens/image/baseline.jpg";
     for model in ["hf_vit_classifier", "timm_plain"] {
         let model = golden(model).display().to_string();
@@ -119,7 +119,7 @@ fn models_of_other_libraries_are_read() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_fault() {
+fn a_closed_output_is_not_an_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_vitral"))
         .args(["classify", "--json"])
         .args(vec!["assets/digits/images"; 60])
@@ -134,21 +134,21 @@ fn a_reader_that_goes_away_is_no_fault() {
 }
 
 #[test]
-fn the_built_in_model_knows_the_committed_images() {
+fn the_built_in_model_classifies_its_test_images() {
     let said = built_in(["classify", "--json", "--top", "1", "assets/images"]).ok();
     let mut seen = 0;
     for line in said.lines() {
         let answer: Value = serde_json::from_str(line).expect("JSON");
         let path = answer["image"].as_str().expect("a path");
         let label = answer["labels"][0]["label"].as_str().expect("a label");
-        assert!(path.contains(label), "{path} taken for {label}");
+        assert!(path.contains(label), "{path} classified as {label}");
         seen += 1;
     }
     assert_eq!(seen, 3);
 }
 
 #[test]
-fn a_model_that_does_not_pool_is_refused_where_one_answer_for_each_image_is_needed() {
+fn a_model_without_pooling_is_refused_if_one_output_per_image_is_needed() {
     let model = golden("timm_no_pool").display().to_string();
     let folder = folder();
     let output = folder.path().display().to_string();

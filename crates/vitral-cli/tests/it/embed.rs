@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// The digits' features as the binary gives them to `file`.
+/// Writes the digits' features to `file`.
 fn embed(file: &Path, more: &[&str]) -> Run {
     let mut args = vec!["embed", "assets/digits/images"];
     args.extend(more);
@@ -13,7 +13,7 @@ fn embed(file: &Path, more: &[&str]) -> Run {
     vitral(args)
 }
 
-/// The digits' features from standard output.
+/// The digits' names and features from standard output.
 fn printed(more: &[&str]) -> (Vec<String>, Vec<Value>) {
     let mut args = vec!["embed", "assets/digits/images"];
     args.extend(more);
@@ -30,7 +30,7 @@ fn flat(value: &Value) -> Vec<f32> {
 }
 
 #[test]
-fn every_format_holds_the_same_numbers() {
+fn every_format_holds_the_same_values() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     let (names, features) = printed(&[]);
@@ -39,7 +39,7 @@ fn every_format_holds_the_same_numbers() {
 
     embed(&at("a.npy"), &[]).ok();
     let npy = std::fs::read(at("a.npy")).expect("written");
-    // Version 1.0: magic, the header's length in two bytes, the header, the numbers.
+    // Version 1.0: magic, the header's length in two bytes, the header, the values.
     assert_eq!(npy[..8], *b"\x93NUMPY\x01\x00");
     let start = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
     let header = std::str::from_utf8(&npy[10..start]).expect("ASCII");
@@ -87,7 +87,7 @@ fn every_format_holds_the_same_numbers() {
 }
 
 #[test]
-fn pools_are_parts_of_the_tokens() {
+fn poolings_agree_with_the_tokens() {
     let folder = folder();
     let file = folder.path().join("tokens.safetensors");
     embed(&file, &["--pool", "tokens"]).ok();
@@ -118,7 +118,7 @@ fn pools_are_parts_of_the_tokens() {
 }
 
 #[test]
-fn threads_and_batches_keep_every_bit() {
+fn threads_and_batch_size_do_not_change_results() {
     let folder = folder();
     let file = folder.path().join("a.npy");
     let bytes = |options: &[&str]| {
@@ -130,7 +130,7 @@ fn threads_and_batches_keep_every_bit() {
 }
 
 #[test]
-fn what_cannot_be_written_leaves_nothing_behind() {
+fn failed_writes_leave_nothing_behind() {
     let folder = folder();
     let nowhere = folder.path().join("nowhere/a.npy");
     let said = embed(&nowhere, &[]).fails(1);
@@ -140,7 +140,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     let said = embed(&place, &[]).fails(1);
     assert!(said.contains("expected a file, found a folder"), "{said}");
     std::fs::remove_dir(&place).expect("removed");
-    // Found out in the middle of the work.
+    // An error that only occurs after the file was created.
     let args = ["embed", "--pool", "class", "--model"].map(str::to_owned).to_vec();
     let model = golden("timm_no_class_token").display().to_string();
     let output = place.display().to_string();
@@ -155,7 +155,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
 
 #[cfg(unix)]
 #[test]
-fn files_have_the_rights_that_new_files_have() {
+fn output_files_have_default_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder();
     let file = folder.path().join("a.csv");

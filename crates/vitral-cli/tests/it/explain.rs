@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// Explains digits into a folder.
+/// Runs `explain` with a folder as its output.
 fn explain(folder: &Path, images: &[&str], more: &[&str]) -> Run {
     let mut args = vec!["explain".to_owned()];
     args.extend(images.iter().map(|image| (*image).to_owned()));
@@ -12,7 +12,7 @@ fn explain(folder: &Path, images: &[&str], more: &[&str]) -> Run {
 }
 
 #[test]
-fn a_image_alone_is_explained() {
+fn explains_a_single_image() {
     let folder = folder();
     let said = explain(folder.path(), &[&digit("seven")], &[]).ok();
     assert!(said.contains("99.") && said.contains("explained: class `7`"), "{said}");
@@ -31,7 +31,7 @@ fn a_image_alone_is_explained() {
 }
 
 #[test]
-fn everything_goes_into_one_page_that_asks_no_network() {
+fn the_report_is_one_self_contained_page() {
     let folder = folder();
     let page = folder.path().join("report.html").display().to_string();
     let more = [
@@ -75,7 +75,7 @@ fn everything_goes_into_one_page_that_asks_no_network() {
 }
 
 #[test]
-fn numbers_come_in_every_format_and_threads_do_not_change_them() {
+fn numbers_have_every_format_and_do_not_depend_on_threads() {
     let folder = folder();
     let run = |more: &[&str]| explain(folder.path(), &[&digit("four")], more).ok();
     run(&["--method", "chefer", "--threads", "1"]);
@@ -95,7 +95,7 @@ fn numbers_come_in_every_format_and_threads_do_not_change_them() {
 }
 
 #[test]
-fn a_class_and_a_pixel_change_what_is_explained() {
+fn class_and_pixel_change_the_maps() {
     let folder = folder();
     let map = |more: &[&str], name: &str| {
         explain(folder.path(), &[&digit("three")], more).ok();
@@ -110,7 +110,7 @@ fn a_class_and_a_pixel_change_what_is_explained() {
 }
 
 #[test]
-fn bad_wishes_say_what_there_is() {
+fn errors_list_the_valid_choices() {
     let folder = folder();
     let refused = |more: &[&str]| explain(folder.path(), &[&digit("one")], more);
     for (more, expected) in [
@@ -127,8 +127,8 @@ fn bad_wishes_say_what_there_is() {
         (vec!["--method", "magic"], "[possible values: all, attention"),
         (vec!["--at", "3,3"], "`patch` and `similarity`"),
         (vec!["--compare", "model"], "`cka`"),
-        (vec!["--at", "3"], "two whole numbers"),
-        (vec!["--discard", "2"], "a share from 0 to 1"),
+        (vec!["--at", "3"], "two integers"),
+        (vec!["--discard", "2"], "a fraction from 0 to 1"),
     ] {
         let said = refused(&more).fails(2);
         assert!(said.contains(expected), "{more:?}: {said}");
@@ -143,13 +143,13 @@ fn bad_wishes_say_what_there_is() {
 }
 
 #[test]
-fn all_leaves_out_what_does_not_apply_and_says_so() {
+fn all_reports_what_does_not_apply() {
     let folder = folder();
     let page = folder.path().join("report.html").display().to_string();
     let quick = ["--method", "all", "--masks", "3", "--steps", "2", "--samples", "2", "--report", &page];
     let images = ["zero", "one", "two"].map(digit);
     let images = images.each_ref().map(String::as_str);
-    // Three images are too few to hold layers against each other.
+    // Three images are too few to compare layers.
     let run = explain(folder.path(), &images, &[&quick[..], &["--json"]].concat());
     assert!(run.err.contains("left out `cka`: `cka` needs at least 4"), "{}", run.err);
     let said = run.ok();
@@ -157,7 +157,7 @@ fn all_leaves_out_what_does_not_apply_and_says_so() {
     assert_eq!(last["left_out"][0]["name"], "cka");
     assert!(last["figures"]["distance"].is_object() && last["figures"]["cka"].is_null());
     assert!(std::fs::metadata(&page).expect("a report").len() > 1000);
-    // Named, it is a fault.
+    // If named explicitly, it is an error.
     let named = explain(folder.path(), &images, &["--method", "rollout,cka"]).fails(1);
     assert!(named.contains("`cka` needs at least 4"), "{named}");
 

@@ -2,7 +2,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
 
-/// Runs `forward` on a golden model and gives its output file.
+/// Runs `forward` on a golden model.
 fn forward(model: &[&str], input: &Path, output: &Path, more: &[&str]) -> Run {
     let (input, output) = (input.display().to_string(), output.display().to_string());
     let mut args = vec!["forward"];
@@ -12,7 +12,7 @@ fn forward(model: &[&str], input: &Path, output: &Path, more: &[&str]) -> Run {
     vitral(args)
 }
 
-/// The largest difference in units of the reference's standard deviation.
+/// The largest difference, in standard deviations of the reference.
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let count = expected.len() as f32;
@@ -22,7 +22,7 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[test]
-fn golden_models_give_their_librarys_numbers() {
+fn golden_models_reproduce_their_librarys_outputs() {
     let folder = folder();
     let output = folder.path().join("out.safetensors");
     for case in ["timm_plain", "timm_masked", "timm_deit_distilled", "hf_vit_masked", "hf_dinov2_registers_model"] {
@@ -39,7 +39,7 @@ fn golden_models_give_their_librarys_numbers() {
             let apart = difference(&found, &values);
             assert!(apart <= 2e-4, "{} `{name}`: {apart}", case.display());
         }
-        // Neither batches nor watching change a bit.
+        // Neither the batch size nor recording intermediates changes any bit.
         let bytes = std::fs::read(&output).expect("written");
         forward(&model, &input, &output, &["--hidden-states", "--attentions", "--threads", "1"]).ok();
         assert_eq!(std::fs::read(&output).expect("written"), bytes, "{}", case.display());
@@ -50,7 +50,7 @@ fn golden_models_give_their_librarys_numbers() {
 }
 
 #[test]
-fn a_checkpoint_is_described_by_a_file() {
+fn a_config_file_describes_a_checkpoint() {
     let folder = folder();
     let output = folder.path().join("out.safetensors");
     let case = golden("lucidrains_cls");
@@ -83,7 +83,7 @@ fn write(path: &Path, tensors: &[(&str, Dtype, &[usize])]) {
 }
 
 #[test]
-fn inputs_that_do_not_fit_are_told_of() {
+fn invalid_inputs_are_reported() {
     let folder = folder();
     let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
     let model = golden("timm_plain").display().to_string();
@@ -111,7 +111,7 @@ fn inputs_that_do_not_fit_are_told_of() {
 }
 
 #[test]
-fn preprocessed_images_go_into_forward_and_give_the_same_answer() {
+fn preprocessed_images_give_the_same_logits_through_forward() {
     let folder = folder();
     let [pixels, output] = ["in.safetensors", "out.safetensors"].map(|name| folder.path().join(name));
     let to = pixels.display().to_string();

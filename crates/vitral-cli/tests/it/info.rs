@@ -3,19 +3,19 @@ use serde_json::Value;
 use super::*;
 
 #[test]
-fn a_model_is_told_of() {
+fn describes_a_model() {
     let out = vitral(["info"]).ok();
     // How much memory packed weights take depends on the instruction set.
     let lines: Vec<&str> = out.lines().filter(|line| !line.starts_with("memory")).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     model         digits
-    from          assets/digits (names of vitral, stored as float32)
+    from          assets/digits (vitral names, stored as float32)
     license       MIT
     image         28 pixels, 1 channel
     patches       49 of 4 pixels
     tokens        50: class, 49 patches
     positions     learned, for all tokens
-    blocks        6 of width 64, norm first (LayerNorm, epsilon 1e-5)
+    blocks        6 of width 64, pre-norm (LayerNorm, epsilon 1e-5)
     attention     4 heads of 64, no bias on query, key and value
     MLP           128 wide, ReLU
     pooling       class token
@@ -26,7 +26,7 @@ fn a_model_is_told_of() {
                   MLP                     99,456   19.9 %
                   norms                    1,664    0.3 %
                   head                       650    0.1 %
-    cost          32.31 MMACs an image (64.61 MFLOP)
+    cost          32.31 MMACs per image (64.61 MFLOP)
                   patch embedding         50,176    0.2 %
                   qkv                 14,745,600   45.6 %
                   attention            7,680,000   23.8 %
@@ -60,7 +60,7 @@ fn a_model_is_told_of() {
 }
 
 #[test]
-fn known_sizes_have_their_published_counts() {
+fn named_sizes_have_their_published_counts() {
     for (name, parameters, gmacs) in [("B/16", 86_567_656, 17.58), ("vit_tiny_patch16_224", 5_717_416, 1.26)] {
         let report: Value = serde_json::from_str(&vitral(["info", "--arch", name, "--json"]).ok()).expect("JSON");
         assert_eq!(report["parameters"]["total"], parameters);
@@ -74,7 +74,7 @@ fn known_sizes_have_their_published_counts() {
 }
 
 #[test]
-fn every_golden_model_can_be_told_of() {
+fn describes_golden_models() {
     for name in ["hf_vit_bfloat16", "hf_siglip_vision", "timm_parallel_pairs"] {
         let model = golden(name).display().to_string();
         let report: Value = serde_json::from_str(&vitral(["info", "--model", &model, "--json"]).ok()).expect("JSON");
@@ -87,7 +87,7 @@ fn every_golden_model_can_be_told_of() {
 }
 
 #[test]
-fn models_are_listed() {
+fn lists_models() {
     let out = vitral(["models", "--quiet"]).ok();
     let lines: Vec<&str> = out.lines().filter(|line| line.contains("/16 ") || line.contains("name")).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"

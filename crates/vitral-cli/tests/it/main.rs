@@ -1,4 +1,4 @@
-//! The binary, seen from outside.
+//! End-to-end tests of the binary.
 
 mod bench;
 mod classify;
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 
 use safetensors::SafeTensors;
 
-/// What a run of the binary left.
+/// Result of running the binary.
 struct Run {
     code: Option<i32>,
     out: String,
@@ -24,13 +24,13 @@ struct Run {
 }
 
 impl Run {
-    /// Holds that all went well, and gives the output.
+    /// Asserts success and returns the output.
     fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{}", self.err);
         self.out
     }
 
-    /// Holds that it ended with this code, and gives what it said.
+    /// Asserts that the exit code is `code` and returns standard error.
     fn fails(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
         assert!(!self.err.contains("panicked"), "{}", self.err);
@@ -38,17 +38,17 @@ impl Run {
     }
 }
 
-/// Runs the binary at the root of the workspace, with the small model of digits where none is named.
+/// Runs the binary in the workspace root, with the small digits model as the default.
 fn vitral<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     vitral_fed(args, &[])
 }
 
-/// As [`vitral`], with the built-in model.
+/// Like [`vitral`], with the built-in model.
 fn built_in<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     finished(Command::new(env!("CARGO_BIN_EXE_vitral")).args(args).env_remove("VITRAL_MODEL"), &[])
 }
 
-/// As [`vitral`], with bytes on standard input.
+/// Like [`vitral`], with bytes on standard input.
 fn vitral_fed<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> Run {
     finished(Command::new(env!("CARGO_BIN_EXE_vitral")).args(args).env("VITRAL_MODEL", "assets/digits"), input)
 }
@@ -61,7 +61,7 @@ fn finished(command: &mut Command, input: &[u8]) -> Run {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    // A run that fails early does not read.
+    // A run that fails early does not read its input.
     let _ = child.stdin.take().expect("piped").write_all(input);
     let output = child.wait_with_output().expect("it ends");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
@@ -76,12 +76,12 @@ fn golden(name: &str) -> PathBuf {
     root().join("goldens/models").join(name)
 }
 
-/// A folder of its own.
+/// A temporary folder.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Names in a folder.
+/// Sorted names of a folder's entries.
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let mut names: Vec<String> =

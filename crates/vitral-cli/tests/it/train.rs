@@ -1,4 +1,4 @@
-//! `train`, `finetune`, `distill`, `evaluate` and `probe`, from images to a model that `classify` takes.
+//! `train`, `finetune`, `distill`, `evaluate` and `probe`, from images to a model that `classify` accepts.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -24,7 +24,7 @@ epochs = 2
 batch = 2
 "#;
 
-/// Eight images of two classes, and a recipe for them.
+/// A folder with eight images of two classes, and a recipe for them.
 fn place() -> tempfile::TempDir {
     let place = folder();
     for class in ["one", "seven"] {
@@ -44,26 +44,26 @@ fn within(place: &Path, name: &str) -> String {
 }
 
 #[test]
-fn a_recipe_becomes_a_model() {
+fn a_recipe_produces_a_model() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let said = vitral(["train", &path("recipe.toml"), "--out", &path("run")]).ok();
     assert!(said.contains("epoch   2/2") && said.contains("best"), "{said}");
     for (file, word) in [
-        ("report.html", "taken for what"),
+        ("report.html", "Confusion matrix"),
         ("report.json", "\"top1\""),
-        ("curves.svg", "held out"),
+        ("curves.svg", "validation"),
         ("confusion.svg", "seven"),
     ] {
         let text = std::fs::read_to_string(path(&format!("run/{file}"))).expect("written");
         assert!(text.contains(word), "{file} has no `{word}`");
         assert!(
             !text.contains("http") || file.ends_with(".svg") || text.matches("http").count() <= 2,
-            "{file} reaches out"
+            "{file} loads external resources"
         );
     }
     assert!(std::fs::read(path("run/events.out.tfevents.run")).expect("written").len() > 100);
-    // A finished run has nothing left to do, and says the same.
+    // A finished run has nothing left to do, and reports the same.
     let again = vitral(["train", &path("recipe.toml"), "--out", &path("run")]).ok();
     assert!(again.contains("best"), "{again}");
     let answer = vitral(["classify", "--model", &path("run/best"), "assets/digits/images/one.png"]).ok();
@@ -77,7 +77,7 @@ fn a_recipe_becomes_a_model() {
 }
 
 #[test]
-fn validation_images_choose_and_test_images_are_judged_once() {
+fn the_best_epoch_is_chosen_on_validation_images_and_test_images_are_evaluated_once() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     for (part, copies) in [("train", 4), ("val", 2), ("test", 3)] {
@@ -97,7 +97,7 @@ fn validation_images_choose_and_test_images_are_judged_once() {
     };
     let run = train("parts", &[]);
     assert!(run.err.contains("validation 4 ") && run.err.contains("test       6 "), "{}", run.err);
-    assert!(run.err.contains("chosen on the validation images; the test images were judged once"), "{}", run.err);
+    assert!(run.err.contains("chosen on the validation images; the test images were evaluated once"), "{}", run.err);
     let said = run.ok();
     assert!(said.contains("% of the validation images after epoch") && said.contains("% of the test images"), "{said}");
     let said = train("parts", &["--json"]).ok();
@@ -109,7 +109,7 @@ fn validation_images_choose_and_test_images_are_judged_once() {
 }
 
 #[test]
-fn a_image_that_cannot_be_read_is_told_of_once() {
+fn an_unreadable_image_is_reported_once() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     std::fs::write(path("images/one/broken.png"), b"\x89PNG\r\n\x1a\n, and no more").expect("written");
@@ -121,9 +121,9 @@ fn a_image_that_cannot_be_read_is_told_of_once() {
     }
 }
 
-/// BiT's ResNet goes every way that a Vision Transformer goes.
+/// BiT's ResNet works with every command that a Vision Transformer works with.
 #[test]
-fn a_resnet_learns_by_recipe_too() {
+fn a_resnet_trains_with_a_recipe() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let image = "assets/digits/images/one.png";
@@ -150,7 +150,7 @@ fn a_resnet_learns_by_recipe_too() {
 }
 
 #[test]
-fn a_learned_model_is_tuned_judged_and_teaches() {
+fn a_trained_model_can_be_fine_tuned_evaluated_and_used_as_a_teacher() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let (images, digits) = (path("images"), root().join("assets/digits").display().to_string());
@@ -181,9 +181,9 @@ fn a_learned_model_is_tuned_judged_and_teaches() {
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!(report["images"], 8);
     assert!(vitral(["evaluate", &images, "--model", &best]).ok().contains("top-1 100.00 %"));
-    // The digits' preprocessing cuts nothing away.
+    // The digits' preprocessing has no crop.
     assert!(vitral(["evaluate", &images, "--model", &best, "--five-crops"]).fails(1).contains("end in a crop"));
-    // The digits' model knows the two classes among its ten by their number alone.
+    // The digits model matches two classes among its ten only by their number.
     let error = vitral(["evaluate", &images]).fails(1);
     assert!(error.contains("10") && error.contains("`one`"), "{error}");
 
@@ -204,7 +204,7 @@ fn a_learned_model_is_tuned_judged_and_teaches() {
 }
 
 #[test]
-fn parts_can_be_frozen() {
+fn parameters_can_be_frozen() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let tune = |out: &str, freeze: &str| {
@@ -222,7 +222,7 @@ fn parts_can_be_frozen() {
 }
 
 #[test]
-fn low_rank_updates_become_a_model() {
+fn lora_produces_an_ordinary_model() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let (images, digits) = (path("images"), root().join("assets/digits").display().to_string());
@@ -240,7 +240,7 @@ fn low_rank_updates_become_a_model() {
 }
 
 #[test]
-fn a_study_compares_models_on_parts_of_the_data() {
+fn a_study_compares_models_on_fractions_of_the_data() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let wider = RECIPE.replace("channels = 1", "channels = 1, mlp_width = 96");
@@ -255,7 +255,7 @@ fn a_study_compares_models_on_parts_of_the_data() {
     let table = std::fs::read_to_string(path("study/study.csv")).expect("written");
     assert!(table.starts_with("model,parameters,fraction,images") && table.lines().count() == 5, "{table}");
     assert!(std::fs::read_to_string(path("study/study.svg")).expect("written").contains("wider"));
-    // What is done is not done again, and says the same.
+    // Finished runs are not repeated, and report the same.
     let before = std::fs::read(path("study/wider/0.5/best/model.safetensors")).expect("a model");
     let lines = study(&["--json"]).ok();
     let cells: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -264,7 +264,7 @@ fn a_study_compares_models_on_parts_of_the_data() {
     assert_eq!((&cells[0]["images"], &cells[3]["images"]), (&2.into(), &4.into()));
     assert_eq!(before, std::fs::read(path("study/wider/0.5/best/model.safetensors")).expect("a model"));
     assert!(study(&["--fractions", "0"]).fails(2).contains("above 0"));
-    // As many steps on half of the images: twice the epochs, judged as often.
+    // As many steps on half of the images: twice the epochs, evaluated equally often.
     let out = path("longer");
     vitral(["study", &path("recipe.toml"), "--fractions", "0.5", "--same-steps", "--out", &out]).ok();
     let table = std::fs::read_to_string(path("longer/recipe/0.5/journal.csv")).expect("written");
@@ -272,11 +272,11 @@ fn a_study_compares_models_on_parts_of_the_data() {
     assert_eq!((judged.count(), table.lines().count() - 1), (2, 4), "{table}");
 }
 
-/// A checkpoint that does not fit on the disk leaves the one before, from which the run goes on. Here the system refuses files
-/// beyond a size, which looks the same to the run.
+/// A checkpoint that does not fit on the disk leaves the previous one, from which the run resumes. The test uses a
+/// limit on the file size, which looks the same to the run.
 #[cfg(unix)]
 #[test]
-fn a_full_disk_leaves_the_last_good_state() {
+fn a_full_disk_leaves_the_last_checkpoint_intact() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let args = |out: &str| {
@@ -291,7 +291,7 @@ fn a_full_disk_leaves_the_last_good_state() {
         std::fs::copy(path(&format!("whole/{file}")), path(&format!("short/{file}"))).expect("copied");
     }
     let kept = std::fs::read(path(&format!("short/{first}"))).expect("a checkpoint");
-    assert!(kept.len() > 64 << 10, "the limit below is under a checkpoint's size");
+    assert!(kept.len() > 64 << 10, "the limit below is smaller than a checkpoint");
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vitral")])
         .args(args("short"))
@@ -300,16 +300,17 @@ fn a_full_disk_leaves_the_last_good_state() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("writing a checkpoint"), "{said}");
     let left: Vec<_> = std::fs::read_dir(path("short/checkpoints")).expect("listed").collect();
-    assert_eq!(left.len(), 1, "nothing half-written stays");
+    assert_eq!(left.len(), 1, "no partial files are left");
     assert!(kept == std::fs::read(path(&format!("short/{first}"))).expect("a checkpoint"));
     vitral(args("short")).ok();
     let best = |out: &str| std::fs::read(path(&format!("{out}/best/model.safetensors"))).expect("a model");
     assert!(best("short") == best("whole"), "the models differ");
 }
 
-/// However often a run is killed, it goes on from a whole checkpoint, and ends with the bits of one that was not.
+/// However often a run is killed, it resumes from an intact checkpoint, and its result is bit-identical to an
+/// uninterrupted run.
 #[test]
-fn killed_at_any_moment_it_goes_on() {
+fn resumes_after_being_killed_at_any_time() {
     let place = place();
     let path = |name: &str| within(place.path(), name);
     let args = |out: &str| {
@@ -326,7 +327,7 @@ fn killed_at_any_moment_it_goes_on() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        // Long enough to begin, with a different rest each time.
+        // Long enough to start, and different every time.
         std::thread::sleep(Duration::from_millis(25 + kill * 37 % 61));
         let ended = child.try_wait().expect("known");
         child.kill().expect("killed");

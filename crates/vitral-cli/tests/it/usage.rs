@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn wrong_command_lines_end_with_two() {
+fn wrong_command_lines_exit_with_code_2() {
     for (args, expected) in [
         (vec![], "Usage"),
         (vec!["classify"], "<IMAGE>..."),
@@ -24,7 +24,7 @@ fn wrong_command_lines_end_with_two() {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn every_command_has_help() {
     let commands = [
         "classify",
         "embed",
@@ -50,14 +50,14 @@ fn every_command_explains_itself() {
 }
 
 #[test]
-fn shells_get_their_scripts() {
+fn completions_for_each_shell() {
     for (shell, part) in [("bash", "complete -F _vitral"), ("zsh", "#compdef vitral"), ("fish", "complete -c vitral")] {
         assert!(vitral(["completions", shell]).ok().contains(part), "{shell}");
     }
 }
 
 #[test]
-fn a_model_that_is_not_there_is_one_clear_line() {
+fn a_missing_model_gives_a_one_line_error() {
     let folder = folder();
     let empty = folder.path().display().to_string();
     for (path, expected) in [("nowhere", "no such file or folder"), (empty.as_str(), "`config.json` or `vitral.json`")]
@@ -69,7 +69,7 @@ fn a_model_that_is_not_there_is_one_clear_line() {
 }
 
 #[test]
-fn quiet_says_nothing_but_results() {
+fn quiet_prints_only_results() {
     let folder = folder();
     let file = folder.path().join("a.csv").display().to_string();
     let args = ["embed", "assets/digits/images", "--output", &file];

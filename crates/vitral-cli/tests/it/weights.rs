@@ -3,7 +3,7 @@
 use super::{folder, vitral};
 
 #[test]
-fn a_model_goes_to_another_library_and_keeps_its_numbers() {
+fn conversion_to_another_library_preserves_outputs() {
     let place = folder();
     let path = |name: &str| place.path().join(name).display().to_string();
     let source = "goldens/models/timm_plain";
@@ -14,13 +14,13 @@ fn a_model_goes_to_another_library_and_keeps_its_numbers() {
         vitral(["forward", "--model", model, "--input", &input, "--output", &path(output)]).ok();
     }
     let read = |name: &str| std::fs::read(path(name)).expect("written");
-    assert!(read("a") == read("b") && read("b") == read("c"), "another library's form changed the bits");
+    assert!(read("a") == read("b") && read("b") == read("c"), "conversion changed the outputs");
     let again = vitral(["convert", source, &path("hf"), "--to", "huggingface"]).fails(1);
     assert!(again.contains("exists already"), "{again}");
 }
 
 #[test]
-fn what_a_target_cannot_say_is_refused_by_name_and_nothing_is_written() {
+fn what_a_target_cannot_express_is_refused_by_name_and_nothing_is_written() {
     let place = folder();
     let target = place.path().join("out").display().to_string();
     let said = vitral(["convert", "goldens/models/timm_swiglu_packed", &target, "--to", "torchvision"]).fails(1);
@@ -29,7 +29,7 @@ fn what_a_target_cannot_say_is_refused_by_name_and_nothing_is_written() {
 }
 
 #[test]
-fn files_are_inspected_and_models_examined() {
+fn inspect_and_doctor_examine_files() {
     let table = vitral(["inspect", "goldens/models/torchvision_plain/model.pth"]).ok();
     assert!(table.contains("torchvision") && table.contains("conv_proj.weight"), "{table}");
     let found: serde_json::Value =

@@ -1,10 +1,10 @@
-//! Pillow's affine transform, in its own arithmetic.
+//! Pillow's affine transform, with its exact arithmetic.
 
 use vitral::image::{Filter, RgbImage};
 
-/// An image seen through `[a, b, c, d, e, f]`: the pixel at `(x, y)` comes from `(a·x + b·y + c, d·x + e·y + f)`, centers
-/// at halves. What lies outside becomes `fill`. Other filters than nearest and bilinear count as bicubic, with Pillow's
-/// a = −1 of this one place.
+/// An image transformed by `[a, b, c, d, e, f]`: the pixel at `(x, y)` comes from `(a·x + b·y + c, d·x + e·y + f)`,
+/// with pixel centers at halves. Pixels from outside the image become `fill`. All filters except nearest and bilinear
+/// are treated as bicubic, with a = −1, which Pillow uses only here.
 pub(super) fn transform(image: &RgbImage, matrix: [f64; 6], filter: Filter, fill: [u8; 3]) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let [a, b, c, d, e, f] = matrix;
@@ -25,7 +25,7 @@ pub(super) fn transform(image: &RgbImage, matrix: [f64; 6], filter: Filter, fill
     RgbImage::new(width, height, out).expect("as many pixels as before")
 }
 
-/// Turns counter-clockwise about the middle, by degrees.
+/// Rotates counter-clockwise about the center, by degrees.
 pub(super) fn rotate(image: &RgbImage, degrees: f64, filter: Filter, fill: [u8; 3]) -> RgbImage {
     let degrees = degrees.rem_euclid(360.0);
     if degrees == 0.0 {
@@ -82,7 +82,7 @@ fn inside(row: isize, image: &RgbImage) -> bool {
     row >= 0 && row < image.height() as isize
 }
 
-/// A value, with coordinates brought to the nearest edge.
+/// A pixel value, with coordinates clamped to the image.
 fn value(image: &RgbImage, row: isize, column: isize, channel: usize) -> f64 {
     let row = row.clamp(0, image.height() as isize - 1) as usize;
     let column = column.clamp(0, image.width() as isize - 1) as usize;

@@ -1,4 +1,4 @@
-//! AugMix (arXiv:1912.02781) in timm's words: `augmix-m3-w3`.
+//! AugMix (arXiv:1912.02781) in timm's notation: `augmix-m3-w3`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use vitral::image::{Filter, RgbImage};
 use super::{Choice, Operation, enhance};
 use crate::draws::Draws;
 
-/// What a link of a chain may be.
+/// Operations that a chain can contain.
 const CHOICES: [Choice; 13] = [
     Choice::AutoContrast,
     Choice::Color,
@@ -25,21 +25,21 @@ const CHOICES: [Choice; 13] = [
     Choice::TranslateYRel,
 ];
 
-/// The greatest magnitude.
+/// The maximum magnitude.
 const MOST: f64 = 10.0;
 
-/// Several chains of operations mixed with the image. Settings have timm's letters.
+/// Mixes the image with several chains of operations. Settings are named by timm's letters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugMix {
-    /// `m`: magnitude, of 10.
+    /// `m`: magnitude, out of 10.
     pub magnitude: f64,
-    /// `w`: chains.
+    /// `w`: number of chains.
     pub width: usize,
-    /// `d`: operations in a chain; without, one to three.
+    /// `d`: operations per chain; one to three if not set.
     pub depth: Option<usize>,
     /// `a`: both parameters of the distributions that weights are drawn from.
     pub alpha: f64,
-    /// `mstd`: deviation of the magnitude; infinite draws it uniformly from 0 to `m`.
+    /// `mstd`: standard deviation of the magnitude; if infinite, the magnitude is uniform from 0 to `m`.
     pub deviation: f64,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for AugMix {
 
 impl AugMix {
     pub(super) fn of(&self, image: RgbImage, fill: [u8; 3], draws: &mut Draws) -> RgbImage {
-        // Weights of the chains: a Dirichlet distribution, as gammas over their sum.
+        // The weights of the chains are Dirichlet distributed: gammas divided by their sum.
         let gammas: Vec<f64> = (0..self.width).map(|_| draws.gamma(self.alpha)).collect();
         let sum = gammas.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let share = draws.beta(self.alpha) as f32;
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_timms() {
+    fn parses_timms_notation() {
         for text in ["augmix-m3-w3", "augmix-m5-w4-d2", "augmix-m3-w2-d1-a0.5-mstd0.5"] {
             assert_eq!(text.parse::<AugMix>().expect("known").to_string(), text);
         }

@@ -5,7 +5,7 @@ use vitral::image::{Filter, RgbImage};
 use super::{Choice, Operation};
 use crate::draws::Draws;
 
-/// An operation, how likely it is carried out, and its magnitude.
+/// An operation, its probability, and its magnitude.
 pub(super) type Step = (Choice, f64, f64);
 
 use Choice::{AutoContrast, Color, Contrast, Equalize, Invert, Posterize, Rotate, Sharpness, ShearX, Solarize};
@@ -40,7 +40,7 @@ pub(super) const PAIRS: [[Step; 2]; 25] = [
     [(Equalize, 0.8, 8.0), (Equalize, 0.6, 3.0)],
 ];
 
-/// One of the pairs, each of its operations as likely as its row says.
+/// Applies one of the pairs, each of its operations with its probability.
 pub(super) fn of(mut image: RgbImage, fill: [u8; 3], draws: &mut Draws) -> RgbImage {
     for (choice, probability, magnitude) in PAIRS[draws.below(PAIRS.len())] {
         let (carried_out, negative) = (draws.happens(probability), draws.happens(0.5));
@@ -52,7 +52,7 @@ pub(super) fn of(mut image: RgbImage, fill: [u8; 3], draws: &mut Draws) -> RgbIm
     image
 }
 
-/// The operation; posterizing keeps 4 bits more here than in RandAugment.
+/// The operation; posterizing keeps 4 bits more than in RandAugment.
 pub(super) fn at(choice: Choice, magnitude: f64, negative: bool) -> Operation {
     match choice.at(magnitude, false, negative) {
         Operation::Posterize(bits) => Operation::Posterize(bits + 4),
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn magnitudes_are_the_papers() {
+    fn magnitudes_match_the_paper() {
         assert_eq!(at(Posterize, 8.0, false), Operation::Posterize(7));
         assert_eq!(at(Posterize, 6.0, false), Operation::Posterize(6));
         assert_eq!(at(Solarize, 5.0, true), Operation::Solarize(128));

@@ -1,8 +1,8 @@
-//! Pillow's Gaussian blur: three box blurs of a fractional radius, in fixed point.
+//! Pillow's Gaussian blur: three box blurs with a fractional radius, in fixed point.
 
 use vitral::image::RgbImage;
 
-/// Blurs by a Gaussian of this deviation, in pixels.
+/// Gaussian blur with this standard deviation, in pixels.
 pub(super) fn gaussian(image: RgbImage, deviation: f64) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let radius = box_radius(deviation as f32);
@@ -29,7 +29,7 @@ fn box_radius(deviation: f32) -> f32 {
     (whole + part) as f32
 }
 
-/// One box blur along lines of `length` pixels; `strides` are those from line to line and along a line.
+/// One box blur along lines of `length` pixels; `strides` are between lines and along a line.
 fn boxed(pixels: &[u8], lines: usize, length: usize, strides: [usize; 2], radius: f32) -> Vec<u8> {
     let whole = radius as isize;
     let weight = ((1u32 << 24) as f32 / (radius * 2.0 + 1.0)) as u32;

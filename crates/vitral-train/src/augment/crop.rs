@@ -1,4 +1,4 @@
-//! Parts drawn at random, and flips.
+//! Random crops, and flips.
 
 use serde::{Deserialize, Serialize};
 use vitral::config::Size;
@@ -8,25 +8,25 @@ use vitral::image::{Filter, RgbImage, resize};
 
 use crate::draws::Draws;
 
-/// A part drawn at random.
+/// A random crop.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Crop {
-    /// A part of any size and proportion, resized (Inception's crop).
+    /// A crop of random size and aspect ratio, resized (Inception's crop).
     RandomResized(RandomResized),
-    /// The image at the model's size, moved by up to `pixels`.
+    /// The image at the model's size, shifted by up to `pixels`.
     Padded(Padding),
 }
 
-/// A crop of any size and proportion, by torchvision's rules.
+/// A crop of random size and aspect ratio, as in torchvision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RandomResized {
-    /// The least and the greatest share of the image's area.
+    /// Minimum and maximum fraction of the image's area.
     pub scale: [f64; 2],
-    /// The least and the greatest width over height.
+    /// Minimum and maximum width divided by height.
     pub ratio: [f64; 2],
-    /// How it is resized.
+    /// Filter for resizing.
     pub filter: Filter,
 }
 
@@ -40,11 +40,11 @@ impl Default for RandomResized {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Padding {
-    /// Pixels added on every side.
+    /// Pixels of padding on every side.
     pub pixels: usize,
-    /// Whether they mirror the image, as in DeiT III, or are black.
+    /// Whether the padding mirrors the image, as in DeiT III, or is black.
     pub reflect: bool,
-    /// How an image of another size is resized first, until it covers the model's.
+    /// Filter for first resizing images of other sizes until they cover the model's size.
     pub filter: Filter,
 }
 
@@ -67,8 +67,8 @@ impl Crop {
 }
 
 impl RandomResized {
-    /// The part taken of an image: up to ten tries with area, proportion and place from the uniform numbers of `unit`,
-    /// then the largest part in the middle within the proportions.
+    /// The region to crop: up to ten attempts with area, aspect ratio and position from the uniform numbers of `unit`,
+    /// then the largest center crop within the aspect ratios.
     pub fn window(&self, of: Size, unit: &mut dyn FnMut() -> f64) -> Window {
         let area = of.area() as f64;
         let [low, high] = self.ratio;
@@ -97,7 +97,7 @@ impl RandomResized {
 impl Padding {
     fn of(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> RgbImage {
         let cover = Target::Cover(size).of(image.size());
-        // A very long image is cut before it is resized: its ends would need much memory and seldom be seen.
+        // A very long image is cropped before it is resized: its ends would need much memory and rarely be visible.
         let resized = match image.size() == size {
             true => image.clone(),
             false if cover.area() > 64 * size.area() => resize(&middle(image, size), size, self.filter),
@@ -119,7 +119,7 @@ impl Padding {
         RgbImage::new(size.width, size.height, pixels).expect("a filled crop")
     }
 
-    /// Where a padded coordinate lies in the image.
+    /// The position in the image of a padded coordinate.
     fn inside(&self, at: isize, side: usize) -> Option<usize> {
         let last = side as isize - 1;
         match at {
@@ -134,7 +134,7 @@ impl Padding {
     }
 }
 
-/// The largest part in the middle with the proportions of `size`.
+/// The largest center crop with the aspect ratio of `size`.
 fn middle(image: &RgbImage, size: Size) -> RgbImage {
     let of = image.size();
     let scale = (of.height as f64 / size.height as f64).min(of.width as f64 / size.width as f64);
@@ -143,7 +143,7 @@ fn middle(image: &RgbImage, size: Size) -> RgbImage {
     cut(image, Window { top: (of.height - part.height) / 2, left: (of.width - part.width) / 2, size: part })
 }
 
-/// A part of an image.
+/// A region of an image.
 fn cut(image: &RgbImage, window: Window) -> RgbImage {
     let Size { height, width } = window.size;
     let mut pixels = Vec::with_capacity(height * width * 3);
@@ -154,14 +154,14 @@ fn cut(image: &RgbImage, window: Window) -> RgbImage {
     RgbImage::new(width, height, pixels).expect("a filled window")
 }
 
-/// Left for right.
+/// Flips left to right.
 pub(super) fn mirrored(image: &RgbImage) -> RgbImage {
     let rows = image.pixels().chunks_exact(image.width() * 3);
     let pixels = rows.flat_map(|row| row.chunks_exact(3).rev().flatten().copied()).collect();
     RgbImage::new(image.width(), image.height(), pixels).expect("as many pixels as before")
 }
 
-/// Upside down.
+/// Flips upside down.
 pub(super) fn upside_down(image: &RgbImage) -> RgbImage {
     let pixels = image.pixels().chunks_exact(image.width() * 3).rev().flatten().copied().collect();
     RgbImage::new(image.width(), image.height(), pixels).expect("as many pixels as before")

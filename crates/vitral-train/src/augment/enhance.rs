@@ -1,14 +1,14 @@
-//! Pillow's `ImageEnhance`: an image blended with a lesser form of itself.
+//! Pillow's `ImageEnhance`: an image blended with a degraded version of itself.
 
 use vitral::image::RgbImage;
 
-/// Away from gray (above 1) or towards it.
+/// Away from gray (factor above 1) or towards it.
 pub(super) fn color(image: &RgbImage, factor: f64) -> RgbImage {
     let gray = image.to_gray();
     blend(image, factor, |at, _| gray[at])
 }
 
-/// Away from the mean brightness or towards it.
+/// Away from the mean brightness (factor above 1) or towards it.
 pub(super) fn contrast(image: &RgbImage, factor: f64) -> RgbImage {
     let gray = image.to_gray();
     let sum: u64 = gray.iter().map(|&level| u64::from(level)).sum();
@@ -16,12 +16,12 @@ pub(super) fn contrast(image: &RgbImage, factor: f64) -> RgbImage {
     blend(image, factor, |_, _| mean)
 }
 
-/// Away from black or towards it.
+/// Away from black (factor above 1) or towards it.
 pub(super) fn brightness(image: &RgbImage, factor: f64) -> RgbImage {
     blend(image, factor, |_, _| 0)
 }
 
-/// Away from a smoothed image or towards it.
+/// Away from a smoothed image (factor above 1) or towards it.
 pub(super) fn sharpness(image: &RgbImage, factor: f64) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let pixels = image.pixels();
@@ -36,13 +36,13 @@ pub(super) fn sharpness(image: &RgbImage, factor: f64) -> RgbImage {
             let [a, b, c] = [0, 3, 6].map(|step| f32::from(pixels[start + step]));
             a * kernel[0] + b * kernel[1] + c * kernel[2]
         };
-        // Pillow adds the lines from below to above, and one half for rounding first.
+        // Pillow adds the rows from bottom to top, and one half for rounding first.
         let sum = 0.5 + line(row + 1, [side; 3]) + line(row, [side, middle, side]) + line(row - 1, [side; 3]);
         sum.clamp(0.0, 255.0) as u8
     })
 }
 
-/// `lesser + factor · (image − lesser)` in 32 bits, cut off towards zero.
+/// `lesser + factor · (image − lesser)` in 32 bits, truncated towards zero.
 pub(super) fn blend(image: &RgbImage, factor: f64, lesser: impl Fn(usize, usize) -> u8) -> RgbImage {
     let factor = factor as f32;
     if factor == 1.0 {

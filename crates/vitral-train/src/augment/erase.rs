@@ -5,19 +5,19 @@ use vitral::config::Size;
 
 use crate::draws::Draws;
 
-/// Rectangles painted over a normalized image.
+/// Erases rectangles of a normalized image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Erasing {
-    /// How likely an image has any.
+    /// Probability of erasing anything in an image.
     pub probability: f64,
-    /// What they are filled with.
+    /// Fill of the rectangles.
     pub filling: Filling,
-    /// The least and the greatest share of the image's area.
+    /// Minimum and maximum fraction of the image's area.
     pub area: [f64; 2],
-    /// The least and the greatest height over width.
+    /// Minimum and maximum height divided by width.
     pub aspect: [f64; 2],
-    /// The most rectangles of an image; they share the area.
+    /// Maximum number of rectangles per image; they share the area.
     pub most: usize,
 }
 
@@ -28,15 +28,15 @@ impl Default for Erasing {
     }
 }
 
-/// What an erased rectangle is filled with, by timm's names.
+/// Fill of an erased rectangle, by timm's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filling {
     /// Zero, which is the mean.
     Const,
-    /// One normal number a channel.
+    /// One normally distributed value per channel.
     Rand,
-    /// A normal number for every value.
+    /// A normally distributed value for every pixel and channel.
     Pixel,
 }
 

@@ -1,8 +1,8 @@
-//! Turning the hue, through Pillow's 8-bit HSV.
+//! Hue shifts, through Pillow's 8-bit HSV.
 
 use vitral::image::RgbImage;
 
-/// Turns every hue by a share of the circle, from −0.5 to 0.5, as torchvision's `adjust_hue`.
+/// Shifts every hue by a fraction of the circle, from −0.5 to 0.5, as in torchvision's `adjust_hue`.
 pub(super) fn turn(image: RgbImage, share: f64) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let step = (share * 255.0) as i32 as u8;

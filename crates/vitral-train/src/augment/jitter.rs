@@ -1,4 +1,4 @@
-//! Color jitter, as torchvision's.
+//! Color jitter, as in torchvision.
 
 use serde::{Deserialize, Serialize};
 use vitral::image::RgbImage;
@@ -6,17 +6,17 @@ use vitral::image::RgbImage;
 use super::{enhance, hue};
 use crate::draws::Draws;
 
-/// How far brightness, contrast and saturation may go from 1, and hue from 0; in an order drawn for each image.
+/// Maximum deviation of brightness, contrast and saturation from 1, and of hue from 0; applied in random order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColorJitter {
-    /// Of brightness.
+    /// Brightness.
     pub brightness: f64,
-    /// Of contrast.
+    /// Contrast.
     pub contrast: f64,
-    /// Of saturation.
+    /// Saturation.
     pub saturation: f64,
-    /// Of hue, in shares of the circle.
+    /// Hue, as a fraction of the circle.
     pub hue: f64,
 }
 

@@ -1,16 +1,16 @@
-//! Operations that give every level another: one table a channel.
+//! Operations that map levels with one lookup table per channel.
 
 use vitral::image::RgbImage;
 
 type Table = [u8; 256];
 
-/// The same table for every channel.
+/// Applies the same table to every channel.
 pub(super) fn each(image: RgbImage, level: impl Fn(u8) -> u8) -> RgbImage {
     let table: Table = std::array::from_fn(|index| level(index as u8));
     through(image, &[table; 3])
 }
 
-/// Stretches every channel so that its darkest level is 0 and its lightest 255.
+/// Stretches every channel so that its darkest level is 0 and its brightest 255.
 pub(super) fn auto_contrast(image: RgbImage) -> RgbImage {
     by_histogram(image, |histogram| {
         let low = histogram.iter().position(|&count| count > 0)?;
@@ -21,7 +21,7 @@ pub(super) fn auto_contrast(image: RgbImage) -> RgbImage {
     })
 }
 
-/// Gives every channel a flat histogram.
+/// Equalizes the histogram of every channel.
 pub(super) fn equalize(image: RgbImage) -> RgbImage {
     by_histogram(image, |histogram| {
         let last = histogram.iter().rev().copied().find(|&count| count > 0)?;
@@ -41,7 +41,7 @@ pub(super) fn equalize(image: RgbImage) -> RgbImage {
     })
 }
 
-/// A table a channel, from its histogram; without one, the channel stays.
+/// Applies a table per channel, made from its histogram; without a table, the channel is unchanged.
 fn by_histogram(image: RgbImage, table: impl Fn(&[usize; 256]) -> Option<Table>) -> RgbImage {
     let mut histograms = [[0; 256]; 3];
     for pixel in image.pixels().chunks_exact(3) {

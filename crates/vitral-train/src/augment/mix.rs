@@ -1,20 +1,20 @@
-//! Mixup (arXiv:1710.09412) and cutmix (arXiv:1905.04899), batch by batch as in timm.
+//! Mixup (arXiv:1710.09412) and cutmix (arXiv:1905.04899), per batch as in timm.
 
 use serde::{Deserialize, Serialize};
 
 use crate::draws::Draws;
 
-/// How images of a batch are mixed with each other: each with the one as far from the other end.
+/// How images of a batch are mixed: each with the image in the mirrored position of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mixing {
-    /// Alpha of mixup's Beta; 0 is off.
+    /// Alpha of mixup's Beta distribution; 0 disables mixup.
     pub mixup: f64,
-    /// Alpha of cutmix's Beta; 0 is off.
+    /// Alpha of cutmix's Beta distribution; 0 disables cutmix.
     pub cutmix: f64,
-    /// How likely a batch is mixed at all.
+    /// Probability that a batch is mixed at all.
     pub probability: f64,
-    /// How likely it is cutmix, where both are on.
+    /// Probability of cutmix, if both are enabled.
     pub switch_probability: f64,
 }
 
@@ -24,15 +24,15 @@ impl Default for Mixing {
     }
 }
 
-/// What is done to one batch.
+/// The mixing of one batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Blend {
-    /// Each image keeps this share.
+    /// Each image is blended with its partner.
     Mixup {
-        /// The share.
+        /// Weight of the image itself.
         keep: f64,
     },
-    /// A rectangle comes from the other.
+    /// A rectangle of each image is replaced with the partner's.
     Cutmix {
         /// First row and the row after the last.
         rows: [usize; 2],
@@ -42,7 +42,7 @@ pub enum Blend {
 }
 
 impl Mixing {
-    /// Draws what is done to a batch of images of this height and width.
+    /// Draws the mixing of a batch of images of this height and width.
     pub fn draw(&self, [height, width]: [usize; 2], draws: &mut Draws) -> Option<Blend> {
         if !(self.mixup > 0.0 || self.cutmix > 0.0) || !draws.happens(self.probability) {
             return None;
@@ -58,7 +58,7 @@ impl Mixing {
 }
 
 impl Blend {
-    /// A rectangle about a center that leaves `keep` of the image, as far as it lies inside.
+    /// A rectangle around a center that leaves the fraction `keep` of the image, clipped to the image.
     pub fn cutmix([height, width]: [usize; 2], keep: f64, center: [usize; 2]) -> Self {
         let ratio = (1.0 - keep).sqrt();
         let range = |side: usize, center: usize| {
@@ -68,7 +68,7 @@ impl Blend {
         Blend::Cutmix { rows: range(height, center[0]), columns: range(width, center[1]) }
     }
 
-    /// The share of the first image in its target.
+    /// The weight of the first image in its target.
     pub fn share(&self, [height, width]: [usize; 2]) -> f64 {
         match *self {
             Blend::Mixup { keep } => keep,
@@ -108,7 +108,7 @@ impl Blend {
     }
 }
 
-/// Calls `each` on the values of every image and those of its partner. One in the middle is its own partner, and stays.
+/// Calls `each` on the values of every image and its partner. The middle image of an odd batch stays as it is.
 fn pairs(values: &mut [f32], batch: usize, each: impl Fn(&mut f32, &mut f32)) {
     let length = values.len() / batch;
     for first in 0..batch / 2 {

@@ -1,7 +1,7 @@
-//! What is varied from one showing of an image to the next.
+//! Data augmentation.
 //!
-//! Everything is off by default. Operations over 8-bit pixels are Pillow's to the bit, because recipes were tuned on them;
-//! every random choice comes from a [`Draws`], so it depends on the seed, the epoch and the image alone.
+//! Everything is off by default. Operations on 8-bit pixels are bit-identical to Pillow's, because recipes were tuned
+//! with it; every random choice comes from a [`Draws`], so it depends only on the seed, the epoch and the image.
 
 mod affine;
 mod augmix;
@@ -35,37 +35,37 @@ pub use operation::Operation;
 pub use policy::Policy;
 pub use rand::{Choice, RandAugment};
 
-/// How images are varied, in the order of the fields.
+/// Data augmentation, applied in the order of the fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
-    /// A part drawn at random. Without, images come as the model's preprocessing cuts them.
+    /// Random crop. Without it, images are cropped by the model's preprocessing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop: Option<Crop>,
-    /// Probability of left for right.
+    /// Probability of a left-right flip.
     pub horizontal_flip: f64,
-    /// Probability of upside down.
+    /// Probability of an upside-down flip.
     pub vertical_flip: f64,
-    /// RandAugment and its kin: `rand-m9-mstd0.5-inc1`, `augmix-m3-w3`, `auto`, `trivial`, `three`.
+    /// RandAugment and similar policies: `rand-m9-mstd0.5-inc1`, `augmix-m3-w3`, `auto`, `trivial`, `three`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// Red, green and blue of what a policy moves into view.
+    /// Red, green and blue fill for pixels from outside the image.
     pub fill: [u8; 3],
     /// Brightness, contrast, saturation and hue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub color_jitter: Option<ColorJitter>,
-    /// Rectangles that are painted over, after normalization.
+    /// Erasing of rectangles, after normalization.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erasing: Option<Erasing>,
     /// Mixup and cutmix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mixing: Option<Mixing>,
-    /// The share of every target that is spread over all classes.
+    /// The fraction of every target that is spread over all classes.
     pub label_smoothing: f32,
-    /// How often an image comes in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
+    /// Repetitions of an image in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
     pub repeats: usize,
-    /// The last epochs of a run, in which policy, color jitter, erasing and mixing rest, so that a model ends on images
-    /// as they are (YOLOX, arXiv:2107.08430, section 2.1; timm's `mixup-off-epoch`).
+    /// Number of final epochs without policy, color jitter, erasing and mixing, so that training ends on unaltered
+    /// images (YOLOX, arXiv:2107.08430, section 2.1; timm's `mixup-off-epoch`).
     #[serde(skip_serializing_if = "is_zero")]
     pub plain_epochs: u64,
 }
@@ -93,10 +93,10 @@ impl Default for Augment {
 }
 
 impl Augment {
-    /// Refuses numbers out of range.
+    /// Rejects values out of range.
     ///
     /// # Errors
-    /// With the field, what it may be and what it was.
+    /// If a field is out of range, with its name, the allowed range and the value.
     pub fn check(&self) -> Result<(), TrainError> {
         let wrong = |field: &str, expected: &str, found: String| {
             let fault = format!("expected `{field}` to be {expected}, found {found}");
@@ -117,7 +117,7 @@ impl Augment {
             }
         }
         if !(mixing.mixup >= 0.0 && mixing.cutmix >= 0.0) {
-            return wrong("mixing", "of alphas that are not negative", format!("{mixing:?}"));
+            return wrong("mixing", "a pair of non-negative alphas", format!("{mixing:?}"));
         }
         if self.repeats == 0 {
             return wrong("repeats", "at least 1", "0".into());
@@ -126,47 +126,55 @@ impl Augment {
         if let Some(Crop::RandomResized(crop)) = self.crop
             && !(rising(crop.scale) && rising(crop.ratio) && crop.scale[1] <= 1.0)
         {
-            return wrong("crop", "of a rising `scale` within (0, 1] and a rising `ratio`", format!("{crop:?}"));
+            return wrong(
+                "crop",
+                "a crop with increasing `scale` within (0, 1] and increasing `ratio`",
+                format!("{crop:?}"),
+            );
         }
         if let Some(erasing) = self.erasing
             && !(rising(erasing.area) && rising(erasing.aspect) && rising([1.0, erasing.most as f64]))
         {
-            return wrong("erasing", "of rising `area` and `aspect`, and `most` at least 1", format!("{erasing:?}"));
+            return wrong(
+                "erasing",
+                "a setting with increasing `area` and `aspect`, and `most` at least 1",
+                format!("{erasing:?}"),
+            );
         }
         match self.color_jitter {
             Some(jitter) if !jitter.is_valid() => {
-                wrong("color_jitter", "of numbers that are not negative, `hue` at most 0.5", format!("{jitter:?}"))
+                wrong("color_jitter", "non-negative, with `hue` at most 0.5", format!("{jitter:?}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// What is left of it in the last epochs: crop, flips, smoothing and repetition.
+    /// The augmentation in the final epochs: only crop, flips, smoothing and repetition.
     pub fn plainer(&self) -> Augment {
         Augment { policy: None, color_jitter: None, erasing: None, mixing: None, ..self.clone() }
     }
 
-    /// Whether every image comes as the model's preprocessing shows it.
+    /// Whether every image is only preprocessed, without augmentation.
     pub fn is_still(&self) -> bool {
         let Augment { crop, horizontal_flip, vertical_flip, policy, color_jitter, erasing, .. } = self;
         let flips = *horizontal_flip > 0.0 || *vertical_flip > 0.0;
         !flips && crop.is_none() && policy.is_none() && color_jitter.is_none() && erasing.is_none()
     }
 
-    /// The order of an epoch with every image repeated in place, at its old length.
+    /// The order of an epoch with every image repeated in place, with the length unchanged.
     pub(crate) fn repeated(&self, order: Vec<usize>) -> Vec<usize> {
         let count = order.len();
         order.into_iter().flat_map(|index| std::iter::repeat_n(index, self.repeats)).take(count).collect()
     }
 
-    /// A part of an image, resized to `size`; `None` where no crop is asked for.
+    /// A random crop of an image, resized to `size`; `None` if there is no random crop.
     pub fn cut(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> Option<RgbImage> {
         self.crop.map(|crop| crop.of(image, size, draws))
     }
 
-    /// Flips, the policy, and the color jitter.
+    /// Applies flips, the policy, and color jitter.
     pub fn alter(&self, mut image: RgbImage, draws: &mut Draws) -> RgbImage {
-        // Drawn either way, so that one choice does not move the next.
+        // Always drawn, so that one setting does not affect the next.
         let (horizontal, vertical) = (draws.happens(self.horizontal_flip), draws.happens(self.vertical_flip));
         if horizontal {
             image = crop::mirrored(&image);
@@ -183,15 +191,15 @@ impl Augment {
         }
     }
 
-    /// Paints rectangles of a normalized image `[channels, height, width]` over.
+    /// Erases rectangles of a normalized image `[channels, height, width]`.
     pub fn erase(&self, numbers: &mut [f32], channels: usize, size: Size, draws: &mut Draws) {
         if let Some(erasing) = self.erasing {
             erasing.of(numbers, channels, size, draws);
         }
     }
 
-    /// Appends the target of an image: its labels, smoothed; where there may be several, towards one half, each
-    /// class by itself.
+    /// Appends the target of an image: its labels, smoothed. With multi-label data, every class is smoothed towards one
+    /// half, independently.
     pub fn target(&self, labels: &[usize], classes: usize, labeling: Labeling, targets: &mut Vec<f32>) {
         let spread_over = if labeling == Labeling::Several { 2 } else { classes };
         let off = f64::from(self.label_smoothing) / spread_over as f64;
@@ -203,7 +211,7 @@ impl Augment {
         }
     }
 
-    /// Mixes images `[batch, channels, height, width]` and their targets by pairs.
+    /// Mixes images `[batch, channels, height, width]` and their targets in pairs.
     pub fn mix(&self, shape: [usize; 4], pixels: &mut [f32], targets: &mut [f32], draws: &mut Draws) {
         if let Some(blend) = self.mixing.and_then(|mixing| mixing.draw([shape[2], shape[3]], draws)) {
             blend.apply(shape, pixels, targets);

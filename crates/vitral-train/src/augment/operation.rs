@@ -1,29 +1,29 @@
-//! One operation with its argument, as policies choose them.
+//! A single operation with its argument, as chosen by policies.
 
 use serde::{Deserialize, Serialize};
 use vitral::image::{Filter, RgbImage};
 
 use super::{affine, blur, enhance, hue, levels};
 
-/// An operation over 8-bit pixels, equal to Pillow's.
+/// An operation on 8-bit pixels, identical to Pillow's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {
     /// Nothing.
     Identity,
-    /// Every channel from 0 to 255.
+    /// Stretches every channel to 0–255.
     AutoContrast,
-    /// Every channel with a flat histogram.
+    /// Equalizes the histogram of every channel.
     Equalize,
-    /// Light for dark.
+    /// Inverts every level.
     Invert,
-    /// Counter-clockwise, in degrees.
+    /// Rotates counter-clockwise, by degrees.
     Rotate(f64),
-    /// So many high bits kept.
+    /// Keeps this many high bits.
     Posterize(u32),
-    /// Levels from this on inverted.
+    /// Inverts levels from this one on.
     Solarize(u32),
-    /// So much added to levels below 128.
+    /// Adds this to levels below 128.
     SolarizeAdd(u32),
     /// Saturation; 1 is no change.
     Color(f64),
@@ -33,26 +33,26 @@ pub enum Operation {
     Brightness(f64),
     /// Sharpness; 1 is no change.
     Sharpness(f64),
-    /// Hue turned by a share of the circle.
+    /// Hue shift, as a fraction of the circle.
     Hue(f64),
-    /// Columns moved a row by so many pixels.
+    /// Horizontal shear, in pixels per row.
     ShearX(f64),
-    /// Rows moved a column by so many pixels.
+    /// Vertical shear, in pixels per column.
     ShearY(f64),
-    /// Moved left, in shares of the width.
+    /// Shift to the left, as a fraction of the width.
     TranslateXRel(f64),
-    /// Moved up, in shares of the height.
+    /// Shift upwards, as a fraction of the height.
     TranslateYRel(f64),
-    /// Moved left, in pixels.
+    /// Shift to the left, in pixels.
     TranslateX(f64),
-    /// Moved up, in pixels.
+    /// Shift upwards, in pixels.
     TranslateY(f64),
-    /// Gaussian blur of a deviation in pixels.
+    /// Gaussian blur with a standard deviation in pixels.
     GaussianBlur(f64),
 }
 
 impl Operation {
-    /// The image after the operation. `filter` and `fill` are for those that move pixels.
+    /// Applies the operation. `filter` and `fill` are for operations that move pixels.
     pub fn apply(self, image: RgbImage, filter: Filter, fill: [u8; 3]) -> RgbImage {
         let (width, height) = (image.width() as f64, image.height() as f64);
         let moved = |matrix| affine::transform(&image, matrix, filter, fill);

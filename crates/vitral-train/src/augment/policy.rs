@@ -1,4 +1,4 @@
-//! Policies by name.
+//! Augmentation policies by name.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use vitral::image::{Filter, RgbImage};
 use super::{AugMix, Operation, RandAugment, auto};
 use crate::draws::Draws;
 
-/// Which operations an image goes through, by a word as timm writes it.
+/// A policy that selects operations for an image, written as in timm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Policy {
@@ -18,9 +18,9 @@ pub enum Policy {
     Mix(AugMix),
     /// `auto`: the ImageNet policy of AutoAugment (timm's `original`).
     Auto,
-    /// `trivial`: one operation at any strength (TrivialAugment, arXiv:2103.10158, wide).
+    /// `trivial`: one operation at a random strength (TrivialAugment, arXiv:2103.10158, wide).
     Trivial,
-    /// `three`: gray, solarized or blurred, one of the three (3-augment of DeiT III, arXiv:2204.07118).
+    /// `three`: grayscale, solarize or blur, one of the three (3-augment of DeiT III, arXiv:2204.07118).
     Three,
 }
 
@@ -35,7 +35,7 @@ impl TryFrom<String> for Policy {
             _ if text.starts_with("rand") => text.parse().map(Policy::Rand),
             _ if text.starts_with("augmix") => text.parse().map(Policy::Mix),
             _ => Err(format!(
-                "expected a policy among `rand-…`, `augmix-…`, `auto`, `trivial` and `three`, found `{text}`"
+                "expected one of the policies `rand-…`, `augmix-…`, `auto`, `trivial` and `three`, found `{text}`"
             )),
         }
     }
@@ -78,7 +78,7 @@ impl Policy {
     }
 }
 
-/// torchvision's `TrivialAugmentWide`: an operation at one of 31 strengths.
+/// torchvision's `TrivialAugmentWide`: one operation at one of 31 strengths.
 fn trivial(draws: &mut Draws) -> Operation {
     let (choice, bin) = (draws.below(14), draws.below(31));
     let level = bin as f64 / 30.0;
@@ -86,7 +86,7 @@ fn trivial(draws: &mut Draws) -> Operation {
     let factor = 1.0 + sign * level * 0.99;
     match choice {
         0 => Operation::Identity,
-        // torchvision gives the slope as an angle whose tangent is the level.
+        // torchvision converts the level to an angle whose tangent is the level.
         1 => Operation::ShearX(sign * level * 0.99),
         2 => Operation::ShearY(sign * level * 0.99),
         3 => Operation::TranslateX((sign * level * 32.0).trunc()),

@@ -1,4 +1,4 @@
-//! RandAugment (arXiv:1909.13719) in timm's words: `rand-m9-mstd0.5-inc1`.
+//! RandAugment (arXiv:1909.13719) in timm's notation: `rand-m9-mstd0.5-inc1`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use vitral::image::{Filter, RgbImage};
 use super::Operation;
 use crate::draws::Draws;
 
-/// An operation whose argument follows the magnitude.
+/// An operation whose argument depends on the magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// See [`Operation::AutoContrast`].
@@ -17,13 +17,13 @@ pub enum Choice {
     Equalize,
     /// See [`Operation::Invert`].
     Invert,
-    /// Up to 30 degrees either way.
+    /// Up to 30 degrees in either direction.
     Rotate,
-    /// Down to 4 bits fewer.
+    /// Keeps up to 4 bits fewer.
     Posterize,
-    /// From 256 down to 0.
+    /// Threshold from 256 down to 0.
     Solarize,
-    /// Up to 110.
+    /// Adds up to 110.
     SolarizeAdd,
     /// Saturation.
     Color,
@@ -33,13 +33,13 @@ pub enum Choice {
     Brightness,
     /// Sharpness.
     Sharpness,
-    /// Up to 0.3 either way.
+    /// Up to 0.3 in either direction.
     ShearX,
-    /// Up to 0.3 either way.
+    /// Up to 0.3 in either direction.
     ShearY,
-    /// Up to 0.45 either way.
+    /// Up to 0.45 in either direction.
     TranslateXRel,
-    /// Up to 0.45 either way.
+    /// Up to 0.45 in either direction.
     TranslateYRel,
 }
 
@@ -61,20 +61,20 @@ const CHOICES: [Choice; 15] = [
     Choice::TranslateYRel,
 ];
 
-/// RandAugment's settings, with timm's letters.
+/// RandAugment's settings, named by timm's letters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandAugment {
-    /// `m`: magnitude, of 10.
+    /// `m`: magnitude, out of 10.
     pub magnitude: f64,
-    /// `n`: operations an image.
+    /// `n`: operations per image.
     pub count: usize,
-    /// `mstd`: deviation of the magnitude; infinite draws it uniformly from 0 to `m`.
+    /// `mstd`: standard deviation of the magnitude; if infinite, the magnitude is uniform from 0 to `m`.
     pub deviation: f64,
-    /// `mmax`: the greatest magnitude.
+    /// `mmax`: maximum magnitude.
     pub most: f64,
-    /// `inc`: whether every operation grows with the magnitude.
+    /// `inc`: whether the strength of every operation increases with the magnitude.
     pub increasing: bool,
-    /// `p`: how likely a chosen operation is carried out.
+    /// `p`: probability that a chosen operation is applied.
     pub probability: f64,
 }
 
@@ -151,7 +151,7 @@ impl RandAugment {
 }
 
 impl Choice {
-    /// The operation at a magnitude, of 10; `negative` takes the other direction where there is one.
+    /// The operation at a magnitude, out of 10; `negative` selects the other direction if there is one.
     pub fn at(self, magnitude: f64, increasing: bool, negative: bool) -> Operation {
         let level = magnitude / 10.0;
         let signed = |value: f64| if negative { -value } else { value };

@@ -1,4 +1,5 @@
-//! Tars of images, plain or gzip: a folder a class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`, in one file or shards.
+//! Tars of images, plain or gzip: one folder per class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`, as one file
+//! or shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,7 +15,7 @@ use super::stored::Stored;
 use super::{Dataset, class_of, fault, is_image};
 use crate::error::TrainError;
 
-/// Images in tars. Of a plain tar only the places are remembered; what gzip hides is kept in memory, still encoded.
+/// Images in tars. For a plain tar only the offsets are kept; the contents of a gzip are kept in memory, still encoded.
 pub struct Archive {
     files: Vec<(PathBuf, Stored)>,
     classes: Vec<String>,
@@ -29,7 +30,7 @@ struct Member {
     length: usize,
 }
 
-/// What an archive holds, before it is known which of it is asked for.
+/// The contents of an archive, before selecting a split.
 struct Listing {
     images: Vec<Entry>,
     bytes: Stored,
@@ -37,7 +38,7 @@ struct Listing {
 
 struct Entry {
     name: PathBuf,
-    /// What `KEY.cls` beside it holds.
+    /// Contents of the `KEY.cls` next to it.
     keyed: Option<String>,
     start: u64,
     length: usize,
@@ -51,8 +52,8 @@ impl Entry {
 }
 
 impl Archive {
-    /// Lists the archives of one data set. A member's class is the folder it lies in, or what `KEY.cls` beside it holds. Where
-    /// members lie under `train/` and `test/`, only those of `split` are taken.
+    /// Lists the archives of one data set. A member's class is the folder it is in, or the contents of the `KEY.cls`
+    /// next to it. If there are members in `train/` and `test/`, only those of `split` are used.
     ///
     /// # Errors
     /// If one cannot be read, or they hold no images in folders.
@@ -64,7 +65,7 @@ impl Archive {
             None => {
                 let every = all().map(|(path, image)| {
                     let found = format!("expected a class folder around `{}`, found none", image.name.display());
-                    let hint = "put each image into a folder with the name of its class";
+                    let hint = "put each image into a folder named after its class";
                     image.class().ok_or_else(|| fault(path, found, hint))
                 });
                 ordered(every.collect::<Result<_, _>>()?, all().any(|(_, image)| image.keyed.is_some()))
@@ -85,19 +86,19 @@ impl Archive {
         }
         if members.is_empty() {
             let first = paths.first().map_or(Path::new(""), |path| path);
-            return Err(fault(first, "expected images, found none", "pack images, one folder a class"));
+            return Err(fault(first, "expected images, found none", "pack images, with one folder per class"));
         }
         Ok(Archive { files, classes, members })
     }
 
-    /// The parts that folders around the members are named for.
+    /// The splits that folders in the archive are named after.
     pub(super) fn parts(path: &Path) -> Result<BTreeSet<Split>, TrainError> {
         Ok(list(path)?.images.iter().filter_map(|image| Split::of_path(&image.name)).collect())
     }
 }
 
-/// Names of classes in their order: numbers count as numbers, so that class 10 stands after class 9, and those of `KEY.cls` begin
-/// with 0 whether it was found or not.
+/// Class names in order: numbers are sorted as numbers, so that class 10 comes after class 9, and those of `KEY.cls`
+/// are all numbers from 0 to the largest.
 fn ordered(names: BTreeSet<String>, keyed: bool) -> Vec<String> {
     let Ok(mut numbers) = names.iter().map(|name| name.parse::<u32>()).collect::<Result<Vec<_>, _>>() else {
         return names.into_iter().collect();

@@ -1,4 +1,4 @@
-//! Decoded once, kept in memory.
+//! Images cached in memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,8 +9,8 @@ use super::Dataset;
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// A data set whose images are kept as bytes once they were decoded, up to a limit of memory. What does not fit is
-/// decoded each time; the images are the same either way.
+/// A data set that keeps decoded images in memory, up to a limit. Images that do not fit are decoded every time; the
+/// results are the same.
 pub struct Cached {
     inner: Arc<dyn Dataset>,
     kept: Vec<OnceLock<RgbImage>>,

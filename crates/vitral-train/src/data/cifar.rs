@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100 in their binary form.
+//! CIFAR-10 and CIFAR-100 in their binary format.
 
 use std::path::{Path, PathBuf};
 
@@ -10,24 +10,24 @@ use crate::error::TrainError;
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 
-/// Records of a label and three planes of 32 × 32 bytes: `data_batch_*.bin` and `test_batch.bin` of CIFAR-10, `train.bin`
-/// and `test.bin` of CIFAR-100, whose fine labels count.
+/// Records of a label and three planes of 32 × 32 bytes: `data_batch_*.bin` and `test_batch.bin` for CIFAR-10,
+/// `train.bin` and `test.bin` for CIFAR-100, with its fine labels.
 pub struct Cifar {
     classes: Vec<String>,
-    /// Bytes before the planes; the last of them is the label.
+    /// Number of bytes before the planes; the last of them is the label.
     head: usize,
     files: Vec<(PathBuf, usize)>,
     records: Vec<u8>,
 }
 
 impl Cifar {
-    /// Reads files of one set, one after the other.
+    /// Reads the files of one set, in order.
     ///
     /// # Errors
-    /// If one cannot be read or is not made of records, or a label has no class.
+    /// If one cannot be read or does not consist of records, or a label is out of range.
     pub fn open(files: &[PathBuf]) -> Result<Self, TrainError> {
         let Some(first) = files.first() else {
-            return Err(fault(Path::new(""), "expected CIFAR's binary files, found none", "give its folder"));
+            return Err(fault(Path::new(""), "expected CIFAR's binary files, found none", "give their folder"));
         };
         let hundred = matches!(stem(first).as_str(), "train" | "test");
         let (head, count, names) = match hundred {
@@ -40,7 +40,7 @@ impl Cifar {
             if bytes.is_empty() || bytes.len() % (head + 3 * PLANE) != 0 {
                 let record = head + 3 * PLANE;
                 let found = format!("expected records of {record} bytes (CIFAR-{count}), found {} bytes", bytes.len());
-                return Err(fault(path, found, "fetch the file again"));
+                return Err(fault(path, found, "download the file again"));
             }
             starts.push((path.clone(), records.len() / (head + 3 * PLANE)));
             records.extend(bytes);
@@ -54,7 +54,7 @@ impl Cifar {
         if let Some(index) = (0..found.len()).find(|&index| found.label(index) >= found.classes.len()) {
             let (label, classes) = (found.label(index), found.classes.len());
             let what = format!("expected labels below {classes}, the number of classes, found {label} (image {index})");
-            return Err(fault(first, what, "fetch the file again"));
+            return Err(fault(first, what, "download the file again"));
         }
         Ok(found)
     }

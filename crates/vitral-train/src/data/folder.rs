@@ -1,4 +1,4 @@
-//! A folder with a sub-folder a class.
+//! A folder with one sub-folder per class.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +7,23 @@ use vitral::image::{Limits, RgbImage};
 use super::{Dataset, class_of, fault, is_image};
 use crate::error::TrainError;
 
-/// A folder with a sub-folder a class; classes and images are sorted by name. An image that is damaged is found when
-/// it is read.
+/// A folder with one sub-folder per class; classes and images are sorted by name. Damaged images are only noticed when
+/// they are read.
 pub struct ImageFolder {
     classes: Vec<String>,
     images: Vec<(PathBuf, usize)>,
 }
 
 impl ImageFolder {
-    /// Lists a folder. With `classes` given, as for a test set, its sub-folders must be among them and some may be absent;
-    /// without, every sub-folder is a class and must hold images.
+    /// Lists a folder. With `classes` given, as for a test set, its sub-folders must be among them and some may be
+    /// missing; without, every sub-folder is a class and must contain images.
     ///
     /// # Errors
-    /// If the folder cannot be listed, holds no class, or a class is empty or unknown.
+    /// If the folder cannot be listed, contains no class, or a class is empty or unknown.
     pub fn open(path: &Path, classes: Option<&[String]>) -> Result<Self, TrainError> {
         let found = class_folders(path)?;
         if found.is_empty() {
-            let hint = "put the images of each class into a folder of its own";
+            let hint = "put the images of each class into a separate folder";
             return Err(fault(path, "expected a sub-folder for each class, found none", hint));
         }
         let mut images = Vec::new();
@@ -40,7 +40,7 @@ impl ImageFolder {
             }
         }
         if images.is_empty() {
-            return Err(fault(path, "expected images, found none", "add images to the classes' folders"));
+            return Err(fault(path, "expected images, found none", "add images to the class folders"));
         }
         Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), images })
     }
@@ -51,7 +51,7 @@ impl ImageFolder {
     }
 }
 
-/// Names of a folder's sub-folders, sorted; hidden ones are left out.
+/// Names of a folder's sub-folders, sorted, without hidden ones.
 pub(super) fn class_folders(path: &Path) -> Result<Vec<String>, TrainError> {
     let mut names = Vec::new();
     for entry in entries(path)? {
@@ -64,16 +64,16 @@ pub(super) fn class_folders(path: &Path) -> Result<Vec<String>, TrainError> {
     Ok(names)
 }
 
-/// What a folder holds.
+/// The contents of a folder.
 pub(super) fn entries(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let listing = std::fs::read_dir(path).map_err(TrainError::file(path, "listing a folder"))?;
     listing.map(|entry| entry.map(|entry| entry.path()).map_err(TrainError::file(path, "listing a folder"))).collect()
 }
 
-/// Images of a folder and of those within it.
+/// Collects the images in a folder and its sub-folders.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), TrainError> {
     for entry in entries(path)? {
-        // A link to a folder is not followed: it might lead back.
+        // Links to folders are not followed, as they could form a cycle.
         if entry.is_dir() && !entry.is_symlink() {
             collect(&entry, files)?;
         } else if is_image(&entry) {

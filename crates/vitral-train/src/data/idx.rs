@@ -7,7 +7,7 @@ use vitral::image::RgbImage;
 use super::{Dataset, class_names, fault, read_unpacked};
 use crate::error::TrainError;
 
-/// Images and labels in two idx files, as of MNIST and its kin. Gray is replicated into three channels.
+/// Images and labels in two idx files, as in MNIST and similar sets. Gray is replicated into three channels.
 pub struct Idx {
     path: PathBuf,
     classes: Vec<String>,
@@ -19,11 +19,11 @@ pub struct Idx {
 }
 
 impl Idx {
-    /// Reads the images' file and the labels' file beside it, whose name is told by the first. Classes are called as
-    /// `classes.txt` in the same folder says, or by their numbers.
+    /// Reads the image file and the label file next to it, whose name is derived from the first. Class names come from
+    /// `classes.txt` in the same folder, or are the numbers.
     ///
     /// # Errors
-    /// If a file cannot be read, or the two do not fit each other.
+    /// If a file cannot be read, or the two do not match.
     pub fn open(images: &Path) -> Result<Self, TrainError> {
         let name = images.file_name().unwrap_or_default().to_string_lossy();
         let labels = images.with_file_name(name.replace("images", "labels").replace("idx3", "idx1"));
@@ -37,12 +37,16 @@ impl Idx {
             }
         };
         if height * width == 0 || extents[0] == 0 {
-            return Err(fault(images, format!("expected images, found extents {extents:?}"), "fetch the file again"));
+            return Err(fault(
+                images,
+                format!("expected images, found extents {extents:?}"),
+                "download the file again",
+            ));
         }
         let (label_extents, labels_found) = read(&labels)?;
         if label_extents != extents[..1] {
             let found = format!("expected {} labels, found extents {label_extents:?}", extents[0]);
-            return Err(fault(&labels, found, "take images and labels of one set"));
+            return Err(fault(&labels, found, "use images and labels of the same set"));
         }
         let most = usize::from(labels_found.iter().copied().max().unwrap_or(0));
         let named = images.with_file_name("classes.txt");
@@ -61,13 +65,14 @@ impl Idx {
 /// Extents and bytes of an idx file.
 fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>), TrainError> {
     let mut bytes = read_unpacked(path)?;
-    let wrong = |found: String| fault(path, found, "fetch the file again");
+    let wrong = |found: String| fault(path, found, "download the file again");
     let [0, 0, 8, axes, ..] = bytes[..] else {
         let start = &bytes[..bytes.len().min(4)];
         return Err(wrong(format!("expected an idx file of bytes, beginning with [0, 0, 8], found {start:?}")));
     };
     let start = 4 + 4 * usize::from(axes);
-    let header = bytes.get(4..start).ok_or_else(|| wrong("expected an idx header, found its end".into()))?;
+    let header =
+        bytes.get(4..start).ok_or_else(|| wrong("expected an idx header, found the end of the file".into()))?;
     let extents: Vec<usize> =
         header.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
     let count = extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));

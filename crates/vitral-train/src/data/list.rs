@@ -1,4 +1,4 @@
-//! Lists of images: CSV with a header, or JSON lines.
+//! Lists of images: CSV with a header, or JSON Lines.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use super::{Dataset, class_names, class_of, fault};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// Columns that name the image, by the names people give them.
+/// Common names of the column with the image.
 const PATHS: [&str; 6] = ["path", "file_name", "filename", "file", "image", "image_path"];
-/// Columns that name the class.
+/// Common names of the column with the class.
 const LABELS: [&str; 5] = ["label", "labels", "class", "classes", "target"];
-const REMEDY: &str = "name the columns `path` and `label`; several labels are a JSON list, or parted by `|` in CSV";
+const HINT: &str = "name the columns `path` and `label`; several labels are a JSON list, or separated by `|` in CSV";
 
-/// A file with an image's path and its label, or labels, on every line; paths are relative to the file.
+/// A file with an image's path and its label or labels on every line; paths are relative to the file.
 pub struct List {
     classes: Vec<String>,
     images: Vec<(PathBuf, Vec<usize>)>,
     labeling: Labeling,
 }
 
-/// A line, as it was found.
+/// A line of the file.
 struct Row {
     line: usize,
     path: String,
@@ -33,11 +33,11 @@ struct Row {
 }
 
 impl List {
-    /// Reads a list. The classes are those given, or the lines of `classes.txt` beside the list, or the labels found, sorted
-    /// (whole numbers count from 0 to the greatest). Where there is a column `split`, only rows of `split` are taken.
+    /// Reads a list. The classes are those given, or the lines of `classes.txt` next to the list, or the labels found,
+    /// sorted (integers count from 0 to the largest). If there is a column `split`, only the rows of `split` are used.
     ///
     /// # Errors
-    /// If a line does not follow the form, or a label is no class.
+    /// If a line is malformed, or a label is not a class.
     pub fn open(path: &Path, split: Option<Split>, classes: Option<&[String]>) -> Result<Self, TrainError> {
         let rows = rows(path)?;
         let named = path.with_file_name("classes.txt");
@@ -67,21 +67,21 @@ impl List {
         };
         let images = rows.iter().filter(kept).map(read).collect::<Result<Vec<_>, _>>()?;
         if images.is_empty() {
-            return Err(fault(path, "expected images, found no line", REMEDY));
+            return Err(fault(path, "expected images, found no lines", HINT));
         }
-        // All rows tell, so that training and test agree.
+        // Decided over all rows, so that training and test sets agree.
         let several = rows.iter().any(|row| row.labels.len() > 1);
         let labeling = if several { Labeling::Several } else { Labeling::One };
         Ok(List { classes, images, labeling })
     }
 
-    /// The parts that a column tells apart.
+    /// The splits in the list's `split` column.
     pub(super) fn parts(path: &Path) -> Result<BTreeSet<Split>, TrainError> {
         Ok(rows(path)?.iter().filter_map(|row| Split::of_name(row.split.as_deref()?)).collect())
     }
 }
 
-/// The labels found, sorted; whole numbers from 0 to the greatest.
+/// The labels found, sorted; integers from 0 to the largest.
 fn found_classes(rows: &[Row]) -> Vec<String> {
     let mut names: Vec<&String> = rows.iter().flat_map(|row| &row.labels).collect();
     names.sort();
@@ -108,11 +108,11 @@ fn rows(path: &Path) -> Result<Vec<Row>, TrainError> {
 fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, TrainError> {
     let delimiter = if path.extension().is_some_and(|ending| ending == "tsv") { b'\t' } else { b',' };
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
-    let wrong = |error: csv::Error| fault(path, error.to_string(), REMEDY);
+    let wrong = |error: csv::Error| fault(path, error.to_string(), HINT);
     let header = reader.headers().map_err(wrong)?.clone();
     let column = |known: &[&str]| {
         let at = header.iter().position(|name| known.contains(&name.trim().to_ascii_lowercase().as_str()));
-        at.ok_or_else(|| fault(path, format!("expected a column among {known:?}, found {header:?}"), REMEDY))
+        at.ok_or_else(|| fault(path, format!("expected a column among {known:?}, found {header:?}"), HINT))
     };
     let (at_path, at_label, at_split) = (column(&PATHS)?, column(&LABELS)?, column(&["split"]).ok());
     let mut rows = Vec::new();
@@ -127,7 +127,7 @@ fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, TrainError> {
 }
 
 fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
-    let wrong = |found: String| fault(path, format!("line {line}: {found}"), REMEDY);
+    let wrong = |found: String| fault(path, format!("line {line}: {found}"), HINT);
     let value: Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
     let get = |known: &[&str]| known.iter().find_map(|key| value.get(key));
     let word = |value: &Value| match value {
@@ -150,9 +150,7 @@ fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
 
 fn checked(path: &Path, row: Row) -> Result<Row, TrainError> {
     match row.path.is_empty() || row.labels.is_empty() || row.labels.iter().any(String::is_empty) {
-        true => {
-            Err(fault(path, format!("line {}: expected a path and a label, found neither or one", row.line), REMEDY))
-        }
+        true => Err(fault(path, format!("line {}: expected a path and a label, found at most one", row.line), HINT)),
         false => Ok(row),
     }
 }

@@ -1,4 +1,4 @@
-//! Batches, made ahead of the step that uses them.
+//! Batches, prepared ahead of the step that uses them.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,47 +17,47 @@ use crate::draws::Draws;
 use crate::error::TrainError;
 use crate::step::Batch;
 
-/// Batches that wait for the consumer, besides the one being made.
+/// Batches waiting for the consumer, besides the one being prepared.
 const AHEAD: usize = 2;
 
-/// What becomes of images that do not fill a batch.
+/// What to do with images that do not fill a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastBatch {
-    /// They come in a smaller one.
+    /// Put them in a smaller batch.
     Keep,
-    /// They are left out of the epoch.
+    /// Leave them out of the epoch.
     Drop,
 }
 
 /// How batches are made.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
-    /// Images in a batch.
+    /// Batch size.
     pub batch: usize,
-    /// Seeds the order and every random choice.
+    /// Seed for the order and every random choice.
     pub seed: u64,
-    /// Channels, mean, deviation and size of what the model sees, and the steps to it where no random crop is asked for.
+    /// Channels, mean, standard deviation and size of the model's input, and the steps used if there is no random crop.
     pub preprocess: Preprocess,
-    /// What is varied from epoch to epoch.
+    /// Data augmentation.
     pub augment: Augment,
-    /// The epoch, from 0, from which on less is varied ([`Augment::plainer`]).
+    /// The epoch, from 0, from which augmentation is reduced ([`Augment::plainer`]).
     pub plain_from: u64,
     /// The order of an epoch.
     pub order: Order,
-    /// What becomes of the last images.
+    /// What to do with the last images.
     pub last: LastBatch,
-    /// Threads that decode and augment; 0 means as many as work beside the device (rayon's own number).
+    /// Threads that decode and augment; 0 means rayon's default, as many as for other work outside the device.
     pub threads: usize,
 }
 
 impl LoaderOptions {
-    /// Shuffled and augmented, whole batches only.
+    /// Shuffled and augmented, complete batches only.
     pub fn training(preprocess: Preprocess, augment: Augment, batch: usize, seed: u64) -> Self {
         let (order, last) = (Order::Shuffled, LastBatch::Drop);
         LoaderOptions { batch, seed, preprocess, augment, plain_from: u64::MAX, order, last, threads: 0 }
     }
 
-    /// Every image once, in order, as the model's own preprocessing shows it.
+    /// Every image once, in order, with the model's own preprocessing.
     pub fn evaluation(preprocess: Preprocess, batch: usize) -> Self {
         let (order, last) = (Order::Listed, LastBatch::Keep);
         let (augment, plain_from) = (Augment::default(), u64::MAX);
@@ -65,8 +65,8 @@ impl LoaderOptions {
     }
 }
 
-/// Preprocessing for a model trained from scratch: the short side resized to `size`, its middle cut out, then mean and
-/// deviation. One channel is gray.
+/// Preprocessing for a model trained from scratch: short side resized to `size`, center crop, then mean and standard
+/// deviation. One channel means grayscale.
 pub fn plain(size: Size, filter: Filter, mean: &[f32], std: &[f32]) -> Preprocess {
     Preprocess {
         channels: if mean.len() == 1 { Channels::Gray } else { Channels::Rgb },
@@ -82,17 +82,17 @@ pub fn plain(size: Size, filter: Filter, mean: &[f32], std: &[f32]) -> Preproces
 /// An image that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Its place in the data set.
+    /// Its index in the data set.
     pub index: usize,
-    /// Why, with its name.
+    /// The error, including the image's name.
     pub fault: String,
 }
 
-/// Makes batches of a data set.
+/// Prepares batches of a data set.
 ///
-/// What a batch holds depends on the seed, the epoch and the batch's number alone, not on threads, so a run can go on at
-/// any batch. An image that cannot be used is noted once; in a shuffled epoch the next usable one of the data set takes
-/// its place, in a listed one it is left out.
+/// A batch depends only on the seed, the epoch and the batch's number, not on threads, so a run can resume at any
+/// batch. An image that cannot be used is recorded once; in a shuffled epoch the next usable one of the data set
+/// replaces it, in a listed one it is left out.
 pub struct Loader {
     work: Arc<Work>,
     device: Device,
@@ -109,21 +109,21 @@ struct Work {
 }
 
 impl Loader {
-    /// A loader of a data set, whose batches are uploaded to a device.
+    /// A loader for a data set, with batches uploaded to a device.
     ///
     /// # Errors
-    /// If there are no images, no batch can be filled, the preprocessing leaves images of several sizes, or the
+    /// If there are no images, no batch can be filled, the preprocessing does not produce a fixed size, or the
     /// augmentation is out of range.
     pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: &Device) -> Result<Self, TrainError> {
         let wrong = |what: String, hint| Err(fault(std::path::Path::new("data"), what, hint));
         options.augment.check()?;
         let Some(size) = options.preprocess.output_size() else {
-            return wrong("expected preprocessing that ends in one size, found none".into(), "end it in a crop");
+            return wrong("expected preprocessing that produces a fixed size, found none".into(), "end it with a crop");
         };
         let images = dataset.len();
         if images == 0 || options.batch == 0 || options.last == LastBatch::Drop && images < options.batch {
             let found = format!("expected at least one batch of {}, found {images} images", options.batch);
-            return wrong(found, "add images, or take a smaller batch");
+            return wrong(found, "add images, or use a smaller batch");
         }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(if options.threads == 0 { rayon::current_num_threads() } else { options.threads })
@@ -131,7 +131,7 @@ impl Loader {
             .build();
         let pool = match pool {
             Ok(pool) => pool,
-            Err(error) => return wrong(format!("the system gives no threads: {error}"), "take fewer `threads`"),
+            Err(error) => return wrong(format!("cannot start threads: {error}"), "use fewer `threads`"),
         };
         let numbers = Preprocess { steps: Vec::new(), ..options.preprocess.clone() };
         let plainer = options.augment.plainer();
@@ -139,12 +139,12 @@ impl Loader {
         Ok(Loader { work: Arc::new(work), device: device.clone() })
     }
 
-    /// The images.
+    /// The data set.
     pub fn dataset(&self) -> &Arc<dyn Dataset> {
         &self.work.dataset
     }
 
-    /// Batches in an epoch.
+    /// Number of batches in an epoch.
     pub fn batches(&self) -> usize {
         match self.work.options.last {
             LastBatch::Keep => self.work.dataset.len().div_ceil(self.work.options.batch),
@@ -157,7 +157,7 @@ impl Loader {
         self.work.noted().iter().map(|(&index, fault)| Skipped { index, fault: fault.clone() }).collect()
     }
 
-    /// The batches of an epoch from one of them on, made ahead by other threads.
+    /// The batches of an epoch, starting from a given one, prepared ahead by other threads.
     pub fn epoch(&self, epoch: u64, from_batch: usize) -> Epoch {
         let (send, receive) = sync_channel(AHEAD);
         let (work, range) = (self.work.clone(), from_batch..self.batches());
@@ -178,7 +178,7 @@ impl Iterator for Epoch {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Ok(prepared) = self.receive.as_ref()?.recv() else {
-            // All batches are through, unless the thread fell over: that is not the end of an epoch.
+            // After the last batch the thread has ended; if it panicked, this is not the end of the epoch.
             if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
                 std::panic::resume_unwind(panic);
             }
@@ -196,7 +196,7 @@ impl Iterator for Epoch {
 
 impl Drop for Epoch {
     fn drop(&mut self) {
-        // Nobody listens any more: the thread ends at its next batch.
+        // With the receiver gone, the thread ends at its next batch.
         self.receive = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -217,7 +217,7 @@ impl Work {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is varied in an epoch.
+    /// The augmentation in an epoch.
     fn augment(&self, epoch: u64) -> &Augment {
         if epoch < self.options.plain_from { &self.options.augment } else { &self.plainer }
     }
@@ -241,7 +241,7 @@ impl Work {
         }
     }
 
-    /// A batch, or nothing where none of its images can be used.
+    /// A batch, or `None` if none of its images can be used.
     fn prepare(
         &self,
         epoch: u64,
@@ -251,7 +251,7 @@ impl Work {
     ) -> Result<Option<Prepared>, TrainError> {
         let (seed, augment) = (self.options.seed, self.augment(epoch));
         let one = |(offset, &index): (usize, &usize)| {
-            // The place tells apart the repetitions of one image.
+            // The position distinguishes the repetitions of one image.
             let repetition = if augment.repeats > 1 { (first_place + offset) as u64 } else { 0 };
             self.usable(index, augment, Draws::new(seed ^ repetition.rotate_left(32), epoch, index as u64))
         };
@@ -274,7 +274,7 @@ impl Work {
         Ok(Some(Prepared { shape, pixels, targets, labels }))
     }
 
-    /// The image at an index, or the next that can be used.
+    /// The image at an index, or the next one that can be used.
     fn usable(&self, index: usize, augment: &Augment, draws: Draws) -> Result<Option<(usize, Vec<f32>)>, TrainError> {
         let count = self.dataset.len();
         for step in 0..count {
@@ -296,10 +296,10 @@ impl Work {
             }
         }
         let found = format!("expected images that can be read, found none among {count}");
-        Err(fault(std::path::Path::new(&self.dataset.name(0)), found, "look at the first of them; replace them"))
+        Err(fault(std::path::Path::new(&self.dataset.name(0)), found, "check the first of them; replace the files"))
     }
 
-    /// What the model sees of an image.
+    /// The model's input for an image.
     fn numbers(&self, image: &RgbImage, augment: &Augment, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
         let shown = match augment.cut(image, self.size, &mut draws) {
             Some(cut) => cut,

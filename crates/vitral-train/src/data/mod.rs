@@ -1,6 +1,6 @@
-//! Images with labels: where they come from, and batches of them in an order that the seed alone decides.
+//! Data sets of labeled images, and batches of them in an order determined by the seed.
 //!
-//! [`open`] recognizes what lies at a path; [`Loader`] makes batches of it, ahead of the step that uses them.
+//! [`open`] detects the format of the data at a path; [`Loader`] prepares batches, ahead of the step that uses them.
 
 mod archive;
 mod cached;
@@ -43,19 +43,19 @@ pub use subset::Subset;
 pub use summary::Summary;
 pub use view::{Corner, View};
 
-/// Labeled images.
+/// A data set of labeled images.
 pub trait Dataset: Send + Sync {
     /// Names of the classes, in order.
     fn classes(&self) -> &[String];
-    /// How many images there are.
+    /// Number of images.
     fn len(&self) -> usize;
-    /// Whether there are none.
+    /// Whether there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The class of an image; of several, the first.
+    /// The class of an image; the first if there are several.
     fn label(&self, index: usize) -> usize;
-    /// How many classes an image may have. Only lists have images with several.
+    /// Whether images have one class or several. Only lists can have several.
     fn labeling(&self) -> Labeling {
         Labeling::One
     }
@@ -63,9 +63,9 @@ pub trait Dataset: Send + Sync {
     fn labels(&self, index: usize) -> Vec<usize> {
         vec![self.label(index)]
     }
-    /// What an image is called: its path, or its place in a larger file.
+    /// The name of an image: its path, or its position in a larger file.
     fn name(&self, index: usize) -> String;
-    /// An image, decoded and upright.
+    /// An image, decoded and oriented upright.
     ///
     /// # Errors
     /// If it cannot be read; the error names its file.
@@ -77,17 +77,17 @@ fn fault(path: &Path, fault: impl Into<String>, hint: &'static str) -> TrainErro
     TrainError::Data { path: path.into(), fault: fault.into(), hint }
 }
 
-/// Endings of image files.
-const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+/// Extensions of image files.
+const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
-/// Whether a file's name says that it is an image. What is inside is told by its bytes, later.
+/// Whether a file is an image according to its name. The actual format is detected from the contents, later.
 fn is_image(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-    !hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    !hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }
 
-/// The class of a name.
+/// The class with a name.
 fn class_of(classes: &[String], name: &str, path: &Path) -> Result<usize, TrainError> {
     let known = || {
         let shown = classes.iter().take(20).map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ");
@@ -102,7 +102,7 @@ fn class_of(classes: &[String], name: &str, path: &Path) -> Result<usize, TrainE
     })
 }
 
-/// A whole file, unpacked where it is gzip.
+/// A whole file, decompressed if it is gzip.
 fn read_unpacked(path: &Path) -> Result<Vec<u8>, TrainError> {
     let mut bytes = std::fs::read(path).map_err(TrainError::file(path, "reading data"))?;
     if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -114,7 +114,7 @@ fn read_unpacked(path: &Path) -> Result<Vec<u8>, TrainError> {
     Ok(bytes)
 }
 
-/// Names of classes in a text file, one a line.
+/// Class names in a text file, one per line.
 fn class_names(path: &Path) -> Result<Vec<String>, TrainError> {
     let text = std::fs::read_to_string(path).map_err(TrainError::file(path, "reading class names"))?;
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())

@@ -1,4 +1,4 @@
-//! What lies at a path, told by what it holds.
+//! Opens data sets, detecting their format.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use super::split::Split;
 use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault, is_image};
 use crate::error::TrainError;
 
-/// How a data set without a test set of its own is parted.
+/// How a data set without a test split is split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationSplit {
-    /// The share of every class that is held out for validation and test.
+    /// Fraction of every class used for validation and test.
     pub fraction: f32,
-    /// Seeds the choice.
+    /// Seed for the selection.
     pub seed: u64,
 }
 
@@ -29,25 +29,26 @@ impl Default for ValidationSplit {
     }
 }
 
-/// Opens a data set: a folder with a sub-folder a class, a tar of such a folder or a folder of tars, MNIST's idx files, CIFAR's
-/// binary files, Parquet as on the Hugging Face hub, or a list (CSV or JSON lines). Where there are `train` and `test` (or `val`)
-/// parts, `split` takes one of them; otherwise a fraction of every class is held out, the same for the same seed.
+/// Opens a data set: a folder with one sub-folder per class, a tar of such a folder or a folder of tars, MNIST's idx
+/// files, CIFAR's binary files, Parquet as on the Hugging Face hub, or a list (CSV or JSON Lines). If there are `train`
+/// and `test` (or `val`) splits, `split` selects one of them; otherwise a fraction of every class is split off, the
+/// same for the same seed.
 ///
 /// # Errors
-/// If nothing known lies there, a class is empty, or the asked split has no images.
+/// If the format is unknown, a class is empty, or the requested split has no images.
 pub fn open(path: &Path, split: Split, validation_split: ValidationSplit) -> Result<Arc<dyn Dataset>, TrainError> {
     Ok(open_part(path, split, validation_split)?.dataset)
 }
 
-/// A part of a data set, opened.
+/// An opened split of a data set.
 pub struct Part {
     /// Its images.
     pub dataset: Arc<dyn Dataset>,
-    /// The parts that the data set comes in; none where it comes as a whole.
+    /// The splits that the data set comes in; empty if it is not split.
     pub parts: BTreeSet<Split>,
 }
 
-/// Opens a data set as [`open`] does, and tells which parts it comes in.
+/// Opens a data set like [`open`], and returns the splits it comes in.
 ///
 /// # Errors
 /// As [`open`].
@@ -60,17 +61,17 @@ pub fn open_part(path: &Path, split: Split, validation_split: ValidationSplit) -
     let part = if split == Split::Train { rest } else { some };
     if part.is_empty() {
         let found = format!(
-            "expected enough images to hold out {} of each class, found {} of {} classes",
+            "expected enough images to split off {} of each class, found {} of {} classes",
             validation_split.fraction,
             dataset.len(),
             dataset.classes().len()
         );
-        return Err(fault(path, found, "add images, or give a `test` folder beside `train`"));
+        return Err(fault(path, found, "add images, or give a `test` folder next to `train`"));
     }
     Ok(Part { dataset: Arc::new(part), parts })
 }
 
-/// The data set at a path, which is `split` alone where it comes in parts, and these parts.
+/// The data set at a path, reduced to `split` if it comes in splits, and these splits.
 type Found = (Arc<dyn Dataset>, BTreeSet<Split>);
 
 fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
@@ -79,7 +80,7 @@ fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
     }
     let inside = entries(path)?;
     if let Some(Divided { train, wanted, parts }) = divided(&inside, split) {
-        // The training part names the classes, so that numbers mean the same in each.
+        // The training split determines the classes, so that class numbers agree.
         let train = find_whole(&train)?;
         let dataset = match wanted {
             None => train,
@@ -134,13 +135,14 @@ fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
         return whole_file(list, split);
     }
     if inside.iter().any(|file| is_image(file)) && class_folders(path)?.is_empty() {
-        let hint = "put the images of each class into a folder of its own, or list them in `metadata.csv`";
+        let hint = "put the images of each class into a separate folder, or list them in `metadata.csv`";
         return Err(fault(path, "expected a sub-folder for each class, found images without one", hint));
     }
     Ok((Arc::new(ImageFolder::open(path, None)?), BTreeSet::new()))
 }
 
-/// Files of a kind that make up a part of a folder. Tars beside folders of classes are what these came in.
+/// Files of a kind that make up a split of a folder. Tars next to class folders are ignored, as their contents were
+/// unpacked.
 fn shards(folder: &Path, split: Split, is_kind: FilePredicate) -> Result<Option<Shards>, TrainError> {
     let found = Shards::find(folder, split, is_kind)?;
     let unpacked = |shards: &Shards| -> Result<bool, TrainError> {
@@ -153,10 +155,10 @@ fn shards(folder: &Path, split: Split, is_kind: FilePredicate) -> Result<Option<
     }
 }
 
-/// A folder that holds parts.
+/// A folder that contains splits.
 struct Divided {
     train: PathBuf,
-    /// The part that was asked for, where that is not the training part.
+    /// The requested split, if it is not the training split.
     wanted: Option<PathBuf>,
     parts: BTreeSet<Split>,
 }
@@ -186,7 +188,7 @@ fn is_list(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "csv" || ending == "tsv" || ending == "jsonl")
 }
 
-/// All of what lies at a path.
+/// All of the data at a path.
 fn find_whole(path: &Path) -> Result<Arc<dyn Dataset>, TrainError> {
     match path.is_dir() {
         true => folder_with_classes(path, None),
@@ -201,7 +203,7 @@ fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, Tra
     }
 }
 
-/// All of a folder that is one part of a data set: images in folders, or shards.
+/// All of a folder that is one split of a data set: images in folders, or shards.
 fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError> {
     for (is_kind, opened) in KINDS {
         if let Some(Shards { files, parts, .. }) = shards(path, Split::Train, is_kind)?
@@ -213,7 +215,7 @@ fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dy
     Ok(Arc::new(ImageFolder::open(path, classes)?))
 }
 
-/// Opens the files of a data set, for classes that are known or for those that are found.
+/// Opens the files of a data set, with given classes or with those found in it.
 type Opened = fn(&[PathBuf], Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError>;
 
 /// Kinds of files that come in shards.
@@ -235,13 +237,13 @@ fn with_classes_or_own(
 
 /// A data set in one file.
 fn whole_file(path: &Path, split: Split) -> Result<Found, TrainError> {
-    // One part alone is the whole.
+    // A single split is the whole set.
     let several = |parts: BTreeSet<Split>| if parts.len() > 1 { parts } else { BTreeSet::new() };
     if !path.exists() {
         return Err(fault(
             path,
             "expected a folder, a tar, a list, Parquet, idx or CIFAR files, found nothing",
-            "correct the path",
+            "check the path",
         ));
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
@@ -260,7 +262,7 @@ fn whole_file(path: &Path, split: Split) -> Result<Found, TrainError> {
     if name.ends_with(".bin") {
         return Ok((Arc::new(Cifar::open(&[path.to_path_buf()])?), BTreeSet::new()));
     }
-    let hint = "give a folder with a sub-folder a class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, Parquet, idx or \
-                  CIFAR files";
+    let hint = "give a folder with one sub-folder per class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, \
+                Parquet, idx or CIFAR files";
     Err(fault(path, "expected a data set, found a file of another kind", hint))
 }

@@ -4,17 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::draws::Draws;
 
-/// In which order images come.
+/// The order of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Another order every epoch, drawn by the seed.
+    /// A different order in every epoch, determined by the seed.
     Shuffled,
-    /// As the data set lists them.
+    /// The order of the data set.
     Listed,
 }
 
-/// `0 … count − 1` in the order of an epoch (Fisher and Yates).
+/// `0 … count − 1` in the order of an epoch (Fisher–Yates shuffle).
 pub fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     let mut draws = Draws::new(seed, epoch, u64::MAX);

@@ -1,5 +1,5 @@
-//! Parquet files as the Hugging Face hub has them: an image (`image`, a struct of `bytes` and `path`, or bytes alone) and a
-//! label a row, in one file or several shards.
+//! Parquet files as on the Hugging Face hub: an image (`image`, a struct of `bytes` and `path`, or just bytes) and a
+//! label per row, in one file or several shards.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,16 +16,15 @@ use super::stored::{Stored, Storing};
 use super::{Dataset, class_of, fault};
 use crate::error::TrainError;
 
-/// Columns that hold the image, by the names that data sets give them.
-const PICTURES: [&str; 5] = ["image", "img", "picture", "pixel_values", "jpg"];
-/// Columns that hold the class.
+/// Common names of the column with the image.
+const IMAGES: [&str; 5] = ["image", "img", "picture", "pixel_values", "jpg"];
+/// Common names of the column with the class.
 const LABELS: [&str; 7] = ["label", "labels", "class", "target", "fine_label", "cls", "category"];
-const REMEDY: &str =
-    "name the columns `image` (bytes, or a struct with `bytes`) and `label` (a whole number or a name)";
-/// Bytes of encoded images that are kept in memory; more go to a temporary file.
+const HINT: &str = "name the columns `image` (bytes, or a struct with `bytes`) and `label` (an integer or a name)";
+/// Bytes of encoded images to keep in memory; more go to a temporary file.
 const IN_MEMORY: u64 = 1 << 30;
 
-/// Images and labels of some Parquet files.
+/// Images and labels in Parquet files.
 pub struct Parquet {
     classes: Vec<String>,
     files: Vec<PathBuf>,
@@ -36,21 +35,21 @@ pub struct Parquet {
 struct Row {
     file: usize,
     row: usize,
-    /// What the row calls the image.
+    /// The image's path according to the row.
     path: Option<String>,
     label: usize,
     start: u64,
     length: usize,
 }
 
-/// A label as it was found.
+/// A label in the file.
 #[derive(Clone)]
 enum Label {
     Number(i64),
     Name(String),
 }
 
-/// Which leaves of the schema hold what.
+/// Indices of the leaf columns.
 struct Columns {
     bytes: usize,
     path: Option<usize>,
@@ -59,11 +58,11 @@ struct Columns {
 }
 
 impl Parquet {
-    /// Reads files. The classes are those given, those that the files name (Hugging Face's `ClassLabel`), or the labels
-    /// found: names sorted, whole numbers from 0 to the greatest.
+    /// Reads files. The classes are those given, those named in the files (Hugging Face's `ClassLabel`), or the labels
+    /// found: names sorted, integers from 0 to the largest.
     ///
     /// # Errors
-    /// If a file is damaged, has no such columns, or a label is no class.
+    /// If a file is damaged, lacks the columns, or a label is not a class.
     pub fn open(files: &[PathBuf], classes: Option<&[String]>) -> Result<Self, TrainError> {
         let mut readers = Vec::with_capacity(files.len());
         let (mut expected, mut named) = (0, None);
@@ -83,8 +82,8 @@ impl Parquet {
         let mut stored = Storing::new(expected, IN_MEMORY).map_err(storing(first))?;
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
         for (file, (path, reader, columns)) in readers.iter().enumerate() {
-            let damaged = |error: ParquetError| fault(path, error.to_string(), "fetch the file again");
-            let (mut row, uneven) = (0, || fault(path, "columns of different lengths", "fetch the file again"));
+            let damaged = |error: ParquetError| fault(path, error.to_string(), "download the file again");
+            let (mut row, uneven) = (0, || fault(path, "columns of different lengths", "download the file again"));
             for group in 0..reader.num_row_groups() {
                 let group = reader.get_row_group(group).map_err(damaged)?;
                 let count = usize::try_from(group.metadata().num_rows()).map_err(|_| uneven())?;
@@ -103,7 +102,7 @@ impl Parquet {
                     return Err(uneven());
                 }
                 for ((image, path_of), label) in images.iter().zip(paths).zip(found) {
-                    // A row without bytes is an image that cannot be read, told of when it is asked for.
+                    // A row without bytes is an unreadable image, reported when it is requested.
                     let image = image.as_ref().map_or(&[][..], ByteArray::data);
                     let start = stored.push(image).map_err(storing(path))?;
                     let path = path_of.and_then(|path| path.as_utf8().ok().map(str::to_owned));
@@ -114,7 +113,7 @@ impl Parquet {
             }
         }
         if rows.is_empty() {
-            return Err(fault(first, "expected images, found no row", REMEDY));
+            return Err(fault(first, "expected images, found no rows", HINT));
         }
         let classes = classes.map(<[String]>::to_vec).or(named).unwrap_or_else(|| found_classes(&labels));
         for (row, label) in rows.iter_mut().zip(labels) {
@@ -124,17 +123,18 @@ impl Parquet {
     }
 }
 
-/// Whether a file's name says that it is Parquet.
+/// Whether a file is Parquet according to its name.
 pub(super) fn is_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"))
 }
 
 fn reader(path: &Path) -> Result<SerializedFileReader<File>, TrainError> {
     let file = File::open(path).map_err(TrainError::file(path, "opening Parquet"))?;
-    caught(|| SerializedFileReader::new(file)).map_err(|error| fault(path, error.to_string(), "fetch the file again"))
+    caught(|| SerializedFileReader::new(file))
+        .map_err(|error| fault(path, error.to_string(), "download the file again"))
 }
 
-/// The reader underneath panics on some damaged files; to those who train on them it is a file that cannot be read.
+/// The underlying reader panics on some damaged files; this turns the panic into an error.
 fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let damaged = |_| Err(ParquetError::General("the file is damaged".into()));
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(damaged)
@@ -149,14 +149,14 @@ fn columns(schema: &SchemaDescriptor, path: &Path) -> Result<Columns, TrainError
     let first = |names: &[&str], ending: &str| names.iter().find_map(|name| find(&format!("{name}{ending}")));
     let missing = |what: &str| {
         let shown = leaves.iter().map(|leaf| format!("`{leaf}`")).collect::<Vec<_>>().join(", ");
-        fault(path, format!("expected a column with {what}, found {shown}"), REMEDY)
+        fault(path, format!("expected a column with {what}, found {shown}"), HINT)
     };
-    let bytes = first(&PICTURES, ".bytes").or_else(|| first(&PICTURES, "")).ok_or_else(|| missing("images"))?;
-    let label = first(&LABELS, "").ok_or_else(|| missing("one label a row"))?;
-    Ok(Columns { bytes, path: first(&PICTURES, ".path"), label, label_name: leaves[label].clone() })
+    let bytes = first(&IMAGES, ".bytes").or_else(|| first(&IMAGES, "")).ok_or_else(|| missing("images"))?;
+    let label = first(&LABELS, "").ok_or_else(|| missing("one label per row"))?;
+    Ok(Columns { bytes, path: first(&IMAGES, ".path"), label, label_name: leaves[label].clone() })
 }
 
-/// All values of one row group, nothing where a row has none. `most` is the level at which a row has a value.
+/// All values of one row group, `None` for rows without a value. `most` is the definition level of a row with a value.
 fn all<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
     count: usize,
@@ -181,7 +181,7 @@ fn all<T: DataType>(
 fn bytes(reader: ColumnReader, count: usize, most: i16) -> Result<Vec<Option<ByteArray>>, ParquetError> {
     match reader {
         ColumnReader::ByteArrayColumnReader(reader) => all(reader, count, most),
-        _ => Err(ParquetError::General("the images' column holds no bytes".into())),
+        _ => Err(ParquetError::General("the image column does not contain bytes".into())),
     }
 }
 
@@ -201,18 +201,18 @@ fn read_labels(reader: ColumnReader, count: usize, most: i16) -> Result<Vec<Opti
             let name = |value: ByteArray| value.as_utf8().map(|name| Label::Name(name.to_owned()));
             all(reader, count, most)?.into_iter().map(|value| value.map(name).transpose()).collect()
         }
-        _ => Err(ParquetError::General("labels are neither whole numbers nor names".into())),
+        _ => Err(ParquetError::General("labels are neither integers nor names".into())),
     }
 }
 
-/// Names of the classes of a column, as Hugging Face's `datasets` writes them into a file.
+/// Class names of a column, as Hugging Face's `datasets` writes them into a file.
 fn class_names(described: &str, column: &str) -> Option<Vec<String>> {
     let described: serde_json::Value = serde_json::from_str(described).ok()?;
     let names = described.get("info")?.get("features")?.get(column)?.get("names")?.as_array()?;
     names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// The labels found: names sorted, whole numbers from 0 to the greatest.
+/// The labels found: names sorted, integers from 0 to the largest.
 fn found_classes(labels: &[Option<Label>]) -> Vec<String> {
     let names: BTreeSet<&String> = labels
         .iter()
@@ -233,7 +233,7 @@ fn found_classes(labels: &[Option<Label>]) -> Vec<String> {
 
 fn class(classes: &[String], label: Option<Label>, path: &Path, row: usize) -> Result<usize, TrainError> {
     let last = classes.len().saturating_sub(1);
-    let hint = "leave such rows out, or correct their labels";
+    let hint = "remove such rows, or correct their labels";
     match label {
         Some(Label::Number(number)) => usize::try_from(number)
             .ok()

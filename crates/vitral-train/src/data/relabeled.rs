@@ -1,4 +1,4 @@
-//! A data set in a model's classes.
+//! A data set mapped to a model's classes.
 
 use std::sync::Arc;
 
@@ -8,29 +8,29 @@ use super::{Dataset, fault};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// A data set whose classes are a model's, in the model's order.
+/// A data set whose classes are those of a model, in the model's order.
 pub struct Relabeled {
     inner: Arc<dyn Dataset>,
     classes: Vec<String>,
-    /// For every class of the data, the model's.
+    /// The model's class for every class of the data.
     to: Vec<usize>,
 }
 
-/// How the data's classes were found among the model's.
+/// How the data's classes were matched to the model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
     /// By their names.
     Names,
-    /// As many, in the same order: their names say nothing of each other.
+    /// In order: the counts are equal, but the names do not match.
     Order,
 }
 
 impl Relabeled {
-    /// The data in the classes of a model that has `count` of them, by these names. Names that differ only in case, in
-    /// spaces, `_` and `-`, or that are one of several names of a class (`tench, Tinca tinca`), are the same.
+    /// Maps the data to the classes of a model that has `count` of them, with these names. Names are equal if they
+    /// differ only in case, spaces, `_` and `-`, or if one is among several names of a class (`tench, Tinca tinca`).
     ///
     /// # Errors
-    /// If the classes are neither the model's by name, nor as many as the model's.
+    /// If the classes match neither by name nor in number.
     pub fn to(inner: Arc<dyn Dataset>, count: usize, names: Option<&[String]>) -> Result<(Self, Match), TrainError> {
         let own = inner.classes().to_vec();
         let find = |class: &String| {
@@ -40,7 +40,7 @@ impl Relabeled {
             let one_of = |name: &&String| plain(name) == class || name.split(',').any(|part| plain(part) == class);
             exact.or_else(|| {
                 let mut found = names.iter().enumerate().filter(|(_, name)| one_of(name));
-                // Of two that fit, neither is sure.
+                // If two match, neither is certain.
                 found.next().filter(|_| found.next().is_none()).map(|(index, _)| index)
             })
         };
@@ -58,7 +58,7 @@ impl Relabeled {
                 return Err(fault(
                     inner.name(0).as_ref(),
                     problem,
-                    "name the folders as the model's labels, or fine-tune it on this data",
+                    "name the folders after the model's labels, or fine-tune it on this data",
                 ));
             }
         };
@@ -70,7 +70,7 @@ impl Relabeled {
     }
 }
 
-/// A name without what people write differently.
+/// A name reduced to what spelling variants have in common.
 fn plain(name: &str) -> String {
     name.trim().chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
 }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_found_by_name_then_by_order() {
+    fn classes_match_by_name_then_by_order() {
         let imagenet = ["tench, Tinca tinca", "great white shark, white shark", "hen"];
         assert_eq!(matched(&["hen", "white_shark"], 3, Some(&imagenet)).unwrap(), (vec![2, 1], Match::Names));
         assert_eq!(matched(&["n01", "n02", "n03"], 3, Some(&imagenet)).unwrap(), (vec![0, 1, 2], Match::Order));

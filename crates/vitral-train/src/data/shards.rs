@@ -1,4 +1,4 @@
-//! Files that are parts of one data set.
+//! Files that together form one data set.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use super::folder::entries;
 use super::split::Split;
 use crate::error::TrainError;
 
-/// Whether a file is of a kind, told by its name.
+/// Whether a file is of some kind, according to its name.
 pub(super) type FilePredicate = fn(&Path) -> bool;
 
-/// Files of one part of a data set.
+/// Files of one split of a data set.
 pub(super) struct Shards {
     pub(super) files: Vec<PathBuf>,
-    /// Those whose classes count, where they are not these.
+    /// Files of the training split, which determine the classes; may be the same files.
     pub(super) train: Vec<PathBuf>,
-    /// The parts that names tell apart; none where all files belong together.
+    /// The splits that occur in file names; empty if all files belong together.
     pub(super) parts: BTreeSet<Split>,
 }
 
 impl Shards {
-    /// The files of a kind that make up `split` in a folder, or in its `data`, by what their names begin with: `train-00000…`,
-    /// `test.0…`. All of them where names tell no parts, nothing where there are none.
+    /// The files of a kind that make up `split` in a folder, or in its `data` folder, by how their names begin:
+    /// `train-00000…`, `test.0…`. All files if the names contain no splits, `None` if there are no files.
     pub(super) fn find(folder: &Path, split: Split, is_kind: FilePredicate) -> Result<Option<Self>, TrainError> {
         let files = |folder: &Path| -> Result<Vec<PathBuf>, TrainError> {
             let mut found = entries(folder)?;

@@ -1,24 +1,24 @@
-//! Parts of a data set, and the names they go by.
+//! Splits of a data set, and their names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// A part of a data set.
+/// A split of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
-    /// What is trained on.
+    /// For training.
     Train,
-    /// What choices are made on; the test set, where there is no other.
+    /// For choosing hyperparameters and epochs; the test set if there is no validation set.
     Validation,
-    /// What a result is told on; the validation set, where there is no other.
+    /// For the reported result; the validation set if there is no test set.
     Test,
 }
 
 impl Split {
-    /// The split that a folder's or file's name stands for.
+    /// The split that a folder or file name denotes.
     pub fn of_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "train" | "training" => Some(Split::Train),
@@ -28,12 +28,12 @@ impl Split {
         }
     }
 
-    /// The split that one of the folders of a path stands for.
+    /// The split that a folder in a path denotes.
     pub(super) fn of_path(path: &Path) -> Option<Self> {
         path.parent()?.iter().find_map(|part| Split::of_name(&part.to_string_lossy()))
     }
 
-    /// This split, or what stands for it where there is none.
+    /// This split, or its replacement if it is missing.
     pub(super) fn among(self, found: &BTreeSet<Split>) -> Option<Split> {
         let order: &[Split] = match self {
             Split::Train => &[Split::Train],

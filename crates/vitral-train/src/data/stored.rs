@@ -1,17 +1,17 @@
-//! Encoded images inside a larger whole.
+//! Encoded images stored in a larger buffer or file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Mutex;
 
-/// Bytes that are read from a place on: in memory, or in a file that may be shared by threads.
+/// Bytes that can be read at an offset: in memory, or in a file shared by threads.
 pub(super) enum Stored {
     Memory(Vec<u8>),
     File(Mutex<File>),
 }
 
 impl Stored {
-    /// `length` bytes from `start` on.
+    /// Reads `length` bytes from `start` on.
     pub(super) fn read(&self, start: u64, length: usize) -> std::io::Result<Vec<u8>> {
         match self {
             Stored::Memory(bytes) => Ok(bytes[start as usize..][..length].to_vec()),
@@ -26,14 +26,14 @@ impl Stored {
     }
 }
 
-/// Bytes on their way into memory or, where they are too many, into a file without a name that goes with the process.
+/// Collects bytes in memory or, if there are too many, in a nameless temporary file that disappears with the process.
 pub(super) struct Storing {
     stored: Stored,
     length: u64,
 }
 
 impl Storing {
-    /// Room for about so many bytes, of which `in_memory` at most are kept in memory.
+    /// Storage for about `expected` bytes, of which at most `in_memory` are kept in memory.
     pub(super) fn new(expected: u64, in_memory: u64) -> std::io::Result<Self> {
         let stored = if expected <= in_memory {
             Stored::Memory(Vec::new())
@@ -43,7 +43,7 @@ impl Storing {
         Ok(Storing { stored, length: 0 })
     }
 
-    /// Appends, and says where.
+    /// Appends bytes and returns their offset.
     pub(super) fn push(&mut self, bytes: &[u8]) -> std::io::Result<u64> {
         match &mut self.stored {
             Stored::Memory(memory) => memory.extend_from_slice(bytes),
@@ -55,7 +55,7 @@ impl Storing {
         Ok(self.length - bytes.len() as u64)
     }
 
-    /// What was stored.
+    /// The stored bytes.
     pub(super) fn done(self) -> Stored {
         self.stored
     }

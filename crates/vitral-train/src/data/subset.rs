@@ -1,4 +1,4 @@
-//! Some of the images of a data set.
+//! A subset of the images of a data set.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use super::{Dataset, shuffled};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// Some of the images of a data set, in an order of their own.
+/// A subset of the images of a data set, in an order of its own.
 pub struct Subset {
     inner: Arc<dyn Dataset>,
     indices: Vec<usize>,
 }
 
 impl Subset {
-    /// These images.
+    /// The images at these indices.
     ///
     /// # Panics
-    /// If there is no such image.
+    /// If an index is out of range.
     pub fn new(inner: Arc<dyn Dataset>, indices: Vec<usize>) -> Self {
         assert!(indices.iter().all(|&index| index < inner.len()), "a subset of {} images", inner.len());
         Subset { inner, indices }
     }
 
-    /// Parts a data set in two: about `fraction` of every class, drawn by the seed, and the rest. A class of one image
-    /// stays in the rest; of others, at least one image goes to either side, unless the fraction is 0 or 1.
+    /// Splits a data set in two: about `fraction` of every class, drawn with the seed, and the rest. A class with one
+    /// image goes to the rest; of others, at least one image goes to either side, unless the fraction is 0 or 1.
     pub fn parted(inner: &Arc<dyn Dataset>, fraction: f32, seed: u64) -> (Self, Self) {
         let (mut some, mut rest) = (Vec::new(), Vec::new());
         for members in by_class(inner.as_ref(), seed) {
@@ -40,7 +40,7 @@ impl Subset {
         (Subset { inner: inner.clone(), indices: some }, Subset { inner: inner.clone(), indices: rest })
     }
 
-    /// At most this many images of each class, drawn by the seed.
+    /// At most this many images of each class, drawn with the seed.
     pub fn shots(inner: &Arc<dyn Dataset>, shots: usize, seed: u64) -> Self {
         let indices = by_class(inner.as_ref(), seed).into_iter().flat_map(|members| members.into_iter().take(shots));
         let mut indices: Vec<usize> = indices.collect();
@@ -48,7 +48,8 @@ impl Subset {
         Subset { inner: inner.clone(), indices }
     }
 
-    /// A share of every class, at least one image of each, drawn by the seed. A smaller share lies within a larger one.
+    /// A fraction of every class, at least one image of each, drawn with the seed. Larger fractions contain smaller
+    /// ones.
     pub fn share(inner: &Arc<dyn Dataset>, fraction: f64, seed: u64) -> Self {
         let wanted = |members: usize| ((members as f64 * fraction).round() as usize).max(1);
         let some = |members: Vec<usize>| {
@@ -60,7 +61,7 @@ impl Subset {
         Subset { inner: inner.clone(), indices }
     }
 
-    /// An image's place in the whole set.
+    /// An image's index in the whole set.
     pub fn original(&self, index: usize) -> usize {
         self.indices[index]
     }

@@ -1,4 +1,4 @@
-//! What a data set looks like, before anything is trained on it.
+//! A summary of a data set.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use serde::Serialize;
 
 use super::{Dataset, shuffled};
 
-/// Images a class, and the sizes of a sample of them.
+/// Image counts per class, and the sizes of a sample of images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// How many images there are.
+    /// Number of images.
     pub images: usize,
-    /// Names of classes and how many images each has.
+    /// Class names with the number of images of each.
     pub classes: Vec<(String, usize)>,
-    /// The smallest width and height, and the greatest, among those sampled.
+    /// The smallest width and height, and the largest, in the sample.
     pub sizes: Option<[(usize, usize); 2]>,
-    /// How many images were decoded to tell sizes.
+    /// Number of images decoded to determine sizes.
     pub sampled: usize,
-    /// How many of them could not be read.
+    /// Number of these that could not be read.
     pub unreadable: usize,
 }
 
 impl Summary {
-    /// Counts labels, and decodes a sample of images that the seed draws.
+    /// Counts labels, and decodes a sample of images drawn with the seed.
     pub fn of(dataset: &dyn Dataset, sample: usize, seed: u64) -> Self {
         let mut classes: Vec<(String, usize)> = dataset.classes().iter().map(|name| (name.clone(), 0)).collect();
         for index in 0..dataset.len() {

@@ -1,4 +1,4 @@
-//! Images cut at a corner in place of their middle, for answers that are averaged over several views.
+//! Corner crops of images, for averaging predictions over several views.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use super::Dataset;
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// Where a crop lies.
+/// Position of a crop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Corner {
-    /// Above and left.
+    /// Top left.
     TopLeft,
-    /// Above and right.
+    /// Top right.
     TopRight,
-    /// Below and left.
+    /// Bottom left.
     BottomLeft,
-    /// Below and right.
+    /// Bottom right.
     BottomRight,
 }
 
@@ -28,7 +28,7 @@ impl Corner {
     pub const ALL: [Corner; 4] = [Corner::TopLeft, Corner::TopRight, Corner::BottomLeft, Corner::BottomRight];
 }
 
-/// A data set whose images are resized as a model's preprocessing says, and then cut at a corner.
+/// A data set whose images are resized according to a model's preprocessing, and then cropped at a corner.
 pub struct View {
     inner: Arc<dyn Dataset>,
     before: Preprocess,
@@ -37,8 +37,8 @@ pub struct View {
 }
 
 impl View {
-    /// Images at one corner, and the preprocessing that is left to be done. Nothing where the preprocessing does not end in
-    /// a crop, so that all views are the same.
+    /// The images at one corner, and the remaining preprocessing. `None` if the preprocessing does not end with a crop,
+    /// so that all views would be the same.
     pub fn of(inner: Arc<dyn Dataset>, preprocess: &Preprocess, corner: Corner) -> Option<(Self, Preprocess)> {
         let (Step::CenterCrop { size, .. }, steps) = preprocess.steps.split_last()? else { return None };
         let before = Preprocess { steps: steps.to_vec(), normalize: None, ..preprocess.clone() };
@@ -47,7 +47,7 @@ impl View {
     }
 }
 
-/// The part of an image at a corner; a side that is too short stays whole.
+/// Crops an image at a corner; a side that is too short is kept whole.
 fn cut(image: &RgbImage, crop: Size, corner: Corner) -> Option<RgbImage> {
     let (height, width) = (crop.height.min(image.height()), crop.width.min(image.width()));
     let below = matches!(corner, Corner::BottomLeft | Corner::BottomRight);
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn corners_are_where_they_are_called() {
+    fn corners_are_where_their_names_say() {
         let pixels = (0..5 * 4).flat_map(|i| [i; 3]).collect();
         let image = RgbImage::new(5, 4, pixels).expect("an image");
         let crop = Size { height: 2, width: 3 };

@@ -1,7 +1,7 @@
-//! Symmetric systems in 64 bits.
+//! Symmetric linear systems in double precision.
 
-/// Solves `A · X = B` in place of `B`, for a symmetric positive `A` `[size, size]` and `B` `[size, columns]`, both row by row.
-/// `A` becomes its Cholesky factor. `None` if it is not positive.
+/// Solves `A · X = B`, overwriting `B`, for a symmetric positive definite `A` `[size, size]` and `B` `[size, columns]`,
+/// both row-major. `A` becomes its Cholesky factor. `None` if it is not positive definite.
 pub(super) fn solve(a: &mut [f64], size: usize, b: &mut [f64], columns: usize) -> Option<()> {
     assert_eq!((a.len(), b.len()), (size * size, size * columns), "a system of {size}");
     for row in 0..size {
@@ -39,7 +39,7 @@ pub(super) fn solve(a: &mut [f64], size: usize, b: &mut [f64], columns: usize) -
     Some(())
 }
 
-/// A product in four sums.
+/// A dot product in four partial sums.
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (wide_a, rest_a) = a.as_chunks::<4>();
     let (wide_b, rest_b) = b.as_chunks::<4>();
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_is_solved_and_a_singular_one_refused() {
+    fn solves_a_system_and_rejects_a_singular_one() {
         let size = 7;
         let root: Vec<f64> = (0..size * size).map(|i| ((i * 37 % 11) as f64 - 5.0) / 3.0).collect();
         let mut a: Vec<f64> =

@@ -2,7 +2,7 @@
 
 use crate::data::shuffled;
 
-/// One vector an image.
+/// One feature vector per image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
     values: Vec<f32>,
@@ -12,32 +12,32 @@ pub struct Features {
 }
 
 impl Features {
-    /// Vectors of `width` numbers, one after the other, and their labels.
+    /// Vectors of `width` values, one after the other, and their labels.
     ///
     /// # Panics
-    /// If there are not as many vectors as labels, or a label has no class.
+    /// If there are not as many vectors as labels, or a label is out of range.
     pub fn new(values: Vec<f32>, width: usize, labels: Vec<usize>, classes: usize) -> Self {
         assert_eq!(values.len(), width * labels.len(), "a vector of {width} for each of {} labels", labels.len());
         assert!(labels.iter().all(|&label| label < classes), "labels below {classes}");
         Features { values, width, labels, classes }
     }
 
-    /// How many there are.
+    /// Number of vectors.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no vectors.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Numbers in a vector.
+    /// Values per vector.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// How many classes there are.
+    /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
@@ -47,19 +47,19 @@ impl Features {
         &self.labels
     }
 
-    /// One vector.
+    /// The vector at an index.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.width..][..self.width]
     }
 
-    /// Some of them.
+    /// The vectors at some indices.
     pub fn select(&self, indices: &[usize]) -> Self {
         let values = indices.iter().flat_map(|&index| self.row(index).iter().copied()).collect();
         let labels = indices.iter().map(|&index| self.labels[index]).collect();
         Features { values, labels, width: self.width, classes: self.classes }
     }
 
-    /// Each vector followed by the other's of the same image, as of the class token and the mean of the patches.
+    /// Concatenates each vector with `other`'s vector of the same image, such as class token and mean of the patches.
     ///
     /// # Panics
     /// If the two are not of the same images.
@@ -70,13 +70,13 @@ impl Features {
         Features { values, width: self.width + other.width, ..self.clone() }
     }
 
-    /// Some numbers of every vector.
+    /// A range of the values of every vector.
     pub fn columns(&self, columns: std::ops::Range<usize>) -> Self {
         let values = (0..self.len()).flat_map(|index| self.row(index)[columns.clone()].iter().copied()).collect();
         Features { values, width: columns.len(), ..self.clone() }
     }
 
-    /// Each vector divided by its length.
+    /// Each vector divided by its norm.
     pub fn of_unit_length(&self) -> Self {
         let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt().max(1e-12);
         let unit = |index| {
@@ -86,7 +86,7 @@ impl Features {
         Features { values: (0..self.len()).flat_map(unit).collect(), ..self.clone() }
     }
 
-    /// At most this many of each class, drawn by the seed.
+    /// At most this many vectors of each class, drawn with the seed.
     pub fn shots(&self, shots: usize, seed: u64) -> Self {
         let mut left = vec![shots; self.classes];
         let mut indices = shuffled(self.len(), seed, 0);

@@ -1,4 +1,4 @@
-//! The paper's few-shot evaluation.
+//! The ViT paper's few-shot evaluation.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::{Features, Ridge, accuracy};
 
-/// Accuracies of linear classifiers fitted on a few images a class.
+/// Accuracies of linear classifiers fitted on a few images per class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FewShot {
-    /// Images a class.
+    /// Images per class.
     pub shots: usize,
-    /// One accuracy a seed.
+    /// One accuracy per seed.
     pub accuracies: Vec<f64>,
 }
 
@@ -21,7 +21,7 @@ impl FewShot {
         self.accuracies.iter().sum::<f64>() / self.accuracies.len().max(1) as f64
     }
 
-    /// The deviation over seeds.
+    /// The standard deviation over seeds.
     pub fn deviation(&self) -> f64 {
         let mean = self.mean();
         let squares: f64 = self.accuracies.iter().map(|accuracy| (accuracy - mean).powi(2)).sum();
@@ -36,9 +36,9 @@ impl fmt::Display for FewShot {
     }
 }
 
-/// Fits a classifier on each number of shots and each seed's choice of images, and tells its accuracy on `unknown`. The
-/// paper takes shots of 1, 5, 10 and 25, three seeds and one penalty for all ([`Ridge::default`]); `ridge` may choose it by
-/// the shots.
+/// Fits a classifier for each number of shots and each seed's selection of images, and measures its accuracy on
+/// `unknown`. The paper uses 1, 5, 10 and 25 shots, three seeds and the same penalty for all ([`Ridge::default`]);
+/// `ridge` may choose it from the shots.
 pub fn few_shot(
     known: &Features,
     unknown: &Features,

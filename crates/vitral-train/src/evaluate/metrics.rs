@@ -1,29 +1,29 @@
-//! Counts answers, one batch after the other.
+//! Accumulates predictions, batch by batch.
 
 use super::report::{ClassReport, Confusion, Mistake, Report};
 use crate::loss::argmax;
 
 /// Bins of confidence for the calibration error.
 const BINS: usize = 15;
-/// Pairs and mistakes that a report lists.
+/// Number of class pairs and mistakes in a report.
 const LISTED: usize = 20;
-/// Images of a pair.
+/// Number of example images per pair.
 const EXAMPLES: usize = 6;
 
-/// Answers counted so far.
+/// Predictions accumulated so far.
 pub struct Metrics {
     names: Vec<String>,
     confusion: Vec<Vec<usize>>,
     among_five: usize,
     loss: f64,
-    /// Images, summed confidence, and right answers.
+    /// Number of images, summed confidence, and number of correct predictions.
     bins: [(usize, f64, usize); BINS],
     mistakes: Vec<(usize, usize, usize, f32)>,
     seen: usize,
 }
 
 impl Metrics {
-    /// Nothing counted, over classes of these names.
+    /// Empty metrics for classes with these names.
     pub fn new(names: &[String]) -> Self {
         Metrics {
             names: names.to_vec(),
@@ -36,18 +36,18 @@ impl Metrics {
         }
     }
 
-    /// Counts one answer.
+    /// Adds one prediction.
     ///
     /// # Panics
-    /// If there are not as many logits as classes.
+    /// If the number of logits differs from the number of classes.
     pub fn add(&mut self, logits: &[f32], label: usize) {
-        assert_eq!(logits.len(), self.names.len(), "logits of as many classes as have names");
+        assert_eq!(logits.len(), self.names.len(), "one logit per class");
         let predicted = argmax(logits);
         let most = f64::from(logits[predicted]);
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum();
         let confidence = 1.0 / sum;
         self.loss += sum.ln() + most - f64::from(logits[label]);
-        // Of equal logits, the first counts as likelier.
+        // Among equal logits, the first class ranks higher.
         let better = |(class, &logit): (usize, &f32)| logit > logits[label] || logit == logits[label] && class < label;
         self.among_five += usize::from(logits.iter().enumerate().filter(|&item| better(item)).count() < 5);
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
@@ -62,7 +62,7 @@ impl Metrics {
         self.seen += 1;
     }
 
-    /// What was found. `image` gives the place and the name of the n-th image that was counted.
+    /// The report. `image` gives the index and the name of the n-th image that was added.
     pub fn report(mut self, skipped: usize, image: impl Fn(usize) -> (usize, String)) -> Report {
         let classes: Vec<ClassReport> = (0..self.names.len()).map(|class| self.class(class)).collect();
         let present = || classes.iter().filter(|class| class.images > 0);

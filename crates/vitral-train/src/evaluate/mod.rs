@@ -1,5 +1,5 @@
-//! How good a model is: of its answers ([`evaluate`]), and of its features without training it further
-//! ([`Neighbors`], [`Ridge`], [`few_shot`]).
+//! Evaluation of a model's predictions ([`evaluate`]), and of its features without further training ([`Neighbors`],
+//! [`Ridge`], [`few_shot`]).
 
 mod cholesky;
 mod features;
@@ -18,7 +18,7 @@ pub use report::{ClassReport, Confusion, Mistake, Report};
 pub use ridge::{LinearProbe, Ridge, Scaling};
 pub use run::{evaluate, features, mirrored};
 
-/// The share of predictions that are the label.
+/// The fraction of predictions that equal the label.
 pub fn accuracy(predicted: &[usize], labels: &[usize]) -> f64 {
     let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
     right as f64 / labels.len().max(1) as f64

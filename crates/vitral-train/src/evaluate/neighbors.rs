@@ -6,24 +6,24 @@ use vitral::numbers::largest;
 
 use super::Features;
 
-/// Classifies by the nearest of known features, by cosine.
+/// Classifies by the nearest known features, by cosine similarity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Neighbors {
-    /// How many neighbors vote.
+    /// Number of neighbors that vote.
     pub k: usize,
-    /// Where given, votes weigh `exp(cosine / temperature)` (DINO: 0.07); otherwise all weigh the same.
+    /// If set, votes are weighted by `exp(cosine / temperature)` (DINO: 0.07); otherwise all count the same.
     #[serde(default)]
     pub temperature: Option<f64>,
 }
 
 impl Neighbors {
-    /// The class of each of `unknown`. Equal votes go to the class with the nearest neighbor.
+    /// The class of each of `unknown`. Ties go to the class with the nearest neighbor.
     ///
     /// # Panics
-    /// If the two are of different widths, or nothing is known.
+    /// If the two have different widths, or `known` is empty.
     pub fn classify(&self, known: &Features, unknown: &Features) -> Vec<usize> {
-        assert_eq!(known.width(), unknown.width(), "features of one width");
+        assert_eq!(known.width(), unknown.width(), "features of the same width");
         assert!(!known.is_empty() && self.k > 0, "at least one neighbor");
         let lengths: Vec<f64> = (0..known.len()).map(|index| length(known.row(index))).collect();
         (0..unknown.len()).into_par_iter().map(|index| self.vote(known, &lengths, unknown.row(index))).collect()
@@ -41,7 +41,7 @@ impl Neighbors {
         near.sort_by(closer);
         let mut votes = vec![0.0; known.classes()];
         for &(cosine, index) in &near {
-            // Divided by the nearest's weight, which changes no order and keeps small temperatures finite.
+            // Divided by the weight of the nearest, which keeps the order and keeps small temperatures finite.
             votes[known.labels()[index]] += self.temperature.map_or(1.0, |t| ((cosine - near[0].0) / t).exp());
         }
         let most = largest(votes.iter().copied());
@@ -53,7 +53,7 @@ fn length(row: &[f32]) -> f64 {
     dot(row, row).sqrt()
 }
 
-/// A product in eight sums, so that it is fast and always the same.
+/// A dot product in eight partial sums, which is fast and deterministic.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     let (wide_a, rest_a) = a.as_chunks::<8>();
     let (wide_b, rest_b) = b.as_chunks::<8>();

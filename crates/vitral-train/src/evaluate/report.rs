@@ -1,79 +1,79 @@
-//! What an evaluation found.
+//! Results of an evaluation.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The quality of a classifier on labeled images. Shares are between 0 and 1.
+/// The quality of a classifier on labeled images. Fractions are between 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Images that were classified.
     pub images: usize,
     /// Images that could not be read.
     pub skipped: usize,
-    /// The share whose likeliest class is their label.
+    /// Fraction whose most likely class is their label.
     pub top1: f64,
-    /// The share whose label is among the five likeliest.
+    /// Fraction whose label is among the five most likely classes.
     pub top5: f64,
     /// Mean cross-entropy.
     pub loss: f64,
     /// Expected calibration error over 15 bins of confidence (Naeini and others 2015).
     pub calibration_error: f64,
-    /// The mean of the classes' recall.
+    /// The mean of the per-class recall.
     pub mean_recall: f64,
-    /// The mean of the classes' F1.
+    /// The mean of the per-class F1.
     pub mean_f1: f64,
-    /// Each class by itself.
+    /// Results per class.
     pub classes: Vec<ClassReport>,
-    /// `confusion[label][predicted]`: images.
+    /// `confusion[label][predicted]`: number of images.
     pub confusion: Vec<Vec<usize>>,
-    /// The pairs that were confused most, most first.
+    /// The most frequently confused pairs of classes, most frequent first.
     pub confused: Vec<Confusion>,
     /// The most confident mistakes, most confident first.
     pub mistakes: Vec<Mistake>,
 }
 
-/// A class by itself. A share of nothing is 0.
+/// Results of one class. Ratios with a zero denominator are 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassReport {
     /// Its name.
     pub name: String,
     /// Images with this label.
     pub images: usize,
-    /// Of the images taken for it, the share that is.
+    /// Fraction of the images predicted as this class that are of this class.
     pub precision: f64,
-    /// Of its images, the share that was found.
+    /// Fraction of this class's images that were predicted as such.
     pub recall: f64,
     /// The harmonic mean of the two.
     pub f1: f64,
 }
 
-/// One class taken for another.
+/// A class that was predicted in place of another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Confusion {
-    /// What it was.
+    /// The correct class.
     pub label: String,
-    /// What it was taken for.
+    /// The predicted class.
     pub predicted: String,
-    /// How often.
+    /// Number of images.
     pub count: usize,
-    /// Some of the images, the surest mistake first.
+    /// Some of the images, the most confident mistake first.
     #[serde(default)]
     pub examples: Vec<Mistake>,
 }
 
-/// An image taken for something else.
+/// A misclassified image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {
-    /// Its place in the data set.
+    /// Its index in the data set.
     pub index: usize,
     /// Its name.
     pub image: String,
-    /// What it was.
+    /// The correct class.
     pub label: String,
-    /// What it was taken for.
+    /// The predicted class.
     pub predicted: String,
-    /// Softmax of what it was taken for.
+    /// The softmax probability of the predicted class.
     pub confidence: f32,
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for Report {
             write!(f, "\n\nmost confused")?;
         }
         for Confusion { label, predicted, count, .. } in self.confused.iter().take(5) {
-            write!(f, "\n  {count:5} × `{label}` taken for `{predicted}`")?;
+            write!(f, "\n  {count:5} × `{label}` predicted as `{predicted}`")?;
         }
         Ok(())
     }

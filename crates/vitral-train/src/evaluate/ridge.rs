@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Features, accuracy, cholesky};
 
-/// Least squares to targets of −1 and 1 with an L2 penalty, over scaled features and a constant one. By default, the few-shot
-/// evaluation of the ViT paper as big_vision's `fewshot_lsr` computes it: whitened, with a penalty of 2^10.
+/// Least squares with targets of −1 and 1 and an L2 penalty, over scaled features and a constant. The default is the
+/// few-shot evaluation of the ViT paper as in big_vision's `fewshot_lsr`: whitened, with a penalty of 2^10.
 ///
-/// That penalty is strong where images are few: [`Ridge::chosen`] looks for a better one.
+/// That penalty is strong if there are few images: [`Ridge::chosen`] finds a better one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ridge {
@@ -30,9 +30,9 @@ impl Default for Ridge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scaling {
-    /// Each feature to mean 0 and deviation 1.
+    /// Each feature to mean 0 and standard deviation 1.
     Whiten,
-    /// Each image's features to a vector of length 1.
+    /// Each image's features to a vector of norm 1.
     UnitLength,
 }
 
@@ -91,7 +91,7 @@ impl Ridge {
         let mut weights = solved.expect("a penalized system of finite features is positive");
         let mut offsets: Vec<f64> = weights[width * classes..].iter().map(|weight| weight * self.bias).collect();
         weights.truncate(width * classes);
-        // Whitening goes into the weights, so that the probe reads features as they are.
+        // Whitening is folded into the weights, so that the probe takes unscaled features.
         for (at, row) in weights.chunks_exact_mut(classes).enumerate() {
             for (weight, offset) in row.iter_mut().zip(&mut offsets) {
                 *weight /= deviation[at];
@@ -108,7 +108,7 @@ impl Ridge {
         }
     }
 
-    /// Scaled features and the constant one, `[features, width + 1]`.
+    /// Scaled features and the constant, `[features, width + 1]`.
     fn scaled(&self, known: &Features, mean: &[f64], deviation: &[f64]) -> Vec<f64> {
         let white = |index: usize| {
             let row = known.row(index).iter().enumerate();
@@ -117,8 +117,8 @@ impl Ridge {
         (0..known.len()).flat_map(white).collect()
     }
 
-    /// The one of `candidates` with the least squared error on each feature when all others are fitted (by the closed form of
-    /// leaving one out): for the few features of which none can be spared. The cost grows with the cube of their number.
+    /// The candidate with the least squared leave-one-out error, in closed form. Useful if there are too few features
+    /// to split. The cost grows with the cube of their number.
     ///
     /// # Panics
     /// If there are no candidates.
@@ -135,7 +135,7 @@ impl Ridge {
         let (mean, deviation) = self.moments(known);
         let mut system = gram(&self.scaled(known, &mean, &deviation), count, known.width() + 1, self.l2);
         let target = |index: usize, class: usize| if known.labels()[index] == class { 1.0 } else { -1.0 };
-        // The inverse and (K + λ)⁻¹ Y side by side; their quotient is what leaving one out misses by.
+        // The inverse and (K + λ)⁻¹ Y side by side; their quotient is the leave-one-out error.
         let columns = count + classes;
         let row = |i: usize| {
             (0..columns).map(move |j| if j < count { f64::from(u8::from(i == j)) } else { target(i, j - count) })
@@ -151,8 +151,8 @@ impl Ridge {
         (0..count).map(missed).sum()
     }
 
-    /// The penalty among `candidates` whose classifier is best on a fifth of the features, which is held out of fitting; of
-    /// equal ones the greatest. Fewer than two features choose nothing.
+    /// The penalty among `candidates` whose classifier is best on a validation fifth of the features; the largest of
+    /// equal ones. With fewer than two features, `self` is returned.
     #[must_use]
     pub fn chosen(self, known: &Features, candidates: &[f64], seed: u64) -> Self {
         if known.len() < 2 {
@@ -174,9 +174,9 @@ impl LinearProbe {
     /// A score for every class, `[features, classes]`.
     ///
     /// # Panics
-    /// If the features are of another width.
+    /// If the features have another width.
     pub fn scores(&self, features: &Features) -> Vec<f64> {
-        assert_eq!(features.width(), self.width, "features of the width that was fitted");
+        assert_eq!(features.width(), self.width, "features of the fitted width");
         let scaled = (self.scaling == Scaling::UnitLength).then(|| features.of_unit_length());
         let score = |index: usize| {
             let mut scores = self.offsets.clone();
@@ -189,7 +189,7 @@ impl LinearProbe {
         (0..features.len()).into_par_iter().flat_map_iter(score).collect()
     }
 
-    /// The class of each.
+    /// The class of each feature vector.
     pub fn classify(&self, features: &Features) -> Vec<usize> {
         let scores = self.scores(features);
         let best =
@@ -197,7 +197,8 @@ impl LinearProbe {
         scores.chunks_exact(self.offsets.len()).map(best).collect()
     }
 
-    /// As a linear layer: weights `[classes, width]` and biases. Features of unit length must be brought to it first.
+    /// As a linear layer: weights `[classes, width]` and biases. With [`Scaling::UnitLength`], features must be
+    /// normalized first.
     pub fn layer(&self) -> (Vec<f32>, Vec<f32>) {
         let weights = transposed(&self.weights, self.width, self.offsets.len());
         let narrow = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
@@ -205,7 +206,7 @@ impl LinearProbe {
     }
 }
 
-/// Mean and deviation of every feature; the deviation a little enlarged, so that a constant one divides.
+/// Mean and standard deviation of every feature; the latter slightly enlarged, to avoid division by zero.
 fn moments(features: &Features) -> (Vec<f64>, Vec<f64>) {
     let count = features.len() as f64;
     let mut mean = vec![0.0; features.width()];
@@ -225,7 +226,7 @@ fn transposed(values: &[f64], rows: usize, columns: usize) -> Vec<f64> {
     (0..rows * columns).map(|at| values[at % rows * columns + at / rows]).collect()
 }
 
-/// `M · Mᵀ + l2` for `M` `[size, length]`; only what stands at or left of the diagonal.
+/// `M · Mᵀ + l2` for `M` `[size, length]`; only the lower triangle.
 fn gram(rows: &[f64], size: usize, length: usize, l2: f64) -> Vec<f64> {
     let mut gram = vec![0.0; size * size];
     gram.par_chunks_exact_mut(size).enumerate().for_each(|(i, out)| {

@@ -1,4 +1,4 @@
-//! A model over a data set.
+//! Runs a model over a data set.
 
 use vitral::Tensor;
 use vitral_engine::Device;
@@ -7,11 +7,11 @@ use super::{Features, Metrics, Report};
 use crate::data::Loader;
 use crate::error::TrainError;
 
-/// Classifies every image of a loader in listed order; `forward` gives logits `[batch, classes]` of pixels.
+/// Classifies every image of a loader, in data set order; `forward` gives logits `[batch, classes]` for pixels.
 ///
 /// # Errors
-/// The first that the loader or `forward` gives, or if the model's classes are not as many as the data's, or it gives
-/// logits for each token.
+/// The first error of the loader or `forward`, or if the model's classes differ in number from the data's, or if the
+/// model gives logits for each token.
 pub fn evaluate(
     loader: &Loader,
     mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
@@ -26,7 +26,7 @@ pub fn evaluate(
         if found != expected {
             return Err(TrainError::Data {
                 path: dataset.name(0).into(),
-                fault: format!("expected a model of {expected} classes, as the data has, found one of {found}"),
+                fault: format!("expected a model with {expected} classes, as in the data, found one with {found}"),
                 hint: "evaluate it on data with its own classes, or give it a head for these",
             });
         }
@@ -39,10 +39,10 @@ pub fn evaluate(
     Ok(metrics.report(skipped.len(), |nth| (seen[nth], dataset.name(seen[nth]))))
 }
 
-/// Features of every image of a loader; `forward` gives `[batch, width]` of pixels.
+/// Features of every image of a loader; `forward` gives `[batch, width]` for pixels.
 ///
 /// # Errors
-/// The first that the loader or `forward` gives.
+/// The first error of the loader or `forward`.
 pub fn features(
     loader: &Loader,
     mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
@@ -59,7 +59,7 @@ pub fn features(
     Ok(Features::new(values, width, labels, loader.dataset().classes().len()))
 }
 
-/// Holds that an answer has one row for each image.
+/// Checks that an output has one row per image.
 fn one_row_each(answer: &Tensor, images: usize, what: &str, loader: &Loader) -> Result<(), TrainError> {
     match answer.shape()[..] {
         [rows, _] if rows == images => Ok(()),
@@ -74,7 +74,7 @@ fn one_row_each(answer: &Tensor, images: usize, what: &str, loader: &Loader) -> 
     }
 }
 
-/// Pixels `[batch, channels, height, width]` mirrored left to right, for answers averaged over both views.
+/// Pixels `[batch, channels, height, width]` mirrored left to right, for averaging predictions over both views.
 pub fn mirrored(device: &Device, pixels: &Tensor) -> Tensor {
     let columns: Vec<usize> = (0..pixels.shape().last()).rev().collect();
     device.select_columns(pixels, &columns)

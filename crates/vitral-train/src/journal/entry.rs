@@ -2,30 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One epoch.
+/// Results of one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Epochs done.
+    /// Number of completed epochs.
     pub epoch: u64,
-    /// Steps done.
+    /// Number of completed steps.
     pub step: u64,
     /// Learning rate of the last step.
     pub learning_rate: f32,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Share of training images that were taken for their label, as augmented.
+    /// Fraction of training images, as augmented, that were classified correctly.
     pub train_accuracy: f64,
-    /// Mean loss on the held-out images that choose the best epoch, where they were judged. Journals of earlier versions
-    /// call it `test_loss`.
+    /// Mean loss on the validation images that select the best epoch, if they were evaluated. Older journals call it
+    /// `test_loss`.
     #[serde(alias = "test_loss")]
     pub validation_loss: Option<f64>,
-    /// Share of these images that were taken for their label, where they were judged.
+    /// Fraction of these images that were classified correctly, if they were evaluated.
     #[serde(alias = "test_accuracy")]
     pub validation_accuracy: Option<f64>,
     /// Mean norm of the gradients.
     pub gradient_norm: f64,
-    /// Training images a second; of an epoch that was stopped and went on, those of the process that ended it.
+    /// Training images per second; for an interrupted epoch, in the process that completed it.
     pub images_per_second: f64,
-    /// Seconds since the run began, all its parts together.
+    /// Seconds since the run began, summed over all its processes.
     pub seconds: f64,
 }

@@ -1,4 +1,4 @@
-//! The journal as TensorBoard reads it: records of protocol buffers, each with its length and checksums
+//! The journal in TensorBoard's format: records of protocol buffers, each with its length and checksums
 //! (`tensorflow/core/lib/io/record_writer.h`, `tensorflow/core/util/event.proto`).
 
 use super::entry::Entry;
@@ -10,7 +10,7 @@ pub(super) fn header(seconds: f64) -> Vec<u8> {
     record(&event)
 }
 
-/// An epoch's numbers, at a time in seconds since 1970.
+/// An epoch's values, at a time in seconds since 1970.
 pub(super) fn event(entry: &Entry, seconds: f64) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in [
@@ -45,7 +45,7 @@ fn record(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// CRC-32C, turned and shifted so that checksums of checksums do not repeat.
+/// CRC-32C, rotated and offset so that checksums of checksums do not repeat.
 fn masked(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -60,7 +60,7 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-/// A field of 64-bit floating point.
+/// A 64-bit floating point field.
 fn double(field: u8, value: f64) -> Vec<u8> {
     let mut bytes = vec![field << 3 | 1];
     bytes.extend(value.to_le_bytes());
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_framed_as_tensorflow_frames_them() {
+    fn records_have_tensorflows_framing() {
         let record = header(0.0);
         assert_eq!(record[..8], 24u64.to_le_bytes());
         assert_eq!(record.len(), 8 + 4 + 24 + 4);

@@ -1,4 +1,4 @@
-//! Which parameters decay, which are frozen, and how fast each layer learns.
+//! Which parameters have weight decay, which are frozen, and the learning rate of each layer.
 
 use std::ops::Range;
 
@@ -12,11 +12,11 @@ use super::Optimizer;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupOptions {
-    /// Weight decay of matrices and convolutions. Norms, biases, tokens and positions never decay.
+    /// Weight decay of matrices and convolutions. Norms, biases, tokens and positions are never decayed.
     pub weight_decay: f32,
-    /// Factor on the learning rate from each layer to the one before it (BEiT, arXiv:2106.08254); 1 is none.
+    /// Learning rate factor from each layer to the one before it (BEiT, arXiv:2106.08254); 1 means none.
     pub layer_decay: f32,
-    /// Names that are frozen; `*` stands for anything.
+    /// Names of parameters to freeze; `*` matches anything.
     pub freeze: Vec<String>,
 }
 
@@ -30,18 +30,18 @@ impl GroupOptions {
     /// The parameters that are frozen.
     ///
     /// # Errors
-    /// A pattern that fits no parameter.
+    /// If a pattern matches no parameter.
     pub fn frozen(&self, vit: &Vit) -> Result<Vec<ParameterId>, String> {
         let named = |pattern: &String| {
             let fitting = |id: &ParameterId| fits(pattern, &vit.declarations().spec(*id).name);
             let found: Vec<ParameterId> = vit.declarations().ids().filter(fitting).collect();
-            if found.is_empty() { Err(format!("`groups.freeze`: no parameter fits `{pattern}`")) } else { Ok(found) }
+            if found.is_empty() { Err(format!("`groups.freeze`: no parameter matches `{pattern}`")) } else { Ok(found) }
         };
         Ok(self.freeze.iter().map(named).collect::<Result<Vec<_>, _>>()?.concat())
     }
 }
 
-/// Whether a name fits a pattern in which `*` stands for anything.
+/// Whether a name matches a pattern in which `*` matches anything.
 pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
@@ -51,7 +51,7 @@ pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether weight decay acts on a parameter.
+/// Whether weight decay applies to a parameter.
 fn decays(name: &str, shape: &[usize]) -> bool {
     let embedding = name.ends_with("positions") || name.starts_with("tokens.") || name.ends_with(".probe");
     shape.len() > 1 && !embedding
@@ -66,8 +66,8 @@ fn layer(name: &str, depth: usize) -> usize {
     if first.iter().any(|prefix| name.starts_with(prefix)) { 0 } else { depth + 1 }
 }
 
-/// Groups of a model's parameters as an optimizer steps them: neighbors that are stepped alike are one group, unless it needs
-/// each tensor by itself. Frozen parameters are in no group.
+/// Groups of a model's parameters for an optimizer. Adjacent parameters with the same settings form one group, unless
+/// the optimizer needs each tensor separately. Frozen parameters are in no group.
 pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, optimizer: &Optimizer) -> Vec<UpdateGroup> {
     let (depth, single) = (vit.config().depth, optimizer.needs_single_tensors());
     let mut groups: Vec<UpdateGroup> = Vec::new();
@@ -105,7 +105,7 @@ pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, optimi
     groups
 }
 
-/// A parameter's place with the padding after it, whose gradient is always zero.
+/// A parameter's range including the padding after it, whose gradient is always zero.
 fn aligned(parameters: &Parameters, id: ParameterId) -> Range<usize> {
     let range = parameters.range(id);
     range.start..range.end.next_multiple_of(16).min(parameters.flat().len())
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn later_layers_learn_faster_and_frozen_ones_not_at_all() {
+    fn later_layers_have_higher_rates_and_frozen_ones_none() {
         let options = GroupOptions { layer_decay: 0.5, freeze: vec!["blocks.0.*".into()], ..GroupOptions::default() };
         let (vit, parameters, groups) = grouped(&options);
         let scale = |name: &str| {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_stand_for_anything() {
+    fn stars_match_anything() {
         assert!(fits("*", "") && fits("a*c", "abbc") && fits("*.bias", "head.bias") && fits("x", "x"));
         assert!(!fits("a*c", "abb") && !fits("x", "xy") && !fits("", "x"));
     }

@@ -1,4 +1,4 @@
-//! Which optimizer, which parameters decay, how gradients are clipped, and the course of the learning rate.
+//! Optimizers, parameter groups, gradient clipping, and learning rate schedules.
 
 mod groups;
 mod schedule;
@@ -9,11 +9,11 @@ use vitral_engine::UpdateRule;
 pub use groups::{GroupOptions, groups};
 pub use schedule::{Schedule, Shape};
 
-/// Which optimizer, with its own numbers.
+/// An optimizer and its hyperparameters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub enum Optimizer {
-    /// AdamW (arXiv:1711.05101), as PyTorch computes it: decay first, bias-corrected moments.
+    /// AdamW (arXiv:1711.05101), as in PyTorch: decay first, bias-corrected moments.
     Adamw {
         /// Decay of the first moment.
         #[serde(default = "beta1")]
@@ -21,16 +21,16 @@ pub enum Optimizer {
         /// Decay of the second moment.
         #[serde(default = "beta2")]
         beta2: f32,
-        /// Added to the root of the second moment.
+        /// Added to the square root of the second moment.
         #[serde(default = "epsilon")]
         epsilon: f32,
     },
-    /// Stochastic gradient descent with momentum, as PyTorch computes it: decay is added to the gradient.
+    /// Stochastic gradient descent with momentum, as in PyTorch: decay is added to the gradient.
     Sgd {
-        /// Of the velocity.
+        /// Momentum.
         #[serde(default)]
         momentum: f32,
-        /// Looks one step ahead (Nesterov).
+        /// Nesterov momentum.
         #[serde(default)]
         nesterov: bool,
     },
@@ -43,7 +43,7 @@ pub enum Optimizer {
         #[serde(default = "lion_beta2")]
         beta2: f32,
     },
-    /// LAMB (arXiv:1904.00962), as timm computes it: Adam's step of each decayed tensor, scaled to the tensor's own norm.
+    /// LAMB (arXiv:1904.00962), as in timm: Adam's step for each decayed tensor, scaled to the tensor's own norm.
     Lamb {
         /// Decay of the first moment.
         #[serde(default = "beta1")]
@@ -51,20 +51,20 @@ pub enum Optimizer {
         /// Decay of the second moment.
         #[serde(default = "beta2")]
         beta2: f32,
-        /// Added to the root of the second moment.
+        /// Added to the square root of the second moment.
         #[serde(default = "lamb_epsilon")]
         epsilon: f32,
     },
-    /// Muon (arXiv:2502.16982), as PyTorch computes it but in 32 bits: the momentum of every matrix of the blocks,
-    /// orthogonalized. All else is stepped by AdamW.
+    /// Muon (arXiv:2502.16982), as in PyTorch but in 32 bits: the orthogonalized momentum of every matrix in the
+    /// blocks. Everything else uses AdamW.
     Muon {
         /// Decay of a matrix's momentum.
         #[serde(default = "muon_momentum")]
         momentum: f32,
-        /// Looks one step ahead (Nesterov).
+        /// Nesterov momentum.
         #[serde(default = "yes")]
         nesterov: bool,
-        /// How a matrix's rate follows its shape.
+        /// How a matrix's learning rate depends on its shape.
         #[serde(default)]
         matrix_rate: MatrixRate,
         /// AdamW's decay of the first moment.
@@ -73,19 +73,19 @@ pub enum Optimizer {
         /// AdamW's decay of the second moment.
         #[serde(default = "beta2")]
         beta2: f32,
-        /// Added to the root of AdamW's second moment.
+        /// Added to the square root of AdamW's second moment.
         #[serde(default = "epsilon")]
         epsilon: f32,
     },
 }
 
 impl Optimizer {
-    /// Whether every tensor has to be a group of its own.
+    /// Whether every tensor must be a group of its own.
     pub fn needs_single_tensors(&self) -> bool {
         matches!(self, Optimizer::Lamb { .. } | Optimizer::Muon { .. })
     }
 
-    /// What steps parameters. Muon's is for hidden matrices alone: see [`Optimizer::other_rule`].
+    /// The update rule. Muon's is for hidden matrices only: see [`Optimizer::other_rule`].
     pub fn rule(self) -> UpdateRule {
         match self {
             Optimizer::Adamw { beta1, beta2, epsilon } => UpdateRule::Adamw { beta1, beta2, epsilon },
@@ -98,7 +98,7 @@ impl Optimizer {
         }
     }
 
-    /// What steps parameters that are not hidden matrices, where that is something else.
+    /// The update rule for parameters that are not hidden matrices, if it is different.
     pub fn other_rule(self) -> Option<UpdateRule> {
         match self {
             Optimizer::Muon { beta1, beta2, epsilon, .. } => Some(UpdateRule::Adamw { beta1, beta2, epsilon }),
@@ -107,13 +107,14 @@ impl Optimizer {
     }
 }
 
-/// How Muon's learning rate of a matrix `[out, in]` follows its shape, as in PyTorch's `adjust_lr_fn`.
+/// How Muon's learning rate of a matrix `[out, in]` depends on its shape, as in PyTorch's `adjust_lr_fn`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MatrixRate {
     /// Times `√max(1, out / in)`.
     Original,
-    /// Times `0.2 · √max(out, in)`: steps as large as AdamW's, whose rate and decay then fit.
+    /// Times `0.2 · √max(out, in)`: matches the size of AdamW's steps, so that AdamW's learning rate and decay can be
+    /// used.
     #[default]
     MatchRmsAdamw,
 }
@@ -146,16 +147,16 @@ fn lamb_epsilon() -> f32 {
     1e-6
 }
 
-/// How gradients are kept from exploding.
+/// Gradient clipping.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Clip {
-    /// All gradients together get at most this Euclidean norm (PyTorch's `clip_grad_norm_`).
+    /// All gradients together have at most this Euclidean norm (PyTorch's `clip_grad_norm_`).
     Norm(f32),
-    /// Every number is kept within ± this.
+    /// Every value is clamped to ± this.
     Value(f32),
-    /// The gradient of each output of a map, or of each vector, gets at most this share of the parameters' own norm (adaptive
-    /// gradient clipping, arXiv:2102.06171, as timm computes it).
+    /// The gradient of each output of a map, or of each vector, has at most this fraction of the parameters' own norm
+    /// (adaptive gradient clipping, arXiv:2102.06171, as in timm).
     Adaptive(f32),
 }
 

@@ -1,19 +1,19 @@
-//! Learning rates over a run.
+//! Learning rate schedules.
 
 use serde::{Deserialize, Serialize};
 
-/// The course of the learning rate after warm-up.
+/// The learning rate schedule after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
-    /// Half a cosine from the base rate down to the final one.
+    /// Half a cosine from the peak rate down to the final one.
     #[default]
     Cosine,
-    /// A straight line down to the final rate.
+    /// Linear decay to the final rate.
     Linear,
-    /// The base rate throughout.
+    /// The peak rate throughout.
     Constant,
-    /// The base rate, divided by 10 after 30 %, 60 % and 90 % of the steps.
+    /// The peak rate, divided by 10 after 30 %, 60 % and 90 % of the steps.
     Step,
 }
 
@@ -21,18 +21,19 @@ pub enum Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
-    /// The highest rate.
+    /// The peak rate.
     pub learning_rate: f32,
-    /// Course after warm-up.
+    /// Shape after warm-up.
     pub shape: Shape,
-    /// The batch that `learning_rate` is meant for: with another, the rates grow or shrink in proportion (arXiv:1706.02677).
+    /// The batch size that `learning_rate` is meant for: with another, the rates are scaled in proportion
+    /// (arXiv:1706.02677).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate_batch: Option<usize>,
-    /// Steps of linear warm-up, from `warmup_learning_rate`.
+    /// Steps of linear warm-up from `warmup_learning_rate`.
     pub warmup_steps: u64,
-    /// Epochs of warm-up, besides those steps.
+    /// Epochs of warm-up, in addition to those steps.
     pub warmup_epochs: f32,
-    /// Rate of the first step, with warm-up.
+    /// Rate of the first warm-up step.
     pub warmup_learning_rate: f32,
     /// Rate of the last step.
     pub final_learning_rate: f32,
@@ -56,8 +57,8 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The schedule in steps alone, and how many of `total` they are spread over; the rest is cool-down. `batch` is how
-    /// many images make a step.
+    /// Converts the schedule to steps only, and returns how many of `total` it spans; the rest is cool-down. `batch` is
+    /// the number of images per step.
     #[must_use]
     pub fn in_steps(mut self, steps_per_epoch: u64, total: u64, batch: usize) -> (Self, u64) {
         let steps = |epochs: f32| (f64::from(epochs.max(0.0)) * steps_per_epoch as f64).round() as u64;
@@ -74,7 +75,7 @@ impl Schedule {
         (self, total - cooldown)
     }
 
-    /// The rate of step `step` (from 0) of `total`, warm-up in steps.
+    /// The rate of step `step` (from 0) of `total`, with the warm-up given in steps.
     pub fn at(&self, step: u64, total: u64) -> f32 {
         let (learning_rate, last) = (f64::from(self.learning_rate), f64::from(self.final_learning_rate));
         if step < self.warmup_steps {
@@ -97,16 +98,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warms_up_then_falls() {
+    fn warms_up_then_decays() {
         let schedule = Schedule { learning_rate: 1.0, warmup_steps: 10, ..Schedule::default() };
         let rates: Vec<f32> = (0..110).map(|step| schedule.at(step, 110)).collect();
         assert!((rates[0] - 0.1).abs() < 1e-6 && (rates[9] - 1.0).abs() < 1e-6 && (rates[10] - 1.0).abs() < 1e-6);
-        assert!((rates[60] - 0.5).abs() < 1e-6, "half way of the cosine");
+        assert!((rates[60] - 0.5).abs() < 1e-6, "halfway through the cosine");
         assert!(rates[109] < 1e-3 && rates.windows(2).skip(10).all(|pair| pair[1] <= pair[0]));
     }
 
     #[test]
-    fn epochs_and_batches_become_steps_and_rates() {
+    fn epochs_and_batch_size_become_steps_and_rates() {
         let schedule = Schedule {
             learning_rate: 1.0,
             learning_rate_batch: Some(256),
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_ends_where_it_should() {
+    fn every_shape_reaches_its_final_rate() {
         let end = |shape| {
             Schedule { learning_rate: 1.0, final_learning_rate: 0.25, shape, ..Schedule::default() }.at(100, 100)
         };

@@ -1,4 +1,4 @@
-//! What a run came to, for people: curves, confusion matrix, the worst mistakes, on one page that needs no network.
+//! A human-readable report of a run: curves, confusion matrix and worst mistakes, on one self-contained page.
 
 pub(crate) mod plots;
 
@@ -20,29 +20,29 @@ use crate::journal::Entry;
 
 pub use plots::{confusion, curves};
 
-/// Pairs of classes that are shown with images.
+/// Pairs of classes shown with images.
 const PAIRS: usize = 5;
-/// Mistakes that are shown with their image.
+/// Mistakes shown with their image.
 const SHOWN: usize = 12;
 /// The longer side of an image on the page, in pixels.
 const THUMBNAIL: u32 = 112;
 
-/// What the best epoch of a run is chosen on.
+/// Which images the best epoch of a run is chosen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChosenOn {
-    /// The validation images; the test images are judged once, at the end.
+    /// The validation images; the test images are evaluated once, at the end.
     Validation,
-    /// The validation images, which are also what is reported: there are no test images.
+    /// The validation images, which are also reported on because there are no test images.
     ValidationAlone,
     /// The test images, since there are no validation images.
     Test,
-    /// Images held out of those to learn from: there are neither validation nor test images.
+    /// Images split off from the training images, because there are neither validation nor test images.
     ValidationSplit,
 }
 
 impl ChosenOn {
-    /// What the images that the result is told on are called.
+    /// Name of the images that the results are reported on.
     pub const fn reported_on(self) -> &'static str {
         match self {
             ChosenOn::Validation | ChosenOn::Test => "test",
@@ -54,17 +54,17 @@ impl ChosenOn {
     /// How the best epoch was chosen, as part of a sentence.
     pub const fn how(self) -> &'static str {
         match self {
-            ChosenOn::Validation => "chosen on the validation images; the test images were judged once, at the end",
+            ChosenOn::Validation => "chosen on the validation images; the test images were evaluated once, at the end",
             ChosenOn::ValidationAlone => "chosen on the validation images themselves, since there is no test split",
             ChosenOn::Test => "chosen on the test images, since there is no validation split",
             ChosenOn::ValidationSplit => {
-                "chosen on the held-out images themselves, since there is neither a validation nor a test split"
+                "chosen on images held out of the training set, since there is neither a validation nor a test split"
             }
         }
     }
 }
 
-/// The best epoch of a run, and how it came to be that.
+/// The best epoch of a run, and how it was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chosen {
     /// What it was chosen on.
@@ -72,11 +72,11 @@ pub struct Chosen {
     pub on: ChosenOn,
     /// The epoch, from 1.
     pub epoch: u64,
-    /// The share of the images that it was chosen on which were taken for their label.
+    /// The fraction of those images that were classified correctly.
     pub accuracy: f64,
 }
 
-/// What `report.json` holds.
+/// Contents of `report.json`.
 #[derive(Serialize)]
 struct Whole<'a> {
     best: &'a Chosen,
@@ -85,7 +85,7 @@ struct Whole<'a> {
     report: &'a Report,
 }
 
-/// What a finished run's `report.json` says of what the best model came to: the share of images taken for their label.
+/// The best model's accuracy according to a finished run's `report.json`: the fraction of images classified correctly.
 pub fn accuracy(folder: &Path) -> Option<f64> {
     let text = std::fs::read(folder.join("report.json")).ok()?;
     serde_json::from_slice::<serde_json::Value>(&text).ok()?["top1"].as_f64()
@@ -135,14 +135,14 @@ fn page(
 ) -> String {
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     let mut page = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let mut add = |text: std::fmt::Arguments<'_>| page.write_fmt(text).unwrap_or_default();
     add(format_args!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width,initial-scale=1\"><title>A training run</title><style>{STYLE}</style><body>"
     ));
     add(format_args!(
-        "<h1>{} right of {} {} images</h1><p>",
+        "<h1>{} of {} {} images classified correctly</h1><p>",
         percent(report.top1),
         report.images,
         chosen.on.reported_on()
@@ -160,12 +160,12 @@ fn page(
     let Chosen { on, epoch, accuracy } = chosen;
     add(format_args!("This is the model in <code>best</code>, of epoch {epoch}: the best epoch was {}. ", on.how()));
     if *on == ChosenOn::Validation {
-        add(format_args!("Of the validation images, {} were right. ", percent(*accuracy)));
+        add(format_args!("Of the validation images, {} were correct. ", percent(*accuracy)));
     }
     add(format_args!("</p>"));
-    add(format_args!("<h2>Course</h2>{curves}"));
+    add(format_args!("<h2>Training curves</h2>{curves}"));
     add(format_args!(
-        "<h2>What was taken for what</h2><p>A row for each class, a column for what its images were taken for.</p>\
+        "<h2>Confusion matrix</h2><p>One row per true class, one column per predicted class.</p>\
          <div class=\"wide\">{confusion}</div>"
     ));
     let figure = |mistake: &Mistake, caption: &str| {
@@ -174,19 +174,19 @@ fn page(
         format!("<figure>{image}<figcaption>{caption}{sure:.0} %</figcaption></figure>")
     };
     if !report.confused.is_empty() {
-        add(format_args!("<h2>What is confused most</h2>"));
+        add(format_args!("<h2>Most confused classes</h2>"));
     }
     for pair in report.confused.iter().take(PAIRS) {
         let (label, predicted) = (escaped(&pair.label), escaped(&pair.predicted));
-        add(format_args!("<p>{label}, taken for <b>{predicted}</b>: {} times</p><div class=\"mistakes\">", pair.count));
+        add(format_args!("<p>{label} predicted as <b>{predicted}</b>, {} ×</p><div class=\"mistakes\">", pair.count));
         pair.examples.iter().for_each(|mistake| add(format_args!("{}", figure(mistake, ""))));
         add(format_args!("</div>"));
     }
     if !report.mistakes.is_empty() {
-        add(format_args!("<h2>The surest mistakes</h2><div class=\"mistakes\">"));
+        add(format_args!("<h2>Most confident mistakes</h2><div class=\"mistakes\">"));
         for mistake in report.mistakes.iter().take(SHOWN) {
             let (label, predicted) = (escaped(&mistake.label), escaped(&mistake.predicted));
-            add(format_args!("{}", figure(mistake, &format!("{label}, taken for <b>{predicted}</b>: "))));
+            add(format_args!("{}", figure(mistake, &format!("{label} predicted as <b>{predicted}</b>: "))));
         }
         add(format_args!("</div>"));
     }
@@ -224,7 +224,7 @@ fn thumbnail(dataset: &dyn Dataset, index: usize) -> Option<String> {
     Some(format!("<img alt=\"\" src=\"data:image/png;base64,{}\">", STANDARD.encode(bytes.into_inner())))
 }
 
-/// Text as HTML shows it.
+/// Text escaped for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

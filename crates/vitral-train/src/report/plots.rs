@@ -1,4 +1,4 @@
-//! A run as images: curves over its epochs, and what was taken for what.
+//! Plots of a run: curves over its epochs, and the confusion matrix.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -8,37 +8,37 @@ use crate::evaluate::Report;
 use crate::journal::Entry;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
-/// A name, a color, and what of an epoch is drawn.
+/// A name, a color, and the value of an epoch to plot.
 type Line = (&'static str, RGBColor, fn(&Entry) -> Option<f64>);
 
 pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
 pub(crate) const FAINT: RGBColor = RGBColor(221, 221, 221);
 const TRAIN: RGBColor = RGBColor(230, 159, 0);
 const HELD: RGBColor = RGBColor(0, 114, 178);
-/// Classes that still have room for their names, and for numbers in their cells.
+/// Maximum number of classes for names, and for numbers in cells.
 const NAMED: usize = 40;
 const NUMBERED: usize = 16;
 
-/// Draws into a string of SVG.
+/// Draws into an SVG string.
 pub(crate) fn svg(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> String {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        // Writing to a string does not fail; what cannot be drawn is left out.
+        // Writing to a string cannot fail; anything that cannot be drawn is left out.
         let _ = area.fill(&WHITE).map_err(Into::into).and_then(|()| draw(&area)).and_then(|()| Ok(area.present()?));
     }
     text
 }
 
-/// Loss and accuracy of every epoch, training against held out.
+/// Training and validation loss and accuracy of every epoch.
 pub fn curves(entries: &[Entry]) -> String {
     svg((960, 340), |area| {
         let (left, right) = area.split_horizontally(480);
         let loss: [Line; 2] =
-            [("training", TRAIN, |entry| Some(entry.train_loss)), ("held out", HELD, |entry| entry.validation_loss)];
+            [("training", TRAIN, |entry| Some(entry.train_loss)), ("validation", HELD, |entry| entry.validation_loss)];
         let accuracy: [Line; 2] = [
             ("training, as augmented", TRAIN, |entry| Some(100.0 * entry.train_accuracy)),
-            ("held out", HELD, |entry| entry.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
+            ("validation", HELD, |entry| entry.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
         ];
         panel(&left, "loss", entries, loss)?;
         panel(&right, "accuracy, %", entries, accuracy)
@@ -69,7 +69,7 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
         .label_style(("sans-serif", 13).into_font().color(&INK))
         .draw()?;
     for (label, color, of) in lines {
-        // A line of one point would not be seen.
+        // A line of a single point would be invisible.
         let single = entries.iter().filter_map(of).count() == 1;
         let points = entries.iter().filter_map(|entry| Some((entry.epoch as f64, of(entry)?)));
         chart
@@ -88,7 +88,7 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
     Ok(())
 }
 
-/// What was taken for what: a row a class, each cell the share of the row's images.
+/// The confusion matrix: one row per class, each cell colored by its fraction of the row's images.
 pub fn confusion(report: &Report) -> String {
     let classes = report.classes.len();
     let named = classes <= NAMED;
@@ -140,7 +140,7 @@ fn centered() -> plotters::style::text_anchor::Pos {
     Pos::new(HPos::Center, VPos::Center)
 }
 
-/// White to blue for what is right, white to orange for what is not; small shares still show.
+/// White to blue for correct predictions, white to orange for mistakes; small fractions remain visible.
 fn shade(share: f64, right: bool) -> RGBColor {
     let full = if right { HELD } else { RGBColor(213, 94, 0) };
     let strength = if share > 0.0 { 0.08 + 0.92 * share.powf(if right { 1.0 } else { 0.6 }) } else { 0.02 };

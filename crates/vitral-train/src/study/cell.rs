@@ -1,27 +1,28 @@
-//! What one run of a study came to.
+//! The result of one run of a study.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// One model trained on one share of the data.
+/// One model trained on one fraction of the data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cell {
     /// The recipe's name.
     pub model: String,
-    /// Numbers that the model has.
+    /// Number of parameters of the model.
     pub parameters: usize,
-    /// The share of every class that was learned from.
+    /// Fraction of every class that was trained on.
     pub fraction: f64,
-    /// Images that were learned from.
+    /// Number of images that were trained on.
     pub images: usize,
-    /// Epochs of the run.
+    /// Number of epochs.
     pub epochs: u64,
-    /// The share of test images that the best model took for their label; without a validation split, those are what chose it.
+    /// Fraction of test images that the best model classified correctly; without a validation split, these also
+    /// selected it.
     pub accuracy: f64,
     /// Its epoch.
     pub best_epoch: u64,
-    /// Seconds that the run took.
+    /// Duration of the run in seconds.
     pub seconds: f64,
     /// The run's folder.
     pub folder: PathBuf,

@@ -1,4 +1,4 @@
-//! A study as an image: accuracy over images learned from, a line a model.
+//! A study as a plot: accuracy over the number of training images, one line per model.
 
 use plotters::prelude::*;
 use vitral::numbers::finite_range;
@@ -6,7 +6,7 @@ use vitral::numbers::finite_range;
 use super::cell::Cell;
 use crate::report::plots::{FAINT, INK, svg};
 
-/// Colors that people tell apart whatever their eyes (Okabe and Ito).
+/// Colors that are distinguishable with color blindness (Okabe and Ito).
 const COLORS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -36,7 +36,7 @@ pub(super) fn curve(cells: &[Cell]) -> String {
         let margin = (0.06 * (high - low)).max(1.0);
         let mut chart =
             ChartBuilder::on(area).margin(14).x_label_area_size(40).y_label_area_size(56).build_cartesian_2d(
-                // Marks at the sizes themselves: a range within one decade has no power of ten to mark.
+                // Ticks at the sizes themselves, because a range within one decade contains no power of ten.
                 (0.9 * least..1.1 * most).log_scale().with_key_points(sizes),
                 (low - margin).max(0.0)..(high + margin).min(100.0),
             )?;
@@ -46,8 +46,8 @@ pub(super) fn curve(cells: &[Cell]) -> String {
             .bold_line_style(FAINT)
             .axis_style(INK)
             .x_label_formatter(&|images| format!("{images:.0}"))
-            .x_desc("images to learn from")
-            .y_desc("held-out accuracy, %")
+            .x_desc("training images")
+            .y_desc("accuracy, %")
             .label_style(("sans-serif", 13).into_font().color(&INK))
             .draw()?;
         for (index, model) in models.iter().enumerate() {

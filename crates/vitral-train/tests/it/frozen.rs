@@ -28,7 +28,7 @@ fn gradients(vit: &Vit, frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
 }
 
 #[test]
-fn others_are_trained_as_before() {
+fn other_parameters_are_trained_as_before() {
     let base = variants::find("test/4").unwrap();
     let config =
         ModelConfig { image_size: vitral::config::Size::square(16), classes: 2, layer_scale: Some(0.5), ..base };

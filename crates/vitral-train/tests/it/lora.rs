@@ -1,4 +1,4 @@
-//! Low-rank updates: their gradients, the model that comes out, and a run that goes on.
+//! Low-rank updates: their gradients, the resulting model, and resuming a run.
 
 use vitral::Device;
 use vitral::config::{ModelConfig, Size};
@@ -49,13 +49,13 @@ fn near(found: &[f32], expected: &[f32], what: &str) {
 }
 
 #[test]
-fn updates_are_trained_as_the_merged_model_would_be() {
+fn updates_have_the_gradients_of_the_merged_model() {
     let (vit, device) = (small(), Device::cpu(2));
     let maps = [Map::Qkv, Map::Projection, Map::Up, Map::Down];
     let base = initial(&vit, &device, 3);
     let mut adapted = prepare(&vit, initial(&vit, &device, 3), &[], Some(&lora(&maps)), 1).unwrap();
-    // At first the updates change nothing.
-    near(&pass(&vit, &adapted).0, &pass(&vit, &base).0, "logits at first");
+    // Initially the updates change nothing.
+    near(&pass(&vit, &adapted).0, &pass(&vit, &base).0, "initial logits");
 
     let names = adapted.declarations().clone();
     for id in names.ids().filter(|&id| names.spec(id).name.ends_with(".adapter.up.weight")) {
@@ -84,7 +84,7 @@ fn updates_are_trained_as_the_merged_model_would_be() {
             continue;
         };
         updates += 1;
-        // With y = x (W + s U D)ᵀ and G the gradient of W + s U D: of U it is s G Dᵀ, of D it is s Uᵀ G.
+        // With y = x (W + s U D)ᵀ and G the gradient of W + s U D, the gradient of U is s G Dᵀ and that of D is s Uᵀ G.
         let (rows, columns) = (spec.shape[0], spec.shape[1]);
         let [up, down] = [adapter.up, adapter.down].map(|id| adapted.read(id).unwrap());
         let of_up: Vec<f32> = (0..rows * RANK)
@@ -106,7 +106,7 @@ fn updates_are_trained_as_the_merged_model_would_be() {
 }
 
 #[test]
-fn what_is_frozen_takes_no_room() {
+fn frozen_parameters_have_no_gradients_or_moments() {
     let (vit, device) = (small(), Device::cpu(1));
     let parameters = prepare(&vit, initial(&vit, &device, 3), &[], Some(&lora(&[Map::Qkv])), 1).unwrap();
     let (trained, all) = trainable(&vit, &parameters);
@@ -116,11 +116,11 @@ fn what_is_frozen_takes_no_room() {
     assert_eq!(all, vit.declarations().count());
     assert!(parameters.flat().len() < trained + 16 * 16);
     let other = prepare(&vit, initial(&vit, &device, 4), &[], Some(&lora(&[Map::Qkv])), 1).unwrap();
-    assert_ne!(checksum(&parameters).unwrap(), checksum(&other).unwrap(), "another model is not taken for the same");
+    assert_ne!(checksum(&parameters).unwrap(), checksum(&other).unwrap(), "another model has another checksum");
 }
 
 #[test]
-fn updates_that_do_not_fit_are_named() {
+fn invalid_updates_are_refused_by_name() {
     let (vit, device) = (small(), Device::cpu(1));
     for (lora, word) in [
         (Lora { rank: 0, ..lora(&[Map::Qkv]) }, "lora.rank"),

@@ -1,4 +1,4 @@
-//! Gradients of every parameter and ten losses against PyTorch, and timm's optimizers.
+//! Gradients of every parameter and ten losses compared with PyTorch, and timm's optimizers.
 
 use std::path::{Path, PathBuf};
 
@@ -61,12 +61,12 @@ fn expected(case: &str, name: &str) -> Vec<f32> {
 }
 
 #[test]
-fn gradients_of_every_parameter_are_pytorchs() {
+fn gradients_of_every_parameter_equal_pytorch() {
     for case in CASES {
         let device = Device::cpu(2);
         let (vit, parameters, reference) = load(case, &device);
         let batch = batch(case, &device);
-        // In one part, whatever the device would make of it.
+        // Without splitting the batch, whatever the device would choose.
         let whole = Context::recording(&parameters);
         let output = vit.forward(&whole, Input { pixels: &batch.pixels, mask: None }).unwrap();
         let loss = Loss::CrossEntropy.of_output(&whole, &output, &batch.targets, None);
@@ -88,7 +88,7 @@ fn gradients_of_every_parameter_are_pytorchs() {
 }
 
 #[test]
-fn ten_losses_are_pytorchs_and_timms() {
+fn ten_losses_equal_pytorch_and_timm() {
     for case in CASES {
         for (name, optimizer, rate, weight_decay, clip) in [
             (
@@ -156,7 +156,7 @@ fn ten_losses_are_pytorchs_and_timms() {
 }
 
 #[test]
-fn threads_keep_the_bits_of_training() {
+fn threads_do_not_change_training() {
     let train = |threads| {
         let device = Device::cpu(threads);
         let (vit, parameters, _) = load("vit", &device);
@@ -181,15 +181,15 @@ fn threads_keep_the_bits_of_training() {
     assert_eq!(train(1), train(2));
 }
 
-/// A batch over and over has the mean gradient of the batch, in however many parts and on however many threads it is taken.
+/// A batch repeated several times has the mean gradient of the batch, however it is split and on any number of threads.
 #[test]
-fn parts_and_threads_keep_gradients() {
+fn splitting_and_threads_do_not_change_gradients() {
     let gradients = |threads: usize| {
         let device = Device::cpu(threads);
         let (vit, parameters, known) = load("vit", &device);
         let once = batch("vit", &device);
         let (grid, times) = (vit.config().grid().area(), 201);
-        assert!(once.labels.len() * times * grid > 3 * 4096, "several parts in each half");
+        assert!(once.labels.len() * times * grid > 3 * 4096, "several splits in each half");
         let pixels = once.pixels.to_vec().unwrap().repeat(times);
         let mut shape = once.pixels.shape().to_vec();
         shape[0] *= times;

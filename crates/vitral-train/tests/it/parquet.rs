@@ -1,4 +1,4 @@
-//! Parquet files as pyarrow writes them (`tools/golden/parquet.py`).
+//! Parquet files written by pyarrow (`tools/golden/parquet.py`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ fn take(path: &Path, split: Split) -> Arc<dyn Dataset> {
     open(path, split, ValidationSplit { fraction: 0.5, seed: 1 }).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
-/// Every image's first red and green, and its label.
+/// The red and green of every image's first pixel, and its label.
 fn colors(set: &dyn Dataset) -> Vec<(u8, u8, usize)> {
     let color = |index: usize| {
         let image = set.image(index).unwrap();
@@ -24,7 +24,7 @@ fn colors(set: &dyn Dataset) -> Vec<(u8, u8, usize)> {
 }
 
 #[test]
-fn shards_of_the_hub_are_parts_with_the_classes_they_name() {
+fn shards_from_the_hub_are_splits_with_named_classes() {
     for place in ["hub", "hub/data"] {
         let train = take(&golden(place), Split::Train);
         assert_eq!(train.classes(), ["tulip", "daisy", "rose"]);
@@ -38,20 +38,20 @@ fn shards_of_the_hub_are_parts_with_the_classes_they_name() {
 }
 
 #[test]
-fn bytes_alone_and_names_as_labels_are_read_and_held_out() {
+fn plain_bytes_and_string_labels_are_read_and_split() {
     for file in ["plain/zstd.parquet", "plain/gzip.parquet"] {
         let (train, test) = (take(&golden(file), Split::Train), take(&golden(file), Split::Test));
         assert_eq!(train.classes(), ["daisy", "rose", "tulip"]);
         assert_eq!((train.len(), test.len()), (3, 3));
         let mut found = [colors(train.as_ref()), colors(test.as_ref())].concat();
         found.sort_unstable();
-        // tulip, daisy, rose by the green number, as the sorted names count.
+        // tulip, daisy, rose according to green, numbered by sorted name.
         assert_eq!(found, [0, 1, 2, 3, 4, 5].map(|i: u8| (40 * i, i % 3, [2, 0, 1][usize::from(i % 3)])));
     }
 }
 
 #[test]
-fn what_cannot_be_learned_from_is_named() {
+fn unusable_rows_are_named() {
     for (file, words) in [
         ("odd/unlabeled.parquet", ["row 1", "-1"]),
         ("odd/without_label.parquet", ["row 1", "found none"]),
@@ -67,9 +67,9 @@ fn what_cannot_be_learned_from_is_named() {
     assert!(error.contains("row 1"), "{error}");
 }
 
-/// Damaged files are refused or give other images; nothing panics.
+/// Damaged files are refused or give other images, but never panic.
 #[test]
-fn damage_is_no_panic() {
+fn damage_does_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     let whole = std::fs::read(golden("hub/data/train-00000-of-00002.parquet")).unwrap();
     let path = folder.path().join("damaged.parquet");
@@ -85,5 +85,5 @@ fn damage_is_no_panic() {
             }
         }
     }
-    assert!(opened > 0, "damage within images is not seen in the file's own parts");
+    assert!(opened > 0, "damage to image bytes is not detected when opening the file");
 }

@@ -1,4 +1,4 @@
-//! What nobody reads is not computed, and nobody can tell.
+//! Values that nobody reads are not computed, which does not change any result.
 
 use vitral::config::{BlockKind, MlpKind, ModelConfig, Positions, RelativePositions, Size};
 use vitral::model::init::{Initialization, initialize};
@@ -8,7 +8,7 @@ use vitral::{Device, DeviceError, Tensor};
 use vitral_engine::{Context, DType, Observer, Parameters};
 use vitral_train::loss::Loss;
 
-/// Wants one intermediate, and so the whole of the last block.
+/// Requests one intermediate, and therefore the whole of the last block.
 struct Wants<'a>(&'a str);
 
 impl Observer for Wants<'_> {
@@ -19,7 +19,7 @@ impl Observer for Wants<'_> {
     fn observe(&self, _: &str, _: &Tensor) {}
 }
 
-/// Heads of 32 in all, so that queries can be made apart from keys and values on every instruction set.
+/// With 32-wide heads, for which queries are computed separately from keys and values on every instruction set.
 fn configs() -> Vec<ModelConfig> {
     let base = ModelConfig { image_size: Size::square(16), classes: 3, ..variants::find("test/4").unwrap() };
     assert!(base.heads * base.head_width == 32 && base.depth > 1);
@@ -48,7 +48,7 @@ fn flat(vit: &Vit, device: &Device) -> Parameters {
     parameters
 }
 
-/// Names that nothing but the whole last block has.
+/// Intermediates that require the whole last block.
 fn names(config: &ModelConfig) -> Vec<String> {
     let last = format!("blocks.{}", config.depth - 1);
     let pairs = config.block == BlockKind::ParallelPairs;
@@ -63,7 +63,7 @@ fn pixels(device: &Device) -> Tensor {
 }
 
 #[test]
-fn logits_keep_their_bits() {
+fn logits_are_bit_identical() {
     for threads in [1, 2] {
         let device = Device::cpu(threads);
         let pixels = pixels(&device);
@@ -96,7 +96,7 @@ fn logits_keep_their_bits() {
 }
 
 #[test]
-fn gradients_are_those_of_the_whole() {
+fn gradients_match_the_full_computation() {
     let device = Device::cpu(2);
     let pixels = pixels(&device);
     let targets = device.upload([3, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.2, 0.0, 0.8]).unwrap();
@@ -111,7 +111,7 @@ fn gradients_are_those_of_the_whole() {
     for config in configs() {
         let vit = Vit::new(config).unwrap();
         let all = flat(&vit, &device);
-        // All trained, and the last block's attention frozen above what is trained.
+        // First all parameters are trained, then the last block's attention is frozen.
         let last = format!("blocks.{}.attention", vit.config().depth - 1);
         let learns = |id| !vit.declarations().spec(id).name.starts_with(&last);
         let read = |spec: &vitral_engine::ParameterSpec| {
@@ -132,7 +132,7 @@ fn gradients_are_those_of_the_whole() {
                 let near = (found - expected).abs() <= 1e-5 * largest;
                 assert!(near, "{found} for {expected}, the largest being {largest}: {:?}", vit.config());
             }
-            // Blocks that are computed again change no bit.
+            // Recomputing blocks changes no bit.
             let again = gradients(&vit, parameters, Context::recording(parameters).with_checkpoints());
             assert!(again == alone, "{:?}", vit.config());
         }

@@ -1,4 +1,4 @@
-//! Blocks that are computed again on the way back give the same bits.
+//! Recomputing blocks in the backward pass gives bit-identical results.
 
 use vitral::Device;
 use vitral::config::{BlockKind, DropRates, ModelConfig, RelativePositions, Size};
@@ -29,7 +29,7 @@ fn gradients(vit: &Vit, frozen: &[&str], threads: usize, recompute: bool) -> (u3
 }
 
 #[test]
-fn gradients_keep_their_bits() {
+fn gradients_are_bit_identical() {
     let base = variants::find("test/4").unwrap();
     let drop = DropRates { hidden: 0.1, attention: 0.1, path: 0.3, ..base.drop };
     for (block, relative_positions) in [

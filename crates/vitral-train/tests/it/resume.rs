@@ -1,4 +1,4 @@
-//! A run that was stopped and went on gives the same bits as one that was not.
+//! A resumed run is bit-identical to an uninterrupted one.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +53,7 @@ clip = { norm = 1.0 }
 checkpoint_every = 1
 "#;
 
-/// Stops a run after so many steps, if asked to.
+/// Stops a run after a number of steps, if set.
 struct Stop<'a> {
     after: Option<u64>,
     flag: &'a AtomicBool,
@@ -78,19 +78,19 @@ fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>, settings:
 }
 
 #[test]
-fn stopped_and_resumed_equals_straight_through() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     resumed_equals_straight(&[]);
 }
 
 #[test]
-fn low_rank_updates_go_on_too() {
+fn lora_runs_resume_too() {
     let maps = toml::Value::Array(vec!["qkv".into(), "down".into()]);
     let update = [Setting::new("lora.rank", 2), Setting::new("lora.dropout", 0.2), Setting::new("lora.maps", maps)];
     resumed_equals_straight(&update);
 }
 
 #[test]
-fn images_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
+fn evaluates_at_the_recipes_interval_and_after_the_last_epoch() {
     let folder = tempfile::tempdir().unwrap();
     images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
@@ -103,13 +103,13 @@ fn images_are_judged_as_often_as_the_recipe_says_and_after_the_last_epoch() {
     for (entries, judged) in [(&seldom, [false, true, true]), (&last, [false, false, true])] {
         assert_eq!(entries.len(), always.len());
         for ((entry, whole), judged) in entries.iter().zip(&always).zip(judged) {
-            assert_eq!(entry.train_loss, whole.train_loss, "judging changes nothing");
+            assert_eq!(entry.train_loss, whole.train_loss, "evaluation does not change training");
             assert_eq!(entry.validation_loss, whole.validation_loss.filter(|_| judged));
             assert_eq!(entry.validation_accuracy, whole.validation_accuracy.filter(|_| judged));
         }
     }
     let table = std::fs::read_to_string(folder.path().join("seldom/journal.csv")).unwrap();
-    assert!(table.lines().nth(1).unwrap().contains(",,,"), "an empty cell where nobody judged: {table}");
+    assert!(table.lines().nth(1).unwrap().contains(",,,"), "an empty cell without evaluation: {table}");
     resumed_equals_straight(&[Setting::new("run.evaluate_every", 2)]);
 }
 
@@ -137,7 +137,7 @@ fn resumed_equals_straight(settings: &[Setting]) {
     assert!(best == std::fs::read(folder.path().join("stopped/best/model.safetensors")).unwrap());
 }
 
-/// Takes its time over every step.
+/// Delays every step.
 struct Slow(Duration);
 
 impl Watcher for Slow {
@@ -149,12 +149,12 @@ impl Watcher for Slow {
 }
 
 #[test]
-fn speed_counts_the_images_of_this_process_alone() {
+fn throughput_counts_only_images_of_this_process() {
     let folder = tempfile::tempdir().unwrap();
     images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
     let settings = [Setting::new("run.epochs", 1)];
-    // Five of the six steps of an epoch are taken before the stop.
+    // Five of the six steps of an epoch are done before the stop.
     assert_eq!(train(folder.path(), "out", 1, Some(5), &settings), Outcome::Interrupted { step: 5 });
     let recipe = Recipe::load(&folder.path().join("recipe.toml"), &settings).unwrap();
     let (sets, flag, out) = (open_sets(&recipe).unwrap(), AtomicBool::new(false), folder.path().join("out"));
@@ -162,12 +162,12 @@ fn speed_counts_the_images_of_this_process_alone() {
     run(&recipe, &sets, Models::default(), &out, &Device::cpu(1), &flag, &mut Slow(step)).unwrap();
     let last = Journal::read(&out).unwrap()[0];
     assert_eq!(last.step, 6);
-    // One step of two images in 0.2 seconds or more.
+    // One step of two images in at least 0.2 seconds.
     assert!(last.images_per_second > 0.0 && last.images_per_second <= 10.0, "{}", last.images_per_second);
 }
 
 #[test]
-fn another_recipe_is_not_taken_for_the_same_run() {
+fn a_run_is_not_resumed_with_another_recipe() {
     let folder = tempfile::tempdir().unwrap();
     images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
@@ -197,7 +197,7 @@ fn more_plain_epochs_than_epochs_are_refused() {
 }
 
 #[test]
-fn a_run_that_diverges_keeps_its_batch() {
+fn a_run_that_diverges_saves_its_batch() {
     let folder = tempfile::tempdir().unwrap();
     images(folder.path());
     std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
@@ -213,5 +213,5 @@ fn a_run_that_diverges_keeps_its_batch() {
     let bytes = std::fs::read(out.join("diverged.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(tensors.tensor("pixel_values.0").unwrap().shape(), [2, 3, 8, 8]);
-    assert!(!checkpoint::list(&out.join("checkpoints")).is_empty(), "the last whole state stays");
+    assert!(!checkpoint::list(&out.join("checkpoints")).is_empty(), "the last good checkpoint is kept");
 }

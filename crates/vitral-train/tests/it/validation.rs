@@ -1,4 +1,4 @@
-//! What the best epoch is chosen on, and what the result is told on.
+//! Which images the best epoch is chosen on, and which the result is reported on.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -20,7 +20,7 @@ impl Watcher for Nobody {
     fn epoch(&mut self, _: &Entry, _: bool) {}
 }
 
-/// So many even images of two classes; `swapped`, each lies under the name of the other.
+/// `each` uniform images for each of two classes; with `swapped`, the class names are exchanged.
 fn images(place: &Path, each: u8, swapped: bool) {
     for (class, name) in ["dark", "light"].iter().enumerate() {
         std::fs::create_dir_all(place.join(name)).unwrap();
@@ -61,12 +61,12 @@ fn trained(folder: &Path, sets: &Sets, out: &str, settings: &[Setting]) -> Outco
 }
 
 #[test]
-fn the_best_epoch_is_chosen_on_the_validation_images_and_the_test_images_are_judged_once() {
+fn the_best_epoch_is_chosen_on_validation_images_and_test_images_are_evaluated_once() {
     for name in ["val", "valid", "validation"] {
         let folder = tempfile::tempdir().unwrap();
         images(&folder.path().join("data/train"), 8, false);
         images(&folder.path().join("data").join(name), 3, false);
-        // What is learned is always wrong here: chosen on these, the best epoch would be the one that knows nothing yet.
+        // The test labels are swapped: chosen on them, the best epoch would be the untrained one.
         images(&folder.path().join("data/test"), 2, true);
         let sets = open_sets(&recipe(folder.path(), &[])).unwrap();
         assert_eq!((sets.train.len(), sets.choosing().len(), sets.test.len()), (16, 6, 4));
@@ -82,14 +82,14 @@ fn the_best_epoch_is_chosen_on_the_validation_images_and_the_test_images_are_jud
         assert_eq!((&report["best"]["accuracy"], &report["reported_on"]), (&1.0.into(), &"test".into()));
         assert_eq!((&report["images"], &report["top1"]), (&4.into(), &0.0.into()));
         let page = std::fs::read_to_string(folder.path().join("run/report.html")).unwrap();
-        assert!(page.contains("0.00 % right of 4 test images") && page.contains("validation images, 100.00 %"));
-        // A run that was finished before says the same.
+        assert!(page.contains("0.00 % of 4 test images") && page.contains("validation images, 100.00 %"));
+        // A run that had already finished reports the same.
         assert_eq!(trained(folder.path(), &sets, "run", &[]), told);
     }
 }
 
 #[test]
-fn without_a_validation_part_the_report_says_what_the_best_epoch_was_chosen_on() {
+fn without_a_validation_split_the_report_says_which_images_chose_the_best_epoch() {
     let folder = tempfile::tempdir().unwrap();
     for (place, each) in [("both/train", 4), ("both/test", 2), ("only/train", 4), ("only/val", 2), ("whole", 4)] {
         images(&folder.path().join(place), each, false);
@@ -108,7 +108,7 @@ fn without_a_validation_part_the_report_says_what_the_best_epoch_was_chosen_on()
         ("both/train", Some("both/test"), ChosenOn::Test, "chosen on the test images, since there is no"),
         ("only", None, ChosenOn::ValidationAlone, "since there is no test split"),
         ("only", Some("only/val"), ChosenOn::ValidationAlone, "since there is no test split"),
-        ("whole", None, ChosenOn::ValidationSplit, "chosen on the held-out images themselves"),
+        ("whole", None, ChosenOn::ValidationSplit, "chosen on images held out of the training set"),
     ]
     .into_iter()
     .enumerate()
@@ -122,7 +122,7 @@ fn without_a_validation_part_the_report_says_what_the_best_epoch_was_chosen_on()
         let page = std::fs::read_to_string(folder.path().join(out).join("report.html")).unwrap();
         assert!(page.contains(words), "{train} {test:?}: {page}");
     }
-    // With test images of their own, the validation part beside the training part chooses.
+    // With separate test images, the best epoch is chosen on the validation split next to the training split.
     let settings = data("only", Some("both/test"));
     let sets = open_sets(&recipe(folder.path(), &settings)).unwrap();
     assert_eq!(sets.chosen_on, ChosenOn::Validation);
@@ -130,7 +130,7 @@ fn without_a_validation_part_the_report_says_what_the_best_epoch_was_chosen_on()
 }
 
 #[test]
-fn lists_and_shards_have_validation_parts_too() {
+fn lists_and_shards_have_validation_splits_too() {
     let folder = tempfile::tempdir().unwrap();
     images(&folder.path().join("images"), 6, false);
     let mut list = "path,label,split\n".to_owned();

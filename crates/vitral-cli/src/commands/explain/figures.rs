@@ -13,7 +13,7 @@ use super::args::Figure;
 use super::work::Work;
 use crate::output::Named;
 
-/// Components of the patch embedding that are shown, as in the paper.
+/// Number of patch embedding components to show, as in the paper.
 const FILTERS: usize = 28;
 
 fn narrow(values: &[f64]) -> Vec<f32> {
@@ -32,10 +32,10 @@ pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
         let image = paint::position_tiles(grid, &cosines)?;
         work.folder.image("positions", &image)?;
         work.report.figures.push(shown(
-            "Likeness of position embeddings",
+            "Similarity of position embeddings",
             FigureImage::Pixels(image),
-            "A tile for every patch, in its place: the cosine between its position embedding and those of all others. Bright \
-             crosses mean that rows and columns were learned.",
+            "One tile per patch, in its place: the cosine similarity between its position embedding and all others. \
+             Bright crosses mean that the model learned rows and columns.",
             "Dosovitskiy et al., arXiv:2010.11929, figure 7 (center)",
         ));
         numbers.push(("positions".into(), vec![grid.area(), grid.area()], cosines));
@@ -47,8 +47,8 @@ pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
         work.report.figures.push(shown(
             "Principal components of the patch embedding",
             FigureImage::Pixels(image),
-            "The directions in which the filters of the patch embedding differ most, as small images: waves of rising \
-             frequency and colors, a basis for what a patch holds.",
+            "The main directions in which the filters of the patch embedding vary, as small images: waves of \
+             increasing frequency and colors, a basis for the contents of a patch.",
             "Dosovitskiy et al., arXiv:2010.11929, figure 7 (left)",
         ));
         let shape = vec![filters.shares.len(), filters.patch.height, filters.patch.width, filters.channels];
@@ -58,7 +58,7 @@ pub(super) fn of_model(work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
     Ok(numbers)
 }
 
-/// Images on their way into statistics.
+/// Statistics accumulated over images.
 pub(super) struct Gathering<'a> {
     statistics: Option<Statistics<'a>>,
     other: Option<&'a Model>,
@@ -76,7 +76,7 @@ impl<'a> Gathering<'a> {
             tokens: any(&[Figure::Rank]) || work.methods.contains(&Method::Norms),
             likeness: any(&[Figure::Cka]),
         };
-        // Likeness is estimated over four images at least.
+        // CKA needs batches of at least four images.
         let batch = work.args.inputs.batch().max(if gathered.likeness { 4 } else { 1 });
         let statistics = (gathered != Gathered::default()).then(|| Statistics::new(work.model, work.other, gathered));
         Gathering { statistics, other: work.other, waiting: vec![], others: vec![], batch }
@@ -89,7 +89,7 @@ impl<'a> Gathering<'a> {
         self.add_batch(&input.pixels, others)
     }
 
-    /// Adds images of one size, and the same as the other model takes them.
+    /// Adds images of one size, and the same images as preprocessed for the other model.
     pub(super) fn add_batch(&mut self, pixels: &Tensor, others: Option<Tensor>) -> anyhow::Result<()> {
         if self.statistics.is_none() {
             return Ok(());
@@ -113,7 +113,7 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
-    /// Draws what was gathered; gives the numbers.
+    /// Draws the figures and returns their numbers.
     pub(super) fn finish(mut self, work: &mut Work<'_>) -> anyhow::Result<Vec<Named>> {
         self.flush()?;
         let mut numbers = Vec::new();
@@ -140,8 +140,9 @@ impl<'a> Gathering<'a> {
                 text,
                 [
                     &title,
-                    "How far each head looks: the distance in pixels between patches, weighted by attention. A dot is a head, \
-                     the line their mean. Low layers have heads that look near and heads that look far; high ones look far.",
+                    "How far each head looks: the distance in pixels between patches, weighted by attention. Each dot \
+                     is a head, the line is their mean. Low layers have both local and global heads; high layers are \
+                     mostly global.",
                     "Dosovitskiy et al., arXiv:2010.11929, figures 7 (right) and 11",
                 ],
             )?;
@@ -152,8 +153,8 @@ impl<'a> Gathering<'a> {
             let heads = values.len() / layers;
             let title = format!("Entropy of attention, {over}");
             let text = plot::heads(&Labels { title: &title, x: "layer", y: "nats" }, &values, heads)?;
-            let meaning = "How evenly each head attends: 0 where every token looks at one other, high where it looks at all \
-                           alike. A head that falls to 0 in training has collapsed.";
+            let meaning = "How evenly each head attends: 0 if every token attends to a single token, high if \
+                attention is uniform. A head that drops to 0 in training has collapsed.";
             add(work, "entropy", text, [&title, meaning, "Zhai et al., arXiv:2303.06296"])?;
             numbers.push(("entropy".into(), vec![layers, heads], narrow(&values)));
         }
@@ -161,18 +162,18 @@ impl<'a> Gathering<'a> {
             let values = statistics.ranks();
             let points = values.iter().enumerate().map(|(layer, value)| (layer as f64, *value)).collect();
             let title = format!("Effective rank of patch tokens, {over}");
-            let labels = Labels { title: &title, x: "blocks passed", y: "directions in use" };
+            let labels = Labels { title: &title, x: "blocks passed", y: "effective rank" };
             let text = plot::lines(&labels, &[Series { name: "", points }])?;
-            let meaning = "How many directions the patch tokens of an image use after each block. Few means that the patches \
-                           have become alike.";
+            let meaning = "How many directions the patch tokens of an image use after each block. A low rank means \
+                that the patches have become similar.";
             add(work, "rank", text, [&title, meaning, "Roy & Vetterli 2007; Dong et al., arXiv:2103.03404"])?;
             numbers.push(("rank".into(), vec![values.len()], narrow(&values)));
         }
         if work.methods.contains(&Method::Norms) {
             let last = work.args.layer.map_or(layers, |layer| layer + 1);
             let values = statistics.norms()[last].clone();
-            let title = format!("Lengths of patch tokens after block {}, {over}", last - 1);
-            let text = plot::histogram(&Labels { title: &title, x: "length", y: "tokens (logarithmic)" }, &values, 48)?;
+            let title = format!("Norms of patch tokens after block {}, {over}", last - 1);
+            let text = plot::histogram(&Labels { title: &title, x: "norm", y: "tokens (logarithmic)" }, &values, 48)?;
             let about = Method::Norms.about();
             add(work, "norms", text, [&title, about.meaning, about.paper])?;
             numbers.push(("norms".into(), vec![values.len()], values));
@@ -188,12 +189,12 @@ impl<'a> Gathering<'a> {
             };
             let columns = values.len() / (layers + 1);
             let other = self.other.map_or("the same model", Model::name);
-            let title = format!("Likeness of layers (CKA), {over}");
+            let title = format!("Similarity of layers (CKA), {over}");
             let x = format!("blocks passed, {other}");
             let y = format!("blocks passed, {}", work.model.name());
             let text = plot::matrix(&Labels { title: &title, x: &x, y: &y }, &values, columns)?;
-            let meaning = "How alike the tokens after each block are, whatever their axes: 1 (bright) where they say the same. \
-                           ViTs are alike over many layers; a sharp border is where something new begins.";
+            let meaning = "How similar the tokens after each block are, up to a rotation: 1 (bright) means \
+                equivalent. In ViTs many layers are similar; a sharp border marks where the representation changes.";
             add(
                 work,
                 "cka",
@@ -215,20 +216,20 @@ pub(super) fn lens_plot(lens: &[(Vec<Ranked>, f32)], class: &str) -> Result<Stri
         Series { name: class, points: line(|found| found.1) },
         Series { name: "the best class", points: line(|found| found.0.first().map_or(0.0, |best| best.probability)) },
     ];
-    plot::lines(&Labels { title: "What the head would say", x: "blocks passed", y: "probability" }, &series)
+    plot::lines(&Labels { title: "Prediction after each layer", x: "blocks passed", y: "probability" }, &series)
 }
 
-/// Draws how far the maps can be believed.
+/// Draws the insertion and deletion curves of all maps.
 pub(super) fn ranking(work: &mut Work<'_>) -> anyhow::Result<Ranking> {
     let ranking = work.report.ranking.clone();
     let rows = ranking.rows();
     let Some(images) = rows.first().map(|row| row.images) else { return Ok(ranking) };
     for (name, meaning) in [
-        ("deletion", "The score as patches are hidden, the most important first. A map that is right falls fast."),
+        ("deletion", "The score as patches are hidden, most important first. It drops fast for a faithful map."),
         (
             "insertion",
-            "The score as patches are shown over a blurred image, the most important first. A map that is right \
-                       rises fast.",
+            "The score as patches are revealed over a blurred image, most important first. It rises fast for a \
+                       faithful map.",
         ),
     ] {
         let series: Vec<Series<'_>> = rows
@@ -240,7 +241,7 @@ pub(super) fn ranking(work: &mut Work<'_>) -> anyhow::Result<Ranking> {
                 Series { name: row.method.name(), points }
             })
             .collect();
-        let (x, y) = ("share of patches", work.report.score.clone());
+        let (x, y) = ("fraction of patches", work.report.score.clone());
         let title = format!("{}{} curves, {images} images", name[..1].to_uppercase(), &name[1..]);
         let text = plot::lines(&Labels { title: &title, x, y: &y }, &series)?;
         work.folder.plot(name, &text)?;

@@ -1,4 +1,4 @@
-//! Where results go.
+//! Output files.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use vitral::image::RgbImage;
 use super::args::Numbers;
 use crate::output::{Named, OutputFile, write_file, write_npy, write_tensors};
 
-/// A folder of results, and what was written to it.
+/// A folder of results, and the files written to it.
 pub(super) struct Folder {
     path: PathBuf,
     written: Vec<String>,
@@ -18,11 +18,11 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(path).with_context(|| format!("the folder `{}` could not be made", path.display()))?;
+        std::fs::create_dir_all(path).with_context(|| format!("cannot create the folder `{}`", path.display()))?;
         Ok(Folder { path: path.to_owned(), written: vec![] })
     }
 
-    /// Paths of all that was written.
+    /// Paths of all files written.
     pub(super) fn written(&self) -> &[String] {
         &self.written
     }
@@ -42,7 +42,7 @@ impl Folder {
         write_file(&self.place(&format!("{name}.svg")), text.as_bytes())
     }
 
-    /// Numbers in one file, or in one each.
+    /// Writes numbers to one file, or to one file each.
     pub(super) fn numbers(&mut self, name: &str, tensors: &[Named], kind: Numbers) -> anyhow::Result<()> {
         if tensors.is_empty() {
             return Ok(());
@@ -72,7 +72,7 @@ impl Folder {
     }
 }
 
-/// A folder's name for every image: that of its file without its ending, numbered where it stands twice.
+/// Chooses a folder name for each image: the file name without its extension, numbered if it repeats.
 #[derive(Default)]
 pub(super) struct Stems(HashMap<String, usize>);
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_of_one_name_have_folders_of_their_own() {
+    fn images_with_the_same_name_get_separate_folders() {
         let mut stems = Stems::default();
         assert_eq!(["a/cat.jpg", "b/cat.png", "-"].map(|name| stems.of(name)), ["cat", "cat-2", "image"]);
     }

@@ -15,11 +15,11 @@ use super::work::Work;
 use crate::outcome::Outcome;
 use crate::output::{Named, write_file};
 
-/// Classes that are shown.
+/// Number of classes to show.
 const SHOWN: usize = 5;
 
 impl<'a> Work<'a> {
-    /// Makes all that was asked for.
+    /// Makes everything requested.
     pub(super) fn run(mut self) -> anyhow::Result<Outcome> {
         let mut lines = figures::of_model(&mut self)?;
         let mut gathering = figures::Gathering::new(&self);
@@ -31,7 +31,7 @@ impl<'a> Work<'a> {
                 .each_batch(self.model, self.settings, printer, |_, batch| gathering.add_batch(&batch.pixels, None))?
         };
         self.colors()?;
-        // The image itself is the first of its row.
+        // The first image in a row is the input itself.
         if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() > 1 {
             let gallery = paint::sheet(&self.rows, 160, 4)?;
             self.folder.image("gallery", &gallery)?;
@@ -47,14 +47,14 @@ impl<'a> Work<'a> {
         Ok(outcome)
     }
 
-    /// Whether anything is made of single images. Statistics alone take them in batches, as `embed` does.
+    /// Whether anything is made for single images. If not, images are batched for statistics, as in `embed`.
     fn looks_at_each(&self) -> bool {
         let single = |figure: &Figure| matches!(figure, Figure::Heads | Figure::Pca | Figure::Lens);
         let of_two = self.other.is_some();
         !self.methods.is_empty() || self.figures.iter().any(single) || self.args.report.is_some() || of_two
     }
 
-    /// Goes through the images one by one.
+    /// Processes the images one by one.
     fn each(&mut self, gathering: &mut figures::Gathering<'a>) -> anyhow::Result<Outcome> {
         let (args, printer) = (self.args, self.printer);
         args.inputs.each_image(printer, |name, image| {
@@ -73,7 +73,7 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Everything that one image gets.
+    /// Makes everything for one image.
     fn input(&mut self, input: &InputImage, options: Options) -> anyhow::Result<()> {
         let prediction = self.model.explained(input, self.aim, SHOWN)?;
         let mut folder = Folder::create(&self.args.output.join(self.stems.of(&input.name)))?;
@@ -151,7 +151,7 @@ impl<'a> Work<'a> {
         Ok(map?)
     }
 
-    /// Insertion, deletion, and the likeness to the map of the shuffled model.
+    /// Insertion, deletion, and the correlation with the map of the model with shuffled weights.
     fn judge(
         &mut self,
         input: &InputImage,
@@ -165,7 +165,7 @@ impl<'a> Work<'a> {
         };
         let steps = usize::from(self.args.test_steps);
         let found = faithfulness::faithfulness(self.model, input, target, map, steps, &mut |_| ())?;
-        // Chance knows no weights: its map would be the same and say nothing.
+        // A random map does not depend on the weights, so comparing it would say nothing.
         let alike = match method {
             Method::Random => 0.0,
             _ => faithfulness::rank_correlation(map, &self.map(shuffled, input, method, prediction, options)?),
@@ -174,7 +174,7 @@ impl<'a> Work<'a> {
         Ok(json!({ "deletion": found.deletion.area(), "insertion": found.insertion.area(), "shuffled": alike }))
     }
 
-    /// Principal components over all images, as colors.
+    /// Draws principal components over all images as colors.
     fn colors(&mut self) -> anyhow::Result<()> {
         if self.tokens.is_empty() {
             return Ok(());
@@ -197,7 +197,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// What was found in one image.
+    /// Prints the results for one image.
     fn say(
         &self,
         input: &InputImage,
@@ -243,7 +243,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// What was found over all.
+    /// Prints the results over all images.
     fn tell(&self, figures: &[Named], ranking: &Ranking) -> anyhow::Result<()> {
         let printer = self.printer;
         let report = self.args.report.as_ref().map(|path| path.display().to_string());
@@ -294,7 +294,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// All layers from top to bottom, all heads from left to right.
+/// Attention of all layers from top to bottom, and all heads from left to right.
 fn head_sheet(heads: &[Vec<Map>], input: &InputImage) -> Result<RgbImage, Error> {
     let tile = |map: &Map| paint::alone(map, input.layout.image);
     let rows: Result<Vec<Vec<RgbImage>>, Error> =

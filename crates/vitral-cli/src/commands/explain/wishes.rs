@@ -1,4 +1,4 @@
-//! What a run makes: what was named, or what suits the model.
+//! What a run makes: what was requested, or what suits the model.
 
 use vitral::Model;
 use vitral::config::{Pooling, Stem};
@@ -11,16 +11,16 @@ use super::args::{Figure, What};
 pub(super) struct Wishes {
     pub(super) methods: Vec<Method>,
     pub(super) figures: Vec<Figure>,
-    /// What `all` would have made if it applied, and why it does not.
+    /// What `all` leaves out because it does not apply, and why.
     pub(super) left_out: Vec<(&'static str, ExplainError)>,
 }
 
-/// Whether a model has a classifier that gives one ranking for each image.
+/// Whether a model has a classifier that gives one prediction per image.
 pub(super) fn classifies(model: &Model) -> bool {
     model.vit().config().classes > 0 && model.vit().config().pooling != Pooling::None
 }
 
-/// Why there is nothing to explain for somebody who needs an answer, if so.
+/// Why there is nothing to explain for a method that needs a prediction, if so.
 pub(super) fn without_answer(model: &Model, aim: &Aim, who: &str) -> Option<ExplainError> {
     let name = || model.name().to_owned();
     if model.vit().config().pooling == Pooling::None {
@@ -52,10 +52,10 @@ fn without_figure(model: &Model, figure: Figure) -> Option<ExplainError> {
 }
 
 impl Wishes {
-    /// What was named; where nothing was, a few maps that suit the model.
+    /// What was requested, or a few maps that suit the model if nothing was.
     ///
     /// # Errors
-    /// If something that was named does not apply to the model; what `all` stands for is left out instead.
+    /// If a requested item does not apply to the model; items that only `all` includes are left out instead.
     pub(super) fn of(given: &[What], model: &Model, aim: &Aim) -> Result<Self, ExplainError> {
         let mut wishes = Wishes::default();
         for what in given {
@@ -76,7 +76,7 @@ impl Wishes {
             for figure in Figure::ALL {
                 wishes.add_or_leave(What::Figure(figure), without_figure(model, figure));
             }
-            // Whatever was named before or after it, everything comes in one order.
+            // The order does not depend on how the methods were given.
             wishes.methods.sort_by_key(|wanted| Method::ALL.iter().position(|method| method == wanted));
             wishes.figures.sort_by_key(|wanted| Figure::ALL.iter().position(|figure| figure == wanted));
         }

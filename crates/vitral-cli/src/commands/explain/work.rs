@@ -1,4 +1,4 @@
-//! What a run of `explain` has to make, and what it works with.
+//! The inputs and results of a run of `explain`.
 
 use anyhow::bail;
 use vitral::explain::faithfulness;
@@ -14,7 +14,7 @@ use crate::fault::Usage;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// A run of `explain`: what to make, with which model, and what was made so far.
+/// A run of `explain`: what to make, with which model, and the results so far.
 pub(super) struct Work<'a> {
     pub(super) args: &'a ExplainArgs,
     pub(super) model: &'a Model,
@@ -31,7 +31,7 @@ pub(super) struct Work<'a> {
     pub(super) folder: Folder,
     pub(super) stems: Stems,
     pub(super) report: Report,
-    /// Final patch tokens of every image, for colors that mean the same in all.
+    /// Final patch tokens of every image, so that colors have the same meaning in all.
     pub(super) tokens: Vec<(Folder, InputImage, Vec<f32>)>,
     pub(super) rows: Vec<Vec<RgbImage>>,
     /// What `all` could not make, and why.
@@ -58,9 +58,7 @@ impl<'a> Work<'a> {
             return Err(Error::from(fault).into());
         }
         if args.at.is_some() && !methods.iter().any(|method| method.needs_patch()) {
-            bail!(Usage(
-                "`--at` chooses the patch of `patch` and `similarity`; name one of them with `--method`".into()
-            ));
+            bail!(Usage("`--at` sets the patch for `patch` and `similarity`; name one of them with `--method`".into()));
         }
         let config = model.vit().config();
         let report = Report {
@@ -106,13 +104,13 @@ impl<'a> Work<'a> {
         Ok(work)
     }
 
-    /// Notes that something which was not named cannot be made, and why.
+    /// Records that something that was not named cannot be made, and why.
     pub(super) fn leave_out(&mut self, name: &'static str, fault: &Error) {
         self.printer.note(format_args!("left out `{name}`: {fault}"));
         self.left_out.push((name, fault.to_string()));
     }
 
-    /// Whether a figure was named, so that it is a fault if it cannot be made.
+    /// Whether a figure was named, which makes it an error if it cannot be made.
     pub(super) fn named(&self, figure: Figure) -> bool {
         self.args.method.contains(&What::Figure(figure)) || (figure == Figure::Cka && self.other.is_some())
     }
