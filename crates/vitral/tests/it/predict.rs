@@ -52,7 +52,7 @@ fn images_that_differ_in_size_after_preprocessing_are_refused_by_number() {
     // As many pixels in all, and fewer.
     for (height, width, found) in [(16, 64, "16×64"), (16, 16, "16")] {
         let said = model.pixels(&[even(32, 32), even(32, 32), even(height, width)]).expect_err("refused").to_string();
-        let expected = "image 2 of the batch: expected 32 pixels after preprocessing, as image 0 has, found ";
+        let expected = "image 2 of the batch: expected 32 pixels after preprocessing, like image 0, found ";
         assert!(said.contains(&format!("{expected}{found};")), "{said}");
     }
 }

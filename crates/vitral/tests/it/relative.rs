@@ -44,7 +44,7 @@ fn contradictions_are_named() {
         change(&mut config);
         Vit::new(config).err().map(|error| error.to_string()).unwrap_or_default()
     };
-    assert!(broken(|config| config.registers = 2).contains("relative positions and 3 tokens before the patches"));
+    assert!(broken(|config| config.registers = 2).contains("relative positions and 3 prefix tokens"));
     assert!(broken(|config| config.drop.patches = 0.5).contains("set `drop.patches` to 0"));
     let without_class = |config: &mut ModelConfig| {
         config.class_token = false;
