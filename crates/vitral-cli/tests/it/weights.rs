@@ -16,7 +16,7 @@ fn a_model_goes_to_another_library_and_keeps_its_numbers() {
     let read = |name: &str| std::fs::read(path(name)).expect("written");
     assert!(read("a") == read("b") && read("b") == read("c"), "another library's form changed the bits");
     let again = vitral(["convert", source, &path("hf"), "--to", "huggingface"]).fails(1);
-    assert!(again.contains("exists already"), "{again}");
+    assert!(again.contains("already exists"), "{again}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn a_destination_is_never_overwritten() {
     let destination = scratch.path().join("model");
     convert(&source, None, &destination, Target::Bundle, &[], DType::F32).unwrap();
     let error = convert(&source, None, &destination, Target::Bundle, &[], DType::F32).unwrap_err().to_string();
-    assert!(error.contains("exists already"), "{error}");
+    assert!(error.contains("already exists"), "{error}");
     let file = scratch.path().join("model.npz");
     convert(&goldens().join("models/jax_vit"), None, &file, Target::Jax, &[], DType::F32).unwrap();
     assert!(file.is_file());

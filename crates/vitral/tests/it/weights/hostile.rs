@@ -244,7 +244,7 @@ fn archives_that_no_checkpoint_is() {
     let without_storage = archive(&[("m/data.pkl", &tensor(0, &[6], &[1]))], 0);
     assert!(error_of(without_storage).contains("`m/data/0` is missing"));
     let twice = archive(&[("m/data.pkl", b""), ("m/data.pkl", b"")], 0);
-    assert!(error_of(twice).contains("stands twice"));
+    assert!(error_of(twice).contains("occurs twice"));
     assert!(error_of(checkpoint(b"\x80\x02]")).contains("cut short"));
     assert!(error_of(checkpoint(b"\x80\x02].")).contains("expected a dictionary"));
     assert!(error_of(checkpoint(b"\x80\x02}h\x05.")).contains("memo"));

@@ -107,24 +107,24 @@ fn archives_that_lie_are_refused_with_the_reason() {
     let other = Member { name: "a.npy".into(), method: 12, ..stored("a", good.clone()) };
     for (members, part) in [
         (vec![bomb], "claims 4294967294 bytes deflated to"),
-        (vec![larger], "another size than"),
-        (vec![smaller], "another size than"),
+        (vec![larger], "its unpacked size is not"),
+        (vec![smaller], "its unpacked size is not"),
         (vec![wrong], "checksum is wrong"),
         (vec![torn], "deflated bytes are damaged"),
         (vec![stored("a", good.clone()), twin], "overlap"),
-        (vec![stored("a", good.clone()), stored("a", good.clone())], "stands twice"),
+        (vec![stored("a", good.clone()), stored("a", good.clone())], "occurs twice"),
         (vec![other], "method 12"),
         (vec![stored("a", array("<f4", "(3,)", &[0; 8]))], "do not hold an array of shape [3]"),
         (vec![stored("a", array("<f4", "(4294967296, 4294967296)", &[0; 8]))], "do not hold an array"),
         (vec![stored("a", array("|O", "(1,)", &[0; 8]))], "Python objects"),
-        (vec![stored("a", array("<f4", "2", &[0; 8]))], "`shape` is no tuple"),
+        (vec![stored("a", array("<f4", "2", &[0; 8]))], "`shape` is not a tuple"),
         (vec![stored("a", b"\x93NUMPY\x01\x00\xff\xff".to_vec())], "claims 65535 bytes"),
         (vec![stored("a", b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec())], "claims 4294967295 bytes"),
         (vec![stored("a", b"\x93NUMPY\x09\x00".to_vec())], "version 9"),
-        (vec![stored("a", b"hello".to_vec())], "no NumPy array"),
+        (vec![stored("a", b"hello".to_vec())], "not a NumPy array"),
         (
             vec![stored("a", good.clone()), Member { name: "run.py".into(), ..Member::default() }],
-            "`run.py` is no array",
+            "`run.py` is not an array",
         ),
     ] {
         let error = error_of(&members);

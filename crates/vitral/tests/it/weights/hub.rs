@@ -179,7 +179,7 @@ fn other_bytes_than_promised_are_thrown_away() {
     let scratch = tempfile::tempdir().unwrap();
     let hub = hub(&endpoint, scratch.path());
     let error = hub.pull(&name(), &mut |_| {}).unwrap_err().to_string();
-    assert!(error.contains("SHA-256") && error.contains("thrown away"), "{error}");
+    assert!(error.contains("SHA-256") && error.contains("deleted"), "{error}");
     assert!(!scratch.path().join("models--org--vit/snapshots").exists());
     state.lock().unwrap().lie = false;
     hub.pull(&name(), &mut |_| {}).unwrap();

@@ -103,7 +103,7 @@ fn what_shapes_do_not_say_is_asked_for() {
     let models = goldens().join("models");
     for (file, part) in [
         ("openai_clip/model.pth", "quick GELU"),
-        ("original_deit/model.pth", "no multiple of 64"),
+        ("original_deit/model.pth", "not a multiple of 64"),
         ("torchvision_plain/model.pth", "does not say what model it is"),
     ] {
         let error = load_description(&models.join(file), None).unwrap_err().to_string();

@@ -56,7 +56,7 @@ fn unknown_names_say_which_dialect_is_nearest() {
     specs.push(spec("tokens.distillation", &[24]));
     let options = ResolveOptions::for_model(&description.config);
     let error = recognize(&specs, &container, &options).unwrap_err().to_string();
-    assert!(error.contains("nearest is `timm`") && error.contains("`dist_token`"), "{error}");
+    assert!(error.contains("closest is `timm`") && error.contains("`dist_token`"), "{error}");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn another_grid_is_an_error_where_the_model_refuses_other_sizes() {
     let options = ResolveOptions::for_model(&description.config);
     let specs = specs_of(&description.config);
     let error = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap_err();
-    assert!(error.to_string().contains("misshapen `positions`: expected [37, 24]"), "{error}");
+    assert!(error.to_string().contains("shape of `positions`: expected [37, 24]"), "{error}");
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn descriptions_that_cannot_be_followed() {
         ("", "not valid JSON"),
         ("[]", "expected a JSON object"),
         ("{}", "expected `model_type`"),
-        (r#"{"model_type": "bert"}"#, "`bert` is no Vision Transformer"),
+        (r#"{"model_type": "bert"}"#, "`bert` is not a known Vision Transformer"),
         (r#"{"model_type": "vit", "hidden_size": "wide"}"#, "`hidden_size`: expected a whole number, found `\"wide\"`"),
         (r#"{"model_type": "vit", "hidden_act": "mish"}"#, "`hidden_act`: expected one of gelu"),
-        (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "7 heads do not divide"),
-        (r#"{"architecture": "resnet50"}"#, "`resnet50` is no Vision Transformer of timm"),
+        (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "is not a multiple of 7 heads"),
+        (r#"{"architecture": "resnet50"}"#, "`resnet50` is not a known timm Vision Transformer"),
         (r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"rope": true}}"#, "`model_args.rope`"),
         (r#"{"architecture": "vit_dlittle_patch16_reg1_gap_256"}"#, "`diff`"),
         (r#"{"architecture": "vit_base_mci_224"}"#, "`conv`"),
@@ -181,7 +181,7 @@ fn paths_that_hold_no_model() {
     let index = folder.path().join("model.safetensors.index.json");
     fs::write(&index, r#"{"weight_map": {"a": "../../etc/passwd"}}"#).unwrap();
     let error = Container::open(&index).unwrap_err().to_string();
-    assert!(error.contains("no file beside the index"), "{error}");
+    assert!(error.contains("not a file beside the index"), "{error}");
 }
 
 #[test]
