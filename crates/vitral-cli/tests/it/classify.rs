@@ -56,7 +56,7 @@ fn a_bad_file_is_skipped_and_told_of() {
     assert_eq!(run.out.lines().count(), 2);
     let said = run.fails(1);
     assert!(said.contains(&format!("skipped: `{bad}`: ")), "{said}");
-    assert!(said.contains(&format!("skipped: `{missing}`: the file could not be read: No such file")), "{said}");
+    assert!(said.contains(&format!("skipped: `{missing}`: cannot read the file: No such file")), "{said}");
     assert_eq!(said.lines().last(), Some("2 of 4 images could not be used"));
     assert_eq!(said.lines().count(), 3, "{said}");
 }
