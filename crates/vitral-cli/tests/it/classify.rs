@@ -158,13 +158,13 @@ fn a_model_that_does_not_pool_is_refused_where_one_answer_for_each_image_is_need
         (vec!["evaluate", "assets/digits"], "ranking"),
         (vec!["probe", "assets/digits"], "feature"),
         (vec!["explain", photo, "--class", "3", "--output", &output], "ranking"),
-        (vec!["explain", photo, "--method", "gradcam", "--output", &output], "answer"),
-        (vec!["explain", photo, "--method", "gradcam", "--target", "feature", "--output", &output], "answer"),
-        (vec!["explain", photo, "--faithfulness", "--output", &output], "answer"),
+        (vec!["explain", photo, "--method", "gradcam", "--output", &output], "output"),
+        (vec!["explain", photo, "--method", "gradcam", "--target", "feature", "--output", &output], "output"),
+        (vec!["explain", photo, "--faithfulness", "--output", &output], "output"),
     ] {
         let said = vitral(command.iter().chain(&["--model", &model])).fails(1);
-        let expected = format!("expected one {what} for each image");
-        assert!(said.contains(&expected) && said.contains("found one for each token"), "{command:?}: {said}");
+        let expected = format!("expected one {what} per image");
+        assert!(said.contains(&expected) && said.contains("found one per token"), "{command:?}: {said}");
     }
     for methods in [vec![], vec!["--method", "all", "--masks", "3", "--steps", "2", "--samples", "2"]] {
         let explain = ["explain", photo, "--model", &model, "--output", &output];

@@ -244,7 +244,7 @@ fn wishes_that_cannot_be_fulfilled_say_what_there_is() {
     };
     let target = Target::Class(2);
     let said = explain(Options { layer: Some(99), ..Options::default() }, Some(&target));
-    assert!(said.contains("layer 99 is not there") && said.contains("layers 0 to 5"), "{said}");
+    assert!(said.contains("layer 99 does not exist") && said.contains("layers 0 to 5"), "{said}");
     let said = explain(Options { head: Some(4), ..Options::default() }, Some(&target));
     assert!(said.contains("heads 0 to 3"), "{said}");
     let said = explain(Options::default(), None);

@@ -24,7 +24,7 @@ fn a_model_that_does_not_pool_gives_no_ranking_of_an_image() {
     ];
     for refused in refused {
         let said = refused.expect_err("a ranking for each token").to_string();
-        let expected = "expected one ranking for each image, found one for each token; use a model that pools";
+        let expected = "expected one ranking per image, found one per token; use a model that pools";
         assert!(said.contains(&model.name) && said.contains(expected), "{said}");
     }
     // What explains no answer can be had.
@@ -34,7 +34,7 @@ fn a_model_that_does_not_pool_gives_no_ranking_of_an_image() {
     model.explain(&image, Method::Rollout, None, &Options::default(), &mut |_| ()).expect("a map");
     for aim in [Aim::Class(3), Aim::Feature] {
         let said = model.explained(&image, aim, 1).expect_err("an answer for each token").to_string();
-        assert!(said.contains("expected one answer for each image"), "{said}");
+        assert!(said.contains("expected one output per image"), "{said}");
     }
 }
 

@@ -50,5 +50,5 @@ fn contradictions_are_named() {
         config.class_token = false;
         config.pooling = vitral::config::Pooling::Mean;
     };
-    assert!(broken(without_class).contains("beside a class token"));
+    assert!(broken(without_class).contains("require a class token"));
 }
