@@ -1,4 +1,4 @@
-//! Makes the built-in model of a run of `recipes/cifar10.toml`: named, licensed, and kept in 16 bits.
+//! Makes the built-in model from a run of `recipes/cifar10.toml`: with a name and a license, in 16 bits.
 //!
 //! ```text
 //! cargo run --release -p vitral --example built_in_model -- runs/cifar10/best
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut model = Model::load(&source, &LoadOptions::default(), &Device::cpu(0))?;
     model.name = "cifar10".into();
     model.license = Some("MIT OR Apache-2.0".into());
-    // The card and the images beside it stay: only what is written anew is moved in.
+    // The model card and the images beside it are kept: only new files are moved in.
     let aside = tempfile::tempdir_in(&assets)?;
     let bundle = aside.path().join("bundle");
     export(&ExportSource { storage: DType::F16, ..model.exported() }, &bundle, Target::Bundle, &[])?;
