@@ -1,4 +1,4 @@
-//! Relative positions, beside the goldens.
+//! Relative positions, in addition to the goldens.
 
 use vitral::config::{ModelConfig, RelativePositions, RelativeResample, Size};
 use vitral::model::Vit;
@@ -38,7 +38,7 @@ fn tables_have_an_entry_for_each_offset_and_three_for_the_class_token() {
 }
 
 #[test]
-fn contradictions_are_named() {
+fn contradictions_are_reported() {
     let broken = |change: fn(&mut ModelConfig)| {
         let mut config = small(RelativePositions::Blocks);
         change(&mut config);

@@ -1,4 +1,5 @@
-//! What does not fit is listed in one error; what the caller names is left out; folders that hold no model say so.
+//! Everything that does not match is listed in one error; names given by the caller are ignored; folders without a
+//! model are reported.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ fn spec(name: &str, shape: &[usize]) -> ParameterSpec {
 }
 
 #[test]
-fn everything_that_does_not_fit_stands_in_one_error() {
+fn everything_that_does_not_match_is_in_one_error() {
     let mut description = describe("timm_plain");
     description.config.classes = 9;
     description.config.qk_norm = true;
@@ -49,7 +50,7 @@ fn a_shared_tensor_must_be_used_up() {
 }
 
 #[test]
-fn unknown_names_say_which_dialect_is_nearest() {
+fn unknown_names_are_reported_with_the_closest_dialect() {
     let description = describe("timm_qk_norm");
     let container = description.open().unwrap();
     let mut specs = specs_of(&description.config);
@@ -60,7 +61,7 @@ fn unknown_names_say_which_dialect_is_nearest() {
 }
 
 #[test]
-fn another_grid_is_an_error_where_the_model_refuses_other_sizes() {
+fn another_grid_is_an_error_if_the_model_rejects_other_sizes() {
     let mut description = describe("timm_plain");
     description.config.image_size = vitral::config::Size::square(48);
     let container = description.open().unwrap();
@@ -119,7 +120,7 @@ fn descriptions_that_cannot_be_followed() {
 }
 
 #[test]
-fn older_forms_of_either_file() {
+fn older_formats_of_either_file() {
     let flat = r#"{"architecture": "vit_tiny_patch16_224", "num_classes": 2, "input_size": [1, 64, 64],
         "fixed_input_size": true, "labels": ["cat", "dog"], "license": "mit", "mean": [0.5]}"#;
     let timm = described(flat).unwrap();
@@ -148,7 +149,7 @@ fn architectures_of_timm_translate() {
             Err(_) => refused.push(name.as_str()),
         }
     }
-    // Differential attention, and hybrids over networks that are no ResNetV2.
+    // Differential attention, and hybrids with networks other than ResNetV2.
     let expected = [
         "vit_base_mci_224",
         "vit_base_resnet26d_224",
@@ -159,14 +160,14 @@ fn architectures_of_timm_translate() {
         "vit_small_resnet26d_224",
         "vit_small_resnet50d_s16_224",
     ];
-    // Of Eva: rotary positions of other kinds than DINOv3's, norms behind the residual, fewer keys than queries.
+    // For Eva: rotary positions other than DINOv3's, norms after the residual, fewer keys than queries.
     let of_eva = ["eva02_", "_rope_", "_pe_", "_sapiens2"];
     refused.retain(|name| !expected.contains(name) && !of_eva.iter().any(|part| name.contains(part)));
     assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[test]
-fn paths_that_hold_no_model() {
+fn paths_without_a_model() {
     let folder = tempfile::tempdir().unwrap();
     let error = load_description(folder.path(), None).unwrap_err().to_string();
     assert!(error.contains("expected `config.json` or `vitral.json`"), "{error}");
@@ -185,7 +186,7 @@ fn paths_that_hold_no_model() {
 }
 
 #[test]
-fn a_bundle_reads_with_our_own_names() {
+fn a_bundle_is_read_with_our_own_names() {
     let folder = tempfile::tempdir().unwrap();
     let config = r#"{"format": 1, "name": "mine", "license": "MIT", "labels": ["a", "b"],
         "preprocess": {"mean": [0.5]},
