@@ -28,8 +28,8 @@ pub enum Positions {
 }
 
 /// Relative position bias: a learned bias for every offset in rows and columns between key and query, added to the
-/// attention scores of each head (BEiT, arXiv:2106.08254). A table is `[(2h − 1)(2w − 1) + 3, heads]` for a grid of `h
-/// × w`: the offsets row by row, then class token to patch, patch to class token, class token to itself.
+/// attention scores of each head (BEiT, arXiv:2106.08254). A table is `[(2h − 1)(2w − 1) + 3, heads]` for a grid of
+/// `h × w`: the offsets row by row, then class token to patch, patch to class token, class token to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelativePositions {

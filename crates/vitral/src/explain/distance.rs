@@ -1,8 +1,8 @@
 //! How far heads attend, and how evenly: attention statistics, one value per head and layer.
 
 /// The mean attention distance of each head, in pixels (Dosovitskiy et al., arXiv:2010.11929, figures 7 and 11): over
-/// patches as queries, the mean of Σ weight × pixels between the patches' centers. `weights` are `[heads, tokens,
-/// tokens]` and `distances` `[patches, patches]`; rows and columns of prefix tokens are left out, so attention to them
+/// patches as queries, the mean of Σ weight × pixels between the patches' centers. `weights` are
+/// `[heads, tokens, tokens]` and `distances` `[patches, patches]`; prefix tokens are left out, so attention to them
 /// counts as distance 0.
 pub fn distances(weights: &[f32], tokens: usize, distances: &[f32]) -> Vec<f64> {
     let patches = distances.len().isqrt();
@@ -15,8 +15,8 @@ pub fn distances(weights: &[f32], tokens: usize, distances: &[f32]) -> Vec<f64> 
 }
 
 /// The mean entropy of each head's attention in nats, over all tokens as queries: 0 if every token attends to a single
-/// one, and the logarithm of the number of tokens if it attends to all equally. `weights` are `[heads, tokens,
-/// tokens]`.
+/// one, and the logarithm of the number of tokens if it attends to all equally. `weights` are
+/// `[heads, tokens, tokens]`.
 pub fn entropies(weights: &[f32], tokens: usize) -> Vec<f64> {
     let of_head = |weights: &[f32]| {
         let sum: f64 = weights.iter().filter(|x| **x > 0.0).map(|&x| -f64::from(x) * f64::from(x.ln())).sum();
