@@ -1,5 +1,5 @@
-//! What looking inside costs beside the forward pass alone. `VITRAL_BENCH_MODEL` names a model's folder; the built-in
-//! one is too small to say much.
+//! The cost of explanations compared with a forward pass. `VITRAL_BENCH_MODEL` is a model's folder; the built-in model
+//! is too small for meaningful numbers.
 //!
 //!     VITRAL_BENCH_MODEL=dinov2-small cargo bench -p vitral --bench explain
 

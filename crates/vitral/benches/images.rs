@@ -1,4 +1,4 @@
-//! What happens to an image before the model sees it.
+//! Image decoding and preprocessing.
 //!
 //!     cargo bench -p vitral --bench images
 

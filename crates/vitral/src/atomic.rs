@@ -1,5 +1,5 @@
-//! Files and folders that appear when they are whole, and not before: written beside their place, flushed to the disk,
-//! then renamed. A process that ends in between leaves what was there before.
+//! Atomic writes: files and folders are written beside their final path, flushed to disk, then renamed. A process that
+//! is interrupted leaves the previous version intact.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,49 +8,49 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-/// What names of unfinished files and folders end with.
+/// Suffix of unfinished files and folders.
 const UNFINISHED: &str = ".part";
-/// What the name of a folder ends with that another one is about to replace.
+/// Suffix of a folder that is about to be replaced.
 const BEFORE: &str = ".before";
 
-/// A file that takes its place when it is whole. Dropped before, it leaves nothing behind.
+/// A file that is renamed to its path once complete. If dropped earlier, it is removed.
 pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     path: PathBuf,
 }
 
 impl AtomicFile {
-    /// Opens a file beside `path`, so that a place that cannot be written to is found out before the work.
+    /// Opens a file beside `path`, so that a path that cannot be written is detected before the work.
     ///
     /// # Errors
-    /// If the folder is not there or cannot be written to.
+    /// If the folder does not exist or cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
         let mut builder = Builder::new();
         builder.prefix(".vitral-").suffix(UNFINISHED);
-        // The rights that new files have.
+        // The usual permissions of new files.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder_of(path)).map_err(without_path)?;
         Ok(AtomicFile { file: BufWriter::new(file), path: path.to_owned() })
     }
 
-    /// Where it will be.
+    /// The final path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Another file beside the same place, for what has to wait. It has no name and goes by itself.
+    /// A temporary file in the same folder, without a name, which is removed automatically.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn spool(&self) -> io::Result<BufWriter<File>> {
         tempfile::tempfile_in(folder_of(&self.path)).map(BufWriter::new).map_err(without_path)
     }
 
-    /// Puts the file in its place.
+    /// Renames the file to its path.
     ///
     /// # Errors
-    /// If it cannot be written to the end or renamed; what was in its place stays.
+    /// If it cannot be fully written or renamed; an existing file is kept.
     pub fn finish(self) -> io::Result<()> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
@@ -74,36 +74,36 @@ impl Seek for AtomicFile {
     }
 }
 
-/// Writes a whole file and puts it in its place.
+/// Writes a file atomically.
 ///
 /// # Errors
-/// As [`AtomicFile::create`] and [`AtomicFile::finish`].
+/// Those of [`AtomicFile::create`] and [`AtomicFile::finish`].
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(bytes)?;
     file.finish()
 }
 
-/// Puts a file or folder that is whole in its place, on the same disk.
+/// Renames a complete file or folder to its path, on the same disk.
 ///
 /// # Errors
-/// If it cannot be flushed or renamed; what was in its place stays.
+/// If it cannot be flushed or renamed; what was there is kept.
 pub fn settle(from: &Path, to: &Path) -> io::Result<()> {
     flush(from)?;
     fs::rename(from, to)
 }
 
-/// A folder that takes its place when it is whole. Dropped before, it goes.
+/// A folder that is renamed to its path once complete. If dropped earlier, it is removed.
 pub struct AtomicFolder {
     aside: PathBuf,
     place: PathBuf,
 }
 
 impl AtomicFolder {
-    /// Makes an empty folder beside `path`.
+    /// Creates an empty folder beside `path`.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn beside(path: &Path) -> io::Result<Self> {
         let aside = sibling(path, UNFINISHED);
         if aside.exists() {
@@ -113,28 +113,28 @@ impl AtomicFolder {
         Ok(AtomicFolder { aside, place: path.to_owned() })
     }
 
-    /// Where it is filled.
+    /// The temporary path, where it is filled.
     pub fn path(&self) -> &Path {
         &self.aside
     }
 
-    /// Puts the folder in its place, where nothing or an empty folder is.
+    /// Renames the folder to its path, which must not exist or be an empty folder.
     ///
     /// # Errors
-    /// If something is there, or it cannot be flushed or renamed.
+    /// If the path is occupied, or the folder cannot be flushed or renamed.
     pub fn finish(self) -> io::Result<()> {
         settle(&self.aside, &self.place)
     }
 
-    /// Puts one of the files inside in the folder's place, and removes the rest.
+    /// Renames one of the files inside to the folder's path, and removes the rest.
     ///
     /// # Errors
-    /// As [`settle`].
+    /// Those of [`settle`].
     pub fn finish_as(self, file: &str) -> io::Result<()> {
         settle(&self.aside.join(file), &self.place)
     }
 
-    /// Puts a folder inside in place of what is there, and removes the rest.
+    /// Replaces the folder at the path with one inside, and removes the rest.
     ///
     /// # Errors
     /// If it cannot be flushed or renamed.
@@ -156,13 +156,13 @@ impl AtomicFolder {
 
 impl Drop for AtomicFolder {
     fn drop(&mut self) {
-        // Renamed away, there is nothing left to remove.
+        // After a rename there is nothing left to remove.
         let _ = fs::remove_dir_all(&self.aside);
     }
 }
 
-/// Removes what processes that ended early left beside a folder that nobody writes now. Where one ended between moving the
-/// folder before away and putting the new one in its place, the one before comes back.
+/// Cleans up what interrupted processes left beside a folder that no process is writing now. If one was interrupted
+/// while it replaced the folder, the previous folder is restored.
 ///
 /// # Errors
 /// If something cannot be removed.
@@ -192,12 +192,12 @@ pub fn recover(path: &Path) -> io::Result<()> {
     unfinished.iter().chain(&before).try_for_each(fs::remove_dir_all)
 }
 
-/// The folder that something lies in.
+/// The parent folder of a path.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// How names of unfinished folders beside a path begin.
+/// The prefix of unfinished folders beside a path.
 fn start_of(path: &Path) -> OsString {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or("folder".as_ref()));
@@ -205,14 +205,14 @@ fn start_of(path: &Path) -> OsString {
     name
 }
 
-/// A name beside a path that is this process's own.
+/// A name beside a path that is unique to this process.
 fn sibling(path: &Path, ending: &str) -> PathBuf {
     let mut name = start_of(path);
     name.push(format!("{}{ending}", std::process::id()));
     folder_of(path).join(name)
 }
 
-/// Flushes a file, or all files of a folder, to the disk.
+/// Flushes a file, or all files of a folder, to disk.
 fn flush(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return fs::read_dir(path)?.try_for_each(|entry| flush(&entry?.path()));
@@ -220,7 +220,7 @@ fn flush(path: &Path) -> io::Result<()> {
     File::options().append(true).open(path)?.sync_all()
 }
 
-/// The name of a temporary file means nothing to anybody.
+/// Removes the name of a temporary file from an error message.
 fn without_path(error: io::Error) -> io::Error {
     match error.to_string().split_once(" at path ") {
         Some((cause, _)) => io::Error::new(error.kind(), cause),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_appears_when_it_is_whole() {
+    fn a_file_appears_once_it_is_complete() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a");
         write(&path, b"before").unwrap();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_appears_when_it_is_whole() {
+    fn a_folder_appears_once_it_is_complete() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("best");
         let filled = |text: &str| {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stopped_process_left_is_put_right() {
+    fn the_remains_of_an_interrupted_process_are_cleaned_up() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("best");
         let leave = |name: &str| {

@@ -1,8 +1,8 @@
-//! What a Vision Transformer is made of, as data.
+//! The architecture of a Vision Transformer as data.
 //!
-//! [`ModelConfig`] holds every architectural choice as a typed field, so that a model from any library can be
-//! described without flags that mean different things in different places. No default differs from the weights'
-//! origin silently: readers of foreign configurations fill in every field.
+//! [`ModelConfig`] holds every architectural choice as a typed field, so that a model from any library can be described
+//! without flags whose meaning depends on the library. Readers of other libraries' configurations fill in every field,
+//! so no default silently differs from the source of the weights.
 
 mod check;
 mod choices;
@@ -25,51 +25,51 @@ pub use stem::{Border, ConvolutionalStem, ResNetV2, Root, Stem, StemLayer};
 pub struct ModelConfig {
     /// Height and width of the input in pixels.
     pub image_size: Size,
-    /// Height and width of a patch, in pixels (for hybrids: in cells of the feature map).
+    /// Height and width of a patch, in pixels (in hybrids: in cells of the feature map).
     pub patch_size: Size,
     /// Input channels.
     pub channels: usize,
-    /// Classes; 0 means no head.
+    /// Number of classes; 0 means no head.
     pub classes: usize,
-    /// Width of a token.
+    /// Width of a token (embedding dimension).
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
     /// Width of a head, independent of `width / heads`.
     pub head_width: usize,
-    /// Width of the MLP's hidden layer (after gating, where it is gated).
+    /// Width of the MLP's hidden layer (after the gate, if the MLP is gated).
     pub mlp_width: usize,
-    /// What turns pixels into tokens.
+    /// How pixels become tokens.
     pub stem: Stem,
     /// Whether the patch embedding has a bias.
     pub patch_bias: bool,
     /// Norm on the flattened patch and on its embedding (current vit-pytorch).
     pub patch_norms: bool,
-    /// Norm on the patch's embedding alone (timm `embed_norm_layer`, AIMv2).
+    /// Norm on the patch's embedding only (timm `embed_norm_layer`, AIMv2).
     pub patch_output_norm: bool,
-    /// Class token.
+    /// Whether there is a class token.
     pub class_token: bool,
-    /// DeiT's distillation token with its own head (arXiv:2012.12877).
+    /// Whether there is DeiT's distillation token (arXiv:2012.12877).
     pub distillation_token: bool,
-    /// Whether the distillation token is read out: its own head beside the class token's, logits averaged, features the
-    /// mean of both tokens. Without it the token only takes part in attention (Hugging Face `DeiTModel` and
+    /// Whether the distillation token has its own head beside the class token's: logits are averaged, and features are
+    /// the mean of both tokens. Otherwise the token only takes part in attention (Hugging Face `DeiTModel` and
     /// `DeiTForImageClassification`).
     pub distillation_head: bool,
-    /// Register tokens (arXiv:2309.16588).
+    /// Number of register tokens (arXiv:2309.16588).
     pub registers: usize,
     /// Position embeddings.
     pub positions: Positions,
-    /// What blocks learn of how far a key stands from a query.
+    /// Relative position biases.
     pub relative_positions: RelativePositions,
-    /// How its table is brought to another grid.
+    /// How the relative position table is resampled to another grid.
     pub relative_resample: RelativeResample,
-    /// What happens at another image size.
+    /// What happens with images of another size.
     pub other_sizes: OtherSizes,
     /// Norm before the first block (CLIP).
     pub pre_norm: bool,
-    /// How a block is put together.
+    /// The structure of a block.
     pub block: BlockKind,
     /// Which norm.
     pub norm: NormKind,
@@ -77,9 +77,9 @@ pub struct ModelConfig {
     pub norm_epsilon: f32,
     /// Bias on query, key and value.
     pub qkv_bias: bool,
-    /// Whether the key has a part in that bias (DINOv3: not).
+    /// Whether that bias includes the key (in DINOv3 it does not).
     pub key_bias: bool,
-    /// Scale of the attention logits; `head_width^-0.5` if not given.
+    /// Scale of the attention logits; `head_width^-0.5` if absent.
     pub qk_scale: Option<QkScale>,
     /// Norm of queries and keys, per head.
     pub qk_norm: bool,
@@ -89,9 +89,9 @@ pub struct ModelConfig {
     pub attention_projection: bool,
     /// Bias on the attention projection.
     pub projection_bias: bool,
-    /// The MLP's shape.
+    /// The MLP's structure.
     pub mlp: MlpKind,
-    /// The MLP's non-linearity.
+    /// The MLP's activation function.
     pub activation: Activation,
     /// Bias in the MLP.
     pub mlp_bias: bool,
@@ -103,18 +103,18 @@ pub struct ModelConfig {
     pub final_norm: bool,
     /// How tokens are pooled.
     pub pooling: Pooling,
-    /// Whether maximum and attention pooling see the prefix tokens too (timm `pool_include_prefix`; for the mean there
-    /// is [`Pooling::MeanAll`]).
+    /// Whether maximum and attention pooling include the prefix tokens (timm `pool_include_prefix`; for the mean, use
+    /// [`Pooling::MeanAll`]).
     pub pool_prefix: bool,
     /// Norm after pooling (timm `fc_norm`).
     pub pooled_norm: bool,
-    /// Width of a linear + tanh after pooling (the paper's pre-logits, Hugging Face's pooler).
+    /// Width of a linear layer with tanh after pooling (the paper's pre-logits, Hugging Face's pooler).
     pub pre_logits: Option<usize>,
     /// The classifier.
     pub head: Head,
     /// Bias in the classifier.
     pub head_bias: bool,
-    /// Drop rates for training.
+    /// Dropout rates for training.
     pub drop: DropRates,
 }
 
@@ -177,7 +177,7 @@ impl ModelConfig {
         let stride = self.token_stride();
         let (height, width) = (self.image_size.height, self.image_size.width);
         match self.stem {
-            // Its convolutions round up.
+            // The ResNet's convolutions round up.
             Stem::ResNet(_) => Size { height: height.div_ceil(stride.height), width: width.div_ceil(stride.width) },
             _ => Size { height: height / stride.height, width: width / stride.width },
         }
@@ -193,22 +193,22 @@ impl ModelConfig {
         Size { height: self.patch_size.height * stem, width: self.patch_size.width * stem }
     }
 
-    /// Whether pixels or cells pass a linear map before they are tokens.
+    /// Whether there is a patch embedding: a linear map from pixels or cells to tokens.
     pub fn embeds_patches(&self) -> bool {
         !matches!(self.stem, Stem::ResNet(_))
     }
 
-    /// Class, distillation and register tokens together.
+    /// Number of class, distillation and register tokens together.
     pub fn prefix_tokens(&self) -> usize {
         usize::from(self.class_token) + usize::from(self.distillation_token) + self.registers
     }
 
-    /// All tokens at the configured image size.
+    /// Number of tokens at the configured image size.
     pub fn tokens(&self) -> usize {
         self.prefix_tokens() + self.grid().area()
     }
 
-    /// What attention logits are multiplied with.
+    /// Factor on the attention logits.
     pub fn attention_scale(&self) -> f32 {
         match self.qk_scale {
             None => (self.head_width as f32).powf(-0.5),
@@ -217,7 +217,7 @@ impl ModelConfig {
         }
     }
 
-    /// Width of the attention's inside: heads × head width.
+    /// Total width of the attention heads: heads × head width.
     pub fn attention_width(&self) -> usize {
         self.heads * self.head_width
     }
@@ -233,7 +233,7 @@ impl ModelConfig {
 }
 
 impl ResNetV2 {
-    /// The classifier that is this ResNet alone (BiT): the mean over its cells, then one linear map.
+    /// A classifier made of this ResNet alone (BiT): the mean over its cells, then one linear map.
     pub fn classifier(self, classes: usize) -> ModelConfig {
         ModelConfig {
             patch_size: Size::square(1),

@@ -1,4 +1,4 @@
-//! Whether a model has all it needs, and whether its weights look like weights.
+//! Checks that a model is complete, and that its weights are plausible.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,39 +17,39 @@ use crate::weights::{
     Assignment, CHECK_FILE, Container, PreprocessSource, ResolveOptions, load_description, recognize, resolve,
 };
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// As it should be.
+    /// No problem.
     Good,
     /// Worth knowing.
     Note,
     /// Probably a mistake.
     Warning,
-    /// The model cannot be used like this.
+    /// The model cannot be used as it is.
     Fault,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What was looked at: `config`, `weights`, `head`, `preprocessing`…
+    /// What was checked: `config`, `weights`, `head`, `preprocessing`…
     pub subject: &'static str,
-    /// What was found.
+    /// The result in words.
     pub text: String,
 }
 
-/// All findings, in the order things were looked at.
+/// All findings, in the order of the checks.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Diagnosis {
     /// The findings.
     pub findings: Vec<Finding>,
 }
 
-/// How far recorded numbers may be missed, in standard deviations.
+/// Tolerance for recorded values, in standard deviations.
 const CHECK_TOLERANCE: f64 = 1e-3;
 
 impl Diagnosis {
@@ -78,7 +78,7 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// Examines the model at a path. Faults are findings, not errors.
+/// Checks the model at a path. Errors are returned as findings.
 pub fn examine(path: &Path, options: &LoadOptions, device: &Device) -> Diagnosis {
     let mut found = Diagnosis::default();
     let description = match load_description(path, options.config.as_deref()) {
@@ -131,7 +131,7 @@ pub fn examine(path: &Path, options: &LoadOptions, device: &Device) -> Diagnosis
     found
 }
 
-/// Values that no trained model has.
+/// Looks for values that no trained model has.
 fn weights(assignment: &Assignment<'_>, found: &mut Diagnosis) {
     const ABSURD: f32 = 1e4;
     let mut faults = 0;
@@ -143,19 +143,19 @@ fn weights(assignment: &Assignment<'_>, found: &mut Diagnosis) {
             let text = format!("`{name}` has {} NaN and {} infinite values: the run diverged", of.nan, of.infinite);
             found.add(Severity::Fault, "values", text);
         } else if name == "head.weight" && all_zero {
-            let text = "the classifier is all zero, as in published in21k files: its logits say nothing; use `embed`, or \
-                        train a new head";
+            let text = "the classifier is all zero, as in published in21k files: its logits are meaningless; use \
+                        `embed`, or train a new head";
             found.add(Severity::Warning, "head", text);
         } else if name == "positions" && (of.std == 0.0) {
             found.add(
                 Severity::Warning,
                 "positions",
-                "all positions are alike: the model does not know where a patch is",
+                "all positions are equal: the model cannot know where a patch is",
             );
         } else if name.contains("norm") && name.ends_with("weight") && all_zero {
-            found.add(Severity::Warning, "norm", format!("`{name}` is all zero: nothing passes this norm"));
+            found.add(Severity::Warning, "norm", format!("`{name}` is all zero: the norm's output is constant"));
         } else if of.max.max(-of.min) > ABSURD {
-            let text = format!("`{name}` reaches from {} to {}: no trained ViT has such weights", of.min, of.max);
+            let text = format!("`{name}` ranges from {} to {}: no trained ViT has such weights", of.min, of.max);
             found.add(Severity::Warning, "values", text);
         }
         faults += found.findings.len() - before;
@@ -165,13 +165,13 @@ fn weights(assignment: &Assignment<'_>, found: &mut Diagnosis) {
     }
 }
 
-/// What the published models of a dialect do to an image.
+/// How the published models of a dialect preprocess images.
 struct Customs {
     dialect: &'static str,
     means: &'static [[f32; 3]],
-    /// Whether an image is resized whatever its proportions; either, if not said.
+    /// Whether images are resized regardless of aspect ratio; either, if absent.
     squashed: Option<bool>,
-    /// Whether a part is cut out; either, if not said.
+    /// Whether images are cropped; either, if absent.
     cropped: Option<bool>,
 }
 
@@ -184,7 +184,7 @@ const fn customs(
     Customs { dialect, means, squashed, cropped }
 }
 
-/// Every dialect's own ways. Google's, DINO's and MAE's models all go by ViT's names in transformers.
+/// The conventions of every dialect. Google's, DINO's and MAE's models all have ViT's names in transformers.
 const CUSTOMS: [Customs; 9] = [
     customs("huggingface-vit", &[HALF, IMAGENET_MEAN], None, None),
     customs("huggingface-deit", &[IMAGENET_MEAN], None, Some(true)),
@@ -218,14 +218,14 @@ fn preprocessing(source: &PreprocessSource, dialect: &str, found: &mut Diagnosis
     }
 }
 
-/// Where preprocessing is not that of the family.
+/// How preprocessing differs from that of the model's family.
 fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(normalize) = &preprocess.normalize {
         let near = |mean: &[f32; 3]| normalize.mean.iter().zip(mean).all(|(a, b)| (a - b).abs() < 2e-3);
         if normalize.mean.len() == 3 && !customs.means.iter().any(near) {
             let (ours, theirs) = (&normalize.mean, customs.means);
-            found.push(format!("mean {ours:?} is not that of published `{}` models, {theirs:?}", customs.dialect));
+            found.push(format!("mean {ours:?} differs from published `{}` models, {theirs:?}", customs.dialect));
         }
     }
     let squashed = preprocess.steps.iter().find_map(|step| match step {
@@ -236,7 +236,7 @@ fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
     if let (Some(squashed), Some(expected)) = (squashed, customs.squashed)
         && squashed != expected
     {
-        let how = |squashed| says(squashed, "to an exact size, whatever its proportions", "in proportion");
+        let how = |squashed| says(squashed, "to an exact size, regardless of aspect ratio", "keeping its aspect ratio");
         found.push(format!(
             "an image is resized {}; published models of this family: {}",
             how(squashed),
@@ -245,7 +245,7 @@ fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
     }
     let cropped = preprocess.steps.iter().any(|step| matches!(step, Step::CenterCrop { .. }));
     if let Some(expected) = customs.cropped.filter(|&expected| expected != cropped) {
-        let how = |cropped| says(cropped, "the middle is cut out", "nothing is cut off");
+        let how = |cropped| says(cropped, "the center is cropped", "nothing is cropped");
         found.push(format!("{}; published models of this family: {}", how(cropped), how(expected)));
     }
     found
@@ -254,7 +254,7 @@ fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
 fn labels(labels: Option<&[String]>, classes: usize, found: &mut Diagnosis) {
     match labels {
         _ if classes == 0 => found.add(Severity::Note, "labels", "no classifier, so no labels"),
-        None => found.add(Severity::Note, "labels", format!("none: the {classes} classes go by their numbers")),
+        None => found.add(Severity::Note, "labels", format!("none: the {classes} classes are known by index only")),
         Some(labels) if labels.len() != classes => {
             found.add(Severity::Fault, "labels", format!("{} labels for {classes} classes", labels.len()));
         }
@@ -262,13 +262,13 @@ fn labels(labels: Option<&[String]>, classes: usize, found: &mut Diagnosis) {
             let distinct = labels.iter().collect::<HashSet<_>>().len();
             let generic = labels.iter().enumerate().all(|(i, label)| *label == format!("LABEL_{i}"));
             if generic {
-                let text = format!("{classes}, all of the form LABEL_0: nobody named the classes");
+                let text = format!("{classes}, all of the form LABEL_0: the classes have no real names");
                 found.add(Severity::Warning, "labels", text);
             } else if distinct < labels.len() {
                 found.add(
                     Severity::Note,
                     "labels",
-                    format!("{classes}, {} names stand twice", labels.len() - distinct),
+                    format!("{classes}, {} of them duplicates", labels.len() - distinct),
                 );
             } else {
                 found.add(Severity::Good, "labels", format!("{classes}, one for each class"));
@@ -277,16 +277,16 @@ fn labels(labels: Option<&[String]>, classes: usize, found: &mut Diagnosis) {
     }
 }
 
-/// Runs the model on what it was recorded with.
+/// Runs the model on its recorded input and compares the output.
 fn recorded(path: &Path, options: &LoadOptions, device: &Device, found: &mut Diagnosis) {
     let file = path.join(CHECK_FILE);
     if !file.is_file() {
-        found.add(Severity::Note, "recorded", format!("no `{CHECK_FILE}`: nothing to hold the numbers against"));
+        found.add(Severity::Note, "recorded", format!("no `{CHECK_FILE}`: no recorded output to compare with"));
         return;
     }
     match compare(path, &file, options, device) {
         Ok((name, difference)) if difference.is_nan() => {
-            let text = format!("`{name}`: expected the recorded numbers, found NaN or infinite ones on either side");
+            let text = format!("`{name}`: expected the recorded values, found NaN or infinity on either side");
             found.add(Severity::Fault, "recorded", text);
         }
         Ok((name, difference)) => {
@@ -294,7 +294,7 @@ fn recorded(path: &Path, options: &LoadOptions, device: &Device, found: &mut Dia
             found.add(
                 severity,
                 "recorded",
-                format!("`{name}` within {difference:.1e} standard deviations of the record"),
+                format!("`{name}` within {difference:.1e} standard deviations of the recorded values"),
             );
         }
         Err(fault) => found.add(Severity::Fault, "recorded", fault),
@@ -320,7 +320,7 @@ fn compare(path: &Path, file: &Path, options: &LoadOptions, device: &Device) -> 
     };
     let (expected_shape, expected) = values(name).ok_or(format!("`{CHECK_FILE}` has no `{name}`"))?;
     if expected_shape[..] != found.shape()[..] {
-        return Err(format!("`{name}` is {:?}, recorded was {expected_shape:?}", found.shape()));
+        return Err(format!("`{name}` is {:?}, expected {expected_shape:?} as recorded", found.shape()));
     }
     let spread = Statistics::of(&expected).map_or(1.0, |of| of.std.max(1e-12));
     Ok((name, apart(&found.to_vec().map_err(|error| words(&error))?, &expected) / spread))

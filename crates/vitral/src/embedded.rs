@@ -1,5 +1,4 @@
-//! The model that comes with the library: a small hybrid Vision Transformer that tells CIFAR-10's ten
-//! classes apart.
+//! The built-in model: a small hybrid Vision Transformer that classifies CIFAR-10.
 
 use std::path::Path;
 
@@ -13,20 +12,20 @@ const DESCRIPTION: &[u8] = include_bytes!("../assets/cifar10/vitral.json");
 /// Its weights.
 const WEIGHTS: &[u8] = include_bytes!("../assets/cifar10/model.safetensors");
 
-/// What errors call it.
+/// The name used in error messages.
 const NAME: &str = "the built-in model";
 
 impl Model {
-    /// The model that comes with the library; `assets/cifar10` says more of it.
+    /// The built-in model, documented in `assets/cifar10`.
     ///
     /// # Errors
-    /// None that a build with its assets in order can have.
+    /// None in a correct build.
     pub fn embedded(device: &Device) -> Result<Self, Error> {
         let description = Description::from_bundle(NAME, DESCRIPTION)?;
         Model::assemble(Path::new(NAME), description, &Model::embedded_weights()?, &LoadOptions::default(), device)
     }
 
-    /// The weights of the model that comes with the library, as they are stored.
+    /// The weights of the built-in model, as stored.
     ///
     /// # Errors
     /// As [`Model::embedded`].
@@ -40,8 +39,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_model_knows_its_images() {
-        let model = Model::embedded(&Device::cpu(1)).expect("in order");
+    fn the_built_in_model_classifies_its_images() {
+        let model = Model::embedded(&Device::cpu(1)).expect("a correct build");
         for (image, label) in [
             (&include_bytes!("../../../assets/images/automobile.jpg")[..], "automobile"),
             (include_bytes!("../../../assets/images/bird.jpg"), "bird"),

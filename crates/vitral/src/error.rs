@@ -1,4 +1,4 @@
-//! What can go wrong between a path and an answer: one enum for the whole library, over one a room.
+//! The library's error type: one enum over the error types of the modules.
 
 use std::path::PathBuf;
 
@@ -11,14 +11,14 @@ use crate::image::ImageError;
 use crate::model::ModelError;
 use crate::weights::WeightsError;
 
-/// Any fault of the library.
+/// Any error of the library.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An image could not be read or preprocessed.
     #[error(transparent)]
     Image(Box<ImageError>),
-    /// A model's files could not be read, or do not fit.
+    /// A model's files could not be read, or do not match.
     #[error(transparent)]
     Weights(Box<WeightsError>),
     /// A configuration contradicts itself.
@@ -32,7 +32,7 @@ pub enum Error {
     /// An input does not fit the model.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The model's files do not say how to preprocess.
+    /// The model's files do not say how images are preprocessed.
     #[error(
         "{}: its files do not say how images are preprocessed; add `preprocessor_config.json`, or describe the steps \
          with `--config FILE`",
@@ -42,15 +42,15 @@ pub enum Error {
         /// The model.
         path: PathBuf,
     },
-    /// The preprocessing file of a model could not be understood.
-    #[error("{}: its preprocessing: {fault}", path.display())]
+    /// The model's preprocessing file could not be understood.
+    #[error("{}: cannot read its preprocessing: {fault}", path.display())]
     Preprocessing {
         /// The model.
         path: PathBuf,
         /// What is wrong with it.
         fault: Box<ImageError>,
     },
-    /// Preprocessing gives other images than the model takes.
+    /// Preprocessing produces images of another shape than the model takes.
     #[error("{}: its preprocessing gives {found}, but the model takes {expected}; correct one of its two files", path.display())]
     Disagreement {
         /// The model.
@@ -60,55 +60,55 @@ pub enum Error {
         /// What preprocessing gives.
         found: String,
     },
-    /// There are not as many labels as classes.
-    #[error("{}: it names {found} labels for {expected} classes", path.display())]
+    /// The number of labels differs from the number of classes.
+    #[error("{}: expected {expected} labels, one for each class, found {found}", path.display())]
     Labels {
         /// The model.
         path: PathBuf,
-        /// Classes.
+        /// Number of classes.
         expected: usize,
-        /// Labels.
+        /// Number of labels.
         found: usize,
     },
-    /// Images of one batch have several sizes after preprocessing.
+    /// The images of a batch differ in size after preprocessing.
     #[error(
-        "image {index} of the batch: expected {expected} pixels after preprocessing, as image 0 has, found {found}; run \
-         images of other sizes in batches of their own"
+        "image {index} of the batch: expected {expected} pixels after preprocessing, like image 0, found {found}; put \
+         images of different sizes in separate batches"
     )]
     Sizes {
-        /// The first image of another size, from 0.
+        /// Index of the first image with a different size, from 0.
         index: usize,
-        /// The size of the first image.
+        /// Size of image 0.
         expected: Size,
-        /// The size of this one.
+        /// Size of this image.
         found: Size,
     },
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The image cannot be explained with this method.
     #[cfg(feature = "explain")]
-    /// An image cannot be explained in that way.
     #[error(transparent)]
     Explain(Box<ExplainError>),
-    /// Something was asked of a model without a classifier.
+    /// A classification was requested from a model without a classifier.
     #[error("the model `{name}` has no classifier; use `embed` for its features")]
     NoHead {
         /// The model.
         name: String,
     },
-    /// One answer for each image was asked of a model that pools nothing.
+    /// One result per image was requested from a model that does not pool its tokens.
     #[error(
-        "the model `{name}` does not pool its tokens: expected one {what} for each image, found one for each token; use a \
-         model that pools, `embed --pool mean` for one feature for each image, or `forward` for what each token gives"
+        "the model `{name}` does not pool its tokens: expected one {what} per image, found one per token; use a model \
+         that pools, `embed --pool mean` for one feature vector per image, or `forward` for the output of every token"
     )]
     PerToken {
         /// The model.
         name: String,
-        /// What was asked for: `ranking`, `feature`.
+        /// What was requested: `ranking`, `feature`.
         what: &'static str,
     },
-    /// The class token was asked of a model without one.
-    #[error("the model `{name}` has no class token; ask for its pooled features, or the mean of its patches")]
+    /// The class token was requested from a model without one.
+    #[error("the model `{name}` has no class token; use its pooled features or the mean of its patch tokens")]
     NoClassToken {
         /// The model.
         name: String,

@@ -1,4 +1,4 @@
-//! One vector, or one vector a token, for every image.
+//! Feature extraction: one vector, or one vector per token, for every image.
 
 use vitral_engine::Context;
 
@@ -6,17 +6,17 @@ use crate::Tensor;
 use crate::error::Error;
 use crate::load::Model;
 
-/// Which features of an image.
+/// Which features to extract.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FeatureKind {
-    /// The model's own: what its classifier sees.
+    /// The model's own pooled features: the input of its classifier.
     #[default]
     Pooled,
     /// The class token after the final norm.
     Class,
     /// The mean of the patch tokens after the final norm.
     Mean,
-    /// Both, side by side.
+    /// Both, concatenated.
     ClassAndMean,
     /// All tokens after the final norm: class, distillation or registers, then patches row by row.
     Tokens,
@@ -24,11 +24,11 @@ pub enum FeatureKind {
 
 impl Model {
     /// Features of pixels `[batch, channels, height, width]`: `[batch, width]`, or `[batch, tokens, width]` for
-    /// [`FeatureKind::Tokens`] and for models that do not pool. A model without a final norm gives its tokens as the last
-    /// block leaves them.
+    /// [`FeatureKind::Tokens`] and for models that do not pool. Without a final norm, tokens are the last block's
+    /// output.
     ///
     /// # Errors
-    /// If the model does not take such an input, or has no class token where that is asked for.
+    /// If the model does not accept this input, or has no class token when one is requested.
     pub fn features(&self, pixels: &Tensor, kind: FeatureKind) -> Result<Tensor, Error> {
         if kind == FeatureKind::Pooled {
             return Ok(self.run(pixels, None)?.features);

@@ -1,4 +1,4 @@
-//! Class names, and the best of many scores.
+//! Class names and top-k predictions.
 
 use crate::numbers::largest;
 /// Names of a model's classes.
@@ -6,7 +6,7 @@ use crate::numbers::largest;
 pub struct Labels(Option<Vec<String>>);
 
 impl Labels {
-    /// Names in the order of classes; without names, classes are called by their number.
+    /// Names in class order; without names, classes are called by their index.
     pub fn new(names: Option<Vec<String>>) -> Self {
         Labels(names)
     }
@@ -25,20 +25,20 @@ impl Labels {
     }
 }
 
-/// One answer.
+/// One prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
-    /// Number of the class.
+    /// Index of the class.
     pub class: usize,
     /// Its name.
     pub label: String,
     /// Softmax over all classes.
     pub probability: f32,
-    /// The model's own number.
+    /// The model's raw output for the class.
     pub logit: f32,
 }
 
-/// The `count` best classes, best first; equal ones in the order of classes.
+/// The `count` most likely classes, best first; ties in class order.
 pub fn top(logits: &[f32], count: usize, labels: &Labels) -> Vec<Ranked> {
     let greatest = largest(logits.iter().copied());
     let total: f64 = logits.iter().map(|&x| f64::from(x - greatest).exp()).sum();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_come_first_with_their_softmax() {
+    fn top_classes_come_first_with_their_softmax() {
         let labels = Labels::new(Some(vec!["a".into(), "b".into(), "c".into()]));
         let top = top(&[1.0, 3.0, 3.0], 2, &labels);
         assert_eq!(top.iter().map(|r| r.label.as_str()).collect::<Vec<_>>(), ["b", "c"]);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn nameless_classes_have_numbers_and_more_than_all_is_all() {
+    fn unnamed_classes_are_numbered_and_count_is_capped() {
         let top = top(&[0.0, 1000.0], 5, &Labels::default());
         assert_eq!(top.len(), 2);
         assert_eq!((top[0].label.as_str(), top[0].probability), ("class 1", 1.0));

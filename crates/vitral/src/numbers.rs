@@ -1,11 +1,11 @@
-//! Largest, smallest and furthest apart: answers that a NaN always reaches, where `f32::max` would drop it.
+//! Maximum, minimum and largest difference, all of which propagate NaN, unlike `f32::max`.
 
-/// The largest of some numbers: NaN if any is, −∞ of none.
+/// The maximum of some numbers: NaN if any is, −∞ if there are none.
 pub fn largest<T: Copy + PartialOrd + From<f32>>(values: impl IntoIterator<Item = T>) -> T {
     outermost(values, f32::NEG_INFINITY, |value, so_far| value > so_far)
 }
 
-/// The smallest of some numbers: NaN if any is, ∞ of none.
+/// The minimum of some numbers: NaN if any is, ∞ if there are none.
 pub fn smallest<T: Copy + PartialOrd + From<f32>>(values: impl IntoIterator<Item = T>) -> T {
     outermost(values, f32::INFINITY, |value, so_far| value < so_far)
 }
@@ -17,7 +17,7 @@ fn outermost<T: Copy + PartialOrd + From<f32>>(
 ) -> T {
     let mut so_far = T::from(from);
     for value in values {
-        // Only a NaN has no order with itself.
+        // Only NaN is not comparable with itself.
         if value.partial_cmp(&value).is_none() {
             return value;
         }
@@ -28,17 +28,17 @@ fn outermost<T: Copy + PartialOrd + From<f32>>(
     so_far
 }
 
-/// The largest difference between numbers in the same places: 0 of none, NaN if either side has one.
+/// The largest difference between corresponding numbers: 0 if there are none, NaN if either side has one.
 ///
 /// # Panics
-/// If there are not as many on both sides.
+/// If the lengths differ.
 pub fn apart<T: Copy + Into<f64>>(found: &[T], expected: &[T]) -> f64 {
-    assert_eq!(found.len(), expected.len(), "as many numbers as are expected");
+    assert_eq!(found.len(), expected.len(), "lengths must be equal");
     let differences = found.iter().zip(expected).map(|(&a, &b)| (a.into() - b.into()).abs());
     largest(std::iter::once(0.0).chain(differences))
 }
 
-/// The smallest and the largest of the finite numbers, for axes; nothing where none is finite.
+/// The minimum and maximum of the finite numbers, for axes; `None` if none is finite.
 pub fn finite_range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let finite = values.into_iter().filter(|value| value.is_finite());
     finite.fold(None, |range, value| {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nan_reaches_the_answer_wherever_it_stands() {
+    fn nans_propagate_from_any_position() {
         for place in 0..3 {
             let mut values = [1.0f32, -2.0, 3.0];
             assert_eq!((largest(values), smallest(values)), (3.0, -2.0));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_leave_out_what_is_not_finite() {
+    fn axes_ignore_values_that_are_not_finite() {
         assert_eq!(finite_range([f64::NAN, 2.0, f64::INFINITY, -1.0]), Some((-1.0, 2.0)));
         assert_eq!(finite_range([f64::NAN]), None);
     }

@@ -1,4 +1,4 @@
-//! Many images through one model: reading and preprocessing run ahead of it, in order and in bounded memory.
+//! Runs many images through one model: reading and preprocessing run ahead of it, in order and with bounded memory.
 
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -7,11 +7,11 @@ use crate::config::Size;
 use crate::image::{ImageError, Preprocess, RgbImage};
 use crate::{Device, DeviceError, Tensor};
 
-/// Results that each thread may be ahead by.
+/// How many results each thread may be ahead.
 const AHEAD: usize = 4;
 
-/// Runs `work` over `items` on several threads and gives the results to `consume` in the order of the items, whatever
-/// thread is first. At most a few results a thread wait at any time.
+/// Runs `work` over `items` on several threads and passes the results to `consume` in the order of the items. At most a
+/// few results per thread are waiting at any time.
 pub fn ahead<I: Sync, T: Send, R>(
     items: &[I],
     threads: NonZero<usize>,
@@ -21,13 +21,13 @@ pub fn ahead<I: Sync, T: Send, R>(
     let threads = threads.get().min(items.len().max(1));
     std::thread::scope(|scope| {
         let work = &work;
-        // Thread `t` has every `threads`-th item and its own channel, so the turn says where the next result is.
+        // Thread `t` has every `threads`-th item and its own channel, so the next result's channel is known.
         let channels: Vec<Receiver<T>> = (0..threads)
             .map(|first| {
                 let (send, receive) = sync_channel(AHEAD);
                 scope.spawn(move || {
                     for item in items.iter().skip(first).step_by(threads) {
-                        // Nobody listens any more: the consumer has stopped early.
+                        // The receiver is gone: the consumer has stopped early.
                         if send.send(work(item)).is_err() {
                             break;
                         }
@@ -40,17 +40,17 @@ pub fn ahead<I: Sync, T: Send, R>(
     })
 }
 
-/// A few images ready for the model.
+/// A batch of images ready for the model.
 pub struct Batch {
-    /// Places in the list of sources, rising.
+    /// Indices in the list of sources, in increasing order.
     pub indices: Vec<usize>,
-    /// `[batch, channels, height, width]`; `batch` may be 0 when all that is left are faults.
+    /// `[batch, channels, height, width]`; `batch` may be 0 if all remaining sources failed.
     pub pixels: Tensor,
-    /// Sources that gave no image, and why.
+    /// Sources that could not be read, with the reason.
     pub faults: Vec<(usize, ImageError)>,
 }
 
-/// How images are gathered.
+/// How images are batched.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchOptions {
     /// Images in a batch, at most.
@@ -59,11 +59,12 @@ pub struct BatchOptions {
     pub threads: NonZero<usize>,
 }
 
-/// Reads and preprocesses all sources and hands them over in batches, in order. Images of different sizes, which some
-/// preprocessing leaves, come in different batches. A source that cannot be read is a fault of its batch, not an end.
+/// Reads and preprocesses all sources and passes them on in batches, in order. If preprocessing gives images of
+/// different sizes, they are put in different batches. A source that cannot be read is recorded in its batch and does
+/// not end the work.
 ///
 /// # Errors
-/// The first that `each` gives; it ends the work.
+/// The first error of `each`, which ends the work.
 pub fn batches<S: Sync, E: From<DeviceError>>(
     sources: &[S],
     preprocess: &Preprocess,
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_may_stop_early_and_there_may_be_nothing() {
+    fn a_consumer_may_stop_early_and_sources_may_be_empty() {
         let items: Vec<usize> = (0..1000).collect();
         for threads in THREADS.map(|n| NonZero::new(n).expect("positive")) {
             assert_eq!(ahead(&items, threads, |&i| i, |results| results.nth(3)), Some(3));
@@ -152,8 +153,8 @@ mod tests {
         let preprocess: Preprocess = serde_json::from_value(serde_json::json!({
             "channels": "gray", "steps": [], "rescale": null, "normalize": null
         }))
-        .expect("our own form");
-        // A side of 0 stands for an image that cannot be read.
+        .expect("our own format");
+        // A side of 0 represents an image that cannot be read.
         let sides = [2, 2, 2, 0, 2, 3, 3, 0, 0];
         let read = |&side: &usize| RgbImage::new(side, side, vec![7; side * side * 3]);
         let two = NonZero::new(2).expect("positive");

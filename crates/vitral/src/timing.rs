@@ -10,20 +10,21 @@ use crate::config::Size;
 use crate::error::Error;
 use crate::model::{Input, Vit};
 
-/// What timed passes took.
+/// Durations of timed passes.
 #[derive(Clone, Debug)]
 pub struct Timing {
     /// Each pass.
     pub passes: Vec<Duration>,
-    /// Each part of a pass, a mean over all: `patch_embedding`, `tokens`, `qkv`, `attention`, `projection`, `mlp`, `head`.
+    /// Each part of a pass, averaged over all: `patch_embedding`, `tokens`, `qkv`, `attention`, `projection`, `mlp`,
+    /// `head`.
     pub stages: Vec<(&'static str, Duration)>,
 }
 
-/// Times forward passes over `batch` made-up images of one size, from a tensor: one to warm up, then `runs`. `after` is
-/// called after each.
+/// Times forward passes over `batch` synthetic images of one size: one to warm up, then `runs`. `after` is called after
+/// each pass.
 ///
 /// # Errors
-/// If the model does not take images of this size.
+/// If the model does not accept images of this size.
 pub fn time_forward(
     vit: &Vit,
     parameters: &Parameters,

@@ -1,4 +1,4 @@
-//! A forward pass that keeps what happened inside, for parity checks and for people who look.
+//! A forward pass that keeps its intermediates, for parity checks and for inspection.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::load::Model;
 use crate::model::{Input, Output};
 
-/// Which intermediates are kept.
+/// Which intermediates to keep.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceOptions {
     /// The tokens before the first block and after every block.
@@ -18,7 +18,7 @@ pub struct TraceOptions {
     pub attentions: bool,
 }
 
-/// A forward pass and what happened inside.
+/// A forward pass and its intermediates.
 pub struct Trace {
     /// Logits and features.
     pub output: Output,
@@ -28,7 +28,7 @@ pub struct Trace {
     pub attentions: Vec<Tensor>,
 }
 
-/// Shows intermediates by name.
+/// Passes on intermediates by name.
 pub(crate) struct Visitor<F, G> {
     pub(crate) wanted: F,
     pub(crate) each: G,
@@ -60,10 +60,10 @@ impl Kept {
 
 impl Model {
     /// Runs the model and keeps every named intermediate that `wanted` accepts; names as in
-    /// [`Vit::forward`](crate::model::Vit::forward). The answer has the same bits as without.
+    /// [`Vit::forward`](crate::model::Vit::forward). The output has the same bits as in a plain run.
     ///
     /// # Errors
-    /// If the model does not take such an input.
+    /// If the model does not accept this input.
     pub fn observe(
         &self,
         pixels: &Tensor,
@@ -75,11 +75,11 @@ impl Model {
         Ok((output, kept.into_inner()))
     }
 
-    /// As [`Model::observe`], but shows each intermediate to `each` as it comes and keeps none: what is large (attention
-    /// weights) can be reduced at once.
+    /// Like [`Model::observe`], but passes each intermediate to `each` as it is computed and keeps none, so that large
+    /// ones (attention weights) can be reduced immediately.
     ///
     /// # Errors
-    /// If the model does not take such an input.
+    /// If the model does not accept this input.
     pub fn visit(
         &self,
         pixels: &Tensor,
@@ -98,7 +98,7 @@ impl Model {
     /// Runs the model and keeps hidden states and attentions.
     ///
     /// # Errors
-    /// If the model does not take such an input.
+    /// If the model does not accept this input.
     pub fn trace(&self, pixels: &Tensor, mask: Option<&[u8]>, options: TraceOptions) -> Result<Trace, Error> {
         let wanted = |name: &str| {
             (options.hidden_states && (name == "tokens" || name.ends_with(".output")))
@@ -110,7 +110,7 @@ impl Model {
             .chain((0..depth).map(|i| format!("blocks.{i}.output")))
             .filter_map(|name| kept.remove(&name))
             .collect();
-        // A block of parallel pairs has two.
+        // A block with parallel pairs has two.
         let attentions = (0..depth)
             .flat_map(|i| {
                 [String::new(), ".pairs.0".into(), ".pairs.1".into()]

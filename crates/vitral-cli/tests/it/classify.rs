@@ -56,7 +56,7 @@ fn a_bad_file_is_reported_and_skipped() {
     assert_eq!(run.out.lines().count(), 2);
     let said = run.fails(1);
     assert!(said.contains(&format!("skipped: `{bad}`: ")), "{said}");
-    assert!(said.contains(&format!("skipped: `{missing}`: the file could not be read: No such file")), "{said}");
+    assert!(said.contains(&format!("skipped: `{missing}`: cannot read the file: No such file")), "{said}");
     assert_eq!(said.lines().last(), Some("2 of 4 images could not be used"));
     assert_eq!(said.lines().count(), 3, "{said}");
 }
@@ -158,13 +158,13 @@ fn a_model_without_pooling_is_refused_if_one_output_per_image_is_needed() {
         (vec!["evaluate", "assets/digits"], "ranking"),
         (vec!["probe", "assets/digits"], "feature"),
         (vec!["explain", photo, "--class", "3", "--output", &output], "ranking"),
-        (vec!["explain", photo, "--method", "gradcam", "--output", &output], "answer"),
-        (vec!["explain", photo, "--method", "gradcam", "--target", "feature", "--output", &output], "answer"),
-        (vec!["explain", photo, "--faithfulness", "--output", &output], "answer"),
+        (vec!["explain", photo, "--method", "gradcam", "--output", &output], "output"),
+        (vec!["explain", photo, "--method", "gradcam", "--target", "feature", "--output", &output], "output"),
+        (vec!["explain", photo, "--faithfulness", "--output", &output], "output"),
     ] {
         let said = vitral(command.iter().chain(&["--model", &model])).fails(1);
-        let expected = format!("expected one {what} for each image");
-        assert!(said.contains(&expected) && said.contains("found one for each token"), "{command:?}: {said}");
+        let expected = format!("expected one {what} per image");
+        assert!(said.contains(&expected) && said.contains("found one per token"), "{command:?}: {said}");
     }
     for methods in [vec![], vec!["--method", "all", "--masks", "3", "--steps", "2", "--samples", "2"]] {
         let explain = ["explain", photo, "--model", &model, "--output", &output];

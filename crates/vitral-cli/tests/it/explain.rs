@@ -116,7 +116,7 @@ fn errors_list_the_valid_choices() {
     for (more, expected) in [
         (vec!["--layer", "99"], "layers 0 to 5"),
         (vec!["--head", "4"], "heads 0 to 3"),
-        (vec!["--class", "giraffe"], "class `giraffe` is not there"),
+        (vec!["--class", "giraffe"], "class `giraffe` does not exist"),
         (vec!["--method", "patch", "--at", "4000,3"], "outside"),
         (vec!["--method", "cka"], "at least 4 images"),
     ] {

@@ -16,7 +16,7 @@ fn conversion_to_another_library_preserves_outputs() {
     let read = |name: &str| std::fs::read(path(name)).expect("written");
     assert!(read("a") == read("b") && read("b") == read("c"), "conversion changed the outputs");
     let again = vitral(["convert", source, &path("hf"), "--to", "huggingface"]).fails(1);
-    assert!(again.contains("exists already"), "{again}");
+    assert!(again.contains("already exists"), "{again}");
 }
 
 #[test]

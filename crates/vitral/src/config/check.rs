@@ -1,4 +1,4 @@
-//! Whether a configuration's fields fit each other.
+//! Checks that a configuration's fields are consistent.
 
 use super::ModelConfig;
 use super::choices::Pooling;
@@ -8,10 +8,10 @@ use super::size::Size;
 use super::stem::{ResNetV2, Stem, StemLayer};
 
 impl ModelConfig {
-    /// Checks that the fields fit each other.
+    /// Checks that the fields are consistent.
     ///
     /// # Errors
-    /// The first contradiction.
+    /// The first contradiction found.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (field, value) in [
             ("image_size", self.image_size.area()),
@@ -33,15 +33,15 @@ impl ModelConfig {
         let grid = self.grid();
         if grid.area() == 0 {
             let problem = format!("has images of {} and patches of {}", self.image_size, self.token_stride());
-            return contradiction(problem, "an image holds at least one patch");
+            return contradiction(problem, "an image must hold at least one patch");
         }
         let needs_class = matches!(self.pooling, Pooling::Class | Pooling::ClassAndMean);
         if needs_class && !self.class_token {
-            let problem = "pools the class token and has none".to_owned();
+            let problem = "pools the class token but has none".to_owned();
             return contradiction(problem, "set `class_token` or another `pooling`");
         }
         if self.distillation_head && !(self.distillation_token && self.class_token) {
-            let problem = "has a distillation head without class and distillation token".to_owned();
+            let problem = "has a distillation head but lacks a class or distillation token".to_owned();
             return contradiction(problem, "set `class_token` and `distillation_token`");
         }
         self.check_positions()?;
@@ -51,8 +51,8 @@ impl ModelConfig {
             return contradiction(problem, "set `attention_projection`");
         }
         if self.pooling == Pooling::Attention && !self.width.is_multiple_of(self.heads) {
-            let problem = format!("pools width {} by attention of {} heads", self.width, self.heads);
-            return contradiction(problem, "the width has to divide by the heads");
+            let problem = format!("pools width {} by attention with {} heads", self.width, self.heads);
+            return contradiction(problem, "the width must be a multiple of the number of heads");
         }
         self.check_stem()?;
         let drop = self.drop;
@@ -79,7 +79,7 @@ impl ModelConfig {
         self.check_size()
     }
 
-    /// Refuses what could only be a mistake or an attack, before anything is allocated for it.
+    /// Rejects sizes that can only be a mistake or an attack, before anything is allocated.
     fn check_size(&self) -> Result<(), ConfigError> {
         const LIMIT: u128 = 1 << 40;
         let wide = |x: usize| x as u128;
@@ -98,7 +98,7 @@ impl ModelConfig {
         if count > LIMIT { Err(ConfigError::TooLarge { count, limit: LIMIT }) } else { Ok(()) }
     }
 
-    /// Entries of all tables of relative positions together.
+    /// Number of entries in all relative position tables together.
     fn relative_weights(&self) -> u128 {
         let kind = self.relative_positions;
         let tables = usize::from(kind.in_blocks()) * self.depth + usize::from(kind.shared());
@@ -106,20 +106,20 @@ impl ModelConfig {
         entries.saturating_mul(self.heads as u128).saturating_mul(tables as u128)
     }
 
-    /// Checks what positions ask of the other fields.
+    /// Checks what position embeddings require of the other fields.
     fn check_positions(&self) -> Result<(), ConfigError> {
         let contradiction = |problem: String, hint| Err(ConfigError::Contradiction { problem, hint });
         if self.positions == Positions::SinCos2d && !self.width.is_multiple_of(4) {
             let problem = format!("has sine-cosine positions at width {}", self.width);
-            return contradiction(problem, "a quarter of the width goes to each sine and cosine of each axis");
+            return contradiction(problem, "the width must be a multiple of 4: sines and cosines of two axes");
         }
         if let Positions::Rotary { theta } = self.positions {
             if !self.head_width.is_multiple_of(4) {
-                let problem = format!("turns heads of width {} by row and column", self.head_width);
-                return contradiction(problem, "a quarter of the width goes to each half of a pair, of each axis");
+                let problem = format!("has rotary positions with heads of width {}", self.head_width);
+                return contradiction(problem, "the head width must be a multiple of 4: pairs of two axes");
             }
             if self.drop.patches > 0.0 {
-                let problem = "turns tokens by their place and leaves some out in training".to_owned();
+                let problem = "has rotary positions and drops patches in training".to_owned();
                 return contradiction(problem, "set `drop.patches` to 0");
             }
             if !(theta > 0.0 && theta.is_finite()) {
@@ -133,18 +133,18 @@ impl ModelConfig {
         }
         if self.relative_positions != RelativePositions::None {
             if !self.class_token || self.prefix_tokens() != 1 {
-                let problem = format!("has relative positions and {} tokens before the patches", self.prefix_tokens());
-                return contradiction(problem, "they stand beside a class token and no other");
+                let problem = format!("has relative positions and {} prefix tokens", self.prefix_tokens());
+                return contradiction(problem, "relative positions require a class token and no other prefix token");
             }
             if self.drop.patches > 0.0 {
-                let problem = "knows tokens by their distance and leaves some out in training".to_owned();
+                let problem = "has relative positions and drops patches in training".to_owned();
                 return contradiction(problem, "set `drop.patches` to 0");
             }
         }
         Ok(())
     }
 
-    /// Checks that the stem fits itself and the model.
+    /// Checks that the stem is consistent, and consistent with the model.
     fn check_stem(&self) -> Result<(), ConfigError> {
         let contradiction = |problem: String, hint| Err(ConfigError::Contradiction { problem, hint });
         match &self.stem {
@@ -159,7 +159,7 @@ impl ModelConfig {
                         format!("has width {width} and patches of {patch} on a ResNet of {channels} channels");
                     return contradiction(
                         problem,
-                        "its cells are the tokens: `width` is their channels, `patch_size` 1",
+                        "the ResNet's cells are the tokens: `width` must equal its channels and `patch_size` must be 1",
                     );
                 }
                 Ok(())
@@ -167,8 +167,8 @@ impl ModelConfig {
             Stem::Convolutional(stem) => {
                 let fits = |layer: &StemLayer| layer.channels.is_multiple_of(stem.group_width.max(1));
                 if let Some(layer) = stem.layers.iter().find(|layer| !fits(layer)) {
-                    let problem = format!("norms {} channels in groups of {}", layer.channels, stem.group_width);
-                    return contradiction(problem, "each layer's channels have to divide by `group_width`");
+                    let problem = format!("normalizes {} channels in groups of {}", layer.channels, stem.group_width);
+                    return contradiction(problem, "each layer's channels must be a multiple of `group_width`");
                 }
                 if stem.group_width == 0 || stem.layers.iter().any(|layer| layer.channels == 0 || layer.stride == 0) {
                     return Err(ConfigError::Zero { field: "stem" });
@@ -178,7 +178,7 @@ impl ModelConfig {
         }
     }
 
-    /// Numbers in the stem's convolutions, roughly.
+    /// Number of values in the stem's convolutions, roughly.
     fn stem_weights(&self) -> u128 {
         match &self.stem {
             Stem::Patches | Stem::Convolutional(_) => 0,
@@ -187,7 +187,7 @@ impl ModelConfig {
     }
 }
 
-/// Checks that channels divide into groups and that there are not absurdly many.
+/// Checks that channels divide into groups and that their number is reasonable.
 fn check_resnet(stem: &ResNetV2) -> Result<(), ConfigError> {
     if !(stem.width_factor > 0.0 && stem.width_factor <= 64.0) {
         let found = stem.width_factor.to_string();
@@ -195,20 +195,20 @@ fn check_resnet(stem: &ResNetV2) -> Result<(), ConfigError> {
     }
     let contradiction = |problem, hint| Err(ConfigError::Contradiction { problem, hint });
     if stem.layers.len() > 8 || stem.layers.iter().any(|&blocks| blocks == 0 || blocks > 1000) {
-        let problem = format!("has a ResNet of stages {:?}", stem.layers);
-        return contradiction(problem, "it has at most eight stages of one to a thousand blocks");
+        let problem = format!("has a ResNet with stages {:?}", stem.layers);
+        return contradiction(problem, "it may have at most eight stages of 1 to 1000 blocks");
     }
     let stages = (0..stem.layers.len()).map(|stage| stem.stage_channels(stage));
     let normed = stages.flat_map(|outputs| [outputs, ResNetV2::middle_channels(outputs)]);
     let odd = |channels: &usize| stem.groups == 0 || !channels.is_multiple_of(stem.groups);
     if let Some(channels) = std::iter::once(stem.root_channels()).chain(normed).find(odd) {
-        let problem = format!("norms {channels} channels in {} groups", stem.groups);
-        return contradiction(problem, "the stem's channels have to divide by `groups`");
+        let problem = format!("normalizes {channels} channels in {} groups", stem.groups);
+        return contradiction(problem, "the stem's channels must be a multiple of `groups`");
     }
     Ok(())
 }
 
-/// Numbers in its convolutions, roughly.
+/// Number of values in its convolutions, roughly.
 fn resnet_weights(stem: &ResNetV2) -> u128 {
     let square = |channels: usize| (channels as u128).saturating_mul(channels as u128);
     let stage = |(stage, &blocks): (usize, &usize)| square(stem.stage_channels(stage)) * 2 * blocks as u128;

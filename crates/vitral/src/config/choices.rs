@@ -1,8 +1,8 @@
-//! What blocks, pooling and head may be, as data.
+//! The choices for blocks, pooling and head, as data.
 
 use serde::{Deserialize, Serialize};
 
-/// The non-linearity of an MLP or a head.
+/// The activation function of an MLP or a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
@@ -10,7 +10,7 @@ pub enum Activation {
     Gelu,
     /// GELU's tanh approximation (JAX's default; Hugging Face `gelu_pytorch_tanh`, `gelu_new`).
     GeluTanh,
-    /// `x · sigmoid(1.702 x)`, of OpenAI's CLIP.
+    /// `x · sigmoid(1.702 x)`, from OpenAI's CLIP.
     QuickGelu,
     /// `max(x, 0)`.
     Relu,
@@ -20,7 +20,7 @@ pub enum Activation {
     Tanh,
 }
 
-/// The shape of the MLP in a block.
+/// The structure of the MLP in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MlpKind {
@@ -30,7 +30,7 @@ pub enum MlpKind {
     Gated,
 }
 
-/// Which normalization is used throughout.
+/// The normalization used throughout the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormKind {
@@ -40,7 +40,7 @@ pub enum NormKind {
     Rms,
 }
 
-/// How a block joins norms, attention, MLP and the residual.
+/// How a block combines norms, attention, MLP and the residual connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockKind {
@@ -61,7 +61,7 @@ pub enum BlockKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// The class token (with a distillation head: both tokens, each to its own head).
+    /// The class token (with a distillation head: both tokens, each with its own head).
     Class,
     /// Mean over the patch tokens.
     Mean,
@@ -69,11 +69,11 @@ pub enum Pooling {
     MeanAll,
     /// Maximum over the patch tokens.
     Max,
-    /// Half the sum of mean and maximum over the patch tokens (timm `avgmax`).
+    /// The average of the mean and the maximum over the patch tokens (timm `avgmax`).
     AverageMax,
     /// Attention pooling by a learned probe (big_vision MAP head, SigLIP, timm `map`).
     Attention,
-    /// Class token and mean over patches side by side (DINOv2's linear classifier); features are twice as wide.
+    /// Class token and mean over patches, concatenated (DINOv2's linear classifier); features are twice as wide.
     ClassAndMean,
     /// No pooling: features are all tokens.
     None,
@@ -89,18 +89,18 @@ pub enum Head {
     Mlp {
         /// Width of the hidden layer.
         width: usize,
-        /// Its non-linearity.
+        /// Its activation function.
         activation: Activation,
     },
 }
 
-/// What attention logits are multiplied with, where it is not `head_width^-0.5`.
+/// The factor on attention logits, if it is not `head_width^-0.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum QkScale {
     /// This number.
     Number(f32),
-    /// A rule by name.
+    /// A named rule.
     Rule(ScaleRule),
 }
 
@@ -108,11 +108,12 @@ pub enum QkScale {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleRule {
-    /// `width^-0.5`, of the whole token's width: the first releases of lucidrains' vit-pytorch, and models that follow them.
+    /// `width^-0.5`, with the width of the whole token: the first releases of lucidrains' vit-pytorch, and models
+    /// derived from them.
     Width,
 }
 
-/// Rates of everything that is dropped in training. All off in inference.
+/// Dropout rates for training. All are off in inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DropRates {
@@ -124,8 +125,8 @@ pub struct DropRates {
     pub positions: f32,
     /// Before the head.
     pub head: f32,
-    /// Drop path (stochastic depth, arXiv:1603.09382) of the last block; earlier blocks get less, linearly.
+    /// Drop path (stochastic depth, arXiv:1603.09382) of the last block; the rate grows linearly from the first block.
     pub path: f32,
-    /// Fraction of patch tokens left out in training.
+    /// Fraction of patch tokens dropped in training.
     pub patches: f32,
 }

@@ -1,38 +1,38 @@
-//! What can be wrong with a configuration.
+//! Errors in a configuration.
 
 /// A configuration that contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// An extent that has to be positive.
+    /// A size that must be positive is 0.
     #[error("`{field}` is 0 in the model configuration, expected at least 1")]
     Zero {
         /// The field.
         field: &'static str,
     },
-    /// Two fields that do not fit.
+    /// Two fields contradict each other.
     #[error("the model configuration {problem}; {hint}")]
     Contradiction {
-        /// What does not fit.
+        /// The contradiction.
         problem: String,
-        /// What to do.
+        /// How to resolve it.
         hint: &'static str,
     },
-    /// A rate outside 0…1, or an epsilon that is not positive.
+    /// A value outside its range, such as a rate outside 0…1 or a negative epsilon.
     #[error("`{field}` is {found} in the model configuration, expected {expected}")]
     Range {
         /// The field.
         field: &'static str,
         /// Its value.
         found: String,
-        /// What it may be.
+        /// The allowed range.
         expected: &'static str,
     },
-    /// More numbers than any machine holds.
+    /// More parameters than any machine can hold.
     #[error("the model configuration asks for {count} parameters, more than {limit}; check its widths")]
     TooLarge {
-        /// Parameters asked for, roughly.
+        /// Number of parameters, roughly.
         count: u128,
-        /// Most that are taken.
+        /// The largest number accepted.
         limit: u128,
     },
 }

@@ -1,55 +1,55 @@
-//! Where positions come from, as data.
+//! The choices for position embeddings, as data.
 
 use serde::{Deserialize, Serialize};
 
 use super::size::Size;
 
-/// Where position embeddings come from and which tokens they are added to.
+/// The kind of position embedding, and which tokens it is added to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Positions {
     /// No positions.
     None,
-    /// Learned, one for every token, prefix tokens included; added after the tokens are joined.
+    /// Learned, one for every token, prefix tokens included; added after the tokens are concatenated.
     LearnedAll,
-    /// Learned, for the class token, the distillation token and the patches, registers getting none (Hugging Face
-    /// DINOv2 with registers).
+    /// Learned, for the class token, the distillation token and the patches, but not for registers (Hugging Face DINOv2
+    /// with registers).
     LearnedWithoutRegisters,
-    /// Learned, for patches only; added before the prefix tokens are joined (timm `no_embed_class`, big_vision).
+    /// Learned, for patches only; added before the prefix tokens are prepended (timm `no_embed_class`, big_vision).
     LearnedPatches,
-    /// Fixed sine-cosine in two dimensions for patches only, as big_vision and lucidrains' SimpleViT make it.
+    /// Fixed 2D sine-cosine for patches only, as in big_vision and lucidrains' SimpleViT.
     SinCos2d,
-    /// Nothing is added: in every block, queries and keys of patches turn by their row and column (arXiv:2104.09864), which
-    /// run from −1 to 1 over the image (DINOv3). Any grid will do.
+    /// Rotary (RoPE): nothing is added; in every block, the queries and keys of patches are rotated by their row and
+    /// column (arXiv:2104.09864), which run from −1 to 1 over the image (DINOv3). Works with any grid.
     Rotary {
-        /// The slowest turn is so many times slower than the fastest, 2π a unit.
+        /// Ratio of the fastest frequency, 2π per unit, to the slowest.
         theta: f32,
     },
 }
 
-/// What attention learns of how far a key stands from a query: a bias for every offset in rows and columns, added to the
-/// scores of each head (BEiT, arXiv:2106.08254). A table is `[(2h − 1)(2w − 1) + 3, heads]` for a grid of `h × w`: the offsets
-/// row by row, then class token to patch, patch to class token, class token to itself.
+/// Relative position bias: a learned bias for every offset in rows and columns between key and query, added to the
+/// attention scores of each head (BEiT, arXiv:2106.08254). A table is `[(2h − 1)(2w − 1) + 3, heads]` for a grid of
+/// `h × w`: the offsets row by row, then class token to patch, patch to class token, class token to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelativePositions {
-    /// Nothing.
+    /// No relative positions.
     None,
     /// A table in each block.
     Blocks,
-    /// One table for all blocks.
+    /// One table shared by all blocks.
     Shared,
-    /// The sum of a block's own table and of one for all.
+    /// The sum of a block's own table and a shared one.
     Both,
 }
 
-/// How a table of relative positions is brought to another grid. The class token's entries stay.
+/// How a relative position table is resampled to another grid. The class token's entries are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelativeResample {
-    /// Linear over the offsets, pixel centers at half (Hugging Face).
+    /// Linear over the offsets, with half-pixel centers (Hugging Face).
     Linear,
-    /// Linear between offsets that are spread geometrically, near ones closer together (BEiT's own code, timm).
+    /// Linear between geometrically spaced offsets, denser near zero (BEiT's own code, timm).
     Geometric,
 }
 
@@ -59,23 +59,23 @@ impl RelativePositions {
         matches!(self, RelativePositions::Blocks | RelativePositions::Both)
     }
 
-    /// Whether there is a table for all blocks.
+    /// Whether there is a table shared by all blocks.
     pub fn shared(self) -> bool {
         matches!(self, RelativePositions::Shared | RelativePositions::Both)
     }
 
-    /// Entries of a table for this grid.
+    /// Number of entries in a table for this grid.
     pub fn entries(grid: Size) -> usize {
         Self::offsets(grid).area() + 3
     }
 
-    /// Offsets that patches of this grid have to each other.
+    /// Number of distinct offsets between patches of this grid, by axis.
     pub(crate) fn offsets(grid: Size) -> Size {
         Size { height: (2 * grid.height).saturating_sub(1), width: (2 * grid.width).saturating_sub(1) }
     }
 }
 
-/// How a position grid is resampled to another size.
+/// How a grid of position embeddings is resampled to another size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PositionResample {
@@ -83,11 +83,11 @@ pub enum PositionResample {
     BicubicAntialias,
     /// Bicubic, a = −0.75, no antialiasing (most of Hugging Face).
     Bicubic,
-    /// Linear with aligned corners, as `scipy.ndimage.zoom(order=1)` (Google's JAX code).
+    /// Linear with aligned corners, like `scipy.ndimage.zoom(order=1)` (Google's JAX code).
     LinearAligned,
 }
 
-/// What happens when an image has another size than the model's.
+/// What happens when an image's size differs from the model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OtherSizes {
@@ -95,9 +95,9 @@ pub enum OtherSizes {
     Refuse,
     /// Positions are resampled to the new grid.
     Resample {
-        /// By which kernel.
+        /// The resampling kernel.
         kernel: PositionResample,
-        /// Zero-pad right and bottom to whole patches (timm `dynamic_img_pad`); without it a remainder is an error.
+        /// Zero-pad right and bottom to whole patches (timm `dynamic_img_pad`); otherwise a remainder is an error.
         pad: bool,
     },
 }

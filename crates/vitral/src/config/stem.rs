@@ -1,34 +1,34 @@
-//! What turns pixels into tokens, as data.
+//! How pixels become tokens, as data.
 
 use serde::{Deserialize, Serialize};
 
-/// What turns pixels into tokens.
+/// How pixels become tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stem {
-    /// Non-overlapping patches through one linear map.
+    /// Non-overlapping patches, embedded by one linear map.
     Patches,
-    /// A ResNetV2 (weight-standardized convolutions, group norm), then patches of its feature map: the hybrid. Its blocks
-    /// norm before the residual is added and activate after.
+    /// A ResNetV2 (weight-standardized convolutions, group norm), then patches of its feature map: the hybrid. Its
+    /// blocks apply the norm before the residual is added and the activation after.
     Hybrid(ResNetV2),
-    /// A whole ResNetV2, and no patch embedding: the cells of its feature map are the tokens. Its blocks norm and activate
-    /// before each convolution, and a last norm and activation follow. With no blocks after it and the mean for pooling it
-    /// is BiT's classifier (arXiv:1912.11370), which the ViT paper compares with.
+    /// A whole ResNetV2 without a patch embedding: the cells of its feature map are the tokens. Its blocks apply norm
+    /// and activation before each convolution, and a last norm and activation follow. With no blocks after it and mean
+    /// pooling it is BiT's classifier (arXiv:1912.11370), which the ViT paper compares with.
     #[serde(rename = "resnet")]
     ResNet(ResNetV2),
     /// A few small convolutions, then patches of their feature map.
     Convolutional(ConvolutionalStem),
 }
 
-/// Small convolutions in place of a large patch (arXiv:2106.14881, arXiv:2104.05704): each of 3×3 pixels with
-/// standardized weights, then a maximum over 3×3 cells where it has a stride, group norm and ReLU. For small images and
-/// little data, where patches alone learn slowly.
+/// Small convolutions in place of a large patch (arXiv:2106.14881, arXiv:2104.05704): each is 3×3 with standardized
+/// weights, followed by 3×3 max pooling if it has a stride, group norm and ReLU. For small images and little data,
+/// where a plain patch embedding trains slowly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvolutionalStem {
-    /// One after the other.
+    /// The layers, in order.
     pub layers: Vec<StemLayer>,
-    /// Channels that are normed together.
+    /// Channels per group of the group norm.
     pub group_width: usize,
 }
 
@@ -36,14 +36,14 @@ pub struct ConvolutionalStem {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StemLayer {
-    /// Channels that come out.
+    /// Output channels.
     pub channels: usize,
-    /// What height and width are divided by; 1 for nothing.
+    /// Factor by which height and width shrink; 1 for none.
     pub stride: usize,
 }
 
 impl ConvolutionalStem {
-    /// What all layers together divide height and width by.
+    /// Factor by which all layers together shrink height and width.
     pub fn stride(&self) -> usize {
         self.layers.iter().fold(1, |stride, layer| stride.saturating_mul(layer.stride))
     }
@@ -55,15 +55,15 @@ impl ConvolutionalStem {
 pub struct ResNetV2 {
     /// Blocks in each stage: `[3, 4, 9]` for R50+ViT-B/16, `[3, 4, 6, 3]` for R50. Empty: only the root.
     pub layers: Vec<usize>,
-    /// Width multiplier over 64 channels of the root and 256 of the first stage; each later stage has twice as many.
+    /// Width multiplier over 64 channels in the root and 256 in the first stage; each later stage has twice as many.
     pub width_factor: f32,
-    /// The convolution that stands first.
+    /// The first convolution.
     #[serde(default)]
     pub root: Root,
-    /// What lies around images and feature maps.
+    /// How images and feature maps are padded.
     #[serde(alias = "same_padding")]
     pub padding: Border,
-    /// Group-norm groups, 32 in every published model.
+    /// Number of groups of the group norm, 32 in every published model.
     pub groups: usize,
     /// Epsilon of the weight standardization.
     pub standardization_epsilon: f32,
@@ -75,10 +75,10 @@ pub struct ResNetV2 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Root {
-    /// 7×7 with stride 2, then a maximum over 3×3 with stride 2: the papers'.
+    /// 7×7 with stride 2, then 3×3 max pooling with stride 2, as in the papers.
     #[default]
     Large,
-    /// 3×3 with stride 1 and no maximum, as ResNets for small images (CIFAR) begin.
+    /// 3×3 with stride 1 and no pooling, as in ResNets for small images (CIFAR).
     Small,
 }
 
@@ -86,15 +86,15 @@ pub enum Root {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", from = "BorderForm")]
 pub enum Border {
-    /// As TensorFlow and JAX do (SAME): the odd cell at the end.
+    /// Like TensorFlow and JAX (SAME): an odd cell is added at the end.
     Same,
-    /// As PyTorch does, alike on all sides; the border of the maximum never wins.
+    /// Like PyTorch, equal on all sides; padding never wins in max pooling.
     Symmetric,
-    /// As `Symmetric`, but the border of the maximum holds zeros, which may win: BiT.
+    /// Like `Symmetric`, but max pooling pads with zeros, which may win: BiT.
     Fixed,
 }
 
-/// How a border is written; `true` and `false` were `same` and `symmetric`.
+/// How padding is written in a file; `true` and `false` are the older names of `same` and `symmetric`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum BorderForm {
@@ -126,7 +126,7 @@ impl ResNetV2 {
         self.channels(64)
     }
 
-    /// Channels that a stage gives, from 0.
+    /// Output channels of a stage, counted from 0.
     pub fn stage_channels(&self, stage: usize) -> usize {
         self.channels(256usize.saturating_mul(1 << stage.min(32)))
     }
@@ -136,7 +136,7 @@ impl ResNetV2 {
         self.layers.len().checked_sub(1).map_or_else(|| self.root_channels(), |last| self.stage_channels(last))
     }
 
-    /// What the whole divides height and width by: the root, and every stage but the first.
+    /// Factor by which the whole ResNet shrinks height and width: the root, and every stage but the first.
     pub fn stride(&self) -> usize {
         let root = match self.root {
             Root::Large => 4,
@@ -145,7 +145,7 @@ impl ResNetV2 {
         root << self.layers.len().saturating_sub(1).min(32)
     }
 
-    /// Channels between the 1×1 convolutions of a block that gives so many.
+    /// Channels between the 1×1 convolutions of a block with this many outputs.
     pub fn middle_channels(outputs: usize) -> usize {
         divisible(outputs as f64 / 4.0)
     }
@@ -155,7 +155,7 @@ impl ResNetV2 {
     }
 }
 
-/// The nearest multiple of 8, as timm rounds channels: at least 8, and no more than a tenth lost.
+/// The nearest multiple of 8, rounded as timm does: at least 8, and at most a tenth lost.
 fn divisible(exact: f64) -> usize {
     let rounded = (((exact + 4.0) / 8.0) as usize * 8).max(8);
     if (rounded as f64) < 0.9 * exact { rounded + 8 } else { rounded }

@@ -1,18 +1,18 @@
-//! The little linear algebra that figures need, in 64 bits: symmetric eigenvalues and principal components.
+//! The linear algebra that figures need, in 64 bits: symmetric eigenvalues and principal components.
 
 /// Principal components of rows.
 pub struct Principal {
-    /// `[width]`: what is subtracted.
+    /// `[width]`, subtracted from every row.
     pub mean: Vec<f64>,
-    /// `[components, width]`: unit vectors, the widest spread first.
+    /// `[components, width]`: unit vectors, in order of decreasing variance.
     pub components: Vec<f64>,
-    /// Variance along every direction there is, the widest first.
+    /// Variance along every principal axis, in decreasing order.
     pub variances: Vec<f64>,
     width: usize,
 }
 
 impl Principal {
-    /// Rows `[rows, width]` in the components: `[rows, components]`.
+    /// Projects rows `[rows, width]` onto the components: `[rows, components]`.
     pub fn project(&self, rows: &[f32]) -> Vec<f32> {
         let mut found = Vec::new();
         for row in rows.chunks_exact(self.width) {
@@ -25,8 +25,8 @@ impl Principal {
     }
 }
 
-/// The first `count` principal components of rows `[rows, width]`; fewer where there are not so many. A component points
-/// to where its greatest element is positive.
+/// The first `count` principal components of rows `[rows, width]`, or as many as there are. The sign of a component is
+/// such that its largest element is positive.
 pub fn principal(rows: &[f32], width: usize, count: usize) -> Principal {
     let total = rows.len() / width;
     let mut mean = vec![0.0f64; width];
@@ -35,7 +35,8 @@ pub fn principal(rows: &[f32], width: usize, count: usize) -> Principal {
     }
     mean.iter_mut().for_each(|mean| *mean /= total.max(1) as f64);
     let centered: Vec<f64> = rows.iter().enumerate().map(|(i, x)| f64::from(*x) - mean[i % width]).collect();
-    // The smaller of the two products has the same eigenvalues: few rows need no matrix of the width.
+    // The smaller of the two products has the same eigenvalues: with few rows there is no need for a width × width
+    // matrix.
     let by_rows = total < width;
     let side = if by_rows { total } else { width };
     let scale = 1.0 / total.saturating_sub(1).max(1) as f64;
@@ -80,7 +81,7 @@ pub(super) fn gram(rows: &[f64], count: usize, width: usize) -> Vec<f64> {
     product
 }
 
-/// Eigenvalues from the greatest down, and the unit vectors that belong to them, `[side, side]`, one a row.
+/// Eigenvalues in decreasing order, and their unit eigenvectors, `[side, side]`, one per row.
 pub struct Eigen {
     /// `[side]`.
     pub values: Vec<f64>,
@@ -88,21 +89,21 @@ pub struct Eigen {
     pub vectors: Vec<f64>,
 }
 
-/// Eigenvalues and eigenvectors of a symmetric matrix `[side, side]`: Householder reflections to three diagonals, then QL
-/// with implicit shifts (Golub & Van Loan, Matrix Computations, chapter 8).
+/// Eigenvalues and eigenvectors of a symmetric matrix `[side, side]`: Householder reduction to tridiagonal form, then
+/// QL with implicit shifts (Golub & Van Loan, Matrix Computations, chapter 8).
 pub fn symmetric_eigen(mut matrix: Vec<f64>, side: usize) -> Eigen {
     assert_eq!(matrix.len(), side * side, "a square matrix");
     if side == 0 {
         return Eigen { values: vec![], vectors: vec![] };
     }
-    // Row `i` of `basis` is the image of unit vector `i`; it ends as the eigenvectors.
+    // Row `i` of `basis` is the image of unit vector `i`; in the end, the rows are the eigenvectors.
     let mut basis = vec![0.0; side * side];
     (0..side).for_each(|i| basis[i * side + i] = 1.0);
     reflect(&mut matrix, &mut basis, side);
     let mut diagonal: Vec<f64> = (0..side).map(|i| matrix[i * side + i]).collect();
     let mut beside: Vec<f64> = (1..side).map(|i| matrix[i * side + i - 1]).chain([0.0]).collect();
     for first in 0..side {
-        // Cubic convergence: a handful of sweeps each; the bound only ends what is not a number.
+        // Cubic convergence: a few sweeps each; the bound only stops NaNs.
         for _ in 0..60 {
             let split = (first..side - 1).find(|&i| {
                 let scale = diagonal[i].abs() + diagonal[i + 1].abs();
@@ -121,7 +122,7 @@ pub fn symmetric_eigen(mut matrix: Vec<f64>, side: usize) -> Eigen {
     Eigen { values: order.iter().map(|&i| diagonal[i]).collect(), vectors }
 }
 
-/// Brings a symmetric matrix to three diagonals by reflections `I − 2 v vᵀ`, which `basis` goes through too.
+/// Reduces a symmetric matrix to tridiagonal form by reflections `I − 2 v vᵀ`, which are applied to `basis` too.
 fn reflect(matrix: &mut [f64], basis: &mut [f64], side: usize) {
     for column in 0..side.saturating_sub(2) {
         let below: Vec<f64> = (column + 1..side).map(|row| matrix[row * side + column]).collect();
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vectors_are_turned_onto_themselves_by_their_values() {
+    fn eigenvectors_are_scaled_by_their_eigenvalues() {
         for side in [1, 2, 3, 8, 33, 70] {
             let noise: Vec<f64> = (0..side * side).map(|i| f64::from(normal(side as u64, i as u64))).collect();
             let matrix: Vec<f64> = (0..side * side).map(|i| noise[i] + noise[i % side * side + i / side]).collect();
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn degenerate_matrices_have_their_values() {
+    fn degenerate_matrices_have_the_right_eigenvalues() {
         assert_eq!(symmetric_eigen(vec![0.0; 9], 3).values, [0.0; 3]);
         assert_eq!(symmetric_eigen(vec![2.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 2.0], 3).values, [5.0, 2.0, 2.0]);
     }
@@ -221,7 +222,7 @@ mod tests {
     fn components_are_the_same_from_rows_and_from_columns() {
         let rows: Vec<f32> = (0..5 * 7).map(|i| normal(1, i)).collect();
         let wide = principal(&rows, 7, 3);
-        // The same rows three times over are more than the width, and spread alike.
+        // The rows repeated three times outnumber the width, and have the same distribution.
         let tall = principal(&rows.repeat(3), 7, 3);
         for (a, b) in wide.components.iter().zip(&tall.components) {
             assert!((a - b).abs() < 1e-8, "{a} {b}");

@@ -1,7 +1,7 @@
-//! Attention weights of one image, and what can be read from them directly.
+//! Attention weights of one image, and the maps that use them directly.
 //!
-//! Weights of a layer are `[heads, tokens, tokens]`: a row is a query, and adds up to 1. A block with two attentions
-//! side by side counts as one layer with the heads of both.
+//! The weights of a layer are `[heads, tokens, tokens]`: a row is a query, and adds up to 1. A block with two
+//! attentions side by side counts as one layer with the heads of both.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,24 +13,24 @@ use crate::load::Model;
 use crate::model::Output;
 use crate::{DeviceError, Tensor};
 
-/// How heads become one.
+/// How heads are combined into one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fusion {
     /// Their mean.
     #[default]
     Mean,
-    /// The greatest weight of any head.
+    /// The largest weight of any head.
     Max,
-    /// The least weight of any head.
+    /// The smallest weight of any head.
     Min,
 }
 
-/// The heads of `weights` `[heads, tokens, tokens]` as one `[tokens, tokens]`.
+/// Combines the heads of `weights` `[heads, tokens, tokens]` into one `[tokens, tokens]`.
 pub fn fuse(weights: &[f32], tokens: usize, fusion: Fusion) -> Vec<f32> {
     let area = tokens * tokens;
     let heads = weights.len() / area;
     let mut fused = weights[..area].to_vec();
-    // A row of every head at a time, so that the sum stays in cache.
+    // One row of every head at a time, so that the sum stays in cache.
     fused.par_chunks_mut(tokens).enumerate().for_each(|(row, fused)| {
         for head in 1..heads {
             let weights = &weights[head * area + row * tokens..][..tokens];
@@ -47,8 +47,8 @@ pub fn fuse(weights: &[f32], tokens: usize, fusion: Fusion) -> Vec<f32> {
     fused
 }
 
-/// What the tokens that the answer is read from attend to: `readers` as in [`Layout::readers`], `weights`
-/// `[tokens, tokens]`. A map over patches.
+/// The attention of the tokens that are read out: `readers` as in [`Layout::readers`], `weights` `[tokens, tokens]`. A
+/// map over patches.
 pub fn read(weights: &[f32], readers: &[f32], layout: &Layout) -> Map {
     let tokens = layout.tokens();
     let mut seen = vec![0.0; layout.grid.area()];
@@ -58,13 +58,13 @@ pub fn read(weights: &[f32], readers: &[f32], layout: &Layout) -> Map {
     Map::new(layout.grid, seen)
 }
 
-/// What one patch looks at: its row of `weights` `[tokens, tokens]`. A map over patches.
+/// The attention of one patch: its row of `weights` `[tokens, tokens]`. A map over patches.
 pub fn view(weights: &[f32], patch: usize, layout: &Layout) -> Map {
     let start = (layout.prefix + patch) * layout.tokens() + layout.prefix;
     Map::new(layout.grid, weights[start..start + layout.grid.area()].to_vec())
 }
 
-/// The layer and the place in it that the name of attention weights speaks of.
+/// The layer and the position in it given by the name of attention weights.
 fn place(name: &str) -> Option<(usize, usize)> {
     let rest = name.strip_prefix("blocks.")?.strip_suffix(".attention.weights")?;
     match rest.split_once(".pairs.") {
@@ -73,7 +73,7 @@ fn place(name: &str) -> Option<(usize, usize)> {
     }
 }
 
-/// The attentions of a block: the two of a parallel pair, else one.
+/// The attentions of a block: two for a parallel pair, otherwise one.
 pub(super) fn names(model: &Model, layer: usize, what: &str) -> Vec<String> {
     match model.vit.config().block {
         crate::config::BlockKind::ParallelPairs => {
@@ -87,18 +87,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Heads of a layer, those of both attentions where a block has two.
+/// Number of heads in a layer, counting both attentions if a block has two.
 pub fn heads(model: &Model) -> usize {
     names(model, 0, "weights").len() * model.vit.config().heads
 }
 
 impl Model {
-    /// Runs the model and reduces the attention weights of each layer in `layers` as they come: `reduce(weights)` gets
-    /// those of one image, `[heads, tokens, tokens]`. Gives the output and, for every layer in order, what it made for
-    /// each image. Logits have the same bits as without.
+    /// Runs the model and reduces the attention weights of each layer in `layers` as they are computed:
+    /// `reduce(weights)` gets those of one image, `[heads, tokens, tokens]`. Returns the output and, for every layer in
+    /// order, the results for each image. Logits have the same bits as in a plain run.
     ///
     /// # Errors
-    /// If the model does not take such an input.
+    /// If the model does not accept this input.
     pub fn reduce_attention<R: Send>(
         &self,
         pixels: &Tensor,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn names_say_where_weights_belong() {
+    fn names_give_the_layer_of_weights() {
         assert_eq!(place("blocks.11.attention.weights"), Some((11, 0)));
         assert_eq!(place("blocks.2.pairs.1.attention.weights"), Some((2, 1)));
         assert_eq!(place("blocks.2.output"), None);

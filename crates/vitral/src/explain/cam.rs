@@ -1,20 +1,21 @@
-//! Class activation maps over tokens: what the channels of a layer hold at each patch, weighted by what they mean to the
-//! answer. The grid is known, so nothing has to be configured.
+//! Class activation maps over tokens: the activations of a layer at each patch, weighted by their effect on the target.
+//! The grid is known, so nothing has to be configured.
 //!
-//! All take `values` and `gradient` `[patches, width]` of one image, without prefix tokens, and give a number a patch.
+//! All take `values` and `gradient` `[patches, width]` of one image, without prefix tokens, and return one value per
+//! patch.
 
 use super::algebra;
 
-/// Which of the kin.
+/// The kind of class activation map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cam {
-    /// Grad-CAM (arXiv:1610.02391): channels weighted by their mean gradient, then what is positive.
+    /// Grad-CAM (arXiv:1610.02391): channels weighted by their mean gradient, then the positive part.
     GradCam,
-    /// Grad-CAM++ (arXiv:1710.11063): gradients that are positive, weighted so that small regions count as much.
+    /// Grad-CAM++ (arXiv:1710.11063): positive gradients, weighted so that small regions count as much as large ones.
     GradCamPlusPlus,
-    /// XGrad-CAM (arXiv:2008.02312): gradients weighted by the share of the activation at each patch.
+    /// XGrad-CAM (arXiv:2008.02312): gradients weighted by the fraction of the activation at each patch.
     XGradCam,
-    /// HiResCAM (arXiv:2011.08891): activation times gradient at each patch, then what is positive.
+    /// HiResCAM (arXiv:2011.08891): activation times gradient at each patch, then the positive part.
     HiResCam,
     /// LayerCAM (IEEE TIP 2021): activation times the positive gradient at each patch.
     LayerCam,
@@ -83,8 +84,8 @@ fn plus_plus(values: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
     values.chunks_exact(width).map(patch).collect()
 }
 
-/// Eigen-CAM (arXiv:2008.00299): the first principal component of the activations, without any gradient. Its sign is that
-/// in which the greater part of the spread is positive.
+/// Eigen-CAM (arXiv:2008.00299): the first principal component of the activations, without gradients. Its sign is such
+/// that most of the spread is positive.
 pub fn eigen(values: &[f32], width: usize) -> Vec<f32> {
     let found = algebra::principal(values, width, 1);
     let scores = found.project(values);
@@ -101,12 +102,12 @@ mod tests {
 
     fn near(found: &[f32], expected: [f32; 3]) {
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+            assert!((found - expected).abs() < 1e-5, "{found}, expected {expected}");
         }
     }
 
     #[test]
-    fn maps_are_those_computed_by_hand() {
+    fn maps_match_those_computed_by_hand() {
         // Mean gradients 0.3 and −0.2.
         near(&Cam::GradCam.map(&VALUES, &GRADIENT, 2), [0.0, 0.0, 0.7]);
         near(&Cam::HiResCam.map(&VALUES, &GRADIENT, 2), [0.0, 0.0, 0.0]);

@@ -1,9 +1,9 @@
-//! How far heads look, and how evenly: statistics of attention, a number for every head and layer.
+//! How far heads attend, and how evenly: attention statistics, one value per head and layer.
 
 /// The mean attention distance of each head, in pixels (Dosovitskiy et al., arXiv:2010.11929, figures 7 and 11): over
-/// patches as queries, the mean of Σ weight × pixels between the patches' centers. `weights` are `[heads, tokens, tokens]`
-/// and `distances` `[patches, patches]`; rows and columns of prefix tokens are left out, and what is attended there counts
-/// as no distance.
+/// patches as queries, the mean of Σ weight × pixels between the patches' centers. `weights` are
+/// `[heads, tokens, tokens]` and `distances` `[patches, patches]`; prefix tokens are left out, so attention to them
+/// counts as distance 0.
 pub fn distances(weights: &[f32], tokens: usize, distances: &[f32]) -> Vec<f64> {
     let patches = distances.len().isqrt();
     let prefix = tokens - patches;
@@ -14,8 +14,9 @@ pub fn distances(weights: &[f32], tokens: usize, distances: &[f32]) -> Vec<f64> 
     weights.chunks_exact(tokens * tokens).map(of_head).collect()
 }
 
-/// The mean entropy of each head's attention in nats, over all tokens as queries: 0 where every token looks at one, and
-/// the logarithm of the number of tokens where it looks at all alike. `weights` are `[heads, tokens, tokens]`.
+/// The mean entropy of each head's attention in nats, over all tokens as queries: 0 if every token attends to a single
+/// one, and the logarithm of the number of tokens if it attends to all equally. `weights` are
+/// `[heads, tokens, tokens]`.
 pub fn entropies(weights: &[f32], tokens: usize) -> Vec<f64> {
     let of_head = |weights: &[f32]| {
         let sum: f64 = weights.iter().filter(|x| **x > 0.0).map(|&x| -f64::from(x) * f64::from(x.ln())).sum();
@@ -24,7 +25,7 @@ pub fn entropies(weights: &[f32], tokens: usize) -> Vec<f64> {
     weights.chunks_exact(tokens * tokens).map(of_head).collect()
 }
 
-/// An inner product in 16 sums side by side, which the compiler turns into vectors.
+/// An inner product in 16 parallel sums, which the compiler vectorizes.
 fn inner(a: &[f32], b: &[f32]) -> f64 {
     let mut sums = [0.0f32; 16];
     let (head, tail) = (a.len() / 16 * 16, a.len() % 16);
@@ -44,7 +45,7 @@ mod tests {
     use crate::explain::Layout;
 
     #[test]
-    fn looking_at_oneself_is_no_distance_and_looking_everywhere_the_mean() {
+    fn attention_to_self_has_distance_0_and_uniform_attention_the_mean() {
         let stride = Size::square(4);
         let layout =
             Layout { prefix: 2, grid: Size { height: 3, width: 7 }, image: Size { height: 12, width: 28 }, stride };

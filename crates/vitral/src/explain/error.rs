@@ -1,29 +1,29 @@
-//! What can be wrong with a wish for an explanation.
+//! Errors in requests for explanations.
 
 use crate::config::Size;
 
-/// A wish that a model or an image cannot fulfill.
+/// A request that a model or an image cannot satisfy.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
-    /// A block that is not there.
-    #[error("layer {asked} is not there: the model `{model}` has layers 0 to {last}, from the input to the output")]
+    /// The layer does not exist.
+    #[error("layer {asked} does not exist: the model `{model}` has layers 0 to {last}, from the input to the output")]
     Layer {
         /// The model.
         model: String,
-        /// What was asked for.
+        /// The requested layer.
         asked: usize,
-        /// The last there is.
+        /// The last layer.
         last: usize,
     },
-    /// A head that is not there.
-    #[error("head {asked} is not there: the model `{model}` has heads 0 to {last} in each layer")]
+    /// The head does not exist.
+    #[error("head {asked} does not exist: the model `{model}` has heads 0 to {last} in each layer")]
     Head {
         /// The model.
         model: String,
-        /// What was asked for.
+        /// The requested head.
         asked: usize,
-        /// The last there is.
+        /// The last head.
         last: usize,
     },
     /// A pixel outside the image.
@@ -38,7 +38,7 @@ pub enum ExplainError {
         /// The image's size.
         size: Size,
     },
-    /// A pixel that preprocessing crops away.
+    /// The pixel is removed by the crop in preprocessing.
     #[error("pixel {x},{y} of `{image}` is cropped away before the model sees it; choose one nearer to the center")]
     Cropped {
         /// The image.
@@ -48,21 +48,21 @@ pub enum ExplainError {
         /// Row.
         y: usize,
     },
-    /// A class that is not there.
-    #[error("class `{asked}` is not there: the model `{model}` has {classes} classes{near}")]
+    /// The class does not exist.
+    #[error("class `{asked}` does not exist: the model `{model}` has {classes} classes{near}")]
     Class {
         /// The model.
         model: String,
-        /// What was asked for.
+        /// The requested class.
         asked: String,
-        /// How many there are.
+        /// Number of classes.
         classes: usize,
-        /// Some that are.
+        /// Some similar classes.
         near: String,
     },
-    /// A class is asked of a model that has none.
+    /// A class is requested from a model without a classifier.
     #[error(
-        "`{method}` explains a class, and the model `{model}` has no classifier; explain its pooled feature with \
+        "`{method}` explains a class, and the model `{model}` has no classifier; explain its pooled features with \
          `--target feature`, or use a method that needs no class: attention, rollout, dino, patch, eigencam, pca"
     )]
     NoClass {
@@ -71,16 +71,16 @@ pub enum ExplainError {
         /// The model.
         model: String,
     },
-    /// A model that pools nothing.
+    /// A model that does not pool its tokens.
     #[error(
-        "the model `{model}` does not pool its tokens: expected one answer for each image to explain, found one for each \
-         token; use a model that pools, or a method that explains no answer: attention, rollout, dino, patch, eigencam, pca"
+        "the model `{model}` does not pool its tokens: expected one output per image to explain, found one per token; \
+         use a model that pools, or a method without a target: attention, rollout, dino, patch, eigencam, pca"
     )]
     PerToken {
         /// The model.
         model: String,
     },
-    /// A figure of something that the model does not have.
+    /// A figure that needs something the model does not have.
     #[error("the model `{model}` has no {what}; leave out `{figure}`")]
     Missing {
         /// The model.
@@ -90,17 +90,17 @@ pub enum ExplainError {
         /// The figure.
         figure: &'static str,
     },
-    /// A figure over more images than there are.
+    /// A figure that needs more images than there are.
     #[error("`{figure}` needs at least {expected} images of one size, found {found}; name a folder")]
     TooFew {
         /// The figure.
         figure: &'static str,
-        /// How many it takes.
+        /// Number of images it needs.
         expected: usize,
-        /// How many there are.
+        /// Number of images found.
         found: usize,
     },
-    /// An image of results could not be made.
+    /// A result could not be drawn.
     #[error("an image could not be drawn: {0}")]
     Drawing(String),
 }

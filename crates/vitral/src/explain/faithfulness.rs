@@ -1,9 +1,9 @@
-//! How far a map can be believed.
+//! How faithful a map is to the model.
 //!
-//! *Deletion* hides patches from the most important on and watches the score fall; *insertion* starts from a blurred image
-//! and shows them (Petsiuk et al., arXiv:1806.07421). A good map has a small area under the first curve and a large one
-//! under the second. The *sanity check* (Adebayo et al., arXiv:1810.03292) makes the same map of a model whose weights are
-//! shuffled: a map that stays the same does not show what was learned.
+//! *Deletion* hides patches, the most important first, and measures how the score falls; *insertion* starts from a
+//! blurred image and reveals them (Petsiuk et al., arXiv:1806.07421). A good map has a small area under the first curve
+//! and a large one under the second. The *sanity check* (Adebayo et al., arXiv:1810.03292) computes the same map for a
+//! model whose weights are shuffled: a map that stays the same does not show what was learned.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::{InputImage, Map, Method, Target};
 use crate::error::Error;
 use crate::load::Model;
 
-/// Scores as patches go or come, in equal steps from none to all.
+/// Scores as patches are hidden or revealed, in equal steps from none to all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
     /// `[steps + 1]`.
@@ -24,7 +24,7 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// The area below, from 0 to 1 along the patches: the mean by trapezes.
+    /// The area under the curve, with the fraction of patches from 0 to 1 (trapezoidal rule).
     pub fn area(&self) -> f64 {
         let steps = self.scores.len().saturating_sub(1).max(1);
         self.scores.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).sum::<f64>() / steps as f64
@@ -36,14 +36,14 @@ impl Curve {
 pub struct Faithfulness {
     /// Scores as patches are hidden, the most important first.
     pub deletion: Curve,
-    /// Scores as patches are shown over a blurred image, the most important first.
+    /// Scores as patches are revealed over a blurred image, the most important first.
     pub insertion: Curve,
 }
 
-/// Puts a map to the test in `steps` steps.
+/// Evaluates a map in `steps` steps.
 ///
 /// # Errors
-/// As [`Model::run`].
+/// Those of [`Model::run`].
 pub fn faithfulness(
     model: &Model,
     input: &InputImage,
@@ -78,7 +78,7 @@ pub fn faithfulness(
     Ok(Faithfulness { deletion: Curve { scores: deletion }, insertion: Curve { scores: insertion } })
 }
 
-/// Means over images of how far each method's maps can be believed.
+/// Mean faithfulness of each method's maps over images.
 #[derive(Clone, Debug, Default)]
 pub struct Ranking(BTreeMap<Method, Sums>);
 
@@ -90,16 +90,16 @@ struct Sums {
     shuffled: f64,
 }
 
-/// One method's place among others.
+/// One method's results in the ranking.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The method.
     pub method: Method,
-    /// Images it was tested on.
+    /// Number of images it was evaluated on.
     pub images: usize,
     /// The mean area under the deletion curves; smaller is better.
     pub deletion: f64,
-    /// The mean area under the insertion curves; greater is better.
+    /// The mean area under the insertion curves; larger is better.
     pub insertion: f64,
     /// The mean rank correlation with the maps of the shuffled model; near 0 is better.
     pub shuffled: f64,
@@ -108,7 +108,7 @@ pub struct Place {
 }
 
 impl Ranking {
-    /// Adds what was found on one image; `shuffled` is the rank correlation with the map of the shuffled model.
+    /// Adds the results for one image; `shuffled` is the rank correlation with the map of the shuffled model.
     pub fn add(&mut self, method: Method, found: &Faithfulness, shuffled: f64) {
         let sums = self.0.entry(method).or_default();
         sums.images += 1;
@@ -119,7 +119,7 @@ impl Ranking {
         }
     }
 
-    /// The methods from the smallest deletion area to the largest.
+    /// The methods in order of increasing deletion area.
     pub fn rows(&self) -> Vec<Place> {
         let place = |(&method, sums): (&Method, &Sums)| {
             let mean = |scores: &[f64]| Curve { scores: scores.iter().map(|sum| sum / sums.images as f64).collect() };
@@ -140,9 +140,9 @@ impl Ranking {
     }
 }
 
-/// The image averaged over squares of about three patches' side, three times over, which comes near to a normal blur.
+/// The image after three box blurs about three patches wide, which is close to a Gaussian blur.
 fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Result<Vec<f32>, Error> {
-    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
+    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four dimensions") };
     let mut values = pixels.to_vec()?;
     for plane in values.chunks_exact_mut(height * width).take(channels) {
         for _ in 0..3 {
@@ -161,7 +161,7 @@ fn blurred(pixels: &Tensor, stride: crate::config::Size) -> Result<Vec<f32>, Err
     Ok(values)
 }
 
-/// Means over `radius` neighbors on either side, of those there are.
+/// Means over up to `radius` neighbors on either side.
 fn running_means(values: &[f32], radius: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64];
     values.iter().for_each(|x| sums.push(sums[sums.len() - 1] + f64::from(*x)));
@@ -172,10 +172,10 @@ fn running_means(values: &[f32], radius: usize) -> Vec<f32> {
     (0..values.len()).map(mean).collect()
 }
 
-/// The same model with the values of every parameter shuffled: all it learned is gone, and nothing else.
+/// The same model with the values of every parameter shuffled, which destroys what it learned and nothing else.
 ///
 /// # Errors
-/// None that a model which was built before can have.
+/// None for a model that has been built before.
 pub fn shuffled(model: &Model, seed: u64) -> Result<Model, Error> {
     model.with_weights(|spec| {
         let id = model.parameters.declarations().find(&spec.name).expect("a parameter of the same model");
@@ -189,7 +189,7 @@ pub fn shuffled(model: &Model, seed: u64) -> Result<Model, Error> {
     })
 }
 
-/// The rank correlation (Spearman's) of two maps of one size, from −1 to 1; 0 where either is all alike.
+/// Spearman's rank correlation of two maps of the same size, from −1 to 1; 0 if either is constant.
 pub fn rank_correlation(a: &Map, b: &Map) -> f64 {
     let (a, b) = (ranks(&a.values), ranks(&b.values));
     let mean = (a.len() as f64 - 1.0) / 2.0;
@@ -198,7 +198,7 @@ pub fn rank_correlation(a: &Map, b: &Map) -> f64 {
     if spread > 0.0 { inner(&a, &b) / spread } else { 0.0 }
 }
 
-/// The rank of every value, equal ones sharing the mean of theirs.
+/// The rank of every value; ties share the mean of their ranks.
 fn ranks(values: &[f32]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -219,7 +219,7 @@ mod tests {
     use crate::config::Size;
 
     #[test]
-    fn areas_are_means_by_trapezes() {
+    fn areas_follow_the_trapezoidal_rule() {
         assert_eq!(Curve { scores: vec![1.0, 0.5, 0.0] }.area(), 0.5);
         assert_eq!(Curve { scores: vec![1.0, 0.0, 0.0] }.area(), 0.25);
     }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn blur_keeps_what_is_even() {
+    fn blur_keeps_constant_images() {
         assert_eq!(running_means(&[1.0, 2.0, 6.0], 1), [1.5, 3.0, 4.0]);
     }
 }

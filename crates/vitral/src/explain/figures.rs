@@ -11,7 +11,7 @@ use crate::load::Model;
 /// The cosines between learned position embeddings of patches, `[patches, patches]` (figure 7, center), and their grid.
 ///
 /// # Errors
-/// If the model learns no positions.
+/// If the model has no learned positions.
 pub fn positions(model: &Model) -> Result<(Size, Vec<f32>), Error> {
     let config = model.vit.config();
     let learned = model.parameters.declarations().find("positions");
@@ -34,14 +34,14 @@ pub struct Filters {
     pub patch: Size,
     /// Color channels of a patch.
     pub channels: usize,
-    /// The share of the filters' variance that each holds.
+    /// The fraction of the filters' variance explained by each.
     pub shares: Vec<f64>,
 }
 
 /// The first `count` principal components of the patch embedding's filters (figure 7, left).
 ///
 /// # Errors
-/// If the patches are of a hybrid's feature map, not of pixels.
+/// If the patches are taken from a hybrid's feature map, not from pixels.
 pub fn filters(model: &Model, count: usize) -> Result<Filters, Error> {
     let config = model.vit.config();
     let id = model.parameters.declarations().find("patches.weight");
@@ -63,20 +63,20 @@ pub fn filters(model: &Model, count: usize) -> Result<Filters, Error> {
     Ok(Filters { values, patch, channels, shares })
 }
 
-/// Which statistics are gathered.
+/// Which statistics to collect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gathered {
     /// Mean attention distance.
     pub distance: bool,
     /// Mean entropy of attention.
     pub entropy: bool,
-    /// Lengths of tokens and effective rank.
+    /// Token norms and effective rank.
     pub tokens: bool,
-    /// Likeness of layers.
+    /// Similarity of layers (CKA).
     pub likeness: bool,
 }
 
-/// Statistics over many images, gathered batch by batch.
+/// Statistics over many images, collected batch by batch.
 pub struct Statistics<'a> {
     model: &'a Model,
     other: Option<&'a Model>,
@@ -92,7 +92,7 @@ pub struct Statistics<'a> {
 }
 
 impl<'a> Statistics<'a> {
-    /// Nothing gathered yet; with `other`, the layers of two models are held against each other.
+    /// No images yet; with `other`, the layers of two models are compared.
     pub fn new(model: &'a Model, other: Option<&'a Model>, gathered: Gathered) -> Self {
         let layers = model.vit.config().depth;
         let states = |model: &Model| model.vit.config().depth + 1;
@@ -113,10 +113,10 @@ impl<'a> Statistics<'a> {
         }
     }
 
-    /// Adds a batch of images; `others` are the same as the other model takes them.
+    /// Adds a batch of images; `others` are the same images, preprocessed for the other model.
     ///
     /// # Errors
-    /// If a model does not take such an input.
+    /// If a model does not accept this input.
     pub fn add(&mut self, pixels: &Tensor, others: Option<&Tensor>) -> Result<(), Error> {
         let images = pixels.extent(0);
         self.images += images;
@@ -161,7 +161,7 @@ impl<'a> Statistics<'a> {
     fn add_tokens(&mut self, states: &[Tensor]) -> Result<(), Error> {
         let prefix = self.model.vit.config().prefix_tokens();
         let of_layer = |state: &Tensor| -> Result<(f64, Vec<f32>), Error> {
-            let [_, tokens, width] = state.shape()[..] else { unreachable!("tokens have three extents") };
+            let [_, tokens, width] = state.shape()[..] else { unreachable!("tokens have three dimensions") };
             let mut found = (0.0, vec![]);
             for image in state.to_vec()?.chunks_exact(tokens * width) {
                 found.0 += representation::effective_rank(&image[prefix * width..], width);
@@ -197,7 +197,7 @@ impl<'a> Statistics<'a> {
         Ok(())
     }
 
-    /// Images of one size as one batch; nothing of none.
+    /// Joins images of one size into a batch; `None` if there are none.
     pub fn joined(&self, images: &[Tensor]) -> Option<Tensor> {
         match images {
             [] => None,
@@ -206,7 +206,7 @@ impl<'a> Statistics<'a> {
         }
     }
 
-    /// How many images were added.
+    /// The number of images added.
     pub fn images(&self) -> usize {
         self.images
     }
@@ -230,14 +230,14 @@ impl<'a> Statistics<'a> {
         self.mean(&self.rank)
     }
 
-    /// Lengths of all patch tokens, `[layers + 1]` lists: before the first block, then after each.
+    /// Norms of all patch tokens, `[layers + 1]` lists: before the first block, then after each.
     pub fn norms(&self) -> &[Vec<f32>] {
         &self.norms
     }
 
-    /// Centerd kernel alignment (Kornblith et al., arXiv:1905.00414; estimated over batches as in arXiv:2010.15327) between
-    /// all tokens of the layers, `[layers + 1, layers + 1]`: of this model along rows, of the other (or this again) along
-    /// columns.
+    /// Centered kernel alignment (Kornblith et al., arXiv:1905.00414; estimated over batches as in arXiv:2010.15327)
+    /// between all tokens of the layers, `[layers + 1, layers + 1]`: this model's layers along rows, those of the other
+    /// model (or this one again) along columns.
     ///
     /// # Errors
     /// If no batch had four images.

@@ -1,4 +1,4 @@
-//! A recorded pass: named intermediates with their gradients.
+//! A recorded forward pass: named intermediates with their gradients.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::model::{Input, Output};
 use crate::numbers::largest;
 use crate::trace::{Kept, Visitor};
 
-/// What gradients are wanted of.
+/// What to compute gradients of.
 #[derive(Clone, Copy, Debug)]
 pub enum Wanted<'a> {
     /// The pixels.
@@ -20,17 +20,17 @@ pub enum Wanted<'a> {
     Named(&'a [String]),
 }
 
-/// A pass with gradients of what was explained.
+/// A pass with the gradients of the target.
 pub struct GradientPass {
-    /// What the model answered.
+    /// The model's output.
     pub output: Output,
-    /// The gradient of the pixels, where it was wanted.
+    /// The gradient with respect to the pixels, if requested.
     pub pixels: Option<Tensor>,
     named: BTreeMap<String, (Tensor, Option<Tensor>)>,
 }
 
 impl GradientPass {
-    /// An intermediate and its gradient; nothing where it was not wanted, or the answer does not depend on it.
+    /// An intermediate and its gradient; `None` if it was not requested, or if the target does not depend on it.
     pub fn named(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
         let (value, gradient) = self.named.get(name)?;
         Some((value, gradient.as_ref()?))
@@ -38,12 +38,12 @@ impl GradientPass {
 }
 
 impl Model {
-    /// Runs the model on `pixels` `[batch, channels, height, width]` and gives the gradients of what `target` names: of a
-    /// class's logit, or of the pooled feature along a direction. Every image has the same target. Weights get no
-    /// gradients, and frozen ones are packed once more for the way back.
+    /// Runs the model on `pixels` `[batch, channels, height, width]` and returns the gradients of the `target`: a
+    /// class's logit, or the pooled features along a direction. All images have the same target. Weights get no
+    /// gradients, and frozen ones are packed once more for the backward pass.
     ///
     /// # Errors
-    /// If the model does not take such an input, or has no such answer.
+    /// If the model does not accept this input, or has no such output.
     pub fn gradients(&self, pixels: &Tensor, target: &Target, wanted: Wanted<'_>) -> Result<GradientPass, Error> {
         let kept = Kept::default();
         let visitor = Visitor {
@@ -70,7 +70,7 @@ impl Model {
 }
 
 impl Target {
-    /// The tensor that holds the answer, `[batch, classes]` or `[batch, width]`.
+    /// The tensor that holds the target, `[batch, classes]` or `[batch, width]`.
     fn of<'a>(&self, model: &Model, output: &'a Output) -> Result<&'a Tensor, Error> {
         let answer = match self {
             Target::Class(_) => output.logits.as_ref().ok_or_else(|| Error::NoHead { name: model.name.clone() })?,
@@ -89,7 +89,7 @@ impl Target {
         }
     }
 
-    /// What is explained of the answer, as its gradient.
+    /// The gradient of the target with respect to that tensor.
     fn upstream(&self, answer: &Tensor) -> Vec<f32> {
         let [images, width] = answer.shape()[..] else { unreachable!("checked with the answer") };
         let row = match self {
@@ -99,11 +99,11 @@ impl Target {
         row.repeat(images)
     }
 
-    /// What is explained, as a number for every image: the class's logit, or the feature along the direction. Its
-    /// gradient is what [`Model::gradients`] gives.
+    /// The target's value for every image: the class's logit, or the features along the direction. [`Model::gradients`]
+    /// computes its gradient.
     ///
     /// # Errors
-    /// If the model has no such answer.
+    /// If the model has no such output.
     pub fn values(&self, model: &Model, output: &Output) -> Result<Vec<f64>, Error> {
         let answer = self.of(model, output)?;
         let value = |row: &[f32]| match self {
@@ -113,11 +113,11 @@ impl Target {
         Ok(answer.to_vec()?.chunks_exact(answer.shape().last()).map(value).collect())
     }
 
-    /// How much of the answer is there, as a number from 0 to 1 (−1 to 1 for features) for every image: the class's
-    /// probability, or the cosine between the feature and the direction.
+    /// The target's score for every image, from 0 to 1 (−1 to 1 for features): the class's probability, or the cosine
+    /// between the features and the direction.
     ///
     /// # Errors
-    /// If the model has no such answer.
+    /// If the model has no such output.
     pub fn scores(&self, model: &Model, output: &Output) -> Result<Vec<f64>, Error> {
         let answer = self.of(model, output)?;
         let score = |row: &[f32]| match self {

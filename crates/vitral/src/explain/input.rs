@@ -1,4 +1,4 @@
-//! An image on its way into an explanation, and what is to be explained of it.
+//! An image to be explained, and the target of the explanation.
 
 use vitral_engine::Tensor;
 
@@ -8,57 +8,57 @@ use crate::image::RgbImage;
 use crate::labels::{Ranked, top};
 use crate::load::Model;
 
-/// One image, ready for the model and to be looked at.
+/// One image, prepared for the model and for display.
 #[derive(Clone)]
 pub struct InputImage {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// As the model sees it: after resizing and cropping.
+    /// The model's view of the image: after resizing and cropping.
     pub shown: RgbImage,
     /// `[1, channels, height, width]`.
     pub pixels: Tensor,
-    /// Its tokens.
+    /// The layout of its tokens.
     pub layout: Layout,
     original: crate::config::Size,
 }
 
-/// What is to be explained.
+/// What to explain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aim {
-    /// The likeliest class.
+    /// The most likely class.
     #[default]
     Predicted,
     /// This class.
     Class(usize),
-    /// The pooled feature: how much of its own direction is left. For models without a classifier.
+    /// The pooled features: how much of their own direction is left. For models without a classifier.
     Feature,
 }
 
-/// What is explained, fixed.
+/// The target of an explanation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// The logit of a class.
     Class(usize),
-    /// The pooled feature along this direction, a unit vector `[width]`.
+    /// The pooled features along this direction, a unit vector `[width]`.
     Feature(Vec<f32>),
 }
 
-/// What the model says of an image.
+/// The model's prediction for an image.
 #[derive(Clone, Debug)]
 pub struct Prediction {
-    /// The best classes; none without a classifier.
+    /// The top classes; empty without a classifier.
     pub ranked: Vec<Ranked>,
-    /// What is explained; nothing where a class is to be and there are none.
+    /// The target; `None` if it would be a class and there are none.
     pub target: Option<Target>,
-    /// What is explained, in words.
+    /// The target in words.
     pub explained: String,
 }
 
 impl InputImage {
-    /// Prepares an image as the model's files demand.
+    /// Prepares an image as specified by the model's files.
     ///
     /// # Errors
-    /// If they do not say how, or the image cannot be brought to the model's size.
+    /// If they do not say how, or the image cannot be resized to the model's size.
     pub fn new(model: &Model, name: &str, image: &RgbImage) -> Result<Self, Error> {
         let shown = model.preprocess()?.image(image)?;
         let pixels = model.pixels(std::slice::from_ref(image))?;
@@ -66,7 +66,7 @@ impl InputImage {
         Ok(InputImage { name: name.to_owned(), shown, pixels, layout, original: image.size() })
     }
 
-    /// The patch that holds a pixel of the image as it lies in its file: column `x`, row `y`, from 0.
+    /// The patch that contains a pixel of the original image: column `x`, row `y`, from 0.
     ///
     /// # Errors
     /// If the pixel is outside, or is cropped away.
@@ -81,10 +81,10 @@ impl InputImage {
 }
 
 impl Model {
-    /// The number of a class that is given by its name, or part of its name between commas, or by its number.
+    /// The index of a class given by its name, by a part of its name between commas, or by its index.
     ///
     /// # Errors
-    /// If there is none; the error names some that are near.
+    /// If there is no such class; the error names some similar ones.
     pub fn class(&self, asked: &str) -> Result<usize, Error> {
         self.check_classifies()?;
         let classes = self.vit.config().classes;
@@ -106,14 +106,14 @@ impl Model {
         })
     }
 
-    /// Runs the model on an image and settles what is explained of it.
+    /// Runs the model on an image and determines the target.
     ///
     /// # Errors
-    /// If the model gives answers for tokens and not for images, or has no classifier, where a class is asked for.
+    /// If the model does not pool its tokens, or if a class is requested and the model has no classifier.
     pub fn explained(&self, input: &InputImage, aim: Aim, count: usize) -> Result<Prediction, Error> {
         let output = self.run(&input.pixels, None)?;
         if output.features.shape().len() != 2 {
-            // There is no answer to explain; what explains none, such as attention, can still be had.
+            // There is no target, but methods without one, such as attention, still work.
             return match aim {
                 Aim::Predicted => Ok(Prediction {
                     ranked: Vec::new(),
@@ -139,14 +139,14 @@ impl Model {
                 let feature = output.features.to_vec()?;
                 let length = feature.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
                 let direction = feature.iter().map(|x| (f64::from(*x) / length) as f32).collect();
-                (Some(Target::Feature(direction)), "the pooled feature".to_owned())
+                (Some(Target::Feature(direction)), "the pooled features".to_owned())
             }
         };
         Ok(Prediction { ranked, target, explained })
     }
 }
 
-/// Letters to change, add or leave out between two words; a word that holds the other is near.
+/// The edit distance between two words; a word that contains the other is close.
 fn apart(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_words_are_near() {
+    fn similar_words_are_close() {
         assert_eq!(apart("tabby", "tabby"), 0);
         assert_eq!(apart("tabby", "tably"), 1);
         assert_eq!(apart("abc", ""), 0);

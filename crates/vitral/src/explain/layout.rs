@@ -1,33 +1,33 @@
-//! Which token stands where.
+//! The order of tokens in the sequence.
 
 use crate::config::{ModelConfig, Pooling, Size};
 
 /// The tokens of one image: prefix tokens (class, distillation, registers), then patches row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Tokens before the patches.
+    /// Number of tokens before the patches.
     pub prefix: usize,
-    /// Patches.
+    /// Rows and columns of patches.
     pub grid: Size,
-    /// The image as the model sees it, in pixels.
+    /// The model's input size, in pixels.
     pub image: Size,
     /// Pixels between neighboring patches.
     pub stride: Size,
 }
 
 impl Layout {
-    /// The layout of an image of `image` pixels that falls into `grid` patches.
+    /// The layout for an image of `image` pixels, split into `grid` patches.
     pub fn new(config: &ModelConfig, image: Size, grid: Size) -> Self {
         Layout { prefix: config.prefix_tokens(), grid, image, stride: config.token_stride() }
     }
 
-    /// How many tokens there are.
+    /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.prefix + self.grid.area()
     }
 
-    /// How much of each token the model's answer is read from, `[tokens]`, 1 in all: the class token, both where there is
-    /// a distillation head, else all patches alike (with the prefix, where that is pooled too).
+    /// How much each token contributes to the output, `[tokens]`, summing to 1: only the class token, or both tokens
+    /// with a distillation head, otherwise all patches equally (and the prefix, if it is pooled too).
     pub fn readers(&self, config: &ModelConfig) -> Vec<f32> {
         let mut readers = vec![0.0; self.tokens()];
         let (prefix, rest) = readers.split_at_mut(self.prefix);
@@ -46,13 +46,13 @@ impl Layout {
         readers
     }
 
-    /// The patch (its number among the patches) that holds a pixel (row, column) of what the model sees.
+    /// The index of the patch that contains a pixel (row, column) of the model's input.
     pub fn patch_at(&self, [row, column]: [usize; 2]) -> usize {
         let row = (row / self.stride.height).min(self.grid.height - 1);
         row * self.grid.width + (column / self.stride.width).min(self.grid.width - 1)
     }
 
-    /// Pixels between the centers of every two patches, `[patches, patches]`.
+    /// Pixels between the centers of all pairs of patches, `[patches, patches]`.
     pub fn distances(&self) -> Vec<f32> {
         let at = |patch: usize| {
             let (row, column) = (patch / self.grid.width, patch % self.grid.width);
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_are_one_in_all_and_distances_are_pixels() {
+    fn readers_sum_to_one_and_distances_are_in_pixels() {
         let layout = Layout {
             prefix: 2,
             grid: Size { height: 2, width: 3 },

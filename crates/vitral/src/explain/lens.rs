@@ -1,5 +1,5 @@
-//! The logit lens: what the head would say after every layer (nostalgebraist 2020, for language models; here the final
-//! norm, the pooling and the head of the ViT itself).
+//! The logit lens: what the head would predict after every layer (nostalgebraist 2020, for language models; here with
+//! the ViT's own final norm, pooling and head).
 
 use vitral_engine::Context;
 
@@ -8,11 +8,11 @@ use crate::error::Error;
 use crate::labels::{Ranked, top};
 use crate::load::Model;
 
-/// What the model would say after each layer: the input of the first block, then the output of each. `count` best classes
-/// of each, and the probability of `class`.
+/// What the model would predict after each layer: from the input of the first block, then from the output of each.
+/// Returns the `count` top classes of each, and the probability of `class`.
 ///
 /// # Errors
-/// If the model has no classifier, or does not take such an input.
+/// If the model has no classifier, or does not accept this input.
 pub fn lens(model: &Model, input: &InputImage, class: usize, count: usize) -> Result<Vec<(Vec<Ranked>, f32)>, Error> {
     let config = model.vit.config();
     if config.classes == 0 {

@@ -1,11 +1,11 @@
-//! Numbers over an image.
+//! Maps of values over an image.
 
 use vitral_engine::ops::{AxisWeights, resample};
 
 use crate::config::Size;
 use crate::numbers::{largest, smallest};
 
-/// A number for every cell of a grid: patches, or pixels.
+/// A value for every cell of a grid: patches, or pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Map {
     /// Rows and columns.
@@ -15,16 +15,16 @@ pub struct Map {
 }
 
 impl Map {
-    /// A map of as many values as its grid has cells.
+    /// A map with one value per cell of its grid.
     ///
     /// # Panics
-    /// If there are more or fewer.
+    /// If the number of values does not match.
     pub fn new(size: Size, values: Vec<f32>) -> Self {
         assert_eq!(values.len(), size.area(), "a map of {size} does not hold {} values", values.len());
         Map { size, values }
     }
 
-    /// From 0 (the least value) to 1 (the greatest); all 0 where all are equal.
+    /// Scaled to 0 (the minimum) to 1 (the maximum); all 0 if all values are equal.
     #[must_use]
     pub fn normalized(&self) -> Map {
         let low = smallest(self.values.iter().copied());
@@ -33,7 +33,7 @@ impl Map {
         Map { size: self.size, values: self.values.iter().map(|x| (x - low) * scale).collect() }
     }
 
-    /// From 0 to 1 with the outermost `share` of the values at either end clipped: for maps with a few wild pixels.
+    /// Scaled to 0 to 1 with a fraction `share` of the values clipped at either end: for maps with a few outliers.
     #[must_use]
     pub fn clipped(&self, share: f32) -> Map {
         let mut sorted = self.values.clone();
@@ -47,7 +47,7 @@ impl Map {
         Map { size: self.size, values: self.values.iter().map(|x| x.clamp(low, high)).collect() }.normalized()
     }
 
-    /// The same over another grid: bicubic, which softens the edges of patches; antialiased where it shrinks.
+    /// Resampled to another grid: bicubic, which smooths the edges of patches; antialiased when shrinking.
     #[must_use]
     pub fn resized(&self, to: Size) -> Map {
         if to == self.size {
@@ -73,8 +73,8 @@ impl Map {
         Map { size: to, values: sums.iter().zip(&counts).map(mean).collect() }
     }
 
-    /// The fewest cells that hold `share` of all that is above zero, as 1 and 0: the mask that DINO (arXiv:2104.14294)
-    /// prints over its attention.
+    /// A mask, as 1 and 0, of the fewest cells that hold the fraction `share` of the sum of positive values: the mask
+    /// that DINO (arXiv:2104.14294) shows over its attention.
     #[must_use]
     pub fn mass(&self, share: f32) -> Map {
         let total: f64 = self.values.iter().map(|x| f64::from(x.max(0.0))).sum();
@@ -92,7 +92,7 @@ impl Map {
         Map { size: self.size, values: mask }
     }
 
-    /// Cells from the greatest value to the least; equal ones in their order.
+    /// Cells in order of decreasing value; ties keep their order.
     pub fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.values.len()).collect();
         order.sort_by(|&a, &b| self.values[b].total_cmp(&self.values[a]).then(a.cmp(&b)));

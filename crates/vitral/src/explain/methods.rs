@@ -1,4 +1,4 @@
-//! Every kind of map by its name, joined with a model.
+//! Every kind of map by name, applied to a model.
 
 use vitral_engine::random::uniform;
 
@@ -15,11 +15,11 @@ use crate::load::Model;
 /// A kind of map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
-    /// Raw attention of the tokens that the answer is read from.
+    /// Raw attention of the tokens that are read out.
     Attention,
-    /// Last-layer attention as DINO prints it, cut to its mass.
+    /// Last-layer attention as in DINO, thresholded by mass.
     Dino,
-    /// What one patch looks at.
+    /// Attention of one patch.
     Patch,
     /// Attention rollout.
     Rollout,
@@ -39,7 +39,7 @@ pub enum Method {
     LayerCam,
     /// Eigen-CAM.
     EigenCam,
-    /// The gradient of the pixels.
+    /// The gradient with respect to the pixels.
     Gradient,
     /// Integrated gradients.
     IntegratedGradients,
@@ -49,23 +49,23 @@ pub enum Method {
     Occlusion,
     /// RISE.
     Rise,
-    /// Nothing but chance: the floor that every map has to pass.
+    /// Random values: the baseline for every map.
     Random,
-    /// How alike the other patches are to one.
+    /// Similarity of the other patches to one.
     Similarity,
-    /// The lengths of patch tokens.
+    /// Norms of patch tokens.
     Norms,
 }
 
-/// What a method is called and what it says.
+/// Name, title, paper and meaning of a method.
 pub struct About {
-    /// As on the command line and in the names of files.
+    /// The name on the command line and in file names.
     pub name: &'static str,
-    /// As people call it.
+    /// The title for display.
     pub title: &'static str,
     /// Where it was published.
     pub paper: &'static str,
-    /// What a map means.
+    /// How to interpret a map.
     pub meaning: &'static str,
 }
 
@@ -94,74 +94,75 @@ impl Method {
         Method::Norms,
     ];
 
-    /// What it is called and what it says.
+    /// Its name, title, paper and meaning.
     pub const fn about(self) -> About {
         let (name, title, paper, meaning) = match self {
             Method::Attention => (
                 "attention",
                 "Attention",
                 "Dosovitskiy et al., arXiv:2010.11929",
-                "The weights with which the tokens that the answer is read from look at each patch, in one layer; the mean of \
-                 its heads, or one of them. Where a model looks is not yet what it concludes from.",
+                "Attention weights from the token that is read out (or the pooled tokens) to each patch, in one \
+                 layer; the mean of its heads, or a single one. What a model attends to is not necessarily what its \
+                 output depends on.",
             ),
             Method::Dino => (
                 "dino",
-                "Last-layer attention, cut to its mass",
+                "Last-layer attention, thresholded by mass",
                 "Caron et al., arXiv:2104.14294",
-                "Last-layer attention of the class token. Of each head only the patches stay that together hold 60 % of its \
-                 weight; the heads are then averaged.",
+                "Last-layer attention of the class token. Each head keeps only the patches that together hold 60 % of \
+                 its weight; then the heads are averaged.",
             ),
             Method::Patch => (
                 "patch",
-                "One patch's view",
+                "Attention of one patch",
                 "Dosovitskiy et al., arXiv:2010.11929",
-                "The weights with which one patch looks at the others, in one layer; the mean of its heads, or one of them.",
+                "Attention weights from one patch to the others, in one layer; the mean of its heads, or a single one.",
             ),
             Method::Rollout => (
                 "rollout",
                 "Attention rollout",
                 "Abnar & Zuidema, arXiv:2005.00928",
-                "Attention followed through all layers, the residual connection counted as looking at oneself. It knows no \
-                 class: the map is the same for all of them.",
+                "Attention propagated through all layers, with the residual connections counted as attention to self. \
+                 It does not depend on a class: the map is the same for all of them.",
             ),
             Method::GradientRollout => (
                 "gradient-rollout",
                 "Gradient-weighted rollout",
                 "after Abnar & Zuidema, arXiv:2005.00928, and Chefer et al., arXiv:2012.09838",
-                "Rollout of only that attention which speaks for what is explained: each weight times its positive gradient.",
+                "Rollout of only the attention that supports the target: each weight times its positive gradient.",
             ),
             Method::Chefer => (
                 "chefer",
                 "Class-specific relevance",
                 "Chefer, Gur & Wolf, arXiv:2103.15679",
-                "Attention times its positive gradient, added up through the layers: which patches spoke for what is \
-                 explained.",
+                "Attention times its positive gradient, accumulated through the layers: which patches supported the \
+                 target.",
             ),
             Method::GradCam => (
                 "gradcam",
                 "Grad-CAM",
                 "Selvaraju et al., arXiv:1610.02391",
-                "The channels of the last layer, each weighted by its mean gradient: those that are pooled, where patches are, \
-                 and those that enter its attention, where a class token looks at them. High where the patches hold what \
-                 raises the answer.",
+                "The channels of the last layer, each weighted by its mean gradient: the pooled tokens if patches are \
+                 pooled, the input of its attention if there is a class token. High where the content of the patches \
+                 raises the score of the target.",
             ),
             Method::GradCamPlusPlus => (
                 "gradcam++",
                 "Grad-CAM++",
                 "Chattopadhay et al., arXiv:1710.11063",
-                "As Grad-CAM, with weights that let small regions count as much as large ones.",
+                "Like Grad-CAM, with weights that let small regions count as much as large ones.",
             ),
             Method::XGradCam => (
                 "xgradcam",
                 "XGrad-CAM",
                 "Fu et al., arXiv:2008.02312",
-                "As Grad-CAM, with gradients weighted by how much of a channel each patch holds.",
+                "Like Grad-CAM, with gradients weighted by how much of a channel's activation is at each patch.",
             ),
             Method::HiResCam => (
                 "hirescam",
                 "HiResCAM",
                 "Draelos & Carin, arXiv:2011.08891",
-                "Activation times gradient, patch by patch, with no mean over the image in between.",
+                "Activation times gradient, patch by patch, without averaging the gradient over the image.",
             ),
             Method::LayerCam => (
                 "layercam",
@@ -173,77 +174,76 @@ impl Method {
                 "eigencam",
                 "Eigen-CAM",
                 "Muhammad & Yeasin, arXiv:2008.00299",
-                "The direction in which patches differ most. It uses no gradient and knows no class.",
+                "The direction in which patches differ most. It uses no gradient and does not depend on a class.",
             ),
             Method::Gradient => (
                 "gradient",
                 "Gradient",
                 "Simonyan et al., arXiv:1312.6034",
-                "How strongly a small change of each pixel moves the answer, whichever way.",
+                "How strongly a small change of each pixel changes the score of the target, in either direction.",
             ),
             Method::IntegratedGradients => (
                 "integrated-gradients",
                 "Integrated gradients",
                 "Sundararajan et al., arXiv:1703.01365",
-                "What each pixel adds to the answer on the way from an even image to this one. The numbers sum to the \
-                 difference of the two answers.",
+                "How much each pixel adds to the score of the target on the way from a uniform image to this one. The \
+                 values sum to the difference of the two scores.",
             ),
             Method::SmoothGrad => (
                 "smoothgrad",
                 "SmoothGrad",
                 "Smilkov et al., arXiv:1706.03825",
-                "The gradient, averaged over the image with much noise, so that what is accidental cancels.",
+                "The gradient, averaged over copies of the image with strong noise, so that accidental details cancel.",
             ),
             Method::Occlusion => (
                 "occlusion",
                 "Occlusion",
                 "Zeiler & Fergus, arXiv:1311.2901",
-                "How much of the answer goes when the patches here are hidden. Only forward passes, nothing assumed.",
+                "How much of the target's score is lost when the patches here are hidden. It uses only forward passes.",
             ),
             Method::Rise => (
                 "rise",
                 "RISE",
                 "Petsiuk et al., arXiv:1806.07421",
-                "The image is seen through many random masks; the map is the mean of the masks, weighted by the answer \
-                 through each.",
+                "The image is seen through many random masks; the map is the mean of the masks, each weighted by the \
+                 target's score through it.",
             ),
-            Method::Random => {
-                ("random", "Chance", "", "Numbers drawn at random: the floor that a map has to be better than.")
-            }
+            Method::Random => ("random", "Random", "", "Random values: the baseline that a map has to beat."),
             Method::Similarity => (
                 "similarity",
                 "Similarity to one patch",
                 "Caron et al., arXiv:2104.14294; Oquab et al., arXiv:2304.07193",
-                "The cosine between the final token of one patch and those of the others: what the model takes for the same.",
+                "The cosine between the final token of one patch and those of the others: which patches are similar \
+                 to the model.",
             ),
             Method::Norms => (
                 "norms",
-                "Lengths of tokens",
+                "Norms of tokens",
                 "Darcet et al., arXiv:2309.16588",
-                "The lengths of the tokens that leave the last block. Few very long ones on plain background are the artifacts \
-                 that register tokens remove.",
+                "The norms of the last block's output tokens. A few very large ones on plain background are the \
+                 artifacts that register tokens remove.",
             ),
         };
         About { name, title, paper, meaning }
     }
 
-    /// Its name, as on the command line.
+    /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         self.about().name
     }
 
-    /// Whether the map is of an answer, so that there has to be one.
+    /// Whether the map explains a target, which must then exist.
     pub const fn needs_target(self) -> bool {
         use Method::*;
         !matches!(self, Attention | Dino | Patch | Rollout | EigenCam | Random | Similarity | Norms)
     }
 
-    /// Whether the map claims which patches matter, and so can be put to the test.
+    /// Whether the map ranks patches by importance, so that its faithfulness can be evaluated.
     pub const fn is_attribution(self) -> bool {
         !matches!(self, Method::Patch | Method::Similarity | Method::Norms)
     }
 
-    /// A map as it is painted: of what each pixel adds, the size, and of what hiding takes away, what is lost.
+    /// The map as it is drawn: the magnitude for signed pixel attributions, and the loss of score for hidden parts.
     pub fn painted(self, map: &Map) -> Map {
         let change = |change: fn(f32) -> f32| Map {
             size: map.size,
@@ -256,7 +256,7 @@ impl Method {
         }
     }
 
-    /// Whether the map is made of attention weights, which a ResNet has none of.
+    /// Whether the map is made of attention weights, which a ResNet does not have.
     pub const fn needs_attention(self) -> bool {
         use Method::*;
         matches!(self, Attention | Dino | Patch | Rollout | GradientRollout | Chefer)
@@ -267,7 +267,7 @@ impl Method {
         matches!(self, Method::Patch | Method::Similarity)
     }
 
-    /// Forward passes that it runs one after the other and tells of, in an image of so many patches.
+    /// The number of sequential forward passes that it reports to `progress`, for an image with this many patches.
     pub const fn passes(self, options: &Options, patches: usize) -> usize {
         match self {
             Method::Rise => options.rise.masks,
@@ -277,32 +277,32 @@ impl Method {
     }
 }
 
-/// How maps are made; every method uses its own part.
+/// Options for maps; every method uses its own part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// The layer, from 0; the last if not given.
+    /// The layer, from 0; the last if absent.
     pub layer: Option<usize>,
-    /// The head, from 0; the mean of all if not given.
+    /// The head, from 0; the mean of all if absent.
     pub head: Option<usize>,
-    /// The patch that [`Method::Patch`] and [`Method::Similarity`] are about; the middle one if not given.
+    /// The patch for [`Method::Patch`] and [`Method::Similarity`]; the center if absent.
     pub patch: Option<usize>,
-    /// How rollout makes heads one.
+    /// How rollout combines heads.
     pub fusion: Fusion,
     /// How rollout treats each layer.
     pub rollout: RolloutOptions,
-    /// The share of weight that the mask of [`Method::Dino`] keeps.
+    /// The fraction of weight kept by the mask of [`Method::Dino`].
     pub mass: f32,
-    /// Steps of integrated gradients.
+    /// Number of steps of integrated gradients.
     pub steps: usize,
-    /// Noisy images of SmoothGrad.
+    /// Number of noisy images of SmoothGrad.
     pub samples: usize,
-    /// SmoothGrad's noise, as a share of the range of the pixels.
+    /// SmoothGrad's noise, as a fraction of the range of the pixels.
     pub noise: f32,
-    /// Patches along each side of what occlusion hides.
+    /// Side of the square that occlusion hides, in patches.
     pub window: usize,
-    /// How RISE draws its masks.
+    /// How RISE generates its masks.
     pub rise: RiseOptions,
-    /// Seeds what is drawn.
+    /// The random seed.
     pub seed: u64,
 }
 
@@ -326,7 +326,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Holds layer and head against a model.
+    /// Checks layer and head against a model.
     ///
     /// # Errors
     /// If there is no such layer or head.
@@ -354,10 +354,11 @@ impl Options {
 }
 
 impl Model {
-    /// The map of an image by one method. `progress` is told of forward passes, for the methods that take many.
+    /// Computes the map of an image with one method. `progress` gets the number of forward passes done, for the methods
+    /// that take many.
     ///
     /// # Errors
-    /// If there is no such layer or head, or nothing to explain where the method needs something.
+    /// If there is no such layer or head, or no target for a method that needs one.
     pub fn explain(
         &self,
         input: &InputImage,
@@ -445,16 +446,16 @@ impl Model {
     /// Patch tokens after the final norm, `[patches, width]`.
     ///
     /// # Errors
-    /// If the model does not take such an input.
+    /// If the model does not accept this input.
     pub fn final_tokens(&self, input: &InputImage) -> Result<Vec<f32>, Error> {
         let (_, kept) = self.observe(&input.pixels, None, |name| name == "norm")?;
         Ok(kept["norm"].to_vec()?[input.layout.prefix * self.vit.config().width..].to_vec())
     }
 
-    /// The maps of every head of every layer, `[layers][heads]`: what the tokens that the answer is read from attend to.
+    /// The maps of every head of every layer, `[layers][heads]`: the attention of the tokens that are read out.
     ///
     /// # Errors
-    /// If the model does not take such an input.
+    /// If the model does not accept this input.
     pub fn attention_maps(&self, input: &InputImage) -> Result<Vec<Vec<Map>>, Error> {
         let (layout, readers) = (&input.layout, input.layout.readers(self.vit.config()));
         let area = layout.tokens().pow(2);
@@ -466,7 +467,7 @@ impl Model {
         Ok(layers.iter_mut().map(|layer| layer.remove(0)).collect())
     }
 
-    /// One layer's attention, of one head or fused, through `read`.
+    /// One layer's attention, of one head or fused, reduced by `read`.
     fn of_layer(
         &self,
         input: &InputImage,
@@ -481,7 +482,7 @@ impl Model {
         Ok(found.remove(0).remove(0))
     }
 
-    /// The mean of the last layer's heads (or one), each cut to its mass.
+    /// The mean of the last layer's heads (or one head), each thresholded by mass.
     fn dino(&self, input: &InputImage, options: &Options) -> Result<Map, Error> {
         let mut layers = self.attention_maps(input)?;
         let heads = layers.swap_remove(options.layer(self));
@@ -507,7 +508,7 @@ impl Model {
         Ok(layers.iter_mut().map(|layer| layer.remove(0)).collect())
     }
 
-    /// Every layer's attention where it agrees with its gradient.
+    /// Every layer's attention times its gradient, where positive.
     fn agreements(&self, input: &InputImage, target: &Target) -> Result<Vec<Vec<f32>>, Error> {
         use rayon::prelude::*;
         let tokens = input.layout.tokens();
@@ -525,10 +526,11 @@ impl Model {
         layers.par_iter().map(of_layer).collect()
     }
 
-    /// The names of what class activation maps are made of. Where patches are pooled, it is what is pooled, as in the
-    /// networks that the maps were invented for; before the final norm, which knows no lengths, activation times gradient
-    /// would be 0. A class token sees the patches through attention alone, so there it is what enters that of the layer:
-    /// behind the last one, patches have no way to the answer.
+    /// The names of the activations used by class activation maps. If patches are pooled, these are the pooled tokens,
+    /// as in the networks the maps were invented for; they are taken after the final norm, since before it, activation
+    /// times gradient would be 0 (the norm is scale-invariant). A class token sees the patches only through attention,
+    /// so with one we use the input of the layer's attention: after the last attention, patches have no path to the
+    /// output.
     fn activations(&self, options: &Options) -> Vec<String> {
         let (config, layer) = (self.vit.config(), options.layer(self));
         match config.pooling {

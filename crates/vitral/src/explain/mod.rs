@@ -1,9 +1,9 @@
-//! Looking inside a Vision Transformer: what it attends to, what its answer rests on, what its layers hold, and how far a
-//! map can be believed.
+//! Explanations of a Vision Transformer: what it attends to, what its output depends on, what its layers represent, and
+//! how faithful a map is.
 //!
-//! Everything reads named intermediates of the one forward pass, or gradients of it; there is no second model. Maps are
-//! pure functions over arrays ([`rollout`], [`cam`], [`distance`]…) that `methods` joins with a model; [`paint`] and
-//! [`plot`] make images of them, and [`report`] one page.
+//! Everything uses named intermediates of the one forward pass, or their gradients; there is no second model. Maps are
+//! pure functions over arrays ([`rollout`], [`cam`], [`distance`]…) that `methods` applies to a model; [`paint`] and
+//! [`plot`] draw them, and [`report`] makes a single HTML page.
 
 pub mod algebra;
 pub mod attention;

@@ -1,6 +1,6 @@
-//! What the answer rests on, found out by hiding parts of the image: forward passes only.
+//! What the output depends on, measured by hiding parts of the image: forward passes only.
 //!
-//! What is hidden becomes 0 after normalization: the mean of the images that the model was trained on.
+//! Hidden pixels become 0 after normalization: the mean of the training images.
 
 use vitral_engine::Tensor;
 use vitral_engine::random::{mix, uniform};
@@ -9,13 +9,14 @@ use super::{Layout, Map, Target};
 use crate::error::Error;
 use crate::load::Model;
 
-/// Images that go through together.
+/// Images per batch.
 const BATCH: usize = 16;
 
-/// Is told how many passes are done.
+/// Called with the number of forward passes done.
 pub type Progress<'a> = &'a mut dyn FnMut(usize);
 
-/// The scores of `count` variants of an image; `variant(i)` changes the pixels `[channels, height · width]` of the `i`-th.
+/// The scores of `count` variants of an image; `variant(i)` changes the pixels `[channels, height · width]` of the
+/// `i`-th.
 pub(super) fn scores(
     model: &Model,
     pixels: &Tensor,
@@ -25,7 +26,7 @@ pub(super) fn scores(
     variant: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Result<Vec<f64>, Error> {
     use rayon::prelude::*;
-    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
+    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four dimensions") };
     let (whole, device) = (pixels.to_vec()?, model.parameters.device());
     let mut found = Vec::with_capacity(count);
     for first in (0..count).step_by(BATCH) {
@@ -39,11 +40,11 @@ pub(super) fn scores(
     Ok(found)
 }
 
-/// Occlusion (Zeiler & Fergus, arXiv:1311.2901): how much of the score goes when a square of `window` × `window` patches
-/// around each patch is hidden. A map over patches.
+/// Occlusion (Zeiler & Fergus, arXiv:1311.2901): the loss of score when a square of `window` × `window` patches around
+/// each patch is hidden. A map over patches.
 ///
 /// # Errors
-/// As [`Model::run`].
+/// Those of [`Model::run`].
 pub fn occlusion(
     model: &Model,
     pixels: &Tensor,
@@ -74,16 +75,16 @@ pub fn occlusion(
     Ok(Map::new(grid, found.into_iter().map(|score| (whole - score) as f32).collect()))
 }
 
-/// How RISE draws its masks.
+/// How RISE generates its masks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RiseOptions {
-    /// How many masks.
+    /// Number of masks.
     pub masks: usize,
-    /// Cells of a mask along each side.
+    /// Cells along each side of a mask.
     pub cells: usize,
-    /// The share of cells that stay.
+    /// The fraction of cells that are kept.
     pub keep: f32,
-    /// Seeds the masks.
+    /// The random seed.
     pub seed: u64,
 }
 
@@ -95,8 +96,8 @@ impl Default for RiseOptions {
 }
 
 impl RiseOptions {
-    /// The `index`-th mask over `height × width` pixels: cells of 1 and 0, grown bilinearly and shifted by less than a
-    /// cell.
+    /// The `index`-th mask over `height × width` pixels: cells of 1 and 0, upsampled bilinearly and shifted by less
+    /// than a cell.
     pub fn mask(&self, index: usize, height: usize, width: usize) -> Vec<f32> {
         let seed = mix(self.seed ^ mix(index as u64 + 1));
         let side = self.cells + 2;
@@ -126,7 +127,7 @@ impl RiseOptions {
 /// RISE (Petsiuk et al., arXiv:1806.07421): the mean of random masks, each weighted by the score of the image seen
 /// through it. A map over pixels.
 ///
-/// # Errors
+/// Those of [`Model::run`].
 /// As [`Model::run`].
 pub fn rise(
     model: &Model,
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_keep_their_share_and_differ() {
+    fn masks_keep_their_fraction_and_differ() {
         let options = RiseOptions { masks: 200, ..RiseOptions::default() };
         let mean = |index| {
             let mask = options.mask(index, 20, 30);

@@ -1,6 +1,6 @@
-//! What the answer rests on, pixel by pixel: gradients of the input, and means of them.
+//! What the output depends on, pixel by pixel: gradients with respect to the input, and their means.
 //!
-//! All give `[channels, height, width]` for one image; [`over_channels`] makes a map of it.
+//! All return `[channels, height, width]` for one image; [`over_channels`] makes a map of it.
 
 use vitral_engine::Tensor;
 use vitral_engine::random::normal;
@@ -11,13 +11,13 @@ use crate::error::Error;
 use crate::load::Model;
 use crate::numbers::{largest, smallest};
 
-/// Images that go through together.
+/// Images per batch.
 const BATCH: usize = 8;
 
-/// The gradient of what is explained with respect to the pixels (Simonyan et al., arXiv:1312.6034).
+/// The gradient of the target with respect to the pixels (Simonyan et al., arXiv:1312.6034).
 ///
 /// # Errors
-/// As [`Model::gradients`].
+/// Those of [`Model::gradients`].
 pub fn gradient(model: &Model, pixels: &Tensor, target: &Target) -> Result<Vec<f32>, Error> {
     let pass = model.gradients(pixels, target, Wanted::Pixels)?;
     match pass.pixels {
@@ -26,7 +26,7 @@ pub fn gradient(model: &Model, pixels: &Tensor, target: &Target) -> Result<Vec<f
     }
 }
 
-/// The mean gradient over variants of an image; `variant(i)` gives the pixels of the `i`-th of `count`.
+/// The mean gradient over variants of an image; `variant(i)` returns the pixels of the `i`-th of `count`.
 fn mean_gradient(
     model: &Model,
     pixels: &Tensor,
@@ -35,7 +35,7 @@ fn mean_gradient(
     variant: impl Fn(usize, &mut [f32]),
 ) -> Result<Vec<f64>, Error> {
     let one = pixels.shape().count();
-    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four extents") };
+    let [_, channels, height, width] = pixels.shape()[..] else { unreachable!("pixels have four dimensions") };
     let mut sum = vec![0.0f64; one];
     for first in (0..count).step_by(BATCH) {
         let size = BATCH.min(count - first);
@@ -50,22 +50,22 @@ fn mean_gradient(
     Ok(sum)
 }
 
-/// Integrated gradients, and how well they add up.
+/// Integrated gradients, and how well they satisfy completeness.
 #[derive(Clone, Debug)]
 pub struct Integrated {
     /// `[channels, height, width]`.
     pub values: Vec<f32>,
-    /// What the sum of all values should be: the answer for the image less that for the baseline.
+    /// The expected sum of all values: the target's value for the image minus that for the baseline.
     pub expected: f64,
-    /// Their sum.
+    /// Their actual sum.
     pub sum: f64,
 }
 
-/// Integrated gradients (Sundararajan et al., arXiv:1703.01365): the way from `baseline` to the image in `steps` equal
-/// parts, the gradient taken in the middle of each.
+/// Integrated gradients (Sundararajan et al., arXiv:1703.01365): the path from `baseline` to the image in `steps` equal
+/// parts, with the gradient at the midpoint of each.
 ///
 /// # Errors
-/// As [`Model::gradients`].
+/// Those of [`Model::gradients`].
 pub fn integrated(
     model: &Model,
     pixels: &Tensor,
@@ -88,11 +88,11 @@ pub fn integrated(
     })
 }
 
-/// SmoothGrad (Smilkov et al., arXiv:1706.03825): the mean gradient over `samples` of the image with normal noise, whose
-/// deviation is `noise` times the range of the pixels.
+/// SmoothGrad (Smilkov et al., arXiv:1706.03825): the mean gradient over `samples` copies of the image with Gaussian
+/// noise, whose standard deviation is `noise` times the range of the pixels.
 ///
 /// # Errors
-/// As [`Model::gradients`].
+/// Those of [`Model::gradients`].
 pub fn smooth(
     model: &Model,
     pixels: &Tensor,
@@ -114,12 +114,12 @@ pub fn smooth(
     Ok(mean.into_iter().map(|x| x as f32).collect())
 }
 
-/// How channels become one number a pixel.
+/// How channels are combined into one value per pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
-    /// The sum: for values that add up to an answer.
+    /// The sum: for values that add up to the output.
     Sum,
-    /// The greatest size of any: for gradients, whose sign says little.
+    /// The largest magnitude: for gradients, whose sign means little.
     Greatest,
 }
 

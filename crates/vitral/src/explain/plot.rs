@@ -12,19 +12,19 @@ const FONT: &str = "sans-serif";
 
 /// One line of a plot.
 pub struct Series<'a> {
-    /// What it is called; none needs no place in the legend.
+    /// Its name; an empty name is left out of the legend.
     pub name: &'a str,
-    /// x and y, in order.
+    /// x and y of the points, in order.
     pub points: Vec<(f64, f64)>,
 }
 
-/// What a plot says about itself.
+/// Title and axis labels of a plot.
 pub struct Labels<'a> {
-    /// Above.
+    /// The title.
     pub title: &'a str,
-    /// Below.
+    /// The label of the x axis.
     pub x: &'a str,
-    /// At the left.
+    /// The label of the y axis.
     pub y: &'a str,
 }
 
@@ -32,7 +32,7 @@ fn drawing<E: std::fmt::Display>(error: E) -> Error {
     ExplainError::Drawing(error.to_string()).into()
 }
 
-/// The place of one among many on the color map, where it is neither black nor too pale to see.
+/// A color for one of several series, from the part of the color map that is neither black nor too pale to see.
 fn shade(index: usize, count: usize) -> RGBColor {
     let [r, g, b] = color(0.12 + 0.68 * index as f32 / count.saturating_sub(1).max(1) as f32);
     RGBColor(r, g, b)
@@ -46,7 +46,7 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// Points for every head over the layers, `values` `[layers, heads]`, with their mean as a line: figure 7, right.
+/// A point for every head in each layer, `values` `[layers, heads]`, with their mean as a line: figure 7, right.
 ///
 /// # Errors
 /// If the plot cannot be drawn.
@@ -89,7 +89,7 @@ pub fn heads(labels: &Labels<'_>, values: &[f64], heads: usize) -> Result<String
     Ok(text)
 }
 
-/// Lines.
+/// A line plot.
 ///
 /// # Errors
 /// If the plot cannot be drawn.
@@ -139,7 +139,7 @@ pub fn lines(labels: &Labels<'_>, series: &[Series<'_>]) -> Result<String, Error
     Ok(text)
 }
 
-/// Bars side by side, from the left: a histogram of `values` in `bins`.
+/// A histogram of `values` with `bins` bars.
 ///
 /// # Errors
 /// If the plot cannot be drawn.
@@ -154,7 +154,7 @@ pub fn histogram(labels: &Labels<'_>, values: &[f32], bins: usize) -> Result<Str
     {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
-        // Outliers are few, and would not be seen among thousands: the axis is logarithmic.
+        // Outliers are few and would be invisible among thousands, so the axis is logarithmic.
         let most = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
         let mut chart = ChartBuilder::on(&area)
             .caption(labels.title, (FONT, 18))
@@ -228,7 +228,7 @@ mod tests {
     const LABELS: Labels<'static> = Labels { title: "A title", x: "layer", y: "pixels" };
 
     #[test]
-    fn plots_are_svg_for_any_numbers() {
+    fn plots_are_svg_for_any_values() {
         for values in [vec![], vec![0.0; 6], vec![1.0, 2.0, f64::NAN, 4.0, 5.0, 6.0]] {
             let points = values.iter().enumerate().map(|(x, y)| (x as f64, *y)).collect();
             let narrow: Vec<f32> = values.iter().map(|x| *x as f32).collect();

@@ -1,10 +1,10 @@
-//! What tokens hold: principal components as colors, likeness, lengths, how many directions are in use, and how alike the
-//! layers of one or two models are.
+//! What tokens represent: principal components as colors, similarity, norms, effective rank, and how similar the layers
+//! of one or two models are.
 
 use super::algebra;
 
 /// The first three principal components of patch tokens `[patches, width]` as red, green and blue from 0 to 1,
-/// `[patches, 3]` (Oquab et al., arXiv:2304.07193). Tokens of several images together get colors that mean the same.
+/// `[patches, 3]` (Oquab et al., arXiv:2304.07193). Pass the tokens of several images together for comparable colors.
 pub fn colors(tokens: &[f32], width: usize) -> Vec<f32> {
     let found = algebra::principal(tokens, width, 3);
     let components = found.components.len() / width;
@@ -15,7 +15,7 @@ pub fn colors(tokens: &[f32], width: usize) -> Vec<f32> {
         let along: Vec<f32> = scores.iter().skip(component).step_by(components).copied().collect();
         let mut sorted = along.clone();
         sorted.sort_by(f32::total_cmp);
-        // A hundredth at either end is clipped, so that one outlier does not take all contrast.
+        // One percent at either end is clipped, so that a single outlier does not use up the contrast.
         let at = |share: f32| sorted[(share * (patches - 1) as f32).round() as usize];
         let (low, high) = (at(0.01), at(0.99));
         for (patch, value) in along.iter().enumerate() {
@@ -26,7 +26,7 @@ pub fn colors(tokens: &[f32], width: usize) -> Vec<f32> {
     colors
 }
 
-/// Cosines between the token of one patch and every one of `[patches, width]`.
+/// Cosines between one patch's token and each of `[patches, width]`.
 pub fn similarities(tokens: &[f32], width: usize, patch: usize) -> Vec<f32> {
     let chosen = &tokens[patch * width..(patch + 1) * width];
     tokens.chunks_exact(width).map(|token| cosine(token, chosen)).collect()
@@ -39,14 +39,14 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if lengths > 0.0 { (inner(a, b) / lengths) as f32 } else { 0.0 }
 }
 
-/// The length of every token of `[tokens, width]`.
+/// The norm of every token of `[tokens, width]`.
 pub fn norms(tokens: &[f32], width: usize) -> Vec<f32> {
     let length = |token: &[f32]| token.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt() as f32;
     tokens.chunks_exact(width).map(length).collect()
 }
 
-/// How many directions tokens `[tokens, width]` use (Roy & Vetterli 2007): the exponential of the entropy of their
-/// singular values as shares, from 1 (all on a line) to as many as there are. The mean is left in.
+/// The effective rank of tokens `[tokens, width]` (Roy & Vetterli 2007): the exponential of the entropy of their
+/// normalized singular values, from 1 (all on a line) to the full rank. The mean is not subtracted.
 pub fn effective_rank(tokens: &[f32], width: usize) -> f64 {
     let count = tokens.len() / width;
     let rows: Vec<f64> = tokens.iter().map(|x| f64::from(*x)).collect();
@@ -64,7 +64,7 @@ pub fn effective_rank(tokens: &[f32], width: usize) -> f64 {
     if total > 0.0 { entropy.exp() } else { 0.0 }
 }
 
-/// The inner products of `images` representations, each flattened, `[images, images]`.
+/// The inner products of the representations of `images` images, each flattened, `[images, images]`.
 pub fn gram(representations: &[f32], images: usize) -> Vec<f64> {
     let width = representations.len() / images.max(1);
     let mut mean = vec![0.0f64; width];
@@ -75,11 +75,11 @@ pub fn gram(representations: &[f32], images: usize) -> Vec<f64> {
     algebra::gram(&rows, images, width)
 }
 
-/// The unbiased estimate of the Hilbert-Schmidt independence criterion of two products `[images, images]` (Song et al.
-/// 2012), which lets batches be averaged (Nguyen et al., arXiv:2010.15327). At least four images.
+/// The unbiased estimate of the Hilbert-Schmidt independence criterion of two Gram matrices `[images, images]` (Song et
+/// al. 2012), which can be averaged over batches (Nguyen et al., arXiv:2010.15327). Requires at least four images.
 pub fn independence(a: &[f64], b: &[f64]) -> f64 {
     let n = a.len().isqrt();
-    // The diagonal, an image with itself, is what biases.
+    // The diagonal, an image with itself, would bias the estimate.
     let off = |x: &[f64]| -> Vec<f64> { (0..n * n).map(|i| if i / n == i % n { 0.0 } else { x[i] }).collect() };
     let (a, b) = (off(a), off(b));
     let sums = |x: &[f64]| -> Vec<f64> { x.chunks_exact(n).map(|row| row.iter().sum()).collect() };
@@ -107,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn a_representation_is_like_itself_turned_and_unlike_noise() {
+    fn a_representation_is_similar_to_its_rotation_and_not_to_noise() {
         let images = 12;
         let a: Vec<f32> = (0..images * 5).map(|i| normal(1, i as u64)).collect();
-        // Two axes swapped and one turned round: the same to CKA.
+        // Two axes swapped and one flipped: CKA does not change.
         let turned: Vec<f32> = a.chunks(5).flat_map(|x| [x[1], x[0], -x[2], x[3], x[4]]).collect();
         let noise: Vec<f32> = (0..images * 5).map(|i| normal(7, i as u64)).collect();
         let grams = [&a, &turned, &noise].map(|x| gram(x, images));

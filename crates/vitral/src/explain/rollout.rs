@@ -1,18 +1,18 @@
 //! Attention through all layers at once.
 //!
 //! Rollout (Abnar & Zuidema, arXiv:2005.00928) multiplies the layers' attention, each mixed with the identity for the
-//! residual. Only the rows that the answer is read from are wanted, so a row goes through the layers from the last to the
-//! first: vectors times matrices, and no product of matrices.
+//! residual connection. Only the rows of the tokens that are read out are needed, so a row vector is propagated from
+//! the last layer to the first: vector-matrix products instead of matrix products.
 
 use super::{Layout, Map};
 
 /// How rollout treats each layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RolloutOptions {
-    /// The share of the weakest weights towards patches that is left out of each layer, from 0 to below 1. Weights
-    /// towards prefix tokens stay.
+    /// The fraction of the weakest weights to patches that is dropped in each layer, from 0 to below 1. Weights to
+    /// prefix tokens are kept.
     pub discard: f32,
-    /// Whether the identity is mixed in, half and half, for the residual connection.
+    /// Whether to average with the identity, for the residual connection.
     pub identity: bool,
 }
 
@@ -22,7 +22,7 @@ impl Default for RolloutOptions {
     }
 }
 
-/// Sets the weakest `share` of the weights towards patches to 0; of equal ones, the first.
+/// Sets the weakest fraction `share` of the weights to patches to 0; among ties, the first.
 fn discard(weights: &mut [f32], tokens: usize, prefix: usize, share: f32) {
     let mut places: Vec<usize> = (0..weights.len()).filter(|place| place % tokens >= prefix).collect();
     let count = (f64::from(share) * places.len() as f64) as usize;
@@ -35,7 +35,7 @@ fn discard(weights: &mut [f32], tokens: usize, prefix: usize, share: f32) {
     }
 }
 
-/// Rollout of `layers`, each `[tokens, tokens]` with its heads fused already, from the input on; `readers` as in
+/// Rollout of `layers`, each `[tokens, tokens]` with its heads already fused, from the input on; `readers` as in
 /// [`Layout::readers`]. A map over patches.
 pub fn rollout(layers: &[Vec<f32>], readers: &[f32], layout: &Layout, options: RolloutOptions) -> Map {
     let tokens = layout.tokens();
@@ -50,7 +50,7 @@ pub fn rollout(layers: &[Vec<f32>], readers: &[f32], layout: &Layout, options: R
         } else {
             weights
         };
-        // Rows of (A + I) / 2 are brought back to a sum of 1, since fusing and leaving out may have changed it.
+        // Rows of (A + I) / 2 are normalized to a sum of 1, which fusing and dropping may have changed.
         let own = if options.identity { 1.0 } else { 0.0 };
         let mut next = vec![0.0; tokens];
         for (query, weights) in weights.chunks_exact(tokens).enumerate().filter(|(query, _)| row[*query] != 0.0) {
@@ -64,8 +64,8 @@ pub fn rollout(layers: &[Vec<f32>], readers: &[f32], layout: &Layout, options: R
     Map::new(layout.grid, row[layout.prefix..].to_vec())
 }
 
-/// The mean over heads of what attention and its gradient agree in, `(gradient ⊙ weights)⁺`, `[tokens, tokens]`.
-/// Relevance sums it through the layers, gradient-weighted rollout multiplies it as [`rollout`] does attention.
+/// The mean over heads of attention times gradient where positive, `(gradient ⊙ weights)⁺`, `[tokens, tokens]`.
+/// Relevance accumulates it over the layers; gradient-weighted rollout multiplies it like [`rollout`] does attention.
 pub fn agreement(weights: &[f32], gradient: &[f32], tokens: usize) -> Vec<f32> {
     let area = tokens * tokens;
     let heads = weights.len() / area;
@@ -79,8 +79,8 @@ pub fn agreement(weights: &[f32], gradient: &[f32], tokens: usize) -> Vec<f32> {
     mean
 }
 
-/// Class-specific relevance by the self-attention rule of Chefer, Gur & Wolf (arXiv:2103.15679): `R ← R + Ā R` from the
-/// identity on, with `Ā` the [`agreement`] of each of `layers`. A map over patches.
+/// Class-specific relevance by the self-attention rule of Chefer, Gur & Wolf (arXiv:2103.15679): starting from the
+/// identity, `R ← R + Ā R`, where `Ā` is the [`agreement`] of each of `layers`. A map over patches.
 pub fn relevance(layers: &[Vec<f32>], readers: &[f32], layout: &Layout) -> Map {
     let tokens = layout.tokens();
     let mut row = readers.to_vec();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_through_the_layers_is_the_row_of_their_product() {
+    fn propagating_a_row_gives_the_row_of_the_product() {
         let mut whole = identity();
         let mut relevant = identity();
         for layer in layers() {
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn discarding_leaves_the_strongest_and_the_prefix() {
+    fn dropping_keeps_the_strongest_and_the_prefix() {
         let mut weights = vec![0.1, 0.5, 0.4, 0.0, 0.3, 0.7, 0.2, 0.2, 0.6];
         discard(&mut weights, 3, 1, 0.5);
         assert_eq!(weights, [0.1, 0.5, 0.0, 0.0, 0.0, 0.7, 0.2, 0.0, 0.6]);
     }
 
     #[test]
-    fn nothing_left_of_a_row_is_nothing_and_not_a_number() {
+    fn an_empty_row_gives_zeros_and_not_nans() {
         let options = RolloutOptions { discard: 0.0, identity: false };
         let map = rollout(&[vec![0.0; TOKENS * TOKENS]], &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], &LAYOUT, options);
         assert_eq!(map.values, [0.0; 6]);

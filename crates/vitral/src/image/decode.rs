@@ -1,11 +1,11 @@
-//! From bytes to upright RGB, as Pillow's `open`, `exif_transpose` and `convert("RGB")` do it.
+//! From bytes to upright RGB, like Pillow's `open`, `exif_transpose` and `convert("RGB")`.
 //!
-//! The format is told by content, never by name. Palettes are expanded, gray is replicated, alpha is dropped (not
-//! blended), the high byte of 16-bit samples is kept, inks (CMYK, YCCK) become light as Pillow computes it, and the
-//! EXIF orientation is applied. Of an animation, the first frame is taken.
+//! The format is recognized by content, never by name. Palettes are expanded, gray is replicated, alpha is dropped (not
+//! blended), 16-bit samples are reduced to their high byte, CMYK and YCCK are converted to RGB with Pillow's formulas,
+//! and the EXIF orientation is applied. For animations, the first frame is used.
 //!
-//! One difference is deliberate: Pillow clips 16-bit gray to white above 255, which destroys the image; here its high
-//! byte is kept, as for 16-bit color.
+//! One difference is deliberate: Pillow clips 16-bit gray to white above 255, which destroys the image; here it is
+//! reduced to its high byte, like 16-bit color.
 
 mod gif;
 mod still;

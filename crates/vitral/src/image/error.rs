@@ -1,103 +1,103 @@
-//! What can go wrong between a file and a tensor.
+//! Errors on the way from a file to a tensor.
 
 use std::path::PathBuf;
 
 use crate::config::Size;
 
-/// A fault in an image, or in a description of how images are prepared.
+/// An error in an image, or in a preprocessing description.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
     /// The file could not be read.
-    #[error("`{}`: the file could not be read: {source}", path.display())]
+    #[error("`{}`: cannot read the file: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A fault, with the file it stands in.
+    /// An error, with the file it is in.
     #[error("`{}`: {source}", path.display())]
     InFile {
         /// The file.
         path: PathBuf,
-        /// The fault.
+        /// The error.
         source: Box<ImageError>,
     },
-    /// The bytes are of no known format.
+    /// The format is not recognized.
     #[error(
         "expected an image (JPEG, PNG, WebP, GIF, BMP or TIFF), found {length} bytes that begin with [{start}]; \
          convert the file to one of these formats"
     )]
     UnknownFormat {
-        /// How many bytes there are.
+        /// Number of bytes.
         length: usize,
-        /// The first of them, in hexadecimal.
+        /// The first bytes, in hexadecimal.
         start: String,
     },
-    /// The bytes end before the image does.
-    #[error("expected a whole {format} image, found its data cut off ({detail}); fetch the file again")]
+    /// The file ends before the image does.
+    #[error("expected a complete {format} image, found truncated data ({detail}); fetch the file again")]
     Truncated {
         /// The format.
         format: &'static str,
-        /// Where.
+        /// Where it ends.
         detail: String,
     },
-    /// The bytes contradict their format.
-    #[error("expected a valid {format} image, found a fault: {detail}; re-save or replace the file")]
+    /// The file is invalid.
+    #[error("expected a valid {format} image, found an error: {detail}; re-save or replace the file")]
     Corrupt {
         /// The format.
         format: &'static str,
-        /// What the decoder said.
+        /// The decoder's message.
         detail: String,
     },
-    /// The file is of a kind the decoder does not know.
-    #[error("expected a {format} image of a common kind, found {detail}; re-save it as an ordinary {format} or PNG")]
+    /// The file uses a feature that the decoder does not support.
+    #[error("expected a common kind of {format} image, found {detail}; re-save it as an ordinary {format} or PNG")]
     Unsupported {
         /// The format.
         format: &'static str,
-        /// What it uses.
+        /// The unsupported feature.
         detail: String,
     },
-    /// The header announces more pixels than allowed.
+    /// The header declares more pixels than allowed.
     #[error(
-        "expected at most {limit} pixels, found a {format} header that announces {width} × {height}; \
+        "expected at most {limit} pixels, found a {format} header that declares {width} × {height}; \
          raise `Limits::max_pixels` if the file is trusted"
     )]
     TooManyPixels {
         /// The format.
         format: &'static str,
-        /// Columns announced.
+        /// Declared width.
         width: usize,
-        /// Rows announced.
+        /// Declared height.
         height: usize,
-        /// The limit that was set.
+        /// The configured limit.
         limit: u64,
     },
-    /// The image would take more memory than allowed.
+    /// The image would need more memory than allowed.
     #[error(
         "expected to need at most {limit} bytes, found that {what} needs about {needed}; \
          raise `Limits::max_bytes` if the file is trusted"
     )]
     TooManyBytes {
-        /// What takes the memory.
+        /// What needs the memory.
         what: String,
-        /// How much it takes.
+        /// How much it needs.
         needed: u64,
-        /// The limit that was set.
+        /// The configured limit.
         limit: u64,
     },
-    /// Pixels that do not fill the announced size.
+    /// The pixels do not match the given size.
     #[error(
         "expected {width} × {height} × 3 bytes of pixels and at least one pixel, found {found} bytes; \
          pass interleaved RGB of that size"
     )]
     PixelCount {
-        /// Columns.
+        /// Width.
         width: usize,
-        /// Rows.
+        /// Height.
         height: usize,
-        /// How many bytes there were.
+        /// Number of bytes.
         found: usize,
     },
     /// An image so narrow that resizing its short side makes it enormous.
@@ -110,32 +110,32 @@ pub enum ImageError {
         from: Size,
         /// The size after.
         to: String,
-        /// The step that does so.
+        /// The step that caused it.
         step: String,
         /// The limit.
         limit: usize,
     },
-    /// A buffer of another length than the tensor.
+    /// The buffer's length differs from the tensor's.
     #[error("expected a buffer of {expected} values for {shape}, found {found}; allocate it by `output_size`")]
     BufferLength {
-        /// Values the tensor has.
+        /// Number of values in the tensor.
         expected: usize,
         /// The tensor's shape.
         shape: String,
-        /// Values the buffer has.
+        /// Number of values in the buffer.
         found: usize,
     },
-    /// A preprocessing file whose class is not known.
+    /// A preprocessing file with an unknown processor class.
     #[error(
         "expected an image processor among {known}, found `{found}` in {place}; \
          preprocessing is never guessed: write the steps out as a Vitral `preprocess` instead"
     )]
     UnknownProcessor {
-        /// The class that was named, or a word that it is absent.
+        /// The class that was found, or a note that there is none.
         found: String,
         /// The file.
         place: &'static str,
-        /// The classes that are known.
+        /// The known classes.
         known: String,
     },
     /// A value that is missing, of another type, or out of range.
@@ -145,15 +145,15 @@ pub enum ImageError {
         place: &'static str,
         /// The key.
         key: String,
-        /// What it should have been.
+        /// The expected value.
         expected: String,
-        /// What it was.
+        /// The actual value.
         found: String,
     },
-    /// A step that the file asks for and that does not exist here.
+    /// The file requests a step that is not supported.
     #[error(
-        "expected only steps that are known in {place} ({known}), found `{key}` = {found}; \
-         it changes what the model sees, so it is not skipped: remove it, or preprocess elsewhere"
+        "expected only known steps in {place} ({known}), found `{key}` = {found}; \
+         skipping it would change the model's input: remove it, or preprocess elsewhere"
     )]
     UnknownStep {
         /// The file.
@@ -162,13 +162,13 @@ pub enum ImageError {
         key: String,
         /// Its value.
         found: String,
-        /// The steps that exist.
+        /// The supported steps.
         known: String,
     },
-    /// Our own description of preprocessing does not follow its form.
-    #[error("expected `preprocess` as Vitral writes it, with `channels`, `steps`, `rescale` and `normalize`: {fault}")]
+    /// Our own preprocessing description is malformed.
+    #[error("expected `preprocess` in Vitral's format, with `channels`, `steps`, `rescale` and `normalize`: {fault}")]
     OwnForm {
-        /// What does not fit.
+        /// What is wrong.
         fault: String,
     },
 }

@@ -1,13 +1,13 @@
-//! Formats of image files, told by their first bytes.
+//! Image file formats, recognized by their first bytes.
 
-/// A format of image files.
+/// An image file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// JPEG: baseline and progressive; gray, YCbCr, RGB, CMYK, YCCK.
     Jpeg,
-    /// PNG; of an APNG, the default image.
+    /// PNG; for APNG, the default image.
     Png,
-    /// WebP, lossy and lossless; of an animation, the first frame.
+    /// WebP, lossy and lossless; for animations, the first frame.
     WebP,
     /// GIF, first frame.
     Gif,
@@ -18,7 +18,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that the first bytes of a file announce.
+    /// The format given by the first bytes of a file.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// The name people know it by.
+    /// The common name.
     pub const fn name(self) -> &'static str {
         match self {
             Format::Jpeg => "JPEG",

@@ -1,13 +1,14 @@
-//! JPEG, equal to libjpeg-turbo's pixels (and so to Pillow's) to the last bit.
+//! A JPEG decoder that matches libjpeg-turbo's pixels (and so Pillow's) exactly.
 //!
-//! Checkpoints were trained on what Pillow decodes. A level more or less in a pixel is nothing to look at, but it moves a
-//! logit by some hundredths, and the standard leaves the transform's rounding and the interpolation of chroma open. So
-//! what is written here is the standard (ITU-T T.81) with libjpeg's choices wherever it leaves one: its integer transform
+//! Checkpoints were trained on what Pillow decodes. One level more or less in a pixel is invisible, but it moves a
+//! logit by some hundredths, and the standard leaves the rounding of the transform and the interpolation of chroma
+//! open. So we implement the standard (ITU-T T.81) with libjpeg's choices wherever there is one: its integer transform
 //! ([`transform`]), its triangle filters for subsampled chroma ([`upsample`]), its fixed-point colors ([`color`]), and
-//! its patience with damaged data ([`entropy`]).
+//! its tolerance of damaged data ([`entropy`]).
 //!
-//! Sequential and progressive Huffman files of 8 bits are read; arithmetic coding, lossless and hierarchical files and
-//! those of 12 bits are refused by name. A file without an end marker is cut off, and is refused as Pillow refuses it.
+//! Sequential and progressive Huffman files with 8 bits are supported; arithmetic coding, lossless, hierarchical and
+//! 12-bit files are rejected with a specific error. A file without an end marker is truncated, and is rejected like in
+//! Pillow.
 
 mod color;
 mod entropy;
@@ -38,10 +39,10 @@ use scan::Scan;
 use stored::Stored;
 use tables::Tables;
 
-/// More scans than any encoder writes; each costs time, however little it says.
+/// More scans than any encoder writes; each costs time, however little data it has.
 const MOST_SCANS: usize = 256;
 
-/// How far the image has come.
+/// How much of the image has been decoded.
 enum Progress {
     /// No scan yet.
     Nothing,
@@ -51,7 +52,7 @@ enum Progress {
     Gathering(Stored),
 }
 
-/// Decodes a file that begins with the JPEG signature; the orientation is still to be applied.
+/// Decodes a file that begins with the JPEG signature; the orientation is yet to be applied.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orientation), ImageError> {
     let mut tables = Tables::default();
     let mut notes = Notes::default();
@@ -61,7 +62,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
     let mut at = 2;
     loop {
         let segment = match next_segment(bytes, at) {
-            // The image is there, so what stands behind it need not make sense.
+            // The image is complete, so what follows it need not be valid.
             Err(_) if matches!(progress, Progress::Finished(_)) => break,
             segment => segment?,
         };
@@ -87,7 +88,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
                 if scans == 1 {
                     frame.choose_model(&notes)?;
                     if !frame.progressive {
-                        // Motion JPEG leaves the usual codes out.
+                        // Motion JPEG omits the standard codes.
                         tables.fill_in_standard_codes();
                     }
                 }
@@ -105,7 +106,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
                         end
                     }
                     Progress::Gathering(stored) => stored.add(bytes, at, frame, &scan, &tables)?,
-                    Progress::Finished(_) => return Err(corrupt("a scan after the one that held everything")),
+                    Progress::Finished(_) => return Err(corrupt("a scan after one that held every component")),
                 };
             }
             0xD9 => break,

@@ -1,14 +1,14 @@
-//! How large an image may be.
+//! Limits on the size of images.
 
 use super::error::ImageError;
 use super::format::Format;
 
-/// How large an image may be. The header is held against it before anything is allocated.
+/// Limits on the size of images. The header is checked before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Pixels, width times height. Pillow refuses above 178,956,970 as a decompression bomb.
+    /// Pixels, width times height. Pillow rejects more than 178,956,970 as a decompression bomb.
     pub max_pixels: u64,
-    /// Bytes that decoding may hold at once, and that a file may have.
+    /// Bytes that decoding may use at once, and that a file may have.
     pub max_bytes: u64,
 }
 
@@ -19,7 +19,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Refuses a size; `bytes_per_pixel` is what decoding holds at its widest.
+    /// Checks a size; `bytes_per_pixel` is the peak memory use of decoding.
     pub(super) fn check(
         &self,
         format: Format,

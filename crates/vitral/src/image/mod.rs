@@ -1,9 +1,9 @@
-//! From bytes to the tensor a model was trained to see.
+//! From bytes to the tensor a model was trained on.
 //!
-//! [`decode`](decode::decode) reads any common format into an upright [`RgbImage`], [`resize`](resize::resize) resamples
-//! it as Pillow does, and [`Preprocess`] holds every choice a checkpoint makes about its input: size, filter, crop,
-//! scale, mean and deviation. The choices are read from the model's own files ([`Preprocess::from_huggingface`],
-//! [`Preprocess::from_timm`], [`Preprocess::from_torchvision`]) and never assumed.
+//! [`decode`](decode::decode) reads any common format into an upright [`RgbImage`], [`resize`](resize::resize)
+//! resamples it like Pillow, and [`Preprocess`] holds every choice a checkpoint makes about its input: size, filter,
+//! crop, scale, mean and standard deviation. The choices are read from the model's own files
+//! ([`Preprocess::from_huggingface`], [`Preprocess::from_timm`], [`Preprocess::from_torchvision`]) and never assumed.
 
 pub mod decode;
 pub mod error;

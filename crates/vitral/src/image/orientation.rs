@@ -1,20 +1,20 @@
-//! The EXIF orientation: how a camera was held.
+//! The EXIF orientation: how the camera was held.
 
 use super::RgbImage;
 
-/// What turns stored pixels upright.
+/// The transformation from stored pixels to an upright image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::image) struct Orientation {
-    /// Rows become columns, before anything is mirrored.
+    /// Swap rows and columns, before any mirroring.
     transpose: bool,
-    /// Left becomes right.
+    /// Mirror left and right.
     mirror_columns: bool,
-    /// Top becomes bottom.
+    /// Mirror top and bottom.
     mirror_rows: bool,
 }
 
 impl Orientation {
-    /// The orientation of an EXIF value; values out of 1 to 8 say nothing, and nothing is done.
+    /// The orientation of an EXIF value; values outside 1 to 8 mean no transformation.
     pub(super) fn from_exif(value: u16) -> Self {
         let (transpose, mirror_columns, mirror_rows) = match value {
             2 => (false, true, false),
@@ -29,7 +29,7 @@ impl Orientation {
         Orientation { transpose, mirror_columns, mirror_rows }
     }
 
-    /// The orientation that a TIFF structure (the payload of an EXIF block) records in its first directory.
+    /// The orientation stored in the first directory of a TIFF structure (the payload of an EXIF block).
     pub(in crate::image) fn from_tiff(bytes: &[u8]) -> Option<Self> {
         let big = match bytes.get(..4)? {
             b"II*\0" => false,

@@ -1,7 +1,7 @@
 //! Everything a checkpoint decides about its input, as data.
 //!
-//! A [`Preprocess`] turns an image into the tensor `[channels, height, width]` that a model was trained to see. It is
-//! read from the model's own files and written beside the weights; nothing in it is guessed.
+//! A [`Preprocess`] turns an image into the tensor `[channels, height, width]` that a model was trained on. It is read
+//! from the model's own files and stored beside the weights; nothing in it is guessed.
 
 mod apply;
 mod display;
@@ -20,32 +20,32 @@ use crate::config::Size;
 
 /// ImageNet's mean.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// ImageNet's deviation.
+/// ImageNet's standard deviation.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
-/// One half, which takes [0, 1] to [−1, 1]: the ViT paper's own models.
+/// One half, which maps [0, 1] to [−1, 1]: the ViT paper's own models.
 pub const HALF: [f32; 3] = [0.5, 0.5, 0.5];
 /// CLIP's mean.
 pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// CLIP's deviation.
+/// CLIP's standard deviation.
 pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-/// How an image becomes a tensor: steps over 8-bit pixels in order, then scale, mean and deviation over numbers.
+/// How an image becomes a tensor: steps over 8-bit pixels, in order, then scale, mean and standard deviation over
+/// floats.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// What a pixel holds.
+    /// The channels of a pixel.
     pub channels: Channels,
     /// Steps over 8-bit pixels, in order.
     pub steps: Vec<Step>,
-    /// What takes 0 to 255 to the numbers that are normalized; absent, they stay 0 to 255.
+    /// The conversion of 0 to 255 to the values that are normalized; if absent, they stay 0 to 255.
     pub rescale: Option<Rescale>,
-    /// Mean and deviation of every channel; absent, nothing is subtracted.
+    /// Mean and standard deviation of every channel; if absent, values are not normalized.
     pub normalize: Option<Normalize>,
 }
 
 impl Preprocess {
-    /// The same steps for another size of the model's input: what was cut to the old one is cut to the new one, and what
-    /// was resized before keeps its proportion to it.
+    /// The same steps for another input size of the model: sizes are scaled by the ratio of the two.
     #[must_use]
     pub fn at_size(mut self, from: Size, to: Size) -> Self {
         if from == to {
@@ -79,18 +79,18 @@ impl Preprocess {
     }
 }
 
-/// What a pixel holds.
+/// The channels of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Channels {
     /// Red, green, blue.
     Rgb,
-    /// Brightness, by Pillow's `convert("L")`, taken before any step.
+    /// Brightness, by Pillow's `convert("L")`, computed before any step.
     Gray,
 }
 
 impl Channels {
-    /// How many numbers that is.
+    /// The number of channels.
     pub const fn count(self) -> usize {
         match self {
             Channels::Rgb => 3,
@@ -103,28 +103,28 @@ impl Channels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Step {
-    /// Resamples, as Pillow does.
+    /// Resamples like Pillow.
     Resize {
-        /// To what size.
+        /// The target size.
         to: Target,
-        /// With which filter.
+        /// The filter.
         filter: Filter,
     },
-    /// Resamples with the same filters but without rounding to 8 bits: of an image that was rescaled to numbers before
-    /// (Hugging Face's DINOv3). It is the last step.
+    /// Resamples with the same filters but without rounding to 8 bits, for images rescaled to floats before the resize
+    /// (Hugging Face's DINOv3). It must be the last step.
     ResizeNumbers {
-        /// To what size.
+        /// The target size.
         to: Target,
-        /// With which filter.
+        /// The filter.
         filter: Filter,
     },
-    /// Cuts out the middle. A side that is too short is filled up.
+    /// Crops the center. A side that is too short is padded.
     CenterCrop {
-        /// What remains.
+        /// The size of the crop.
         size: Size,
         /// How an odd difference is halved.
         halving: Halving,
-        /// Red, green and blue of what is filled up; for gray, the first.
+        /// Red, green and blue of the padding; for gray, the first.
         fill: [u8; 3],
     },
 }
@@ -133,23 +133,24 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Target {
-    /// This size, whatever the proportions.
+    /// This size, regardless of aspect ratio.
     Exact(Size),
     /// The short side to this length, the long side in proportion, rounded down.
     ShortSide(usize),
-    /// The short side to this length unless the long side would pass its own, as Hugging Face computes it.
+    /// The short side to this length unless the long side would exceed its limit, as computed by Hugging Face.
     ShortSideWithin {
         /// The short side.
         short: usize,
-        /// The most that the long side may be.
+        /// The maximum length of the long side.
         longest: usize,
     },
     /// The long side to this length, the short side in proportion, rounded down.
     LongSide(usize),
-    /// The smallest size in proportion that covers this one, rounded half to even: timm's `ResizeKeepRatio`.
+    /// The smallest size with the image's aspect ratio that covers this one, rounded half to even: timm's
+    /// `ResizeKeepRatio`.
     Cover(Size),
-    /// The largest size in proportion that fits into this one, rounded half to even: timm's `ResizeKeepRatio` with
-    /// `longest`.
+    /// The largest size with the image's aspect ratio that fits into this one, rounded half to even: timm's
+    /// `ResizeKeepRatio` with `longest`.
     Fit(Size),
 }
 
@@ -159,31 +160,31 @@ pub enum Target {
 pub enum Halving {
     /// Rounded down, also below zero: Hugging Face.
     Down,
-    /// Rounded half to even; what is filled up goes before by the half rounded down: torchvision and timm.
+    /// Rounded half to even; padding before the image is half of the difference, rounded down: torchvision and timm.
     Even,
 }
 
-/// What takes an 8-bit value to a number.
+/// How an 8-bit value becomes a float.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Rescale {
     /// `value · factor + offset`: multiplied in 64 bits and rounded to 32, then the offset added (Hugging Face).
     Multiply {
-        /// The factor, 1/255 as a rule.
+        /// The factor, usually 1/255.
         factor: f64,
-        /// What is added afterwards, 0 or −1.
+        /// The offset, 0 or −1.
         offset: f32,
     },
     /// `value / 255` in 32 bits (torchvision's `ToTensor`).
     Divide255,
 }
 
-/// `(number − mean) / std`, channel by channel.
+/// `(value − mean) / std`, channel by channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
-    /// What is subtracted; one number a channel.
+    /// The mean, one value per channel.
     pub mean: Vec<f32>,
-    /// What is divided by; one number a channel.
+    /// The standard deviation, one value per channel.
     pub std: Vec<f32>,
 }

@@ -1,12 +1,12 @@
-//! Resampling equal to Pillow's, to the last bit.
+//! Resampling that matches Pillow's exactly.
 //!
 //! Checkpoints were trained on images resized by Pillow: antialiased (the filter widens with the reduction), first
-//! along rows and then along columns, in 22-bit fixed point, rounded and clipped to 8 bits between the two. Doing
-//! anything else shifts a model's logits, so this is that arithmetic, and nothing approximate. The part of a resized
-//! image that a crop keeps is computed alone ([`resize_window`]), which changes no value.
+//! along rows and then along columns, in 22-bit fixed point, rounded and clipped to 8 bits between the two. Anything
+//! else shifts a model's logits, so this is exactly that arithmetic. Only the part of a resized image that a crop keeps
+//! is computed ([`resize_window`]), which does not change any value.
 //!
-//! Since version 13, Pillow goes along columns first where the height shrinks by more than twice as many pixels as the
-//! width. On photographs the order moves a value by a level or two; it is followed here.
+//! Since version 13, Pillow resizes along columns first if the height shrinks by more than twice as many pixels as the
+//! width. On photographs the order changes values by a level or two; we follow it.
 
 mod filter;
 mod passes;
@@ -30,13 +30,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// All of an image.
+    /// The whole image.
     pub const fn whole(size: Size) -> Self {
         Window { top: 0, left: 0, size }
     }
 }
 
-/// Resizes an image to `size`, as Pillow's `Image.resize`.
+/// Resizes an image to `size`, like Pillow's `Image.resize`.
 pub fn resize(image: &RgbImage, size: Size, filter: Filter) -> RgbImage {
     resize_window(image, size, filter, Window::whole(size))
 }
@@ -44,7 +44,7 @@ pub fn resize(image: &RgbImage, size: Size, filter: Filter) -> RgbImage {
 /// The part `window` of the image resized to `size`.
 ///
 /// # Panics
-/// If `size` or the window is empty, or the window reaches out of `size`.
+/// If `size` or the window is empty, or the window extends outside `size`.
 pub fn resize_window(image: &RgbImage, size: Size, filter: Filter, window: Window) -> RgbImage {
     let pixels = resample::<3>(image.pixels(), image.size(), size, filter, window);
     RgbImage::new(window.size.width, window.size.height, pixels).expect("a window is filled")
@@ -62,7 +62,7 @@ pub(super) fn resample<const CHANNELS: usize>(
     assert!(window.size.area() > 0, "an empty window of {}", window.size);
     assert!(
         window.top + window.size.height <= to.height && window.left + window.size.width <= to.width,
-        "window {window:?} reaches out of {to}"
+        "window {window:?} extends outside {to}"
     );
     let rows = window.top..window.top + window.size.height;
     let columns = window.left..window.left + window.size.width;
@@ -71,17 +71,17 @@ pub(super) fn resample<const CHANNELS: usize>(
         let columns = weights::nearest(from.width, to.width, columns);
         return passes::gather::<CHANNELS>(pixels, from.width, &rows, &columns);
     }
-    // Pillow leaves out a pass that changes no length; its filters are the identity there anyway.
+    // Pillow skips a pass that does not change the length; its filters are the identity there anyway.
     let down = Weights::new(filter, from.height, to.height, rows);
     let across = Weights::new(filter, from.width, to.width, columns);
     passes::resample::<CHANNELS>(pixels, from.width, &across, &down, columns_first(from, to))
 }
 
-/// A plane of numbers `[height, width]` resized along rows and then along columns, with Pillow's filters and without
-/// rounding: what torchvision makes of images that are numbers already.
+/// A plane of floats `[height, width]` resized along rows and then along columns, with Pillow's filters and without
+/// rounding: what torchvision does with float images.
 ///
 /// # Panics
-/// If the plane has another size than `from`.
+/// If the plane's size is not `from`.
 pub(super) fn resample_numbers(plane: &[f32], from: Size, to: Size, filter: Filter) -> Vec<f32> {
     assert_eq!(plane.len(), from.area(), "a plane of {from}");
     let taken = |from: usize, to: usize| match (filter, from == to) {
@@ -105,7 +105,7 @@ pub(super) fn resample_numbers(plane: &[f32], from: Size, to: Size, filter: Filt
     out
 }
 
-/// Whether Pillow goes along columns before rows.
+/// Whether Pillow resizes along columns before rows.
 fn columns_first(from: Size, to: Size) -> bool {
     let removed = |from: usize, to: usize| from as i128 - to as i128;
     let (rows, columns) = (removed(from.height, to.height), removed(from.width, to.width));

@@ -1,4 +1,4 @@
-//! The one image type: upright, interleaved, 8 bits a channel.
+//! The image type: upright, interleaved, 8 bits per channel.
 
 use super::ImageError;
 use crate::config::Size;
@@ -12,7 +12,7 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// Takes pixels that are already interleaved RGB; their number must be `width · height · 3`, and not zero.
+    /// Takes interleaved RGB pixels; their number must be `width · height · 3`, and not zero.
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self, ImageError> {
         let expected = width.checked_mul(height).and_then(|area| area.checked_mul(3));
         if expected != Some(pixels.len()) || pixels.is_empty() {
@@ -21,17 +21,17 @@ impl RgbImage {
         Ok(RgbImage { width, height, pixels })
     }
 
-    /// Gray pixels, each replicated into the three channels.
+    /// Gray pixels, replicated into the three channels.
     pub fn from_gray(width: usize, height: usize, gray: &[u8]) -> Result<Self, ImageError> {
         Self::new(width, height, gray.iter().flat_map(|&value| [value; 3]).collect())
     }
 
-    /// Columns.
+    /// The width.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// The height.
     pub fn height(&self) -> usize {
         self.height
     }
@@ -46,7 +46,7 @@ impl RgbImage {
         &self.pixels
     }
 
-    /// Gives up the bytes, `[height, width, 3]`.
+    /// Returns the owned bytes, `[height, width, 3]`.
     pub fn into_pixels(self) -> Vec<u8> {
         self.pixels
     }

@@ -7,24 +7,24 @@ use super::build::Builder;
 use super::relative::Offsets;
 use crate::config::RelativePositions;
 
-/// What every block's attention is told.
+/// What the attention of every block is given.
 #[derive(Clone, Copy, Default)]
 pub(super) struct BlockContext<'a> {
-    /// What is added to the scores of each key.
+    /// Added to the attention scores of each key.
     pub(super) key_mask: Option<&'a Tensor>,
-    /// How queries and keys turn.
+    /// How queries and keys are rotated.
     pub(super) rotation: Option<&'a Rotation>,
-    /// How tokens stand to each other, where scores depend on it.
+    /// Relative positions of the tokens, if scores depend on them.
     pub(super) offsets: Option<&'a Offsets>,
     /// The table of relative positions that all blocks share.
     pub(super) shared_table: Option<ParameterId>,
-    /// How many tokens of the block's output somebody reads, from the first on; all where nothing is said.
+    /// How many tokens of the block's output are used, counted from the first; `None` for all.
     pub(super) tokens_read: Option<usize>,
 }
 
 pub(super) struct SelfAttention {
     qkv: Linear,
-    /// Biases of queries and values, where keys have none.
+    /// Biases of queries and values, if keys have none.
     query_value_bias: Option<(ParameterId, ParameterId)>,
     query_key_norms: Option<(Norm, Norm)>,
     /// The block's own table of relative positions, `[entries, heads]`.
@@ -66,8 +66,8 @@ impl SelfAttention {
         }
     }
 
-    /// Attention of `norm(x)`, `[batch, tokens, width]`, and what comes after its projection: for the tokens that are read.
-    /// `place` names the block.
+    /// Attention of `norm(x)`, `[batch, tokens, width]`, its projection and what follows it, for the tokens that are
+    /// used. `place` names the block.
     pub(super) fn forward(
         &self,
         cx: &Context<'_>,
@@ -79,7 +79,7 @@ impl SelfAttention {
     ) -> Tensor {
         let input = || format!("{}.attention.input", place());
         let mut qkv = cx.stage("qkv", || match norm {
-            // Fused or not, the norm gives the same bits.
+            // The norm gives the same bits fused or not.
             Some(norm) if cx.is_observed() && cx.wants(&input()) => {
                 let x = cx.norm(x, norm);
                 cx.name(&x, input);

@@ -1,4 +1,4 @@
-//! One encoder block: attention and MLP around the residual.
+//! One encoder block: attention and MLP with residual connections.
 
 use vitral_engine::ops::{Epilogue, Norm};
 use vitral_engine::{Context, ParameterId, Tensor};
@@ -8,12 +8,12 @@ use super::build::Builder;
 use super::mlp::Mlp;
 use crate::config::BlockKind;
 
-/// The parts that every kind of block is put together from.
+/// The parts of which every kind of block is made.
 struct Parts {
     norm1: Norm,
     attention: SelfAttention,
     scale1: Option<ParameterId>,
-    /// Absent where one norm serves both.
+    /// Absent if one norm serves both.
     norm2: Option<Norm>,
     mlp: Mlp,
     scale2: Option<ParameterId>,
@@ -36,18 +36,18 @@ impl Block {
             }
             kind => vec![Parts::new(&mut place, kind != BlockKind::ParallelScaling)],
         };
-        // Stochastic depth grows linearly with depth, from none in the first block.
+        // Stochastic depth grows linearly with depth, from 0 in the first block.
         let drop_path = config.drop.path * index as f32 / (config.depth.max(2) - 1) as f32;
         Block { name: format!("blocks.{index}"), kind: config.block, parts, drop_path }
     }
 
-    /// What comes after the last linear map of a branch.
+    /// The epilogue of a branch's last linear map.
     fn after<'a>(&self, scale: Option<ParameterId>, residual: Option<&'a Tensor>) -> Epilogue<'a> {
         Epilogue { scale, drop_path: self.drop_path, residual, ..Epilogue::default() }
     }
 
-    /// `[batch, tokens, width]` to the same, or to the tokens that are read: all of them are attended to, the rest is for
-    /// those alone.
+    /// `[batch, tokens, width]` to the same shape, or to only the tokens that are used: keys and values cover all
+    /// tokens, the rest is computed for those alone.
     pub(super) fn forward(&self, cx: &Context<'_>, all: &Tensor, context: BlockContext<'_>) -> Tensor {
         let part = &self.parts[0];
         let place = || self.name.clone();
@@ -113,6 +113,6 @@ impl Parts {
     }
 
     fn normed(&self, cx: &Context<'_>, x: &Tensor) -> Tensor {
-        cx.norm(x, self.norm2.as_ref().expect("a block that norms after its MLP has the norm"))
+        cx.norm(x, self.norm2.as_ref().expect("a block with a norm after its MLP has that norm"))
     }
 }

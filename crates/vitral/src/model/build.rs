@@ -1,4 +1,4 @@
-//! Declaring parameters: a cursor into the tree of names.
+//! Declares parameters: a cursor into the tree of names.
 
 use vitral_engine::ops::{Linear, Norm};
 use vitral_engine::{Declarations, ParameterId, ParameterKind, ops};
@@ -17,7 +17,7 @@ impl<'a> Builder<'a> {
         Builder { config, declarations, prefix: String::new() }
     }
 
-    /// The place below this one of that name.
+    /// The child of this place with that name.
     pub(super) fn at(&mut self, name: impl std::fmt::Display) -> Builder<'_> {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Builder { config: self.config, declarations: self.declarations, prefix }
@@ -28,7 +28,7 @@ impl<'a> Builder<'a> {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
 
-    /// A parameter that is no linear map's weight.
+    /// A parameter that is not the weight of a linear map.
     pub(super) fn plain(&mut self, name: &str, shape: &[usize]) -> ParameterId {
         let name = self.name(name);
         self.declarations.declare(name, shape, ParameterKind::Plain)
@@ -55,7 +55,7 @@ impl<'a> Builder<'a> {
         Norm { weight, bias, epsilon, kind }
     }
 
-    /// LayerScale, where configured.
+    /// LayerScale, if configured.
     pub(super) fn scale(&mut self, name: &str) -> Option<ParameterId> {
         self.config.layer_scale.map(|_| self.plain(name, &[self.config.width]))
     }

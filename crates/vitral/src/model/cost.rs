@@ -1,4 +1,4 @@
-//! What a forward pass costs, in multiply-accumulates (MACs), part by part.
+//! The cost of a forward pass in multiply-accumulates (MACs), by part.
 
 use super::error::ModelError;
 use super::head::Head;
@@ -6,19 +6,19 @@ use super::vit::Vit;
 use super::{resnet, stem};
 use crate::config::{self, BlockKind, MlpKind, ModelConfig, Pooling, Size, Stem};
 
-/// Multiply-accumulates of one image, by part. Matrix products and convolutions count; norms, activations and sums do
-/// not (below one per cent), as in fvcore and in timm's tables.
+/// Multiply-accumulates for one image, by part. Matrix products and convolutions count; norms, activations and sums do
+/// not (below one percent), as in fvcore and in timm's tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Macs {
     /// The convolutions of a stem, or of a whole ResNet.
     pub stem: u64,
-    /// Patches to tokens.
+    /// The patch embedding.
     pub patch_embedding: u64,
     /// Queries, keys and values.
     pub qkv: u64,
     /// Scores and weighted sums.
     pub attention: u64,
-    /// From the heads back to the width.
+    /// The output projections of attention.
     pub projection: u64,
     /// The MLPs of all blocks.
     pub mlp: u64,
@@ -34,26 +34,26 @@ impl Macs {
 }
 
 impl Vit {
-    /// Multiply-accumulates of one image of this size, all tokens going through all blocks: what other libraries count
-    /// and compute.
+    /// Multiply-accumulates for one image of this size, with all tokens going through all blocks: what other libraries
+    /// count and compute.
     ///
     /// # Errors
-    /// If the model does not take such images.
+    /// If the model does not accept this image size.
     pub fn macs(&self, image: Size) -> Result<Macs, ModelError> {
         self.cost(image, None)
     }
 
-    /// Multiply-accumulates that a pass computes where nobody watches: fewer, where the last block is computed for the
-    /// class token alone. (Its other queries are computed all the same where heads fill no whole panels, or adapters stand
-    /// beside them.)
+    /// Multiply-accumulates actually computed in a plain pass, which needs fewer if the last block is computed only for
+    /// the class token. (Its other queries are still computed if the heads do not fill whole panels, or if there are
+    /// adapters.)
     ///
     /// # Errors
-    /// If the model does not take such images.
+    /// If the model does not accept this image size.
     pub fn computed_macs(&self, image: Size) -> Result<Macs, ModelError> {
         self.cost(image, Head::tokens_read(self.config()))
     }
 
-    /// `read` of the tokens that leave the last block count there.
+    /// Counts only `read` of the last block's output tokens, if given.
     fn cost(&self, image: Size, read: Option<usize>) -> Result<Macs, ModelError> {
         let config = self.config();
         let patches = self.grid(image)?.area();
@@ -68,7 +68,7 @@ impl Vit {
             if config.embeds_patches() { patches * channels * config.patch_size.area() * config.width } else { 0 };
         let inner = config.attention_width();
         let pairs = if config.block == BlockKind::ParallelPairs { 2 } else { 1 };
-        // Attentions and MLPs of all blocks, and the tokens that their outputs are computed for.
+        // Attentions and MLPs of all blocks, and the number of tokens their outputs are computed for.
         let blocks = config.depth * pairs;
         let asking = if config.depth > 0 { pairs * ((config.depth - 1) * tokens + last) } else { 0 };
         let projection = if config.attention_projection { inner * config.width } else { 0 };
@@ -121,7 +121,7 @@ mod tests {
 
     /// timm's tables, in GMACs.
     #[test]
-    fn costs_are_the_published_ones() {
+    fn costs_match_the_published_ones() {
         for (name, expected) in [
             ("Ti/16", 1.26),
             ("S/16", 4.61),
@@ -135,7 +135,7 @@ mod tests {
             let image = config.image_size;
             let macs = Vit::new(config).expect("valid").macs(image).expect("its own size");
             let found = macs.total() as f64 / 1e9;
-            assert!((found / expected - 1.0).abs() < 0.01, "{name}: {found} for {expected} GMACs");
+            assert!((found / expected - 1.0).abs() < 0.01, "{name}: {found}, expected {expected} GMACs");
         }
     }
 
@@ -144,14 +144,14 @@ mod tests {
         let vit = Vit::new(variants::find("S/16").expect("known")).expect("valid");
         let image = vit.config().image_size;
         let (all, computed) = (vit.macs(image).expect("its own size"), vit.computed_macs(image).expect("its own size"));
-        // 196 tokens of 197 do without queries, scores, projection and MLP: 10 of 12 squares of the width, once.
+        // 196 of 197 tokens skip queries, scores, projection and MLP: 10 of 12 squares of the width, once.
         let saved = 196 * (10 * 384 * 384 + 2 * 197 * 384);
         assert_eq!(all.total() - computed.total(), saved);
     }
 
-    /// timm's `vit_small_r26_s32_224` takes 3.54 GMACs, some of them in its group norms, which do not count here.
+    /// timm's `vit_small_r26_s32_224` takes 3.54 GMACs, some of them in its group norms, which we do not count.
     #[test]
-    fn a_hybrids_stem_counts() {
+    fn the_stem_of_a_hybrid_counts() {
         let stem = ResNetV2 {
             layers: vec![2, 2, 2, 2],
             width_factor: 1.0,

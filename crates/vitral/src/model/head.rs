@@ -8,7 +8,7 @@ use super::mlp::Mlp;
 use super::output::Output;
 use crate::config::{self, ModelConfig, Pooling};
 
-/// What pooling gives: one feature, or the class and the distillation token's.
+/// The result of pooling: one feature vector, or those of the class and the distillation token.
 pub(super) enum Pooled {
     One(Tensor),
     Two(Tensor, Tensor),
@@ -54,7 +54,7 @@ impl Head {
         Head { attention_pool, pooled_norm, pre_logits, classifier, distillation }
     }
 
-    /// How many tokens are pooled, where those are the first alone.
+    /// How many tokens are pooled, if only the first ones are.
     pub(super) fn tokens_read(config: &ModelConfig) -> Option<usize> {
         (config.pooling == Pooling::Class).then_some(if config.distillation_head { 2 } else { 1 })
     }
@@ -82,7 +82,7 @@ impl Head {
                 cx.scale(&cx.add(&cx.mean_tokens(&x, first), &cx.max_tokens(&x, first)), 0.5)
             }
             Pooling::Attention => {
-                let pool = self.attention_pool.as_ref().expect("built for this pooling");
+                let pool = self.attention_pool.as_ref().expect("declared for this kind of pooling");
                 let x = if first == 0 { x.clone() } else { cx.tokens(x, first, x.extent(1) - first) };
                 pool.forward(cx, &normed(&x))
             }
@@ -143,7 +143,7 @@ impl Classifier {
     }
 }
 
-/// Attention by one learned probe, then an MLP around a residual (big_vision's MAP head).
+/// Attention with one learned probe, then an MLP with a residual connection (big_vision's MAP head).
 struct AttentionPool {
     probe: ParameterId,
     query: Linear,

@@ -1,4 +1,4 @@
-//! Initial values of parameters, as the libraries that people come from draw them.
+//! Initial values of parameters, following the schemes of the common libraries.
 
 use std::convert::Infallible;
 
@@ -9,11 +9,11 @@ use vitral_engine::{DType, Device, ParameterId, ParameterSpec, Parameters};
 use super::Vit;
 use crate::config::ModelConfig;
 
-/// Whose initial values.
+/// The library whose initialization scheme is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initialization {
-    /// timm: linear maps normal 0.02, the patch embedding as PyTorch's convolution, positions 0.02, tokens 1e-6.
+    /// timm: linear maps normal 0.02, the patch embedding like PyTorch's convolution, positions 0.02, tokens 1e-6.
     Timm,
     /// The ViT paper's JAX code: Xavier uniform, patch embedding LeCun normal, class token and head zero, MLP biases
     /// 1e-6, positions 0.02.
@@ -27,17 +27,17 @@ pub enum Initialization {
     Lucidrains,
 }
 
-/// How one tensor is drawn.
+/// The distribution of one tensor's values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Draw {
     Constant(f32),
     Normal(f32),
-    /// Normal cut off at two deviations, with this deviation after the cut.
+    /// Normal truncated at two standard deviations; this is the standard deviation after truncation.
     Truncated(f32),
     Uniform(f32),
 }
 
-/// What a tensor is to the model.
+/// The role of a tensor in the model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Norm {
@@ -89,7 +89,7 @@ fn role(name: &str) -> Role {
     }
 }
 
-/// Numbers that one output of a linear map or convolution sums over, and outputs that one input reaches.
+/// Fan-in and fan-out of a linear map or convolution.
 fn fans(spec: &ParameterSpec, config: &ModelConfig) -> (f32, f32) {
     let inputs: usize = spec.shape[1..].iter().product();
     let area: usize = match spec.shape.len() {
@@ -97,7 +97,7 @@ fn fans(spec: &ParameterSpec, config: &ModelConfig) -> (f32, f32) {
         _ if spec.name.starts_with("patches.") => config.patch_size.area(),
         _ => 1,
     };
-    // Packed projections are drawn as the single ones they consist of.
+    // Packed projections are drawn like the single ones they consist of.
     let packed = if spec.name.ends_with("qkv.weight") {
         3
     } else if spec.name.ends_with("key_value.weight") {
@@ -114,11 +114,11 @@ impl Initialization {
         match role {
             Role::Norm { weight } => return Draw::Constant(if weight { 1.0 } else { 0.0 }),
             Role::LayerScale => return Draw::Constant(layer_scale),
-            // BEiT's beginning, whatever the scheme.
+            // BEiT's initialization, whatever the scheme.
             Role::RelativePositions => return Draw::Constant(0.0),
             _ => {}
         }
-        // A stem's filters are standardized: only their direction counts.
+        // A stem's filters are standardized: only their direction matters.
         if spec.shape.len() == 4 {
             return Draw::Normal((2.0 / fan().1).sqrt());
         }
@@ -166,10 +166,10 @@ impl Draw {
             Draw::Normal(deviation) => deviation * normal(seed, index),
             Draw::Uniform(bound) => bound * (2.0 * uniform(seed, index) - 1.0),
             Draw::Truncated(deviation) => {
-                // The deviation of a standard normal cut off at two.
+                // The standard deviation of a standard normal truncated at two.
                 const CUT: f32 = 0.879_625_7;
                 let value = (0..).map(|again| normal(mix(seed ^ again), index)).find(|value| value.abs() <= 2.0);
-                deviation / CUT * value.expect("most draws are within two deviations")
+                deviation / CUT * value.expect("most samples are within two standard deviations")
             }
         }
     }
@@ -206,7 +206,7 @@ fn fill(vit: &Vit, spec: &ParameterSpec, scheme: Initialization, seed: u64, valu
     let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
     // A bias is drawn like the weight it belongs to.
     let weight = spec.name.strip_suffix(".bias").map(|stem| match stem.rsplit_once('.') {
-        // Of a packed projection, where the key has none.
+        // The separate biases of a packed projection whose keys have none.
         Some((attention, "query" | "value")) if attention.ends_with(".attention") => format!("{attention}.qkv.weight"),
         _ => format!("{stem}.weight"),
     });
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_have_the_same_values() {
+    fn flat_and_frozen_parameters_have_the_same_values() {
         let (vit, flat) = drawn(Initialization::Timm);
         let frozen = frozen(&vit, Initialization::Timm, 3, &Device::cpu(1), DType::F32);
         for id in vit.declarations().ids() {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn deviations_are_those_of_each_scheme() {
+    fn standard_deviations_match_each_scheme() {
         use Initialization::*;
         let uniform = |bound: f32| bound / 3f32.sqrt();
         let fan_in = 1.0 / (768f32).sqrt();

@@ -23,7 +23,7 @@ impl Mlp {
             MlpKind::Plain => (MlpKind::Plain, hidden),
             MlpKind::Gated => (MlpKind::Gated, 2 * hidden),
         };
-        // The fused input projection of parallel scaling has a bias for the MLP in any case.
+        // The fused input projection of parallel scaling always has a bias for the MLP.
         let up_bias = config.mlp_bias || config.block == BlockKind::ParallelScaling;
         Mlp {
             up: place.linear("up", width, up_width, up_bias),

@@ -8,8 +8,8 @@ use super::resnet::{Order, ResNetV2};
 use super::stem::SmallStem;
 use crate::config::{Size, Stem};
 
-/// The patch embedding: a linear map over the pixels of a patch, or over a hybrid's feature map; a whole ResNet has none,
-/// and the cells of its feature map are the tokens.
+/// The patch embedding: a linear map over the pixels of a patch, or over a hybrid's feature map. A pure ResNet has
+/// none: the cells of its feature map are the tokens.
 pub(super) struct PatchEmbedding {
     stem: Option<FeatureMap>,
     norm_in: Option<Norm>,

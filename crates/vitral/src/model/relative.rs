@@ -1,22 +1,22 @@
-//! Relative positions: what scores get by how far a key stands from a query (BEiT).
+//! Relative position bias: attention scores that depend on the offset between key and query (BEiT).
 
 use vitral_engine::ops::{AxisWeights, Relations};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use crate::config::{ModelConfig, RelativePositions, RelativeResample, Size};
 
-/// How the tokens of one grid stand to each other.
+/// The relative positions of the tokens of one grid.
 #[derive(Clone)]
 pub(super) struct Offsets {
     relations: Relations,
-    /// Offsets that the model's tables hold, and those of this grid where they are others.
+    /// Offsets covered by the model's tables, and those of this grid if they differ.
     held: Size,
     wanted: Option<Size>,
     resample: RelativeResample,
 }
 
 impl Offsets {
-    /// Those of a class token and a grid; nothing where the model has no relative positions.
+    /// For a class token and a grid; `None` if the model has no relative positions.
     pub(super) fn new(config: &ModelConfig, grid: Size) -> Option<Self> {
         (config.relative_positions != RelativePositions::None).then(|| Offsets {
             relations: relations(grid),
@@ -26,8 +26,8 @@ impl Offsets {
         })
     }
 
-    /// The bias of every head, query and key, `[heads, tokens, tokens]`: the sum of what tables `[entries, heads]` say,
-    /// resampled where they were learned on another grid. Nothing where there are no tables.
+    /// The bias of every head, query and key, `[heads, tokens, tokens]`: the sum of the tables `[entries, heads]`,
+    /// resampled if they were trained on another grid. `None` if there are no tables.
     pub(super) fn bias(&self, cx: &Context<'_>, tables: impl Iterator<Item = ParameterId>) -> Option<Tensor> {
         let table = tables.map(|id| cx.parameter(id)).reduce(|sum, table| cx.add(&sum, &table))?;
         let table = self.wanted.map_or_else(|| table.clone(), |wanted| self.resampled(cx, &table, wanted));
@@ -45,7 +45,7 @@ impl Offsets {
 }
 
 impl RelativeResample {
-    /// The weights of both axes, rows first, from one table's offsets to another's.
+    /// The resampling weights of both axes, rows first, from one table's offsets to another's.
     pub(crate) fn axes(self, from: Size, to: Size) -> [AxisWeights; 2] {
         let weights = match self {
             RelativeResample::Linear => AxisWeights::linear,
@@ -55,7 +55,7 @@ impl RelativeResample {
     }
 }
 
-/// Which entry of a table each pair has, of the class token and patches row by row.
+/// The table entry of each pair of tokens: the class token, then patches row by row.
 fn relations(grid: Size) -> Relations {
     let offsets = RelativePositions::offsets(grid);
     let entries = RelativePositions::entries(grid);

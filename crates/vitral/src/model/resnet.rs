@@ -1,5 +1,5 @@
-//! ResNetV2 with weight standardization and group norm: the stem of a hybrid, which activates after the residual, and BiT's
-//! whole ResNet (arXiv:1912.11370), which norms and activates before each convolution.
+//! ResNetV2 with weight standardization and group norm: the stem of a hybrid, with its activation after the residual,
+//! and BiT's whole ResNet (arXiv:1912.11370), with norm and activation before each convolution.
 
 use vitral_engine::ops::{Convolution, Padding};
 use vitral_engine::{Activation, Context, ParameterId, Tensor};
@@ -7,7 +7,7 @@ use vitral_engine::{Activation, Context, ParameterId, Tensor};
 use super::build::Builder;
 use crate::config::{self, Border, Root, Size};
 
-/// Where norms and activations stand.
+/// The order of norms, activations and convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// Norms after convolutions, the last activation after the residual: hybrids.
@@ -25,11 +25,11 @@ struct GroupNorm {
 
 pub(super) struct ResNetV2 {
     root: Convolution,
-    /// After the root, where norms come after.
+    /// After the root, if norms come after convolutions.
     root_norm: Option<GroupNorm>,
     pool: Option<Border>,
     blocks: Vec<Bottleneck>,
-    /// After the last block, where norms come before.
+    /// After the last block, if norms come before convolutions.
     last_norm: Option<GroupNorm>,
     channels: usize,
 }
@@ -42,7 +42,7 @@ struct Bottleneck {
     drop_path: f32,
 }
 
-/// Extents of one convolution.
+/// The sizes of one convolution.
 #[derive(Clone, Copy)]
 struct Extents {
     inputs: usize,
@@ -101,7 +101,7 @@ impl ResNetV2 {
             let outputs = stem.stage_channels(stage);
             for block in 0..count {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                // Stochastic depth grows linearly, from none in the first block; a hybrid's begins after its stem.
+                // Stochastic depth grows linearly, from 0 in the first block; a hybrid's starts after its stem.
                 let drop_path = match order {
                     Order::After => 0.0,
                     Order::Before => place.config.drop.path * blocks.len() as f32 / (total.max(2) - 1) as f32,
@@ -141,13 +141,13 @@ impl ResNetV2 {
     }
 }
 
-/// What a block is given and gives.
+/// The input and output sizes of a block.
 #[derive(Clone, Copy)]
 struct Shape {
     inputs: usize,
     outputs: usize,
     stride: usize,
-    /// Whether it is the first of its stage, which has a convolution in its shortcut.
+    /// Whether it is the first of its stage, with a convolution in its shortcut.
     first: bool,
 }
 

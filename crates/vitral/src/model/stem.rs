@@ -6,7 +6,7 @@ use vitral_engine::{Activation, Context, ParameterId, Tensor};
 use super::build::Builder;
 use crate::config::{ConvolutionalStem, Size};
 
-/// Small convolutions, each with a maximum where it has a stride, group norm and ReLU.
+/// Small convolutions, each with max pooling if it has a stride, group norm and ReLU.
 pub(super) struct SmallStem {
     layers: Vec<SmallLayer>,
     channels: usize,

@@ -1,5 +1,5 @@
-//! Patch embeddings to the tokens that the first block sees: positions, class and other prefix tokens, drops, and the
-//! norm that CLIP puts there.
+//! From patch embeddings to the input of the first block: positions, class and other prefix tokens, dropout, and CLIP's
+//! norm before the first block.
 
 use vitral_engine::ops::{AxisWeights, Norm, Rotation};
 use vitral_engine::{Context, ParameterId, Tensor};
@@ -56,7 +56,7 @@ impl Tokens {
         self.pre_norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(&x, norm))
     }
 
-    /// Registers between the leading tokens and the patches.
+    /// Inserts registers between the leading tokens and the patches.
     fn insert_registers(&self, cx: &Context<'_>, x: &Tensor, leading: usize) -> Tensor {
         let Some(registers) = self.registers else { return x.clone() };
         let with = cx.prepend_tokens(x, &[registers]);
@@ -67,7 +67,7 @@ impl Tokens {
         cx.keep_tokens(&with, order.repeat(batch), tokens)
     }
 
-    /// Positions for this grid, resampled where it is not the configured one. Those of prefix tokens stay.
+    /// Positions for this grid, resampled if it differs from the configured one. Those of prefix tokens are kept.
     fn positions(&self, cx: &Context<'_>, config: &ModelConfig, grid: Size) -> Tensor {
         let own = config.grid();
         let Some(learned) = self.positions else {
@@ -82,7 +82,7 @@ impl Tokens {
             return positions;
         }
         let OtherSizes::Resample { kernel, .. } = config.other_sizes else {
-            unreachable!("another size was refused before")
+            unreachable!("another size was rejected before")
         };
         let prefix = positions.extent(0) - own.area();
         let all = positions.reshape([1, positions.extent(0), config.width]);
@@ -98,7 +98,7 @@ impl Tokens {
 }
 
 impl PositionResample {
-    /// The weights of both axes, rows first, from one grid to another.
+    /// The resampling weights of both axes, rows first, from one grid to another.
     pub(crate) fn axes(self, from: Size, to: Size) -> [AxisWeights; 2] {
         let weights = match self {
             PositionResample::BicubicAntialias => AxisWeights::bicubic_antialias,
@@ -109,8 +109,8 @@ impl PositionResample {
     }
 }
 
-/// Sine-cosine positions `[rows · columns, width]` as big_vision and lucidrains' SimpleViT make them: sine and cosine of
-/// the column, then of the row, at frequencies from 1 down to 1/10,000.
+/// Sine-cosine positions `[rows · columns, width]` as in big_vision and lucidrains' SimpleViT: sine and cosine of the
+/// column, then of the row, at frequencies from 1 down to 1/10,000.
 fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
     let quarter = width / 4;
     let frequency = |i: usize| 1.0 / 10_000f64.powf(i as f64 / (quarter.max(2) - 1) as f64);
@@ -127,8 +127,9 @@ fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
     positions
 }
 
-/// How each patch's queries and keys turn, as DINOv3 has it: a quarter of a head's width for the row, then one for the
-/// column, each at frequencies from 2π a unit down to 2π/θ; both run from −1 to 1 over the image, cells' centers.
+/// The rotations of each patch's queries and keys, as in DINOv3: a quarter of a head's width for the row, then one for
+/// the column, each at frequencies from 2π per unit down to 2π/θ; both coordinates are those of cell centers and run
+/// from −1 to 1 over the image.
 pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
     let Positions::Rotary { theta } = config.positions else { return None };
     let quarter = config.head_width / 4;
@@ -146,7 +147,7 @@ pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
 }
 
 impl ModelConfig {
-    /// How many positions are learned; nothing where none are.
+    /// The number of learned positions, if there are any.
     pub fn learned_positions(&self) -> Option<usize> {
         match self.positions {
             Positions::None | Positions::SinCos2d | Positions::Rotary { .. } => None,

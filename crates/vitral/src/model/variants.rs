@@ -1,13 +1,13 @@
-//! Known sizes, with the papers' names: one row each.
+//! Known model sizes, with the papers' names: one row each.
 
 use crate::config::{Activation, Border, ModelConfig, Pooling, Positions, ResNetV2, Root, Size};
 
-/// A size of the encoder, as the papers name it.
+/// A size of the encoder, as named in the papers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
     /// The paper's name: `B` in `B/16`.
     pub name: &'static str,
-    /// What timm and Hugging Face write out.
+    /// The long name in timm and Hugging Face.
     pub long_name: &'static str,
     /// Width of a token.
     pub width: usize,
@@ -17,7 +17,7 @@ pub struct Variant {
     pub heads: usize,
     /// Width of the MLP.
     pub mlp_width: usize,
-    /// Patch sizes that models were published with.
+    /// Patch sizes of published models.
     pub patches: &'static [usize],
 }
 
@@ -71,7 +71,7 @@ pub struct ResNetVariant {
     pub name: &'static str,
     /// Blocks of each stage.
     pub layers: &'static [usize],
-    /// Width factors that models were published with, or one for tests.
+    /// Width factors of published models, or one for tests.
     pub factors: &'static [usize],
 }
 
@@ -84,8 +84,8 @@ pub const RESNETS: &[ResNetVariant] = &[
     ResNetVariant { name: "R152", layers: &[3, 8, 36, 3], factors: &[1, 2, 4] },
 ];
 
-/// Finds BiT's ResNet by name: the paper's `R50x1`, with any factor (`R26x0.5`), `-small` after it for one that begins
-/// as ResNets for small images do, or timm's `resnetv2_50x1_bit`.
+/// Finds BiT's ResNet by name: the paper's `R50x1`, with any factor (`R26x0.5`), with `-small` appended for a root for
+/// small images, or timm's `resnetv2_50x1_bit`.
 fn resnet(name: &str) -> Option<ModelConfig> {
     let plain =
         name.strip_prefix("resnetv2_").and_then(|name| name.strip_suffix("_bit")).map(|name| format!("R{name}"));
@@ -99,7 +99,7 @@ fn resnet(name: &str) -> Option<ModelConfig> {
         width_factor,
         root,
         padding: Border::Fixed,
-        // Narrow ones would norm single channels.
+        // Otherwise narrow ones would normalize single channels.
         groups: if width_factor < 1.0 { 8 } else { 32 },
         standardization_epsilon: 1e-8,
         norm_epsilon: 1e-5,
@@ -109,7 +109,7 @@ fn resnet(name: &str) -> Option<ModelConfig> {
 
 /// Finds a model by name: the paper's `B/16` (any patch size), timm's `vit_base_patch16_224`, Hugging Face's
 /// `google/vit-base-patch16-224`, DeiT's `deit_tiny_patch16_224` and `deit_tiny_distilled_patch16_224`, or SimpleViT's
-/// `S/16-simple`. A size after the patch is the image's. Or BiT's ResNet: `R50x1`, `R26x0.5-small`, timm's
+/// `S/16-simple`. A size after the patch size is the image size. Or BiT's ResNet: `R50x1`, `R26x0.5-small`, timm's
 /// `resnetv2_50x1_bit`.
 pub fn find(name: &str) -> Option<ModelConfig> {
     if let Some(config) = resnet(name) {
@@ -179,7 +179,7 @@ mod tests {
     ];
 
     #[test]
-    fn parameter_counts_are_the_published_ones() {
+    fn parameter_counts_match_the_published_ones() {
         for (name, expected) in COUNTS {
             assert_eq!(count(name), expected, "{name}");
         }

@@ -1,4 +1,4 @@
-//! Weights brought to another form of the model: another image or patch size, other input channels, another head, with or
+//! Adapts weights to a variant of the model: another image or patch size, other input channels, another head, with or
 //! without a distillation token.
 
 use std::borrow::Cow;
@@ -12,60 +12,61 @@ use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, Relati
 use crate::model::init::initial_values;
 use crate::model::{Initialization, Vit};
 
-/// What becomes of a model on loading. Nothing by default.
+/// How a model is changed on loading. Not at all by default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Adaptation {
-    /// Another image size: learned positions and tables of relative ones are resampled.
+    /// Another image size: learned positions and relative position tables are resampled.
     pub image_size: Option<Size>,
-    /// Another patch size: the patch embedding is resized so that patches resized alike give the same tokens (FlexiViT,
+    /// Another patch size: the patch embedding is resized so that a resized patch gives the same token (FlexiViT,
     /// arXiv:2212.08013), and positions follow the new grid.
     pub patch_size: Option<Size>,
-    /// Other input channels: one takes the sum of the kernels, more repeat them, scaled, as timm does.
+    /// Another number of input channels: a single one gets the sum of the kernels, more of them repeat the kernels,
+    /// scaled, as in timm.
     pub channels: Option<usize>,
-    /// What becomes of the classifier.
+    /// What happens to the classifier.
     pub head: HeadChoice,
-    /// What becomes of a distillation token.
+    /// What happens to a distillation token.
     pub distillation_token: TokenChoice,
-    /// By which kernel positions are resampled; the origin's if not given (timm's where the origin has none).
+    /// The kernel for resampling positions; if absent, that of the source library (timm's if it has none).
     pub positions: Option<PositionResample>,
 }
 
-/// What becomes of the classifier.
+/// What happens to the classifier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeadChoice {
-    /// It stays.
+    /// It is kept.
     #[default]
     Keep,
-    /// It goes; logits too.
+    /// It is removed; there are no logits.
     Drop,
-    /// A new one for so many classes, all zero, as the ViT paper begins to fine-tune.
+    /// It is replaced by one with this many classes, all zero, as the ViT paper does for fine-tuning.
     Zeros {
-        /// Classes.
+        /// Number of classes.
         classes: usize,
     },
-    /// A new one for so many classes, drawn from a seed.
+    /// It is replaced by one with this many classes, initialized at random.
     Initialized {
-        /// Classes.
+        /// Number of classes.
         classes: usize,
-        /// Whose initial values.
+        /// The initialization scheme.
         scheme: Initialization,
-        /// Where the draw begins.
+        /// The random seed.
         seed: u64,
     },
 }
 
-/// What becomes of a distillation token.
+/// What happens to a distillation token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenChoice {
-    /// It stays, where there is one.
+    /// It is kept, if there is one.
     #[default]
     Keep,
-    /// It goes with its head and its position; the class token's head alone answers.
+    /// It is removed with its head and its position; only the class token's head remains.
     Drop,
 }
 
 impl Adaptation {
-    /// The configuration that comes out.
+    /// The adapted configuration.
     #[must_use]
     pub fn target(&self, source: &ModelConfig) -> ModelConfig {
         let mut config = source.clone();
@@ -87,7 +88,7 @@ impl Adaptation {
         config
     }
 
-    /// A parameter of the target, from the weights of the source.
+    /// A parameter of the adapted model, computed from the source's weights.
     ///
     /// # Errors
     /// Those of [`Assignment::read`].
@@ -135,7 +136,7 @@ impl Adaptation {
         })
     }
 
-    /// Whether a parameter belongs to a head that is made anew.
+    /// Whether a parameter belongs to a head that is replaced.
     pub fn replaces(&self, name: &str) -> bool {
         let new = matches!(self.head, HeadChoice::Zeros { .. } | HeadChoice::Initialized { .. });
         new && (name.starts_with("head.") || name.starts_with("distillation_head."))
@@ -146,7 +147,7 @@ impl Adaptation {
         let mut values = values;
         let with_prefix = matches!(source.positions, Positions::LearnedAll | Positions::LearnedWithoutRegisters);
         if source.distillation_token && !target.distillation_token && with_prefix {
-            // Class, distillation, patches: the second goes.
+            // Class, distillation, patches: the second is removed.
             let owned = values.to_mut();
             let at = usize::from(source.class_token) * width;
             owned.drain(at..at + width);
@@ -164,7 +165,7 @@ impl Adaptation {
     }
 }
 
-/// A table of relative positions for the target's grid; the entries of the class token stay.
+/// A relative position table for the target's grid; the class token's entries are kept.
 fn relative_positions_of<'a>(values: Cow<'a, [f32]>, source: &ModelConfig, target: &ModelConfig) -> Cow<'a, [f32]> {
     let [from, to] = [source.grid(), target.grid()].map(RelativePositions::offsets);
     if from == to {
@@ -177,13 +178,13 @@ fn relative_positions_of<'a>(values: Cow<'a, [f32]>, source: &ModelConfig, targe
     out.into()
 }
 
-/// Brings kernels `[outputs, from, area]` to other input channels, as timm's `adapt_input_conv`: one channel takes the sum,
-/// more repeat those there are, scaled so that the same brightness everywhere gives the same answer.
+/// Adapts kernels `[outputs, from, area]` to another number of input channels, like timm's `adapt_input_conv`: a single
+/// channel gets the sum, more of them repeat the kernels, scaled so that uniform brightness gives the same output.
 ///
 /// # Panics
-/// When the values are not a whole number of kernels.
+/// If the values are not a whole number of kernels.
 pub fn adapt_channels(values: &[f32], from: usize, to: usize, area: usize) -> Vec<f32> {
-    assert!(values.len().is_multiple_of(from * area), "{} values of {from} channels and {area} places", values.len());
+    assert!(values.len().is_multiple_of(from * area), "{} values of {from} channels and {area} cells", values.len());
     let scale = from as f32 / to as f32;
     let mut out = Vec::with_capacity(values.len() / from * to);
     for kernel in values.chunks_exact(from * area) {
@@ -198,11 +199,12 @@ pub fn adapt_channels(values: &[f32], from: usize, to: usize, area: usize) -> Ve
     out
 }
 
-/// Resizes `count` patch kernels `[height, width]` by the pseudo-inverse of resizing patches (FlexiViT): a patch resized
-/// by bicubic interpolation with antialias gives the same product with the new kernel as it gave with the old one.
+/// Resizes `count` patch kernels `[height, width]` with the pseudo-inverse of the patch resize (FlexiViT): a patch
+/// resized by antialiased bicubic interpolation gives the same product with the new kernel as the original patch with
+/// the old one.
 ///
 /// # Panics
-/// When there are not as many values.
+/// If the number of values does not match.
 pub fn resample_patches(values: &[f32], count: usize, from: Size, to: Size) -> Vec<f32> {
     assert_eq!(values.len(), count * from.area(), "{count} kernels of {from}");
     let rows = pseudo_inverse_of_resize(from.height, to.height);
@@ -211,8 +213,8 @@ pub fn resample_patches(values: &[f32], count: usize, from: Size, to: Size) -> V
     kernels.flat_map(|kernel| resample(kernel, 1, &rows, &columns)).collect()
 }
 
-/// `pinv(Rᵀ)` for `R`, the `[to, from]` matrix that resizes one axis. A resize along two axes is a Kronecker product, whose
-/// pseudo-inverse is that of its factors.
+/// `pinv(Rᵀ)`, where `R` is the `[to, from]` matrix that resizes one axis. A resize along two axes is a Kronecker
+/// product, whose pseudo-inverse is that of its factors.
 fn pseudo_inverse_of_resize(from: usize, to: usize) -> AxisWeights {
     let resize = AxisWeights::bicubic_antialias(from, to);
     let at = |i: usize, j: usize| f64::from(resize.weights()[i * from + j]);
@@ -281,7 +283,7 @@ mod tests {
 
     #[test]
     fn channels_sum_or_repeat() {
-        // One output, three channels, two places.
+        // One output, three channels, two cells.
         let kernel = [1.0, 2.0, 10.0, 20.0, 100.0, 200.0];
         assert_eq!(adapt_channels(&kernel, 3, 1, 2), [111.0, 222.0]);
         assert_eq!(adapt_channels(&kernel, 3, 4, 2), [0.75, 1.5, 7.5, 15.0, 75.0, 150.0, 0.75, 1.5]);

@@ -1,38 +1,38 @@
-//! Published models that people know: one row each, for `vitral models`. Nothing here is read when a model is loaded: its own
+//! Well-known published models: one row each, for `vitral models`. Nothing here is used when a model is loaded: its own
 //! files decide.
 
 use serde::Serialize;
 
-/// Where a published model is found.
+/// Where a published model can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// A timm folder on the hub: `timm/…` is a name to pull.
+    /// A timm folder on the hub, pulled as `timm/…`.
     Timm,
-    /// A transformers folder on the hub: `hf:…` is a name to pull.
+    /// A transformers folder on the hub, pulled as `hf:…`.
     HuggingFace,
-    /// Weights of torchvision, which come from its own site.
+    /// Weights of torchvision, which are downloaded from its own site.
     Torchvision,
 }
 
 /// A published model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Published {
-    /// Where it is found.
+    /// Where it can be found.
     pub origin: Origin,
     /// Its name there.
     pub name: &'static str,
-    /// Its size, as the papers call it.
+    /// Its size, as named in the papers.
     pub size: &'static str,
-    /// Height and width of its images.
+    /// Height and width of its input images.
     pub image: usize,
-    /// How many parameters it has, the classifier included where it has one.
+    /// Number of parameters, including the classifier if it has one.
     pub parameters: usize,
     /// The weights' license.
     pub license: &'static str,
-    /// Top-1 accuracy on ImageNet's validation images, in per cent, as published.
+    /// Top-1 accuracy on the ImageNet validation set, in percent, as published.
     pub top1: Option<f32>,
-    /// What is done to images, in brief.
+    /// Its preprocessing, in brief.
     pub images: &'static str,
 }
 
@@ -52,7 +52,7 @@ const fn row(
 
 use Origin::{HuggingFace, Timm, Torchvision};
 
-/// Every model. Rows are printed by `tools/golden/catalog.py`.
+/// All models. The rows are printed by `tools/golden/catalog.py`.
 #[rustfmt::skip]
 pub const CATALOG: &[Published] = &[
     row(HuggingFace, "google/vit-base-patch16-224", "B/16", 224, 86_567_656, "apache-2.0", None, "squash bilinear, mean one half"),
@@ -166,7 +166,7 @@ pub const CATALOG: &[Published] = &[
     row(Torchvision, "vit_h_14.IMAGENET1K_SWAG_LINEAR_V1", "H/14", 224, 632_045_800, "cc-by-nc-4.0", Some(85.708), "center bicubic, ImageNet mean"),
 ];
 
-/// The row of a name, with or without `hf:`.
+/// The row with this name, with or without `hf:`.
 pub fn find(name: &str) -> Option<&'static Published> {
     let name = name.strip_prefix("hf:").unwrap_or(name);
     CATALOG.iter().find(|row| row.name == name)
@@ -181,10 +181,10 @@ mod tests {
     use crate::weights::description::timm_config;
 
     #[test]
-    fn counts_are_exactly_those_of_timm() {
+    fn counts_match_timm_exactly() {
         for row in CATALOG.iter().filter(|row| row.origin == Timm) {
             let architecture = row.name.strip_prefix("timm/").expect("a name of timm's");
-            // What the published file says of classes is not in the table.
+            // The table does not say how many classes the published file has.
             let counts = [1000, 0, 21_843, 21_841, 512, 768, 1024].map(|classes| {
                 let folder = json!({
                     "architecture": architecture,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_papers_sizes() {
+    fn sizes_match_the_papers() {
         let of = |name: &str| find(name).map(|row| row.parameters);
         assert_eq!(of("timm/vit_base_r50_s16_384.orig_in21k_ft_in1k"), Some(98_950_952));
         assert_eq!(of("hf:facebook/deit-base-distilled-patch16-224"), Some(87_338_192));

@@ -1,9 +1,9 @@
-//! What can go wrong between a weight file and a model.
+//! Errors on the way from a weight file to a model.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A fault in weight files, in their description, or in how the two fit the model.
+/// An error in weight files, in their description, or in how the two match the model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
@@ -15,10 +15,10 @@ pub enum WeightsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's word on it.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file is of no known kind.
+    /// A file's format is not recognized.
     #[error(
         "`{}`: neither safetensors, nor a PyTorch checkpoint, nor a NumPy archive: {found}; convert it with the library that wrote it",
         path.display()
@@ -29,40 +29,40 @@ pub enum WeightsError {
         /// What its first bytes look like.
         found: String,
     },
-    /// A file is of a known kind but broken.
+    /// A file's format is recognized, but the file is broken.
     #[error("`{}`: damaged {format} file: {fault}; fetch or save the file again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Which format.
+        /// The format.
         format: &'static str,
         /// What is wrong with it.
         fault: String,
     },
-    /// A pickle asks for something that a reader of tensors must not do.
+    /// A pickle requires something that a reader of tensors must not do.
     #[error(
-        "`{}`: refused: the pickle asks for `{global}`, which is not part of a tensor; \
+        "`{}`: refused: the pickle requires `{global}`, which is not part of a tensor; \
          save only the weights, with `torch.save(model.state_dict(), …)`",
         path.display()
     )]
     ForbiddenGlobal {
         /// The file.
         path: PathBuf,
-        /// Module and name, as the pickle has them.
+        /// Module and name, as in the pickle.
         global: String,
     },
-    /// A part of a checkpoint was asked for that is not in it.
+    /// A section was requested that the checkpoint does not have.
     #[error("`{}`: no `{section}` in this checkpoint; it has {}", path.display(), listed(found))]
     MissingSection {
         /// The file.
         path: PathBuf,
-        /// What was asked for.
+        /// What was requested.
         section: String,
         /// Keys that hold tensors.
         found: Vec<String>,
     },
-    /// The same tensor stands in two files.
-    #[error("`{name}` stands in both `{}` and `{}`; name one of the files", first.display(), second.display())]
+    /// The same tensor is in two files.
+    #[error("`{name}` is in both `{}` and `{}`; name one of the files", first.display(), second.display())]
     Duplicate {
         /// The tensor.
         name: String,
@@ -80,22 +80,22 @@ pub enum WeightsError {
         found: String,
     },
     /// A parameter has values that are not finite.
-    #[error("`{name}`: value {index} is {value}; the checkpoint comes from a run that diverged, take another one")]
+    #[error("`{name}`: value {index} is {value}; the checkpoint comes from a run that diverged, use another one")]
     NotFinite {
-        /// The parameter, by our name.
+        /// The parameter, by Vitral's name.
         name: String,
-        /// Where the first such value stands.
+        /// Index of the first such value.
         index: usize,
         /// The value.
         value: f32,
     },
-    /// Tensors and parameters do not fit each other.
+    /// Tensors and parameters do not match.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
-    /// No dialect knows the names in the file.
+    /// No dialect matches the names in the file.
     #[error(
-        "no known checkpoint dialect fits these tensors; nearest is `{nearest}`, which misses {} of {expected}: {}; \
-         if the names are a project's own, give them under `names` in the file for `--config`",
+        "no known checkpoint dialect matches these tensors; the closest is `{nearest}`, which lacks {} of {expected}: \
+         {}; if the names are a project's own, map them under `names` in the file for `--config`",
         missing.len(),
         listed(missing)
     )]
@@ -104,21 +104,21 @@ pub enum WeightsError {
         nearest: String,
         /// How many parameters the model has.
         expected: usize,
-        /// Foreign names it would have needed.
+        /// Names the file would need to have.
         missing: Vec<String>,
     },
-    /// A dialect was named that does not exist.
-    #[error("no dialect `{found}`; there are {}", listed(known))]
+    /// A dialect was requested that does not exist.
+    #[error("no dialect `{found}`; known ones are {}", listed(known))]
     NoSuchDialect {
-        /// What was asked for.
+        /// What was requested.
         found: String,
-        /// What there is.
+        /// The known dialects.
         known: Vec<String>,
     },
-    /// A parameter was read that `resolve` was told to leave out, or never heard of.
-    #[error("`{0}` was not assigned: it was left out on request or is no parameter of this model")]
+    /// A parameter was read that `resolve` was told to leave out, or that does not exist.
+    #[error("`{0}` was not assigned: it was left out on request or is not a parameter of this model")]
     NotAssigned(String),
-    /// A path holds no model.
+    /// A path does not hold a model.
     #[error("`{}`: {fault}", path.display())]
     NoModel {
         /// The path.
@@ -131,21 +131,21 @@ pub enum WeightsError {
     Description {
         /// The file.
         path: PathBuf,
-        /// What is wrong, what was expected, and the way out.
+        /// What is wrong, what was expected, and how to fix it.
         fault: String,
     },
-    /// A model has something that the library it is to be written for cannot say.
+    /// The target library cannot express a property of the model.
     #[error(
-        "{target} cannot express this model:\n  {}\nchoose another target, or allow what may differ by its name",
+        "{target} cannot express this model:\n  {}\nchoose another target, or allow these differences by name",
         differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
     )]
     Inexpressible {
         /// The target.
         target: &'static str,
-        /// Everything it says otherwise.
+        /// Every difference.
         differences: Vec<Difference>,
     },
-    /// Positions cannot be brought to another grid.
+    /// Positions cannot be resampled to another grid.
     #[error("`positions`: {0}")]
     Positions(String),
 }
@@ -156,27 +156,27 @@ impl WeightsError {
         WeightsError::Io { path: path.to_owned(), source }
     }
 
-    /// A fault in a description file.
+    /// An error in a description file.
     pub(crate) fn description(path: &Path, fault: impl fmt::Display) -> Self {
         WeightsError::Description { path: path.to_owned(), fault: fault.to_string() }
     }
 }
 
-/// Everything that does not fit between a checkpoint and a model, all at once.
+/// Every mismatch between a checkpoint and a model.
 #[derive(Debug, Default)]
 pub struct Mismatch {
-    /// The dialect the names were read in.
+    /// The dialect used to read the names.
     pub dialect: String,
-    /// Parameters without a tensor: ours, shape, and the foreign names that were looked for.
+    /// Parameters without a tensor: Vitral's name, shape, and the file's names that were tried.
     pub missing: Vec<(String, Vec<usize>, Vec<String>)>,
     /// Tensors without a parameter, with their shapes.
     pub unused: Vec<(String, Vec<usize>)>,
-    /// Tensors of another shape: ours, theirs, expected, found.
+    /// Tensors with a wrong shape: Vitral's name, the file's name, expected shape, actual shape.
     pub misshapen: Vec<(String, String, Vec<usize>, Vec<usize>)>,
 }
 
 impl Mismatch {
-    /// Whether all fits.
+    /// Whether everything matches.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.unused.is_empty() && self.misshapen.is_empty()
     }
@@ -186,22 +186,22 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the checkpoint (dialect `{}`) does not fit the model: {} missing, {} unused, {} misshapen",
+            "the checkpoint (dialect `{}`) does not match the model: {} missing, {} unused, {} with another shape",
             self.dialect,
             self.missing.len(),
             self.unused.len(),
             self.misshapen.len()
         )?;
         for (name, shape, tried) in &self.missing {
-            write!(f, "\n  missing   `{name}` {shape:?}, looked for {}", listed(tried))?;
+            write!(f, "\n  missing  `{name}` {shape:?}, tried {}", listed(tried))?;
         }
         for (name, shape) in &self.unused {
-            write!(f, "\n  unused    `{name}` {shape:?}")?;
+            write!(f, "\n  unused   `{name}` {shape:?}")?;
         }
         for (ours, theirs, expected, found) in &self.misshapen {
-            write!(f, "\n  misshapen `{ours}`: expected {expected:?}, `{theirs}` has {found:?}")?;
+            write!(f, "\n  shape of `{ours}`: expected {expected:?}, `{theirs}` has {found:?}")?;
         }
-        write!(f, "\ncheck that configuration and weights belong together, or name the tensors to leave out")
+        write!(f, "\ncheck that configuration and weights belong together, or name the tensors to ignore")
     }
 }
 
@@ -218,14 +218,14 @@ fn listed(names: &[String]) -> String {
     text
 }
 
-/// Something of the model that the written files say otherwise.
+/// A property of the model that the written files would change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// A field of [`ModelConfig`](crate::config::ModelConfig), `preprocess` or `labels`.
     pub field: String,
-    /// What the model has.
+    /// The model's value.
     pub ours: String,
-    /// What the target would have.
+    /// The target's value.
     pub theirs: String,
 }
 

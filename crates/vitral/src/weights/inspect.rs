@@ -1,4 +1,4 @@
-//! What is in a weight file: every tensor with its shape, type and statistics, and whose names they are.
+//! The contents of a weight file: every tensor with its shape, type and statistics, and the naming dialect.
 
 use std::fmt;
 use std::path::Path;
@@ -8,20 +8,20 @@ use serde::Serialize;
 use super::assign::values::floats;
 use super::{Container, Dialect, WeightsError, load_description};
 
-/// All there is to say of a model's weight files.
+/// The contents of a model's weight files.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// The files.
     pub files: Vec<String>,
-    /// The part of a checkpoint that was read, where it has several.
+    /// The section of a checkpoint that was read, if it has several.
     pub section: Option<String>,
-    /// Whose names the tensors have.
+    /// The dialect of the tensor names.
     pub dialect: Option<Recognized>,
     /// Every tensor, sorted by name.
     pub tensors: Vec<TensorReport>,
 }
 
-/// A dialect, and why it is this one.
+/// A dialect, and how it was recognized.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recognized {
     /// The dialect.
@@ -35,37 +35,37 @@ pub struct Recognized {
 pub struct TensorReport {
     /// Its name in the file.
     pub name: String,
-    /// Its extents.
+    /// Its dimensions.
     pub shape: Vec<usize>,
     /// Its type, such as `float32`.
     pub data_type: String,
-    /// How many numbers it holds.
+    /// How many values it holds.
     pub count: usize,
-    /// Statistics of its values; absent for what is no floating point number, or empty.
+    /// Statistics of its values; absent if they are not floating point, or if there are none.
     pub statistics: Option<Statistics>,
 }
 
-/// Statistics of finite values, and how many are not.
+/// Statistics of the finite values, and counts of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Statistics {
-    /// The least.
+    /// The minimum.
     pub min: f32,
-    /// The greatest.
+    /// The maximum.
     pub max: f32,
     /// The mean.
     pub mean: f64,
     /// The standard deviation.
     pub std: f64,
-    /// Values that are no number.
+    /// Number of NaNs.
     pub nan: usize,
-    /// Infinite values.
+    /// Number of infinite values.
     pub infinite: usize,
-    /// Values that are zero.
+    /// Number of zeros.
     pub zeros: usize,
 }
 
 impl Statistics {
-    /// Of some values; nothing where none is finite.
+    /// Of these values; `None` if none is finite.
     pub fn of(values: &[f32]) -> Option<Self> {
         let (mut nan, mut infinite, mut zeros) = (0, 0, 0);
         let (mut min, mut max, mut sum, mut squares) = (f32::INFINITY, f32::NEG_INFINITY, 0.0, 0.0);
@@ -94,7 +94,7 @@ impl Statistics {
     }
 }
 
-/// Looks into a model's folder or one weight file. Tensors are read one at a time.
+/// Inspects a model's folder or a single weight file. Tensors are read one at a time.
 ///
 /// # Errors
 /// If the files cannot be read.
@@ -103,7 +103,7 @@ pub fn inspect(path: &Path, config: Option<&Path>) -> Result<Inspection, Weights
     let (container, dialect) = match &described {
         Ok(description) => {
             let named =
-                description.dialect.clone().map(|name| Recognized { name, why: "its description says so".into() });
+                description.dialect.clone().map(|name| Recognized { name, why: "named by its description".into() });
             (description.open()?, named)
         }
         Err(_) if path.is_file() => (Container::open(path)?, None),
@@ -128,14 +128,14 @@ fn report(container: &Container, name: &str) -> TensorReport {
     }
 }
 
-/// The dialect that knows the most names, if it knows more than half of them.
+/// The dialect that matches the most names, if it matches more than half of them.
 fn by_names(container: &Container) -> Option<Recognized> {
     let known = |dialect: &Dialect| container.names().filter(|name| dialect.knows(name)).count();
     let best =
         Dialect::built_in().iter().map(|dialect| (known(dialect), dialect)).rev().max_by_key(|(count, _)| *count);
     best.filter(|(count, _)| 2 * count > container.len()).map(|(count, dialect)| Recognized {
         name: dialect.name().to_owned(),
-        why: format!("it knows {count} of {} names", container.len()),
+        why: format!("it matches {count} of {} names", container.len()),
     })
 }
 
@@ -149,10 +149,10 @@ impl fmt::Display for Inspection {
         }
         match &self.dialect {
             Some(Recognized { name, why }) => writeln!(f, "dialect  {name}: {why}")?,
-            None => writeln!(f, "dialect  none known here")?,
+            None => writeln!(f, "dialect  not recognized")?,
         }
         let total: usize = self.tensors.iter().map(|tensor| tensor.count).sum();
-        writeln!(f, "tensors  {}, {total} numbers\n", self.tensors.len())?;
+        writeln!(f, "tensors  {}, {total} values\n", self.tensors.len())?;
         let width = self.tensors.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0).max(4);
         let head = format!("{:<width$}  {:<20} {:<9}", "name", "shape", "type");
         writeln!(f, "{head} {:>10} {:>10} {:>10} {:>10}  not finite", "min", "max", "mean", "std")?;
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statistics_count_what_is_not_finite() {
+    fn statistics_count_values_that_are_not_finite() {
         let found = Statistics::of(&[1.0, 3.0, f32::NAN, f32::INFINITY, 0.0]).unwrap();
         assert_eq!((found.min, found.max, found.nan, found.infinite, found.zeros), (0.0, 3.0, 1, 1, 1));
         assert!((found.mean - 4.0 / 3.0).abs() < 1e-12);

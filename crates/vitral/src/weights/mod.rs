@@ -1,11 +1,11 @@
-//! From files that other libraries wrote to parameters of our model.
+//! Loads the weight files of many libraries into the parameters of our model.
 //!
-//! Three independent things meet here: the *container* (how tensors lie in a file), the *dialect* (what they are called
-//! and how they are laid out) and the *adaptation* to the model at hand. A fourth, the *description*, says what the model
-//! is: its configuration, preprocessing and labels, from the files that travel with the weights.
+//! Three independent concerns meet here: the *container* (how a file stores tensors), the *dialect* (how tensors are
+//! named and laid out) and the *adaptation* to the model at hand. A fourth, the *description*, defines the model
+//! itself: its configuration, preprocessing and labels, from the files that accompany the weights.
 //!
-//! [`load_description`] reads a path, [`Container::open`] its weight files, [`resolve`] joins both with the parameters the
-//! model asks for, and [`Assignment::read`] gives each parameter's values.
+//! [`load_description`] reads a path, [`Container::open`] its weight files, [`resolve`] matches both with the model's
+//! parameters, and [`Assignment::read`] returns each parameter's values.
 
 pub mod adapt;
 pub mod assign;
@@ -20,7 +20,7 @@ pub mod hub;
 pub mod inspect;
 pub mod resample;
 
-/// The file in which a model's folder may keep `pixel_values` and the `logits` (or `features`) they gave.
+/// The optional file in a model's folder with `pixel_values` and the `logits` (or `features`) expected for them.
 pub const CHECK_FILE: &str = "vitral-check.safetensors";
 
 pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognize, resolve};

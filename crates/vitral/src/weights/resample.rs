@@ -1,13 +1,13 @@
-//! Position embeddings on another grid.
+//! Resampling position embeddings to another grid.
 
 use vitral_engine::ops::resample;
 
 use crate::config::{PositionResample, Size};
 
-/// Resamples position embeddings: the first `prefix` of them stay, the rest is a grid `[height, width, channels]`.
+/// Resamples position embeddings: the first `prefix` are kept, the rest is a grid `[height, width, channels]`.
 ///
 /// # Panics
-/// When there are not `prefix + from.area()` positions.
+/// If there are not `prefix + from.area()` positions.
 pub fn resample_positions(
     positions: &[f32],
     prefix: usize,

@@ -1,4 +1,4 @@
-//! Real weights: DINOv2 ViT-S/14 against what PyTorch computed on a photo of a daisy.
+//! Real weights: DINOv2 ViT-S/14 compared with PyTorch's results for a photo of a daisy.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ fn found() -> (PathBuf, PathBuf) {
     (fetched("dinov2-s14"), shared_data("dinov2-s14/reference_daisy.safetensors"))
 }
 
-/// At other sizes than its own, square and not: positions resampled as transformers does.
+/// At sizes other than its own, square and not: positions are resampled as in transformers.
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
-fn dinov2_small_gives_the_reference_at_other_sizes_with_dinov2() {
+fn dinov2_small_matches_the_reference_at_other_sizes_with_dinov2() {
     let (weights, reference) = found();
     let device = Device::cpu(0);
     let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
@@ -48,7 +48,7 @@ fn dinov2_small_gives_the_reference_at_other_sizes_with_dinov2() {
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
-fn dinov2_small_gives_the_reference_with_dinov2() {
+fn dinov2_small_matches_the_reference_with_dinov2() {
     let (weights, reference) = found();
     let device = Device::cpu(0);
     let model = Model::load(&weights, &LoadOptions::default(), &device).unwrap_or_else(|error| panic!("{error}"));
@@ -73,7 +73,7 @@ fn dinov2_small_gives_the_reference_with_dinov2() {
     assert_eq!(trace.unwrap_or_else(|error| panic!("{error}")).hidden_states.len(), 13);
 }
 
-/// Images of a folder of classes in the order of their names, with their classes.
+/// Images of a folder of classes in name order, with their classes.
 fn images(folder: &Path) -> Vec<(PathBuf, usize)> {
     let sorted = |folder: &Path| {
         let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -85,7 +85,7 @@ fn images(folder: &Path) -> Vec<(PathBuf, usize)> {
     classes.flat_map(|(class, path)| sorted(&path).into_iter().map(move |file| (file, class))).collect()
 }
 
-/// Class tokens of length one, and the classes.
+/// Normalized class tokens, and the classes.
 fn class_tokens(model: &Model, images: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, usize)> {
     let mut found = Vec::new();
     for batch in images.chunks(8) {
@@ -102,11 +102,11 @@ fn class_tokens(model: &Model, images: &[(PathBuf, usize)]) -> Vec<(Vec<f32>, us
     found
 }
 
-/// The species of a flower is that of the image whose class token is nearest: 222 of 240 with the reference, 92.5 %. From
-/// the files through decoding and preprocessing; 960 images take half a minute on two cores.
+/// Nearest-neighbor classification of flowers by the class token: 222 of 240 with the reference, 92.5 %. From the files
+/// through decoding and preprocessing; 960 images take half a minute on two cores.
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and DINOv2 in VITRAL_DATA"]
-fn dinov2_small_names_flowers_by_their_nearest_neighbors_with_dinov2() {
+fn dinov2_small_classifies_flowers_by_nearest_neighbor_with_dinov2() {
     let (weights, flowers) = (fetched("dinov2-s14"), shared_data("flowers12"));
     let model =
         Model::load(&weights, &LoadOptions::default(), &Device::cpu(0)).unwrap_or_else(|error| panic!("{error}"));
@@ -118,6 +118,6 @@ fn dinov2_small_names_flowers_by_their_nearest_neighbors_with_dinov2() {
         all.max_by(|a, b| a.0.total_cmp(&b.0)).expect("some").1
     };
     let right = asked.iter().filter(|(token, class)| nearest(token) == *class).count();
-    println!("{right} of {} right", asked.len());
+    println!("{right} of {} correct", asked.len());
     assert_eq!(right, 222);
 }

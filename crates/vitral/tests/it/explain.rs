@@ -1,4 +1,4 @@
-//! Explanations against independent implementations, and what holds for every model.
+//! Explanations compared with independent implementations, and properties that hold for every model.
 
 use vitral::config::Size;
 use vitral::explain::attention::Fusion;
@@ -12,7 +12,7 @@ use vitral::{Device, LoadOptions, Model, Tensor};
 use crate::parity::{Stored, load};
 use crate::weights::goldens;
 
-/// Of the greatest value of what is compared.
+/// Relative to the largest value.
 const TOLERANCE: f32 = 1e-4;
 const CLASS: Target = Target::Class(1);
 
@@ -23,7 +23,7 @@ fn cases(stored: &Stored) -> Vec<String> {
     cases
 }
 
-/// The first image of a golden input as an image. What it looks like does not matter here.
+/// The first image of a golden input as an image. Its content does not matter here.
 fn first(model: &Model, all: &Tensor) -> InputImage {
     let size = Size { height: all.extent(2), width: all.extent(3) };
     let one = &all.to_vec().unwrap()[..all.to_vec().unwrap().len() / all.extent(0)];
@@ -52,9 +52,9 @@ impl Compared<'_> {
         let scale = largest(expected.iter().map(|x| x.abs()).chain([f32::MIN_POSITIVE]));
         let apart = apart(found, &expected) as f32 / scale;
         self.worst = largest([self.worst, apart]);
-        // What is not a number is a fault too.
+        // NaN is an error too.
         if apart.is_nan() || apart > TOLERANCE {
-            self.faults.push(format!("{name}: {apart:e} of the greatest value {scale}"));
+            self.faults.push(format!("{name}: {apart:e} of the largest value {scale}"));
         }
     }
 }
@@ -64,7 +64,7 @@ fn narrow(values: Vec<f64>) -> Vec<f32> {
 }
 
 #[test]
-fn maps_and_figures_equal_the_goldens() {
+fn maps_and_figures_match_the_goldens() {
     let stored = Stored::open(&goldens().join("explain.safetensors"));
     let cases = cases(&stored);
     assert!(cases.len() >= 7);
@@ -113,7 +113,7 @@ fn maps_and_figures_equal_the_goldens() {
         statistics.add(&input.pixels, None).expect("statistics");
         compared.hold("rank", &narrow(statistics.ranks()));
         let mut statistics = Statistics::new(&model, None, Gathered { likeness: true, ..Gathered::default() });
-        assert!(statistics.likeness().is_err(), "nothing to hold against each other");
+        assert!(statistics.likeness().is_err(), "too few images to compare");
         statistics.add(&variants(&all), None).expect("statistics");
         compared.hold("cka", &narrow(statistics.likeness().expect("six images")));
         if stored.values(&format!("{case}.positions")).is_some() {
@@ -127,7 +127,7 @@ fn maps_and_figures_equal_the_goldens() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Both images, then both at half strength in the other order, then both turned round.
+/// Both images, then both at half strength in reverse order, then both reversed.
 fn variants(all: &Tensor) -> Tensor {
     let (values, one) = (all.to_vec().unwrap(), all.to_vec().unwrap().len() / 2);
     let halves = values[one..].iter().chain(&values[..one]).map(|x| 0.5 * x);
@@ -141,7 +141,7 @@ fn planes(values: &[f32], channels: usize) -> Vec<f32> {
     (0..channels).flat_map(|channel| values.iter().skip(channel).step_by(channels).copied()).collect()
 }
 
-/// A small model without a stem, of which every kind of map can be had.
+/// A small model without a stem, which supports every kind of map.
 fn digits(threads: usize) -> Model {
     let path = goldens().join("../assets/digits");
     Model::load(&path, &LoadOptions::default(), &Device::cpu(threads)).expect("a model")
@@ -154,7 +154,7 @@ fn digit(model: &Model, name: &str) -> InputImage {
 }
 
 #[test]
-fn capture_leaves_every_bit_of_the_logits() {
+fn capturing_does_not_change_the_logits() {
     let model = digits(2);
     let input = digit(&model, "seven.png");
     let plain = model.run(&input.pixels, None).expect("run").logits.expect("a head");
@@ -171,7 +171,7 @@ fn capture_leaves_every_bit_of_the_logits() {
 }
 
 #[test]
-fn every_method_makes_a_map_of_every_kind_of_model() {
+fn every_method_works_with_every_kind_of_model() {
     let device = Device::cpu(2);
     for case in [
         "timm_plain",
@@ -201,7 +201,7 @@ fn every_method_makes_a_map_of_every_kind_of_model() {
             assert!(map.size == input.layout.grid || map.size == input.layout.image, "{case}");
             if method.is_attribution() {
                 let found = faithfulness::faithfulness(&model, &input, &target, &map, 4, &mut |_| ()).expect("curves");
-                // Nothing hidden on one end, everything shown on the other.
+                // Nothing hidden at one end, everything revealed at the other.
                 let (first, last) = (found.deletion.scores[0], found.insertion.scores[4]);
                 assert!((first - last).abs() < 1e-6, "{case}: {first} {last}");
             }
@@ -218,7 +218,7 @@ fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
     let black = Device::cpu(1).zeros(input.pixels.shape());
     let found = pixels::integrated(&model, &input.pixels, &target, &black, 128).expect("gradients");
     assert!((found.sum - found.expected).abs() < 0.05 * found.expected.abs().max(1.0), "{found:?}");
-    // A map that is right about what matters is better than chance, and shuffled weights change it.
+    // A map of what matters is better than a random one, and shuffled weights change it.
     let options = Options::default();
     let area = |model: &Model, method: Method| {
         let map = model.explain(&input, method, Some(&target), &options, &mut |_| ()).expect("a map");
@@ -235,7 +235,7 @@ fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
 }
 
 #[test]
-fn wishes_that_cannot_be_fulfilled_say_what_there_is() {
+fn impossible_requests_are_reported_with_the_alternatives() {
     let model = digits(1);
     let input = digit(&model, "two.png");
     let explain = |options: Options, target: Option<&Target>| {
@@ -244,7 +244,7 @@ fn wishes_that_cannot_be_fulfilled_say_what_there_is() {
     };
     let target = Target::Class(2);
     let said = explain(Options { layer: Some(99), ..Options::default() }, Some(&target));
-    assert!(said.contains("layer 99 is not there") && said.contains("layers 0 to 5"), "{said}");
+    assert!(said.contains("layer 99 does not exist") && said.contains("layers 0 to 5"), "{said}");
     let said = explain(Options { head: Some(4), ..Options::default() }, Some(&target));
     assert!(said.contains("heads 0 to 3"), "{said}");
     let said = explain(Options::default(), None);

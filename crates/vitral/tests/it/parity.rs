@@ -1,4 +1,4 @@
-//! Whole models against the libraries they come from: every folder of `goldens/models`.
+//! Whole models compared with the libraries they come from: every folder of `goldens/models`.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::weights::{cases, goldens};
 /// Relative to the reference's standard deviation.
 const TOLERANCE: f32 = 2e-4;
 
-/// Loads a golden model, by the description beside it where its own files do not describe it.
+/// Loads a golden model, with the description beside it if its own files do not describe it.
 pub(crate) fn load(case: &Path, device: &Device) -> Model {
     let own = case.join("vitral-config.json");
     let options = LoadOptions::default().config(own.is_file().then_some(own));
@@ -67,13 +67,13 @@ fn compare(case: &Path) -> Result<f32, String> {
     let options = TraceOptions { hidden_states: true, attentions: true };
     let (pixels, mask) = (input.pixels(&device), input.mask());
     let trace = model.trace(&pixels, mask.as_deref(), options).map_err(|error| error.to_string())?;
-    // Where nobody watches, what is not read is not computed.
+    // Without an observer, parts that are not needed are not computed.
     let unwatched = model.run(&pixels, mask.as_deref()).map_err(|error| error.to_string())?;
     let values = |x: Option<&Tensor>| x.map(|x| x.to_vec().unwrap());
     if values(unwatched.logits.as_ref()) != values(trace.output.logits.as_ref())
         || values(Some(&unwatched.features)) != values(Some(&trace.output.features))
     {
-        return Err("watching changes the answer".into());
+        return Err("observing intermediates changes the output".into());
     }
     let mut named = vec![("features".to_owned(), trace.output.features)];
     named.extend(trace.output.logits.map(|logits| ("logits".to_owned(), logits)));
@@ -85,26 +85,26 @@ fn compare(case: &Path) -> Result<f32, String> {
             if name.starts_with("attentions") {
                 continue;
             }
-            return Err(format!("we give `{name}` {:?}, the reference does not", found.shape()));
+            return Err(format!("we return `{name}` {:?}, the reference does not", found.shape()));
         };
         if found.shape()[..] != shape[..] {
             return Err(format!("`{name}` is {:?}, expected {shape:?}", found.shape()));
         }
         let difference = difference(&found.to_vec().unwrap(), &values);
         if difference > TOLERANCE {
-            return Err(format!("`{name}` differs by {difference:.2e} deviations"));
+            return Err(format!("`{name}` differs by {difference:.2e} standard deviations"));
         }
         worst = worst.max(difference);
     }
     let missing = |name: &&str| !named.iter().any(|(known, _)| known == name);
     match expected.0.names().find(missing) {
-        Some(name) => Err(format!("the reference gives `{name}`, we do not")),
+        Some(name) => Err(format!("the reference returns `{name}`, we do not")),
         None => Ok(worst),
     }
 }
 
 #[test]
-fn every_golden_model_gives_its_librarys_numbers() {
+fn every_golden_model_matches_its_library() {
     let cases = cases();
     assert!(cases.len() > 80, "only {} golden models", cases.len());
     let mut faults = Vec::new();
@@ -118,13 +118,13 @@ fn every_golden_model_gives_its_librarys_numbers() {
             Err(panic) => faults.push(format!("{name}: panicked: {:?}", panic.downcast_ref::<String>())),
         }
     }
-    println!("{} models, largest difference {:.1e} deviations in {}", cases.len(), worst.0, worst.1);
+    println!("{} models, largest difference {:.1e} standard deviations in {}", cases.len(), worst.0, worst.1);
     assert!(faults.is_empty(), "{} of {} differ:\n{}", faults.len(), cases.len(), faults.join("\n"));
 }
 
 #[test]
-fn threads_batches_and_watching_keep_the_bits() {
-    // Eight images do not divide among three threads.
+fn threads_batches_and_observers_do_not_change_bits() {
+    // Eight images do not divide evenly among three threads.
     let [one, three] = [1, 3].map(Device::cpu);
     for case in [
         "timm_plain",

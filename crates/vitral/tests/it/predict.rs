@@ -1,4 +1,4 @@
-//! What `Model::classify` and `Model::pixels` refuse.
+//! What `Model::classify` and `Model::pixels` reject.
 
 use vitral::explain::{Aim, InputImage, Method, Options};
 use vitral::image::RgbImage;
@@ -12,7 +12,7 @@ fn even(height: usize, width: usize) -> RgbImage {
 }
 
 #[test]
-fn a_model_that_does_not_pool_gives_no_ranking_of_an_image() {
+fn a_model_that_does_not_pool_gives_no_ranking() {
     let model = load(&goldens().join("models/timm_no_pool"), &Device::cpu(1));
     let image = even(32, 32);
     let pixels = model.pixels(std::slice::from_ref(&image)).expect("pixels");
@@ -24,22 +24,22 @@ fn a_model_that_does_not_pool_gives_no_ranking_of_an_image() {
     ];
     for refused in refused {
         let said = refused.expect_err("a ranking for each token").to_string();
-        let expected = "expected one ranking for each image, found one for each token; use a model that pools";
+        let expected = "expected one ranking per image, found one per token; use a model that pools";
         assert!(said.contains(model.name()) && said.contains(expected), "{said}");
     }
-    // What explains no answer can be had.
+    // Methods without a target still work.
     let image = InputImage::new(&model, "even", &image).expect("taken");
     let prediction = model.explained(&image, Aim::Predicted, 1).expect("nothing to explain");
     assert!(prediction.ranked.is_empty() && prediction.target.is_none());
     model.explain(&image, Method::Rollout, None, &Options::default(), &mut |_| ()).expect("a map");
     for aim in [Aim::Class(3), Aim::Feature] {
         let said = model.explained(&image, aim, 1).expect_err("an answer for each token").to_string();
-        assert!(said.contains("expected one answer for each image"), "{said}");
+        assert!(said.contains("expected one output per image"), "{said}");
     }
 }
 
 #[test]
-fn images_that_differ_in_size_after_preprocessing_are_refused_by_number() {
+fn images_with_different_sizes_after_preprocessing_are_rejected_by_index() {
     let (folder, golden) = (tempfile::tempdir().expect("a folder"), goldens().join("models/hf_vit_classifier"));
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden.join(name), folder.path().join(name)).expect("copied");
@@ -49,10 +49,10 @@ fn images_that_differ_in_size_after_preprocessing_are_refused_by_number() {
     std::fs::write(folder.path().join("preprocessor_config.json"), text).expect("written");
     let model = Model::load(folder.path(), &LoadOptions::default(), &Device::cpu(1)).expect("loaded");
     assert_eq!(model.pixels(&[even(32, 32), even(32, 32)]).expect("of one size").shape()[..], [2, 3, 32, 32]);
-    // As many pixels in all, and fewer.
+    // The same number of pixels in total, and fewer.
     for (height, width, found) in [(16, 64, "16×64"), (16, 16, "16")] {
         let said = model.pixels(&[even(32, 32), even(32, 32), even(height, width)]).expect_err("refused").to_string();
-        let expected = "image 2 of the batch: expected 32 pixels after preprocessing, as image 0 has, found ";
+        let expected = "image 2 of the batch: expected 32 pixels after preprocessing, like image 0, found ";
         assert!(said.contains(&format!("{expected}{found};")), "{said}");
     }
 }

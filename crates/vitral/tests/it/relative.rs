@@ -1,4 +1,4 @@
-//! Relative positions, beside the goldens.
+//! Relative positions, in addition to the goldens.
 
 use vitral::config::{ModelConfig, RelativePositions, RelativeResample, Size};
 use vitral::model::Vit;
@@ -38,17 +38,17 @@ fn tables_have_an_entry_for_each_offset_and_three_for_the_class_token() {
 }
 
 #[test]
-fn contradictions_are_named() {
+fn contradictions_are_reported() {
     let broken = |change: fn(&mut ModelConfig)| {
         let mut config = small(RelativePositions::Blocks);
         change(&mut config);
         Vit::new(config).err().map(|error| error.to_string()).unwrap_or_default()
     };
-    assert!(broken(|config| config.registers = 2).contains("relative positions and 3 tokens before the patches"));
+    assert!(broken(|config| config.registers = 2).contains("relative positions and 3 prefix tokens"));
     assert!(broken(|config| config.drop.patches = 0.5).contains("set `drop.patches` to 0"));
     let without_class = |config: &mut ModelConfig| {
         config.class_token = false;
         config.pooling = vitral::config::Pooling::Mean;
     };
-    assert!(broken(without_class).contains("beside a class token"));
+    assert!(broken(without_class).contains("require a class token"));
 }

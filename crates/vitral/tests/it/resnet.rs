@@ -1,4 +1,4 @@
-//! BiT's ResNets, beside the goldens.
+//! BiT's ResNets, in addition to the goldens.
 
 use vitral::Device;
 use vitral::config::{Border, ConfigError, ModelConfig, Size, Stem};
@@ -11,7 +11,7 @@ fn small(name: &str) -> ModelConfig {
 }
 
 #[test]
-fn takes_images_of_any_size() {
+fn accepts_images_of_any_size() {
     let vit = Vit::new(small("R14x0.125")).expect("a model");
     let device = Device::cpu(2);
     let parameters = frozen(&vit, Initialization::Jax, 1, &device, DType::F32);
@@ -29,7 +29,7 @@ fn takes_images_of_any_size() {
 }
 
 #[test]
-fn costs_are_those_of_its_convolutions() {
+fn costs_match_the_convolutions() {
     let macs =
         |name: &str, side| Vit::new(variants::find(name).expect("known")).expect("valid").macs(Size::square(side));
     // timm's table has 4.23 and 16.6 GMACs, group norms included.
@@ -42,7 +42,7 @@ fn costs_are_those_of_its_convolutions() {
 }
 
 #[test]
-fn contradictions_are_named() {
+fn contradictions_are_reported() {
     let broken = |change: fn(&mut ModelConfig)| {
         let mut config = small("R14x0.5");
         change(&mut config);
@@ -65,7 +65,7 @@ fn contradictions_are_named() {
 }
 
 #[test]
-fn older_bundles_say_same_padding() {
+fn older_bundles_with_same_padding_are_read() {
     let text = r#"{"layers": [1], "width_factor": 1, "same_padding": true, "groups": 32,
                    "standardization_epsilon": 1e-8, "norm_epsilon": 1e-5}"#;
     let read: vitral::config::ResNetV2 = serde_json::from_str(text).expect("reads");

@@ -26,7 +26,7 @@ fn small(layers: &[(usize, usize)], group_width: usize) -> ModelConfig {
 }
 
 #[test]
-fn gives_the_grid_and_the_parameters_that_it_says() {
+fn has_the_expected_grid_and_parameters() {
     let vit = Vit::new(small(&[(8, 2), (12, 1)], 4)).expect("a model");
     assert_eq!(vit.config().grid(), Size { height: 4, width: 6 });
     let stem = 3 * 9 * 8 + 2 * 8 + 8 * 9 * 12 + 2 * 12;
@@ -39,7 +39,7 @@ fn gives_the_grid_and_the_parameters_that_it_says() {
 }
 
 #[test]
-fn gives_the_same_bits_whatever_the_batch_and_threads() {
+fn gives_the_same_bits_for_any_batch_and_threads() {
     let vit = Vit::new(small(&[(8, 2), (12, 1)], 4)).expect("a model");
     let logits = |threads: usize, batch: usize| {
         let device = Device::cpu(threads);
@@ -58,7 +58,7 @@ fn gives_the_same_bits_whatever_the_batch_and_threads() {
 }
 
 #[test]
-fn groups_that_do_not_fit_are_refused() {
+fn groups_that_do_not_divide_are_rejected() {
     let error = Vit::new(small(&[(8, 2), (12, 1)], 8)).expect_err("refused").to_string();
     assert!(error.contains("12 channels in groups of 8"), "{error}");
     assert!(Vit::new(small(&[(8, 0)], 8)).is_err());

@@ -1,4 +1,4 @@
-//! Four checkpoints that others trained, on the data they were trained for: their own logits and their accuracy.
+//! Four checkpoints trained by others, on the data they were trained for: their own logits and their accuracy.
 
 use std::io::Read;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn reference(data: &Path, name: &str) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// Holds the logits of the first images against the reference.
+/// Compares the logits of the first images with the reference.
 fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     let expected: Vec<Vec<f32>> = serde_json::from_value(reference["logits"].clone()).expect("rows of logits");
     let output = model.run(&model.pixels(&images[..expected.len()]).expect("pixels"), None).expect("runs");
@@ -33,11 +33,11 @@ fn compare(model: &Model, images: &[RgbImage], reference: &Value) {
     let expected = expected.concat();
     assert_eq!(found.to_vec().unwrap().len(), expected.len());
     let worst = apart(&found.to_vec().unwrap(), &expected);
-    println!("{}: largest difference of a logit {worst:.1e}", model.name());
+    println!("{}: largest difference in logits {worst:.1e}", model.name());
     assert!(worst < 1e-3, "{}: {worst}", model.name());
 }
 
-/// How many per cent of the images get their own label.
+/// Top-1 accuracy in percent.
 fn accuracy(model: &Model, images: &[RgbImage], labels: &[u8]) -> f64 {
     assert_eq!(images.len(), labels.len());
     let right = |(images, labels): (&[RgbImage], &[u8])| {
@@ -65,7 +65,7 @@ fn idx(folder: &Path) -> (Vec<RgbImage>, Vec<u8>) {
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
-fn digits_have_their_authors_accuracy_with_shared_data() {
+fn digits_have_the_published_accuracy_with_shared_data() {
     let data = shared_data("");
     let (images, labels) = idx(&data.join("mnist"));
     for (name, file, expected) in
@@ -74,13 +74,13 @@ fn digits_have_their_authors_accuracy_with_shared_data() {
         let model = load(&data, name, file);
         compare(&model, &images, &reference(&data, name));
         let found = accuracy(&model, &images, &labels);
-        assert!((found - expected).abs() < 0.015, "{name}: {found} % for {expected} %");
+        assert!((found - expected).abs() < 0.015, "{name}: {found} %, expected {expected} %");
     }
 }
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA and Fashion-MNIST in VITRAL_DATA"]
-fn fashion_has_its_authors_accuracy_with_fashion_mnist() {
+fn fashion_has_the_published_accuracy_with_fashion_mnist() {
     let data = shared_data("");
     let model = load(&data, "fashion_prenorm_p4", "best_vit_model.pth");
     let (images, labels) = idx(&fetched("fashion-mnist"));
@@ -108,7 +108,7 @@ fn tar(bytes: &[u8]) -> Vec<(String, &[u8])> {
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
-fn cifar_has_its_reference_and_accuracy_with_shared_data() {
+fn cifar_matches_its_reference_and_accuracy_with_shared_data() {
     let data = shared_data("");
     let model = load(&data, "cifar10_prenorm_p4", "best_vit.pth");
     let mut bytes = Vec::new();
@@ -133,7 +133,7 @@ fn cifar_has_its_reference_and_accuracy_with_shared_data() {
             labels.push(label as u8);
         }
     }
-    // Measured by others on part of these, lossy as they are.
+    // Measured by others on a part of these images, which are lossy.
     let found = accuracy(&model, &images, &labels);
     assert!((found - 50.8).abs() < 3.0, "{found} %");
 }

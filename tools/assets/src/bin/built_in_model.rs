@@ -1,4 +1,4 @@
-//! Makes the built-in model of a run of `recipes/cifar10.toml`: named, licensed, and kept in 16 bits.
+//! Makes the built-in model from a run of `recipes/cifar10.toml`: with a name and a license, in 16 bits.
 //!
 //! ```text
 //! cargo run --release -p vitral-assets --bin built_in_model -- runs/cifar10/best

@@ -1,12 +1,13 @@
-//! Makes `assets/digits` from the data of `../shared/data`: a small model that the tests use, and one image of every digit.
+//! Makes `assets/digits` from the data of `../shared/data`: a small model used by the tests, and one image of every
+//! digit.
 //!
 //! ```text
 //! cargo run --release -p vitral-assets --bin digits_model
 //! ```
 //!
 //! The weights are `vit_mnist_gpu.pt` of researchase/vit-mnist-explorations (MIT), read by
-//! `goldens/tiny-vits/mnist_lucid_p4.json`; the images are the first of each digit in MNIST's test set
-//! that the model reads right (of the first five, number 8, it makes a six).
+//! `goldens/tiny-vits/mnist_lucid_p4.json`; the images are the first of each digit in MNIST's test set that the model
+//! classifies correctly (it misreads the first five, number 8, as a six).
 
 use std::error::Error;
 use std::io::Read;

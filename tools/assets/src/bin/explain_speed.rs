@@ -1,6 +1,6 @@
 //! What looking inside costs, in forward passes: `cargo run --release -p vitral-assets --bin explain_speed [MODEL]`.
 //!
-//! Everything is measured in turn, so that another load on the machine falls on all alike; medians are printed.
+//! All measurements are interleaved, so that other load on the machine affects them equally; medians are printed.
 
 use std::time::Instant;
 

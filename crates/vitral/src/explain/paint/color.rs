@@ -1,9 +1,10 @@
-//! One color map for everything: perceptually uniform, from near black through violet, red and orange to pale yellow, so
-//! that it also reads in gray. Made here: a path through OKLab (Ottosson 2020) of rising lightness, walked in equal steps.
+//! One color map for everything: perceptually uniform, from near black through violet, red and orange to pale yellow,
+//! so that it also works in grayscale. Computed here: a path through OKLab (Ottosson 2020) of increasing lightness,
+//! sampled in equal steps.
 
 use std::sync::OnceLock;
 
-/// Colors of the map.
+/// Number of colors in the map.
 pub const COLORS: usize = 256;
 
 /// The color of a value from 0 to 1.
@@ -13,18 +14,18 @@ pub fn color(value: f32) -> [u8; 3] {
         let bytes = |lab: [f64; 3]| srgb(lab).map(|x| (255.0 * x.clamp(0.0, 1.0)).round() as u8);
         even_steps(COLORS).into_iter().map(bytes).collect()
     });
-    // What is not a number is painted as the least.
+    // NaN is painted like the minimum.
     table[((value.clamp(0.0, 1.0) * (COLORS - 1) as f32).round() as usize).min(COLORS - 1)]
 }
 
-/// The path from 0 to 1: lightness, and two axes of color.
+/// The path from 0 to 1: lightness, and two chroma axes.
 fn path(at: f64) -> [f64; 3] {
     let lightness = 0.15 + 0.81 * at;
     let hue = (282.0 + 185.0 * at.powf(0.9)).to_radians();
     let chroma = 0.055 + 0.16 * (std::f64::consts::PI * at.powf(0.85)).sin();
     let lab = |chroma: f64| [lightness, chroma * hue.cos(), chroma * hue.sin()];
     let on_screen = |chroma: f64| srgb(lab(chroma)).iter().all(|x| (0.0..=1.0).contains(x));
-    // Only colors that a screen has: gray always is.
+    // Only colors inside the sRGB gamut; gray always is.
     let (mut inside, mut outside) = (0.0, chroma);
     for _ in 0..40 {
         let middle = (inside + outside) / 2.0;
@@ -34,7 +35,7 @@ fn path(at: f64) -> [f64; 3] {
     lab(chroma)
 }
 
-/// `count` points of the path, each as far from the next.
+/// `count` equidistant points of the path.
 fn even_steps(count: usize) -> Vec<[f64; 3]> {
     const FINE: usize = 4096;
     let points: Vec<[f64; 3]> = (0..=FINE).map(|i| path(i as f64 / FINE as f64)).collect();
@@ -54,7 +55,7 @@ fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
 }
 
-/// OKLab to sRGB from 0 to 1; outside of it where a screen has no such color.
+/// OKLab to sRGB from 0 to 1; outside that range for colors outside the gamut.
 fn srgb([l, a, b]: [f64; 3]) -> [f64; 3] {
     let cube = |x: f64| x * x * x;
     let long = cube(l + 0.396_337_777_4 * a + 0.215_803_757_3 * b);

@@ -13,26 +13,27 @@ use crate::config::Size;
 use crate::error::Error;
 use crate::image::{Filter, RgbImage, resize};
 
-/// The least side of an image to look at; smaller ones are enlarged by a whole factor.
+/// The minimum side of an image for display; smaller ones are enlarged by an integer factor.
 const LEAST: usize = 224;
 
-/// An image large enough to be looked at.
+/// An image large enough for display.
 pub fn enlarged(image: &RgbImage) -> RgbImage {
     let factor = LEAST.div_ceil(image.height().min(image.width()));
     resize(image, Size { height: image.height() * factor, width: image.width() * factor }, Filter::Nearest)
 }
 
-/// A map over its image: colors from dark (least) to bright (greatest) at `opacity`, the image in gray beneath.
+/// A map over its image: colors from dark (minimum) to bright (maximum) at `opacity`, over the image in muted colors.
 ///
 /// # Errors
-/// None that an image which exists can have.
+/// None for a valid image.
 pub fn overlay(image: &RgbImage, map: &Map, opacity: f32) -> Result<RgbImage, Error> {
     let image = enlarged(image);
     let map = shown(map).resized(image.size());
     let mut pixels = Vec::with_capacity(image.pixels().len());
     for ((gray, value), original) in image.to_gray().iter().zip(&map.values).zip(image.pixels().chunks_exact(3)) {
         for (over, own) in color(*value).iter().zip(original) {
-            // Half gray, half itself: the image stays recognizable, and its colors do not pass for the map's.
+            // Half gray, half the original color: the image stays recognizable, and its colors are not mistaken for the
+            // map's.
             let beneath = 0.5 * f32::from(*gray) + 0.5 * f32::from(*own);
             pixels.push((opacity * f32::from(*over) + (1.0 - opacity) * beneath).round() as u8);
         }
@@ -40,25 +41,25 @@ pub fn overlay(image: &RgbImage, map: &Map, opacity: f32) -> Result<RgbImage, Er
     Ok(RgbImage::new(image.width(), image.height(), pixels)?)
 }
 
-/// A map alone.
+/// A map without its image.
 ///
 /// # Errors
-/// None that a map which exists can have.
+/// None for a valid map.
 pub fn alone(map: &Map, size: Size) -> Result<RgbImage, Error> {
     let map = shown(map).resized(size);
     Ok(RgbImage::new(size.width, size.height, map.values.iter().flat_map(|&value| color(value)).collect())?)
 }
 
-/// A map from 0 to 1 as it is painted: of many pixels, a hundredth at either end is clipped.
+/// A map scaled from 0 to 1 for drawing: with many pixels, one percent at either end is clipped.
 pub fn shown(map: &Map) -> Map {
-    // Maps over patches have few cells, and each counts.
+    // Maps over patches have few cells, and each of them matters.
     if map.values.len() > 700 { map.clipped(0.01) } else { map.normalized() }
 }
 
 /// An image as PNG.
 ///
 /// # Errors
-/// None that an image which exists can have.
+/// None for a valid image.
 pub fn png(image: &RgbImage) -> Result<Vec<u8>, Error> {
     let fault = |fault: String| Error::from(ExplainError::Drawing(fault));
     let side = |side: usize| u32::try_from(side).map_err(|error| fault(error.to_string()));

@@ -1,10 +1,10 @@
-//! Many images in rows and columns.
+//! A contact sheet of many images.
 
 use crate::config::Size;
 use crate::error::Error;
 use crate::image::{Filter, RgbImage, resize};
 
-/// Images in rows, each brought to `cell` at most in its proportions, on white with a `gap` between.
+/// Images in rows, each scaled to at most `cell` with its aspect ratio kept, on white with a `gap` between them.
 ///
 /// # Errors
 /// If the sheet is larger than an image can be.

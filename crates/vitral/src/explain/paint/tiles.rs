@@ -8,11 +8,11 @@ use crate::error::Error;
 use crate::image::{Filter, RgbImage, resize};
 use crate::numbers::{largest, smallest};
 
-/// The cosines `[patches, patches]` of position embeddings as one tile for every patch, in the patches' places: figure 7,
-/// center. Of a large grid, every second (third…) patch has a tile.
+/// The cosines `[patches, patches]` of position embeddings, with one tile per patch in the patch's position: figure 7,
+/// center. For a large grid, only every second (third…) patch has a tile.
 ///
 /// # Errors
-/// None that a figure which exists can have.
+/// None for a valid figure.
 pub fn position_tiles(grid: Size, cosines: &[f32]) -> Result<RgbImage, Error> {
     let patches = grid.area();
     let least = smallest(cosines.iter().copied().chain([1.0]));
@@ -20,7 +20,7 @@ pub fn position_tiles(grid: Size, cosines: &[f32]) -> Result<RgbImage, Error> {
     let pixels = (48 / grid.height.max(grid.width)).max(1);
     let tile = |patch: usize| -> Result<RgbImage, Error> {
         let values = &cosines[patch * patches..(patch + 1) * patches];
-        // One scale for all tiles, as in the paper.
+        // All tiles share one scale, as in the paper.
         let shown = values.iter().flat_map(|value| color((value - least) / (1.0 - least).max(f32::MIN_POSITIVE)));
         let image = RgbImage::new(grid.width, grid.height, shown.collect())?;
         Ok(resize(&image, Size { height: grid.height * pixels, width: grid.width * pixels }, Filter::Nearest))
@@ -31,15 +31,15 @@ pub fn position_tiles(grid: Size, cosines: &[f32]) -> Result<RgbImage, Error> {
     sheet(&rows.collect::<Result<Vec<_>, _>>()?, grid.height.max(grid.width) * pixels, 3)
 }
 
-/// Filters as tiles, seven in a row, each from its least to its greatest value: figure 7, left. Channels beyond the third
-/// are left out; one channel is gray.
+/// Filters as tiles, seven per row, each scaled from its minimum to its maximum: figure 7, left. Channels beyond the
+/// third are left out; a single channel is gray.
 ///
 /// # Errors
-/// None that a figure which exists can have.
+/// None for a valid figure.
 pub fn filter_tiles(filters: &Filters) -> Result<RgbImage, Error> {
     let (patch, channels) = (filters.patch, filters.channels);
     let tile = |values: &[f32]| -> Result<RgbImage, Error> {
-        // From −1 to 1 around middle gray, so that a filter that sums to nothing is gray in the mean.
+        // From −1 to 1 around middle gray, so that a filter that sums to 0 is gray on average.
         let most = largest(values.iter().map(|x| x.abs()).chain([f32::MIN_POSITIVE]));
         let byte = |x: f32| (127.5 + 127.5 * x / most).round() as u8;
         let bytes = values.chunks_exact(channels).flat_map(|pixel| [0, 1, 2].map(|c| byte(pixel[c.min(channels - 1)])));
@@ -55,7 +55,7 @@ pub fn filter_tiles(filters: &Filters) -> Result<RgbImage, Error> {
 /// Colors `[patches, 3]` from 0 to 1 as an image of `size`.
 ///
 /// # Errors
-/// None that a figure which exists can have.
+/// None for a valid figure.
 pub fn principal_tiles(grid: Size, colors: &[f32], size: Size) -> Result<RgbImage, Error> {
     let plane = |channel: usize| {
         let values: Vec<f32> = colors.iter().skip(channel).step_by(3).copied().collect();

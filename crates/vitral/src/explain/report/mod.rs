@@ -1,5 +1,5 @@
-//! One page with everything: images, maps to choose and to see side by side, layers and heads on sliders, figures with
-//! their papers, and how far each map can be believed. It holds all it needs and asks no network.
+//! One HTML page with everything: images, maps to choose from, sliders for layers and heads, figures with their papers,
+//! and the faithfulness of each map. It is self-contained and needs no network.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -10,46 +10,46 @@ use crate::error::Error;
 use crate::image::RgbImage;
 use crate::labels::Ranked;
 
-/// The page without its data.
+/// The page template.
 const PAGE: &str = include_str!("page.html");
-/// What draws it.
+/// The script that fills the page.
 const SCRIPT: &str = include_str!("page.js");
-/// How it looks.
+/// The style sheet.
 const STYLE: &str = include_str!("page.css");
 
-/// One image and what was found in it.
+/// One image and its results.
 pub struct Entry {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// As the model sees it.
+    /// The model's view of the image.
     pub shown: RgbImage,
-    /// The best classes.
+    /// The top classes.
     pub ranked: Vec<Ranked>,
-    /// What the maps explain, in words.
+    /// The target of the maps, in words.
     pub explained: String,
     /// Maps, in order.
     pub maps: Vec<(Method, Map)>,
-    /// `[layers][heads]`: what the tokens that the answer is read from attend to.
+    /// `[layers][heads]`: the attention of the tokens that are read out.
     pub heads: Vec<Vec<Map>>,
     /// Patch tokens as colors.
     pub colors: Option<RgbImage>,
-    /// The best classes after each layer, and the probability of what is explained.
+    /// The top classes after each layer, and the probability of the explained class.
     pub lens: Vec<(Vec<Ranked>, f32)>,
 }
 
 /// A figure over all images, or of the model alone.
 pub struct Figure {
-    /// Above it.
+    /// The title.
     pub title: String,
-    /// The image of it.
+    /// The figure itself.
     pub image: FigureImage,
-    /// What it means.
+    /// How to interpret it.
     pub meaning: String,
     /// Where it was published.
     pub paper: String,
 }
 
-/// How a figure is kept.
+/// The format of a figure.
 pub enum FigureImage {
     /// A plot.
     Svg(String),
@@ -57,25 +57,25 @@ pub enum FigureImage {
     Pixels(RgbImage),
 }
 
-/// All that stands on the page.
+/// The contents of the page.
 #[derive(Default)]
 pub struct Report {
     /// The model's name.
     pub model: String,
-    /// What it is, in a line.
+    /// A one-line description of the model.
     pub about: String,
     /// Images, in order.
     pub entries: Vec<Entry>,
     /// Figures, in order.
     pub figures: Vec<Figure>,
-    /// How far maps can be believed; empty where nobody asked.
+    /// Faithfulness of the maps; empty if it was not evaluated.
     pub ranking: Ranking,
-    /// What the score of the ranking is.
+    /// The score used by the ranking.
     pub score: String,
 }
 
 impl Report {
-    /// The page.
+    /// Renders the page.
     ///
     /// # Errors
     /// If an image cannot be encoded.
@@ -111,7 +111,7 @@ impl Report {
     }
 }
 
-/// A template with its places filled, each once; what is filled in is not looked at again.
+/// Fills each placeholder of a template once; inserted text is not searched for placeholders.
 fn filled(template: &str, parts: &[(&str, &str)]) -> String {
     let mut page = String::with_capacity(template.len() + parts.iter().map(|(_, text)| text.len()).sum::<usize>());
     let mut rest = template;
@@ -168,7 +168,7 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// A map over pixels with a side of 112 at most: the page shows no more of it.
+/// A map over pixels reduced to at most 112 pixels per side: the page shows no more detail.
 fn coarse(map: &Map) -> Map {
     let longest = map.size.height.max(map.size.width);
     if longest <= 112 {

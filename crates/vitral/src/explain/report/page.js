@@ -12,7 +12,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Weights of a cubic (a = -0.5) that brings `from` cells to `to`: four places and four weights each. */
+/** Cubic interpolation (a = -0.5) from `from` cells to `to`: four positions and four weights for each. */
 function axis(from, to) {
   const cubic = (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0);
   return Array.from({ length: to }, (_, i) => {
@@ -25,7 +25,7 @@ function axis(from, to) {
   });
 }
 
-/** A grid of bytes, grown to `width` and `height`. */
+/** A grid of bytes, enlarged to `width` and `height`. */
 function grown(values, rows, columns, width, height) {
   const across = axis(columns, width);
   const down = axis(rows, height);
@@ -48,7 +48,7 @@ function grown(values, rows, columns, width, height) {
   return all;
 }
 
-/** Paints an image, and a map over it. */
+/** Paints an image with a map over it. */
 function paint(canvas, image, map, opacity, colors) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -68,7 +68,7 @@ function paint(canvas, image, map, opacity, colors) {
   context.putImageData(pixels, 0, 0);
 }
 
-/** A slider with its name and its value. */
+/** A slider with its name and value. */
 function slider(name, last, value, format, change) {
   const shown = make("output", { value: format(value) });
   const input = make("input", { type: "range", min: 0, max: last, step: 1, value });
@@ -98,12 +98,12 @@ function lensTable(lens) {
     make("td", { textContent: answers.length ? answers[0][0] : "" }),
     make("td", { textContent: percent(answers.length ? answers[0][1] : 0) }),
     make("td", { textContent: percent(share) })));
-  const head = make("tr", {}, ...["After", "Best class", "its share", "what is explained"].map((textContent) => make("th", { textContent })));
-  return make("details", {}, make("summary", { textContent: "What the head would say after each layer (logit lens)" }),
+  const head = make("tr", {}, ...["After", "Top class", "Probability", "Explained class"].map((textContent) => make("th", { textContent })));
+  return make("details", {}, make("summary", { textContent: "Predictions of the head after each layer (logit lens)" }),
     make("div", { className: "table" }, make("table", {}, head, ...rows)));
 }
 
-/** One image with everything that was found in it. */
+/** One image with its prediction and maps. */
 function card(image, data, colors) {
   const side = Math.max(image.width, image.height);
   const scale = side < 448 ? 448 / side : 1;
@@ -115,12 +115,12 @@ function card(image, data, colors) {
   const sliders = make("div");
   const strip = make("div", { className: "strip" });
   const state = { map: null, overlay: true, opacity: 0.65, layer: 0, head: 0 };
-  const image = new Image();
+  const photo = new Image();
   const principal = image.colors ? new Image() : null;
   const heads = image.heads && { ...image.heads, values: bytes(image.heads.values) };
   const cells = heads ? heads.rows * heads.columns : 0;
 
-  /** One head's map, or the mean of all where `head` is their number. */
+  /** One head's map, or the mean of all if `head` is the number of heads. */
   function headMap(layer, head) {
     const at = (h) => heads.values.subarray((layer * heads.heads + h) * cells, (layer * heads.heads + h + 1) * cells);
     if (head < heads.heads) return { rows: heads.rows, columns: heads.columns, values: at(head) };
@@ -134,7 +134,7 @@ function card(image, data, colors) {
       stage.getContext("2d").drawImage(principal, 0, 0, stage.width, stage.height);
     } else {
       const map = state.map === "heads" ? headMap(state.layer, state.head) : state.map;
-      paint(stage, image, map, state.opacity, colors);
+      paint(stage, photo, map, state.opacity, colors);
     }
   }
 
@@ -167,7 +167,7 @@ function card(image, data, colors) {
 
   function thumbnail(map) {
     const canvas = make("canvas", { width: 96, height: Math.max(1, Math.round((96 * image.height) / image.width)) });
-    paint(canvas, image, map, 0.65, colors);
+    paint(canvas, photo, map, 0.65, colors);
     return canvas;
   }
 
@@ -179,7 +179,7 @@ function card(image, data, colors) {
       state.head = heads.heads;
       const about = {
         title: "Attention by layer and head",
-        meaning: "The weights with which the tokens that the answer is read from look at each patch. Early layers have heads that look near and heads that look everywhere; late ones gather on what matters.",
+        meaning: "The attention weights from the token that is read out (or the pooled tokens) to each patch. In early layers some heads attend locally and others globally; in late layers attention concentrates on what matters.",
         paper: "Dosovitskiy et al., arXiv:2010.11929, figure 6; Caron et al., arXiv:2104.14294",
       };
       first = choice("layers and heads", about, "heads", thumbnail(headMap(state.layer, state.head)));
@@ -193,7 +193,7 @@ function card(image, data, colors) {
     if (principal) {
       const about = {
         title: "Principal components as colors",
-        meaning: "The three directions in which the final patch tokens of all images differ most, as red, green and blue: the same color, the same content to the model.",
+        meaning: "The first three principal components of the final patch tokens of all images, as red, green and blue: patches with the same color are similar to the model.",
         paper: "Oquab et al., arXiv:2304.07193",
       };
       choice("pca", about, "principal", make("img", { src: image.colors, alt: "" }));
@@ -201,9 +201,9 @@ function card(image, data, colors) {
     first.click();
   }
 
-  const ready = [image, principal].filter(Boolean).map((source) => new Promise((done) => { source.onload = done; }));
+  const ready = [photo, principal].filter(Boolean).map((source) => new Promise((done) => { source.onload = done; }));
   Promise.all(ready).then(build);
-  image.src = image.image;
+  photo.src = image.image;
   if (principal) principal.src = image.colors;
 
   const right = make("div", {}, make("h3", { textContent: image.name }),
@@ -214,20 +214,20 @@ function card(image, data, colors) {
 
 function rankingTable(data) {
   const number = (value) => (value === null ? "" : value.toFixed(3));
-  const heads = ["Method", "Deletion area", "Insertion area", "Likeness when shuffled"];
+  const heads = ["Method", "Deletion area", "Insertion area", "Shuffled-weights correlation"];
   const rows = data.ranking.map((row) => make("tr", {}, make("td", { textContent: row.title }),
     ...[row.deletion, row.insertion, row.shuffled].map((value) => make("td", { textContent: number(value) }))));
   const images = data.ranking[0].images;
   return [
-    make("h2", { textContent: "How far to believe the maps" }),
+    make("h2", { textContent: "Faithfulness of the maps" }),
     make("div", { className: "card" },
       make("div", { className: "table" }, make("table", {}, make("tr", {}, ...heads.map((textContent) => make("th", { textContent }))), ...rows)),
       make("p", { className: "soft", textContent: `Means over ${images} ${images === 1 ? "image" : "images"}; the score is ${data.score}.` }),
-      make("p", { textContent: "Deletion hides patches from the most important on: the smaller the area under the score, the better the map (Petsiuk et al., arXiv:1806.07421). Insertion shows them over a blurred image: the larger, the better. The last column is the rank correlation with the same map of a model whose weights were shuffled (Adebayo et al., arXiv:1810.03292): near 1 means that the map does not show what was learned. Chance is the floor." })),
+      make("p", { textContent: "Deletion hides patches, the most important first: the smaller the area under the score, the better the map (Petsiuk et al., arXiv:1806.07421). Insertion reveals them over a blurred image: the larger, the better. The last column is the rank correlation with the same map of a model whose weights were shuffled (Adebayo et al., arXiv:1810.03292): near 1 means that the map does not show what was learned. The random map is the baseline." })),
   ];
 }
 
-/** Shows everything. */
+/** Fills the page. */
 function show(data) {
   const colors = bytes(data.colors);
   document.getElementById("top").append(make("h1", { textContent: data.model }), make("p", { className: "soft", textContent: data.about }));
@@ -238,7 +238,7 @@ function show(data) {
   }
   const images = document.getElementById("images");
   if (data.images.length) images.append(make("h2", { textContent: data.images.length === 1 ? "The image" : "Images" }));
-  // Cards are made when they come near: a gallery may be long.
+  // Cards are built when they are about to scroll into view, since there may be many images.
   const near = new IntersectionObserver((seen) => {
     for (const { isIntersecting, target } of seen) {
       if (!isIntersecting) continue;

@@ -1,8 +1,8 @@
-//! GIF: the first frame on its screen.
+//! GIF: the first frame on its canvas.
 
 use crate::image::{Format, ImageError, Limits, RgbImage};
 
-/// The screen, the indices and the palette.
+/// The canvas, the indices and the palette.
 const BYTES_PER_PIXEL: u64 = 4;
 
 fn fault(error: gif::DecodingError) -> ImageError {
@@ -30,7 +30,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageErr
     limits.check(Format::Gif, width.max(1), height.max(1), BYTES_PER_PIXEL)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let frame = decoder.next_frame_info().map_err(fault)?.ok_or_else(|| corrupt("no frame"))?.clone();
-    // A frame that reaches out of the screen enlarges it, as in Pillow.
+    // A frame that extends outside the canvas enlarges it, as in Pillow.
     width = width.max(usize::from(frame.left) + usize::from(frame.width));
     height = height.max(usize::from(frame.top) + usize::from(frame.height));
     limits.check(Format::Gif, width, height, BYTES_PER_PIXEL)?;
@@ -41,7 +41,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageErr
         let start = usize::from(index) * 3;
         palette.get(start..start + 3).map_or([0; 3], |color| [color[0], color[1], color[2]])
     };
-    // What the frame leaves bare has the transparent color, or the first one, as in Pillow; not the background.
+    // The uncovered area has the transparent color, or the first one, as in Pillow; not the background color.
     let around = color(frame.transparent.unwrap_or(0));
     let mut pixels: Vec<u8> = std::iter::repeat_n(around, width * height).flatten().collect();
     let frame_width = usize::from(frame.width);

@@ -1,4 +1,4 @@
-//! PNG, WebP, BMP and TIFF, by the `image` crate's codecs.
+//! PNG, WebP, BMP and TIFF, decoded by the `image` crate.
 
 use std::io::Cursor;
 
@@ -9,7 +9,7 @@ use image::{ColorType, ImageDecoder};
 use crate::image::orientation::Orientation;
 use crate::image::{Format, ImageError, Limits, RgbImage};
 
-/// The RGB result, besides the samples of the file.
+/// The RGB result, in addition to the file's samples.
 const RESULT_BYTES: u64 = 3;
 
 pub(super) fn decode(format: Format, bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orientation), ImageError> {
@@ -18,7 +18,7 @@ pub(super) fn decode(format: Format, bytes: &[u8], limits: &Limits) -> Result<(R
     allowed.max_alloc = Some(limits.max_bytes);
     match format {
         Format::Png => {
-            // Before the decoder holds it against the memory alone.
+            // Checked before the decoder compares it with the memory limit only.
             if let (Some(b"IHDR"), Some(width), Some(height)) = (bytes.get(12..16), side(bytes, 16), side(bytes, 20)) {
                 limits.check(format, width, height, RESULT_BYTES)?;
             }
@@ -53,17 +53,17 @@ fn read(
     decoder.read_image(&mut samples).map_err(fault)?;
     let pixels = to_rgb(color, samples).ok_or_else(|| ImageError::Unsupported {
         format: format.name(),
-        detail: format!("samples of kind {color:?}"),
+        detail: format!("samples of type {color:?}"),
     })?;
     Ok((RgbImage::new(width, height, pixels)?, orientation))
 }
 
-/// A big-endian side in a PNG header.
+/// The big-endian width or height in a PNG header.
 fn side(bytes: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
 }
 
-/// Samples of any integer kind to RGB; 16-bit samples come in the machine's byte order.
+/// Converts samples of any integer type to RGB; 16-bit samples are in native byte order.
 fn to_rgb(color: ColorType, samples: Vec<u8>) -> Option<Vec<u8>> {
     let wide = |samples: Vec<u8>| -> Vec<u8> {
         samples.chunks_exact(2).map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8).collect()

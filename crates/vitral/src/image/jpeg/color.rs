@@ -1,17 +1,17 @@
-//! Coded samples to light, in libjpeg's and Pillow's integer arithmetic.
+//! Coded samples to RGB, in libjpeg's and Pillow's integer arithmetic.
 
 /// The color model of the coded samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Model {
-    /// Brightness alone.
+    /// Brightness only.
     Gray,
     /// Brightness and two color differences, full range.
     YCbCr,
-    /// Light.
+    /// RGB.
     Rgb,
-    /// Inks, inverted as Adobe stores them: 255 is bare paper.
+    /// CMYK, inverted as in Adobe's files: 255 is no ink.
     Cmyk,
-    /// Inks, with the three colors coded as YCbCr.
+    /// CMYK, with the three colors coded as YCbCr.
     Ycck,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn red_green_blue([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     [red.clamp(0, 255) as u8, green.clamp(0, 255) as u8, blue.clamp(0, 255) as u8]
 }
 
-/// [`red_green_blue`] over a row.
+/// [`red_green_blue`] for a row.
 #[inline(always)]
 pub(super) fn red_green_blue_row([y, cb, cr]: [&[u8]; 3], row: &mut [u8]) {
     for (((pixel, &y), &cb), &cr) in row.chunks_exact_mut(3).zip(y).zip(cb).zip(cr) {
@@ -40,7 +40,7 @@ pub(super) fn red_green_blue_row([y, cb, cr]: [&[u8]; 3], row: &mut [u8]) {
     }
 }
 
-/// Stored inks to light, as Pillow's `CMYK;I` and `cmyk2rgb` do it.
+/// Stored CMYK to RGB, like Pillow's `CMYK;I` and `cmyk2rgb`.
 pub(super) fn light(paper: [u8; 3], key: u8) -> [u8; 3] {
     let key = u32::from(key);
     paper.map(|value| {

@@ -1,13 +1,13 @@
 //! The entropy-coded bytes of a scan: bits, and the markers between their segments.
 //!
-//! Data that ends too soon, at a marker, is continued with zeros to the end of the unit; units after that stay as they
-//! are until a restart marker brings new data. A wrong restart marker is skipped, taken for the right one or waited for
-//! by libjpeg's rules, so that damaged images look the same here.
+//! Data that ends too soon, at a marker, is continued with zeros to the end of the unit; units after that are left as
+//! they are until a restart marker brings new data. A wrong restart marker is skipped, accepted as the right one or
+//! waited for by libjpeg's rules, so that damaged images look the same here.
 
 use super::super::ImageError;
 use super::fault::truncated;
 
-/// The place in a segment.
+/// The position in a segment.
 #[derive(Clone, Copy, Default)]
 struct Place {
     at: usize,
@@ -15,13 +15,13 @@ struct Place {
     held: u32,
 }
 
-/// Bits of a segment, from the most significant on. Rare cases take it by value, so that it can stay in registers.
+/// Bits of a segment, most significant first. Rare cases take it by value, so that it can stay in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
-    /// The next byte; beyond the end, zeros are counted as if they were there.
+    /// The next byte; beyond the end, zeros count as bytes.
     at: usize,
-    /// The next bits, from the top. Below those that are held stand the first bits of the byte at `at`, or zeros.
+    /// The next bits, left-aligned. Below the `held` ones are the first bits of the byte at `at`, or zeros.
     window: u64,
     held: u32,
 }
@@ -57,7 +57,7 @@ impl Bits<'_> {
         self
     }
 
-    /// The next bits, from 1 to 32; they stay.
+    /// The next bits, from 1 to 32, without consuming them.
     #[inline(always)]
     pub(super) fn peek(&self, count: u32) -> u32 {
         (self.window >> (64 - count)) as u32
@@ -77,7 +77,7 @@ impl Bits<'_> {
         bits
     }
 
-    /// Whether bits were taken that are not there.
+    /// Whether bits beyond the end of the data were consumed.
     #[inline(always)]
     pub(super) fn overdrawn(&self) -> bool {
         self.at > self.data.len() && self.at * 8 - self.held as usize > self.data.len() * 8
@@ -91,23 +91,23 @@ impl Bits<'_> {
 /// The segments of a scan, one at a time.
 pub(super) struct Entropy<'a> {
     file: &'a [u8],
-    /// The segment, without the zeros that are stuffed behind 0xFF.
+    /// The segment, without the zeros stuffed after 0xFF.
     data: Vec<u8>,
     place: Place,
-    /// The marker that ends the segment, and where it stands.
+    /// The marker that ends the segment, and its position.
     marker: u8,
     end: usize,
-    /// No more data is to be had before the next restart.
+    /// There is no more data before the next restart.
     exhausted: bool,
     /// The number of the next restart marker.
     expected: u8,
     interval: usize,
-    /// Units before the next restart, where there is one.
+    /// Units before the next restart, if restarts are used.
     left: usize,
 }
 
 impl<'a> Entropy<'a> {
-    /// The coded data of a scan that begins at `start`.
+    /// The entropy-coded data of a scan that begins at `start`.
     pub(super) fn new(file: &'a [u8], start: usize, interval: usize) -> Result<Self, ImageError> {
         let mut entropy = Entropy {
             file,
@@ -129,7 +129,8 @@ impl<'a> Entropy<'a> {
         self.end
     }
 
-    /// Up to `units` units before the next restart, which is passed if it is due; `true` says that it was.
+    /// Up to `units` units before the next restart, which is processed if it is due; the second value is whether it
+    /// was.
     pub(super) fn run(&mut self, units: usize) -> Result<(usize, bool), ImageError> {
         if self.interval == 0 {
             return Ok((units, false));
@@ -143,12 +144,13 @@ impl<'a> Entropy<'a> {
         Ok((run, due))
     }
 
-    /// Nothing more will come, not even after a restart.
+    /// Whether there is no more data, not even after a restart.
     pub(super) fn is_over(&self) -> bool {
         self.exhausted && self.interval == 0
     }
 
-    /// Lets `read` take bits, unless there are none left; it says how many units it has read to the end of the data.
+    /// Lets `read` consume bits, unless there are none left; it returns how many units it has read before the end of
+    /// the data.
     #[inline(always)]
     pub(super) fn read(&mut self, read: impl FnOnce(&mut Bits) -> usize) -> usize {
         if self.exhausted {
@@ -163,7 +165,7 @@ impl<'a> Entropy<'a> {
         units
     }
 
-    /// Passes the restart marker that is due, by the rules of libjpeg's `jpeg_resync_to_restart`.
+    /// Processes the restart marker that is due, by the rules of libjpeg's `jpeg_resync_to_restart`.
     fn restart(&mut self) -> Result<(), ImageError> {
         self.place = Place::default();
         self.left = self.interval;
@@ -185,9 +187,9 @@ impl<'a> Entropy<'a> {
                     self.data.clear();
                     return Ok(());
                 }
-                // An earlier one, or nonsense: on to the next.
+                // An earlier one, or an invalid one: skip to the next.
                 6 | 7 => self.load(self.end + 2)?,
-                // The right one, or so far off that it may as well be.
+                // The right one, or so far off that it is treated as such.
                 _ => {
                     self.exhausted = false;
                     return self.load(self.end + 2);
@@ -204,7 +206,7 @@ impl<'a> Entropy<'a> {
         let cut = || truncated("no end marker");
         let mut rest = self.file.get(start..).ok_or_else(cut)?;
         loop {
-            // Most chunks hold no 0xFF, and are taken as they are.
+            // Most chunks hold no 0xFF and are copied unchanged.
             while let Some((chunk, after)) = rest.split_first_chunk::<CHUNK>() {
                 if chunk.iter().fold(0, |most, &byte| byte.max(most)) == 0xFF {
                     break;
@@ -215,7 +217,7 @@ impl<'a> Entropy<'a> {
             let plain = rest.iter().position(|&byte| byte == 0xFF).ok_or_else(cut)?;
             self.data.extend_from_slice(&rest[..plain]);
             rest = &rest[plain..];
-            // However often 0xFF is repeated, it counts once.
+            // Repeated 0xFF bytes count once.
             let repeated = rest.iter().position(|&byte| byte != 0xFF).ok_or_else(cut)?;
             let code = rest[repeated];
             rest = &rest[repeated + 1..];

@@ -1,4 +1,4 @@
-//! Faults of a file, each with the format's name.
+//! Errors in a file, each with the format's name.
 
 use crate::image::{Format, ImageError};
 

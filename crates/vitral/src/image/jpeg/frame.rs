@@ -1,4 +1,4 @@
-//! The frame: the image's size and what its components are.
+//! The frame: the image's size and its components.
 
 use super::color::Model;
 use super::fault::{corrupt, unsupported};
@@ -8,17 +8,17 @@ use super::tables::Quantization;
 use super::upsample::Upsampling;
 use crate::image::{Format, ImageError, Limits};
 
-/// The result's bytes for each pixel.
+/// Bytes per pixel of the result.
 const RESULT_BYTES: u64 = 3;
 
-/// The longest side that libjpeg takes.
+/// The longest side that libjpeg accepts.
 const LONGEST: usize = 65500;
 
-/// One of the planes that an image is coded in.
+/// One of the coded planes of an image.
 pub(super) struct Component {
-    /// Its name.
+    /// Its identifier.
     pub(super) name: u8,
-    /// How many of its blocks stand side by side in a unit of the image, and one below the other.
+    /// How many of its blocks are side by side in a unit of the image; then, how many are above each other.
     pub(super) across: usize,
     pub(super) down: usize,
     /// Samples that belong to the image.
@@ -27,11 +27,11 @@ pub(super) struct Component {
     /// Blocks that hold such samples.
     pub(super) blocks_across: usize,
     pub(super) blocks_down: usize,
-    /// How it is brought to the image's size.
+    /// How it is upsampled to the image's size.
     pub(super) upsampling: Upsampling,
-    /// The number of its quantization table.
+    /// The index of its quantization table.
     pub(super) table: usize,
-    /// That table as it was when the component's first scan began. Until then the component is flat gray.
+    /// That table at the start of the component's first scan. Until then the component is flat gray.
     pub(super) quantization: Option<Quantization>,
 }
 
@@ -70,7 +70,7 @@ impl Frame {
             return Err(unsupported(format!("{count} color components")));
         }
         let factors = |component: &[u8]| (usize::from(component[1] >> 4), usize::from(component[1] & 15));
-        // The blocks of a single component stand in plain order, whatever it says of sampling.
+        // The blocks of a single component are in plain order, whatever its sampling factors.
         let taken = |component: &[u8]| if count == 1 { (1, 1) } else { factors(component) };
         let (mut most_across, mut most_down) = (1, 1);
         for (across, down) in rest.chunks_exact(3).map(factors) {
@@ -129,7 +129,7 @@ impl Frame {
         Ok(())
     }
 
-    /// Blocks of a component in a row of whole units, and rows of them.
+    /// Number of blocks of a component in a row of whole units, and number of such rows.
     pub(super) fn padded_blocks(&self, component: &Component) -> (usize, usize) {
         (self.units_across * component.across, self.units_down * component.down)
     }

@@ -1,34 +1,34 @@
-//! Huffman codes: how they are defined, and how they are looked up.
+//! Huffman codes: how they are defined and looked up.
 
 use super::super::ImageError;
 use super::entropy::Bits;
 use super::fault::corrupt;
 
-/// Codes up to this length are looked up at once; so are short codes together with the number that follows them.
+/// Codes up to this length are looked up directly; short codes are looked up together with the value that follows them.
 const LOOKAHEAD: u32 = 10;
 
 /// The longest code.
 const LONGEST: usize = 16;
 
-/// A table as a file defines it.
+/// A table as defined in a file.
 pub(super) struct Codes {
     counts: [u8; LONGEST],
     symbols: [u8; 256],
 }
 
-/// What a table's symbols stand for.
+/// The meaning of a table's symbols.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// How many bits of a difference follow.
     Dc,
     /// A run of zeros, and how many bits of the coefficient after it follow.
     Ac,
-    /// The same where bits of other coefficients come before that one, so that no code can be taken together with it.
+    /// The same, but bits of other coefficients come before that one, so that codes cannot be combined with it.
     Refinement,
 }
 
 impl Codes {
-    /// `counts` codes of each length from 1 on, and what they mean.
+    /// `counts` codes of each length from 1 on, and their symbols.
     pub(super) fn new(counts: [u8; LONGEST], meanings: &[u8]) -> Result<Self, ImageError> {
         let mut symbols = [0; 256];
         let room = symbols.get_mut(..meanings.len());
@@ -37,46 +37,46 @@ impl Codes {
     }
 }
 
-/// What the next bits say.
+/// The meaning of the next bits.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u32);
 
 impl Entry {
-    /// A code with its coefficient, never zero, after a run of zeros.
+    /// A code with its coefficient, which is not zero, after a run of zeros.
     fn whole(value: i32, run: u32, length: u32) -> Self {
         Entry(((value as u32) << 16) | (run << 8) | length)
     }
 
-    /// A code alone.
+    /// A code without a coefficient.
     fn alone(symbol: u8, length: u32) -> Self {
         Entry((u32::from(symbol) << 8) | length)
     }
 
-    /// The coefficient, or 0 where the code stands alone.
+    /// The coefficient, or 0 for a code without one.
     #[inline(always)]
     pub(super) fn value(self) -> i32 {
         self.0 as i32 >> 16
     }
 
-    /// The run of a coefficient, or the symbol of a code that stands alone.
+    /// The run before a coefficient, or the symbol of a code without one.
     #[inline(always)]
     pub(super) fn symbol(self) -> u32 {
         (self.0 >> 8) & 0xFF
     }
 
-    /// The bits it takes; 0 for a code that is longer than what was looked at.
+    /// Number of bits; 0 for a code longer than the lookahead.
     #[inline(always)]
     pub(super) fn length(self) -> u32 {
         self.0 & 0xFF
     }
 }
 
-/// A table made for reading.
+/// A table prepared for decoding.
 pub(super) struct Decoder {
     entries: [Entry; 1 << LOOKAHEAD],
-    /// The largest code of each length, −1 where there is none; the last entry ends every search.
+    /// The largest code of each length, −1 if there is none; the last entry ends every search.
     largest: [i32; LONGEST + 2],
-    /// What brings a code of each length to its symbol's place.
+    /// The offset from a code of each length to its symbol's index.
     offset: [i32; LONGEST + 2],
     symbols: [u8; 256],
 }
@@ -131,21 +131,21 @@ impl Decoder {
         }
     }
 
-    /// What the next bits say. At least [`LOOKAHEAD`] must be held.
+    /// Looks up the next bits. At least [`LOOKAHEAD`] must be held.
     #[inline(always)]
     pub(super) fn look(&self, bits: &Bits) -> Entry {
         self.entries[bits.peek(LOOKAHEAD) as usize]
     }
 
-    /// The symbol of the next code, whatever its length. 17 bits must be held.
+    /// The symbol of the next code of any length. 17 bits must be held.
     #[inline(always)]
     pub(super) fn symbol(&self, bits: &mut Bits) -> u32 {
         let entry = self.look(bits);
-        debug_assert_eq!(entry.value(), 0, "a table of codes alone");
+        debug_assert_eq!(entry.value(), 0, "a table of codes without coefficients");
         self.finish(entry, bits)
     }
 
-    /// The symbol of a code that stands alone and was looked at.
+    /// The symbol of a code without a coefficient that was looked up.
     #[inline(always)]
     pub(super) fn finish(&self, entry: Entry, bits: &mut Bits) -> u32 {
         if entry.length() != 0 {
@@ -157,8 +157,8 @@ impl Decoder {
         symbol
     }
 
-    /// The symbol and the length of a code beyond the table. What is no code at all takes 17 bits and means 0, as in
-    /// libjpeg.
+    /// The symbol and the length of a code that is longer than the lookahead. Invalid codes take 17 bits and mean 0, as
+    /// in libjpeg.
     #[cold]
     #[inline(never)]
     fn long_symbol(&self, bits: Bits) -> (u32, u32) {
@@ -174,7 +174,7 @@ impl Decoder {
     }
 }
 
-/// The number that `size` bits mean: those that begin with 0 are negative.
+/// The number coded by `size` bits: those that begin with 0 are negative.
 #[inline(always)]
 pub(super) fn extended(bits: u32, size: u32) -> i32 {
     let value = bits as i32;

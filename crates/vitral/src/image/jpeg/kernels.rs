@@ -1,4 +1,4 @@
-//! The loops that cost the time, once in plain code and once for AVX2, and the choice between the two.
+//! The performance-critical loops, in plain code and for AVX2, and the choice between the two.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -8,7 +8,7 @@ mod work;
 use plain::Plain;
 pub(super) use work::{Kernels, Work};
 
-/// Does it with the best kernels of this machine.
+/// Runs the work with the best kernels for this machine.
 pub(super) fn dispatch<W: Work>(work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
     use crate::image::jpeg::tables::Quantization;
 
-    /// Something that every kind of kernels does alike.
+    /// A task for which all kernels give the same result.
     #[derive(Clone, Copy)]
     enum Task<'a> {
         Inverse(&'a [i16; 64], &'a Quantization),
@@ -64,8 +64,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_machines_kernels_are_the_plain_ones(
-            // Far beyond what whole files hold, and blocks that are mostly zero.
+        fn the_machines_kernels_match_the_plain_ones(
+            // Far beyond the range of valid files, and blocks that are mostly zero.
             numbers in proptest::collection::vec(prop_oneof![Just(0), -20i16..20, any::<i16>()], 64),
             factors in proptest::collection::vec(prop_oneof![1i16..60, any::<i16>()], 64),
             planes in proptest::collection::vec(any::<[u8; 3]>(), 3..80),

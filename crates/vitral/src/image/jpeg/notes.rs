@@ -1,9 +1,9 @@
-//! Segments beside tables and frame.
+//! Segments other than tables and frame.
 
 use super::markers::Segment;
 use crate::image::orientation::Orientation;
 
-/// What the segments say that are neither tables nor frame.
+/// The contents of segments other than tables and frame.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) jfif: bool,

@@ -1,4 +1,4 @@
-//! From rows of blocks to rows of pixels, a row of units at a time.
+//! From rows of blocks to rows of pixels, one row of units at a time.
 
 use std::ops::Range;
 
@@ -11,13 +11,13 @@ use super::upsample::Upsampling;
 /// The samples of a component in one row of units, and the last row of the units above.
 pub(super) struct Strip {
     samples: Vec<u8>,
-    /// Samples in a row, whole blocks of them.
+    /// Samples per row, in whole blocks.
     stride: usize,
-    /// The row of the component at which the units begin.
+    /// The component's row at which the units begin.
     first: usize,
-    /// Rows of the units.
+    /// Rows in the units.
     rows: usize,
-    /// Samples of the image.
+    /// Samples that belong to the image.
     width: usize,
     height: usize,
     upsampling: Upsampling,
@@ -26,7 +26,7 @@ pub(super) struct Strip {
 }
 
 impl Strip {
-    /// Puts the samples of a block at its row and column, counted in blocks.
+    /// Stores the samples of a block at its row and column, counted in blocks.
     #[inline(always)]
     pub(super) fn put(&mut self, (row, column): (usize, usize), samples: Samples) {
         let start = (row * 8 + 1) * self.stride + column * 8;
@@ -35,20 +35,20 @@ impl Strip {
         }
     }
 
-    /// Puts a block of one value.
+    /// Stores a block of one value.
     #[inline(always)]
     pub(super) fn put_flat(&mut self, place: (usize, usize), sample: u8) {
         self.put(place, [[sample; 8]; 8]);
     }
 
-    /// Makes columns of blocks gray: their data is missing.
+    /// Makes columns of blocks gray, because their data is missing.
     pub(super) fn gray(&mut self, columns: Range<usize>) {
         for row in self.samples.chunks_exact_mut(self.stride).skip(1) {
             row[columns.start * 8..columns.end * 8].fill(128);
         }
     }
 
-    /// A row of the component, or the one nearest to it that belongs to the image.
+    /// A row of the component, or the nearest one that belongs to the image.
     #[inline(always)]
     fn row(&self, row: isize) -> &[u8] {
         let row = row.clamp(0, self.height as isize - 1) as usize;
@@ -61,7 +61,7 @@ pub(super) struct Output {
     pub(super) strips: Vec<Strip>,
     /// Interleaved RGB.
     pub(super) pixels: Vec<u8>,
-    /// Rows of units that have come.
+    /// Rows of units that have been decoded.
     units: usize,
     /// Rows of pixels that are finished.
     finished: usize,
@@ -88,8 +88,8 @@ impl Output {
         Output { strips, pixels, units: 0, finished: 0 }
     }
 
-    /// Finishes what can be finished with the strips as they are: all rows but the last, which may have to be mixed
-    /// with one that is still to come.
+    /// Finishes all rows possible with the current strips: all but the last, which may have to be mixed with one that
+    /// is still to come.
     pub(super) fn finish_rows(&mut self, frame: &Frame) {
         self.units += 1;
         let mixed = self.strips.iter().any(|strip| strip.upsampling.mixes_rows());
@@ -111,7 +111,7 @@ impl Output {
     }
 }
 
-/// Rows of pixels to be made of the strips.
+/// Rows of pixels to be made from the strips.
 struct Rows<'a> {
     strips: &'a mut [Strip],
     model: Model,

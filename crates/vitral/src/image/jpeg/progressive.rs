@@ -19,21 +19,21 @@ impl Band {
         Band { first: scan.first, last: scan.last, low: scan.low }
     }
 
-    /// Means, down to the scan's bit.
+    /// DC coefficients, down to the scan's bit.
     #[inline(always)]
     pub(super) fn first_means(self, bits: &mut Bits, dc: &Decoder, previous: &mut i32, block: &mut [i16; 64]) {
         *previous = previous.wrapping_add(read_difference(bits, dc));
         block[0] = (*previous << self.low) as i16;
     }
 
-    /// One more bit of the means.
+    /// One more bit of the DC coefficients.
     #[inline(always)]
     pub(super) fn refine_means(self, bits: &mut Bits, block: &mut [i16; 64]) {
         bits.refill();
         block[0] |= (bits.take(1) << self.low) as i16;
     }
 
-    /// The band's coefficients, down to the scan's bit. `empty` counts the blocks from here on that have none.
+    /// The band's coefficients, down to the scan's bit. `empty` counts the following blocks that have none.
     #[inline(always)]
     pub(super) fn first_coefficients(self, bits: &mut Bits, ac: &Decoder, empty: &mut u32, block: &mut [i16; 64]) {
         if *empty > 0 {
@@ -67,7 +67,7 @@ impl Band {
         }
     }
 
-    /// One more bit of the coefficients that are there, and the ones that begin at this bit.
+    /// One more bit of existing coefficients, and new coefficients that begin at this bit.
     #[inline(always)]
     pub(super) fn refine_coefficients(self, bits: &mut Bits, ac: &Decoder, empty: &mut u32, block: &mut [i16; 64]) {
         let mut index = self.first;
@@ -78,13 +78,13 @@ impl Band {
                 let (mut run, size) = (symbol >> 4, symbol & 15);
                 let mut begun = 0;
                 if size != 0 {
-                    // Another size than 1 is a fault, which changes nothing.
+                    // A size other than 1 is an error, which changes nothing.
                     begun = if bits.take(1) == 1 { 1 << self.low } else { -1 << self.low };
                 } else if run != 15 {
                     *empty = (1 << run) + bits.take(run);
                     break;
                 }
-                // Over zeros that stay, and over coefficients that get their bit on the way.
+                // Skip zeros that stay zero, and refine coefficients on the way.
                 while index <= self.last {
                     let coefficient = &mut block[usize::from(NATURAL[index]) & 63];
                     if *coefficient != 0 {

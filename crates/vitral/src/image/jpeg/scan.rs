@@ -1,4 +1,4 @@
-//! The scan header: which components, with which tables, and which part of their coefficients.
+//! The scan header: the components with their tables, and the part of the coefficients.
 
 use super::super::ImageError;
 use super::fault::corrupt;
@@ -10,9 +10,9 @@ const MOST_BLOCKS: usize = 10;
 
 /// A component of a scan.
 pub(super) struct Part {
-    /// Its place in the frame.
+    /// Its index in the frame.
     pub(super) component: usize,
-    /// The numbers of its Huffman tables.
+    /// The indices of its Huffman tables.
     pub(super) dc: usize,
     pub(super) ac: usize,
 }
@@ -23,7 +23,7 @@ pub(super) struct Scan {
     /// The first and the last coefficient, in the order of coding.
     pub(super) first: usize,
     pub(super) last: usize,
-    /// The bit that earlier scans reached (0: none did), and the bit that this one reaches.
+    /// The bit reached by earlier scans (0 if there were none), and the bit reached by this one.
     pub(super) high: u32,
     pub(super) low: u32,
 }
@@ -37,7 +37,7 @@ impl Scan {
         let mut parts: Vec<Part> = Vec::new();
         for pair in payload[1..=2 * count].chunks_exact(2) {
             let (name, tables) = (pair[0], pair[1]);
-            // Two components of one name are told apart by their order.
+            // Two components with the same identifier are distinguished by their order.
             let component = (parts.len()..frame.components.len())
                 .find(|&index| frame.components[index].name == name)
                 .filter(|&index| parts.iter().all(|part| part.component != index))
@@ -66,7 +66,7 @@ impl Scan {
         Ok(scan)
     }
 
-    /// What a scan of a progressive file may not ask for. A sequential file's numbers are not looked at.
+    /// Rejects invalid scans of a progressive file. In a sequential file, these fields are ignored.
     fn check_progression(&self) -> Result<(), ImageError> {
         let band = match self.first {
             0 => self.last == 0,
@@ -80,7 +80,7 @@ impl Scan {
         Err(corrupt(format!("a progressive scan of coefficients {first} to {last}, bits {high} to {low}")))
     }
 
-    /// Keeps the quantization tables of components whose first scan this is: later scans may redefine the numbers.
+    /// Keeps the quantization tables of components whose first scan this is: later scans may redefine them.
     pub(super) fn latch_quantization(&self, frame: &mut Frame, tables: &Tables) -> Result<(), ImageError> {
         for part in &self.parts {
             let component = &mut frame.components[part.component];

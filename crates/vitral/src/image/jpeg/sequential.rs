@@ -12,14 +12,14 @@ use super::scan::Scan;
 use super::tables::{Codes4, NATURAL, Quantization, Tables};
 use super::{corrupt, transform};
 
-/// The Huffman tables of a scan, by the numbers they are called by.
+/// The Huffman tables of a scan, by index.
 pub(super) struct Decoders {
     pub(super) dc: [Option<Decoder>; 4],
     pub(super) ac: [Option<Decoder>; 4],
 }
 
 impl Decoders {
-    /// Makes the tables that a scan uses; `dc` and `ac` say whether it codes such coefficients, and how.
+    /// Builds the tables that a scan uses; `dc` and `ac` say whether it codes such coefficients, and how.
     pub(super) fn new(scan: &Scan, tables: &Tables, dc: Option<Kind>, ac: Option<Kind>) -> Result<Self, ImageError> {
         let made = |kind: Option<Kind>, codes: &Codes4, number: fn(&super::scan::Part) -> usize| {
             let mut decoders = array::from_fn(|_| None);
@@ -37,13 +37,13 @@ impl Decoders {
         Ok(Decoders { dc: made(dc, &tables.dc, |part| part.dc)?, ac: made(ac, &tables.ac, |part| part.ac)? })
     }
 
-    /// The table that [`new`](Self::new) made.
+    /// The table built by [`new`](Self::new).
     pub(super) fn of(decoders: &[Option<Decoder>; 4], number: usize) -> &Decoder {
-        decoders[number].as_ref().expect("made for the scan")
+        decoders[number].as_ref().expect("built for the scan")
     }
 }
 
-/// Reads a block's coefficients; returns the index of the last one that is not zero, in the order of coding.
+/// Reads a block's coefficients; returns the index of the last one that is not zero, in coding order.
 #[inline(always)]
 pub(super) fn read_block(
     bits: &mut Bits,
@@ -82,7 +82,7 @@ pub(super) fn read_block(
     last
 }
 
-/// Reads how far a block's mean is from the one before.
+/// Reads the difference between a block's DC coefficient and the previous one.
 #[inline(always)]
 pub(super) fn read_difference(bits: &mut Bits, dc: &Decoder) -> i32 {
     bits.refill();
@@ -90,19 +90,19 @@ pub(super) fn read_difference(bits: &mut Bits, dc: &Decoder) -> i32 {
     extended(bits.take(size), size)
 }
 
-/// A component on its way through a scan.
+/// The state of a component during a scan.
 struct Stream<'a> {
     dc: &'a Decoder,
     ac: &'a Decoder,
     quantization: &'a Quantization,
     across: usize,
     down: usize,
-    /// The mean of the block before.
+    /// The previous block's DC coefficient.
     previous: i32,
 }
 
-/// Decodes a scan that holds every component, row by row of units, and finishes the rows while they are in the cache.
-/// Returns the pixels, and where the scan's data ends.
+/// Decodes a scan that holds every component, one row of units at a time, and finishes the rows while they are in the
+/// cache. Returns the pixels, and where the scan's data ends.
 pub(super) fn decode(
     bytes: &[u8],
     start: usize,
@@ -144,7 +144,7 @@ pub(super) fn decode(
     Ok((output.pixels, entropy.end()))
 }
 
-/// Neighboring units of a row.
+/// Neighboring units in a row.
 struct Units<'a, 'b, 'c> {
     bits: &'a mut Bits<'b>,
     streams: &'a mut [Stream<'c>],
@@ -154,7 +154,7 @@ struct Units<'a, 'b, 'c> {
 }
 
 impl Work for Units<'_, '_, '_> {
-    /// The units that were read before the data ended.
+    /// The number of units read before the data ended.
     type Output = usize;
 
     #[inline(always)]

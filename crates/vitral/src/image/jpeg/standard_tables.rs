@@ -1,6 +1,6 @@
 //! The Huffman codes of annex K of the standard: tables K.3 to K.6, for luminance and chrominance.
 
-/// How many codes there are of each length, and what they mean.
+/// Number of codes of each length, and their symbols.
 type Standard = (&'static [u8; 16], &'static [u8]);
 
 /// DC and AC, each for luminance and chrominance.

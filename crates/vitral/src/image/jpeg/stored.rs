@@ -1,4 +1,4 @@
-//! Images in several scans: every coefficient is kept until the last scan was read.
+//! Images in several scans: every coefficient is kept until the last scan has been read.
 
 use super::super::ImageError;
 use super::super::{Format, Limits};
@@ -26,7 +26,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Room for a frame's coefficients, if the limits allow it.
+    /// Allocates a frame's coefficients, if the limits allow it.
     pub(super) fn new(frame: &Frame, limits: &Limits) -> Result<Self, ImageError> {
         let size = |component: &Component| {
             let (across, down) = frame.padded_blocks(component);
@@ -75,7 +75,7 @@ impl Stored {
                 plane: part.component,
                 dc: decoders.dc.get(part.dc).and_then(Option::as_ref),
                 ac: decoders.ac.get(part.ac).and_then(Option::as_ref),
-                // Alone, a component's blocks come one by one, and only those that hold samples.
+                // Without other components, a component's blocks come one by one, and only those that hold samples.
                 across: if alone { 1 } else { component.across },
                 down: if alone { 1 } else { component.down },
                 previous: 0,
@@ -108,13 +108,13 @@ impl Stored {
         Ok(entropy.end())
     }
 
-    /// The image that the coefficients make.
+    /// Makes the image from the coefficients.
     pub(super) fn finish(self, frame: &Frame) -> Vec<u8> {
         let mut output = Output::new(frame);
         for row in 0..frame.units_down {
             for ((plane, component), strip) in self.planes.iter().zip(&frame.components).zip(&mut output.strips) {
                 let blocks = &plane.blocks[row * component.down * plane.across..][..component.down * plane.across];
-                // A component that no scan spoke of is flat.
+                // A component without a scan is flat.
                 let quantization = component.quantization.as_ref().unwrap_or(&[0; 64]);
                 dispatch(Transformed { blocks, across: plane.across, quantization, strip });
             }
@@ -124,7 +124,7 @@ impl Stored {
     }
 }
 
-/// What a scan says of its blocks.
+/// What a scan codes of its blocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
     /// Everything: the file is sequential, but holds its components in separate scans.
@@ -135,19 +135,19 @@ enum Pass {
     RefineCoefficients,
 }
 
-/// A component on its way through a scan.
+/// The state of a component during a scan.
 struct Stream<'a> {
     plane: usize,
-    /// The tables, where the scan uses such.
+    /// The tables, if used by the scan.
     dc: Option<&'a Decoder>,
     ac: Option<&'a Decoder>,
     across: usize,
     down: usize,
-    /// The mean of the block before.
+    /// The previous block's DC coefficient.
     previous: i32,
 }
 
-/// Neighboring units of a row.
+/// Neighboring units in a row.
 struct Units<'a, 'b, 'c> {
     bits: &'a mut Bits<'b>,
     streams: &'a mut [Stream<'c>],
@@ -161,12 +161,12 @@ struct Units<'a, 'b, 'c> {
 }
 
 impl Work for Units<'_, '_, '_> {
-    /// The units that were read before the data ended.
+    /// The number of units read before the data ended.
     type Output = usize;
 
     #[inline(always)]
     fn run<K: Kernels>(self, _: K) -> usize {
-        const MADE: &str = "made for the scan";
+        const MADE: &str = "built for the scan";
         let mut bits = *self.bits;
         let mut read = self.count;
         for unit in 0..self.count {

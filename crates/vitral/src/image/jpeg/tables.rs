@@ -1,12 +1,12 @@
-//! The tables that scans refer to by number.
+//! The tables that scans refer to by index.
 
 use super::super::ImageError;
 use super::fault::corrupt;
 use super::huffman::Codes;
 use super::standard_tables;
 
-/// The place in a block, row by row, of each coefficient in the order of coding. Broken data may run up to 15 places
-/// beyond the last coefficient, and lands on it, as in libjpeg.
+/// The position in a block, row by row, of each coefficient in coding order. Broken data may run up to 15 positions
+/// beyond the last coefficient, and is stored there, as in libjpeg.
 pub(super) const NATURAL: [u8; 80] = {
     let mut order = [63; 80];
     let (mut row, mut column) = (0usize, 0usize);
@@ -30,16 +30,16 @@ pub(super) const NATURAL: [u8; 80] = {
 /// Factors of a block's coefficients, row by row.
 pub(super) type Quantization = [i16; 64];
 
-/// Huffman codes by their numbers.
+/// Huffman codes by index.
 pub(super) type Codes4 = [Option<Codes>; 4];
 
-/// Everything that was defined so far.
+/// All tables defined so far.
 #[derive(Default)]
 pub(super) struct Tables {
     pub(super) quantization: [Option<Quantization>; 4],
     pub(super) dc: Codes4,
     pub(super) ac: Codes4,
-    /// Units between two restart markers; 0 where there are none.
+    /// Units between two restart markers; 0 if there are none.
     pub(super) restart_interval: usize,
 }
 
@@ -59,7 +59,7 @@ impl Tables {
                     true => u16::from_be_bytes([table[2 * index], table[2 * index + 1]]),
                     false => u16::from(table[index]),
                 };
-                // Products are taken modulo 2^16, so the sign does not matter.
+                // Products are computed modulo 2^16, so the sign does not matter.
                 factors[usize::from(place)] = factor as i16;
             }
             *slot = Some(factors);
@@ -85,12 +85,12 @@ impl Tables {
 
     /// DRI.
     pub(super) fn read_restart_interval(&mut self, payload: &[u8]) -> Result<(), ImageError> {
-        let &[high, low] = payload else { return Err(corrupt("a restart interval of another length than two bytes")) };
+        let &[high, low] = payload else { return Err(corrupt("a restart interval that is not two bytes long")) };
         self.restart_interval = usize::from(u16::from_be_bytes([high, low]));
         Ok(())
     }
 
-    /// The codes of the standard's annex K, where the file defined none.
+    /// Fills in the codes of the standard's annex K that the file does not define.
     pub(super) fn fill_in_standard_codes(&mut self) {
         let [dc, ac] = standard_tables::both();
         for (slots, codes) in [(&mut self.dc, dc), (&mut self.ac, ac)] {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_is_the_standards() {
+    fn the_order_matches_the_standard() {
         assert_eq!(NATURAL[..10], [0, 1, 8, 16, 9, 2, 3, 10, 17, 24]);
         assert_eq!(NATURAL[30..40], [21, 28, 35, 42, 49, 56, 57, 50, 43, 36]);
         assert_eq!(NATURAL[56..66], [53, 60, 61, 54, 47, 55, 62, 63, 63, 63]);

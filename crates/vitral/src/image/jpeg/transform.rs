@@ -1,8 +1,8 @@
 //! The inverse cosine transform: libjpeg's accurate integer one, `jidctint` ("islow").
 //!
-//! Loeffler, Ligtenberg and Moschytz' factorization with 13-bit constants, columns first, two more bits kept between the
-//! passes. Where broken data leaves the range that an image can have, the numbers wrap and saturate as in the vector
-//! code that libjpeg-turbo runs in place of it: products and the sums before them modulo 2^16, results saturated.
+//! Loeffler, Ligtenberg and Moschytz' factorization with 13-bit constants, columns first, with two more bits kept
+//! between the passes. If broken data exceeds the valid range, values wrap and saturate like in the vector code that
+//! libjpeg-turbo runs in its place: products and the sums before them modulo 2^16, results saturated.
 
 use super::tables::Quantization;
 
@@ -15,7 +15,7 @@ pub(super) const CONSTANT_BITS: u32 = 13;
 /// Bits kept between the passes.
 const EXTRA_BITS: u32 = 2;
 
-/// What is shifted away after each pass; the second also divides by 8.
+/// How far results are shifted right after each pass; the second also divides by 8.
 pub(super) const FIRST_SHIFT: u32 = CONSTANT_BITS - EXTRA_BITS;
 pub(super) const SECOND_SHIFT: u32 = CONSTANT_BITS + EXTRA_BITS + 3;
 
@@ -49,7 +49,7 @@ pub(super) const ODD_1: Pair = Pair(-F0_899, F1_501 - F0_899);
 pub(super) const ODD_5: Pair = Pair(F2_053 - F2_562, -F2_562);
 pub(super) const ODD_3: Pair = Pair(-F2_562, F3_072 - F2_562);
 
-/// A block whose only coefficient is its mean: all samples are the same.
+/// A block whose only coefficient is its mean: all samples are equal.
 #[inline(always)]
 pub(super) fn flat(mean: i16, factor: i16) -> u8 {
     let value = i32::from(mean.wrapping_mul(factor).wrapping_shl(EXTRA_BITS));
@@ -79,7 +79,7 @@ fn transposed(rows: [[i16; 8]; 8]) -> [[i16; 8]; 8] {
     std::array::from_fn(|row| std::array::from_fn(|column| rows[column][row]))
 }
 
-/// A sample around zero to a sample.
+/// A sample centered at zero to an unsigned sample.
 #[inline(always)]
 fn level(value: i32) -> u8 {
     (value.clamp(-128, 127) + 128) as u8

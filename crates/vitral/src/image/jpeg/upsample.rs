@@ -1,35 +1,35 @@
-//! From a component's own samples to the image's.
+//! From a component's samples to the image's resolution.
 //!
-//! Where two samples become one or one becomes two, libjpeg interpolates ("fancy upsampling"): a new sample lies a
-//! quarter of the way to its neighbor, and sums that end in a half are rounded down and up in turn. Other factors
-//! repeat samples, and so does a row of one or two.
+//! For factors of two, libjpeg interpolates ("fancy upsampling"): a new sample is a quarter of the way to its neighbor,
+//! and sums that end in a half are alternately rounded down and up. Other factors repeat samples, and so do rows of one
+//! or two samples.
 
 use super::super::ImageError;
 use super::fault::unsupported;
 use super::kernels::Kernels;
 
-/// How a component is brought to the image's size.
+/// How a component is upsampled to the image's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Upsampling {
-    /// It has that size.
+    /// It already has that size.
     None,
-    /// Interpolated from left to right.
+    /// Interpolated horizontally.
     Columns,
-    /// Interpolated from top to bottom.
+    /// Interpolated vertically.
     Rows,
     /// Interpolated both ways, rounded once.
     Both,
     /// Each sample repeated.
     Repeat {
-        /// From left to right.
+        /// Horizontal factor.
         across: usize,
-        /// From top to bottom.
+        /// Vertical factor.
         down: usize,
     },
 }
 
 impl Upsampling {
-    /// By the image's and the component's sampling factors, and the samples in a row.
+    /// From the image's and the component's sampling factors, and the samples per row.
     pub(super) fn new(across: (usize, usize), down: (usize, usize), width: usize) -> Result<Self, ImageError> {
         if !across.0.is_multiple_of(across.1) || !down.0.is_multiple_of(down.1) {
             let (across, down) = (format!("{}/{}", across.0, across.1), format!("{}/{}", down.0, down.1));
@@ -45,13 +45,13 @@ impl Upsampling {
         })
     }
 
-    /// Whether a row of the image is made of two rows of samples.
+    /// Whether a row of the image is computed from two rows of samples.
     pub(super) fn mixes_rows(self) -> bool {
         matches!(self, Upsampling::Rows | Upsampling::Both)
     }
 
-    /// The rows of samples that a row of the image is made of: the one it lies in, and its neighbor (which may
-    /// lie outside).
+    /// The rows of samples that a row of the image is computed from: the one it is in, and its neighbor (which may be
+    /// outside).
     pub(super) fn sources(self, row: usize) -> (usize, isize) {
         match self {
             Upsampling::None | Upsampling::Columns => (row, row as isize),
@@ -63,7 +63,7 @@ impl Upsampling {
         }
     }
 
-    /// Makes a row of the image; `lower` says that it is the lower of the two that lie in `near`.
+    /// Computes a row of the image; `lower` says that it is the lower of the two rows in `near`.
     #[inline(always)]
     pub(super) fn make<K: Kernels>(self, kernels: K, near: &[u8], far: &[u8], lower: bool, row: &mut [u8]) {
         match self {
@@ -112,14 +112,14 @@ pub(super) fn both(near: &[u8], far: &[u8], row: &mut [u8]) {
     set_ends(row, last, ends);
 }
 
-/// The pairs that have a neighbor on one side alone.
+/// The pairs with a neighbor on only one side.
 #[inline(always)]
 fn set_ends(row: &mut [u8], last: usize, [first, end]: [[u8; 2]; 2]) {
     row[..2].copy_from_slice(&first);
     row[2 * last..2 * last + 2].copy_from_slice(&end);
 }
 
-/// The two samples that lie in one, towards its neighbors.
+/// The two samples that replace one, interpolated toward its neighbors.
 #[inline(always)]
 fn between(this: u16, left: u16, right: u16, left_bias: u16, right_bias: u16, shift: u32) -> [u8; 2] {
     let first = (3 * this + left + left_bias) >> shift;

@@ -7,11 +7,11 @@ use super::super::{Filter, ImageError, RgbImage};
 use super::{Channels, Halving, Normalize, Preprocess, Rescale, Step, Target};
 use crate::config::Size;
 
-/// The most pixels that an image may have between two steps; the parts that a crop drops are never computed, but count.
+/// The most pixels that an image may have between two steps; parts dropped by a crop are never computed, but count.
 const MOST_PIXELS: usize = 1 << 28;
 
 impl Target {
-    /// The size that an image of `from` is resized to.
+    /// The size that an image of size `from` is resized to.
     pub fn of(self, from: Size) -> Size {
         let (short, long) = (from.height.min(from.width), from.height.max(from.width));
         let oriented = |short, long| {
@@ -47,7 +47,7 @@ impl Target {
         }
     }
 
-    /// The size, where it is the same for every image.
+    /// The size, if it is the same for every image.
     fn fixed(self) -> Option<Size> {
         match self {
             Target::Exact(size) => Some(size),
@@ -57,7 +57,7 @@ impl Target {
 }
 
 impl Halving {
-    /// Where a crop of `to` begins in a side of `from`; below zero, so much is filled up first.
+    /// Where a crop of length `to` begins in a side of length `from`; if negative, the amount of padding before it.
     fn offset(self, from: usize, to: usize) -> isize {
         let spare = from as isize - to as isize;
         match self {
@@ -69,7 +69,7 @@ impl Halving {
 }
 
 impl Preprocess {
-    /// The size of every tensor, where it is one: the last crop or exact resize. `None` if it follows the image.
+    /// The size of every tensor, if fixed: that of the last crop or exact resize. `None` if it depends on the image.
     pub fn output_size(&self) -> Option<Size> {
         self.steps.iter().fold(None, |_, step| match step {
             Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
@@ -77,7 +77,7 @@ impl Preprocess {
         })
     }
 
-    /// The size of the tensor of an image of `from`.
+    /// The size of the tensor for an image of size `from`.
     pub fn output_size_for(&self, from: Size) -> Size {
         self.steps.iter().fold(from, |size, step| match step {
             Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(size),
@@ -85,7 +85,7 @@ impl Preprocess {
         })
     }
 
-    /// Where a pixel (row and column) of an image of `from` lies after the steps; nothing where a crop drops it.
+    /// Where a pixel (row and column) of an image of size `from` is after the steps; `None` if a crop drops it.
     pub fn locate(&self, from: Size, pixel: [usize; 2]) -> Option<[usize; 2]> {
         let [mut row, mut column] = pixel;
         let mut size = from;
@@ -113,7 +113,7 @@ impl Preprocess {
     pub fn apply(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
         let size = self.output_size_for(image.size());
         let (pixels, last) = self.pixels(image)?;
-        // What was refused on the way is not allocated for.
+        // Images rejected by a step allocate nothing.
         let mut tensor = vec![0.0; size.area() * self.channels.count()];
         self.numbers(&pixels, last, &mut tensor);
         Ok(tensor)
@@ -132,8 +132,8 @@ impl Preprocess {
         Ok(())
     }
 
-    /// The image after every step over 8-bit pixels, before scale and mean: what the model sees, to look at. A gray
-    /// one comes back with its brightness replicated.
+    /// The image after every step over 8-bit pixels, before scale and mean: the model's input, for viewing. A gray
+    /// image has its brightness replicated.
     pub fn image(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         let (mut pixels, last) = self.pixels(image)?;
         if let Some((to, filter)) = last {
@@ -151,7 +151,7 @@ impl Preprocess {
         }
     }
 
-    /// Mean and deviation must speak of the channels there are: a description may have been read from a file.
+    /// Checks that mean and standard deviation match the channels: a description may have been read from a file.
     fn check_channels(&self) -> Result<(), ImageError> {
         let expected = self.channels.count();
         let Some(Normalize { mean, std }) = &self.normalize else { return Ok(()) };
@@ -160,7 +160,7 @@ impl Preprocess {
                 return Err(ImageError::Value {
                     place: "the preprocessing",
                     key: key.to_string(),
-                    expected: format!("a list of {expected}, one a channel"),
+                    expected: format!("a list of {expected}, one per channel"),
                     found: format!("{numbers:?}"),
                 });
             }
@@ -168,7 +168,7 @@ impl Preprocess {
         Ok(())
     }
 
-    /// Runs the steps over 8-bit pixels, and says what the last one is where it is over numbers.
+    /// Runs the steps over 8-bit pixels, and returns the last one if it is over floats.
     fn pixels<'a>(&self, image: &'a RgbImage) -> Result<(Pixels<'a>, Option<(Size, Filter)>), ImageError> {
         self.check_channels()?;
         let bytes = match self.channels {
@@ -201,7 +201,7 @@ impl Preprocess {
                     return Ok((pixels, Some((to, *filter))));
                 }
                 Step::Resize { filter, .. } => {
-                    // What the next crop drops is not computed.
+                    // Parts dropped by the next crop are not computed.
                     let window = match steps.peek() {
                         Some(Step::CenterCrop { size, halving, .. }) => kept(to, *size, *halving),
                         _ => Window::whole(to),
@@ -234,7 +234,7 @@ impl Preprocess {
         Ok((pixels, None))
     }
 
-    /// Scales and normalizes interleaved bytes into planes, with a resize in between where that is the last step.
+    /// Scales and normalizes interleaved bytes into planes, with a resize in between if that is the last step.
     fn numbers(&self, pixels: &Pixels<'_>, last: Option<(Size, Filter)>, tensor: &mut [f32]) {
         let (bytes, channels) = (&*pixels.bytes, self.channels.count());
         if let Some((to, filter)) = last {
@@ -256,12 +256,12 @@ impl Preprocess {
         }
     }
 
-    /// The number of every 8-bit value in a channel, rounded where the origin rounds.
+    /// The float for every 8-bit value in a channel, rounded as in the source library.
     fn table(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|value| self.normalized(channel, self.scaled(value)))
     }
 
-    /// An 8-bit value as a number.
+    /// An 8-bit value as a float.
     fn scaled(&self, value: usize) -> f32 {
         match self.rescale {
             None => value as f32,
@@ -270,7 +270,7 @@ impl Preprocess {
         }
     }
 
-    /// A number of a channel with its mean and deviation taken out.
+    /// A channel's value, normalized by mean and standard deviation.
     fn normalized(&self, channel: usize, number: f32) -> f32 {
         match &self.normalize {
             None => number,
@@ -279,7 +279,7 @@ impl Preprocess {
     }
 }
 
-/// The part of an image of `from` that a center crop keeps.
+/// The part of an image of size `from` that a center crop keeps.
 fn kept(from: Size, crop: Size, halving: Halving) -> Window {
     let side = |from: usize, to: usize| {
         let offset = halving.offset(from, to).max(0) as usize;
@@ -297,7 +297,7 @@ struct Pixels<'a> {
 }
 
 impl<'a> Pixels<'a> {
-    /// A part.
+    /// A part of the pixels.
     fn cut(self, window: Window, channels: usize) -> Pixels<'a> {
         if window == Window::whole(self.size) {
             return self;
@@ -310,7 +310,7 @@ impl<'a> Pixels<'a> {
         Pixels { size: window.size, bytes: Cow::Owned(bytes) }
     }
 
-    /// The part `window` of an image of `from`, put into its crop and filled up around.
+    /// The part `window` of an image of size `from`, placed into its crop and padded.
     fn placed(
         self,
         from: Size,

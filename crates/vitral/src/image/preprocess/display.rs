@@ -1,4 +1,4 @@
-//! One line that says what is done to an image.
+//! A one-line summary of the preprocessing steps.
 
 use std::fmt;
 
@@ -75,7 +75,7 @@ fn short(number: f32) -> String {
     text.strip_prefix("0.").map_or(text.clone(), |fraction| format!(".{fraction}"))
 }
 
-/// One number where all are equal.
+/// A single number if all are equal.
 fn list(numbers: &[f32]) -> String {
     match numbers {
         [first, rest @ ..] if rest.iter().all(|number| number == first) => short(*first),

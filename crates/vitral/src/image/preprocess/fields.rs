@@ -1,4 +1,4 @@
-//! Typed reading of a JSON object's values, with faults that name the key.
+//! Typed access to a JSON object's values, with errors that name the key.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use super::super::{Filter, ImageError};
 use super::{Channels, Normalize};
 use crate::config::Size;
 
-/// The largest side that a file may ask for.
+/// The largest side that a file may request.
 const LARGEST_SIDE: u64 = 1 << 15;
 
 /// An object and the name of the file it was read from.
@@ -57,10 +57,10 @@ impl<'a> Fields<'a> {
         number.map(Some).ok_or_else(|| self.fault(key, "a number above 0"))
     }
 
-    /// The length of a side, inside the value of `key`.
+    /// The length of a side, in the value of `key`.
     pub(super) fn side(&self, key: &str, value: &Value) -> Result<usize, ImageError> {
         let length = value.as_u64().filter(|length| (1..=LARGEST_SIDE).contains(length));
-        let expected = "a length from 1 to 32768, or an object or list of such";
+        let expected = "a length from 1 to 32768, or an object or list of lengths";
         length.map(|length| length as usize).ok_or_else(|| self.fault(key, expected))
     }
 
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
         filter.ok_or_else(|| self.fault(key, expected))
     }
 
-    /// Numbers, one a channel; a lone number stands for any count of channels.
+    /// Numbers, one per channel; a single number is used for any number of channels.
     fn numbers(&self, key: &str, default: [f32; 3]) -> Result<Vec<f32>, ImageError> {
         let Some(value) = self.get(key) else { return Ok(default.to_vec()) };
         let expected = "a finite number, or a list of one or three";
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
         if matches!(numbers.len(), 1 | 3) { Ok(numbers) } else { Err(self.fault(key, expected)) }
     }
 
-    /// Mean and deviation, and the channels they speak of.
+    /// Mean and standard deviation, and the channels they apply to.
     pub(super) fn normalize(
         &self,
         mean_key: &str,
@@ -114,7 +114,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value, cut to a readable length.
+/// A value, shortened to a readable length.
 pub(super) fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {

@@ -1,8 +1,8 @@
 //! Hugging Face's `preprocessor_config.json`.
 //!
-//! A file may leave out anything; what it leaves out has the default of its processor's class, so the class must be
-//! known. The classes and their defaults stand in one table. Newer (`…ImageProcessor`, `…Fast`, `…Pil`) and older names
-//! (`…FeatureExtractor`) of a class are the same here; all of them resize as Pillow does.
+//! A file may omit any key, which then has the default of its processor's class, so the class must be known. The
+//! classes and their defaults are in one table. Newer (`…ImageProcessor`, `…Fast`, `…Pil`) and older names
+//! (`…FeatureExtractor`) of a class are treated alike; all of them resize like Pillow.
 
 use serde_json::Value;
 
@@ -19,10 +19,10 @@ const PLACE: &str = "`preprocessor_config.json`";
 struct Class {
     /// The name without `ImageProcessor` or `FeatureExtractor`.
     name: &'static str,
-    /// Models that use it, for files that name no class.
+    /// Models that use it, for files that do not name a class.
     models: &'static [&'static str],
     size: Target,
-    /// Whether a bare number is both sides, or the short one.
+    /// Whether a single number gives both sides, or only the short one.
     number_is_square: bool,
     filter: Filter,
     crop: Option<usize>,
@@ -32,7 +32,7 @@ struct Class {
 
 const SQUARE_224: Target = Target::Exact(Size::square(224));
 
-/// Every class, as transformers 5 defines it; `ViTHybrid` as transformers 4 did.
+/// Every class, as in transformers 5; `ViTHybrid` as in transformers 4.
 const CLASSES: [Class; 8] = [
     Class {
         name: "ViT",
@@ -119,7 +119,7 @@ const CLASSES: [Class; 8] = [
 /// Steps that a file may switch on or off.
 const FLAGS: [&str; 5] = ["do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"];
 
-/// Other keys that would change the tensor if they were set, and are not done here.
+/// Other keys that would change the tensor if set, and are not supported.
 const REFUSED: [&str; 5] = ["crop_pct", "pad_size", "size_divisor", "use_square_size", "do_pad"];
 
 impl Class {
@@ -129,7 +129,7 @@ impl Class {
         CLASSES.iter().find(|class| class.name == stem)
     }
 
-    /// The class that the file names, or that of the model where it names none.
+    /// The class named by the file, or else that of the model.
     fn of(fields: &Fields, model_type: Option<&str>) -> Result<&'static Class, ImageError> {
         let named = match fields.text("image_processor_type")? {
             Some(name) => Some(name),
@@ -151,8 +151,8 @@ impl Class {
 }
 
 impl Preprocess {
-    /// Reads the contents of a `preprocessor_config.json`, of any age. `model_type` is that of the `config.json` beside
-    /// it, which decides where the file names no processor class.
+    /// Reads the contents of a `preprocessor_config.json` of any version. `model_type` is from the `config.json` beside
+    /// it, and is used if the file does not name a processor class.
     pub fn from_huggingface(config: &Value, model_type: Option<&str>) -> Result<Self, ImageError> {
         let fields = Fields::of(PLACE, config)?;
         let class = Class::of(&fields, model_type)?;
@@ -162,7 +162,7 @@ impl Preprocess {
         if fields.flag("do_resize", true)? {
             let filter = fields.filter_number("resample", class.filter)?;
             let to = target(&fields, class)?;
-            // DINOv3's rescales first, so that its resize rounds nothing.
+            // DINOv3's class rescales first, so that its resize does not round.
             let numbers = class.name == "DINOv3ViT";
             steps.push(if numbers { Step::ResizeNumbers { to, filter } } else { Step::Resize { to, filter } });
             if numbers && fields.flag("do_center_crop", false)? {
@@ -198,7 +198,7 @@ impl Preprocess {
 fn refuse_unknown_steps(fields: &Fields) -> Result<(), ImageError> {
     for (key, value) in fields.object {
         let off = value.is_null() || *value == Value::Bool(false);
-        // `do_reduce_labels` and `do_flip_channel_order: false` and their like speak of nothing that is done.
+        // `do_reduce_labels`, `do_flip_channel_order: false` and the like do not affect anything here.
         let unknown = key.starts_with("do_") && !FLAGS.contains(&key.as_str()) || REFUSED.contains(&key.as_str());
         if unknown && !off {
             let known = FLAGS.map(|flag| format!("`{flag}`")).join(", ");
@@ -246,7 +246,7 @@ fn crop(fields: &Fields, class: &Class) -> Result<Size, ImageError> {
     let fault = || fields.fault("crop_size", "a number, or `height` and `width`");
     match (fields.get("crop_size"), class.crop) {
         (None, Some(side)) => Ok(Size::square(side)),
-        // A class that does not crop has no size to crop to.
+        // A class that does not crop has no default crop size.
         (None, None) => Err(fault()),
         (Some(Value::Array(list)), _) => fields.pair("crop_size", list),
         (Some(Value::Object(object)), _) => match (object.get("height"), object.get("width")) {

@@ -1,4 +1,4 @@
-//! timm's `pretrained_cfg`, and the evaluation transform that `timm.data.create_transform` makes of it.
+//! timm's `pretrained_cfg`, and the evaluation transform that `timm.data.create_transform` builds from it.
 
 use serde_json::Value;
 
@@ -10,8 +10,9 @@ use crate::config::Size;
 const PLACE: &str = "`pretrained_cfg`";
 
 impl Preprocess {
-    /// Reads a `pretrained_cfg`, or a `config.json` that holds one. What it leaves out has the default of timm's
-    /// `resolve_data_config`: 3 × 224 × 224, bicubic, `crop_pct` 0.875, center crop, ImageNet's mean and deviation.
+    /// Reads a `pretrained_cfg`, or a `config.json` that contains one. Missing keys have the defaults of timm's
+    /// `resolve_data_config`: 3 × 224 × 224, bicubic, `crop_pct` 0.875, center crop, ImageNet's mean and standard
+    /// deviation.
     pub fn from_timm(config: &Value) -> Result<Self, ImageError> {
         let fields = Fields::of(PLACE, config.get("pretrained_cfg").unwrap_or(config))?;
         let (channels, size) = input_size(&fields)?;
@@ -23,7 +24,7 @@ impl Preprocess {
         let crop_pct = fields.positive("crop_pct")?.unwrap_or(0.875);
         let (normalize, of_mean) = fields.normalize("mean", "std", (IMAGENET_MEAN, IMAGENET_STD))?;
         if of_mean != channels {
-            let expected = format!("a list of {}, one a channel of `input_size`", channels.count());
+            let expected = format!("a list of {}, one per channel of `input_size`", channels.count());
             return Err(fields.fault("mean", &expected));
         }
 
@@ -68,7 +69,7 @@ fn input_size(fields: &Fields) -> Result<(Channels, Size), ImageError> {
 
 /// The mean as a color, rounded half to even.
 fn border(mean: &[f32]) -> [u8; 3] {
-    // In 64 bits, as Python reads the file: 0.5 · 255 must stay a half.
+    // In 64 bits, like Python: 0.5 · 255 must stay a half.
     let value = |mean: f32| (255.0 * mean.to_string().parse::<f64>().unwrap_or(0.0)).round_ties_even() as u8;
     match mean {
         [red, green, blue] => [value(*red), value(*green), value(*blue)],

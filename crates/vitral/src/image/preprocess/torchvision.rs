@@ -13,9 +13,9 @@ pub struct ImageClassification {
     pub crop_size: usize,
     /// The filter.
     pub interpolation: Filter,
-    /// What is subtracted.
+    /// The mean.
     pub mean: [f32; 3],
-    /// What is divided by.
+    /// The standard deviation.
     pub std: [f32; 3],
 }
 
@@ -25,7 +25,7 @@ impl ImageClassification {
     }
 }
 
-/// The Vision Transformers of torchvision, their weights, and the preset of each.
+/// torchvision's Vision Transformers, their weights, and the preset of each.
 const PRESETS: [(&str, &str, ImageClassification); 10] = {
     use Filter::{Bicubic, Bilinear};
     [

@@ -1,4 +1,4 @@
-//! Our own form: the steps written out, or a transform of torchvision by name.
+//! Our own format: the steps written out, or a torchvision transform by name.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Preprocess;
 use crate::image::ImageError;
 
-/// `{"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"}`: torchvision's files hold no preprocessing, its code does.
+/// `{"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"}`: torchvision defines preprocessing in code, not in files.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Named {
@@ -18,7 +18,7 @@ impl Preprocess {
     /// Reads the `preprocess` of a bundle or a `--config` file.
     ///
     /// # Errors
-    /// If it does not follow the form, with the key that does not.
+    /// If the value is malformed, with the key that is wrong.
     pub fn from_vitral(value: &Value) -> Result<Self, ImageError> {
         let fault = |error: serde_json::Error| ImageError::OwnForm { fault: error.to_string() };
         if value.get("torchvision").is_some() {

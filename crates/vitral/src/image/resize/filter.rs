@@ -1,4 +1,4 @@
-//! Resampling filters by their names and numbers.
+//! Resampling filters, by name and by code.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ impl Filter {
     pub const ALL: [Filter; 6] =
         [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Hamming, Filter::Bicubic, Filter::Lanczos];
 
-    /// The name, as timm and Pillow write it.
+    /// The name in timm and Pillow.
     pub const fn name(self) -> &'static str {
         match self {
             Filter::Nearest => "nearest",
@@ -37,12 +37,12 @@ impl Filter {
         }
     }
 
-    /// The filter of a name, as timm and Pillow write it.
+    /// The filter with this name in timm and Pillow.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|filter| filter.name() == name)
     }
 
-    /// The filter of a number, as Pillow and Hugging Face's `resample` count them.
+    /// The filter with this code in Pillow and in Hugging Face's `resample`.
     pub fn from_pillow(number: u64) -> Option<Self> {
         match number {
             0 => Some(Filter::Nearest),

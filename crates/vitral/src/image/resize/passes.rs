@@ -1,7 +1,7 @@
 //! The two passes: along rows, then along columns.
 //!
-//! Written as plain loops over arrays; `pulp` compiles them once more for AVX2 and chooses at run time, so that they
-//! become vector code without a line of `unsafe` here.
+//! Plain loops over arrays; `pulp` also compiles them for AVX2 and chooses at run time, so that they are vectorized
+//! without any `unsafe` here.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::weights::{PRECISION, Weights};
 
-/// Half a unit, so that the shift rounds.
+/// One half in fixed point, so that the shift rounds.
 const HALF: i32 = 1 << (PRECISION - 1);
 
 /// Both passes.
@@ -21,7 +21,7 @@ pub(super) fn resample<const CHANNELS: usize>(
     columns_first: bool,
 ) -> Vec<u8> {
     if columns_first {
-        // Only the columns that the second pass reads.
+        // Only the columns needed by the second pass.
         let reach = across.reach();
         let bytes = reach.start * CHANNELS..reach.end * CHANNELS;
         let between = Arch::new().dispatch(DownColumns { pixels, stride: width * CHANNELS, bytes, first: 0, down });
@@ -34,7 +34,7 @@ pub(super) fn resample<const CHANNELS: usize>(
             across,
         })
     } else {
-        // Only the rows that the second pass reads.
+        // Only the rows needed by the second pass.
         let rows = down.reach();
         let first = rows.start;
         let between = Arch::new().dispatch(AlongRows::<CHANNELS> { pixels, width, left: 0, rows, across });
@@ -55,7 +55,8 @@ pub(super) fn gather<const CHANNELS: usize>(pixels: &[u8], width: usize, rows: &
     out
 }
 
-/// How many rows go side by side: their pixels at one column stand together, four lanes each, and share its weight.
+/// How many rows are processed together: their pixels in one column are stored together, four lanes each, and share its
+/// weight.
 const ROWS: usize = 8;
 
 /// The pass that changes the width, over the rows `rows`.
@@ -119,7 +120,7 @@ struct DownColumns<'a> {
     down: &'a Weights,
 }
 
-/// How many neighboring bytes are summed at a time: their sums stay in registers.
+/// How many neighboring bytes are summed at once: their sums stay in registers.
 const LANES: usize = 32;
 
 impl WithSimd for DownColumns<'_> {

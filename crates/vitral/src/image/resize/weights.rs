@@ -1,4 +1,4 @@
-//! Which source pixels make a target pixel, and by how much.
+//! Which source pixels contribute to a target pixel, and with which weights.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(super) fn exact(filter: Filter, from: usize, to: usize, range: Range<usize>)
     let support = support * stretch;
     let weights = |target: usize| {
         let center = (target as f64 + 0.5) * scale;
-        // A cast to an unsigned integer truncates, and takes negative numbers to 0.
+        // A cast to an unsigned integer truncates, and maps negative numbers to 0.
         let start = (center - support + 0.5) as usize;
         let end = ((center + support + 0.5) as usize).min(from);
         let shape = |offset: usize| shape(((offset + start) as f64 - center + 0.5) * (1.0 / stretch));
@@ -38,8 +38,8 @@ pub(super) fn exact(filter: Filter, from: usize, to: usize, range: Range<usize>)
 }
 
 impl Weights {
-    /// The weights that take `from` pixels to the targets `range` of `to` pixels, by Pillow's `precompute_coeffs` and
-    /// `normalize_coeffs_8bpc`.
+    /// The weights for resizing `from` pixels to the targets `range` of `to` pixels, by Pillow's `precompute_coeffs`
+    /// and `normalize_coeffs_8bpc`.
     pub(super) fn new(filter: Filter, from: usize, to: usize, range: Range<usize>) -> Self {
         if from == to {
             let count = range.len();
@@ -67,7 +67,7 @@ impl Weights {
         weights
     }
 
-    /// How many targets there are.
+    /// The number of targets.
     pub(super) fn len(&self) -> usize {
         self.starts.len()
     }

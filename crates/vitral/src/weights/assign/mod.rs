@@ -1,4 +1,4 @@
-//! Which tensor goes to which parameter, strictly: everything fits, or one error lists all that does not.
+//! Matches tensors with parameters, strictly: either everything matches, or one error lists all that does not.
 
 mod options;
 mod plan;
@@ -30,11 +30,11 @@ pub struct Assignment<'a> {
 struct Resolved {
     shape: Vec<usize>,
     pieces: Vec<Piece>,
-    /// The file's positions and their grid, where they must be resampled.
+    /// The file's positions and their grid, if they must be resampled.
     resampled: Option<Resampling>,
 }
 
-/// How many rows of a tensor no parameter has taken yet; below zero where two took the same.
+/// How many rows of a tensor no parameter has used yet; negative if two parameters used the same rows.
 struct Claim {
     free: isize,
     parameter: String,
@@ -49,7 +49,7 @@ impl Claim {
 /// Finds a tensor for every parameter, and a parameter for every tensor.
 ///
 /// # Errors
-/// [`WeightsError::Mismatch`], with everything that is missing, unused or misshapen and not named in
+/// [`WeightsError::Mismatch`], with everything that is missing, unused or of another shape and not named in
 /// [`ResolveOptions::ignore`].
 pub fn resolve<'a>(
     specs: &[ParameterSpec],
@@ -64,7 +64,7 @@ pub fn resolve<'a>(
     let mut claimed: HashMap<String, Claim> = HashMap::new();
     for spec in specs {
         if ignored(&spec.name) {
-            // What would have been its tensor is left unread without complaint.
+            // The tensor it would be read from may stay unused.
             for name in planner.names(&spec.name) {
                 claimed.insert(name, Claim::all(spec));
             }
@@ -100,7 +100,7 @@ pub fn resolve<'a>(
         match claimed.get(name) {
             None if shape.contains(&0) || dialect.is_leftover(name) || ignored(name) => {}
             None => mismatch.unused.push((name.to_owned(), shape.to_owned())),
-            // A tensor that several parameters share must be used up by them, or one of them has a wrong width.
+            // Parameters must use up a tensor that they share; otherwise one of them has a wrong width.
             Some(claim) if claim.free != 0 => {
                 let used = plan::rows_of(shape).saturating_add_signed(-claim.free);
                 let expected = std::iter::once(used).chain(shape.iter().skip(1).copied()).collect();
@@ -116,10 +116,10 @@ pub fn resolve<'a>(
     }
 }
 
-/// Finds the dialect whose names the container has.
+/// Recognizes the dialect of the names in the container.
 ///
 /// # Errors
-/// [`WeightsError::UnknownDialect`] when none has a name for every parameter, with the one that came nearest.
+/// [`WeightsError::UnknownDialect`] if none has a name for every parameter, with the closest one.
 pub fn recognize(
     specs: &[ParameterSpec],
     container: &Container,
@@ -150,7 +150,7 @@ pub fn recognize(
 
 /// Checks that a parameter's values are finite.
 pub(crate) fn finite(name: &str, values: &[f32]) -> Result<(), WeightsError> {
-    // An exponent of all ones, looked for without branches: this runs over every weight of every model.
+    // A check for an all-ones exponent without branches: this runs over every weight of every model.
     const EXPONENT: u32 = 0x7f80_0000;
     let clean = |part: &[f32]| !part.iter().fold(false, |bad, value| bad | (value.to_bits() & EXPONENT == EXPONENT));
     if values.chunks(4096).all(clean) {
@@ -172,7 +172,7 @@ impl Assignment<'_> {
         self.sources.keys().map(String::as_str)
     }
 
-    /// Whether the parameter has a tensor: false for what the caller asked to leave out.
+    /// Whether the parameter has a tensor: false if the caller asked to leave it out.
     pub fn is_assigned(&self, name: &str) -> bool {
         self.sources.contains_key(name)
     }
@@ -182,10 +182,10 @@ impl Assignment<'_> {
         self.sources.get(name).map(|resolved| resolved.shape.as_slice())
     }
 
-    /// A parameter's values in our layout: borrowed from the file where it holds them just so, converted otherwise.
+    /// A parameter's values in our layout: borrowed from the file if they are stored that way, converted otherwise.
     ///
     /// # Errors
-    /// [`WeightsError::NotAssigned`], or [`WeightsError::DataType`] for tensors that are no floating point numbers.
+    /// [`WeightsError::NotAssigned`], or [`WeightsError::DataType`] for tensors that are not floating point.
     pub fn read(&self, name: &str) -> Result<Cow<'_, [f32]>, WeightsError> {
         let resolved = self.sources.get(name).ok_or_else(|| WeightsError::NotAssigned(name.to_owned()))?;
         let values = match resolved.pieces.as_slice() {
@@ -207,7 +207,7 @@ impl Assignment<'_> {
         })
     }
 
-    /// Lets the system take back the memory of a parameter's file pages once its values are used.
+    /// Lets the operating system reclaim the memory of a parameter's file pages once its values have been used.
     pub fn release(&self, name: &str) {
         for piece in self.sources.get(name).into_iter().flat_map(|resolved| &resolved.pieces) {
             self.container.release(&piece.name);
@@ -217,7 +217,7 @@ impl Assignment<'_> {
     /// Checks that every value of every parameter is finite.
     ///
     /// # Errors
-    /// [`WeightsError::NotFinite`] with the first value that is not.
+    /// [`WeightsError::NotFinite`] with the first value that is not finite.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         self.sources.keys().try_for_each(|name| finite(name, &self.read(name)?))
     }

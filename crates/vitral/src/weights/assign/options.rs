@@ -1,34 +1,34 @@
-//! What is asked of an assignment.
+//! Options of an assignment.
 
 use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, Size};
 
-/// What `resolve` needs to know of the model beside its parameters, and what the caller allows.
+/// What `resolve` needs to know about the model besides its parameters, and what the caller allows.
 #[derive(Clone, Debug)]
 pub struct ResolveOptions {
-    /// Patch height and width, for dialects that order a patch's values differently.
+    /// Patch height and width, for dialects with another order of a patch's values.
     pub patch_size: Size,
-    /// How positions are brought to this model's grid, should the file have another one.
+    /// How positions are resampled to this model's grid if the file has another one.
     pub positions: Option<PositionAdaptation>,
-    /// Names that need not fit, ours or theirs, with `*` for anything. A parameter left out this way is not assigned, and
-    /// a tensor left out is not read.
+    /// Names that need not match, ours or the file's, with `*` as a wildcard. A parameter listed here is not assigned,
+    /// and a tensor listed here is not read.
     pub ignore: Vec<String>,
 }
 
 /// How positions of another grid are resampled.
 #[derive(Clone, Copy, Debug)]
 pub struct PositionAdaptation {
-    /// Positions that are not part of the grid and stay.
+    /// Number of positions that are not part of the grid and are kept.
     pub prefix: usize,
-    /// The grid the file was trained on; square if not given.
+    /// The grid the file was trained on; square if absent.
     pub trained: Option<Size>,
     /// The grid of this model.
     pub grid: Size,
-    /// By which kernel.
+    /// The resampling kernel.
     pub kernel: PositionResample,
 }
 
 impl ResolveOptions {
-    /// What a model's configuration says. Positions are adapted where the configuration allows another size.
+    /// The options for a model's configuration. Positions are resampled if the configuration allows other sizes.
     pub fn for_model(config: &ModelConfig) -> Self {
         let prefix = match config.positions {
             Positions::LearnedAll => config.prefix_tokens(),
@@ -44,7 +44,7 @@ impl ResolveOptions {
         ResolveOptions { patch_size: config.patch_size, positions, ignore: Vec::new() }
     }
 
-    /// Lets these names be missing, unused or misshapen.
+    /// Allows these names to be missing, unused or of another shape.
     #[must_use]
     pub fn ignoring(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.ignore.extend(names.into_iter().map(Into::into));

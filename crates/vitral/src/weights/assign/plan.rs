@@ -1,4 +1,4 @@
-//! From a parameter's source in a dialect to ranges of tensors that are there.
+//! From a parameter's source in a dialect to ranges of existing tensors.
 
 use std::ops::Range;
 
@@ -34,7 +34,7 @@ pub(super) enum Part {
 }
 
 impl Piece {
-    /// How many of the tensor's rows are taken.
+    /// How many of the tensor's rows are used.
     pub(super) fn taken(&self) -> usize {
         match &self.part {
             Part::Whole => self.total,
@@ -43,33 +43,34 @@ impl Piece {
         }
     }
 
-    /// The shape of what is taken, in the file's layout, without leading axes that a parameter of this rank does not have.
+    /// The shape of the used part, in the file's layout, without leading axes that a parameter of this rank does not
+    /// have.
     pub(super) fn shape<'a>(&self, full: &'a [usize], rank: usize) -> &'a [usize] {
         let shape = if matches!(self.part, Part::Stacked(_)) { full.get(1..).unwrap_or_default() } else { full };
         squeezed(shape, self.layout.and_then(SourceLayout::rank).unwrap_or(rank))
     }
 }
 
-/// The file's position grid, and what becomes of it.
+/// The file's position grid, and what it is resampled to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resampling {
     pub(super) trained: Size,
     pub(super) to: PositionAdaptation,
 }
 
-/// Tensors that do not have a parameter's shape.
+/// Tensors whose shape differs from a parameter's.
 #[derive(Debug)]
 pub(super) struct Misfit {
     pub(super) theirs: String,
     pub(super) found: Vec<usize>,
 }
 
-/// Rows of a tensor: the extent of the first axis, those of one place before it not counted.
+/// Number of rows of a tensor: the size of its first axis, not counting leading axes of size one.
 pub(super) fn rows_of(shape: &[usize]) -> usize {
     squeezed(shape, 1).first().copied().unwrap_or(1)
 }
 
-/// A shape without the leading axes of extent one that our parameters do not have.
+/// A shape without the leading axes of size one that our parameters do not have.
 fn squeezed(shape: &[usize], rank: usize) -> &[usize] {
     let mut shape = shape;
     while shape.len() > rank && shape[0] == 1 {
@@ -84,13 +85,13 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// The names in the file that a parameter could be read from and that are there.
+    /// The existing names in the file that a parameter could be read from.
     pub(super) fn names(&self, parameter: &str) -> Vec<String> {
         let source = self.dialect.source(parameter);
         source.iter().flat_map(Source::names).filter_map(|name| self.present(&name)).collect()
     }
 
-    /// The pieces of a parameter, or the names that were looked for in vain.
+    /// The pieces of a parameter, or the names that were not found.
     pub(super) fn pieces(&self, spec: &ParameterSpec) -> Result<Vec<Piece>, Vec<String>> {
         let Some(source) = self.dialect.source(&spec.name) else {
             return Err(Vec::new());
@@ -138,12 +139,12 @@ impl Planner<'_> {
         Some(Piece { name, total, part: Part::Stacked(index), layout })
     }
 
-    /// The spelling of a foreign name that is in the file.
+    /// The spelling of a foreign name that the file uses.
     fn present(&self, name: &str) -> Option<String> {
         self.dialect.spellings(name).find(|name| self.container.contains(name))
     }
 
-    /// Whether the pieces have the parameter's shape, perhaps after resampling positions.
+    /// Whether the pieces have the parameter's shape, possibly after resampling positions.
     pub(super) fn fit(
         &self,
         spec: &ParameterSpec,
@@ -188,15 +189,15 @@ impl Planner<'_> {
     }
 }
 
-/// A tensor's shape in as many axes as the parameter has. A convolution's kernel `[out, channels, height, width]` is a
-/// matrix of the same numbers in the same order.
+/// A tensor's shape with as many axes as the parameter has. A convolution's kernel `[out, channels, height, width]` is
+/// a matrix of the same values in the same order.
 fn flattened(shape: &[usize], spec: &ParameterSpec, patch: Size) -> Option<Vec<usize>> {
     let rank = spec.shape.len();
     if shape.len() == rank {
         return Some(shape.to_vec());
     }
     let kernel = [patch.height, patch.width];
-    // A linear map as a convolution over single places.
+    // A linear map stored as a 1×1 convolution.
     if shape.len() == 4 && rank == 2 && shape[2..] == [1, 1] {
         return Some(shape[..2].to_vec());
     }
@@ -204,7 +205,7 @@ fn flattened(shape: &[usize], spec: &ParameterSpec, patch: Size) -> Option<Vec<u
     convolution.then(|| vec![shape[0], shape[1..].iter().product()])
 }
 
-/// The grid that a file's positions cover.
+/// The grid covered by a file's positions.
 fn trained_grid(count: usize, to: &PositionAdaptation) -> Option<Size> {
     let patches = count.checked_sub(to.prefix)?;
     let grid = to.trained.unwrap_or_else(|| Size::square(patches.isqrt()));

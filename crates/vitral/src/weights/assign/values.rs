@@ -30,7 +30,7 @@ pub(super) fn read<'a>(container: &'a Container, piece: &Piece, patch: Size) -> 
     })
 }
 
-/// The bytes that a piece takes of its tensor.
+/// The bytes of a tensor that belong to a piece.
 fn part<'a>(view: TensorView<'a>, piece: &Piece) -> TensorView<'a> {
     let (rows, total) = match &piece.part {
         Part::Whole => return view,
@@ -46,7 +46,7 @@ fn part<'a>(view: TensorView<'a>, piece: &Piece) -> TensorView<'a> {
     TensorView { bytes, ..view }
 }
 
-/// All values as float32: in place where the file holds float32 at an aligned place.
+/// All values as float32: in place if the file holds aligned float32.
 pub(crate) fn floats<'a>(view: TensorView<'a>, name: &str) -> Result<Cow<'a, [f32]>, WeightsError> {
     let bytes = view.bytes;
     Ok(match view.data_type {
@@ -68,7 +68,7 @@ fn converted<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> 
     bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect()
 }
 
-/// `[rows, columns]` as `[columns, rows]`, in tiles that fit a cache.
+/// `[rows, columns]` as `[columns, rows]`, in cache-sized tiles.
 pub(crate) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     const TILE: usize = 32;
     let columns = columns.max(1);
@@ -86,7 +86,7 @@ pub(crate) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     out
 }
 
-/// Patches of `[place, channel]` as `[channel, place]`, for each row of `width` values.
+/// Patches of `[cell, channel]` as `[channel, cell]`, for each row of `width` values.
 pub(crate) fn channels_first(values: &[f32], width: usize, places: usize) -> Vec<f32> {
     let channels = (width / places.max(1)).max(1);
     values.chunks(width.max(1)).flat_map(|row| transposed(row, channels)).collect()
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn layouts() {
         assert_eq!(transposed(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
-        // Two places of three channels, two rows.
+        // Two cells of three channels, two rows.
         let rows: Vec<f32> = (0..12).map(|value| value as f32).collect();
         assert_eq!(channels_first(&rows, 6, 2), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0, 6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
     }

@@ -1,4 +1,4 @@
-//! A tensor's type, form and place in its file.
+//! A tensor's type, shape and location in its file.
 
 use std::ops::Range;
 
@@ -29,13 +29,13 @@ pub enum DataType {
     Bool,
     /// A type that weights do not have: small floats, complex numbers.
     Other {
-        /// Bits an element takes.
+        /// Bits per element.
         bits: usize,
     },
 }
 
 impl DataType {
-    /// Bits an element takes.
+    /// Bits per element.
     pub fn bits(self) -> usize {
         match self {
             DataType::Float64 | DataType::Int64 => 64,
@@ -63,7 +63,7 @@ impl DataType {
         }
     }
 
-    /// Whether the values are real numbers that a weight can be read from.
+    /// Whether the values are floating point, so that weights can be read from them.
     pub fn is_float(self) -> bool {
         matches!(self, DataType::Float32 | DataType::Float16 | DataType::BFloat16 | DataType::Float64)
     }
@@ -75,18 +75,19 @@ impl std::fmt::Display for DataType {
     }
 }
 
-/// Where a tensor's elements lie in its file.
+/// Where a tensor's elements are in its file.
 #[derive(Clone, Debug)]
 pub(crate) enum Layout {
-    /// In order.
+    /// Contiguous, in row-major order.
     Contiguous { bytes: Range<usize> },
-    /// With strides, in elements, over a storage: a transposed or sliced view.
+    /// Strided over a storage, with strides in elements: a transposed or sliced view.
     Strided { storage: Range<usize>, offset: usize, strides: Vec<usize> },
-    /// Deflated, after a header of `skip` bytes; checked when the file was opened. With strides where not in order.
+    /// Deflated, after a header of `skip` bytes; checked when the file was opened. Has strides if not in row-major
+    /// order.
     Deflated { place: zip::Place, skip: usize, strides: Option<Vec<usize>> },
 }
 
-/// A tensor's place and form.
+/// A tensor's location and shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) file: usize,

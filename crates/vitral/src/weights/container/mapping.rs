@@ -1,4 +1,4 @@
-//! Weight files as memory: mapped where they are files, owned where they come from elsewhere.
+//! Weight files as memory: mapped if they are files, owned if they come from elsewhere.
 
 use std::fs::File;
 use std::ops::{Deref, Range};
@@ -9,9 +9,9 @@ use crate::weights::WeightsError;
 /// The bytes of a file.
 #[derive(Debug)]
 pub(crate) enum Bytes {
-    /// Mapped into memory: pages are read when touched, and shared between processes.
+    /// Mapped into memory: pages are read on first access and shared between processes.
     Mapped(memmap2::Mmap),
-    /// In memory already.
+    /// Already in memory.
     Owned(Vec<u8>),
 }
 
@@ -30,7 +30,7 @@ impl Bytes {
         #[expect(unsafe_code)]
         let mapping = unsafe { memmap2::Mmap::map(&file) };
         let mapping = mapping.map_err(|source| WeightsError::io(path, source))?;
-        // The whole file is wanted: the system may begin to read it. Where it does not, pages come as they are touched.
+        // The whole file is needed: the system may start reading ahead. If it does not, pages are read on first access.
         #[cfg(unix)]
         let _ = mapping.advise(memmap2::Advice::WillNeed);
         Ok(Bytes::Mapped(mapping))
@@ -38,7 +38,7 @@ impl Bytes {
 }
 
 impl Bytes {
-    /// Lets the system take back the memory of a part that was read: it is mapped again when it is touched again.
+    /// Lets the system reclaim the memory of a part that has been read: it is read again on the next access.
     pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Bytes::Mapped(mapping) = self {
@@ -51,7 +51,7 @@ impl Bytes {
                 #[expect(unsafe_code)]
                 let released =
                     unsafe { mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
-                // Where the system refuses, the memory stays in use and nothing else.
+                // If the system refuses, the memory just stays in use.
                 let _ = released;
             }
         }

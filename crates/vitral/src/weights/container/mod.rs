@@ -1,7 +1,7 @@
-//! Files of named tensors, whatever wrote them: safetensors (one file or many), PyTorch checkpoints and NumPy archives.
+//! Files of named tensors in any format: safetensors (one file or many), PyTorch checkpoints and NumPy archives.
 //!
-//! A container is opened by its content, not by its file's name. Tensors stay in the mapped file until they are asked
-//! for, and then come as a borrowed slice wherever their bytes lie in order.
+//! The format is recognized by content, not by file name. Tensors stay in the mapped file until they are requested, and
+//! are then returned as a borrowed slice if their bytes are contiguous.
 
 mod entry;
 mod mapping;
@@ -23,9 +23,9 @@ use super::WeightsError;
 /// One tensor of a container.
 #[derive(Clone, Debug)]
 pub struct TensorView<'a> {
-    /// Type of its elements.
+    /// Type of the elements.
     pub data_type: DataType,
-    /// Extents, outermost first.
+    /// Dimensions, outermost first.
     pub shape: &'a [usize],
     /// Elements in row-major order, little-endian.
     pub bytes: Cow<'a, [u8]>,
@@ -45,13 +45,13 @@ impl Container {
         Self::open_section(path, None)
     }
 
-    /// As [`Container::open`], taking the state under `section` of a checkpoint that holds several (`model`,
+    /// Like [`Container::open`], but reads the state under `section` of a checkpoint that holds several (`model`,
     /// `state_dict_ema`, `teacher`…).
     pub fn open_section(path: &Path, section: Option<&str>) -> Result<Self, WeightsError> {
         Self::open_files(&expand(path)?, section)
     }
 
-    /// Opens several files as one container. A name may stand in one of them only.
+    /// Opens several files as one container. Each name may occur in only one of them.
     pub fn open_files(paths: &[PathBuf], section: Option<&str>) -> Result<Self, WeightsError> {
         let mut container = Container { files: Vec::new(), entries: BTreeMap::new(), section: None };
         for path in paths {
@@ -65,7 +65,7 @@ impl Container {
         Ok(npz::recognizes(&Bytes::map(path)?))
     }
 
-    /// Reads a container that is in memory already. `name` stands for the file in errors.
+    /// Reads a container that is already in memory. `name` is used in place of the file name in errors.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, WeightsError> {
         let mut container = Container { files: Vec::new(), entries: BTreeMap::new(), section: None };
         container.add(PathBuf::from(name), Bytes::Owned(bytes), None)?;
@@ -100,22 +100,22 @@ impl Container {
         self.entries.keys().map(String::as_str)
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is no tensor at all.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether there is a tensor of this name.
+    /// Whether there is a tensor with this name.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    /// A tensor's extents.
+    /// A tensor's dimensions.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
@@ -125,7 +125,7 @@ impl Container {
         self.entries.get(name).map(|entry| entry.data_type)
     }
 
-    /// The part of a checkpoint the tensors were taken from, such as `model` or `state_dict_ema`, where it has parts.
+    /// The section of a checkpoint that the tensors come from, such as `model` or `state_dict_ema`, if it has sections.
     pub fn section(&self) -> Option<&str> {
         self.section.as_deref()
     }
@@ -135,7 +135,7 @@ impl Container {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// Lets the system take back the memory of a tensor that was read and is not needed soon.
+    /// Lets the system reclaim the memory of a tensor that has been read and is not needed soon.
     pub(crate) fn release(&self, name: &str) {
         if let Some(entry) = self.entries.get(name) {
             let range = match &entry.layout {
@@ -147,7 +147,7 @@ impl Container {
         }
     }
 
-    /// A tensor, borrowed from its file where its bytes lie in order.
+    /// A tensor, borrowed from its file if its bytes are contiguous.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let entry = self.entries.get(name)?;
         let file: &[u8] = &self.files[entry.file].1;
@@ -174,7 +174,7 @@ impl Container {
     }
 }
 
-/// Copies a strided view into row-major order. The caller has checked that all elements lie in the storage.
+/// Copies a strided view into row-major order. The caller has checked that all elements are inside the storage.
 fn gather(storage: &[u8], size: usize, offset: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let count: usize = shape.iter().product();
     let mut gathered = Vec::with_capacity(count * size);
@@ -193,12 +193,12 @@ fn gather(storage: &[u8], size: usize, offset: usize, shape: &[usize], strides: 
     gathered
 }
 
-/// The files behind a path: those that an index lists, or the file itself.
+/// The files of a path: those listed by an index, or the file itself.
 pub(crate) fn expand(path: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     if path.to_string_lossy().ends_with(".index.json") { shards(path) } else { Ok(vec![path.to_owned()]) }
 }
 
-/// The files that an index lists, each once.
+/// The files listed by an index, each once.
 fn shards(index: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -214,12 +214,12 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     names
         .into_iter()
         .map(|name| {
-            // A shard lies beside its index; a path that leads elsewhere is an attack or a mistake.
+            // A shard is beside its index; a path that leads elsewhere is an attack or a mistake.
             let plain = Path::new(&name).file_name().is_some_and(|file| file == name.as_str());
             if plain {
                 Ok(folder.join(name))
             } else {
-                Err(WeightsError::description(index, format!("`{name}` is no file beside the index")))
+                Err(WeightsError::description(index, format!("`{name}` is not a file beside the index")))
             }
         })
         .collect()
@@ -233,13 +233,13 @@ fn first_bytes(bytes: &[u8]) -> String {
         return "this is a Git LFS pointer; fetch the real file with `git lfs pull`".into();
     }
     if bytes.get(257..262) == Some(b"ustar") {
-        return "a tar archive, as PyTorch wrote before 0.4; load and save it with a newer PyTorch".into();
+        return "a tar archive, as written by PyTorch before 0.4; load and save it with a newer PyTorch".into();
     }
     if bytes.starts_with(b"\x89HDF") {
         return "an HDF5 file of Keras or TensorFlow".into();
     }
     if bytes.starts_with(b"<") {
-        return "it begins like a web page, perhaps of a failed download".into();
+        return "it begins like a web page, perhaps from a failed download".into();
     }
     format!("it begins with `{}`", bytes[..bytes.len().min(16)].escape_ascii())
 }

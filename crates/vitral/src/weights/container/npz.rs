@@ -1,8 +1,8 @@
-//! NumPy archives (`.npz`): a zip of arrays, as Google's JAX code bases publish their models.
+//! NumPy archives (`.npz`): a zip of arrays, the format of models published from Google's JAX code bases.
 //!
-//! `numpy.savez` stores arrays as they are, so they stay in the mapped file. Arrays that `numpy.savez_compressed` deflated
-//! are unpacked once on opening to check them, and again, one at a time, when they are read: memory never holds more than
-//! one of them.
+//! `numpy.savez` stores arrays uncompressed, so they stay in the mapped file. Arrays deflated by
+//! `numpy.savez_compressed` are unpacked once on opening to check them, and again, one at a time, when they are read,
+//! so at most one of them is in memory.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::zip;
 use crate::weights::WeightsError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// NumPy's own limit for headers it trusts.
+/// NumPy's own limit for trusted headers.
 const LONGEST_HEADER: usize = 10_000;
 
 /// Whether the bytes are a zip archive whose first entry is an array.
@@ -27,7 +27,7 @@ pub(crate) fn entries(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Entry)>,
     archive.check_apart().map_err(damaged)?;
     let mut entries = Vec::new();
     for member in archive.names() {
-        let name = member.strip_suffix(".npy").ok_or_else(|| damaged(format!("`{member}` is no array")))?;
+        let name = member.strip_suffix(".npy").ok_or_else(|| damaged(format!("`{member}` is not an array")))?;
         let entry = archive.place(member).and_then(|place| entry(bytes, &place));
         entries.push((name.to_owned(), entry.map_err(|fault| damaged(format!("`{name}`: {fault}")))?));
     }
@@ -71,7 +71,7 @@ fn entry(bytes: &[u8], place: &zip::Place) -> Result<Entry, String> {
     Ok(Entry { file: 0, data_type: header.data_type, shape: header.shape, layout, big_endian: header.big_endian })
 }
 
-/// What stands before an array's numbers.
+/// The header before an array's values.
 #[derive(Debug, PartialEq)]
 struct Header {
     data_type: DataType,
@@ -81,22 +81,22 @@ struct Header {
 }
 
 impl Header {
-    /// Reads a header, and says where the numbers begin.
+    /// Reads a header, and returns where the values begin.
     fn read(bytes: &[u8]) -> Result<(usize, Self), String> {
         let cut = || "the array's header is cut short".to_owned();
         if !bytes.starts_with(MAGIC) {
-            return Err("no NumPy array".into());
+            return Err("not a NumPy array".into());
         }
         let (length, at) = match *bytes.get(6).ok_or_else(cut)? {
             1 => (usize::from(u16::from_le_bytes(*bytes.get(8..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?)), 10),
             2 | 3 => (u32::from_le_bytes(*bytes.get(8..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?) as usize, 12),
-            other => return Err(format!("version {other} of NumPy's format; save it with a known NumPy")),
+            other => return Err(format!("version {other} of NumPy's format; save it with a known version of NumPy")),
         };
         if length > LONGEST_HEADER {
             return Err(format!("the array's header claims {length} bytes, more than {LONGEST_HEADER}"));
         }
         let text = bytes.get(at..at + length).ok_or_else(cut)?;
-        let text = std::str::from_utf8(text).map_err(|_| "the array's header is no text".to_owned())?;
+        let text = std::str::from_utf8(text).map_err(|_| "the array's header is not text".to_owned())?;
         Self::parse(text).map(|header| (at + length, header))
     }
 
@@ -108,7 +108,7 @@ impl Header {
         };
         let descr = value("descr")?;
         let descr = descr.strip_prefix('\'').and_then(|rest| rest.split_once('\''));
-        let (descr, _) = descr.ok_or("a structured array, which is no tensor; save plain arrays")?;
+        let (descr, _) = descr.ok_or("a structured array, which is not a tensor; save plain arrays")?;
         let fortran = value("fortran_order")?;
         let fortran = match (fortran.starts_with("True"), fortran.starts_with("False")) {
             (true, _) => true,
@@ -116,10 +116,10 @@ impl Header {
             _ => return Err("`fortran_order` is neither True nor False".into()),
         };
         let shape = value("shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));
-        let (shape, _) = shape.ok_or("`shape` is no tuple")?;
+        let (shape, _) = shape.ok_or("`shape` is not a tuple")?;
         let extents = shape.split(',').map(str::trim).filter(|extent| !extent.is_empty());
         let shape: Result<Vec<usize>, String> = extents
-            .map(|extent| extent.trim_end_matches('L').parse().map_err(|_| format!("`{extent}` is no extent")))
+            .map(|extent| extent.trim_end_matches('L').parse().map_err(|_| format!("`{extent}` is not a dimension")))
             .collect();
         let (data_type, big_endian) = data_type(descr)?;
         Ok(Header { data_type, big_endian, fortran, shape: shape? })
@@ -149,7 +149,7 @@ fn data_type(descr: &str) -> Result<(DataType, bool), String> {
         "u8" | "c8" => DataType::Other { bits: 64 },
         "c16" => DataType::Other { bits: 128 },
         "O" => return Err("an array of Python objects, which are never loaded; save plain arrays".into()),
-        _ => return Err(format!("elements of type `{descr}`, which no tensor has")),
+        _ => return Err(format!("elements of type `{descr}`, which is not a type of tensors")),
     };
     Ok((data_type, order))
 }
@@ -172,7 +172,7 @@ mod tests {
             ("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", "Python objects"),
             ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "structured"),
             ("{'descr': '<f4', 'fortran_order': 1, 'shape': (1,), }", "neither"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", "`-1` is no extent"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", "`-1` is not a dimension"),
             ("{'descr': '<f4', 'fortran_order': False}", "'shape'"),
         ] {
             let error = Header::parse(text).unwrap_err();

@@ -1,4 +1,4 @@
-//! The safetensors format: a JSON header, then plain bytes.
+//! The safetensors format: a JSON header, then raw bytes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,13 +11,13 @@ use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use super::entry::{DataType, Entry, Layout};
 use crate::weights::WeightsError;
 
-/// Whether the bytes look like this format: a length, then the brace of a JSON object.
+/// Whether the bytes look like this format: a length, then the opening brace of a JSON object.
 pub(crate) fn recognizes(bytes: &[u8]) -> bool {
     bytes.len() > 8 && bytes[8] == b'{'
 }
 
-/// Finds every tensor in the file. Nothing is copied, and nothing is allocated beyond what the
-/// header holds; one of more than a hundred million bytes or a million tensors is refused before it is read in earnest.
+/// Finds every tensor in the file. Nothing is copied or allocated beyond the contents of the header; a header of more
+/// than a hundred million bytes or a million tensors is rejected before it is parsed.
 pub(crate) fn entries(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Entry)>, WeightsError> {
     let damaged = |fault: String| WeightsError::Damaged { path: path.to_owned(), format: "safetensors", fault };
     if let Some(fault) = header(bytes).and_then(fault_of_names) {
@@ -60,7 +60,7 @@ fn fault(error: &SafeTensorError, bytes: &[u8]) -> String {
         SafeTensorError::HeaderTooSmall => format!("expected a header, found {} bytes in all", bytes.len()),
         SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => {
             let claimed = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
-            let most = "and no model's header has more than a hundred million";
+            let most = "and headers may have at most a hundred million";
             format!("the header claims {claimed} bytes, the file has {}, {most}", bytes.len())
         }
         SafeTensorError::InvalidHeader(_) => "the header is not UTF-8".into(),
@@ -77,11 +77,11 @@ fn fault(error: &SafeTensorError, bytes: &[u8]) -> String {
     }
 }
 
-/// No model has as many tensors.
+/// More tensors than any model has.
 const MOST_TENSORS: usize = 1 << 20;
 
-/// What is wrong with the names in a header: a JSON reader keeps the last of two alike, silently, and would keep any number
-/// of them. Names are all that is held meanwhile. A header that is no JSON is not found fault with here.
+/// What is wrong with the names in a header: a JSON reader silently keeps the last of two equal keys, and would keep
+/// any number of them. Only the names are held in memory. A header that is not JSON is not reported here.
 fn fault_of_names(header: &[u8]) -> Option<String> {
     struct Names<'a>(&'a mut Option<String>);
 
@@ -97,7 +97,7 @@ fn fault_of_names(header: &[u8]) -> Option<String> {
             while let Some(name) = map.next_key::<Cow<'de, str>>()? {
                 if seen.len() > MOST_TENSORS {
                     *self.0 =
-                        Some(format!("the header names more than {MOST_TENSORS} tensors, and no model has as many"));
+                        Some(format!("the header names more than {MOST_TENSORS} tensors, more than any model has"));
                     return Err(A::Error::custom("too many"));
                 }
                 map.next_value::<IgnoredAny>()?;
@@ -112,12 +112,12 @@ fn fault_of_names(header: &[u8]) -> Option<String> {
     }
 
     let mut fault = None;
-    // Whatever else is wrong with it, reading it in earnest tells.
+    // Any other error is found when the header is parsed in full.
     let _ = serde_json::Deserializer::from_slice(header).deserialize_map(Names(&mut fault));
     fault
 }
 
-/// The header's bytes, where it has as many as it claims and not absurdly many.
+/// The header's bytes, if it is as long as it claims and not too long.
 fn header(bytes: &[u8]) -> Option<&[u8]> {
     const MOST_BYTES: u64 = 100_000_000;
     let length = u64::from_le_bytes(*bytes.first_chunk::<8>()?);

@@ -1,16 +1,16 @@
-//! The table of contents of a zip archive. PyTorch and NumPy store entries uncompressed as a rule, so an entry is a range
+//! The central directory of a zip archive. PyTorch and NumPy usually store entries uncompressed, so an entry is a range
 //! of the file; `numpy.savez_compressed` deflates them.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Range;
 
-/// What is wrong with an archive, before it has a path.
+/// What is wrong with an archive, without its path.
 type Fault = String;
 
-/// No model has as many tensors; a table of contents that claims more is an attack.
+/// More tensors than any model has; an archive that claims more is an attack.
 const MOST_ENTRIES: u64 = 1 << 20;
-/// Deflate makes nothing smaller than this fraction.
+/// The largest ratio by which Deflate can compress.
 const MOST_DEFLATED: u64 = 1032;
 
 const LOCAL: &[u8] = b"PK\x03\x04";
@@ -19,19 +19,19 @@ const END: &[u8] = b"PK\x05\x06";
 const END_64: &[u8] = b"PK\x06\x06";
 const END_64_LOCATOR: &[u8] = b"PK\x06\x07";
 
-/// Whether the bytes begin a zip archive.
+/// Whether the bytes are the start of a zip archive.
 pub(super) fn recognizes(bytes: &[u8]) -> bool {
     bytes.starts_with(LOCAL)
 }
 
-/// Where an entry lies, and how.
+/// Where an entry is, and how it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// Its bytes in the file.
     pub(crate) range: Range<usize>,
     /// Whether they are deflated.
     pub(crate) deflated: bool,
-    /// How many bytes it has when unpacked.
+    /// Its unpacked size in bytes.
     pub(crate) size: usize,
     /// Checksum of the unpacked bytes.
     checksum: u32,
@@ -53,10 +53,10 @@ struct Member {
 }
 
 impl<'a> Archive<'a> {
-    /// Reads the central directory at the file's end.
+    /// Reads the central directory at the end of the file.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
         let cut = "the zip archive's table of contents is missing; the file is cut short";
-        // The end record is 22 bytes and a comment of at most 65535.
+        // The end record is 22 bytes plus a comment of at most 65535.
         let first = bytes.len().saturating_sub(22 + 65535);
         let end = bytes[first..].windows(4).rposition(|window| window == END).ok_or(cut)? + first;
         if bytes.len() != end + 22 + usize::from(short(bytes, end + 20)?) {
@@ -83,19 +83,19 @@ impl<'a> Archive<'a> {
         for _ in 0..count {
             let (name, member, next) = central_entry(bytes, at)?;
             if entries.insert(name.clone(), member).is_some() {
-                return Err(format!("`{name}` stands twice in the zip archive"));
+                return Err(format!("`{name}` occurs twice in the zip archive"));
             }
             at = next;
         }
         Ok(Archive { bytes, entries })
     }
 
-    /// Names of all entries, in no order.
+    /// Names of all entries, unordered.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Where an uncompressed entry's bytes lie in the file.
+    /// Where an uncompressed entry's bytes are in the file.
     pub(super) fn stored(&self, name: &str) -> Result<Range<usize>, Fault> {
         let place = self.place(name)?;
         if place.deflated {
@@ -106,7 +106,7 @@ impl<'a> Archive<'a> {
         Ok(place.range)
     }
 
-    /// Where an entry's bytes lie in the file.
+    /// Where an entry's bytes are in the file.
     pub(super) fn place(&self, name: &str) -> Result<Place, Fault> {
         let member = self.entries.get(name).ok_or_else(|| format!("`{name}` is missing from the zip archive"))?;
         if member.encrypted {
@@ -127,18 +127,18 @@ impl<'a> Archive<'a> {
         };
         let header = index(member.header)?;
         if self.bytes.get(header..header.saturating_add(4)) != Some(LOCAL) {
-            return Err(format!("`{name}` does not stand where the table of contents says"));
+            return Err(format!("`{name}` is not where the table of contents says"));
         }
         let names = usize::from(short(self.bytes, header + 26)?) + usize::from(short(self.bytes, header + 28)?);
         let start = header + 30 + names;
         let range = start..start.checked_add(index(member.compressed)?).ok_or("an entry's size overflows")?;
         if range.end > self.bytes.len() {
-            return Err(format!("`{name}` reaches beyond the end of the file"));
+            return Err(format!("`{name}` extends beyond the end of the file"));
         }
         Ok(Place { range, deflated, size: index(member.size)?, checksum: member.checksum })
     }
 
-    /// Checks that no two entries share bytes: a small file could otherwise stand for any amount of data.
+    /// Checks that no two entries share bytes: otherwise a small file could claim any amount of data.
     pub(super) fn check_apart(&self) -> Result<(), Fault> {
         let mut places = Vec::with_capacity(self.entries.len());
         for (name, member) in &self.entries {
@@ -152,7 +152,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Unpacks a deflated entry and checks its size and checksum. What is unpacked goes to `take`, a piece at a time.
+/// Unpacks a deflated entry and checks its size and checksum. Unpacked bytes are passed to `take` in pieces.
 pub(super) fn inflate(bytes: &[u8], place: &Place, mut take: impl FnMut(&[u8])) -> Result<(), Fault> {
     let mut reader = flate2::read::DeflateDecoder::new(&bytes[place.range.clone()]).take(place.size as u64 + 1);
     let (mut checksum, mut size, mut buffer) = (flate2::Crc::new(), 0usize, vec![0; 1 << 16]);
@@ -166,7 +166,7 @@ pub(super) fn inflate(bytes: &[u8], place: &Place, mut take: impl FnMut(&[u8])) 
         take(&buffer[..count]);
     }
     if size != place.size {
-        return Err(format!("it unpacks to another size than the {} bytes it claims", place.size));
+        return Err(format!("its unpacked size is not the {} bytes it claims", place.size));
     }
     if checksum.sum() != place.checksum {
         return Err("its checksum is wrong".into());
@@ -174,7 +174,7 @@ pub(super) fn inflate(bytes: &[u8], place: &Place, mut take: impl FnMut(&[u8])) 
     Ok(())
 }
 
-/// One line of the table of contents, and where the next one begins.
+/// One entry of the central directory, and the offset of the next one.
 fn central_entry(bytes: &[u8], at: usize) -> Result<(String, Member, usize), Fault> {
     if bytes.get(at..at.saturating_add(4)) != Some(CENTRAL) {
         return Err("the zip archive's table of contents is damaged".into());
@@ -183,7 +183,7 @@ fn central_entry(bytes: &[u8], at: usize) -> Result<(String, Member, usize), Fau
     let extra_length = usize::from(short(bytes, at + 30)?);
     let comment_length = usize::from(short(bytes, at + 32)?);
     let name = bytes.get(at + 46..at + 46 + name_length).ok_or("the zip archive's table of contents is cut short")?;
-    let name = String::from_utf8(name.to_vec()).map_err(|_| "an entry of the zip archive has no readable name")?;
+    let name = String::from_utf8(name.to_vec()).map_err(|_| "an entry of the zip archive has an unreadable name")?;
     let mut member = Member {
         method: short(bytes, at + 10)?,
         encrypted: short(bytes, at + 8)? & 1 != 0,
@@ -192,7 +192,7 @@ fn central_entry(bytes: &[u8], at: usize) -> Result<(String, Member, usize), Fau
         size: u64::from(word(bytes, at + 24)?),
         header: u64::from(word(bytes, at + 42)?),
     };
-    // Zip64: sizes that do not fit 32 bits stand in an extra field, in this order, each only where it is needed.
+    // Zip64: sizes that do not fit in 32 bits are in an extra field, in this order, each only if needed.
     let mut extra = at + 46 + name_length;
     let end = extra + extra_length;
     while extra + 4 <= end {

@@ -1,4 +1,4 @@
-//! What the files beside the weights say, whoever wrote them.
+//! What the files beside the weights say, in any library's format.
 
 use std::path::PathBuf;
 
@@ -9,31 +9,31 @@ use crate::image::{ImageError, Preprocess};
 use crate::weights::dialect::Source;
 use crate::weights::{Container, Dialect, WeightsError};
 
-/// All that the files beside the weights say.
+/// Everything that the files beside the weights say.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// The model's name: what its files call it, or the folder's name.
+    /// The model's name: as in its files, or else the folder's name.
     pub name: String,
     /// The architecture.
     pub config: ModelConfig,
-    /// Preprocessing, as the origin writes it.
+    /// Preprocessing, in the source library's format.
     pub preprocess: PreprocessSource,
-    /// Class names in order of class.
+    /// Class names in class order.
     pub labels: Option<Vec<String>>,
-    /// The weights' license, where it is stated.
+    /// The weights' license, if stated.
     pub license: Option<String>,
-    /// The dialect of the weight files; recognized by their names if not given.
+    /// The dialect of the weight files; if absent, it is recognized from tensor names.
     pub dialect: Option<String>,
     /// Names that differ from the dialect's.
     pub names: Vec<(String, Source)>,
-    /// Weight files, more than one for a model in shards.
+    /// Weight files, several for a sharded model.
     pub files: Vec<PathBuf>,
 }
 
 /// Preprocessing, not yet interpreted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PreprocessSource {
-    /// The files say nothing of it.
+    /// The files do not specify it.
     Absent,
     /// Hugging Face's `preprocessor_config.json`.
     HuggingFace(Value),
@@ -44,7 +44,7 @@ pub enum PreprocessSource {
 }
 
 impl PreprocessSource {
-    /// The steps that it says; nothing where the files say nothing.
+    /// The preprocessing steps; `None` if the files do not specify any.
     pub fn read(&self) -> Option<Result<Preprocess, ImageError>> {
         Some(match self {
             PreprocessSource::Absent => return None,
@@ -54,7 +54,7 @@ impl PreprocessSource {
         })
     }
 
-    /// The raw value, for whoever reads preprocessing of this origin.
+    /// The raw value, for readers of this format.
     pub fn value(&self) -> Option<&Value> {
         match self {
             PreprocessSource::Absent => None,
@@ -74,7 +74,7 @@ impl Description {
         Container::open_files(&self.files, None)
     }
 
-    /// The dialect that was named, with the description's own names; `None` when it is to be recognized.
+    /// The named dialect with the description's own names added; `None` if it is to be recognized.
     ///
     /// # Errors
     /// [`WeightsError::NoSuchDialect`].

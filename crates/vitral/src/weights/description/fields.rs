@@ -1,4 +1,4 @@
-//! Typed access to the keys of a foreign configuration, with errors that name file and key.
+//! Typed access to the keys of another library's configuration, with errors that name file and key.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ pub(super) fn read_json(path: &Path) -> Result<Value, WeightsError> {
     serde_json::from_slice(&text).map_err(|error| WeightsError::description(path, format!("not valid JSON: {error}")))
 }
 
-/// A JSON object and where it stands.
+/// A JSON object and where it is.
 #[derive(Clone, Debug)]
 pub(super) struct Fields<'a> {
     path: &'a Path,
     map: &'a Map<String, Value>,
-    /// The keys that lead here, for errors.
+    /// The keys that lead here, for error messages.
     inside: String,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Fields<'a> {
         Ok(Fields { path, map, inside: String::new() })
     }
 
-    /// An object inside.
+    /// A nested object.
     pub(super) fn object(&self, key: &str) -> Result<Option<Fields<'a>>, WeightsError> {
         match self.value(key) {
             None => Ok(None),
@@ -41,7 +41,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Another object that stands for the one under `key`.
+    /// Another object that takes the place of the one under `key`.
     pub(super) fn inside<'b>(&self, key: &str, value: &'b Value) -> Result<Fields<'b>, WeightsError>
     where
         'a: 'b,
@@ -50,12 +50,12 @@ impl<'a> Fields<'a> {
         Ok(Fields { inside: format!("{}{key}.", self.inside), ..fields })
     }
 
-    /// Whether the key is there and not null.
+    /// Whether the key is present and not null.
     pub(super) fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
     }
 
-    /// The object as it is.
+    /// The object as a JSON value.
     pub(super) fn to_value(&self) -> Value {
         Value::Object(self.map.clone())
     }
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
         self.map.keys().map(String::as_str)
     }
 
-    /// A value that is there and not null.
+    /// A value, if present and not null.
     pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
@@ -80,7 +80,7 @@ impl<'a> Fields<'a> {
         self.read(key, "a number", Value::as_f64)
     }
 
-    /// A truth value.
+    /// A boolean.
     pub(super) fn truth(&self, key: &str) -> Result<Option<bool>, WeightsError> {
         self.read(key, "true or false", Value::as_bool)
     }
@@ -108,14 +108,14 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A non-linearity by the name that PyTorch libraries give it.
+    /// An activation function, by the name used in PyTorch libraries.
     pub(super) fn activation(&self, key: &str) -> Result<Option<Activation>, WeightsError> {
         self.read(key, "one of gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, silu, tanh", |value| {
             activation(value.as_str()?)
         })
     }
 
-    /// An error at a key.
+    /// An error about a key.
     pub(super) fn fault(&self, key: &str, fault: impl std::fmt::Display) -> WeightsError {
         WeightsError::description(self.path, format!("`{}{key}`: {fault}", self.inside))
     }
@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A non-linearity by the names that PyTorch, timm and transformers give it.
+/// An activation function, by its names in PyTorch, timm and transformers.
 pub(super) fn activation(name: &str) -> Option<Activation> {
     Some(match name {
         "gelu" | "GELU" | "gelu_python" => Activation::Gelu,

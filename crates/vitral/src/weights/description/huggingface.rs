@@ -1,6 +1,6 @@
-//! Hugging Face transformers: `config.json` of ViT, DeiT, DINOv2, DINOv3, BEiT, CLIP, SigLIP and their relatives.
+//! Hugging Face transformers: `config.json` of ViT, DeiT, DINOv2, DINOv3, BEiT, CLIP, SigLIP and related models.
 //!
-//! Defaults are those of the library's configuration classes, which a saved file may leave out.
+//! A saved file may omit defaults, which are those of the library's configuration classes.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::weights::WeightsError;
 
-/// What a model class puts after the encoder.
+/// What follows the encoder in a model class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     /// The encoder with its own pooling.
@@ -25,7 +25,7 @@ enum Task {
     Projection,
 }
 
-/// Every `model_type` that is read.
+/// Every `model_type` that can be read.
 pub(crate) const MODEL_TYPES: [&str; 13] = [
     "vit",
     "vit_msn",
@@ -51,7 +51,7 @@ pub(super) fn folder(
 ) -> Result<Description, WeightsError> {
     let class = fields.value("architectures").and_then(|value| value.as_array()?.first()?.as_str()).unwrap_or_default();
     let kind = fields.text("model_type")?.unwrap_or_default();
-    // The tower's own settings lie inside for models of image and text; numbers of classes stay outside.
+    // Models of image and text nest the vision tower's settings; class counts stay outside.
     let nested = match fields.object("vision_config")? {
         Some(vision) => Some(vision),
         // CLIP's files of 2021.
@@ -73,17 +73,19 @@ pub(super) fn folder(
         "clip" | "clip_vision_model" => (clip(fields, vision, class, task)?, "huggingface-clip"),
         "siglip" | "siglip_vision_model" => (siglip(vision, task)?, "huggingface-siglip"),
         "siglip2" | "siglip2_vision_model" => {
-            let why = "packs images of any proportion (NaFlex), which cannot be expressed here; SigLIP 2 of a fixed size is \
-                       `siglip` and is read";
+            let why = "packs images of any aspect ratio (NaFlex), which is not supported; SigLIP 2 with a fixed size is \
+                       `siglip`, which is";
             return Err(fields.fault("model_type", format!("`{kind}` {why}")));
         }
         "" => {
-            return Err(fields.fault("model_type", "missing, so the architecture is not known; add it, such as `vit`"));
+            return Err(
+                fields.fault("model_type", "missing, so the architecture is not known; add it, for example `vit`")
+            );
         }
         other => {
             return Err(fields.fault(
                 "model_type",
-                format!("`{other}` is no Vision Transformer known here; expected one of {}", MODEL_TYPES.join(", ")),
+                format!("`{other}` is not a known Vision Transformer; expected one of {}", MODEL_TYPES.join(", ")),
             ));
         }
     };
@@ -108,8 +110,8 @@ pub(super) fn folder(
     })
 }
 
-/// `ViTModel` may be saved with or without its pooler, Data2Vec's model has none, and the configuration does not tell: the
-/// weights do. Without one, the class token is the feature.
+/// `ViTModel` may be saved with or without its pooler, and Data2Vec's model has none. Only the weights show which, not
+/// the configuration. Without a pooler, the class token is the feature vector.
 pub(super) fn without_absent_pooler(description: &mut Description) -> Result<(), WeightsError> {
     let of_beit = description.dialect.as_deref() == Some("huggingface-beit") && description.config.pooled_norm;
     if description.config.pre_logits.is_some() || of_beit {
@@ -126,7 +128,7 @@ pub(super) fn without_absent_pooler(description: &mut Description) -> Result<(),
     Ok(())
 }
 
-/// The part that all of them share.
+/// The part common to all models.
 fn common(
     fields: &Fields<'_>,
     patch: usize,
@@ -136,7 +138,9 @@ fn common(
     let width = fields.count("hidden_size")?.unwrap_or(768);
     let heads = fields.count("num_attention_heads")?.unwrap_or(12);
     if heads == 0 || !width.is_multiple_of(heads) {
-        return Err(fields.fault("num_attention_heads", format!("{heads} heads do not divide a width of {width}")));
+        return Err(
+            fields.fault("num_attention_heads", format!("the width {width} is not a multiple of {heads} heads"))
+        );
     }
     Ok(ModelConfig {
         image_size: fields.size("image_size")?.unwrap_or(Size::square(224)),
@@ -170,7 +174,7 @@ fn common(
 fn pooler(fields: &Fields<'_>, width: usize) -> Result<Option<usize>, WeightsError> {
     match fields.activation("pooler_act")? {
         None | Some(Activation::Tanh) => Ok(Some(fields.count("pooler_output_size")?.unwrap_or(width))),
-        Some(_) => Err(fields.fault("pooler_act", "expected tanh; no other pooler can be expressed")),
+        Some(_) => Err(fields.fault("pooler_act", "expected tanh; other poolers are not supported")),
     }
 }
 
@@ -199,7 +203,7 @@ fn dinov2(fields: &Fields<'_>, kind: &str, task: Task) -> Result<ModelConfig, We
     let ratio = fields.number("mlp_ratio")?.unwrap_or(4.0);
     config.mlp_width = (config.width as f64 * ratio) as usize;
     if fields.truth("use_swiglu_ffn")?.unwrap_or(false) {
-        // Two thirds of the plain width, rounded up to a multiple of 8, as DINOv2 has it.
+        // Two thirds of the plain width, rounded up to a multiple of 8, as in DINOv2.
         config.mlp_width = ((config.mlp_width as f64 * 2.0 / 3.0) as usize).div_ceil(8) * 8;
         config.mlp = MlpKind::Gated;
         config.activation = Activation::Silu;
@@ -227,7 +231,7 @@ fn dinov3(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError>
         [true, true, true] => (true, true),
         [true, false, true] => (true, false),
         [false, false, false] => (false, true),
-        _ => return Err(fields.fault("query_bias", "expected a bias on query and value or on neither of them")),
+        _ => return Err(fields.fault("query_bias", "expected a bias on both query and value, or on neither")),
     };
     if !fields.has("hidden_size") {
         (config.width, config.heads, config.head_width, config.mlp_width) = (384, 6, 64, 1536);
@@ -246,8 +250,7 @@ fn dinov3(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError>
 fn beit(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError> {
     let task = class.strip_prefix("Beit").or_else(|| class.strip_prefix("Data2VecVision")).unwrap_or(class);
     if !matches!(task, "" | "Model" | "ForImageClassification" | "ForMaskedImageModeling") {
-        let fault =
-            format!("`{class}` cannot be expressed here; expected a model, a classifier or masked image modeling");
+        let fault = format!("`{class}` is not supported; expected a model, a classifier or masked image modeling");
         return Err(fields.fault("architectures", fault));
     }
     let mut config = common(fields, 16, 1e-12, Activation::Gelu)?;
@@ -267,11 +270,11 @@ fn beit(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError> {
     config.relative_resample = RelativeResample::Linear;
     let squares = [("image_size", config.image_size), ("patch_size", config.patch_size)];
     if let Some((key, size)) = squares.into_iter().find(|(_, size)| size.height != size.width) {
-        let fault = format!("{size}: transformers' BEiT takes the sides of a grid for each other; expected a square");
+        let fault = format!("{size}: transformers' BEiT swaps the sides of a grid; expected a square");
         return Err(fields.fault(key, fault));
     }
     config.drop.path = fields.number("drop_path_rate")?.unwrap_or(0.1) as f32;
-    // Masked image modeling norms all tokens; of a mean, the pooler norms the mean.
+    // Masked image modeling normalizes all tokens; with mean pooling, the pooler normalizes the mean.
     if task != "ForMaskedImageModeling" && truth("use_mean_pooling", true)? {
         config.pooling = Pooling::Mean;
         config.final_norm = false;
@@ -316,7 +319,7 @@ fn siglip(fields: &Fields<'_>, task: Task) -> Result<ModelConfig, WeightsError> 
     Ok(config)
 }
 
-/// `id2label`, in order of class.
+/// `id2label`, in class order.
 fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>, WeightsError> {
     let Some(table) = fields.object("id2label")? else {
         return Ok(None);
@@ -325,7 +328,7 @@ fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>, WeightsError> {
     for key in table.keys() {
         let place = key.parse::<usize>().ok().and_then(|index| labels.get_mut(index));
         let place = place.ok_or_else(|| fields.fault("id2label", format!("class `{key}` is out of order")))?;
-        // Some files have numbers for names.
+        // Some files have numbers as names.
         *place = table.value(key).map(|label| label.as_str().map_or_else(|| label.to_string(), str::to_owned));
     }
     Ok(Some(labels.into_iter().map(Option::unwrap_or_default).collect()))

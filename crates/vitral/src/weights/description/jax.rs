@@ -1,9 +1,9 @@
-//! Google's JAX files: arrays alone, with no configuration beside them. Everything follows from their names and shapes.
+//! Google's JAX files: only arrays, with no configuration. Everything follows from their names and shapes.
 //!
-//! What shapes do not tell is what the code of `vision_transformer` and `big_vision` always does: `nn.gelu` is flax's, so
-//! the tanh approximation (timm and Hugging Face run the same weights with the exact one); layer and group norms have an
-//! epsilon of 1e-6; positions of another size come by linear interpolation with aligned corners; images are resized to
-//! the model's size whatever their proportions, then taken to [−1, 1].
+//! What shapes do not show is constant in the code of `vision_transformer` and `big_vision`: `nn.gelu` is flax's, which
+//! is the tanh approximation (timm and Hugging Face run the same weights with the exact one); layer and group norms
+//! have an epsilon of 1e-6; positions are resampled to other sizes by linear interpolation with aligned corners; images
+//! are resized to the model's size regardless of aspect ratio, then scaled to [−1, 1].
 
 mod bit;
 
@@ -17,10 +17,10 @@ use crate::config::{
 };
 use crate::weights::{Container, WeightsError};
 
-/// Where a checkpoint keeps its parameters.
+/// The prefixes of parameters in a checkpoint.
 const PREFIXES: [&str; 5] = ["", "opt/target/", "params/", "params/img/", "img/"];
 
-/// Whether the arrays are a Vision Transformer or a ResNet of these code bases.
+/// Whether the arrays are a Vision Transformer or a ResNet from these code bases.
 pub(super) fn recognizes(container: &Container) -> bool {
     prefix(container).is_some() || bit::recognizes(container)
 }
@@ -29,7 +29,7 @@ fn prefix(container: &Container) -> Option<&'static str> {
     PREFIXES.into_iter().find(|prefix| container.contains(&format!("{prefix}embedding/kernel")))
 }
 
-/// The arrays below one prefix.
+/// The arrays under one prefix.
 struct Arrays<'a> {
     path: &'a Path,
     container: &'a Container,
@@ -44,7 +44,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
     let prefix = prefix(container).ok_or_else(|| {
         WeightsError::description(
             path,
-            "no `embedding/kernel`: not a Vision Transformer of Google's; use `--config FILE`",
+            "no `embedding/kernel`: not one of Google's Vision Transformers; use `--config FILE`",
         )
     })?;
     let arrays = Arrays { path, container, prefix };
@@ -76,13 +76,13 @@ impl Arrays<'_> {
         self.container.shape(&format!("{}{name}", self.prefix))
     }
 
-    /// The shape of an array that has to be there, in so many axes.
+    /// The shape of a required array with `N` axes.
     fn axes<const N: usize>(&self, name: &str) -> Result<[usize; N], WeightsError> {
         let shape = self.shape(name).unwrap_or_default();
         shape.try_into().map_err(|_| {
             let fault = if shape.is_empty() { "missing".to_owned() } else { format!("found {shape:?}") };
             let name = format!("{}{name}", self.prefix);
-            WeightsError::description(self.path, format!("`{name}`: expected an array of {N} axes, {fault}"))
+            WeightsError::description(self.path, format!("`{name}`: expected an array with {N} axes, {fault}"))
         })
     }
 
@@ -129,7 +129,8 @@ impl Arrays<'_> {
             let patches = count.saturating_sub(prefix);
             let side = patches.isqrt();
             if side == 0 || side * side != patches {
-                let fault = format!("{count} positions are no square grid; describe the model with `--config FILE`");
+                let fault =
+                    format!("{count} positions do not form a square grid; describe the model with `--config FILE`");
                 return Err(WeightsError::description(self.path, fault));
             }
             let stride = config.token_stride();
@@ -167,7 +168,8 @@ impl Arrays<'_> {
             root: Root::Large,
             padding: Border::Same,
             groups: 32,
-            // The JAX code adds 1e-5 to the deviation, timm 1e-8 to the variance; the group norm takes out the difference.
+            // The JAX code adds 1e-5 to the standard deviation, timm 1e-8 to the variance; the group norm cancels the
+            // difference.
             standardization_epsilon: 1e-8,
             norm_epsilon: 1e-6,
         })

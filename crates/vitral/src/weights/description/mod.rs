@@ -1,5 +1,5 @@
-//! What a path holds: the model's configuration, its weight files, preprocessing, labels and license, from the files that
-//! travel with the weights.
+//! What a path contains: the model's configuration, weight files, preprocessing, labels and license, from the files
+//! that accompany the weights.
 
 mod contents;
 mod fields;
@@ -29,11 +29,11 @@ const WEIGHTS: [&str; 6] = [
     "model.pt",
 ];
 
-/// Reads what a path holds: a Hugging Face folder, a timm folder, a Vitral bundle, or one checkpoint with `config`, the
-/// file that describes it.
+/// Reads a path: a Hugging Face folder, a timm folder, a Vitral bundle, or one checkpoint with `config`, the file that
+/// describes it.
 ///
 /// # Errors
-/// A [`WeightsError`] that names the file, what was expected in it, and what to do.
+/// A [`WeightsError`] with the file, what was expected in it, and what to do.
 pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Description, WeightsError> {
     let no_model = |fault: String| WeightsError::NoModel { path: path.to_owned(), fault };
     if let Some(config) = config {
@@ -48,7 +48,7 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
             return Ok(description);
         }
         return Err(no_model(
-            "one weight file does not say what model it is; give its folder, or describe it with `--config FILE`"
+            "a weight file alone does not say what model it is; give its folder, or describe it with `--config FILE`"
                 .into(),
         ));
     }
@@ -90,17 +90,17 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
     ))
 }
 
-/// Every `model_type` of Hugging Face's `config.json` that is read.
+/// Every `model_type` of Hugging Face's `config.json` that can be read.
 pub fn huggingface_model_types() -> &'static [&'static str] {
     &huggingface::MODEL_TYPES
 }
 
-/// Every architecture of timm that is known by name; a few of them are refused with what cannot be expressed.
+/// Every timm architecture known by name; a few of them are rejected as not supported.
 pub fn timm_architectures() -> impl Iterator<Item = &'static str> {
     timm_names()
 }
 
-/// The configuration that timm's `config.json` says.
+/// The configuration given by timm's `config.json`.
 pub(crate) fn timm_config(value: &Value) -> Result<ModelConfig, WeightsError> {
     let fields = Fields::new(Path::new("config.json"), value)?;
     timm::folder(&fields, String::new(), Vec::new()).map(|description| description.config)
@@ -111,7 +111,7 @@ pub(crate) fn timm_names() -> impl Iterator<Item = &'static str> {
     timm::architectures().keys().map(String::as_str)
 }
 
-/// Describes a file by its tensors alone, where its names leave no choice: Google's NumPy archives, Meta's checkpoints.
+/// Describes a file by its tensors alone, if their names are unambiguous: Google's NumPy archives, Meta's checkpoints.
 fn by_arrays(file: &Path) -> Result<Option<Description>, WeightsError> {
     if !Container::is_numpy(file)? {
         return match Container::open(file) {
@@ -123,7 +123,7 @@ fn by_arrays(file: &Path) -> Result<Option<Description>, WeightsError> {
     jax::recognizes(&container).then(|| jax::file(file, stem_of(file), &container)).transpose()
 }
 
-/// The NumPy archive in a folder that holds one and no description.
+/// The NumPy archive in a folder without a description, if there is exactly one.
 fn only_archive(folder: &Path) -> Option<PathBuf> {
     let files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     let mut archives = files.filter(|file| file.extension().is_some_and(|extension| extension == "npz"));

@@ -1,7 +1,7 @@
-//! The files that Meta published DeiT, DINO, DINOv2 and MAE in: tensors alone, under the names that timm took over.
+//! The original files of DeiT, DINO, DINOv2 and MAE published by Meta: only tensors, with the names that timm adopted.
 //!
-//! What shapes do not tell is the same in all of these code bases: heads of width 64, the exact GELU, layer norms with an
-//! epsilon of 1e-6. How images are preprocessed is not in the file, and is not guessed.
+//! What shapes do not show is the same in all of these code bases: heads of width 64, the exact GELU, layer norms with
+//! an epsilon of 1e-6. The file does not say how images are preprocessed, and we do not guess.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,13 @@ use super::contents::{Description, PreprocessSource};
 use crate::config::{Activation, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size};
 use crate::weights::{Container, WeightsError};
 
-/// Width of a head in every one of these models.
+/// Width of a head in all of these models.
 const HEAD_WIDTH: usize = 64;
 
-/// Names of OpenAI's CLIP, whose files do not say by which GELU they were trained.
+/// A name in OpenAI's CLIP, whose files do not say which GELU they were trained with.
 const CLIP: &str = "visual.transformer.resblocks.0.ln_1.weight";
 
-/// Describes a checkpoint by its tensors; nothing where their names are others.
+/// Describes a checkpoint by its tensors; `None` if their names do not match.
 pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<Option<Description>, WeightsError> {
     if container.contains(CLIP) {
         let fault = "a CLIP model, whose file does not say whether it was trained with OpenAI's quick GELU or the exact \
@@ -35,7 +35,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
     };
     if width == 0 || width % HEAD_WIDTH != 0 {
         let fault =
-            format!("width {width} is no multiple of {HEAD_WIDTH}, so its heads are not known; use `--config FILE`");
+            format!("width {width} is not a multiple of {HEAD_WIDTH}, so its heads are not known; use `--config FILE`");
         return Err(unknown(fault));
     }
     let gated = has("blocks.0.mlp.w12.weight");
@@ -47,7 +47,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
     let side = patches.isqrt();
     if side == 0 || side * side != patches {
         return Err(unknown(format!(
-            "{patches} positions are no square grid; describe the model with `--config FILE`"
+            "{patches} positions do not form a square grid; describe the model with `--config FILE`"
         )));
     }
     let config = ModelConfig {
@@ -68,7 +68,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
         distillation_head: distilled && has("head_dist.weight"),
         registers,
         positions: if registers > 0 { Positions::LearnedWithoutRegisters } else { Positions::LearnedAll },
-        // DINO and DINOv2 resample by bicubic; with registers they antialias.
+        // DINO and DINOv2 resample with bicubic interpolation; with registers they antialias.
         other_sizes: OtherSizes::Resample {
             kernel: if registers > 0 { PositionResample::BicubicAntialias } else { PositionResample::Bicubic },
             pad: false,

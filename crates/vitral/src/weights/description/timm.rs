@@ -1,8 +1,8 @@
 //! timm: `config.json` with `architecture`, `model_args` and `pretrained_cfg`.
 //!
-//! An argument comes from, in this order: `model_args`; the architecture's own definition in timm (a table made by
-//! `tools/golden/timm_architectures.py`); `pretrained_cfg` (classes, channels, pooling, image size), as timm fills in what
-//! the first two leave open; the constructor's default.
+//! The value of an argument is taken from, in this order: `model_args`; the architecture's definition in timm (a table
+//! made by `tools/golden/timm_architectures.py`); `pretrained_cfg` (classes, channels, pooling, image size), which timm
+//! uses for what the first two leave open; the constructor's default.
 
 mod beit;
 mod resnet;
@@ -26,7 +26,7 @@ pub(super) fn architectures() -> &'static Map<String, Value> {
     TABLE.get_or_init(|| match serde_json::from_str(include_str!("timm_architectures.json")) {
         Ok(Value::Object(table)) => table,
         // The table is part of the program, and a test reads it.
-        _ => panic!("the table of timm's architectures is no JSON object"),
+        _ => panic!("the table of timm's architectures is not a JSON object"),
     })
 }
 
@@ -48,9 +48,9 @@ const WITHOUT_EFFECT: [&str; 11] = [
 /// Reads a folder's `config.json`.
 pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
     let given = fields.text("architecture")?.unwrap_or_default();
-    // A tag names the weights, not the architecture.
+    // The tag names the weights, not the architecture.
     let architecture = given.split('.').next().unwrap_or_default();
-    // Before timm 0.9 the whole file was what now is `pretrained_cfg`.
+    // Before timm 0.9 the whole file was what is now `pretrained_cfg`.
     let pretrained = match fields.object("pretrained_cfg")? {
         Some(pretrained) => pretrained,
         None => fields.clone(),
@@ -58,10 +58,7 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let defaults = architectures().get(architecture).and_then(Value::as_object).ok_or_else(|| {
         fields.fault(
             "architecture",
-            format!(
-                "`{architecture}` is no Vision Transformer of timm known here, nor a BiT ResNet; {}",
-                nearest(architecture)
-            ),
+            format!("`{architecture}` is not a known timm Vision Transformer or BiT ResNet; {}", nearest(architecture)),
         )
     })?;
     let mut arguments = defaults.clone();
@@ -84,7 +81,7 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let input = pretrained.value("input_size").and_then(Value::as_array).map(Vec::as_slice);
     if let Some([channels, height, width]) = input {
         fill("in_chans", Some(channels.clone()));
-        // A ResNet takes any size, and this is the one it is published for.
+        // A ResNet takes any size; this is the size it was published for.
         if convolutional || (pretrained.truth("fixed_input_size")?.unwrap_or(false) && !any_size) {
             fill("img_size", Some(Value::Array(vec![height.clone(), width.clone()])));
         }
@@ -111,14 +108,15 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     })
 }
 
-/// The architecture with the longest common beginning, as a hint.
+/// The architecture with the longest common prefix, as a hint.
 fn nearest(name: &str) -> String {
     let common = |other: &str| name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     let best = architectures().keys().max_by_key(|other| common(other));
-    best.map_or_else(String::new, |best| format!("the nearest name is `{best}`"))
+    best.map_or_else(String::new, |best| format!("the closest name is `{best}`"))
 }
 
-/// `label_names` (once `labels`), through `label_descriptions` where there are any; beside `pretrained_cfg` or inside it.
+/// `label_names` (formerly `labels`), replaced by `label_descriptions` if present; beside `pretrained_cfg` or inside
+/// it.
 fn labels(fields: &Fields<'_>, pretrained: &Fields<'_>) -> Result<Option<Vec<String>>, WeightsError> {
     for place in [fields, pretrained] {
         let names = place.value("label_names").or_else(|| place.value("labels"));
@@ -135,7 +133,7 @@ fn labels(fields: &Fields<'_>, pretrained: &Fields<'_>) -> Result<Option<Vec<Str
     Ok(None)
 }
 
-/// The constructor's arguments, all put together.
+/// The constructor's arguments, from all sources.
 struct Arguments<'a> {
     fields: Fields<'a>,
     architecture: &'a str,
@@ -174,10 +172,10 @@ impl Arguments<'_> {
         };
         let proj_bias = truth("proj_bias", true)?;
         if block == BlockKind::ParallelScaling && !proj_bias {
-            return Err(fields.fault("proj_bias", "no such parallel block: its input always has a bias"));
+            return Err(fields.fault("proj_bias", "not supported in this parallel block: its input always has a bias"));
         }
         if pooling == Pooling::Attention && mlp == MlpKind::Gated {
-            return Err(fields.fault("global_pool", "`map` beside a gated MLP cannot be expressed"));
+            return Err(fields.fault("global_pool", "`map` with a gated MLP is not supported"));
         }
         Ok(ModelConfig {
             image_size: fields.size("img_size")?.unwrap_or(Size::square(224)),
@@ -238,7 +236,7 @@ impl Arguments<'_> {
         })
     }
 
-    /// Refuses arguments whose effect is not known here: a silently dropped argument would be another model.
+    /// Rejects unknown arguments: silently ignoring one would give another model.
     fn refuse_unknown(&self) -> Result<(), WeightsError> {
         const READ: [&str; 38] = [
             "img_size",
@@ -282,7 +280,7 @@ impl Arguments<'_> {
         ];
         for key in self.fields.keys().filter(|key| self.fields.has(key)) {
             if !READ.contains(&key) && !WITHOUT_EFFECT.contains(&key) {
-                return Err(self.fields.fault(key, "this argument of timm's VisionTransformer is not known here"));
+                return Err(self.fields.fault(key, "this argument of timm's VisionTransformer is not supported"));
             }
         }
         match self.fields.text("attn_layer")? {
@@ -295,13 +293,15 @@ impl Arguments<'_> {
         let width = self.fields.count("embed_dim")?.unwrap_or(768);
         let heads = self.fields.count("num_heads")?.unwrap_or(12);
         if heads == 0 || !width.is_multiple_of(heads) {
-            return Err(self.fields.fault("num_heads", format!("{heads} heads do not divide a width of {width}")));
+            return Err(self
+                .fields
+                .fault("num_heads", format!("the width {width} is not a multiple of {heads} heads")));
         }
         Ok((width, heads))
     }
 
     fn unsupported(&self, key: &str, found: &str) -> WeightsError {
-        self.fields.fault(key, format!("`{found}` (architecture `{}`) cannot be expressed here", self.architecture))
+        self.fields.fault(key, format!("`{found}` (architecture `{}`) is not supported", self.architecture))
     }
 
     fn stem(&self) -> Result<(Stem, Size), WeightsError> {
@@ -335,7 +335,7 @@ impl Arguments<'_> {
                 None => return Ok(None),
             },
         };
-        // A name is matched as timm does: without underscores and case.
+        // Names are matched as in timm: ignoring underscores and case.
         let plain = name.replace('_', "").to_lowercase();
         let kind = match plain.as_str() {
             "layernorm" | "layernormfp32" => NormKind::Layer,
@@ -359,7 +359,7 @@ impl Arguments<'_> {
         })
     }
 
-    /// The MLP's kind and width; packed gates share the hidden width with the values they gate.
+    /// The MLP's kind and width; a packed gate shares the hidden width with the values it gates.
     fn mlp(&self, hidden: usize) -> Result<(MlpKind, usize), WeightsError> {
         let name = match self.fields.value("mlp_layer") {
             None => "Mlp",
@@ -392,7 +392,8 @@ impl Arguments<'_> {
         }
     }
 
-    /// `ResPostBlock` only initializes its norms with the value; other blocks treat 0 as absent, save the parallel one.
+    /// `ResPostBlock` only initializes its norms with the value; other blocks treat 0 as absent, except the parallel
+    /// one.
     fn layer_scale(&self, block: BlockKind) -> Result<Option<f32>, WeightsError> {
         let value = self.fields.number("init_values")?.map(|value| value as f32);
         Ok(match block {

@@ -1,4 +1,4 @@
-//! Our own descriptions: a bundle's `vitral.json`, and the file that describes one checkpoint for `--config`.
+//! Our own descriptions: a bundle's `vitral.json`, and the file that describes a single checkpoint for `--config`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::config::ModelConfig;
 use crate::weights::dialect::Source;
 use crate::weights::{Dialect, WeightsError};
 
-/// Both files have these keys.
+/// The keys of both files.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -33,10 +33,10 @@ struct File {
     license: Option<String>,
 }
 
-/// The newest bundle format this reader knows.
+/// The newest bundle format this reader supports.
 const FORMAT: u32 = 1;
 
-/// Reads a bundle: tensors have our own names.
+/// Reads a bundle, whose tensors have our own names.
 pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
     let mut description = checkpoint(file, stem, files)?;
     description.dialect.get_or_insert_with(|| "vitral".into());
@@ -49,10 +49,10 @@ pub(super) fn checkpoint(file: &Path, stem: String, files: Vec<PathBuf>) -> Resu
 }
 
 impl Description {
-    /// Reads a bundle's `vitral.json` that is in memory already. `name` stands for the file in errors.
+    /// Reads a bundle's `vitral.json` from memory. `name` is used in place of the file name in errors.
     ///
     /// # Errors
-    /// A [`WeightsError`] that says what does not fit.
+    /// A [`WeightsError`] that says what is wrong.
     pub fn from_bundle(name: &str, text: &[u8]) -> Result<Self, WeightsError> {
         let file = Path::new(name);
         let value = serde_json::from_slice(text).map_err(|error| WeightsError::description(file, error))?;
@@ -67,7 +67,7 @@ fn described(file: &Path, value: Value, stem: String, files: Vec<PathBuf>) -> Re
     if let Some(format) = read.format.filter(|format| *format > FORMAT) {
         return Err(WeightsError::description(
             file,
-            format!("format {format} is newer than {FORMAT}, the newest known here; use a newer Vitral"),
+            format!("format {format} is newer than {FORMAT}, the newest one supported; use a newer Vitral"),
         ));
     }
     if let Some(dialect) = &read.dialect {
@@ -84,7 +84,9 @@ fn described(file: &Path, value: Value, stem: String, files: Vec<PathBuf>) -> Re
         let source: Source = serde_json::from_value(theirs).map_err(|_| {
             WeightsError::description(
                 file,
-                format!("`names.{ours}`: expected a tensor's name, a list of names to join, or an object with `from`"),
+                format!(
+                    "`names.{ours}`: expected a tensor's name, a list of names to concatenate, or an object with `from`"
+                ),
             )
         })?;
         names.push((ours, source));

@@ -1,19 +1,20 @@
-//! What each library calls its tensors and how it lays them out, as data: one TOML file a dialect.
+//! How each library names its tensors and lays them out, as data: one TOML file per dialect.
 //!
-//! A dialect maps our parameter names to foreign ones. In both, `{i}` stands for a block, `{j}` for one of a pair, `{s}`
-//! and `{b}` for a stage and its block, and `{p}` for `weight` or `bias`. On the foreign side, `{s+1}` counts from one,
-//! `{b+1:02}` in two digits, and `{kernel}`, `{scale}` and `{gamma}` stand for `{p}` where a weight goes by that name. A
-//! foreign side is
+//! A dialect maps our parameter names to those of another library. In both, `{i}` is the index of a block, `{j}` of one
+//! in a pair, `{s}` and `{b}` of a stage and its block, and `{p}` is `weight` or `bias`. In the other library's names,
+//! `{s+1}` counts from one, `{b+1:02}` has two digits, and `{kernel}`, `{scale}` and `{gamma}` replace `{p}` where a
+//! weight has that name. The right-hand side is one of
 //!
 //! - a name;
-//! - a list of sources, joined along the first axis (query, key and value; gate and up);
-//! - `{ any = […] }`: the first source whose tensors are all there;
-//! - `{ from = name, rows = "first" | "last" }`: as many rows as the parameter has, of a tensor that holds several;
-//! - `{ from = name, at = "{i}" }`: one of several tensors of a shape, stacked along a leading axis;
+//! - a list of sources, concatenated along the first axis (query, key and value; gate and up);
+//! - `{ any = […] }`: the first source whose tensors all exist;
+//! - `{ from = name, rows = "first" | "last" }`: as many rows as the parameter has, from a tensor that holds several
+//! parameters;
+//! - `{ from = name, at = "{i}" }`: one of several tensors of equal shape, stacked along a leading axis;
 //! - `{ from = name, layout = … }`: a [`SourceLayout`].
 //!
-//! The same data serve both ways: reading takes what is there, writing takes the first source whose `when` holds for the
-//! model.
+//! The same data is used in both directions: reading takes whatever exists, writing takes the first source whose `when`
+//! holds for the model.
 
 mod pattern;
 
@@ -42,11 +43,11 @@ pub struct Dialect {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Source {
-    /// A tensor as it is.
+    /// An unmodified tensor.
     Name(String),
-    /// Several sources, joined along the first axis.
+    /// Several sources, concatenated along the first axis.
     Joined(Vec<Source>),
-    /// The first source that is there.
+    /// The first source that exists.
     Any {
         /// The sources, in order of preference.
         any: Vec<Source>,
@@ -58,33 +59,33 @@ pub enum Source {
         /// Which rows of it.
         #[serde(default)]
         rows: Option<Rows>,
-        /// Which of the tensors stacked in it: `{i}`.
+        /// The index into a stacked tensor: `{i}`.
         #[serde(default)]
         at: Option<String>,
-        /// How it is laid out.
+        /// Its layout.
         #[serde(default)]
         layout: Option<SourceLayout>,
-        /// Which models are written this way; any, if not given. Reading does not ask.
+        /// Which models are written this way; any, if absent. Ignored when reading.
         #[serde(default)]
         when: Option<Condition>,
     },
 }
 
-/// Models that a source is written for.
+/// The models that a source is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// Blocks of [`BlockKind::ParallelScaling`].
     ParallelScaling,
-    /// The same, without bias on query, key and value.
+    /// The same, without a bias on query, key and value.
     ParallelScalingWithoutQkvBias,
     /// A gated MLP.
     Gated,
-    /// A head of the distillation token's own.
+    /// A separate head for the distillation token.
     DistillationHead,
     /// A bias in the classifier.
     HeadBias,
-    /// A hybrid whose stem is one convolution.
+    /// A hybrid whose stem is a single convolution.
     StemOnly,
 }
 
@@ -112,7 +113,7 @@ pub enum Rows {
     Last,
 }
 
-/// A foreign layout.
+/// A layout of another library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceLayout {
@@ -131,7 +132,7 @@ pub enum SourceLayout {
 }
 
 impl SourceLayout {
-    /// Axes of the foreign form, where they are not those of the parameter.
+    /// Number of axes in the other library, if it differs from the parameter's.
     pub(crate) fn rank(self) -> Option<usize> {
         match self {
             SourceLayout::PatchChannelsLast | SourceLayout::Transposed => None,
@@ -141,7 +142,7 @@ impl SourceLayout {
         }
     }
 
-    /// Our form of a foreign shape; nothing where it has another number of axes.
+    /// Another library's shape in our layout; `None` if it has the wrong number of axes.
     pub(crate) fn ours(self, shape: &[usize]) -> Option<Vec<usize>> {
         match (self, shape) {
             (SourceLayout::PatchChannelsLast, shape) => Some(shape.to_vec()),
@@ -188,7 +189,7 @@ const BUILT_IN: [(&str, &str); 17] = [
     ("lucidrains-simple", include_str!("lucidrains-simple.toml")),
 ];
 
-/// Buffers that are no weights in any dialect.
+/// Buffers that are not weights in any dialect.
 const BUFFERS: [&str; 3] = ["*num_batches_tracked", "*position_ids", "*relative_position_index"];
 
 impl Dialect {
@@ -200,7 +201,7 @@ impl Dialect {
                 .iter()
                 .map(|(name, text)| match Self::parse(name, text) {
                     Ok(dialect) => dialect,
-                    // The files are part of the program, and a test reads each of them.
+                    // The files are part of the program, and a test parses each of them.
                     Err(fault) => panic!("built-in dialect `{name}`: {fault}"),
                 })
                 .collect()
@@ -220,7 +221,7 @@ impl Dialect {
         }
     }
 
-    /// The dialect of this name.
+    /// The dialect with this name.
     pub fn named(name: &str) -> Result<Dialect, WeightsError> {
         if name == "vitral" {
             return Ok(Self::vitral());
@@ -253,7 +254,7 @@ impl Dialect {
     #[must_use]
     pub fn with_names(mut self, names: &[(String, Source)]) -> Dialect {
         for (ours, source) in names {
-            // Newer entries are found first.
+            // Earlier entries take precedence.
             self.tensors.insert(0, (Pattern::new(ours), source.clone()));
         }
         self
@@ -264,12 +265,12 @@ impl Dialect {
         &self.name
     }
 
-    /// Our names that it has a source for, with placeholders: `blocks.{i}.norm1.{p}`.
+    /// Our names that have a source, with placeholders: `blocks.{i}.norm1.{p}`.
     pub fn parameters(&self) -> impl Iterator<Item = String> {
         self.tensors.iter().map(|(pattern, _)| pattern.text())
     }
 
-    /// Where a parameter comes from, its placeholders filled in.
+    /// Where a parameter comes from, with its placeholders filled in.
     pub(crate) fn source(&self, parameter: &str) -> Option<Source> {
         self.tensors
             .iter()
@@ -277,17 +278,17 @@ impl Dialect {
             .or_else(|| self.identity.then(|| Source::Name(parameter.to_owned())))
     }
 
-    /// How many axes the library gives a parameter, where it has more than ours.
+    /// How many axes the library gives a parameter, if more than we do.
     pub(crate) fn axes(&self, parameter: &str) -> Option<usize> {
         self.axes.get(parameter).copied()
     }
 
-    /// The forms a foreign name can take, the plain one first.
+    /// The spellings of a name in this library, the plain one first.
     pub(crate) fn spellings<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         std::iter::once(name.to_owned()).chain(self.prefixes.iter().map(move |prefix| format!("{prefix}{name}")))
     }
 
-    /// Whether a tensor's name is one of this dialect's.
+    /// Whether a tensor's name belongs to this dialect.
     pub fn knows(&self, name: &str) -> bool {
         let plain = |name: &str| {
             let templates = self.tensors.iter().flat_map(|(_, source)| source.names());
@@ -296,7 +297,7 @@ impl Dialect {
         plain(name) || self.prefixes.iter().any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(plain))
     }
 
-    /// Whether an unused tensor is no fault: buffers, and parts of a larger model that a ViT has no use for.
+    /// Whether an unused tensor is not an error: buffers, and parts of a larger model that a ViT does not use.
     pub(crate) fn is_leftover(&self, name: &str) -> bool {
         let plain = |pattern: &&str| {
             matches_glob(pattern, name)
@@ -326,7 +327,7 @@ impl Source {
         }
     }
 
-    /// Whether it is one of several tensors stacked in another.
+    /// Whether it is one of several tensors stacked in one.
     pub(crate) fn is_stacked(&self) -> bool {
         match self {
             Source::Name(_) => false,
@@ -335,7 +336,7 @@ impl Source {
         }
     }
 
-    /// Every foreign name in the source.
+    /// Every tensor name in the source.
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
             Source::Name(name) | Source::Part { from: name, .. } => vec![name.clone()],
@@ -349,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_built_in_dialect_reads() {
+    fn every_built_in_dialect_parses() {
         for (name, text) in BUILT_IN {
             let dialect = Dialect::parse(name, text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
             let body = ["blocks.11.attention.qkv.weight", "stem.stages.0.2.conv1.weight"];
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_dialect_names_the_known_ones() {
+    fn an_unknown_dialect_is_reported_with_the_known_ones() {
         let error = Dialect::named("keras").unwrap_err().to_string();
         assert!(error.contains("`keras`") && error.contains("`timm`") && error.contains("`vitral`"), "{error}");
     }

@@ -6,22 +6,22 @@ pub(crate) struct Pattern {
     parts: Vec<String>,
 }
 
-/// What stood at the placeholders.
+/// The values of the placeholders.
 #[derive(Debug, Default)]
 pub(crate) struct Captures<'a>(Vec<(&'a str, &'a str)>);
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub(crate) fn new(text: &str) -> Self {
         Pattern { parts: text.split('.').map(str::to_owned).collect() }
     }
 
-    /// The pattern as it was written.
+    /// The pattern's text.
     pub(crate) fn text(&self) -> String {
         self.parts.join(".")
     }
 
-    /// What the placeholders stand for in `name`, if it fits.
+    /// The values of the placeholders in `name`, if it matches.
     pub(crate) fn captures<'a>(&'a self, name: &'a str) -> Option<Captures<'a>> {
         let mut captures = Captures::default();
         let mut found = name.split('.');
@@ -45,7 +45,7 @@ impl Pattern {
 }
 
 impl Captures<'_> {
-    /// Puts what was found into another name.
+    /// Fills the placeholders of another name.
     pub(crate) fn fill(&self, name: &str) -> String {
         let mut filled = name.to_owned();
         for &(placeholder, value) in &self.0 {
@@ -65,7 +65,7 @@ impl Captures<'_> {
     }
 }
 
-/// Whether a name is a template with its placeholders filled.
+/// Whether a name is a template with its placeholders filled in.
 pub(crate) fn matches_template(template: &str, name: &str) -> bool {
     let Some((before, rest)) = template.split_once('{') else { return template == name };
     let Some((placeholder, after)) = rest.split_once('}') else { return false };
@@ -83,7 +83,7 @@ pub(crate) fn matches_template(template: &str, name: &str) -> bool {
     words.iter().any(|word| name.strip_prefix(word).is_some_and(|name| matches_template(after, name)))
 }
 
-/// Whether a name fits a pattern in which `*` stands for anything.
+/// Whether a name matches a pattern in which `*` is a wildcard.
 pub(crate) fn matches_glob(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_fit_whole_names_only() {
+    fn patterns_match_whole_names_only() {
         let pattern = Pattern::new("blocks.{i}.norm1.{p}");
         assert_eq!(pattern.captures("blocks.12.norm1.bias").unwrap().fill("b{i}/{p}"), "b12/bias");
         let stage = Pattern::new("s.{s}.{b}.{p}");

@@ -1,4 +1,4 @@
-//! Where two configurations differ.
+//! Differences between two configurations.
 
 use serde_json::{Map, Value};
 
@@ -8,15 +8,15 @@ use crate::weights::error::Difference;
 /// Fields that say how a library treats a model, not what the model is.
 const BEHAVIOR: [&str; 3] = ["other_sizes", "relative_resample", "drop"];
 
-/// Fields that two configurations have otherwise.
+/// The fields in which two configurations differ.
 pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Difference> {
-    // Through text, which writes 32-bit numbers as short as they are.
+    // Through text, which writes 32-bit numbers in their shortest form.
     let fields =
         |config| serde_json::to_string(config).and_then(|text| serde_json::from_str::<Map<String, Value>>(&text));
     let (Ok(ours), Ok(theirs)) = (fields(ours), fields(theirs)) else { return Vec::new() };
     let differs = |(field, value): (&String, &Value)| {
         let other = theirs.get(field).unwrap_or(&Value::Null);
-        // LayerScale's number only says how training began.
+        // LayerScale's value only matters at the start of training.
         let same = value == other || (field == "layer_scale" && value.is_null() == other.is_null());
         let behavior = BEHAVIOR.contains(&field.as_str());
         (!same && !behavior).then(|| Difference {

@@ -1,7 +1,7 @@
-//! The description that travels with the weights, in each library's own form.
+//! The description that accompanies the weights, in each library's own format.
 //!
-//! What a library cannot say is found by reading back: a description is written, read by the reader that everybody's files
-//! go through, and compared field by field.
+//! We find what a library cannot express by reading back: a description is written, read by the regular reader, and
+//! compared field by field.
 
 mod huggingface;
 mod timm;
@@ -47,7 +47,7 @@ pub(super) fn describe(model: &ExportSource<'_>, target: Target, folder: &Path) 
     }
 }
 
-/// Adds preprocessing, labels and license in our own form.
+/// Adds preprocessing, labels and license in our own format.
 fn with_rest(mut value: Value, model: &ExportSource<'_>) -> Value {
     if let Some(preprocess) = &model.preprocess {
         value["preprocess"] = json!(preprocess);
@@ -61,7 +61,7 @@ fn with_rest(mut value: Value, model: &ExportSource<'_>) -> Value {
     value
 }
 
-/// What torchvision's constructor makes of the arguments it has.
+/// The model that torchvision's constructor builds from its arguments.
 fn torchvision(config: &ModelConfig) -> ModelConfig {
     ModelConfig {
         image_size: Size::square(config.image_size.height),

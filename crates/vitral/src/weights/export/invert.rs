@@ -1,4 +1,4 @@
-//! A dialect read the other way: which tensors the library expects, and which parameters each is made of.
+//! A dialect in reverse: which tensors the library expects, and which parameters each consists of.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::model::Vit;
 use crate::weights::dialect::{Dialect, Rows, Source, SourceLayout};
 use crate::weights::error::Difference;
 
-/// All tensors of a model in a dialect, by name; or the parameters that it has no name for.
+/// All tensors of a model in a dialect, by name; or the parameters that have no name in it.
 pub(super) fn invert(vit: &Vit, naming: Naming) -> Result<BTreeMap<String, Tensor>, Vec<Difference>> {
     let dialect = &naming.dialect;
     let (mut tensors, mut nameless) = (BTreeMap::new(), Vec::new());
@@ -79,7 +79,7 @@ fn place(
                 Source::Part { when: Some(condition), .. } => condition.holds(placing.config),
                 _ => true,
             };
-            // Blocks apart, or all in one; a dialect that knows one form has no choice.
+            // Blocks separate or stacked; a dialect with only one form has no choice.
             let form = |source: &&Source| source.is_stacked() == placing.stacked;
             let chosen = any.iter().filter(written).find(form).or_else(|| any.iter().find(written));
             place(chosen?, spec, rows, placing, tensors)
@@ -102,7 +102,7 @@ fn insert(tensors: &mut BTreeMap<String, Tensor>, name: &str, placing: &Placing<
     Some(())
 }
 
-/// Puts a piece behind those of the blocks before it, along an axis before its own.
+/// Appends a piece to those of the preceding blocks, along a new leading axis.
 fn stack(
     tensors: &mut BTreeMap<String, Tensor>,
     name: &str,
@@ -116,21 +116,21 @@ fn stack(
         pieces: Vec::new(),
         fill: 0.0,
     });
-    // Blocks are declared in their order.
+    // Blocks are declared in order.
     (at.parse() == Ok(tensor.shape[0])).then_some(())?;
     tensor.shape[0] += 1;
     tensor.pieces.push(piece);
     Some(())
 }
 
-/// The library's shape of a piece.
+/// The shape of a piece in the library.
 fn shape(piece: &Piece, placing: &Placing<'_>) -> Option<Vec<usize>> {
     let (spec, config) = (&piece.spec, placing.config);
     let mut ours = spec.shape.clone();
     if let Some(first) = ours.first_mut() {
         *first = piece.rows.len();
     }
-    // An attention pool has the width for its heads, however wide those of the blocks are.
+    // An attention pool splits the model's width among its heads, however wide those of the blocks are.
     let head_width = if spec.name.starts_with("pool.") { config.width / config.heads } else { config.head_width };
     let kernel = || {
         let patch = config.patch_size;
@@ -155,7 +155,7 @@ fn shape(piece: &Piece, placing: &Placing<'_>) -> Option<Vec<usize>> {
         Some(4) if shape.len() == 2 && spec.name == "patches.weight" => {
             std::iter::once(shape[0]).chain(kernel()?).collect()
         }
-        // A classifier as a convolution over single places.
+        // A classifier as a 1×1 convolution.
         Some(4) if shape.len() == 2 => shape.into_iter().chain([1, 1]).collect(),
         Some(axes) => std::iter::repeat_n(1, axes.saturating_sub(shape.len())).chain(shape).collect(),
         None => shape,

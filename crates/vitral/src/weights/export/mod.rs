@@ -1,5 +1,6 @@
-//! A model written for another library: the dialects' data read the other way, a description in the library's own form, and
-//! a check that what was written describes the same model. Files are written aside and then renamed, never half-written.
+//! Writes a model for another library: the dialects' data in reverse, a description in the library's own format, and a
+//! check that the result describes the same model. Files are written to a temporary name and then renamed, so they are
+//! never incomplete.
 
 mod compare;
 mod describe;
@@ -26,11 +27,12 @@ use crate::model::Vit;
 pub use source::{ExportSource, Read};
 pub use target::Target;
 
-/// Converts the model at `source` into `target` at `destination`, its numbers kept as `storage` says, and says what was not
-/// kept because `allow` names it.
+/// Converts the model at `source` into `target` at `destination`, storing values as `storage`, and returns the
+/// differences permitted by `allow`.
 ///
 /// # Errors
-/// If the source cannot be read, the target cannot express it ([`WeightsError::Inexpressible`]), or the destination exists.
+/// If the source cannot be read, the target cannot express it ([`WeightsError::Inexpressible`]), or the destination
+/// exists.
 pub fn convert(
     source: &Path,
     config: Option<&Path>,
@@ -55,12 +57,12 @@ pub fn convert(
     export(&source, destination, target, allow)
 }
 
-/// Writes a model to a new folder (for JAX and big_vision also to a file whose name ends in `.npz`), and says what was not kept because
-/// `allow` names it.
+/// Writes a model to a new folder (for JAX and big_vision also to a file with the extension `.npz`), and returns the
+/// differences permitted by `allow`.
 ///
 /// # Errors
-/// [`WeightsError::Inexpressible`] with everything the target cannot say and `allow` does not name; a system error; or
-/// [`WeightsError::NoModel`] when the destination exists already.
+/// [`WeightsError::Inexpressible`] with everything the target cannot express and `allow` does not permit; a system
+/// error; or [`WeightsError::NoModel`] if the destination already exists.
 pub fn export(
     model: &ExportSource<'_>,
     destination: &Path,
@@ -69,7 +71,7 @@ pub fn export(
 ) -> Result<Vec<Difference>, WeightsError> {
     let occupied = destination.is_file() || destination.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
-        let fault = "exists already and is not overwritten; remove it or choose another place".to_owned();
+        let fault = "already exists and is not overwritten; remove it or choose another path".to_owned();
         return Err(WeightsError::NoModel { path: destination.to_owned(), fault });
     }
     let failed = |source| WeightsError::io(destination, source);
@@ -83,7 +85,7 @@ pub fn export(
         _ => write::safetensors(&weights, &tensors, model)?,
     }
     let differences = match check(model, aside.path()) {
-        // A file that describes itself by its arrays alone has no words for this model.
+        // A file without a configuration, described only by its arrays, cannot express this model.
         Err(WeightsError::Description { fault, .. }) if target.is_archive() => {
             let ours = format!("{:?} for a grid of {}", model.vit.config().positions, model.vit.config().grid());
             vec![Difference { field: "positions".into(), ours, theirs: fault }]
@@ -100,7 +102,7 @@ pub fn export(
     Ok(kept)
 }
 
-/// Reads back what was written: the names and shapes must fit strictly, and the description must be the model's.
+/// Reads back what was written: names and shapes must match strictly, and the description must equal the model's.
 fn check(model: &ExportSource<'_>, folder: &Path) -> Result<Vec<Difference>, WeightsError> {
     let description = load_description(folder, None)?;
     let mut differences = compare::differences(model.vit.config(), &description.config);
@@ -111,11 +113,11 @@ fn check(model: &ExportSource<'_>, folder: &Path) -> Result<Vec<Difference>, Wei
         resolve(specs, &dialect, &container, &ResolveOptions::for_model(&description.config))?;
     }
     differences.extend(preprocess::difference(model.preprocess.as_ref(), &description.preprocess));
-    // A model shown images of another size than its own cannot do without what it does to other sizes.
+    // The behavior at other sizes matters if preprocessing gives images of another size than the model's.
     let shown = model.preprocess.as_ref().and_then(Preprocess::output_size);
     let (ours, theirs) = (model.vit.config(), &description.config);
     let same = match (ours.other_sizes, theirs.other_sizes) {
-        // By which kernel, says nothing where there is nothing to resample.
+        // The resampling kernel does not matter if nothing is resampled.
         (OtherSizes::Resample { pad: ours_pads, .. }, OtherSizes::Resample { pad, .. })
             if ours.learned_positions().is_none() =>
         {

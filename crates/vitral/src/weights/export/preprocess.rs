@@ -1,4 +1,4 @@
-//! Preprocessing in the libraries' own words, and whether it still does the same.
+//! Preprocessing in each library's format, and a check that it is still equivalent.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::image::preprocess::{Channels, Normalize, Preprocess, Rescale, Step, T
 use crate::weights::PreprocessSource;
 use crate::weights::error::Difference;
 
-/// What the steps come to, whatever words say it.
+/// The effect of the steps, independent of the format.
 #[derive(Debug, PartialEq)]
 struct Effect {
     channels: Channels,
@@ -33,7 +33,7 @@ impl Effect {
                 _ => return None,
             }
         }
-        // A crop to the very size changes nothing.
+        // A crop to the resized size changes nothing.
         if let Some((Target::Exact(size), _)) = resize {
             crop = crop.filter(|crop| *crop != size);
         }
@@ -62,9 +62,9 @@ impl Effect {
             && self.numbers.iter().zip(&other.numbers).all(|(a, b)| near(a, b))
     }
 
-    /// Mean and deviation over numbers from 0 to 1.
+    /// Mean and standard deviation for values from 0 to 1.
     fn mean_std(&self) -> [Vec<f64>; 2] {
-        // Seven digits: what 32 bits hold.
+        // Seven digits, the precision of 32 bits.
         let round = |value: f64| format!("{value:.7}").parse().unwrap_or(value);
         let std = |[scale, _]: &[f64; 2]| round(1.0 / (255.0 * scale));
         let mean = |[scale, offset]: &[f64; 2]| round(-offset / (255.0 * scale));
@@ -72,7 +72,7 @@ impl Effect {
     }
 }
 
-/// What the written preprocessing does otherwise.
+/// How the written preprocessing differs.
 pub(super) fn difference(ours: Option<&Preprocess>, written: &PreprocessSource) -> Option<Difference> {
     let ours = ours?;
     let theirs = written.read().and_then(Result::ok);
@@ -87,7 +87,7 @@ pub(super) fn difference(ours: Option<&Preprocess>, written: &PreprocessSource) 
     })
 }
 
-/// Pillow's number of a filter.
+/// Pillow's code of a filter.
 fn resample(filter: Filter) -> u8 {
     match filter {
         Filter::Nearest => 0,
@@ -99,7 +99,7 @@ fn resample(filter: Filter) -> u8 {
     }
 }
 
-/// `preprocessor_config.json`, by the class that says these steps.
+/// `preprocessor_config.json`, for the class that performs these steps.
 pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> {
     let effect = Effect::of(preprocess)?;
     let (to, filter) = effect.resize?;

@@ -1,4 +1,4 @@
-//! A model on its way into files.
+//! A model to be written.
 
 use std::borrow::Cow;
 
@@ -8,29 +8,29 @@ use crate::image::Preprocess;
 use crate::model::Vit;
 use crate::weights::{Assignment, Description, WeightsError};
 
-/// What is written: all of a model, with its values read one parameter at a time.
+/// Everything that is written: a whole model, with its values read one parameter at a time.
 pub struct ExportSource<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its architecture and parameters.
     pub vit: &'a Vit,
-    /// Its preprocessing, where known.
+    /// Its preprocessing, if known.
     pub preprocess: Option<Preprocess>,
-    /// Its labels, where known.
+    /// Its labels, if known.
     pub labels: Option<&'a [String]>,
-    /// Its license, where stated.
+    /// Its license, if stated.
     pub license: Option<&'a str>,
-    /// How its numbers are kept in the file.
+    /// The data type of values in the file.
     pub storage: DType,
     /// The values of a parameter.
     pub read: Box<Read<'a>>,
 }
 
-/// Gives the values of a parameter.
+/// Returns the values of a parameter.
 pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
 
 impl<'a> ExportSource<'a> {
-    /// A model on disk, without loading it: values go from file to file.
+    /// A model on disk, without loading it: values are copied from file to file.
     pub fn of_files(vit: &'a Vit, description: &'a Description, assignment: &'a Assignment<'a>) -> Self {
         ExportSource {
             name: &description.name,

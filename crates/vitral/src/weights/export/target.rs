@@ -1,8 +1,8 @@
-//! Where models are taken to.
+//! The formats to export to.
 
 use std::fmt;
 
-/// Where a model is taken to.
+/// A format to export to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A Hugging Face folder: `config.json`, `preprocessor_config.json`, `model.safetensors`.
@@ -11,7 +11,7 @@ pub enum Target {
     Timm,
     /// A Google JAX file: `model.npz`.
     Jax,
-    /// big_vision's file as it trains with `scan`: `model.npz`, blocks stacked along a first axis.
+    /// big_vision's file for training with `scan`: `model.npz`, blocks stacked along a first axis.
     BigVision,
     /// torchvision's names in `model.safetensors`, described by our `config.json`.
     Torchvision,
@@ -36,7 +36,7 @@ impl Target {
         }
     }
 
-    /// Whether it is one NumPy archive that describes itself by its arrays alone.
+    /// Whether it is a single NumPy archive, described only by its arrays.
     pub(super) fn is_archive(self) -> bool {
         matches!(self, Target::Jax | Target::BigVision)
     }

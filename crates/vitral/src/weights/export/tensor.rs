@@ -9,16 +9,16 @@ use crate::weights::dialect::SourceLayout;
 /// A tensor to be written.
 #[derive(Debug)]
 pub(super) struct Tensor {
-    /// Extents in the library's form.
+    /// Dimensions in the library's layout.
     pub(super) shape: Vec<usize>,
-    /// What it is made of, one after the other.
+    /// The pieces it consists of, in order.
     pub(super) pieces: Vec<Piece>,
-    /// What it is filled with where it is made of nothing.
+    /// The value it is filled with if it has no pieces.
     pub(super) fill: f32,
 }
 
 impl Tensor {
-    /// A tensor of one number.
+    /// A tensor filled with one value.
     pub(super) fn filled(shape: &[usize], fill: f32) -> Self {
         Tensor { shape: shape.to_vec(), pieces: Vec::new(), fill }
     }
@@ -30,6 +30,6 @@ pub(super) struct Piece {
     pub(super) spec: ParameterSpec,
     pub(super) rows: Range<usize>,
     pub(super) layout: Option<SourceLayout>,
-    /// Where the tensor holds several parameters: whether this one comes last.
+    /// Whether this piece comes last in a tensor that holds several parameters.
     pub(super) last: bool,
 }

@@ -1,4 +1,4 @@
-//! Containers, written one tensor at a time.
+//! Writes containers, one tensor at a time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(super) fn safetensors(
     model: &ExportSource<'_>,
 ) -> Result<(), WeightsError> {
     let mut header = Map::new();
-    // transformers refuses files that do not say which framework wrote their layout.
+    // transformers rejects files that do not name the framework that wrote them.
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
     let (kind, width) = match model.storage {
         DType::F32 => ("F32", 4),
@@ -56,14 +56,14 @@ pub(super) fn safetensors(
     file.finish()
 }
 
-/// Writes tensors as a NumPy archive, as `numpy.savez` does.
+/// Writes tensors as a NumPy archive, like `numpy.savez`.
 pub(super) fn npz(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     model: &ExportSource<'_>,
 ) -> Result<(), WeightsError> {
     if model.storage != DType::F32 {
-        let fault = "NumPy archives are written in float32; leave out the other type, or choose another target";
+        let fault = "NumPy archives are written in float32; leave out the data type, or choose another target";
         return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
     }
     let failed = |source: std::io::Error| WeightsError::io(path, source);
@@ -76,14 +76,14 @@ pub(super) fn npz(
     file.sync_all().map_err(failed)
 }
 
-/// Adds one array to an archive, stored as it is.
+/// Adds one array to an archive, uncompressed.
 fn array<W: Write + Seek>(
     archive: &mut ZipWriter<W>,
     name: &str,
     shape: &[usize],
     values: &[f32],
 ) -> std::io::Result<()> {
-    /// Numbers that are turned into bytes at a time.
+    /// How many values are converted to bytes at a time.
     const SOME: usize = 1 << 18;
     let header = npy::header(shape, 0);
     let large = header.len() as u64 + 4 * values.len() as u64 >= u64::from(u32::MAX);
@@ -131,13 +131,13 @@ fn of_piece<'a>(piece: &Piece, model: &ExportSource<'a>, patch: Size) -> Result<
     })
 }
 
-/// Rows of `[channel, place]` as `[place, channel]`: the inverse of `channels_first`, which is itself with the extents
-/// exchanged.
+/// Rows of `[channel, cell]` as `[cell, channel]`: the inverse of `channels_first`, which is the same function with the
+/// dimensions swapped.
 fn channels_last(values: &[f32], width: usize, places: usize) -> Vec<f32> {
     channels_first(values, width, width / places.max(1))
 }
 
-/// Numbers in 16 bits. What they cannot hold is refused, never made infinite.
+/// Values in 16 bits. Values out of range are rejected, never made infinite.
 fn narrowed(path: &Path, name: &str, values: &[f32], narrow: fn(f32) -> u16) -> Result<Vec<u8>, WeightsError> {
     const GREATEST: f32 = 65_504.0;
     let infinite = narrow(f32::INFINITY);
@@ -146,7 +146,7 @@ fn narrowed(path: &Path, name: &str, values: &[f32], narrow: fn(f32) -> u16) -> 
         let bits = narrow(value);
         if bits & 0x7fff == infinite && value.is_finite() {
             let fault = format!(
-                "`{name}` holds {value}, and 16-bit floats end at {GREATEST}; write float32, or bfloat16, which goes as far"
+                "`{name}` holds {value}, and 16-bit floats end at {GREATEST}; write float32, or bfloat16 for its range"
             );
             return Err(WeightsError::NoModel { path: path.to_owned(), fault });
         }
@@ -162,7 +162,7 @@ fn bytes(values: &[f32]) -> Cow<'_, [u8]> {
     }
 }
 
-/// A file that is flushed to the disk before anybody relies on it.
+/// A file that is flushed to disk before it is used.
 struct Writer<'a> {
     path: &'a Path,
     file: BufWriter<File>,
@@ -190,13 +190,13 @@ mod tests {
     use crate::weights::Container;
 
     #[test]
-    fn layouts_go_back() {
+    fn layout_conversions_are_inverse() {
         let values: Vec<f32> = (0..24).map(|value| value as f32).collect();
         assert_eq!(channels_first(&channels_last(&values, 12, 4), 12, 4), values);
     }
 
     #[test]
-    fn archives_of_more_arrays_than_16_bits_count_are_whole() {
+    fn archives_with_more_than_65535_arrays_are_complete() {
         let mut archive = ZipWriter::new(std::io::Cursor::new(Vec::new()));
         for number in 0..70_000u32 {
             array(&mut archive, &number.to_string(), &[1], &[number as f32]).unwrap();
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(*container.tensor("69999").unwrap().bytes, 69_999f32.to_le_bytes());
     }
 
-    /// A file in which zeros take no room.
+    /// A sparse file, in which zeros take no space.
     struct Holes(File);
 
     impl Write for Holes {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_go_on_beyond_4_gib() {
+    fn archives_can_exceed_4_gib() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("large.npz");
         let mut archive = ZipWriter::new(Holes(File::create(&path).unwrap()));

@@ -1,4 +1,4 @@
-//! The cache of `huggingface_hub`: contents by their checksum, and a folder of links for every commit.
+//! The cache of `huggingface_hub`: files named by checksum, and a folder of links for every commit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,12 +32,12 @@ impl Cache {
         Some(self.folder(&commit)).filter(|folder| plain && folder.is_dir())
     }
 
-    /// Where a content lies.
+    /// The path of a file with this checksum.
     pub(super) fn blob(&self, checksum: &str) -> PathBuf {
         self.root.join("blobs").join(checksum)
     }
 
-    /// Holds a content's lock while it is fetched, so that two processes do not write the same file.
+    /// Locks a file while it is downloaded, so that two processes do not write it at once.
     pub(super) fn lock(&self, checksum: &str) -> Result<fs::File, HubError> {
         let path = self.locks.join(format!("{checksum}.lock"));
         let create = || {
@@ -50,7 +50,7 @@ impl Cache {
         create().map_err(HubError::io(&path))
     }
 
-    /// Puts a content under its name into a commit's folder.
+    /// Links a file into a commit's folder under its name.
     pub(super) fn link(&self, commit: &str, file: &str, checksum: &str) -> Result<PathBuf, HubError> {
         let place = self.folder(commit).join(file);
         let make = || {
@@ -59,7 +59,7 @@ impl Cache {
             if place.exists() {
                 return Ok(());
             }
-            // A link whose content is gone.
+            // A broken link.
             let _ = fs::remove_file(&place);
             link(&self.blob(checksum), checksum, file, &place)
         };
@@ -67,7 +67,7 @@ impl Cache {
         Ok(place)
     }
 
-    /// Notes which commit a revision is.
+    /// Records the commit of a revision.
     pub(super) fn refer(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         let path = self.root.join("refs").join(revision);
         let write = || {
@@ -79,7 +79,7 @@ impl Cache {
     }
 }
 
-/// A relative link, as the hub's own tools make it; a copy where there are no links.
+/// A relative link, as made by the hub's own tools; a copy where there are no links.
 #[cfg(unix)]
 fn link(_: &Path, checksum: &str, file: &str, place: &Path) -> std::io::Result<()> {
     let up = "../".repeat(2 + file.matches('/').count());

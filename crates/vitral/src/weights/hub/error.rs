@@ -1,13 +1,13 @@
-//! What can go wrong between a name and a folder.
+//! Errors in pulling a model from a hub.
 
 use std::path::{Path, PathBuf};
 
-/// A fault between a name and a folder.
+/// An error in pulling a model from a hub.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
     /// A name that no model can have.
-    #[error("`{found}` is no model's name; expected `hf:ORG/NAME`, `hf:ORG/NAME@REVISION` or `timm/NAME`")]
+    #[error("`{found}` is not a model name; expected `hf:ORG/NAME`, `hf:ORG/NAME@REVISION` or `timm/NAME`")]
     Name {
         /// What was given.
         found: String,
@@ -15,31 +15,31 @@ pub enum HubError {
     /// The hub cannot be reached.
     #[error("{url}: {fault}; check the connection, or set HF_ENDPOINT to a mirror")]
     Connection {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// What went wrong.
         fault: String,
     },
-    /// The hub answered with a refusal.
+    /// The hub refused the request.
     #[error("{url}: the hub answers {status}: {meaning}")]
     Status {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// What that means, and what to do.
+        /// What the status means, and what to do.
         meaning: &'static str,
     },
-    /// The hub's answer is not what its protocol says.
+    /// The hub's answer does not follow its protocol.
     #[error("{url}: {fault}; is HF_ENDPOINT a Hugging Face hub?")]
     Answer {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// What is wrong with it.
         fault: String,
     },
-    /// A download is not what the hub promised.
-    #[error("`{file}` of {name}: expected {expected}, found {found}; it was thrown away, fetch it again")]
+    /// A download does not match what the hub announced.
+    #[error("`{file}` of {name}: expected {expected}, found {found}; it was deleted, fetch it again")]
     Checksum {
         /// The file.
         file: String,
@@ -47,19 +47,19 @@ pub enum HubError {
         name: String,
         /// Size or SHA-256.
         expected: String,
-        /// What came.
+        /// Size or SHA-256 of the download.
         found: String,
     },
-    /// A model that holds no file known here.
-    #[error("{name} holds no weights that are read here (safetensors, `pytorch_model.bin`, `.npz`); it has {found}")]
+    /// A model without any file we can read.
+    #[error("{name} has no weights in a supported format (safetensors, `pytorch_model.bin`, `.npz`); it has {found}")]
     NoWeights {
         /// The model.
         name: String,
         /// Its files.
         found: String,
     },
-    /// Nothing may be fetched, and the cache does not have it.
-    #[error("{name} is not in the cache at `{}`, and HF_HUB_OFFLINE forbids to fetch it; unset it, or give a folder", cache.display())]
+    /// The model is not in the cache, and downloads are disabled.
+    #[error("{name} is not in the cache at `{}`, and HF_HUB_OFFLINE disables downloads; unset it, or give a folder", cache.display())]
     Offline {
         /// The model.
         name: String,
@@ -71,7 +71,7 @@ pub enum HubError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's word on it.
+        /// The system's error.
         source: std::io::Error,
     },
 }

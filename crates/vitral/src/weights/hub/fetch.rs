@@ -1,4 +1,4 @@
-//! Asking a hub, and fetching from it.
+//! Requests to a hub, and downloads from it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -16,17 +16,17 @@ use super::name::HubName;
 use super::place::Hub;
 use crate::atomic;
 
-/// Descriptions are small; an answer that is not is no description.
+/// The largest answer accepted as a description, which is always small.
 const LONGEST_LIST: u64 = 16 << 20;
 
-/// How far a download is.
+/// The progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// The file.
     pub file: &'a str,
-    /// Bytes there are.
+    /// Bytes downloaded.
     pub done: u64,
-    /// Bytes there will be, where known.
+    /// Total bytes, if known.
     pub total: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Listed {
     pub(super) files: Vec<String>,
 }
 
-/// What a hub says of a file before it is fetched.
+/// What a hub says about a file before it is downloaded.
 struct Promised {
     checksum: String,
     size: Option<u64>,
@@ -81,17 +81,17 @@ impl<'a> Fetcher<'a> {
         let text = response.body_mut().with_config().limit(LONGEST_LIST).read_to_vec();
         let text = text.map_err(|error| HubError::Connection { url: url.clone(), fault: error.to_string() })?;
         let read: Answer =
-            serde_json::from_slice(&text).map_err(|error| answer(format!("no list of files: {error}")))?;
+            serde_json::from_slice(&text).map_err(|error| answer(format!("not a list of files: {error}")))?;
         if !is_word(&read.sha) {
-            return Err(answer(format!("`{}` is no commit", read.sha.escape_debug())));
+            return Err(answer(format!("`{}` is not a commit", read.sha.escape_debug())));
         }
-        // What climbs out of its folder is never asked for.
+        // Paths that leave their folder are never requested.
         let plain = |file: &String| !file.split('/').any(|part| part.is_empty() || part == ".." || part == ".");
         let files = read.siblings.into_iter().map(|sibling| sibling.rfilename).filter(plain).collect();
         Ok(Listed { commit: read.sha, files })
     }
 
-    /// A file of a commit: from the cache, or fetched into it.
+    /// A file of a commit: from the cache, or downloaded into it.
     pub(super) fn file(
         &self,
         name: &HubName,
@@ -117,7 +117,7 @@ impl<'a> Fetcher<'a> {
         cache.link(commit, file, &promised.checksum)
     }
 
-    /// Asks for a file's checksum and size. Large files answer with a redirect that has them.
+    /// Requests a file's checksum and size. Large files answer with a redirect that includes them.
     fn promised(&self, url: &str) -> Result<Promised, HubError> {
         let request = self.agent.head(url).config().max_redirects(0).max_redirects_will_error(false).build();
         let request = match &self.hub.token {
@@ -131,7 +131,7 @@ impl<'a> Fetcher<'a> {
         let checksum = header("x-linked-etag").or_else(|| header("etag"));
         let checksum = checksum.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
         let checksum = checksum.filter(|checksum| is_word(checksum));
-        let fault = "no usable `ETag`, so the file has no name in the cache".to_owned();
+        let fault = "no usable `ETag`, which is the file's name in the cache".to_owned();
         let checksum = checksum.ok_or_else(|| HubError::Answer { url: url.to_owned(), fault })?;
         let redirected = response.status().is_redirection();
         let plain = || header("content-length").filter(|_| !redirected);
@@ -139,7 +139,7 @@ impl<'a> Fetcher<'a> {
         Ok(Promised { checksum, size })
     }
 
-    /// Fetches a file, going on where an earlier attempt broke off.
+    /// Downloads a file, resuming an interrupted download.
     fn fetch(
         &self,
         url: &str,
@@ -180,12 +180,12 @@ impl<'a> Fetcher<'a> {
             out.write_all(&buffer[..count]).map_err(HubError::io(partial))?;
             done += count as u64;
             if let Some(size) = promised.size.filter(|&size| done > size) {
-                let fault = format!("more than the {size} bytes that were promised");
+                let fault = format!("more than the {size} bytes that were announced");
                 return Err(HubError::Answer { url: url.to_owned(), fault });
             }
         }
         if let Some(size) = promised.size.filter(|&size| done < size) {
-            let fault = format!("broke off after {done} of {size} bytes; run it again to go on from there");
+            let fault = format!("stopped after {done} of {size} bytes; run it again to resume");
             return Err(HubError::Connection { url: url.to_owned(), fault });
         }
         out.sync_all().map_err(HubError::io(partial))
@@ -193,7 +193,7 @@ impl<'a> Fetcher<'a> {
 
     fn get(&self, url: &str, from: Option<u64>, whole: bool) -> Result<Response<Body>, HubError> {
         let mut request = self.agent.get(url);
-        // The token goes to the hub; where a file is redirected to, it does not.
+        // The token is sent to the hub, but not to where a file is redirected.
         if let Some(token) = &self.hub.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
@@ -220,12 +220,12 @@ fn connection(url: &str, error: &ureq::Error) -> HubError {
 fn refuse(url: &str, status: u16) -> Result<(), HubError> {
     let meaning = match status {
         200..=399 => return Ok(()),
-        401 => "no such model, or one that needs a token; check the name, and set HF_TOKEN",
-        403 => "the token may not read this model; ask for access on its page",
+        401 => "no such model, or one that requires a token; check the name, and set HF_TOKEN",
+        403 => "the token may not read this model; request access on its page",
         404 => "no such model, revision or file; check the name",
         429 => "too many requests; wait a little",
-        500.. => "the hub is in trouble; try again later",
-        _ => "not what was expected; check the name and HF_ENDPOINT",
+        500.. => "the hub has a problem; try again later",
+        _ => "unexpected; check the name and HF_ENDPOINT",
     };
     Err(HubError::Status { url: url.to_owned(), status, meaning })
 }
@@ -235,9 +235,9 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Holds a download against the hub's promise. What does not fit is removed, so that nothing goes on from it.
+/// Compares a download with what the hub announced. A bad download is removed, so that it is not resumed.
 fn verify(partial: &Path, file: &str, name: &HubName, promised: &Promised) -> Result<(), HubError> {
-    // Large files go by their SHA-256; small ones by git's own checksum, of a header that is not sent.
+    // Large files use SHA-256; small ones use git's own checksum, which includes a header that is not sent.
     if promised.checksum.len() != 64 || !promised.checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(());
     }

@@ -1,8 +1,8 @@
-//! Models by name from a Hugging Face hub, kept where its own tools keep them.
+//! Models by name from a Hugging Face hub, stored in the cache of Hugging Face's own tools.
 //!
-//! The cache has the hub's layout (`models--ORG--NAME/blobs`, `refs`, `snapshots`), so what `huggingface_hub` fetched is
-//! found here and the other way round. A download goes on where it broke off, is checked against the hub's SHA-256 where it
-//! gives one, and takes its place in one step.
+//! The cache has the hub's layout (`models--ORG--NAME/blobs`, `refs`, `snapshots`), so files downloaded by
+//! `huggingface_hub` are found here and vice versa. An interrupted download is resumed, its SHA-256 is checked if the
+//! hub has one, and the file is put in place atomically.
 
 mod cache;
 mod error;
@@ -21,7 +21,7 @@ pub use name::HubName;
 pub use place::Hub;
 
 impl Hub {
-    /// The folder of a model, fetched where the cache does not have it. A connection that fails is no fault where the cache
+    /// The folder of a model, downloaded if it is not in the cache. A failed connection is not an error if the cache
     /// has the revision.
     ///
     /// # Errors
@@ -57,10 +57,10 @@ impl Hub {
     }
 }
 
-/// A model's folder from what a person gave: a path, or a name that is pulled.
+/// A model's folder from user input: a path, or a name that is pulled.
 ///
 /// # Errors
-/// Any [`HubError`] of a name; paths are passed on as they are.
+/// Any [`HubError`] for a name; paths are returned unchanged.
 pub fn locate(given: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, HubError> {
     match HubName::in_place_of_path(given)? {
         Some(name) => Hub::from_environment().pull(&name, progress),
@@ -68,7 +68,7 @@ pub fn locate(given: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Pat
     }
 }
 
-/// The files that make a model: its descriptions, and its weights in the best form there is.
+/// The files of a model: its descriptions, and its weights in the best format available.
 fn wanted(listed: &[String]) -> Option<Vec<String>> {
     const DESCRIPTIONS: [&str; 4] = ["vitral.json", "config.json", "preprocessor_config.json", super::CHECK_FILE];
     const WEIGHTS: [&str; 4] =
@@ -80,7 +80,7 @@ fn wanted(listed: &[String]) -> Option<Vec<String>> {
     Some(DESCRIPTIONS.into_iter().filter(has).map(str::to_owned).chain([weights]).collect())
 }
 
-/// The weight files that an index names and the hub has.
+/// The weight files that an index lists and the hub has.
 fn shards(index: &Path, listed: &[String]) -> Vec<String> {
     let files = super::container::expand(index).unwrap_or_default();
     let names = files.iter().filter_map(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_form_of_the_weights_is_taken() {
+    fn the_best_weight_format_is_chosen() {
         let of = |files: &[&str]| wanted(&files.iter().map(|file| (*file).to_owned()).collect::<Vec<_>>());
         assert_eq!(
             of(&["README.md", "config.json", "pytorch_model.bin", "model.safetensors"]).unwrap(),

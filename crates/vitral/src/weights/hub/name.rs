@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use super::error::HubError;
 
-/// A model on a hub, in one of its revisions.
+/// A revision of a model on a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubName {
-    /// Who published it.
+    /// The organization or user who published it.
     pub organization: String,
-    /// What it is called.
+    /// The repository's name.
     pub name: String,
     /// A branch, a tag or a commit.
     pub revision: String,
@@ -20,7 +20,7 @@ pub struct HubName {
 impl FromStr for HubName {
     type Err = HubError;
 
-    /// Reads `hf:ORG/NAME[@REVISION]`; `hf:` may be left out.
+    /// Parses `hf:ORG/NAME[@REVISION]`; `hf:` is optional.
     fn from_str(text: &str) -> Result<Self, HubError> {
         let fault = || HubError::Name { found: text.to_owned() };
         let plain = text.strip_prefix("hf:").or_else(|| text.strip_prefix("hf-hub:")).unwrap_or(text);
@@ -39,10 +39,10 @@ impl FromStr for HubName {
 }
 
 impl HubName {
-    /// The name in what a person gave for a model: `hf:…`, or `timm/…` where no such folder exists. Nothing for paths.
+    /// Parses a model name from user input: `hf:…`, or `timm/…` if no such folder exists. `None` for paths.
     ///
     /// # Errors
-    /// [`HubError::Name`] for `hf:` with something that is no name.
+    /// [`HubError::Name`] for `hf:` followed by an invalid name.
     pub fn in_place_of_path(text: &str) -> Result<Option<Self>, HubError> {
         let marked = text.starts_with("hf:") || text.starts_with("hf-hub:");
         if marked || (text.starts_with("timm/") && !Path::new(text).exists()) {

@@ -1,22 +1,22 @@
-//! Where models come from, and where they are kept.
+//! Where models are downloaded from, and where they are stored.
 
 use std::path::PathBuf;
 
-/// A hub and the cache of what came from it.
+/// A hub and its local cache.
 #[derive(Clone, Debug)]
 pub struct Hub {
     /// `https://huggingface.co`, or a mirror of it.
     pub endpoint: String,
-    /// What opens gated and private models; sent to the endpoint alone.
+    /// The token for gated and private models; sent only to the endpoint.
     pub token: Option<String>,
-    /// The folder of `models--…`.
+    /// The folder that contains `models--…`.
     pub cache: PathBuf,
     /// Whether only the cache may be used.
     pub offline: bool,
 }
 
 impl Hub {
-    /// What the environment says: HF_ENDPOINT, HF_TOKEN (or the file that `hf auth login` writes), HF_HUB_CACHE, HF_HOME,
+    /// Reads the environment: HF_ENDPOINT, HF_TOKEN (or the file written by `hf auth login`), HF_HUB_CACHE, HF_HOME,
     /// HF_HUB_OFFLINE.
     pub fn from_environment() -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

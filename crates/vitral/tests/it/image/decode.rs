@@ -1,4 +1,4 @@
-//! Every format and kind of sample, against Pillow.
+//! Every format and kind of sample, compared with Pillow.
 
 use safetensors::SafeTensors;
 use vitral::image::{Limits, open};
@@ -18,7 +18,7 @@ fn every_kind_of_file_decodes_as_in_pillow() {
 }
 
 #[test]
-fn every_jpeg_is_pillows_to_the_bit() {
+fn every_jpeg_matches_pillow_exactly() {
     for (name, expected) in golden_digests("jpeg.json") {
         let image = open(golden("jpeg").join(&name), &Limits::default()).unwrap();
         assert_eq!(digest(&image), expected, "`{name}`");

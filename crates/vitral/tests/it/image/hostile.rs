@@ -1,4 +1,4 @@
-//! Files made to hurt: announced sizes, cut ends, flipped bits.
+//! Malicious files: false sizes, truncation, flipped bits.
 
 use proptest::prelude::*;
 use vitral::image::{ImageError, Limits, decode};
@@ -22,7 +22,7 @@ const PICTURES: [&str; 14] = [
     "lzw.tiff",
 ];
 
-/// Small, so that a mutated header is refused before it costs anything.
+/// Small, so that a mutated header is rejected early.
 const LIMITS: Limits = Limits { max_pixels: 1 << 20, max_bytes: 64 << 20 };
 
 /// Writes a size into a file's header.
@@ -59,7 +59,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn announced_sizes_are_refused_before_anything_is_allocated() {
+fn large_sizes_are_rejected_before_anything_is_allocated() {
     for (name, side) in [("rgb.png", 1 << 30), ("baseline.jpg", 65535), ("frame.gif", 65535), ("rgb.bmp", 60000)] {
         let error = decode(&announce(name, side), &Limits::default()).unwrap_err();
         assert!(
@@ -75,7 +75,7 @@ fn announced_sizes_are_refused_before_anything_is_allocated() {
 }
 
 #[test]
-fn every_cut_of_a_jpeg_is_called_cut_off() {
+fn every_truncated_jpeg_is_reported_as_such() {
     for name in ["baseline.jpg", "progressive_420.jpg", "cmyk.jpg"] {
         let bytes = golden_bytes(name);
         for length in (3..bytes.len()).step_by(7).chain([bytes.len() - 1]) {

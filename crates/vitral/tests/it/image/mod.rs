@@ -1,4 +1,4 @@
-//! Images: decoding, resizing and preprocessing, against Pillow and the libraries that use it.
+//! Images: decoding, resizing and preprocessing, compared with Pillow and the libraries that use it.
 
 mod decode;
 mod hostile;
@@ -27,29 +27,29 @@ fn golden_json(name: &str) -> Value {
     serde_json::from_slice(&golden_bytes(name)).unwrap()
 }
 
-/// Digests of pixels by the names of files.
+/// Digests of pixels by file name.
 fn golden_digests(name: &str) -> BTreeMap<String, String> {
     serde_json::from_slice(&golden_bytes(name)).unwrap()
 }
 
-/// An image's size and the SHA-256 of its pixels, as the goldens write them.
+/// An image's size and the SHA-256 of its pixels, in the format of the goldens.
 fn digest(image: &RgbImage) -> String {
     format!("{}x{} {:x}", image.width(), image.height(), Sha256::digest(image.pixels()))
 }
 
-/// Numbers of a golden tensor.
+/// Values of a golden tensor.
 fn numbers(tensors: &SafeTensors, name: &str) -> Vec<f32> {
     let data = tensors.tensor(name).unwrap_or_else(|error| panic!("`{name}`: {error}"));
     data.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
 }
 
-/// The largest difference between two runs of bytes.
+/// The largest difference between two byte strings.
 fn furthest(left: &[u8], right: &[u8]) -> u8 {
-    assert_eq!(left.len(), right.len(), "as many bytes");
+    assert_eq!(left.len(), right.len(), "lengths must be equal");
     left.iter().zip(right).map(|(left, right)| left.abs_diff(*right)).max().unwrap_or(0)
 }
 
-/// The preprocessing that a golden case describes.
+/// The preprocessing described by a golden case.
 fn described(case: &Value) -> Result<Preprocess, ImageError> {
     match case["origin"].as_str().unwrap() {
         "huggingface" => Preprocess::from_huggingface(&case["config"], case["model_type"].as_str()),
@@ -58,7 +58,8 @@ fn described(case: &Value) -> Result<Preprocess, ImageError> {
     }
 }
 
-/// How far a tensor is from a golden that kept every `stride`th row and column, in levels of 255 before normalizing.
+/// The difference between a tensor and a golden with every `stride`th row and column, in levels of 255 before
+/// normalization.
 fn levels_apart(case: &Value, expected: &[f32], image: &RgbImage) -> f32 {
     let preprocess = described(case).unwrap_or_else(|error| panic!("{case}: {error}"));
     let tensor = preprocess.apply(image).unwrap();
@@ -79,6 +80,6 @@ fn levels_apart(case: &Value, expected: &[f32], image: &RgbImage) -> f32 {
             }
         }
     }
-    assert!(expected.next().is_none(), "{case}: as many values");
+    assert!(expected.next().is_none(), "{case}: lengths must be equal");
     furthest
 }

@@ -1,4 +1,4 @@
-//! Tensors against transformers, timm and torchvision; and files that must be refused.
+//! Tensors compared with transformers, timm and torchvision; and files that must be rejected.
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use vitral::image::{ImageError, Limits, Preprocess, RgbImage, open};
 use super::{described, golden, golden_bytes, golden_json, levels_apart};
 
 #[test]
-fn tensors_are_those_of_transformers_timm_and_torchvision() {
+fn tensors_match_transformers_timm_and_torchvision() {
     let bytes = golden_bytes("preprocessed.safetensors");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     for (index, case) in golden_json("preprocessed.json").as_array().unwrap().iter().enumerate() {
@@ -18,9 +18,9 @@ fn tensors_are_those_of_transformers_timm_and_torchvision() {
     }
 }
 
-/// DINOv3 resizes numbers, not pixels: no value is rounded on the way.
+/// DINOv3 resizes floats, not pixels: no value is rounded on the way.
 #[test]
-fn tensors_are_those_of_dinov3s_and_beits_processors() {
+fn tensors_match_the_processors_of_dinov3_and_beit() {
     for name in ["dinov3", "beit"] {
         let bytes = golden_bytes(&format!("{name}.safetensors"));
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -53,7 +53,7 @@ fn a_description_survives_being_written_and_read() {
 }
 
 #[test]
-fn a_line_says_what_is_done() {
+fn the_summary_lists_all_steps() {
     let line = |preprocess: Result<Preprocess, ImageError>| preprocess.unwrap().to_string();
     let vit = json!({"input_size": [3, 224, 224], "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]});
     assert_eq!(line(Preprocess::from_timm(&vit)), "resize short 248 bicubic | center crop 224 | /255 | mean .5 std .5");
@@ -66,7 +66,7 @@ fn a_line_says_what_is_done() {
 }
 
 #[test]
-fn what_is_left_out_has_the_classes_default_and_never_a_guess() {
+fn missing_keys_have_the_defaults_of_the_class() {
     let mean = |class: &str| {
         let config = json!({"image_processor_type": class});
         Preprocess::from_huggingface(&config, None).unwrap().normalize.unwrap().mean
@@ -86,7 +86,7 @@ fn what_is_left_out_has_the_classes_default_and_never_a_guess() {
 }
 
 #[test]
-fn faulty_files_are_refused_by_the_key() {
+fn faulty_files_are_rejected_by_key() {
     let huggingface = |change: Value| {
         let mut config = json!({"image_processor_type": "ViTImageProcessor"});
         config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -120,7 +120,7 @@ fn faulty_files_are_refused_by_the_key() {
 }
 
 #[test]
-fn sizes_are_known_beforehand_and_buffers_are_held_to_them() {
+fn sizes_are_known_in_advance_and_buffers_are_checked() {
     let preprocess = Preprocess::from_torchvision("vit_b_16", "IMAGENET1K_V1").unwrap();
     assert_eq!(preprocess.output_size(), Some(Size::square(224)));
     let image = RgbImage::from_gray(30, 20, &[9; 600]).unwrap();
@@ -133,7 +133,7 @@ fn sizes_are_known_beforehand_and_buffers_are_held_to_them() {
 }
 
 #[test]
-fn a_sliver_does_not_become_a_plain() {
+fn a_narrow_image_does_not_become_enormous() {
     let sliver = RgbImage::from_gray(1, 3_000_000, &vec![5; 3_000_000]).unwrap();
     let preprocess = Preprocess::from_torchvision("vit_b_16", "IMAGENET1K_V1").unwrap();
     let error = preprocess.apply(&sliver).unwrap_err().to_string();
@@ -141,7 +141,7 @@ fn a_sliver_does_not_become_a_plain() {
 }
 
 #[test]
-fn a_mean_of_other_channels_is_an_error() {
+fn a_mean_with_the_wrong_number_of_channels_is_an_error() {
     let mut preprocess = Preprocess::from_torchvision("vit_b_16", "IMAGENET1K_V1").unwrap();
     preprocess.normalize.as_mut().unwrap().mean.pop();
     let image = RgbImage::from_gray(2, 2, &[1; 4]).unwrap();

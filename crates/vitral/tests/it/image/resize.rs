@@ -1,4 +1,4 @@
-//! Every filter, over sizes that shrink, grow and turn, against Pillow.
+//! Every filter, with sizes that shrink, grow and change aspect ratio, compared with Pillow.
 
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -9,7 +9,7 @@ use vitral::image::{Filter, Limits, RgbImage, open, resize};
 use super::{furthest, golden, golden_bytes};
 
 #[test]
-fn every_filter_is_pillows() {
+fn every_filter_matches_pillow() {
     let bytes = golden_bytes("resized.safetensors");
     for (name, expected) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
         let mut words = name.split(' ');

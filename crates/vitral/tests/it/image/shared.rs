@@ -1,4 +1,4 @@
-//! Real photographs and awkward files, which are not part of this repository.
+//! Real photographs and unusual files, which are not part of this repository.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::shared_data;
 
 use super::{digest, furthest, golden_bytes, golden_digests, golden_json, levels_apart, numbers};
 
-/// The goldens keep every few rows and columns only.
+/// The goldens store only a subset of rows and columns.
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
 fn photographs_are_preprocessed_as_in_the_libraries_with_shared_data() {
@@ -32,7 +32,7 @@ fn photographs_are_preprocessed_as_in_the_libraries_with_shared_data() {
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
-fn photographs_and_awkward_jpegs_are_pillows_to_the_bit_with_shared_data() {
+fn photographs_and_unusual_jpegs_match_pillow_exactly_with_shared_data() {
     let folder = shared_data("");
     let mut digests = golden_digests("jpeg_shared.json");
     digests.remove("cifar10-jpeg/test.tar.gz");
@@ -59,18 +59,18 @@ fn walkdir(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(below).collect()
 }
 
-/// Files where this and Pillow differ on purpose or by a decoder's leniency, and why.
+/// Files for which we differ from Pillow on purpose or because decoders tolerate different errors, with the reason.
 const EXCEPTIONS: [(&str, &str); 5] = [
     ("bmp/images/pal4rletrns.bmp", "skipped pixels of a run-length bitmap are black, not the first color"),
-    ("bmp/images/rgb16", "5-bit and 6-bit fields are widened with another rounding, one level away"),
-    ("bmp/images/lenient/", "invalid bitmaps; Pillow and the decoder forgive different ones"),
+    ("bmp/images/rgb16", "5-bit and 6-bit fields are widened with different rounding, one level away"),
+    ("bmp/images/lenient/", "invalid bitmaps; Pillow and the decoder tolerate different ones"),
     ("webp/extended_images/anim.webp", "a transparent first frame shows its canvas"),
-    ("png/xcsn0g01.png", "a wrong checksum, which Pillow forgives"),
+    ("png/xcsn0g01.png", "a wrong checksum, which Pillow tolerates"),
 ];
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
-fn the_corpus_decodes_as_in_pillow_or_is_refused_with_shared_data() {
+fn the_corpus_decodes_as_in_pillow_or_is_rejected_with_shared_data() {
     let folder = shared_data("");
     let bytes = golden_bytes("corpus.safetensors");
     let thumbnails = SafeTensors::deserialize(&bytes).unwrap();
@@ -80,7 +80,7 @@ fn the_corpus_decodes_as_in_pillow_or_is_refused_with_shared_data() {
         let outcome = open(folder.join(name), &Limits::default());
         let allowed = if name.ends_with("jpg") || name.ends_with("jpeg") { 0 } else { 1 };
         let fault = match (&outcome, expected.get("refused")) {
-            // More bitmaps are read here than Pillow reads.
+            // We read more bitmaps than Pillow does.
             (Ok(_), Some(_)) if name.ends_with(".bmp") => None,
             (Err(error), Some(_)) if error.to_string().contains(name) => None,
             (Ok(image), None) if expected["width"] != image.width() || expected["height"] != image.height() => {
@@ -91,7 +91,7 @@ fn the_corpus_decodes_as_in_pillow_or_is_refused_with_shared_data() {
                 let apart = furthest(thumbnail.pixels(), thumbnails.tensor(name).unwrap().data());
                 (apart > allowed).then(|| format!("{apart} levels away"))
             }
-            (Ok(_), Some(_)) => Some("accepted, where Pillow refuses".to_string()),
+            (Ok(_), Some(_)) => Some("accepted, but rejected by Pillow".to_string()),
             (Err(error), _) => Some(error.to_string()),
         };
         let excepted = EXCEPTIONS.iter().any(|(part, _)| name.contains(part));

@@ -1,20 +1,20 @@
-//! Which file uses what of which other file, and the circles among them.
+//! Which file uses what from which other file, and the cycles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{Module, Modules, Named};
 
-/// What each file uses of each other file: the paths as they are written.
+/// What each file uses from each other file: the paths as written.
 pub(crate) type Graph = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Where a path leads.
+/// What a path refers to.
 enum Place<'a> {
     Module(&'a Module),
-    /// An item, with the module that defines it and what is asked of it (an enum's variant, a method).
+    /// An item, with the module that defines it and the following path segment (an enum's variant, a method).
     Item(&'a Module, String, Option<String>),
 }
 
-/// Every file of a crate, with what it uses of the others.
+/// Every file of a crate, with what it uses from the others.
 pub(crate) fn graph(modules: &Modules) -> Graph {
     let resolver = Resolver { modules, methods: methods(modules) };
     let mut graph = Graph::new();
@@ -29,7 +29,7 @@ pub(crate) fn graph(modules: &Modules) -> Graph {
     graph
 }
 
-/// Files of methods that stand apart from their type: by the type's module, its name and theirs.
+/// Files of methods that are in another file than their type: by the type's module, its name and the method's.
 type Methods = BTreeMap<(Named, String, String), BTreeSet<String>>;
 
 fn methods(modules: &Modules) -> Methods {
@@ -51,14 +51,14 @@ struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// Files that a module uses, each with the path that says so. What is only shown on to others is not used.
+    /// Files that a module uses, each with the path it uses. Items that are only re-exported are not used.
     fn uses(&self, module: &'a Module) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for import in &module.imports {
             if import.shown && !module.words.contains(&import.name) {
                 continue;
             }
-            // A module's name alone uses nothing; the paths that begin with it do.
+            // A module's name alone does not use anything; the paths that begin with it do.
             if let Some(Place::Item(home, name, rest)) = self.place(module, &import.path, 0) {
                 self.add(&mut found, home, name, rest, &import.path);
             }
@@ -90,7 +90,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Where a path leads that is written in `module`; nothing for what lies outside of the crate.
+    /// What a path written in `module` refers to; `None` if it is outside the crate.
     fn place(&self, module: &'a Module, path: &[String], depth: usize) -> Option<Place<'a>> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
@@ -117,7 +117,7 @@ impl<'a> Resolver<'a> {
         if first == "super" {
             return self.place(module, path, depth);
         }
-        // Imports that lead to each other in a ring are no Rust; a depth ends what looks like one here.
+        // Imports cannot refer to each other in a cycle in Rust; the depth limit stops what looks like one here.
         if depth > 16 {
             return None;
         }
@@ -125,7 +125,7 @@ impl<'a> Resolver<'a> {
         if module.defined.contains(first) {
             return item();
         }
-        // Of two things with one name, a function and a module, a path that goes on means the module.
+        // If a function and a module have the same name, a path that continues refers to the module.
         let child = self.child(module, first);
         if let Some(child) = child.filter(|_| !rest.is_empty()) {
             return self.below(child, rest, depth);
@@ -153,22 +153,22 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Groups of files that all lead to each other, each with more than one file.
-pub(crate) fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
+/// Groups of more than one file that all depend on each other.
+pub(crate) fn cycles(graph: &Graph) -> Vec<BTreeSet<String>> {
     let reached: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|file| (file, reach(graph, file))).collect();
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for file in graph.keys() {
-        let circle: BTreeSet<String> =
+        let cycle: BTreeSet<String> =
             reached[file].iter().filter(|other| reached[other].contains(file)).cloned().collect();
-        if circle.len() > 1 && seen.insert(circle.clone()) {
-            found.push(circle);
+        if cycle.len() > 1 && seen.insert(cycle.clone()) {
+            found.push(cycle);
         }
     }
     found
 }
 
-/// Every file that a file leads to.
+/// Every file that a file depends on.
 fn reach(graph: &Graph, file: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![file];

@@ -1,19 +1,19 @@
-//! Who may import whom: no circles between modules, and the rooms of each crate.
+//! Which modules may import which: no cycles, and the rules for the top-level modules of each crate.
 
 mod graph;
 mod source;
 
 use std::path::{Path, PathBuf};
 
-use graph::{Graph, circles, graph};
+use graph::{Graph, cycles, graph};
 
 const CRATES: [&str; 4] = ["vitral-engine", "vitral", "vitral-train", "vitral-cli"];
 
-/// A room, and the rooms of its crate that it may see.
-type Room = (&'static str, &'static [&'static str]);
+/// A top-level module, and the top-level modules of its crate that it may use.
+type Rule = (&'static str, &'static [&'static str]);
 
-/// The rooms of each crate. What is not listed joins the others and may see all.
-const ROOMS: [(&str, &[Room]); 3] = [
+/// The rules of each crate. Modules that are not listed may use everything.
+const ALLOWED: [(&str, &[Rule]); 3] = [
     (
         "vitral",
         &[
@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[Room]); 3] = [
             ("npy", &[]),
             ("atomic", &[]),
             ("pipeline", &["config", "image"]),
-            // Reads what a forward pass shows; never weight files.
+            // Reads intermediates of the forward pass; never weight files.
             ("explain", &["config", "error", "image", "labels", "load", "model", "numbers", "predict", "trace"]),
         ],
     ),
@@ -77,7 +77,7 @@ fn sources(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src")
 }
 
-/// Every source below a folder, from that folder.
+/// Every source file below a folder, relative to it.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_path_buf()];
@@ -100,13 +100,13 @@ fn uses(name: &str) -> Graph {
     graph
 }
 
-/// The part of a file's path before the first folder ends: `image` for `image/mod.rs`, `image.rs` and `image/rgb.rs`.
-fn room(file: &str) -> &str {
+/// The top-level module of a file: `image` for `image/mod.rs`, `image.rs` and `image/rgb.rs`.
+fn top_module(file: &str) -> &str {
     file.split(['/', '.']).next().unwrap_or_default()
 }
 
 #[test]
-fn every_source_is_seen() {
+fn every_source_is_read() {
     for name in CRATES {
         let (graph, folder) = (uses(name), sources(name));
         let files = files(&folder);
@@ -123,14 +123,14 @@ fn every_source_is_seen() {
 }
 
 #[test]
-fn modules_form_no_circles() {
+fn modules_form_no_cycles() {
     let mut faults = Vec::new();
     for name in CRATES {
         let graph = uses(name);
-        for circle in circles(&graph) {
-            faults.push(format!("`{name}`: a circle of {} files", circle.len()));
-            for file in &circle {
-                for (other, paths) in graph[file].iter().filter(|(other, _)| circle.contains(*other)) {
+        for cycle in cycles(&graph) {
+            faults.push(format!("`{name}`: a cycle of {} files", cycle.len()));
+            for file in &cycle {
+                for (other, paths) in graph[file].iter().filter(|(other, _)| cycle.contains(*other)) {
                     let paths: Vec<_> = paths.iter().map(String::as_str).collect();
                     faults.push(format!("    {file} → {other}: {}", paths.join(", ")));
                 }
@@ -141,13 +141,13 @@ fn modules_form_no_circles() {
 }
 
 #[test]
-fn rooms_see_only_what_they_may() {
+fn modules_use_only_what_they_may() {
     let mut faults = Vec::new();
-    for (name, rooms) in ROOMS {
+    for (name, rules) in ALLOWED {
         for (file, others) in uses(name) {
-            let Some((own, allowed)) = rooms.iter().find(|(own, _)| *own == room(&file)) else { continue };
+            let Some((own, allowed)) = rules.iter().find(|(own, _)| *own == top_module(&file)) else { continue };
             for (other, paths) in others {
-                let seen = room(&other);
+                let seen = top_module(&other);
                 if seen != *own && !allowed.contains(&seen) {
                     let paths: Vec<_> = paths.iter().map(String::as_str).collect();
                     faults.push(format!(
@@ -161,11 +161,11 @@ fn rooms_see_only_what_they_may() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What commands share lies beside them, never in one of them.
+/// Code shared by commands is outside of them, never in one of them.
 #[test]
-fn commands_do_not_see_each_other() {
+fn commands_do_not_use_each_other() {
     let command = |file: &str| {
-        let name = room(file.strip_prefix("commands/")?).to_owned();
+        let name = top_module(file.strip_prefix("commands/")?).to_owned();
         (name != "mod").then_some(name)
     };
     for (file, others) in uses("vitral-cli") {
@@ -177,7 +177,7 @@ fn commands_do_not_see_each_other() {
     }
 }
 
-/// Files of a made-up crate whose circles are looked for.
+/// The cycles in a made-up crate.
 fn found(sources: &[(&str, &str)]) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in sources {
@@ -185,11 +185,11 @@ fn found(sources: &[(&str, &str)]) -> Vec<Vec<String>> {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(path, text).expect("a file");
     }
-    circles(&graph(&source::read(folder.path()))).into_iter().map(|circle| circle.into_iter().collect()).collect()
+    cycles(&graph(&source::read(folder.path()))).into_iter().map(|cycle| cycle.into_iter().collect()).collect()
 }
 
 #[test]
-fn circles_are_found_however_they_are_written() {
+fn cycles_are_found_in_any_notation() {
     let root = ("lib.rs", "mod a;\nmod b;");
     let both = [vec!["a.rs".to_owned(), "b.rs".to_owned()]];
     // In `use`, in an expression, in a macro, by a glob, by the module's name.
@@ -204,7 +204,7 @@ fn circles_are_found_however_they_are_written() {
     }
     let through = [("lib.rs", "mod a;\nmod b;\npub use a::A;"), ("b.rs", "use crate::A; pub struct B(A);")];
     assert_eq!(found(&[through[0], ("a.rs", "use crate::b::B; pub struct A(B);"), through[1]]), both);
-    // A type whose own file calls what another file adds to it.
+    // A type whose own file calls a method added in another file.
     let added = [
         ("a.rs", "pub struct A; impl A { fn f(&self) { self.g() } }"),
         ("b.rs", "impl crate::a::A { pub fn g(&self) {} }"),
@@ -213,15 +213,15 @@ fn circles_are_found_however_they_are_written() {
 }
 
 #[test]
-fn what_is_no_circle_is_none() {
+fn code_without_cycles_is_accepted() {
     let root = ("lib.rs", "mod a;\nmod b;");
     let tests = "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }";
     assert!(found(&[root, ("a.rs", "use crate::b::B; pub struct A(B);"), ("b.rs", tests)]).is_empty());
-    // A parent that shows on what its child defines, to another child too.
+    // A parent that re-exports an item of one child, used by another child.
     let parent = ("a.rs", "mod x;\nmod y;\npub use x::X;");
     let child = ("a/y.rs", "use super::X; pub struct Y(X);");
     assert!(found(&[("lib.rs", "mod a;"), parent, ("a/x.rs", "pub struct X;"), child]).is_empty());
-    // But one that uses it, where the child uses what the parent defines.
+    // But a parent that uses the item, if the child uses what the parent defines.
     let parent = ("a.rs", "mod x;\npub use x::X; pub struct A; fn f(x: X) {}");
     assert_eq!(found(&[("lib.rs", "mod a;"), parent, ("a/x.rs", "use super::A; pub struct X(A);")]).len(), 1);
 }

@@ -5,42 +5,42 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
 
-/// A path as it is written: its segments without `::`.
+/// A path as written: its segments without `::`.
 pub(crate) type Named = Vec<String>;
 
-/// One `use`, taken apart: what it brings in, under which name.
+/// One `use`, flattened: what it imports, under which name.
 pub(crate) struct Import {
     pub(crate) name: String,
     pub(crate) path: Named,
-    /// Whether others may reach it through this module.
+    /// Whether it is re-exported.
     pub(crate) shown: bool,
 }
 
-/// One module, in a file of its own or inside another's.
+/// One module, in its own file or inside another's.
 #[derive(Default)]
 pub(crate) struct Module {
     pub(crate) path: Named,
-    /// From the crate's `src`.
+    /// The file, relative to the crate's `src`.
     pub(crate) file: String,
     pub(crate) defined: BTreeSet<String>,
     pub(crate) imports: Vec<Import>,
-    /// Modules or enums of which everything is imported.
+    /// Modules or enums imported with a glob.
     pub(crate) globs: Vec<Named>,
-    /// Paths of two segments or more, outside of `use`.
+    /// Paths of two or more segments outside `use`.
     pub(crate) paths: BTreeSet<Named>,
-    /// Every name outside of `use` that is not a method or a field behind a dot.
+    /// Every name outside `use` that is not a method or a field after a dot.
     pub(crate) words: BTreeSet<String>,
-    /// Methods given to a type by an `impl` without a trait.
+    /// Methods of a type from an `impl` without a trait.
     pub(crate) methods: Vec<(Named, String)>,
 }
 
-/// All modules of a crate by their paths; the root's path is empty. Tests are left out.
+/// All modules of a crate by path; the root's path is empty. Tests are left out.
 pub(crate) type Modules = BTreeMap<Named, Module>;
 
 const ITEMS: &[&str] = &["fn", "struct", "enum", "union", "trait", "type", "const", "static"];
 const KEYWORDS: &[&str] = &["fn", "unsafe", "extern", "async", "mut", "_"];
 
-/// Reads the crate whose sources lie in `folder`, following its `mod` lines.
+/// Reads the crate whose sources are in `folder`, following its `mod` lines.
 pub(crate) fn read(folder: &Path) -> Modules {
     let root = ["lib.rs", "main.rs"].into_iter().find(|name| folder.join(name).exists()).expect("a crate's root");
     let mut reader = Reader { folder, modules: Modules::new() };
@@ -54,7 +54,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// `children` is the folder in which the files of child modules lie.
+    /// `children` is the folder with the files of child modules.
     fn file(&mut self, path: Named, file: &Path, children: &Path) {
         let text = std::fs::read_to_string(self.folder.join(file)).expect("a source");
         let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("`{}`: {error}", file.display()));
@@ -102,7 +102,7 @@ impl Reader<'_> {
     }
 }
 
-/// An `impl`: its head, which names a type and perhaps a trait, and its body.
+/// An `impl`: its head, with a type and possibly a trait, and its body.
 fn implementation(module: &mut Module, head: &[TokenTree], body: &Group) {
     scan(module, head, None);
     let mut start = 0;
@@ -141,14 +141,14 @@ fn scan(module: &mut Module, trees: &[TokenTree], owner: Option<&Named>) {
     }
 }
 
-/// Takes in what stands at `at`; where the next begins. `owner` is what `Self` means.
+/// Processes the token at `at` and returns the index of the next. `owner` is what `Self` refers to.
 fn step(module: &mut Module, trees: &[TokenTree], at: usize, owner: Option<&Named>) -> usize {
     if let TokenTree::Group(group) = &trees[at] {
         scan(module, &without_tests(group.stream()), owner);
         return at + 1;
     }
     let Some(word) = ident(trees.get(at)) else { return at + 1 };
-    // Who may see an item is no use of whom it names.
+    // The visibility of an item does not use what it names.
     if word == "pub" && matches!(trees.get(at + 1), Some(TokenTree::Group(group)) if limits_sight(group)) {
         return at + 2;
     }
@@ -167,7 +167,7 @@ fn step(module: &mut Module, trees: &[TokenTree], at: usize, owner: Option<&Name
         return at + 1;
     }
     let (mut path, end) = segments(trees, at);
-    // `::name` after a type in angle brackets, or from outside.
+    // `::name` after a type in angle brackets, or an external path.
     if before != Some(':') || !colons(trees, at.wrapping_sub(2)) {
         module.words.insert(word.clone());
         match (owner, path[0].as_str()) {
@@ -191,7 +191,7 @@ fn limits_sight(group: &Group) -> bool {
     matches!(first.as_deref(), Some("crate" | "super" | "self" | "in"))
 }
 
-/// The path that begins at `at`, and where it ends.
+/// The path that begins at `at`, and its end.
 fn segments(trees: &[TokenTree], mut at: usize) -> (Named, usize) {
     let mut path = Vec::new();
     while let Some(name) = ident(trees.get(at)) {
@@ -205,7 +205,7 @@ fn segments(trees: &[TokenTree], mut at: usize) -> (Named, usize) {
     (path, at)
 }
 
-/// One tree of a `use`, below what `prefix` names.
+/// One branch of a `use`, below `prefix`.
 fn import(module: &mut Module, trees: &[TokenTree], prefix: Named, shown: bool) {
     for branch in trees.split(|tree| punct(Some(tree)) == Some(',')) {
         let mut path = prefix.clone();
@@ -234,7 +234,7 @@ fn import(module: &mut Module, trees: &[TokenTree], prefix: Named, shown: bool) 
     }
 }
 
-/// The same tokens without items that only tests see, and without prose and lints.
+/// The same tokens without test-only items, doc comments and lints.
 fn without_tests(tokens: TokenStream) -> Vec<TokenTree> {
     let mut kept = Vec::new();
     let mut trees = tokens.into_iter().peekable();
@@ -254,7 +254,7 @@ fn without_tests(tokens: TokenStream) -> Vec<TokenTree> {
                     }
                 }
             }
-            // Prose and lints name nothing.
+            // Doc comments and lints do not name items.
             Some(text) if text.starts_with("doc") || text.starts_with("allow") || text.starts_with("expect") => {
                 trees.next();
             }

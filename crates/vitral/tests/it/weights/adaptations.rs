@@ -1,4 +1,4 @@
-//! Models brought to another form, against what timm makes of them: every folder of `goldens/adaptations`.
+//! Adapted models compared with timm's: every folder of `goldens/adaptations`.
 
 use serde_json::Value;
 use vitral::config::Size;
@@ -31,7 +31,7 @@ fn adaptation(asked: &Value) -> Adaptation {
 }
 
 #[test]
-fn every_adaptation_is_timms() {
+fn every_adaptation_matches_timm() {
     let device = Device::cpu(2);
     let mut count = 0;
     for entry in std::fs::read_dir(goldens().join("adaptations")).unwrap() {
@@ -57,7 +57,7 @@ fn every_adaptation_is_timms() {
                 continue;
             }
             let difference = difference(&found.to_vec().unwrap(), &values);
-            assert!(difference < 2e-4, "{} {name} differs by {difference:.2e} deviations", case.display());
+            assert!(difference < 2e-4, "{} {name} differs by {difference:.2e} standard deviations", case.display());
         }
         count += 1;
     }
@@ -65,7 +65,7 @@ fn every_adaptation_is_timms() {
 }
 
 #[test]
-fn a_new_head_is_drawn_from_its_seed_and_preprocessing_follows_the_size() {
+fn a_new_head_depends_on_its_seed_and_preprocessing_follows_the_size() {
     let device = Device::cpu(1);
     let case = goldens().join("models/hf_vit_classifier");
     let load = |seed| {

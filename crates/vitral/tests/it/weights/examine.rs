@@ -1,4 +1,4 @@
-//! What is said of models: their tensors, and whether they are well.
+//! Reports on models: their tensors, and whether they have problems.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn copy(case: &str, to: &Path) {
 }
 
 #[test]
-fn dialects_of_bare_files_are_told_by_their_names() {
+fn dialects_of_single_files_are_recognized() {
     let models = goldens().join("models");
     for (file, dialect) in [
         ("timm_plain/model.safetensors", "timm"),
@@ -38,7 +38,7 @@ fn dialects_of_bare_files_are_told_by_their_names() {
 }
 
 #[test]
-fn goldens_are_well() {
+fn goldens_have_no_errors() {
     let device = Device::cpu(1);
     for case in cases().iter().filter(|case| !case.contains("stages") && !case.contains("hybrid")) {
         let path = goldens().join("models").join(case);
@@ -48,7 +48,7 @@ fn goldens_are_well() {
 }
 
 #[test]
-fn zero_heads_other_means_and_broken_records_are_found() {
+fn zero_heads_wrong_means_and_wrong_records_are_found() {
     let device = Device::cpu(1);
     let of = |path: &Path| examine(path, &LoadOptions::default(), &device).to_string();
     assert!(of(&goldens().join("models/jax_vit_zero_head")).contains("classifier is all zero"));
@@ -56,7 +56,7 @@ fn zero_heads_other_means_and_broken_records_are_found() {
     copy("hf_dinov2_classifier", scratch.path());
     let said = of(scratch.path());
     assert!(said.contains("labels         5, one for each class") && said.contains("no `vitral-check"), "{said}");
-    // The record: what the library computed.
+    // The recorded output: computed by the library.
     let golden = goldens().join("models/hf_dinov2_classifier");
     let (input, expected) = (golden.join("input.safetensors"), golden.join("expected.safetensors"));
     let (input, expected) = (std::fs::read(input).unwrap(), std::fs::read(expected).unwrap());
@@ -73,7 +73,7 @@ fn zero_heads_other_means_and_broken_records_are_found() {
     assert!(said.contains("ok       recorded"), "{said}");
     record("pixel_values", "features");
     assert!(of(scratch.path()).contains("FAULT    recorded"));
-    // A NaN on either side is no number that a record could be held against.
+    // A NaN on either side cannot be compared with.
     let numbers = |tensor: &safetensors::tensor::TensorView<'_>, count: usize| -> Vec<u8> {
         let nan = f32::NAN.to_le_bytes().repeat(count);
         [&nan, &tensor.data()[nan.len()..]].concat()
@@ -89,11 +89,11 @@ fn zero_heads_other_means_and_broken_records_are_found() {
         let said = of(scratch.path());
         assert!(said.contains("FAULT    recorded") && said.contains("found NaN"), "{said}");
     }
-    // The mistake that people make: another family's mean.
+    // A common mistake: another family's mean.
     let file = scratch.path().join("preprocessor_config.json");
     let text =
         std::fs::read_to_string(&file).unwrap().replace("0.485", "0.5").replace("0.456", "0.5").replace("0.406", "0.5");
     std::fs::write(&file, text).unwrap();
     let said = of(scratch.path());
-    assert!(said.contains("warning  preprocessing  mean [0.5, 0.5, 0.5] is not that of published"), "{said}");
+    assert!(said.contains("warning  preprocessing  mean [0.5, 0.5, 0.5] differs from published"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! Models taken to other libraries and back.
+//! Models exported to other libraries and back.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use vitral::{DType, Device, LoadOptions, Model};
 
 use super::{cases, dialect, goldens, specs_of};
 
-/// Every parameter's bits.
+/// The bits of every parameter.
 fn bits(path: &Path, config: Option<&Path>) -> BTreeMap<String, Vec<u32>> {
     let description = load_description(path, config).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let container = description.open().unwrap();
@@ -24,7 +24,7 @@ fn bits(path: &Path, config: Option<&Path>) -> BTreeMap<String, Vec<u32>> {
 }
 
 #[test]
-fn every_golden_goes_home_and_into_a_bundle() {
+fn every_golden_exports_to_its_own_library_and_a_bundle() {
     let scratch = tempfile::tempdir().unwrap();
     let (mut faults, mut written) = (Vec::new(), BTreeMap::<&str, usize>::new());
     for case in cases() {
@@ -34,7 +34,7 @@ fn every_golden_goes_home_and_into_a_bundle() {
         let original = bits(&source, config);
         for target in Target::ALL {
             let destination = scratch.path().join(format!("{case}-{target}"));
-            // One hybrid is of our own making: no architecture of timm has its stages.
+            // One hybrid is not from a library: no architecture of timm has its stages.
             let home = match target {
                 Target::HuggingFace => case.starts_with("hf_"),
                 Target::Timm => case.starts_with("timm_") && case != "timm_hybrid_stages",
@@ -47,7 +47,7 @@ fn every_golden_goes_home_and_into_a_bundle() {
                 Ok(_) => {
                     *written.entry(target.name()).or_default() += 1;
                     if bits(&destination, None) != original {
-                        faults.push(format!("{case} to {target}: other values"));
+                        faults.push(format!("{case} to {target}: values differ"));
                     }
                 }
                 Err(error) => {
@@ -69,10 +69,10 @@ fn every_golden_goes_home_and_into_a_bundle() {
     let left = std::fs::read_dir(scratch.path()).unwrap().flatten();
     let partial: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().contains("part")).collect();
     assert!(partial.is_empty(), "{partial:?}");
-    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+    assert!(faults.is_empty(), "{} errors:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Takes golden models from one library to the next and holds that what they compute keeps its bits.
+/// Exports golden models from one library to the next and checks that their outputs keep their bits.
 fn keep_the_bits(cases: &[&str], targets: &[Target], allow: &[&str]) {
     let scratch = tempfile::tempdir().unwrap();
     let allow: Vec<String> = allow.iter().map(|&name| name.to_owned()).collect();
@@ -90,7 +90,7 @@ fn keep_the_bits(cases: &[&str], targets: &[Target], allow: &[&str]) {
 }
 
 #[test]
-fn there_and_back_through_all_libraries_keeps_the_bits() {
+fn round_trips_through_all_libraries_keep_the_bits() {
     use Target::{Bundle, HuggingFace, Jax, Timm, Torchvision};
     keep_the_bits(
         &["hf_vit_classifier", "timm_plain", "jax_vit", "torchvision_plain"],
@@ -117,7 +117,7 @@ fn big_vision_stacks_its_blocks() {
     convert(&source, None, &file, Target::BigVision, &[], DType::F32).unwrap();
     let [ours, theirs] = [file, source.join("model.npz")].map(|file| Container::open(&file).unwrap());
     for name in ours.names() {
-        // The golden's tower lies beside that of text.
+        // In the golden, the image tower is beside the text tower.
         let golden = format!("params/img/{name}");
         assert_eq!(ours.shape(name), theirs.shape(&golden), "{name}");
         assert_eq!(ours.tensor(name).unwrap().bytes, theirs.tensor(&golden).unwrap().bytes, "{name}");
@@ -126,7 +126,7 @@ fn big_vision_stacks_its_blocks() {
 }
 
 #[test]
-fn what_a_target_cannot_say_is_refused_by_name() {
+fn what_a_target_cannot_express_is_reported_by_name() {
     let scratch = tempfile::tempdir().unwrap();
     let refuse = |case: &str, target, parts: &[&str]| {
         let source = goldens().join("models").join(case);
@@ -180,14 +180,14 @@ fn a_destination_is_never_overwritten() {
     let destination = scratch.path().join("model");
     convert(&source, None, &destination, Target::Bundle, &[], DType::F32).unwrap();
     let error = convert(&source, None, &destination, Target::Bundle, &[], DType::F32).unwrap_err().to_string();
-    assert!(error.contains("exists already"), "{error}");
+    assert!(error.contains("already exists"), "{error}");
     let file = scratch.path().join("model.npz");
     convert(&goldens().join("models/jax_vit"), None, &file, Target::Jax, &[], DType::F32).unwrap();
     assert!(file.is_file());
 }
 
 #[test]
-fn sixteen_bits_halve_the_file_and_round_every_number() {
+fn sixteen_bits_halve_the_file_and_round_every_value() {
     let scratch = tempfile::tempdir().unwrap();
     let source = goldens().join("models/timm_plain");
     let device = Device::cpu(1);
@@ -214,7 +214,7 @@ fn sixteen_bits_halve_the_file_and_round_every_number() {
     let error = convert(&goldens().join("models/jax_vit"), None, &npz, Target::Jax, &[], DType::F16).unwrap_err();
     assert!(error.to_string().contains("float32"), "{error}");
     assert!(!npz.exists());
-    // A number beyond what 16 bits hold is refused by its tensor's name.
+    // A value out of the range of 16 bits is rejected by its tensor's name.
     let mut exported = ExportSource { storage: DType::F16, ..model.exported() };
     exported.read = Box::new(|spec| Ok(vec![1e6; spec.count()].into()));
     let destination = scratch.path().join("large");

@@ -1,4 +1,4 @@
-//! Every golden model is described, opened and resolved without a remainder.
+//! Every golden model is described, opened and resolved completely.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ fn dialects_are_recognized_by_their_names() {
         let specs = specs_of(&description.config);
         let options = ResolveOptions::for_model(&description.config);
         let found = recognize(&specs, &container, &options).unwrap_or_else(|error| panic!("{case}: {error}"));
-        // Where two dialects name all of a model's tensors alike, either will do.
+        // If two dialects name all of a model's tensors alike, either is fine.
         resolve(&specs, &found, &container, &options).unwrap_or_else(|error| panic!("{case}: {error}"));
     }
 }
@@ -73,7 +73,7 @@ fn the_same_model_in_every_container() {
         assert_eq!((ours.shape, &ours.bytes), (theirs.shape, &theirs.bytes), "{name}");
         assert!(matches!(ours.bytes, Cow::Borrowed(_)), "{name} was copied");
     }
-    // Cases have weights of their own; what they share is that reading gives as many numbers.
+    // These cases have different weights; the number of values must match.
     for case in ["hf_vit_sharded", "hf_vit_pytorch_bin", "hf_vit_bfloat16"] {
         let sizes = |values: Vec<Vec<f32>>| values.iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(sizes(read(case)), sizes(read("hf_vit_classifier")), "{case}");
@@ -117,7 +117,7 @@ fn descriptions_carry_labels_preprocessing_and_license() {
 
 #[test]
 #[ignore = "needs the shared data in VITRAL_SHARED_DATA"]
-fn checkpoints_of_other_people_resolve_with_shared_data() {
+fn checkpoints_from_elsewhere_resolve_with_shared_data() {
     let data = crate::shared_data("tiny-vits");
     for (name, file) in [
         ("mnist_torchvision_p2", "vit_weights.pth"),

@@ -1,11 +1,11 @@
-//! Files that lie: no panic, no memory beyond the file's own size, and an error that says what is wrong.
+//! Malicious files: no panic, no memory beyond the file's own size, and an error that says what is wrong.
 
 use proptest::prelude::*;
 use vitral::weights::{Container, WeightsError};
 
 use super::goldens;
 
-/// Opens and reads everything; only the absence of a panic counts.
+/// Opens and reads everything; all that matters is that nothing panics.
 fn exercise(bytes: Vec<u8>) {
     if let Ok(container) = Container::from_bytes("hostile", bytes) {
         for name in container.names() {
@@ -24,7 +24,7 @@ fn error_of(bytes: Vec<u8>) -> String {
 }
 
 #[test]
-fn safetensors_that_lie() {
+fn safetensors_with_false_headers() {
     let huge = [&(1u64 << 60).to_le_bytes()[..], b"{\"a\": 1}"].concat();
     assert!(error_of(huge).contains("claims 1152921504606846976 bytes, the file has 16"));
     for (header, data, part) in [
@@ -49,11 +49,11 @@ fn safetensors_that_lie() {
     }
 }
 
-/// A header that names tensors without end is refused while it is read, in time and memory that its bytes bound.
+/// A header with an endless list of tensors is rejected while it is read, in time and memory bounded by its length.
 #[test]
-fn more_tensors_than_any_model_has_are_refused() {
-    // As short as an entry can be that is no fault in itself: 10 million would take half a gigabyte, which is refused by
-    // its length alone; two million fit.
+fn more_tensors_than_any_model_has_are_rejected() {
+    // The shortest valid entries: 10 million of them would take half a gigabyte, which is rejected by length alone; two
+    // million fit.
     let mut header = String::from("{");
     for i in 0..2_000_000 {
         use std::fmt::Write;
@@ -64,28 +64,28 @@ fn more_tensors_than_any_model_has_are_refused() {
     let error = error_of(safetensors(&header, &[]));
     assert!(error.contains("names more than 1048576 tensors"), "{error}");
     assert!(begin.elapsed().as_secs() < 20, "it took {:?}", begin.elapsed());
-    // Ten million short keys that are no tensors fail at the million and first as well.
+    // Ten million short keys that are not tensors also fail, at a million or earlier.
     let many = format!("{{{}\"a\":0}}", (0..10_000_000).map(|i| format!("\"{i:x}\":0,")).collect::<String>());
     let error = error_of(safetensors(&many, &[]));
     assert!(error.contains("hundred million") || error.contains("names more than"), "{error}");
-    // The same name hidden in another spelling is the same name.
+    // The same name in another spelling is still the same name.
     let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\u0061":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     assert!(error_of(safetensors(twice, &[0; 4])).contains("`a` is listed twice"));
 }
 
-/// Archives with very many entries: PyTorch's table of contents is read, and what it claims is bounded.
+/// Archives with very many entries: PyTorch's central directory is read, and its claims are bounded.
 #[test]
-fn archives_of_very_many_entries() {
+fn archives_with_very_many_entries() {
     let names: Vec<String> = (0..60_000).map(|i| format!("m/data/{i}")).collect();
     let mut entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
     let pickle = tensor(0, &[6], &[1]);
     entries.push(("m/data.pkl", &pickle));
     let begin = std::time::Instant::now();
-    // Its storage is empty, so its tensor reaches beyond it.
+    // Its storage is empty, so its tensor extends beyond it.
     let error = error_of(archive(&entries, 0));
     assert!(error.contains("storage") || error.contains("beyond"), "{error}");
     assert!(begin.elapsed().as_secs() < 20, "it took {:?}", begin.elapsed());
-    // Ten million, in the wide form of the last record.
+    // Ten million, in the 64-bit form of the end record.
     let mut bytes = archive(&[("m/data.pkl", &pickle)], 0);
     let end = bytes.split_off(bytes.len() - 22);
     let wide = bytes.len() as u64;
@@ -102,9 +102,9 @@ fn archives_of_very_many_entries() {
     assert!(error_of(bytes).contains("10000000 entries, more than 1048576"));
 }
 
-/// What a machine of the other byte order wrote has the same numbers.
+/// Files from machines of the other byte order have the same values.
 #[test]
-fn pytorch_files_of_the_other_byte_order_read() {
+fn pytorch_files_with_the_other_byte_order_are_read() {
     let numbers = [1.0f32, -2.5, 3.0, 0.1, 5e-3, 7e9];
     let little: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     let big: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
@@ -119,7 +119,7 @@ fn pytorch_files_of_the_other_byte_order_read() {
 }
 
 #[test]
-fn files_of_other_kinds_are_told_apart() {
+fn files_of_other_kinds_are_recognized() {
     for (bytes, part) in [
         (&b""[..], "empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -132,7 +132,7 @@ fn files_of_other_kinds_are_told_apart() {
     }
 }
 
-/// A zip archive of uncompressed entries, as `torch.save` writes it.
+/// A zip archive of uncompressed entries, as written by `torch.save`.
 fn archive(entries: &[(&str, &[u8])], method: u16) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, data) in entries {
@@ -192,7 +192,7 @@ fn tensor(offset: u8, shape: &[u32], strides: &[u32]) -> Vec<u8> {
 }
 
 #[test]
-fn pickles_that_would_run_code_are_refused_by_name() {
+fn pickles_that_would_run_code_are_rejected_by_name() {
     for (pickle, global) in [
         (&b"\x80\x02cos\nsystem\nX\x08\x00\x00\x00rm -rf /\x85R."[..], "os.system"),
         (b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00ls\x85R.", "posix.system"),
@@ -211,7 +211,7 @@ fn pickles_that_would_run_code_are_refused_by_name() {
 }
 
 #[test]
-fn views_are_gathered_and_impossible_ones_refused() {
+fn views_are_gathered_and_impossible_ones_rejected() {
     let open = |pickle: Vec<u8>| {
         let data: Vec<u8> = (0..6).flat_map(|value| (value as f32).to_le_bytes()).collect();
         Container::from_bytes("views.pth", archive(&[("m/data.pkl", &pickle), ("m/data/0", &data)], 0))
@@ -237,14 +237,14 @@ fn views_are_gathered_and_impossible_ones_refused() {
 }
 
 #[test]
-fn archives_that_no_checkpoint_is() {
+fn archives_that_are_not_checkpoints() {
     let deflated = archive(&[("m/data.pkl", &tensor(0, &[6], &[1])), ("m/data/0", &[0; 24])], 8);
     assert!(error_of(deflated).contains("compressed (method 8)"));
     assert!(error_of(archive(&[("readme.txt", b"hi")], 0)).contains("without `data.pkl`"));
     let without_storage = archive(&[("m/data.pkl", &tensor(0, &[6], &[1]))], 0);
     assert!(error_of(without_storage).contains("`m/data/0` is missing"));
     let twice = archive(&[("m/data.pkl", b""), ("m/data.pkl", b"")], 0);
-    assert!(error_of(twice).contains("stands twice"));
+    assert!(error_of(twice).contains("occurs twice"));
     assert!(error_of(checkpoint(b"\x80\x02]")).contains("cut short"));
     assert!(error_of(checkpoint(b"\x80\x02].")).contains("expected a dictionary"));
     assert!(error_of(checkpoint(b"\x80\x02}h\x05.")).contains("memo"));
@@ -252,7 +252,7 @@ fn archives_that_no_checkpoint_is() {
 
 #[test]
 fn a_pickle_cannot_grow_beyond_its_length() {
-    // A list of 1000 pairs, given to `OrderedDict` a thousand times.
+    // A list of 1000 pairs, passed to `OrderedDict` a thousand times.
     let mut pickle = b"\x80\x02ccollections\nOrderedDict\nq\x00]q\x01(".to_vec();
     for _ in 0..1000 {
         pickle.extend(b"K\x01K\x02\x86");
@@ -263,7 +263,7 @@ fn a_pickle_cannot_grow_beyond_its_length() {
     }
     pickle.push(b'.');
     assert!(error_of(checkpoint(&pickle)).contains("too often"));
-    // A dictionary that holds itself.
+    // A dictionary that contains itself.
     exercise(checkpoint(b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s."));
 }
 
@@ -285,7 +285,7 @@ proptest! {
         let mut bytes = golden(file);
         let length = bytes.len();
         for (index, value) in flips {
-            // Half of the time only where headers, pickles and directories are.
+            // Half of the time, flip bits only near an end, where headers, pickles and directories are.
             let at = index.index(if near_an_end { 6000 } else { length });
             let at = if near_an_end && value & 1 == 1 { length - 1 - at } else { at };
             bytes[at] ^= value;

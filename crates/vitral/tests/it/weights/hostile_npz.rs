@@ -1,4 +1,4 @@
-//! NumPy archives that lie.
+//! Malicious NumPy archives.
 
 use std::io::Write;
 
@@ -7,16 +7,16 @@ use vitral::weights::Container;
 
 use super::goldens;
 
-/// An entry as the archive's table of contents has it.
+/// An entry in the archive's central directory.
 #[derive(Clone, Default)]
 struct Member {
     name: String,
     bytes: Vec<u8>,
     method: u16,
-    /// Claimed size when unpacked; the bytes' own if not given.
+    /// Claimed unpacked size; the actual one if absent.
     size: Option<u32>,
     checksum: u32,
-    /// Claims to begin where another entry does.
+    /// Claims to begin at another entry's offset.
     at: Option<u32>,
 }
 
@@ -74,7 +74,7 @@ fn error_of(members: &[Member]) -> String {
 }
 
 #[test]
-fn honest_archives_read() {
+fn valid_archives_are_read() {
     let data: Vec<u8> = [1.0f32, 2.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     let bytes = array("<f4", "(3,)", &data);
     let container = Container::from_bytes("a", archive(&[stored("s", bytes.clone()), deflated("d", &bytes)])).unwrap();
@@ -84,7 +84,7 @@ fn honest_archives_read() {
 }
 
 #[test]
-fn arrays_of_the_other_byte_order_read() {
+fn arrays_with_the_other_byte_order_are_read() {
     let numbers = [1.5f64, -2.0, 3e100];
     let big: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
     let little: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
@@ -96,7 +96,7 @@ fn arrays_of_the_other_byte_order_read() {
 }
 
 #[test]
-fn archives_that_lie_are_refused_with_the_reason() {
+fn invalid_archives_are_rejected_with_the_reason() {
     let good = array("<f4", "(2,)", &[0; 8]);
     let bomb = Member { size: Some(u32::MAX - 1), ..deflated("a", &vec![0; 1000]) };
     let larger = Member { size: Some(good.len() as u32 + 4), ..deflated("a", &good) };
@@ -107,24 +107,24 @@ fn archives_that_lie_are_refused_with_the_reason() {
     let other = Member { name: "a.npy".into(), method: 12, ..stored("a", good.clone()) };
     for (members, part) in [
         (vec![bomb], "claims 4294967294 bytes deflated to"),
-        (vec![larger], "another size than"),
-        (vec![smaller], "another size than"),
+        (vec![larger], "its unpacked size is not"),
+        (vec![smaller], "its unpacked size is not"),
         (vec![wrong], "checksum is wrong"),
         (vec![torn], "deflated bytes are damaged"),
         (vec![stored("a", good.clone()), twin], "overlap"),
-        (vec![stored("a", good.clone()), stored("a", good.clone())], "stands twice"),
+        (vec![stored("a", good.clone()), stored("a", good.clone())], "occurs twice"),
         (vec![other], "method 12"),
         (vec![stored("a", array("<f4", "(3,)", &[0; 8]))], "do not hold an array of shape [3]"),
         (vec![stored("a", array("<f4", "(4294967296, 4294967296)", &[0; 8]))], "do not hold an array"),
         (vec![stored("a", array("|O", "(1,)", &[0; 8]))], "Python objects"),
-        (vec![stored("a", array("<f4", "2", &[0; 8]))], "`shape` is no tuple"),
+        (vec![stored("a", array("<f4", "2", &[0; 8]))], "`shape` is not a tuple"),
         (vec![stored("a", b"\x93NUMPY\x01\x00\xff\xff".to_vec())], "claims 65535 bytes"),
         (vec![stored("a", b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec())], "claims 4294967295 bytes"),
         (vec![stored("a", b"\x93NUMPY\x09\x00".to_vec())], "version 9"),
-        (vec![stored("a", b"hello".to_vec())], "no NumPy array"),
+        (vec![stored("a", b"hello".to_vec())], "not a NumPy array"),
         (
             vec![stored("a", good.clone()), Member { name: "run.py".into(), ..Member::default() }],
-            "`run.py` is no array",
+            "`run.py` is not an array",
         ),
     ] {
         let error = error_of(&members);
@@ -133,9 +133,9 @@ fn archives_that_lie_are_refused_with_the_reason() {
 }
 
 #[test]
-fn ten_million_entries_are_refused_before_they_are_read() {
+fn ten_million_entries_are_rejected_before_they_are_read() {
     let mut bytes = archive(&[stored("a", array("<f4", "(2,)", &[0; 8]))]);
-    // A record for archives of more than 65535 entries that claims ten million.
+    // An end record for archives of more than 65535 entries that claims ten million.
     let end = bytes.split_off(bytes.len() - 22);
     let wide = bytes.len() as u64;
     bytes.extend(b"PK\x06\x06");
@@ -153,8 +153,8 @@ fn ten_million_entries_are_refused_before_they_are_read() {
 }
 
 #[test]
-fn a_header_of_ten_million_keys_is_refused() {
-    // Ten million tensors take a header of hundreds of megabytes: its length alone is refused, before anything is read.
+fn a_header_with_ten_million_keys_is_rejected() {
+    // Ten million tensors need a header of hundreds of megabytes: it is rejected by length, before anything is read.
     let claimed = [&500_000_000u64.to_le_bytes()[..], b"{\"a\": 1}"].concat();
     let error = Container::from_bytes("hostile", claimed).unwrap_err().to_string();
     assert!(error.contains("500000000 bytes"), "{error}");

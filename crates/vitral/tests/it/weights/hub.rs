@@ -1,4 +1,4 @@
-//! Pulling models from a small server of our own.
+//! Pulls models from a small local server.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,13 +14,13 @@ use super::goldens;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the server does and what it was asked.
+/// The server's behavior, and the requests it received.
 #[derive(Default)]
 struct State {
     files: HashMap<String, Vec<u8>>,
-    /// Breaks off the next download of a large file after so many bytes.
+    /// Cuts off the next download of a large file after this many bytes.
     cut: Option<usize>,
-    /// Sends other bytes than it promised.
+    /// Sends different bytes than announced.
     lie: bool,
     /// Ignores `Range`.
     forgetful: bool,
@@ -29,7 +29,7 @@ struct State {
     leaked: bool,
 }
 
-/// A hub on this machine: the list of files, and files that redirect to a content store.
+/// A local hub: the list of files, and files that redirect to a content store.
 fn serve(state: State) -> (String, Arc<Mutex<State>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -144,8 +144,8 @@ fn a_model_is_pulled_once_and_runs() {
     Model::load(&folder, &LoadOptions::default(), &Device::cpu(1)).unwrap();
     let asked = state.lock().unwrap().asked.len();
     assert_eq!(hub.pull(&name(), &mut |_| panic!("nothing is fetched twice")).unwrap(), folder);
-    assert_eq!(state.lock().unwrap().asked.len(), asked + 1, "one question: has the revision moved");
-    // Now without the hub: forbidden, and unreachable.
+    assert_eq!(state.lock().unwrap().asked.len(), asked + 1, "one request: has the revision moved");
+    // Now without the hub: offline, and unreachable.
     let offline = Hub { offline: true, ..hub.clone() };
     assert_eq!(offline.pull(&name(), &mut |_| {}).unwrap(), folder);
     let gone = Hub { endpoint: "http://127.0.0.1:1".into(), ..hub };
@@ -157,7 +157,7 @@ fn a_model_is_pulled_once_and_runs() {
 }
 
 #[test]
-fn a_download_goes_on_where_it_broke_off() {
+fn an_interrupted_download_is_resumed() {
     for forgetful in [false, true] {
         let (endpoint, state) = serve(State { cut: Some(1000), forgetful, ..golden("timm_plain") });
         let scratch = tempfile::tempdir().unwrap();
@@ -174,19 +174,19 @@ fn a_download_goes_on_where_it_broke_off() {
 }
 
 #[test]
-fn other_bytes_than_promised_are_thrown_away() {
+fn downloads_with_a_wrong_checksum_are_deleted() {
     let (endpoint, state) = serve(State { lie: true, ..golden("timm_plain") });
     let scratch = tempfile::tempdir().unwrap();
     let hub = hub(&endpoint, scratch.path());
     let error = hub.pull(&name(), &mut |_| {}).unwrap_err().to_string();
-    assert!(error.contains("SHA-256") && error.contains("thrown away"), "{error}");
+    assert!(error.contains("SHA-256") && error.contains("deleted"), "{error}");
     assert!(!scratch.path().join("models--org--vit/snapshots").exists());
     state.lock().unwrap().lie = false;
     hub.pull(&name(), &mut |_| {}).unwrap();
 }
 
 #[test]
-fn tokens_revisions_and_refusals() {
+fn tokens_revisions_and_refused_requests() {
     let (endpoint, state) = serve(State { token: Some("secret".into()), ..golden("timm_plain") });
     let scratch = tempfile::tempdir().unwrap();
     let without = hub(&endpoint, scratch.path());
@@ -194,7 +194,7 @@ fn tokens_revisions_and_refusals() {
     assert!(error.contains("401") && error.contains("HF_TOKEN"), "{error}");
     let with = Hub { token: Some("secret".into()), ..without };
     with.pull(&"hf:org/vit@v1".parse().unwrap(), &mut |_| {}).unwrap();
-    assert!(!state.lock().unwrap().leaked, "the token went to the content store");
+    assert!(!state.lock().unwrap().leaked, "the token was sent to the content store");
     let revision = std::fs::read_to_string(scratch.path().join("models--org--vit/refs/v1")).unwrap();
     assert_eq!(revision, COMMIT);
     let error = with.pull(&"hf:org/vit@v9".parse().unwrap(), &mut |_| {}).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Weights from other libraries: every golden fits its description strictly, and no file harms the reader.
+//! Weights from other libraries: every golden matches its description strictly, and no file harms the reader.
 
 mod adaptations;
 mod examine;
@@ -49,7 +49,7 @@ pub(crate) fn specs_of(config: &ModelConfig) -> Vec<ParameterSpec> {
     Vit::new(config.clone()).unwrap_or_else(|error| panic!("{error}")).declarations().specs().to_vec()
 }
 
-/// The dialect that fits a description's weights.
+/// The dialect that matches a description's weights.
 pub(crate) fn dialect(description: &Description, container: &Container) -> Dialect {
     let specs = specs_of(&description.config);
     let options = ResolveOptions::for_model(&description.config);

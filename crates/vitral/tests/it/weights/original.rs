@@ -1,4 +1,4 @@
-//! Files that say by their tensors alone what they are.
+//! Files that are described by their tensors alone.
 
 use vitral::config::{MlpKind, ModelConfig, Pooling, Positions, Size};
 use vitral::model::Vit;
@@ -6,7 +6,7 @@ use vitral::weights::{ResolveOptions, load_description, resolve};
 
 use super::{dialect, goldens, specs_of};
 
-/// Tensors of a model of width 128 under the original names, all zero.
+/// Writes tensors of a model of width 128 under the original names, all zero.
 fn write(path: &std::path::Path, extra: &[(&str, &[usize])], leave_out: &[&str]) {
     let mut tensors: Vec<(String, Vec<usize>)> = vec![
         ("cls_token".into(), vec![1, 1, 128]),
@@ -58,7 +58,7 @@ fn read(extra: &[(&str, &[usize])], leave_out: &[&str]) -> ModelConfig {
 }
 
 #[test]
-fn the_shapes_say_what_it_is() {
+fn the_shapes_determine_the_model() {
     let dino = read(&[], &[]);
     assert_eq!((dino.heads, dino.depth, dino.classes, dino.image_size), (2, 2, 0, Size::square(56)));
     let deit = read(
@@ -99,11 +99,11 @@ fn the_shapes_say_what_it_is() {
 }
 
 #[test]
-fn what_shapes_do_not_say_is_asked_for() {
+fn what_shapes_do_not_show_is_requested() {
     let models = goldens().join("models");
     for (file, part) in [
         ("openai_clip/model.pth", "quick GELU"),
-        ("original_deit/model.pth", "no multiple of 64"),
+        ("original_deit/model.pth", "not a multiple of 64"),
         ("torchvision_plain/model.pth", "does not say what model it is"),
     ] {
         let error = load_description(&models.join(file), None).unwrap_err().to_string();

@@ -1,4 +1,5 @@
-//! What does not fit is listed in one error; what the caller names is left out; folders that hold no model say so.
+//! Everything that does not match is listed in one error; names given by the caller are ignored; folders without a
+//! model are reported.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ fn spec(name: &str, shape: &[usize]) -> ParameterSpec {
 }
 
 #[test]
-fn everything_that_does_not_fit_stands_in_one_error() {
+fn everything_that_does_not_match_is_in_one_error() {
     let mut description = describe("timm_plain");
     description.config.classes = 9;
     description.config.qk_norm = true;
@@ -49,25 +50,25 @@ fn a_shared_tensor_must_be_used_up() {
 }
 
 #[test]
-fn unknown_names_say_which_dialect_is_nearest() {
+fn unknown_names_are_reported_with_the_closest_dialect() {
     let description = describe("timm_qk_norm");
     let container = description.open().unwrap();
     let mut specs = specs_of(&description.config);
     specs.push(spec("tokens.distillation", &[24]));
     let options = ResolveOptions::for_model(&description.config);
     let error = recognize(&specs, &container, &options).unwrap_err().to_string();
-    assert!(error.contains("nearest is `timm`") && error.contains("`dist_token`"), "{error}");
+    assert!(error.contains("closest is `timm`") && error.contains("`dist_token`"), "{error}");
 }
 
 #[test]
-fn another_grid_is_an_error_where_the_model_refuses_other_sizes() {
+fn another_grid_is_an_error_if_the_model_rejects_other_sizes() {
     let mut description = describe("timm_plain");
     description.config.image_size = vitral::config::Size::square(48);
     let container = description.open().unwrap();
     let options = ResolveOptions::for_model(&description.config);
     let specs = specs_of(&description.config);
     let error = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap_err();
-    assert!(error.to_string().contains("misshapen `positions`: expected [37, 24]"), "{error}");
+    assert!(error.to_string().contains("shape of `positions`: expected [37, 24]"), "{error}");
 }
 
 #[test]
@@ -101,11 +102,11 @@ fn descriptions_that_cannot_be_followed() {
         ("", "not valid JSON"),
         ("[]", "expected a JSON object"),
         ("{}", "expected `model_type`"),
-        (r#"{"model_type": "bert"}"#, "`bert` is no Vision Transformer"),
+        (r#"{"model_type": "bert"}"#, "`bert` is not a known Vision Transformer"),
         (r#"{"model_type": "vit", "hidden_size": "wide"}"#, "`hidden_size`: expected a whole number, found `\"wide\"`"),
         (r#"{"model_type": "vit", "hidden_act": "mish"}"#, "`hidden_act`: expected one of gelu"),
-        (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "7 heads do not divide"),
-        (r#"{"architecture": "resnet50"}"#, "`resnet50` is no Vision Transformer of timm"),
+        (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "is not a multiple of 7 heads"),
+        (r#"{"architecture": "resnet50"}"#, "`resnet50` is not a known timm Vision Transformer"),
         (r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"rope": true}}"#, "`model_args.rope`"),
         (r#"{"architecture": "vit_dlittle_patch16_reg1_gap_256"}"#, "`diff`"),
         (r#"{"architecture": "vit_base_mci_224"}"#, "`conv`"),
@@ -119,7 +120,7 @@ fn descriptions_that_cannot_be_followed() {
 }
 
 #[test]
-fn older_forms_of_either_file() {
+fn older_formats_of_either_file() {
     let flat = r#"{"architecture": "vit_tiny_patch16_224", "num_classes": 2, "input_size": [1, 64, 64],
         "fixed_input_size": true, "labels": ["cat", "dog"], "license": "mit", "mean": [0.5]}"#;
     let timm = described(flat).unwrap();
@@ -148,7 +149,7 @@ fn architectures_of_timm_translate() {
             Err(_) => refused.push(name.as_str()),
         }
     }
-    // Differential attention, and hybrids over networks that are no ResNetV2.
+    // Differential attention, and hybrids with networks other than ResNetV2.
     let expected = [
         "vit_base_mci_224",
         "vit_base_resnet26d_224",
@@ -159,14 +160,14 @@ fn architectures_of_timm_translate() {
         "vit_small_resnet26d_224",
         "vit_small_resnet50d_s16_224",
     ];
-    // Of Eva: rotary positions of other kinds than DINOv3's, norms behind the residual, fewer keys than queries.
+    // For Eva: rotary positions other than DINOv3's, norms after the residual, fewer keys than queries.
     let of_eva = ["eva02_", "_rope_", "_pe_", "_sapiens2"];
     refused.retain(|name| !expected.contains(name) && !of_eva.iter().any(|part| name.contains(part)));
     assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[test]
-fn paths_that_hold_no_model() {
+fn paths_without_a_model() {
     let folder = tempfile::tempdir().unwrap();
     let error = load_description(folder.path(), None).unwrap_err().to_string();
     assert!(error.contains("expected `config.json` or `vitral.json`"), "{error}");
@@ -181,11 +182,11 @@ fn paths_that_hold_no_model() {
     let index = folder.path().join("model.safetensors.index.json");
     fs::write(&index, r#"{"weight_map": {"a": "../../etc/passwd"}}"#).unwrap();
     let error = Container::open(&index).unwrap_err().to_string();
-    assert!(error.contains("no file beside the index"), "{error}");
+    assert!(error.contains("not a file beside the index"), "{error}");
 }
 
 #[test]
-fn a_bundle_reads_with_our_own_names() {
+fn a_bundle_is_read_with_our_own_names() {
     let folder = tempfile::tempdir().unwrap();
     let config = r#"{"format": 1, "name": "mine", "license": "MIT", "labels": ["a", "b"],
         "preprocess": {"mean": [0.5]},

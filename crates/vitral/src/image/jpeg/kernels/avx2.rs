@@ -1,4 +1,4 @@
-//! The loops in AVX2. `pulp`'s tokens prove that the machine has it, so that nothing here is `unsafe`.
+//! The loops in AVX2. `pulp`'s tokens prove that the machine supports it, so that nothing here is `unsafe`.
 
 use std::arch::x86_64::{__m128i, __m256i};
 
@@ -72,20 +72,20 @@ impl Kernels for Avx2 {
     }
 }
 
-/// The same 64 numbers as rows.
+/// The same 64 values as rows.
 #[inline(always)]
 fn cast_ref(block: &[i16; 64]) -> &[[i16; 8]; 8] {
     block.as_chunks().0.first_chunk().expect("64 are 8 × 8")
 }
 
 impl Avx2 {
-    /// Eight transforms side by side, as [`transform`] defines them.
+    /// Eight transforms side by side, as defined in [`transform`].
     #[inline(always)]
     fn pass<const SHIFT: i32>(self, rows: [__m128i; 8]) -> [__m128i; 8] {
         let V3 { sse2, avx, avx2, .. } = self.0;
         let add = |a, b| avx2._mm256_add_epi32(a, b);
         let subtract = |a, b| avx2._mm256_sub_epi32(a, b);
-        // Two rows, number by number.
+        // Two rows, interleaved.
         let mixed = |left, right| {
             avx._mm256_set_m128i(sse2._mm_unpackhi_epi16(left, right), sse2._mm_unpacklo_epi16(left, right))
         };
@@ -143,8 +143,8 @@ impl Avx2 {
         [out0, out1, out2, out3, out4, out5, out6, out7]
     }
 
-    /// Red, green and blue of sixteen pixels. Factors lose whole multiples of 65536 to fit 16 bits, which are added
-    /// back as samples; halves are rounded by doubling first, `⌊(⌊2·v·f / 65536⌋ + 1) / 2⌋`.
+    /// Red, green and blue of sixteen pixels. Factors are reduced by multiples of 65536 to fit in 16 bits, which are
+    /// added back as samples; halves are rounded by doubling first, `⌊(⌊2·v·f / 65536⌋ + 1) / 2⌋`.
     #[inline(always)]
     fn sixteen(self, y: [u8; PIXELS], cb: [u8; PIXELS], cr: [u8; PIXELS]) -> [__m128i; 3] {
         let V3 { avx, avx2, .. } = self.0;
@@ -181,7 +181,7 @@ impl Avx2 {
     /// Three planes to pixels.
     #[inline(always)]
     fn interleaved(self, planes: [__m128i; 3]) -> [u8; 3 * PIXELS] {
-        /// For each third of the result and each plane, where its bytes come from; −1 leaves room.
+        /// For each third of the result and each plane, where its bytes come from; −1 leaves a gap.
         const PLACES: [[[i8; PIXELS]; 3]; 3] = {
             let mut places = [[[-1; PIXELS]; 3]; 3];
             let mut at = 0;

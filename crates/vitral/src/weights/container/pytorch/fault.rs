@@ -1,13 +1,13 @@
-//! What can be wrong inside a checkpoint.
+//! Errors in a checkpoint.
 
-/// A fault inside a checkpoint, before it has a path.
+/// An error in a checkpoint, without its path.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// The file is broken or uses a feature that no checkpoint has.
     Damaged(String),
-    /// The pickle asks for a global that is not allowed.
+    /// The pickle requires a global that is not allowed.
     Forbidden(String),
-    /// No such section.
+    /// There is no such section.
     Section { asked: String, found: Vec<String> },
 }
 

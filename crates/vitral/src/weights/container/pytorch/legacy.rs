@@ -38,10 +38,10 @@ pub(super) fn entries(bytes: &[u8], section: Option<&str>) -> Result<Read, Fault
     let sizes: HashMap<String, usize> = tensors::storage_sizes(&heap, root).into_iter().collect();
 
     let mut storages: HashMap<String, Range<usize>> = HashMap::new();
-    for key in keys.items(list).ok_or("the list of storages is no list")? {
+    for key in keys.items(list).ok_or("the list of storages is not a list")? {
         let key = keys.text(*key).ok_or("a storage without a key")?;
-        // A storage of which the state has no tensor has no known element size, so nothing after it can be found.
-        let size = *sizes.get(key).ok_or_else(|| format!("storage `{key}` belongs to no tensor"))?;
+        // Without a tensor in the state, a storage's element size is unknown, so nothing after it can be located.
+        let size = *sizes.get(key).ok_or_else(|| format!("storage `{key}` does not belong to a tensor"))?;
         let count = bytes.get(at..at.saturating_add(8)).ok_or("a storage is cut short")?;
         let count = u64::from_le_bytes(count.try_into().map_err(|_| "a storage is cut short")?);
         let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));

@@ -1,9 +1,9 @@
 //! PyTorch checkpoints (`.pth`, `.pt`, `.bin`): a pickle that describes tensors, and their bytes.
 //!
-//! A pickle is a program. The interpreter here knows only the few calls that make tensors and dictionaries, executes
-//! nothing, and refuses every other global by its name. (The crate `pytorch-reader` was looked at first: it keeps unknown
-//! calls as opaque values instead of refusing them, copies tensors through file reads instead of borrowing from a
-//! mapping, and stands at a pre-release.)
+//! A pickle is a program. This interpreter knows only the few calls that make tensors and dictionaries, executes
+//! nothing, and rejects every other global by name. (We considered the crate `pytorch-reader`: it keeps unknown calls
+//! as opaque values instead of rejecting them, copies tensors through file reads instead of borrowing from a mapping,
+//! and is a pre-release.)
 
 mod fault;
 mod legacy;
@@ -39,7 +39,7 @@ fn from_archive(bytes: &[u8], section: Option<&str>) -> Result<Read, Fault> {
     let folder = archive
         .names()
         .find_map(|name| name.strip_suffix("data.pkl").filter(|folder| folder.matches('/').count() <= 1))
-        .ok_or("a zip archive without `data.pkl`, so not one that `torch.save` wrote")?
+        .ok_or("a zip archive without `data.pkl`, so not written by `torch.save`")?
         .to_owned();
     let program = &bytes[archive.stored(&format!("{folder}data.pkl"))?];
     let big_endian = match archive.stored(&format!("{folder}byteorder")) {

@@ -1,7 +1,7 @@
 //! A pickle interpreter that can only build data.
 //!
-//! Objects live in one arena and refer to each other by index, so that sharing and cycles need no recursion. Every
-//! opcode makes at most one object, so memory stays within a constant factor of the pickle's length.
+//! Objects are stored in one arena and refer to each other by index, so sharing and cycles need no recursion. Every
+//! opcode makes at most one object, so memory is at most a constant factor of the pickle's length.
 
 use std::collections::HashMap;
 
@@ -10,28 +10,28 @@ use super::fault::Fault;
 /// Index of an object in the [`Heap`].
 pub(super) type Id = usize;
 
-/// What a pickle can build here.
+/// The objects a pickle can build here.
 #[derive(Clone, Debug)]
 pub(super) enum Object {
     /// `None`.
     None,
     /// `True` or `False`.
     Bool(bool),
-    /// An integer that fits 64 bits.
+    /// An integer that fits in 64 bits.
     Int(i64),
     /// A longer integer, little-endian two's complement.
     Long(Vec<u8>),
-    /// A float. Its value is never needed.
+    /// A float; its value is not needed.
     Float,
     /// Text.
     Text(String),
-    /// Bytes. Their values are never needed.
+    /// Bytes; their values are not needed.
     Bytes,
     /// A tuple.
     Tuple(Vec<Id>),
     /// A list or a set.
     List(Vec<Id>),
-    /// A dictionary, in order of insertion.
+    /// A dictionary, in insertion order.
     Dict(Vec<(Id, Id)>),
     /// An allowed name.
     Global(Global),
@@ -39,22 +39,22 @@ pub(super) enum Object {
     Storage(Id),
     /// A tensor over a storage: the arguments of `_rebuild_tensor_v2`.
     Tensor { storage: Id, offset: Id, shape: Id, strides: Id },
-    /// An instance whose insides do not matter, such as training arguments.
+    /// An instance whose contents do not matter, such as training arguments.
     Opaque,
 }
 
-/// The names a pickle may use.
+/// The globals a pickle may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Global {
     /// `collections.OrderedDict`.
     OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`, and `_rebuild_tensor` of old files.
+    /// `torch._utils._rebuild_tensor_v2`, and `_rebuild_tensor` in old files.
     RebuildTensor,
     /// `torch._utils._rebuild_parameter`.
     RebuildParameter,
-    /// `torch.FloatStorage` and its kin, by name.
+    /// `torch.FloatStorage` and the like, by name.
     StorageType(String),
-    /// Plain data that is not looked into: `torch.Size`, `torch.float32`, `argparse.Namespace`.
+    /// Plain data that is not examined: `torch.Size`, `torch.float32`, `argparse.Namespace`.
     Data,
 }
 
@@ -87,12 +87,12 @@ pub(super) struct Heap {
 }
 
 impl Heap {
-    /// The object behind an index.
+    /// The object at an index.
     pub(super) fn get(&self, id: Id) -> &Object {
         &self.objects[id]
     }
 
-    /// Text, if it is that.
+    /// The text, if the object is one.
     pub(super) fn text(&self, id: Id) -> Option<&str> {
         match self.get(id) {
             Object::Text(text) => Some(text),
@@ -100,7 +100,7 @@ impl Heap {
         }
     }
 
-    /// A count or an extent, if it is that.
+    /// A count or dimension, if the object is one.
     pub(super) fn size(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Object::Int(value) => usize::try_from(*value).ok(),
@@ -108,7 +108,7 @@ impl Heap {
         }
     }
 
-    /// The parts of a tuple or a list, if it is that.
+    /// The elements, if the object is a tuple or a list.
     pub(super) fn items(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
             Object::Tuple(items) | Object::List(items) => Some(items),
@@ -117,7 +117,7 @@ impl Heap {
     }
 }
 
-/// Runs one pickle to its end. Gives its objects, the result, and how many bytes it took.
+/// Runs one pickle to its end. Returns its objects, the result, and its length in bytes.
 pub(super) fn load(program: &[u8]) -> Result<(Heap, Id, usize), Fault> {
     let mut machine = Machine {
         program,
@@ -137,10 +137,10 @@ struct Machine<'a> {
     at: usize,
     heap: Heap,
     stack: Vec<Id>,
-    /// Heights of the stack at which a mark was set.
+    /// Stack heights at which a mark was set.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
-    /// Elements copied from one object to another, which must stay within the pickle's length.
+    /// Number of elements copied from one object to another, which must not exceed the pickle's length.
     copied: usize,
 }
 
@@ -223,7 +223,7 @@ impl Machine<'_> {
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
-                    let text = |id| self.heap.text(id).ok_or("a global's name is no text");
+                    let text = |id| self.heap.text(id).ok_or("a global's name is not text");
                     let global = Global::find(text(module)?, text(name)?)?;
                     self.push(Object::Global(global));
                 }
@@ -294,7 +294,7 @@ impl Machine<'_> {
             b'q' | b'h' => u64::from(self.take(1)?[0]),
             b'r' | b'j' => u64::from(u32::from_le_bytes(self.array()?)),
             0x94 => self.memo.len() as u64,
-            _ => self.line()?.parse().map_err(|_| "a memo's number cannot be read")?,
+            _ => self.line()?.parse().map_err(|_| "a memo index cannot be read")?,
         };
         if matches!(opcode, b'h' | b'j' | b'g') {
             let id = *self.memo.get(&key).ok_or("a memo is read before it is written")?;
@@ -305,12 +305,12 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// A call of an allowed name: `REDUCE` and `NEWOBJ` alike.
+    /// A call of an allowed global, by `REDUCE` or `NEWOBJ`.
     fn call(&mut self) -> Result<(), Fault> {
         let arguments = self.pop()?;
         let function = self.pop()?;
         let Object::Global(global) = self.heap.get(function).clone() else {
-            return Err("something that is no function is called".into());
+            return Err("something that is not a function is called".into());
         };
         let arguments = self.heap.items(arguments).ok_or("a call without arguments")?;
         if arguments.len() > 16 {
@@ -319,10 +319,10 @@ impl Machine<'_> {
         let arguments = arguments.to_vec();
         match global {
             Global::OrderedDict => {
-                // Old files give the pairs as an argument; new ones set them one by one.
+                // Old files pass the pairs as an argument; new ones set them one by one.
                 let mut pairs = Vec::new();
                 let given = arguments.first().and_then(|list| self.heap.items(*list)).unwrap_or_default();
-                // The same long list could be given again and again.
+                // The same long list could be passed again and again.
                 self.copied += given.len();
                 if self.copied > self.program.len() {
                     return Err("a dictionary is copied too often".into());
@@ -355,7 +355,7 @@ impl Machine<'_> {
         match &mut self.heap.objects[list] {
             Object::List(present) => present.extend_from_slice(items),
             Object::Opaque => {}
-            _ => return Err("something is appended to what is no list".into()),
+            _ => return Err("something is appended to an object that is not a list".into()),
         }
         Ok(())
     }
@@ -365,7 +365,7 @@ impl Machine<'_> {
         match &mut self.heap.objects[dict] {
             Object::Dict(present) => present.extend(pairs),
             Object::Opaque => {}
-            _ => return Err("a key is set on what is no dictionary".into()),
+            _ => return Err("a key is set on an object that is not a dictionary".into()),
         }
         Ok(())
     }
@@ -405,7 +405,7 @@ impl Machine<'_> {
         Ok(array)
     }
 
-    /// A length of `width` bytes.
+    /// A length stored in `width` bytes.
     fn length(&mut self, width: usize) -> Result<usize, Fault> {
         let mut wide = [0; 8];
         wide[..width].copy_from_slice(self.take(width)?);
@@ -416,11 +416,11 @@ impl Machine<'_> {
         let rest = &self.program[self.at..];
         let end = rest.iter().position(|byte| *byte == b'\n').ok_or("the pickle is cut short")?;
         self.at += end + 1;
-        std::str::from_utf8(&rest[..end]).map_err(|_| "a line of the pickle is no text".into())
+        std::str::from_utf8(&rest[..end]).map_err(|_| "a line of the pickle is not text".into())
     }
 }
 
-const EMPTY: &str = "the pickle takes from an empty stack";
+const EMPTY: &str = "the pickle pops from an empty stack";
 
 fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, Fault> {
     if !items.len().is_multiple_of(2) {

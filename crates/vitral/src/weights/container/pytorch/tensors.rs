@@ -6,13 +6,13 @@ use super::fault::Fault;
 use super::pickle::{Global, Heap, Id, Object};
 use crate::weights::container::entry::{DataType, Entry, Layout};
 
-/// The tensors of a checkpoint, and the key of the part they were found under.
+/// The tensors of a checkpoint, and the key of the section they were found under.
 pub(crate) struct Read {
     pub(crate) entries: Vec<(String, Entry)>,
     pub(crate) section: Option<String>,
 }
 
-/// Keys that training code saves weights under, in order of preference: an average of the weights before the weights.
+/// Keys that training code saves weights under, in order of preference: averaged weights come first.
 const SECTIONS: [&str; 10] = [
     "state_dict_ema",
     "model_ema",
@@ -26,16 +26,17 @@ const SECTIONS: [&str; 10] = [
     "network",
 ];
 
-/// Prefixes of wrappers around a model, which say nothing about it.
+/// Prefixes added by wrappers around a model, which carry no information.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
-/// How deep sections may lie in each other, such as `model` in `checkpoint`.
+/// How deeply sections may be nested, such as `model` in `checkpoint`.
 const DEPTH: usize = 4;
 
 /// The most axes a tensor may have.
 const RANK: usize = 8;
 
-/// Finds the tensors of the state dictionary and where their bytes lie. `storage` gives a storage's place by its key.
+/// Finds the tensors of the state dictionary and the location of their bytes. `storage` returns a storage's location by
+/// its key.
 pub(super) fn collect(
     heap: &Heap,
     root: Id,
@@ -63,7 +64,7 @@ fn in_tensor(name: &str, fault: Fault) -> Fault {
     }
 }
 
-/// A dictionary of weights: its values by name, and the key it lies under.
+/// A dictionary of weights: its values by name, and the key it is under.
 struct State<'a> {
     named: Vec<(&'a str, Id)>,
     section: Option<String>,
@@ -111,27 +112,27 @@ fn state_of<'a>(heap: &'a Heap, id: Id, asked: Option<&str>, depth: usize) -> Re
 
 fn tensor(heap: &Heap, id: Id, storage: &dyn Fn(&str) -> Result<Range<usize>, Fault>) -> Result<Entry, Fault> {
     let Object::Tensor { storage: reference, offset, shape, strides } = heap.get(id) else {
-        return Err("no tensor".into());
+        return Err("not a tensor".into());
     };
     let (data_type, key) = storage_of(heap, *reference)?;
     let sizes = |id: Id| -> Result<Vec<usize>, Fault> {
-        let items = heap.items(id).ok_or("a shape that is no tuple")?;
+        let items = heap.items(id).ok_or("a shape that is not a tuple")?;
         if items.len() > RANK {
             return Err(format!("{} axes, more than any weight has", items.len()).into());
         }
-        items.iter().map(|item| heap.size(*item).ok_or_else(|| "an extent that is no count".into())).collect()
+        items.iter().map(|item| heap.size(*item).ok_or_else(|| "a dimension that is not a count".into())).collect()
     };
     let (shape, strides) = (sizes(*shape)?, sizes(*strides)?);
-    let offset = heap.size(*offset).ok_or("an offset that is no count")?;
+    let offset = heap.size(*offset).ok_or("an offset that is not a count")?;
     if shape.len() != strides.len() {
         return Err(format!("shape {shape:?} with strides {strides:?}").into());
     }
     let size = data_type.bits() / 8;
     let bytes = storage(key)?;
     let held = bytes.len() / size;
-    let huge = || Fault::from(format!("shape {shape:?} reaches beyond its storage of {held} elements"));
+    let huge = || Fault::from(format!("shape {shape:?} extends beyond its storage of {held} elements"));
     let count = shape.iter().try_fold(1usize, |count, extent| count.checked_mul(*extent)).ok_or_else(huge)?;
-    // A view that repeats elements could ask for far more memory than the file has bytes.
+    // A view that repeats elements could require far more memory than the file has bytes.
     if count > held {
         return Err(huge());
     }
@@ -171,7 +172,7 @@ fn storage_of(heap: &Heap, id: Id) -> Result<(DataType, &str), Fault> {
         return Err("a storage with too few parts".into());
     };
     if rest.first().is_some_and(|view| !matches!(heap.get(*view), Object::None)) {
-        return Err("a view of another storage, as only very old PyTorch wrote; save the weights again".into());
+        return Err("a view of another storage, as in very old versions of PyTorch; save the weights again".into());
     }
     let Object::Global(Global::StorageType(kind)) = heap.get(*kind) else {
         return Err("a storage without a type".into());
@@ -198,7 +199,8 @@ fn data_type(storage: &str) -> Result<DataType, Fault> {
     })
 }
 
-/// The keys of all storages a heap refers to, with their element sizes: the older format needs them to find its way.
+/// The keys of all storages a heap refers to, with their element sizes: the legacy format needs them to locate
+/// storages.
 pub(super) fn storage_sizes(heap: &Heap, root: Id) -> Vec<(String, usize)> {
     let (mut found, mut seen, mut open) = (Vec::new(), std::collections::HashSet::new(), vec![root]);
     while let Some(id) = open.pop() {

@@ -1,8 +1,8 @@
-//! BiT's own files (google-research/big_transfer): arrays alone, like the ViT's.
+//! BiT's own files (google-research/big_transfer): only arrays, like the ViT's.
 //!
-//! What shapes do not tell is what that code always does: 32 groups with an epsilon of 1e-5, the border of the maximum is
-//! zeros, and images are resized to 480 pixels whatever their proportions, then taken to [−1, 1] (BiT-HyperRule, for
-//! images of more than 96 pixels). The network takes any size.
+//! What shapes do not show is constant in that code: 32 groups with an epsilon of 1e-5, max pooling with zero padding,
+//! and images resized to 480 pixels regardless of aspect ratio, then scaled to [−1, 1] (BiT-HyperRule, for images of
+//! more than 96 pixels). The network takes any size.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
         root: Root::Large,
         padding: Border::Fixed,
         groups: 32,
-        // Theirs is 1e-10, timm's 1e-8; the group norm takes out the difference.
+        // Theirs is 1e-10, timm's 1e-8; the group norm cancels the difference.
         standardization_epsilon: 1e-8,
         norm_epsilon: 1e-5,
     };

@@ -1,5 +1,5 @@
-//! timm's `Beit`, and `Eva` that grew out of it: arguments of their constructors. Of Eva's positions those of EVA (learned) and
-//! of DINOv3 (rotary) are read.
+//! timm's `Beit`, and `Eva`, which was derived from it: arguments of their constructors. Of Eva's positions, those of
+//! EVA (learned) and DINOv3 (rotary) are supported.
 
 use super::Arguments;
 use crate::config::{
@@ -8,7 +8,7 @@ use crate::config::{
 };
 use crate::weights::WeightsError;
 
-/// Arguments of both classes that are read, or change nothing in a forward pass.
+/// Arguments of both classes that we read or that change nothing in a forward pass.
 const OF_BOTH: [&str; 27] = [
     "class",
     "img_size",
@@ -55,7 +55,7 @@ const OF_EVA: [&str; 20] = [
     "rope_rotate_half",
     "rope_grid_offset",
     "rope_grid_indexing",
-    // Of other rotary positions than DINOv3's, which are refused.
+    // For rotary positions other than DINOv3's, which are rejected.
     "ref_feat_shape",
     "patch_drop_rate",
     "use_pre_transformer_norm",
@@ -80,7 +80,7 @@ impl Arguments<'_> {
                 (true, true) => RelativePositions::Both,
             },
             relative_resample: RelativeResample::Geometric,
-            // None is written as zero, too.
+            // No LayerScale may also be written as zero.
             layer_scale: config.layer_scale.filter(|&scale| scale != 0.0),
             ..config
         })
@@ -103,7 +103,7 @@ impl Arguments<'_> {
                 return Err(self.unsupported("rope_rotate_half", "false"));
             }
             if fields.number("rope_grid_offset")?.unwrap_or(0.0) != 0.0 {
-                return Err(self.unsupported("rope_grid_offset", "another offset than 0"));
+                return Err(self.unsupported("rope_grid_offset", "an offset other than 0"));
             }
             if let Some(other) = fields.text("rope_grid_indexing")?.filter(|order| *order != "ij") {
                 return Err(self.unsupported("rope_grid_indexing", other));
@@ -153,7 +153,7 @@ impl Arguments<'_> {
         })
     }
 
-    /// What the arguments say that both classes have.
+    /// The configuration from the arguments common to both classes.
     fn of_both(&self) -> Result<ModelConfig, WeightsError> {
         let fields = &self.fields;
         let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
@@ -202,11 +202,11 @@ impl Arguments<'_> {
         })
     }
 
-    /// Refuses arguments whose effect is not known here.
+    /// Rejects unknown arguments.
     fn refuse_others(&self, class: &str, own: &[&str]) -> Result<(), WeightsError> {
         let known = |key: &str| OF_BOTH.contains(&key) || own.contains(&key);
         match self.fields.keys().find(|key| self.fields.has(key) && !known(key)) {
-            Some(key) => Err(self.fields.fault(key, format!("this argument of timm's {class} is not known here"))),
+            Some(key) => Err(self.fields.fault(key, format!("this argument of timm's {class} is not supported"))),
             None => Ok(()),
         }
     }

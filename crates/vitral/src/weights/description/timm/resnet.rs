@@ -1,4 +1,4 @@
-//! timm's `ResNetV2` as BiT has it: arguments of its constructor.
+//! timm's `ResNetV2` in the form of BiT: arguments of its constructor.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::super::fields::Fields;
 use crate::config::{Border, DropRates, ModelConfig, Pooling, ResNetV2, Root, Size};
 use crate::weights::WeightsError;
 
-/// Arguments that are read, or change nothing in a forward pass.
+/// Arguments that we read or that change nothing in a forward pass.
 const KNOWN: [&str; 30] = [
     "class",
     "layers",
@@ -40,25 +40,23 @@ const KNOWN: [&str; 30] = [
     "drop_block_rate",
 ];
 
-/// The configuration that the arguments say.
+/// The configuration given by the arguments.
 pub(super) fn config(fields: &Fields<'_>) -> Result<ModelConfig, WeightsError> {
     if let Some(key) = fields.keys().filter(|key| fields.has(key)).find(|key| !KNOWN.contains(key)) {
-        return Err(fields.fault(key, "this argument of timm's ResNetV2 is not known here"));
+        return Err(fields.fault(key, "this argument of timm's ResNetV2 is not supported"));
     }
     for (key, expected) in [("avg_down", false), ("preact", true), ("basic", false)] {
         if fields.truth(key)?.unwrap_or(expected) != expected {
-            return Err(
-                fields.fault(key, format!("expected {expected}: only ResNets as BiT has them can be expressed"))
-            );
+            return Err(fields.fault(key, format!("expected {expected}: only BiT's ResNets are supported")));
         }
     }
     for (key, expected) in [("output_stride", 32.0), ("bottle_ratio", 0.25)] {
         if fields.number(key)?.unwrap_or(expected) != expected {
-            return Err(fields.fault(key, format!("expected {expected}: no other can be expressed")));
+            return Err(fields.fault(key, format!("expected {expected}: other values are not supported")));
         }
     }
     if !matches!(fields.text("act_layer")?, None | Some("relu" | "ReLU")) {
-        return Err(fields.fault("act_layer", "expected relu: no other can be expressed"));
+        return Err(fields.fault("act_layer", "expected relu: other activations are not supported"));
     }
     let (convolution, standardization_epsilon) = layer(fields, "conv_layer", "eps", 1e-6)?;
     let padding = match (fields.text("stem_type")?.unwrap_or_default(), convolution.as_deref()) {
@@ -67,19 +65,19 @@ pub(super) fn config(fields: &Fields<'_>) -> Result<ModelConfig, WeightsError> {
         ("same", Some("StdConv2dSame")) => Border::Same,
         (stem, convolution) => {
             let convolution = convolution.unwrap_or("StdConv2d");
-            return Err(fields.fault("stem_type", format!("`{stem}` with `{convolution}` cannot be expressed here")));
+            return Err(fields.fault("stem_type", format!("`{stem}` with `{convolution}` is not supported")));
         }
     };
     let (norm, norm_epsilon) = layer(fields, "norm_layer", "eps", 1e-5)?;
     let (_, groups) = layer(fields, "norm_layer", "num_groups", 32.0)?;
     if !matches!(norm.as_deref(), None | Some("GroupNormAct" | "groupnorm" | "groupnormact")) {
-        return Err(fields.fault("norm_layer", "expected a group norm: no other can be expressed"));
+        return Err(fields.fault("norm_layer", "expected a group norm: other norms are not supported"));
     }
     let pooling = match fields.text("global_pool")?.unwrap_or("avg") {
         "avg" => Pooling::Mean,
         "max" => Pooling::Max,
         "avgmax" => Pooling::AverageMax,
-        other => return Err(fields.fault("global_pool", format!("`{other}` cannot be expressed here"))),
+        other => return Err(fields.fault("global_pool", format!("`{other}` is not supported"))),
     };
     let (layers, base) = stages(fields)?;
     let resnet = ResNetV2 {
@@ -101,7 +99,7 @@ pub(super) fn config(fields: &Fields<'_>) -> Result<ModelConfig, WeightsError> {
     })
 }
 
-/// A layer's name, where it is given, and a number of its own.
+/// A layer's name, if given, and one of its numeric arguments.
 fn layer(fields: &Fields<'_>, key: &str, number: &str, default: f64) -> Result<(Option<String>, f64), WeightsError> {
     match fields.value(key) {
         None => Ok((None, default)),
@@ -115,7 +113,7 @@ fn layer(fields: &Fields<'_>, key: &str, number: &str, default: f64) -> Result<(
     }
 }
 
-/// Blocks of each stage, and channels of the root; those of the stages have to follow from it.
+/// Blocks of each stage, and channels of the root, which must determine those of the stages.
 fn stages(fields: &Fields<'_>) -> Result<(Vec<usize>, usize), WeightsError> {
     let counts = |key: &str| match fields.value(key) {
         None => Ok::<_, WeightsError>(None),
@@ -128,14 +126,15 @@ fn stages(fields: &Fields<'_>) -> Result<(Vec<usize>, usize), WeightsError> {
     let mut layers = counts("layers")?.ok_or_else(|| fields.fault("layers", "missing"))?;
     let root = fields.count("stem_chs")?.unwrap_or(64);
     let channels = counts("channels")?.unwrap_or_else(|| vec![256, 512, 1024, 2048]);
-    // timm takes as many stages as both lists name.
+    // timm uses as many stages as both lists have.
     layers.truncate(channels.len());
     let follows = |(stage, &channels): (usize, &usize)| {
         4usize.checked_shl(stage as u32).and_then(|factor| root.checked_mul(factor)) == Some(channels)
     };
     if !channels.iter().take(layers.len()).enumerate().all(follows) {
-        let fault =
-            format!("{channels:?} on a root of {root}: expected four times as many and then twice as many each");
+        let fault = format!(
+            "{channels:?} with a root of {root}: expected four times the root, then twice as many in each stage"
+        );
         return Err(fields.fault("channels", fault));
     }
     Ok((layers, root))

@@ -28,11 +28,11 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
     }
     let width = config.width;
     let idle = match family.class {
-        // A norm that stands behind the pooling that this class does not do.
+        // A norm after pooling, which this class does not do.
         "CLIPForImageClassification" => [("weight", 1.0), ("bias", 0.0)]
             .map(|(part, fill)| (format!("vision_model.post_layernorm.{part}"), Tensor::filled(&[width], fill)))
             .into(),
-        // Expected even where it holds no token.
+        // Required even if there are no registers.
         "DINOv3ViTModel" if config.registers == 0 => {
             [("embeddings.register_tokens".to_owned(), Tensor::filled(&[1, 0, width], 0.0))].into()
         }
@@ -47,7 +47,7 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
     Ok(Naming { dialect, prefix: family.prefix(), stacked: false, idle })
 }
 
-/// transformers' BEiT takes the sides of a grid for each other.
+/// transformers' BEiT swaps the sides of a grid.
 fn refuse_other_than_squares(config: &ModelConfig) -> Result<(), WeightsError> {
     let sizes = [("image_size", config.image_size), ("patch_size", config.patch_size)];
     let differences: Vec<Difference> = sizes
@@ -69,7 +69,7 @@ struct Family {
 }
 
 impl Family {
-    /// The family that comes nearest to a model.
+    /// The family closest to a model.
     fn of(config: &ModelConfig) -> Self {
         let classifies = config.classes > 0;
         let family = |kind, dialect, base, classifier| Family {
@@ -78,11 +78,11 @@ impl Family {
             class: if classifies { classifier } else { base },
         };
         if matches!(config.positions, Positions::Rotary { .. }) {
-            // It has no classifier; reading back says so.
+            // It has no classifier; reading back reports that.
             return family("dinov3_vit", "huggingface-dinov3", "DINOv3ViTModel", "DINOv3ViTModel");
         }
         if config.relative_positions != RelativePositions::None || (config.qkv_bias && !config.key_bias) {
-            // Only Data2Vec's has neither norm nor pooler at its end.
+            // Only Data2Vec has neither a final norm nor a pooler.
             if !config.final_norm && !config.pooled_norm {
                 let classifier = "Data2VecVisionForImageClassification";
                 return family("data2vec-vision", "huggingface-beit", "Data2VecVisionModel", classifier);
@@ -186,7 +186,7 @@ impl Family {
         if self.kind.starts_with("siglip") {
             put("vision_use_head", json!(config.pooling == Pooling::Attention));
         }
-        // Models of image and text keep their towers inside.
+        // Models of image and text nest their towers.
         let mut all = match self.kind {
             "clip" | "siglip" => Map::from_iter([("vision_config".to_owned(), Value::Object(vision))]),
             _ => vision,

@@ -1,4 +1,4 @@
-//! timm's `config.json`: an architecture of timm, and arguments beside its own.
+//! timm's `config.json`: a timm architecture and the arguments that differ from its own.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
         write(folder, "config.json", &of_resnet(model, resnet))?;
         return Naming::plain("timm-resnet");
     }
-    // Its plain Vision Transformer has neither; keys have a bias there wherever queries have.
+    // timm's plain Vision Transformer has neither; its keys have a bias whenever queries do.
     let beit = config.relative_positions != RelativePositions::None
         || matches!(config.positions, Positions::Rotary { .. })
         || (config.qkv_bias && !config.key_bias);
@@ -39,8 +39,8 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
     Ok(naming)
 }
 
-/// timm's `config.json`: the architecture whose own arguments, with ours beside them, make this model; and whether it keeps
-/// the two halves of a gated MLP apart.
+/// timm's `config.json`: the architecture that, with our arguments added, gives this model; and whether it stores the
+/// two halves of a gated MLP separately.
 fn of_vision_transformer(model: &ExportSource<'_>) -> Result<(Value, bool), WeightsError> {
     let config = model.vit.config();
     let preferred = if config.distillation_token {
@@ -94,7 +94,7 @@ fn with_architecture(model: &ExportSource<'_>, architecture: &str, packed_gate: 
     put("no_embed_class", json!(config.positions == Positions::LearnedPatches));
     put("pos_embed", json!(if config.positions == Positions::None { "none" } else { "learn" }));
     put("pre_norm", json!(config.pre_norm));
-    // An architecture may have a value of its own, which only a number replaces; 0 is none to all blocks but one.
+    // An architecture's own value can only be replaced by a number; all blocks but one treat 0 as absent.
     match config.layer_scale {
         Some(value) => drop(put("init_values", number(value))),
         None if config.block == BlockKind::ParallelScaling => {}
@@ -109,18 +109,18 @@ fn with_architecture(model: &ExportSource<'_>, architecture: &str, packed_gate: 
         Pooling::Max => ("max", config.pool_prefix),
         Pooling::AverageMax => ("avgmax", config.pool_prefix),
         Pooling::Attention => ("map", config.pool_prefix),
-        // timm has no such pool; reading back says so.
+        // timm has no such pooling; reading back reports that.
         Pooling::ClassAndMean | Pooling::None => ("", false),
     };
     put("global_pool", json!(pool));
     put("pool_include_prefix", json!(prefix));
-    // timm knows one kernel; a model that resamples by another takes its own size only.
+    // timm has one resampling kernel; a model that uses another takes only its own size.
     if let OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, pad } = config.other_sizes {
         put("dynamic_img_size", json!(true));
         put("dynamic_img_pad", json!(pad));
     }
     put("final_norm", json!(config.final_norm || config.pooled_norm));
-    // Of one class token it is the same whether it is normed before or after it is taken.
+    // With only the class token, norm and pooling commute.
     let after = config.pooled_norm && config.pooling != Pooling::Class;
     put("fc_norm", json!(after || (config.pooled_norm && !config.final_norm)));
     if config.activation != Activation::Gelu && config.mlp != MlpKind::Gated {
@@ -142,7 +142,7 @@ fn with_architecture(model: &ExportSource<'_>, architecture: &str, packed_gate: 
     folder(model, architecture, pool, Value::Object(arguments), pretrained)
 }
 
-/// A whole `config.json`.
+/// A complete `config.json`.
 fn folder(
     model: &ExportSource<'_>,
     architecture: &str,
@@ -170,12 +170,13 @@ fn folder(
     value
 }
 
-/// `config.json` of a `Beit`, or of an `Eva` where only that says it; and whether the halves of a gated MLP stand apart.
+/// `config.json` of a `Beit`, or of an `Eva` if only that can express the model; and whether the halves of a gated MLP
+/// are separate.
 fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
     let config = model.vit.config();
     let rotary = if let Positions::Rotary { theta } = config.positions { Some(theta) } else { None };
     let dynamic = match config.other_sizes {
-        // By which kernel, says nothing where there is nothing to resample.
+        // The resampling kernel does not matter if nothing is resampled.
         OtherSizes::Resample { kernel, pad }
             if kernel == PositionResample::BicubicAntialias || config.learned_positions().is_none() =>
         {
@@ -187,7 +188,7 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
     let pool = match config.pooling {
         Pooling::Mean => "avg",
         Pooling::Class => "token",
-        // timm has no other; reading back says so.
+        // timm has no other; reading back reports that.
         _ => "",
     };
     let mut arguments = json!({
@@ -230,11 +231,11 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
             put("rope_temperature", number(theta));
             put("rope_rotate_half", json!(true));
         }
-        // Kept apart where it is made a multiple of this, or has a norm; packed otherwise.
+        // The halves are separate if the width is aligned to this, or if there is a norm; otherwise they are packed.
         let align = if config.mlp_width.is_multiple_of(8) { 8 } else { 0 };
         split = gated && (align > 0 || config.mlp_norm);
         put("swiglu_align_to", json!(align));
-        // The norm's epsilon is the architecture's own.
+        // The norm's epsilon is given by the architecture.
         if config.norm_epsilon == 1e-5 { "vit_small_patch16_dinov3" } else { "eva_giant_patch14_224" }
     } else {
         if config.layer_scale.is_none() {
@@ -254,12 +255,12 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
     (folder(model, architecture, pool, arguments, pretrained), split)
 }
 
-/// timm's `config.json` of a ResNet as BiT has it; what timm cannot say is found by reading it back.
+/// timm's `config.json` of a BiT ResNet; what timm cannot express is found by reading it back.
 fn of_resnet(model: &ExportSource<'_>, resnet: &ResNetV2) -> Value {
     let config = model.vit.config();
     let known =
         [("50", &[3, 4, 6, 3][..], &[1, 3][..]), ("101", &[3, 4, 23, 3], &[1, 3]), ("152", &[3, 8, 36, 3], &[2, 4])];
-    // The architecture says how many blocks each stage has; fewer stages and other widths can be said beside it.
+    // The architecture sets the number of blocks per stage; fewer stages and other widths can be given as arguments.
     let (depth, layers, factors) =
         known.into_iter().find(|(_, layers, _)| layers.starts_with(&resnet.layers)).unwrap_or(known[0]);
     let whole = layers == resnet.layers;

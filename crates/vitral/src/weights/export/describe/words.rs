@@ -1,4 +1,4 @@
-//! Sizes, numbers and names as these libraries write them.
+//! Sizes, numbers and names as written by these libraries.
 
 use std::path::Path;
 
@@ -14,19 +14,19 @@ pub(super) fn write(folder: &Path, name: &str, value: &Value) -> Result<(), Weig
     std::fs::write(&path, text + "\n").map_err(|source| WeightsError::io(&path, source))
 }
 
-/// A size as these libraries write it.
+/// A size as written by these libraries.
 pub(super) fn side(size: Size) -> Value {
     if size.height == size.width { json!(size.height) } else { json!([size.height, size.width]) }
 }
 
-/// A 32-bit number as short as a person writes it.
+/// A 32-bit number in its shortest form.
 pub(super) fn number(value: f32) -> Value {
     json!(value.to_string().parse::<f64>().unwrap_or(f64::from(value)))
 }
 
-/// The MLP's width as a ratio, such that the library's product, rounded down, gives the width again.
+/// The MLP's width as a ratio, chosen so that the library's product, rounded down, gives the width again.
 pub(super) fn ratio(width: usize, hidden: usize, gated: bool) -> Value {
-    // DINOv2 takes two thirds of a gated MLP's width and rounds up to eight.
+    // DINOv2 takes two thirds of a gated MLP's width and rounds up to a multiple of eight.
     let hidden = if gated { hidden * 3 / 2 } else { hidden };
     let mut ratio = hidden as f64 / width as f64;
     if ((width as f64 * ratio) as usize) < hidden {
