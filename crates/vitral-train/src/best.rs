@@ -18,7 +18,7 @@ use crate::step::Trainer;
 /// The parameters that are evaluated and kept, prepared for inference: the exponential average if the run has one.
 fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
     let declarations = trainer.vit.declarations();
-    let flat = trainer.average.as_ref().unwrap_or(trainer.parameters.flat()).to_vec()?;
+    let flat = trainer.ema.as_ref().unwrap_or(trainer.parameters.flat()).to_vec()?;
     let read = |spec: &ParameterSpec| {
         let id = declarations.find(&spec.name).expect("its own name");
         lora::merged(&trainer.parameters, &flat, id).map(Into::into)

@@ -20,6 +20,8 @@ use crate::step::Trainer;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
+    /// The version of the checkpoint format, [`FORMAT`].
+    pub format: u32,
     /// Epoch, from 0.
     pub epoch: u64,
     /// Batches of that epoch already used.
@@ -61,6 +63,9 @@ impl View for Flat {
     }
 }
 
+/// The checkpoint format that is read and written.
+pub const FORMAT: u32 = 2;
+
 /// The position's key in the file's metadata.
 const POSITION: &str = "vitral.position";
 
@@ -77,8 +82,8 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
     if !trainer.moments.second.is_empty() {
         tensors.push(("second", flat(&trainer.moments.second)?));
     }
-    if let Some(average) = &trainer.average {
-        tensors.push(("average", flat(average)?));
+    if let Some(ema) = &trainer.ema {
+        tensors.push(("ema", flat(ema)?));
     }
     let position = serde_json::to_string(position).expect("plain data");
     let header = HashMap::from([(POSITION.to_owned(), position)]);
@@ -96,7 +101,15 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| fault(error.to_string()))?;
     let position = header.metadata().as_ref().and_then(|header| header.get(POSITION)).cloned();
     let position = position.ok_or_else(|| fault("it has no position in the run".into()))?;
-    let position: Position = serde_json::from_str(&position).map_err(|error| fault(error.to_string()))?;
+    // Before anything else: the keys of another format would be reported as unknown.
+    let value: serde_json::Value = serde_json::from_str(&position).map_err(|error| fault(error.to_string()))?;
+    if value.get("format").is_none_or(|format| *format != FORMAT) {
+        let found = value.get("format").map_or("none".to_owned(), ToString::to_string);
+        return Err(fault(format!(
+            "expected checkpoint format {FORMAT}, found {found}; finish the run with the version of Vitral that began it"
+        )));
+    }
+    let position: Position = serde_json::from_value(value).map_err(|error| fault(error.to_string()))?;
     if position.recipe != recipe {
         return Err(fault("it was written with another recipe".into()));
     }
@@ -119,8 +132,8 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
     if !trainer.moments.second.is_empty() {
         read("second", &mut trainer.moments.second)?;
     }
-    if let Some(average) = &mut trainer.average {
-        read("average", average)?;
+    if let Some(ema) = &mut trainer.ema {
+        read("ema", ema)?;
     }
     trainer.step = position.step;
     Ok(position)

@@ -105,6 +105,7 @@ pub fn fit(
     let mut position = match checkpoint::list(&checkpoints).last() {
         Some(newest) => checkpoint::load(newest, trainer, plan.recipe)?,
         None => Position {
+            format: checkpoint::FORMAT,
             epoch: 0,
             batch: 0,
             step: 0,

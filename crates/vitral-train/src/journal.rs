@@ -78,7 +78,7 @@ impl Journal {
     }
 
     fn rewrite(&self) -> Result<(), TrainError> {
-        let header = "epoch,step,rate,train_loss,train_accuracy,validation_loss,validation_accuracy,gradient_norm,images_per_second,seconds\n";
+        let header = "epoch,step,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy,gradient_norm,images_per_second,seconds\n";
         let table = self.entries.iter().fold(header.to_owned(), |text, entry| text + &row(entry));
         let lines: String = self.entries.iter().map(json).collect();
         // The times of earlier epochs are only known relative to the start of the run.

@@ -74,7 +74,7 @@ pub enum NewHead {
     #[default]
     Zeros,
     /// A new one, initialized according to `initialize`.
-    Drawn,
+    Random,
     /// The existing one, for the same classes.
     Keep,
 }
@@ -149,7 +149,7 @@ pub struct RunRecipe {
     pub clip: Option<Clip>,
     /// Decay of the parameters' moving average, which is then evaluated and saved in place of the parameters.
     #[serde(default)]
-    pub average: Option<f32>,
+    pub ema_decay: Option<f32>,
     /// Loss function.
     #[serde(default)]
     pub loss: Loss,

@@ -200,7 +200,7 @@ fn rules(recipe: &Recipe, batches: usize, taught: bool) -> Rules {
         schedule,
         total_steps,
         clip: settings.clip,
-        average_decay: settings.average,
+        ema_decay: settings.ema_decay,
         loss: settings.loss,
         distillation: recipe.distillation.as_ref().filter(|_| taught).map(|teaching| teaching.how),
         recompute: settings.recompute,

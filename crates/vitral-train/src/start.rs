@@ -40,7 +40,7 @@ impl Recipe {
         let given = |field: &str| self.model.set.contains_key(field);
         let head = match self.model.head {
             NewHead::Zeros => HeadChoice::Zeros { classes },
-            NewHead::Drawn => HeadChoice::Initialized { classes, scheme: self.model.initialize, seed: self.run.seed },
+            NewHead::Random => HeadChoice::Initialized { classes, scheme: self.model.initialize, seed: self.run.seed },
             NewHead::Keep => HeadChoice::Keep,
         };
         let adapt = Adaptation {

@@ -36,7 +36,7 @@ pub struct Trainer {
     /// Its parameters, flat.
     pub parameters: Parameters,
     /// Their exponential moving average, if one is kept.
-    pub average: Option<FlatBuffer>,
+    pub ema: Option<FlatBuffer>,
     /// The optimizer's moments.
     pub moments: Moments,
     /// Steps taken.
@@ -59,7 +59,7 @@ pub struct Rules {
     /// How gradients are clipped.
     pub clip: Option<Clip>,
     /// Decay of the exponential moving average.
-    pub average_decay: Option<f32>,
+    pub ema_decay: Option<f32>,
     /// What is minimized.
     pub loss: Loss,
     /// How a teacher's logits enter the loss, if there is one.
@@ -93,12 +93,12 @@ impl Trainer {
     /// # Errors
     /// If the device fails.
     pub fn new(vit: Vit, parameters: Parameters, groups: Vec<UpdateGroup>, rules: Rules) -> Result<Self, DeviceError> {
-        let average = match rules.average_decay {
+        let ema = match rules.ema_decay {
             Some(_) => Some(parameters.device().flat_copy(parameters.flat())?),
             None => None,
         };
         Ok(Trainer {
-            average,
+            ema,
             moments: Moments::zeros(&parameters, rules.optimizer.rule()),
             gradients: GradientSum::zeros(&parameters),
             step: 0,
@@ -151,8 +151,8 @@ impl Trainer {
         let (rule, groups, step) = (self.rules.optimizer.rule(), &self.groups, self.step + 1);
         let update = Update { rule, groups, learning_rate, step };
         update.apply(&mut self.parameters, &self.gradients, &mut self.moments, &gate);
-        if let (Some(average), Some(decay)) = (&mut self.average, self.rules.average_decay) {
-            device.ema_update(average, &self.parameters, decay, &gate);
+        if let (Some(ema), Some(decay)) = (&mut self.ema, self.rules.ema_decay) {
+            device.ema_update(ema, &self.parameters, decay, &gate);
         }
 
         // The only download, and so the only time that a step waits for the device.

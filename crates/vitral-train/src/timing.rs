@@ -53,7 +53,7 @@ pub fn time_steps(
         schedule: Schedule { learning_rate: 1e-4, ..Schedule::default() },
         total_steps: runs as u64 + 1,
         clip: None,
-        average_decay: None,
+        ema_decay: None,
         loss: Loss::CrossEntropy,
         distillation: None,
         recompute: saving.recompute,

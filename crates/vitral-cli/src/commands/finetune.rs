@@ -55,8 +55,8 @@ pub(crate) struct FinetuneArgs {
     #[arg(long, value_name = "N")]
     batch: Option<u32>,
     /// Peak learning rate
-    #[arg(long, value_name = "RATE")]
-    rate: Option<f32>,
+    #[arg(long, visible_alias = "lr", value_name = "RATE")]
+    learning_rate: Option<f32>,
     /// Train only low-rank updates of this rank (LoRA) and the classifier; the model itself is frozen
     #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     lora: Option<u32>,
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -
     set.extend(args.test.as_deref().map(|test| Setting::new("data.test", path(test))));
     set.extend(args.epochs.map(|epochs| Setting::new("run.epochs", i64::from(epochs))));
     set.extend(args.batch.map(|batch| Setting::new("run.batch", i64::from(batch))));
-    set.extend(args.rate.map(|rate| Setting::new("schedule.learning_rate", f64::from(rate))));
+    set.extend(args.learning_rate.map(|rate| Setting::new("schedule.learning_rate", f64::from(rate))));
     set.extend(args.image_size.map(|size| Setting::new("model.set.image_size", i64::from(size))));
     set.extend(args.lora.map(|rank| Setting::new("lora.rank", i64::from(rank))));
     set.extend(parsed(&args.set)?);

@@ -168,7 +168,7 @@ fn a_trained_model_can_be_fine_tuned_evaluated_and_used_as_a_teacher() {
         "12",
         "--batch",
         "4",
-        "--rate",
+        "--learning-rate",
         "4e-3",
         "--set",
         "augment.horizontal_flip=0",
@@ -227,7 +227,7 @@ fn lora_produces_an_ordinary_model() {
     let path = |name: &str| within(place.path(), name);
     let (images, digits) = (path("images"), root().join("assets/digits").display().to_string());
     let tune = |out: &str, rank: &str| {
-        let test = ["--test", &images, "--epochs", "12", "--batch", "4", "--rate", "1e-2"];
+        let test = ["--test", &images, "--epochs", "12", "--batch", "4", "--learning-rate", "1e-2"];
         let set = ["--set", "augment.horizontal_flip=0", "--set", "augment.crop={kind=\"padded\",pixels=1}"];
         let fixed = ["finetune", &images, "--model", &digits, "--out", out, "--lora", rank];
         vitral(fixed.into_iter().chain(test).chain(set))

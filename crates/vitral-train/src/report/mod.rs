@@ -47,7 +47,7 @@ impl ChosenOn {
         match self {
             ChosenOn::Validation | ChosenOn::Test => "test",
             ChosenOn::ValidationAlone => "validation",
-            ChosenOn::ValidationSplit => "held-out",
+            ChosenOn::ValidationSplit => "validation",
         }
     }
 

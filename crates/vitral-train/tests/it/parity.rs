@@ -138,7 +138,7 @@ fn ten_losses_equal_pytorch_and_timm() {
                 schedule: Schedule { learning_rate: rate, shape: Course::Constant, ..Schedule::default() },
                 total_steps: 10,
                 clip,
-                average_decay: None,
+                ema_decay: None,
                 loss: Loss::CrossEntropy,
                 distillation: None,
                 recompute: false,
@@ -166,7 +166,7 @@ fn threads_do_not_change_training() {
             schedule: Schedule::default(),
             total_steps: 3,
             clip: Some(Clip::Norm(1.0)),
-            average_decay: Some(0.9),
+            ema_decay: Some(0.9),
             loss: Loss::CrossEntropy,
             distillation: None,
             recompute: false,
@@ -176,7 +176,7 @@ fn threads_do_not_change_training() {
         for _ in 0..3 {
             trainer.step(&[batch("vit", &device), batch("vit", &device)], None).unwrap();
         }
-        (trainer.parameters.flat().to_vec().unwrap(), trainer.average.unwrap().to_vec().unwrap())
+        (trainer.parameters.flat().to_vec().unwrap(), trainer.ema.unwrap().to_vec().unwrap())
     };
     assert_eq!(train(1), train(2));
 }
@@ -202,7 +202,7 @@ fn splitting_and_threads_do_not_change_gradients() {
             schedule: Schedule::default(),
             total_steps: 1,
             clip: None,
-            average_decay: None,
+            ema_decay: None,
             loss: Loss::CrossEntropy,
             distillation: None,
             recompute: false,

@@ -48,7 +48,7 @@ learning_rate = 1e-3
 [run]
 epochs = 3
 batch = 2
-average = 0.9
+ema_decay = 0.9
 clip = { norm = 1.0 }
 checkpoint_every = 1
 "#;

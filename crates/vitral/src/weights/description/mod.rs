@@ -17,6 +17,7 @@ use super::{Container, WeightsError};
 use crate::config::ModelConfig;
 use fields::{Fields, read_json};
 
+pub(crate) use self::vitral::FORMAT;
 pub use contents::{Description, PreprocessSource};
 
 /// Weight files in the order they are looked for in a folder.

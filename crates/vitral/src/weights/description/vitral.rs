@@ -16,8 +16,8 @@ use crate::weights::{Dialect, WeightsError};
 #[serde(deny_unknown_fields)]
 struct File {
     /// The format's version, in bundles.
-    #[serde(default)]
-    format: Option<u32>,
+    #[serde(default, rename = "format")]
+    _format: Option<u32>,
     #[serde(default)]
     name: Option<String>,
     model: ModelConfig,
@@ -33,8 +33,8 @@ struct File {
     license: Option<String>,
 }
 
-/// The newest bundle format this reader supports.
-const FORMAT: u32 = 1;
+/// The bundle format that is read and written.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Reads a bundle, whose tensors have our own names.
 pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
@@ -63,13 +63,16 @@ impl Description {
 }
 
 fn described(file: &Path, value: Value, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
-    let read: File = serde_json::from_value(value).map_err(|error| WeightsError::description(file, error))?;
-    if let Some(format) = read.format.filter(|format| *format > FORMAT) {
-        return Err(WeightsError::description(
-            file,
-            format!("format {format} is newer than {FORMAT}, the newest one supported; use a newer Vitral"),
-        ));
+    // Before anything else: the keys of another format would be reported as unknown.
+    if let Some(found) = value.get("format").filter(|&format| *format != FORMAT) {
+        let hint = if found.as_u64().is_some_and(|found| found > u64::from(FORMAT)) {
+            "use a newer Vitral"
+        } else {
+            "write it again from the original model, or rename its keys as CHANGELOG.md lists"
+        };
+        return Err(WeightsError::description(file, format!("expected format {FORMAT}, found {found}; {hint}")));
     }
+    let read: File = serde_json::from_value(value).map_err(|error| WeightsError::description(file, error))?;
     if let Some(dialect) = &read.dialect {
         Dialect::named(dialect)?;
     }

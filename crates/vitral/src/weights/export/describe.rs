@@ -16,6 +16,7 @@ use super::source::ExportSource;
 use super::target::Target;
 use crate::config::{Activation, ModelConfig, NormKind, Pooling, Positions, Size};
 use crate::weights::WeightsError;
+use crate::weights::description::FORMAT;
 use words::write;
 
 /// Writes the description into the folder.
@@ -40,7 +41,7 @@ pub(super) fn describe(model: &ExportSource<'_>, target: Target, folder: &Path) 
             plain("torchvision")
         }
         Target::Bundle => {
-            let value = json!({ "format": 1, "name": model.name, "model": config });
+            let value = json!({ "format": FORMAT, "name": model.name, "model": config });
             write(folder, "vitral.json", &with_rest(value, model))?;
             plain("vitral")
         }

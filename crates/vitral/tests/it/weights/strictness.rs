@@ -188,7 +188,7 @@ fn paths_without_a_model() {
 #[test]
 fn a_bundle_is_read_with_our_own_names() {
     let folder = tempfile::tempdir().unwrap();
-    let config = r#"{"format": 1, "name": "mine", "license": "MIT", "labels": ["a", "b"],
+    let config = r#"{"format": 2, "name": "mine", "license": "MIT", "labels": ["a", "b"],
         "preprocess": {"mean": [0.5]},
         "model": {"depth": 0, "width": 2, "heads": 1, "head_width": 2, "classes": 2, "positions": "none",
                   "patch_size": 1, "channels": 1, "final_norm": false}}"#;
