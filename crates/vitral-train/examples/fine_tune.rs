@@ -1,4 +1,5 @@
-//! A folder of images to a model of its own: `cargo run --release -p vitral-train --example fine_tune -- IMAGES OUT [MODEL]`.
+//! A folder of images to a model of its own: `cargo run --release -p vitral-train --example fine_tune -- IMAGES OUT
+//! [MODEL]`.
 //!
 //! IMAGES has a folder for each class. The best model is left in `OUT/best`; a run that was stopped goes on when it is
 //! started again.

@@ -1,4 +1,5 @@
-//! A whole run: epochs of steps, an evaluation after each, and a checkpoint on disk that training can always resume from.
+//! A whole run: epochs of steps, an evaluation after each, and a checkpoint on disk that training can always resume
+//! from.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -33,8 +34,8 @@ pub trait Watcher {
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
     /// After every epoch. `best` is true for the best epoch so far.
     fn epoch(&mut self, entry: &Entry, best: bool);
-    /// Why images could not be used, each reported once. In training, other images take their place; in evaluation they are
-    /// left out.
+    /// Why images could not be used, each reported once. In training, other images take their place; in evaluation they
+    /// are left out.
     fn unreadable(&mut self, _faults: &[String]) {}
 }
 
@@ -86,8 +87,8 @@ pub enum Outcome {
     },
 }
 
-/// Runs a run to its end, from the newest checkpoint if there is one. `score` evaluates the model; `keep_best` is called when
-/// it is better than ever before.
+/// Runs a run to its end, from the newest checkpoint if there is one. `score` evaluates the model; `keep_best` is
+/// called when it is better than ever before.
 ///
 /// # Errors
 /// If data cannot be read, the loss diverges, or the disk is full; the last complete checkpoint stays.

@@ -1,5 +1,5 @@
-//! A recipe to a trained model: the data is opened, the model made and trained, and the best one kept as a bundle with a
-//! report.
+//! A recipe to a trained model: the data is opened, the model made and trained, and the best one kept as a bundle with
+//! a report.
 
 use std::path::Path;
 use std::sync::Arc;

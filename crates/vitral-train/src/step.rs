@@ -128,8 +128,8 @@ impl Trainer {
     /// One optimizer step over one or more batches, whose gradients are averaged. `teacher` gives a teacher's logits.
     ///
     /// # Errors
-    /// If a batch does not fit the model, the device fails, or loss or gradients are not finite; the parameters are then
-    /// unchanged.
+    /// If a batch does not fit the model, the device fails, or loss or gradients are not finite; the parameters are
+    /// then unchanged.
     pub fn step(&mut self, batches: &[Batch], teacher: Option<&TeacherFn<'_>>) -> Result<StepReport, TrainError> {
         let device = self.parameters.device().clone();
 

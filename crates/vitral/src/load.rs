@@ -25,7 +25,7 @@ pub struct Model {
     pub(crate) labels: Labels,
     pub(crate) vit: Vit,
     pub(crate) parameters: Parameters,
-    pub(crate) preprocess: PreprocessSource,
+    pub(crate) preprocessing: PreprocessSource,
     /// The image size that the preprocessing was written for.
     pub(crate) trained_size: Size,
 }
@@ -79,7 +79,8 @@ impl LoadOptions {
 }
 
 impl Model {
-    /// Loads a model: a Hugging Face folder, a timm folder, a Vitral bundle, or a checkpoint with [`LoadOptions::config`].
+    /// Loads a model: a Hugging Face folder, a timm folder, a Vitral bundle, or a checkpoint with
+    /// [`LoadOptions::config`].
     ///
     /// # Errors
     /// If its files are missing, damaged, or do not fit each other; the error names the file and the tensor.
@@ -175,7 +176,7 @@ impl Model {
             labels,
             vit,
             parameters,
-            preprocess: description.preprocess,
+            preprocessing: description.preprocess,
             trained_size: stored.config().image_size,
         })
     }
@@ -200,7 +201,7 @@ impl Model {
             labels: self.labels.clone(),
             vit,
             parameters,
-            preprocess: self.preprocess.clone(),
+            preprocessing: self.preprocessing.clone(),
             trained_size: self.trained_size,
         })
     }

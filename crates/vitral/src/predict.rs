@@ -58,7 +58,7 @@ impl Model {
     /// does not take.
     pub fn preprocess(&self) -> Result<Preprocess, Error> {
         let path = || self.path.clone();
-        let read = self.preprocess.read().ok_or_else(|| Error::NoPreprocessing { path: path() })?;
+        let read = self.preprocessing.read().ok_or_else(|| Error::NoPreprocessing { path: path() })?;
         let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault: Box::new(fault) })?;
         let preprocess = preprocess.at_size(self.trained_size, self.vit.config().image_size);
         let disagreement = |expected, found| Err(Error::Disagreement { path: path(), expected, found });

@@ -188,7 +188,7 @@ fn a_trained_model_can_be_fine_tuned_evaluated_and_used_as_a_teacher() {
     assert!(error.contains("10") && error.contains("`one`"), "{error}");
 
     let said = vitral(["probe", &images, "--test", &images, "--shots", "1,2", "--neighbors", "1"]).ok();
-    assert!(said.contains("nearest neighbor      100.00 %") && said.contains("2 shots"), "{said}");
+    assert!(said.contains("nearest neighbor       100.00 %") && said.contains("2 shots"), "{said}");
     let found = vitral(["probe", &images, "--model", &best, "--pool", "mean", "--json"]).ok();
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
     assert_eq!(found["few_shot"][0]["shots"], 1);

@@ -7,4 +7,5 @@ mod parquet;
 mod read;
 mod recompute;
 mod resume;
+mod step;
 mod validation;

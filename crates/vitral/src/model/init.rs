@@ -175,7 +175,8 @@ impl Draw {
     }
 }
 
-/// Fills flat parameters with initial values drawn from a seed. A tensor's values depend on the seed and its name alone.
+/// Fills flat parameters with initial values drawn from a seed. A tensor's values depend on the seed and its name
+/// alone.
 pub fn initialize(vit: &Vit, parameters: &mut Parameters, scheme: Initialization, seed: u64) {
     for id in vit.declarations().ids() {
         parameters.write(id, &initial_values(vit, id, scheme, seed));

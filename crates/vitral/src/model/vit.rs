@@ -99,13 +99,14 @@ impl Vit {
 
     /// Runs the model.
     ///
-    /// Intermediate tensors have names: `tokens` (the input of the first block), `blocks.{i}.attention.input` (the input of
-    /// queries, keys and values, after the norm of a pre-norm block), `blocks.{i}.attention.weights`, `blocks.{i}.output`
-    /// (with the residual, before the final norm), `norm` (all tokens after the final norm), `features`, `logits`. Parallel
-    /// pairs have `blocks.{i}.pairs.0.…` and `blocks.{i}.pairs.1.…` instead of `blocks.{i}.attention.…`.
+    /// Intermediate tensors have names: `tokens` (the input of the first block), `blocks.{i}.attention.input` (the
+    /// input of queries, keys and values, after the norm of a pre-norm block), `blocks.{i}.attention.weights`,
+    /// `blocks.{i}.output` (with the residual, before the final norm), `norm` (all tokens after the final norm),
+    /// `features`, `logits`. Parallel pairs have `blocks.{i}.pairs.0.…` and `blocks.{i}.pairs.1.…` instead of
+    /// `blocks.{i}.attention.…`.
     ///
-    /// If only the class token is read out, the last block is computed for that token alone, unless an observer asks for
-    /// the others. The result has the same bits, except for what training drops there.
+    /// If only the class token is read out, the last block is computed for that token alone, unless an observer asks
+    /// for the others. The result has the same bits, except for what training drops there.
     ///
     /// # Errors
     /// If the model does not take such an input.
@@ -160,8 +161,8 @@ impl Vit {
         Head::tokens_read(&self.config).filter(|_| !(cx.is_observed() && seen()))
     }
 
-    /// Applies the final norm, the pooling and the head to tokens `[batch, tokens, width]` as any block outputs them: the
-    /// logit lens.
+    /// Applies the final norm, the pooling and the head to tokens `[batch, tokens, width]` as any block outputs them:
+    /// the logit lens.
     pub fn read_out(&self, cx: &Context<'_>, tokens: &Tensor) -> Output {
         self.head.forward(cx, &self.config, self.pool(cx, tokens))
     }

@@ -59,13 +59,12 @@ pub(crate) fn difference(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 /// Compares one case and returns its largest difference, or what is wrong.
-fn compare(case: &Path) -> Result<f32, String> {
-    let device = Device::cpu(2);
-    let model = load(case, &device);
+fn compare(case: &Path, device: &Device) -> Result<f32, String> {
+    let model = load(case, device);
     let input = Stored::open(&case.join("input.safetensors"));
     let expected = Stored::open(&case.join("expected.safetensors"));
     let options = TraceOptions { hidden_states: true, attentions: true };
-    let (pixels, mask) = (input.pixels(&device), input.mask());
+    let (pixels, mask) = (input.pixels(device), input.mask());
     let trace = model.trace(&pixels, mask.as_deref(), options).map_err(|error| error.to_string())?;
     // Without an observer, parts that are not needed are not computed.
     let unwatched = model.run(&pixels, mask.as_deref()).map_err(|error| error.to_string())?;
@@ -103,15 +102,15 @@ fn compare(case: &Path) -> Result<f32, String> {
     }
 }
 
-#[test]
-fn every_golden_model_matches_its_library() {
+fn compare_all(device: &Device) {
     let cases = cases();
     assert!(cases.len() > 80, "only {} golden models", cases.len());
     let mut faults = Vec::new();
     let mut worst = (0.0f32, String::new());
     for case in &cases {
         let name = case.clone();
-        match std::panic::catch_unwind(|| compare(&goldens().join("models").join(case))) {
+        let path = goldens().join("models").join(case);
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compare(&path, device))) {
             Ok(Ok(difference)) if difference > worst.0 => worst = (difference, name),
             Ok(Ok(_)) => {}
             Ok(Err(fault)) => faults.push(format!("{name}: {fault}")),
@@ -120,6 +119,28 @@ fn every_golden_model_matches_its_library() {
     }
     println!("{} models, largest difference {:.1e} standard deviations in {}", cases.len(), worst.0, worst.1);
     assert!(faults.is_empty(), "{} of {} differ:\n{}", faults.len(), cases.len(), faults.join("\n"));
+}
+
+#[test]
+fn every_golden_model_matches_its_library() {
+    compare_all(&Device::cpu(2));
+}
+
+#[test]
+fn every_golden_model_matches_its_library_on_the_reference_device() {
+    compare_all(&Device::reference());
+}
+
+#[test]
+fn a_batch_is_downloaded_once() {
+    let device = Device::reference();
+    let model = load(&goldens().join("models/timm_plain"), &device);
+    let pixels = Stored::open(&goldens().join("models/timm_plain/input.safetensors")).pixels(&device);
+    let before = device.downloads();
+    let logits = model.logits(&pixels).expect("runs");
+    assert_eq!(device.downloads(), before, "nothing waits before the logits are read");
+    logits.to_vec().expect("logits");
+    assert_eq!(device.downloads(), before + 1);
 }
 
 #[test]

@@ -46,8 +46,8 @@ impl Bytes {
             const PAGE: usize = 1 << 16;
             let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
             if start < end {
-                // SAFETY: the mapping is of a file, read-only and never written, so that a page that is dropped comes back
-                // with the same bytes; borrowed slices stay valid.
+                // SAFETY: the mapping is of a file, read-only and never written, so that a page that is dropped comes
+                // back with the same bytes; borrowed slices stay valid.
                 #[expect(unsafe_code)]
                 let released =
                     unsafe { mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
