@@ -99,7 +99,9 @@ def train_bits(binary, threads, recipe):
         run(binary, threads, "train", "recipe.toml", "--out", "run", folder=folder)
         newest = sorted((folder / "run/checkpoints").glob("step-*.safetensors"))[-1]
         found = tensors(newest)
-    return digest({name: found[name] for name in found if name in ("parameters", "average")})
+    # The moving average was called `average` when the hashes were recorded.
+    kept = {"parameters": "parameters", "average": "average", "ema": "average"}
+    return digest({kept[name]: found[name] for name in found if name in kept})
 
 
 def instruction_set(binary):
