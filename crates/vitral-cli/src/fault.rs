@@ -11,7 +11,7 @@ pub(crate) enum Fault {
     /// The command line was wrong, which only became clear while running.
     Usage,
     /// The output pipe was closed, as `head` does: not an error.
-    NobodyReads,
+    OutputClosed,
 }
 
 /// A command line error.
@@ -42,7 +42,7 @@ impl Fault {
     pub(crate) fn of(error: &anyhow::Error) -> Fault {
         let gone = |cause: &StandardOutput| cause.0.kind() == ErrorKind::BrokenPipe;
         if error.chain().any(|cause| cause.downcast_ref().is_some_and(gone)) {
-            Fault::NobodyReads
+            Fault::OutputClosed
         } else if error.is::<Usage>() {
             Fault::Usage
         } else {
@@ -52,7 +52,7 @@ impl Fault {
 
     pub(crate) fn exit_code(self) -> ExitCode {
         ExitCode::from(match self {
-            Fault::NobodyReads => 0,
+            Fault::OutputClosed => 0,
             Fault::Failed => 1,
             Fault::Usage => 2,
         })
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_not_an_error_and_a_wrong_flag_is_usage() {
         let gone = Err::<(), _>(StandardOutput(ErrorKind::BrokenPipe.into())).context("printing").unwrap_err();
-        assert_eq!(Fault::of(&gone), Fault::NobodyReads);
+        assert_eq!(Fault::of(&gone), Fault::OutputClosed);
         assert_eq!(Fault::of(&Usage("no".into()).into()), Fault::Usage);
         assert_eq!(Fault::of(&anyhow::anyhow!("broken")), Fault::Failed);
     }

@@ -40,9 +40,10 @@ pub(crate) fn parsed(settings: &[String]) -> anyhow::Result<Vec<Setting>> {
 /// Loads the data and models of a recipe and runs it in a folder, from the beginning or from where it stopped.
 pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let sets = open_sets(recipe)?;
-    let judged = if sets.chosen_on == ChosenOn::ValidationSplit { "validation" } else { sets.chosen_on.reported_on() };
+    let reported =
+        if sets.chosen_on == ChosenOn::ValidationSplit { "validation" } else { sets.chosen_on.reported_on() };
     let validation = sets.validation.as_ref().map(|validation| ("validation", validation));
-    for (name, set) in [("training", &sets.train)].into_iter().chain(validation).chain([(judged, &sets.test)]) {
+    for (name, set) in [("training", &sets.train)].into_iter().chain(validation).chain([(reported, &sets.test)]) {
         let summary = Summary::of(set.as_ref(), SAMPLED, 0);
         printer.note(format_args!("{name:<10} {summary}"));
     }
@@ -94,9 +95,9 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
                 printer.note(format_args!("the best epoch was {}", sets.chosen_on.how()));
                 // A missing journal only costs the sparkline.
                 let entries = Journal::read(out).unwrap_or_default();
-                let judged: Vec<f64> = entries.iter().filter_map(|entry| entry.validation_accuracy).collect();
-                if let [first, .., last] = judged[..] {
-                    let (line, first, last) = (sparkline(&judged, SPARKLINE), 100.0 * first, 100.0 * last);
+                let accuracies: Vec<f64> = entries.iter().filter_map(|entry| entry.validation_accuracy).collect();
+                if let [first, .., last] = accuracies[..] {
+                    let (line, first, last) = (sparkline(&accuracies, SPARKLINE), 100.0 * first, 100.0 * last);
                     printer.note(format_args!("validation {line} {first:.2} to {last:.2} %"));
                 }
                 printer.note(format_args!("curves, confusion matrix and mistakes: {}", report.display()));
@@ -188,13 +189,13 @@ impl Watcher for Lines<'_> {
             let done = entry.epoch + 1 - *self.first.get_or_insert(entry.epoch);
             let left =
                 self.begun.elapsed().as_secs_f64() / done as f64 * self.epochs.saturating_sub(entry.epoch) as f64;
-            let judged =
+            let validation =
                 entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
                     let best = if best { " best" } else { "" };
                     format!("validation {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
                 });
             let line = format!(
-                "epoch {:>3}/{}  loss {:.4}  {judged}{:.0} images/s  {}",
+                "epoch {:>3}/{}  loss {:.4}  {validation}{:.0} images/s  {}",
                 entry.epoch,
                 self.epochs,
                 entry.train_loss,

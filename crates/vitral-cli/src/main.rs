@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Incomplete) => ExitCode::from(1),
         Err(error) => {
             let fault = Fault::of(&error);
-            if fault != Fault::NobodyReads {
+            if fault != Fault::OutputClosed {
                 printer.finish_progress();
                 // Results so far are still useful.
                 let _ = printer.flush();

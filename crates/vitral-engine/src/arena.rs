@@ -91,11 +91,11 @@ impl Declarations {
 pub struct Parameters {
     declarations: Declarations,
     device: Device,
-    /// What can be changed; nothing where all is frozen.
+    /// The trained parameters; empty if all are frozen.
     flat: Option<Flat>,
     /// What is prepared for inference. Empty where all is flat.
     prepared: Vec<Option<Weight>>,
-    /// Which are frozen while others are trained; none where it is empty.
+    /// Which of the flat parameters are frozen; empty if none is.
     frozen: Vec<bool>,
     /// What matrices are adapted by, by their place; empty where none is.
     adapters: Vec<Option<Adapter>>,

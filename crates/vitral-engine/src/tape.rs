@@ -386,7 +386,7 @@ impl<'a> Gradients<'a> {
         self.parameters.view(id)
     }
 
-    /// Where the gradient of a parameter is added to; nothing where it is not wanted.
+    /// Where the gradient of a parameter is added; `None` if it is not wanted.
     pub(crate) fn range(&self, id: ParameterId) -> GradientRange {
         (self.flat.is_some() && self.parameters.is_trainable(id)).then(|| self.parameters.range(id))
     }

@@ -156,7 +156,7 @@ fn parameters_stay_where_a_loss_is_not_finite() {
 }
 
 #[test]
-fn wherever_memory_runs_out_somebody_is_told_once_and_for_all() {
+fn running_out_of_memory_anywhere_is_reported_and_sticks() {
     let all = {
         let reference = Reference::new();
         train(&reference.clone().into()).expect("no fault");

@@ -105,7 +105,7 @@ fn json(entry: &Entry) -> String {
 }
 
 fn row(e: &Entry) -> String {
-    let judged = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.5}"));
+    let optional = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.5}"));
     format!(
         "{},{},{:e},{:.5},{:.5},{},{},{:.4},{:.1},{:.1}\n",
         e.epoch,
@@ -113,8 +113,8 @@ fn row(e: &Entry) -> String {
         e.learning_rate,
         e.train_loss,
         e.train_accuracy,
-        judged(e.validation_loss),
-        judged(e.validation_accuracy),
+        optional(e.validation_loss),
+        optional(e.validation_accuracy),
         e.gradient_norm,
         e.images_per_second,
         e.seconds

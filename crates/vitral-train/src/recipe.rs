@@ -1,5 +1,7 @@
 //! Recipes: a run described in TOML, with every key checked and every default defined here.
 
+mod renamed;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -266,6 +268,7 @@ impl Recipe {
         for setting in settings {
             setting.apply(&mut table).map_err(fault)?;
         }
+        renamed::migrate(&mut table).map_err(fault)?;
         let recipe: Recipe =
             toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| fault(error.to_string()))?;
         match (&recipe.model.variant, &recipe.model.from) {

@@ -1,4 +1,5 @@
-//! The Vision Transformer as a library: image to label, features, explanation.
+//! The Vision Transformer (ViT) as a library: image to label, features and explanation, with the weights of Hugging Face
+//! transformers, timm, torchvision, lucidrains/vit-pytorch and Google's JAX code.
 //!
 //! ```no_run
 //! use vitral::{Device, LoadOptions, Model};
@@ -9,7 +10,20 @@
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A [`Model`] is an architecture ([`model::Vit`]), weights, and what the model's own files say about preprocessing and
+//! labels. Its methods are grouped by module: classification here, [`features`], [`trace`] (named intermediate tensors),
+//! and, with the feature `explain`, `explain`.
+//!
+//! # Features
+//!
+//! All are on by default.
+//!
+//! - `hub`: `weights::hub`, which pulls models by name; brings TLS.
+//! - `explain`: saliency maps, lenses and figures; brings plots.
+//! - `embedded-model`: `Model::embedded`, a small model inside the library.
 
+#[doc(hidden)]
 pub mod atomic;
 pub mod config;
 pub mod doctor;
@@ -23,11 +37,14 @@ pub mod image;
 pub mod labels;
 mod load;
 pub mod model;
+#[doc(hidden)]
 pub mod npy;
+#[doc(hidden)]
 pub mod numbers;
 pub mod pipeline;
 mod predict;
 mod save;
+#[doc(hidden)]
 pub mod timing;
 pub mod trace;
 pub mod weights;

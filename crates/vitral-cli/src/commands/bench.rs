@@ -34,10 +34,10 @@ Examples:
   vitral bench --arch S/16 --batch 8 --train --recompute
   vitral bench --model vit-base-patch16-224
 
-With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (from
-the median), gflops (2 × the multiply-accumulates computed, which are fewer than in `vitral info` if the last block is
-only needed for the class token; in training, where a backward pass costs two forward passes, 6 ×, with --lora 4 ×, and
-with --recompute 2 × more), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null if the system does not report it); with
+With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (from \
+the median), gflops (2 × the multiply-accumulates computed, which are fewer than in `vitral info` if the last block is \
+only needed for the class token; in training, where a backward pass costs two forward passes, 6 ×, with --lora 4 ×, and \
+with --recompute 2 × more), fma_peak_gflops, fraction_of_peak, peak_rss_mb (null if the system does not report it); with \
 --stages also stages, with --compare also speedup.")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]

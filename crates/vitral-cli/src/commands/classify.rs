@@ -22,7 +22,7 @@ Examples:
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
 With --json, one line per image:
-  {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
+  {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]} \
 With --csv, one row per label: image,rank,class,label,probability,logit")]
 pub(crate) struct ClassifyArgs {
     #[command(flatten)]

@@ -29,7 +29,7 @@ Examples:
   vitral evaluate --model runs/flowers/best flowers/ --five-crops --mirror
   vitral evaluate --model runs/flowers/best flowers/ --json | jq .top1
 
-Images: a folder with one sub-folder per class, optionally inside `train` and `test` (or `val`) folders, a tar of such a
+Images: a folder with one sub-folder per class, optionally inside `train` and `test` (or `val`) folders, a tar of such a \
 folder, a list (.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files.")]
 pub(crate) struct EvaluateArgs {
     /// The labeled images
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
         let _ = printer.advance(pixels.extent(0));
         Ok(logits)
     };
-    let judge = || {
+    let evaluated = || {
         let batch = usize::from(args.batch);
         let view = |(view, after): (View, Preprocess)| {
             features(&Loader::new(Arc::new(view), LoaderOptions::evaluation(after, batch), &settings.device)?, shown)
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
             Ok(averaged(&model, &middle, &views, first)?)
         })
     };
-    let report = judge();
+    let report = evaluated();
     printer.finish_progress();
     let report = report?;
     for skipped in loader.skipped() {

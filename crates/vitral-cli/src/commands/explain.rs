@@ -4,7 +4,7 @@ mod args;
 mod figures;
 mod files;
 mod run;
-mod wishes;
+mod selection;
 mod work;
 
 use std::path::PathBuf;

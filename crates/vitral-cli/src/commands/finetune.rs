@@ -30,8 +30,8 @@ Examples:
   vitral finetune --model hf:google/vit-base-patch16-224-in21k pets/ --out runs/light --lora 8
   vitral classify --model runs/flowers/best rose.jpg
 
-Images: a folder with one sub-folder per class, optionally inside `train` and `test` (or `val`) folders, a tar of such a
-folder, a list (.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without validation or test
+Images: a folder with one sub-folder per class, optionally inside `train` and `test` (or `val`) folders, a tar of such a \
+folder, a list (.csv, .jsonl), Parquet as on the Hugging Face hub, idx or CIFAR files. Without validation or test \
 images, a tenth of each class is split off for validation.")]
 pub(crate) struct FinetuneArgs {
     /// The images to train on

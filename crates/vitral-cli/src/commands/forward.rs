@@ -20,8 +20,8 @@ use crate::settings::{GivenModelArgs, Settings};
 /// `features` [N, width]. Everything is computed in float32, with dropout off.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-With --hidden-states: `hidden_states.0`, the input of the first block, and `hidden_states.l` after block l, before the
-final norm, [N, tokens, width]; token order is class, distillation or registers, then patches in row-major order.
+With --hidden-states: `hidden_states.0`, the input of the first block, and `hidden_states.l` after block l, before the \
+final norm, [N, tokens, width]; token order is class, distillation or registers, then patches in row-major order. \
 With --attentions: `attentions.i` of block i, [N, heads, tokens, tokens], after softmax.
 
 Examples:

@@ -28,7 +28,7 @@ Examples:
   vitral study recipes/vit.toml recipes/hybrid.toml --fractions 0.1,0.25,0.5,1 --out runs/study
   vitral study recipes/mnist.toml --fractions 0.01,0.1,1 --same-steps --out runs/study --set data.train=mnist/
 
-With --json: one line per epoch as with `train`, and one line for each finished run: model, parameters, fraction,
+With --json: one line per epoch as with `train`, and one line for each finished run: model, parameters, fraction, \
 images, epochs, accuracy, best_epoch, seconds, folder.")]
 pub(crate) struct StudyArgs {
     /// The recipes, one per model; a model is named after its file

@@ -2,6 +2,7 @@
 
 mod bench;
 mod classify;
+mod device;
 mod embed;
 mod explain;
 mod forward;

@@ -25,7 +25,7 @@ batch = 2
 "#;
 
 /// A folder with eight images of two classes, and a recipe for them.
-fn place() -> tempfile::TempDir {
+pub(super) fn place() -> tempfile::TempDir {
     let place = folder();
     for class in ["one", "seven"] {
         let class_folder = place.path().join("images").join(class);
@@ -39,7 +39,7 @@ fn place() -> tempfile::TempDir {
     place
 }
 
-fn within(place: &Path, name: &str) -> String {
+pub(super) fn within(place: &Path, name: &str) -> String {
     place.join(name).display().to_string()
 }
 
@@ -268,8 +268,8 @@ fn a_study_compares_models_on_fractions_of_the_data() {
     let out = path("longer");
     vitral(["study", &path("recipe.toml"), "--fractions", "0.5", "--same-steps", "--out", &out]).ok();
     let table = std::fs::read_to_string(path("longer/recipe/0.5/journal.csv")).expect("written");
-    let judged = table.lines().skip(1).filter(|line| !line.contains(",,,"));
-    assert_eq!((judged.count(), table.lines().count() - 1), (2, 4), "{table}");
+    let evaluated = table.lines().skip(1).filter(|line| !line.contains(",,,"));
+    assert_eq!((evaluated.count(), table.lines().count() - 1), (2, 4), "{table}");
 }
 
 /// A checkpoint that does not fit on the disk leaves the previous one, from which the run resumes. The test uses a

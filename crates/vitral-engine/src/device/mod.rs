@@ -20,7 +20,7 @@ use crate::dtype::DType;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// A device. Clones are cheap and mean the same device.
+/// A device. Clones are cheap and refer to the same device.
 ///
 /// Operations are queued on a device and may run later; reading values waits for them
 /// ([`Tensor::to_vec`](crate::Tensor::to_vec)) and returns what went wrong.
@@ -34,7 +34,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// The processor with so many threads; 0 means all that it has.
+    /// The processor with this many threads; 0 is one for each core.
     pub fn cpu(threads: usize) -> Self {
         Device::Cpu(Cpu::with_threads(threads))
     }
@@ -44,7 +44,7 @@ impl Device {
         Device::Reference(Reference::new())
     }
 
-    /// A name for people: `cpu` or `reference`.
+    /// Its name: `cpu` or `reference`.
     pub fn name(&self) -> &'static str {
         match self {
             Device::Cpu(_) => "cpu",
@@ -68,7 +68,7 @@ impl Device {
         }
     }
 
-    /// The most that the device multiplies and adds in 32 bits, in GFLOP/s, measured now; nothing where that means
+    /// The most that the device multiplies and adds in 32 bits, in GFLOP/s, measured now; `None` where that means
     /// nothing.
     pub fn fma_peak(&self) -> Option<f64> {
         match self {
@@ -170,7 +170,7 @@ impl Device {
     }
 
     /// Groups of images, the first of a batch, that the device takes through a model one group at a time or side by
-    /// side; none where it takes a batch whole.
+    /// side; empty if it takes a batch whole.
     pub(crate) fn inference_groups(&self, images: usize, rows: usize) -> Vec<Range<usize>> {
         match self {
             Device::Cpu(cpu) => cpu.inference_groups(images, rows),

@@ -10,6 +10,9 @@ use super::cpu::weight::PreparedWeight;
 use super::error::DeviceError;
 use super::reference::memory::Memory;
 
+/// Where a parameter's gradient is added in the flat buffer of gradients; `None` if it is not wanted.
+pub(crate) type GradientRange = Option<Range<usize>>;
+
 /// The memory of a tensor.
 #[derive(Clone)]
 pub(crate) enum Storage {

@@ -2,7 +2,7 @@
 //!
 //! While recording, captured weights are a value on the tape like any other, so that their gradient can be had: the
 //! output's backward gives the gradient of the weights, and theirs that of queries, keys and bias. Explanation reads
-//! the gradient in between (arXiv:2103.15679). If nobody captures the weights, the fused path runs, which recomputes
+//! the gradient in between (arXiv:2103.15679). If the weights are not captured, the fused path runs, which recomputes
 //! them in backward.
 
 use crate::device::backend::AttentionCall;

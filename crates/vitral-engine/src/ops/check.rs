@@ -298,7 +298,7 @@ impl Check {
         found
     }
 
-    /// The result on the CPU alone, where the reference device may give other values that nobody reads.
+    /// The result on the CPU alone, if the reference device may give other values in unused places.
     pub(crate) fn run_on_cpu(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) -> Tensor {
         f(&Context::inference(&self.prepared(&self.cpu)), &self.moved(&self.cpu, inputs))
     }

@@ -1,4 +1,4 @@
-//! Values that nobody reads are not computed, which does not change any result.
+//! Values that are not used are not computed, which does not change any result.
 
 use vitral::config::{BlockKind, MlpKind, ModelConfig, Positions, RelativePositions, Size};
 use vitral::model::init::{Initialization, initialize};

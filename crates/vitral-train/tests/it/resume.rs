@@ -100,12 +100,12 @@ fn evaluates_at_the_recipes_interval_and_after_the_last_epoch() {
     };
     let (always, seldom, last) = (course("always", 1), course("seldom", 2), course("last", 0));
     assert!(always.len() == 3 && always.iter().all(|entry| entry.validation_loss.is_some()));
-    for (entries, judged) in [(&seldom, [false, true, true]), (&last, [false, false, true])] {
+    for (entries, evaluated) in [(&seldom, [false, true, true]), (&last, [false, false, true])] {
         assert_eq!(entries.len(), always.len());
-        for ((entry, whole), judged) in entries.iter().zip(&always).zip(judged) {
+        for ((entry, whole), evaluated) in entries.iter().zip(&always).zip(evaluated) {
             assert_eq!(entry.train_loss, whole.train_loss, "evaluation does not change training");
-            assert_eq!(entry.validation_loss, whole.validation_loss.filter(|_| judged));
-            assert_eq!(entry.validation_accuracy, whole.validation_accuracy.filter(|_| judged));
+            assert_eq!(entry.validation_loss, whole.validation_loss.filter(|_| evaluated));
+            assert_eq!(entry.validation_accuracy, whole.validation_accuracy.filter(|_| evaluated));
         }
     }
     let table = std::fs::read_to_string(folder.path().join("seldom/journal.csv")).unwrap();

@@ -13,9 +13,9 @@ use vitral_train::run::{Models, run};
 use vitral_train::sets::{Sets, open_sets};
 use vitral_train::step::StepReport;
 
-struct Nobody;
+struct Silent;
 
-impl Watcher for Nobody {
+impl Watcher for Silent {
     fn step(&mut self, _: &StepReport, _: usize, _: usize) {}
     fn epoch(&mut self, _: &Entry, _: bool) {}
 }
@@ -57,7 +57,7 @@ fn recipe(folder: &Path, settings: &[Setting]) -> Recipe {
 fn trained(folder: &Path, sets: &Sets, out: &str, settings: &[Setting]) -> Outcome {
     let (recipe, out) = (recipe(folder, settings), folder.join(out));
     let (device, go_on) = (Device::cpu(1), AtomicBool::new(false));
-    run(&recipe, sets, Models::default(), &out, &device, &go_on, &mut Nobody).unwrap()
+    run(&recipe, sets, Models::default(), &out, &device, &go_on, &mut Silent).unwrap()
 }
 
 #[test]

@@ -80,12 +80,12 @@ impl<'a> Work<'a> {
         let mut tensors: Vec<Named> = Vec::new();
         let mut row = vec![paint::enlarged(&input.shown)];
         let mut maps = Vec::new();
-        let mut judged = serde_json::Map::new();
+        let mut faithfulness = serde_json::Map::new();
         for method in self.methods.clone() {
             let map = self.map(self.model, input, method, &prediction, &options)?;
             if self.args.faithfulness && method.is_attribution() {
-                let found = self.judge(input, method, &prediction, &options, &map)?;
-                judged.insert(method.name().to_owned(), found);
+                let found = self.faithfulness(input, method, &prediction, &options, &map)?;
+                faithfulness.insert(method.name().to_owned(), found);
             }
             let painted = paint::overlay(&input.shown, &method.painted(&map), self.args.opacity)?;
             folder.image(method.name(), &painted)?;
@@ -116,7 +116,7 @@ impl<'a> Work<'a> {
             tensors.push(("lens".into(), vec![lens.len()], lens.iter().map(|(_, share)| *share).collect()));
         }
         folder.numbers("numbers", &tensors, self.args.numbers)?;
-        self.say(input, &prediction, &folder, judged, &lens)?;
+        self.say(input, &prediction, &folder, faithfulness, &lens)?;
         if self.args.report.is_some() {
             let (name, shown, explained) = (input.name.clone(), input.shown.clone(), prediction.explained.clone());
             let ranked = prediction.ranked.clone();
@@ -152,7 +152,7 @@ impl<'a> Work<'a> {
     }
 
     /// Insertion, deletion, and the correlation with the map of the model with shuffled weights.
-    fn judge(
+    fn faithfulness(
         &mut self,
         input: &InputImage,
         method: Method,
@@ -203,7 +203,7 @@ impl<'a> Work<'a> {
         input: &InputImage,
         prediction: &Prediction,
         folder: &Folder,
-        judged: serde_json::Map<String, Value>,
+        faithfulness: serde_json::Map<String, Value>,
         lens: &[(Vec<Ranked>, f32)],
     ) -> anyhow::Result<()> {
         let printer = self.printer;
@@ -222,8 +222,8 @@ impl<'a> Work<'a> {
                 "explained": prediction.explained,
                 "files": folder.written(),
             });
-            if !judged.is_empty() {
-                line["faithfulness"] = judged.into();
+            if !faithfulness.is_empty() {
+                line["faithfulness"] = faithfulness.into();
             }
             if !lens.is_empty() {
                 line["lens"] = lens.iter().map(|(ranked, _)| answers(&ranked[..1])).collect();

@@ -9,7 +9,7 @@ use vitral::{Error, Model};
 
 use super::args::{ExplainArgs, Figure, TargetKind, What};
 use super::files::{Folder, Stems};
-use super::wishes::{self, Wishes};
+use super::selection::{self, Selection};
 use crate::fault::Usage;
 use crate::printer::Printer;
 use crate::settings::Settings;
@@ -53,8 +53,8 @@ impl<'a> Work<'a> {
             (None, TargetKind::Class) => Aim::Predicted,
             (None, TargetKind::Feature) => Aim::Feature,
         };
-        let Wishes { methods, figures, left_out } = Wishes::of(&args.method, model, &aim).map_err(Error::from)?;
-        if let Some(fault) = wishes::without_answer(model, &aim, "--faithfulness").filter(|_| args.faithfulness) {
+        let Selection { methods, figures, left_out } = Selection::of(&args.method, model, &aim).map_err(Error::from)?;
+        if let Some(fault) = selection::without_answer(model, &aim, "--faithfulness").filter(|_| args.faithfulness) {
             return Err(Error::from(fault).into());
         }
         if args.at.is_some() && !methods.iter().any(|method| method.needs_patch()) {

@@ -66,7 +66,7 @@ impl Cpu {
         Cpu::of(Processor::new(threads, Isa::available()[0]))
     }
 
-    /// As [`Cpu::with_threads`], with one of [`Cpu::instruction_sets`]; nothing where the processor does not have it.
+    /// As [`Cpu::with_threads`], with one of [`Cpu::instruction_sets`]; `None` if the processor does not have it.
     pub fn with_instruction_set(threads: usize, name: &str) -> Option<Self> {
         let isa = Isa::available().into_iter().find(|isa| isa.name() == name)?;
         Some(Cpu::of(Processor::new(threads, isa)))

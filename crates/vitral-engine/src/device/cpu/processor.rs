@@ -50,7 +50,7 @@ impl Processor {
         Processor { threads: 1, pool: None, ..self.clone() }
     }
 
-    /// The processor in two halves that work at the same time under [`Processor::both`]; nothing where its threads do
+    /// The processor in two halves that work at the same time under [`Processor::both`]; `None` if its threads do
     /// not divide. They share its memory.
     pub(crate) fn halves(&self) -> Option<[Self; 2]> {
         match self.threads {

@@ -120,7 +120,7 @@ impl Cpu {
         }
     }
 
-    /// How a map to queries, keys and values is split where few tokens ask; nothing where it is computed whole.
+    /// How a map to queries, keys and values is split if few queries are used; `None` if it is computed whole.
     fn split_queries(&self, x: &Tensor, weight: ParameterView<'_>, queries: Option<usize>) -> Option<SplitQueries> {
         let inner = weight.shape[0] / 3;
         // Keys must begin a panel.

@@ -33,8 +33,35 @@ struct File {
     license: Option<String>,
 }
 
-/// The bundle format that is read and written.
+/// The bundle format that is written. Format 1 is read as well.
 pub(crate) const FORMAT: u32 = 2;
+
+/// Keys that format 1 spells differently.
+const RENAMED: [(&str, &str); 4] = [
+    ("licence", "license"),
+    ("normalise", "normalize"),
+    ("centre-crop", "center-crop"),
+    ("standardisation_epsilon", "standardization_epsilon"),
+];
+
+/// Brings a description in format 1 to format 2.
+fn migrate(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (old, new) in RENAMED {
+                if let Some(value) = fields.remove(old) {
+                    fields.insert(new.to_owned(), value);
+                }
+            }
+            if let Some(channels) = fields.get_mut("channels").filter(|channels| *channels == "grey") {
+                *channels = "gray".into();
+            }
+            fields.values_mut().for_each(migrate);
+        }
+        Value::Array(values) => values.iter_mut().for_each(migrate),
+        _ => {}
+    }
+}
 
 /// Reads a bundle, whose tensors have our own names.
 pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
@@ -62,15 +89,16 @@ impl Description {
     }
 }
 
-fn described(file: &Path, value: Value, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
-    // Before anything else: the keys of another format would be reported as unknown.
-    if let Some(found) = value.get("format").filter(|&format| *format != FORMAT) {
-        let hint = if found.as_u64().is_some_and(|found| found > u64::from(FORMAT)) {
-            "use a newer Vitral"
-        } else {
-            "write it again from the original model, or rename its keys as CHANGELOG.md lists"
-        };
-        return Err(WeightsError::description(file, format!("expected format {FORMAT}, found {found}; {hint}")));
+fn described(file: &Path, mut value: Value, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
+    match value.get("format") {
+        Some(format) if *format == FORMAT => {}
+        // A file that describes a single checkpoint has no format.
+        None => migrate(&mut value),
+        Some(format) if *format == 1 => migrate(&mut value),
+        Some(found) => {
+            let fault = format!("expected format {FORMAT} or 1, found {found}; use a newer Vitral");
+            return Err(WeightsError::description(file, fault));
+        }
     }
     let read: File = serde_json::from_value(value).map_err(|error| WeightsError::description(file, error))?;
     if let Some(dialect) = &read.dialect {

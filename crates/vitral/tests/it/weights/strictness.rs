@@ -213,3 +213,26 @@ fn a_bundle_is_read_with_our_own_names() {
     let assignment = resolve(&specs, &dialect(&description, &container), &container, &options).unwrap();
     assert_eq!(*assignment.read("head.weight").unwrap(), [6.0, 7.0, 8.0, 9.0]);
 }
+
+#[test]
+fn bundles_of_the_first_format_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = |format: u32, license: &str, gray: &str, center: &str, normalize: &str| {
+        let config = format!(
+            r#"{{"format": {format}, "{license}": "MIT", "model": {{"channels": 1}}, "preprocess": {{"channels": "{gray}",
+            "steps": [{{"{center}": {{"size": 224, "halving": "even", "fill": [0, 0, 0]}}}}], "rescale": "divide255",
+            "{normalize}": {{"mean": [0.5], "std": [0.5]}}}}}}"#
+        );
+        fs::write(folder.path().join("vitral.json"), config).unwrap();
+        fs::write(folder.path().join("model.safetensors"), []).unwrap();
+        load_description(folder.path(), None)
+    };
+    let of = |description: vitral::weights::Description| {
+        let preprocess = description.preprocess.read().expect("preprocessing").expect("in order");
+        (description.license, format!("{preprocess:?}"))
+    };
+    let new = of(written(2, "license", "gray", "center-crop", "normalize").expect("format 2"));
+    assert_eq!(of(written(1, "licence", "grey", "centre-crop", "normalise").expect("format 1")), new);
+    let error = written(3, "license", "gray", "center-crop", "normalize").expect_err("format 3").to_string();
+    assert!(error.contains("expected format 2 or 1, found 3; use a newer Vitral"), "{error}");
+}

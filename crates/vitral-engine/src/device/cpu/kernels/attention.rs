@@ -264,7 +264,7 @@ impl Kernel for SoftmaxBackward<'_> {
 /// A product of one task, `B` packed into `panels` where it must be, written from an offset on in rows a stride apart.
 ///
 /// # Safety
-/// Nobody else uses these rows and columns of the output meanwhile.
+/// No other thread uses these rows and columns of the output meanwhile.
 unsafe fn product(
     cpu: &Processor,
     panels: &mut Buffer,

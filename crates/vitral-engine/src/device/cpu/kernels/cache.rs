@@ -5,7 +5,7 @@ use crate::device::cpu::buffer::Buffer;
 /// Numbers in a cache line.
 pub(super) const LINE: usize = 16;
 
-/// Whether rows this far apart lie in different sets of the first cache: a tile reads one line of each of its rows at a
+/// Whether rows this far apart are in different sets of the L1 cache: a tile reads one line of each of its rows at a
 /// time.
 pub(super) fn spreads(stride: usize) -> bool {
     // Of 64 sets; four of them, with eight ways each, have room for the rows of a tile twice.
@@ -18,7 +18,7 @@ pub(super) fn stays(stride: usize) -> bool {
     !stride.is_multiple_of(LINE) || !(stride / LINE).is_multiple_of(64)
 }
 
-/// The distance of rows of this length that lie in different sets of the cache: an odd number of lines.
+/// The distance at which rows of this length are in different sets of the cache: an odd number of lines.
 pub(super) fn spread(depth: usize) -> usize {
     LINE * (depth.div_ceil(LINE) | 1)
 }

@@ -109,7 +109,7 @@ impl<'a> Gemm<'a> {
     /// As [`Gemm::run_serial`], into rows that begin at an offset of memory shared with other threads.
     ///
     /// # Safety
-    /// Nobody else uses these rows and columns of `c` meanwhile.
+    /// No other thread uses these rows and columns of `c` meanwhile.
     pub(super) unsafe fn run_shared(&self, isa: Isa, c: DisjointMut<'_>, start: usize, stride: usize) {
         self.check(isa);
         if self.rows * self.columns == 0 {
@@ -219,7 +219,7 @@ impl<'a> Gemm<'a> {
                             let init = if accumulate { Init { data: corner, stride } } else { init };
                             // SAFETY: the instruction set was detected; `a` leads to rows of `A`, whose length is
                             // checked on entry, or of the copy made above; `b` leads into `B`, whose
-                            // extents are checked on entry, or into the panel widened above; the tile's rows lie in
+                            // extents are checked on entry, or into the panel widened above; the tile's rows are in
                             // `c`, and no other task writes these rows and columns; what sums begin with is the tile
                             // itself or a whole row of the bias.
                             unsafe { kernel(depth, a, b, corner, stride, init, prefetch) };

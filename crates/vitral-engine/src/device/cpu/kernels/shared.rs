@@ -11,7 +11,7 @@ pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
         let start = memory.as_ptr() as usize;
         let (first, end) = (start.next_multiple_of(HUGE), (start + size_of_val(memory)) / HUGE * HUGE);
         if first < end {
-            // SAFETY: the range lies within `memory`; the advice changes how it is backed, not what it holds. A system
+            // SAFETY: the range is within `memory`; the advice changes how it is backed, not what it holds. A system
             // that refuses is not an error.
             unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
         }

@@ -41,7 +41,7 @@ impl SharedPack {
             }
             // A panic between the two counters would leave others waiting; the extents are those that the length was
             // checked for.
-            // SAFETY: within the buffer by the assertion; the number was given to this thread alone, and nobody reads
+            // SAFETY: within the buffer by the assertion; the number was given to this thread alone, and no thread reads
             // before all are done.
             let out = unsafe { std::slice::from_raw_parts_mut(self.panels.add(panel * length), length) };
             pack_panel(isa, b, depth, columns, panel, out);

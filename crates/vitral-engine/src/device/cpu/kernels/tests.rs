@@ -138,7 +138,7 @@ fn columns_of_a_product_go_where_they_belong_and_begin_with_the_bias() {
                     part.run_strided(&cpu, &mut c, stride);
                     for (c, expected) in c.chunks_exact(stride).zip(expected.chunks_exact(columns)) {
                         assert_eq!(c[..range.len()], expected[range.clone()]);
-                        assert_eq!(c[range.len()..], [7.0; 7], "what lies between stays");
+                        assert_eq!(c[range.len()..], [7.0; 7], "the memory between is unchanged");
                     }
                 }
             }

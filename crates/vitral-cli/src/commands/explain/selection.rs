@@ -8,7 +8,7 @@ use super::args::{Figure, What};
 
 /// What a run makes, and what it leaves out.
 #[derive(Default)]
-pub(super) struct Wishes {
+pub(super) struct Selection {
     pub(super) methods: Vec<Method>,
     pub(super) figures: Vec<Figure>,
     /// What `all` leaves out because it does not apply, and why.
@@ -51,13 +51,13 @@ fn without_figure(model: &Model, figure: Figure) -> Option<ExplainError> {
     (!has).then(|| ExplainError::Missing { model: model.name().to_owned(), what, figure: figure.name() })
 }
 
-impl Wishes {
+impl Selection {
     /// What was requested, or a few maps that suit the model if nothing was.
     ///
     /// # Errors
     /// If a requested item does not apply to the model; items that only `all` includes are left out instead.
     pub(super) fn of(given: &[What], model: &Model, aim: &Aim) -> Result<Self, ExplainError> {
-        let mut wishes = Wishes::default();
+        let mut selection = Selection::default();
         for what in given {
             let missing = match what {
                 What::All => None,
@@ -66,22 +66,22 @@ impl Wishes {
             };
             match missing {
                 Some(fault) => return Err(fault),
-                None => wishes.add(*what),
+                None => selection.add(*what),
             }
         }
         if given.contains(&What::All) {
             for method in Method::ALL {
-                wishes.add_or_leave(What::Map(method), without_map(model, aim, method));
+                selection.add_or_leave(What::Map(method), without_map(model, aim, method));
             }
             for figure in Figure::ALL {
-                wishes.add_or_leave(What::Figure(figure), without_figure(model, figure));
+                selection.add_or_leave(What::Figure(figure), without_figure(model, figure));
             }
             // The order does not depend on how the methods were given.
-            wishes.methods.sort_by_key(|wanted| Method::ALL.iter().position(|method| method == wanted));
-            wishes.figures.sort_by_key(|wanted| Figure::ALL.iter().position(|figure| figure == wanted));
+            selection.methods.sort_by_key(|wanted| Method::ALL.iter().position(|method| method == wanted));
+            selection.figures.sort_by_key(|wanted| Figure::ALL.iter().position(|figure| figure == wanted));
         }
         if given.is_empty() {
-            wishes.methods = match without_answer(model, aim, "") {
+            selection.methods = match without_answer(model, aim, "") {
                 None => vec![
                     Method::Attention,
                     Method::Rollout,
@@ -91,12 +91,12 @@ impl Wishes {
                 ],
                 Some(_) => vec![Method::Attention, Method::Dino, Method::Rollout, Method::Norms],
             };
-            wishes.methods.retain(|method| without_map(model, aim, *method).is_none());
+            selection.methods.retain(|method| without_map(model, aim, *method).is_none());
             if !classifies(model) {
-                wishes.figures.push(Figure::Pca);
+                selection.figures.push(Figure::Pca);
             }
         }
-        Ok(wishes)
+        Ok(selection)
     }
 
     fn add(&mut self, what: What) {

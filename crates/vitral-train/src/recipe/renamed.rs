@@ -1,0 +1,60 @@
+//! Keys that recipes of earlier versions spell differently.
+
+use toml::{Table, Value};
+
+/// A section (none for the top of the file), the key of before, and the key of now.
+const RENAMED: [(&str, &str, &str); 10] = [
+    ("", "optimiser", "optimizer"),
+    ("schedule", "rate", "learning_rate"),
+    ("schedule", "rate_batch", "learning_rate_batch"),
+    ("schedule", "warmup_rate", "warmup_learning_rate"),
+    ("schedule", "final_rate", "final_learning_rate"),
+    ("data", "held_out", "validation_split"),
+    ("model", "initialise", "initialize"),
+    ("augment", "colour_jitter", "color_jitter"),
+    ("run", "average", "ema_decay"),
+    // A value, not a key.
+    ("model.head", "drawn", "random"),
+];
+
+/// Brings a recipe of an earlier version to the keys of this one.
+///
+/// # Errors
+/// If it has both the key of before and the key of now.
+pub(super) fn migrate(recipe: &mut Table) -> Result<(), String> {
+    for (section, old, new) in RENAMED {
+        if let Some((section, key)) = section.split_once('.') {
+            let value = recipe.get_mut(section).and_then(|section| section.get_mut(key));
+            if let Some(value) = value.filter(|value| value.as_str() == Some(old)) {
+                *value = new.into();
+            }
+            continue;
+        }
+        let table = match section {
+            "" => Some(&mut *recipe),
+            section => recipe.get_mut(section).and_then(Value::as_table_mut),
+        };
+        let Some(table) = table else { continue };
+        let Some(value) = table.remove(old) else { continue };
+        if table.insert(new.to_owned(), value).is_some() {
+            return Err(format!("`{old}` is now called `{new}`, and both are given; keep `{new}`"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_of_before_are_read() {
+        let old = "[model]\ninitialise = \"jax\"\nhead = \"drawn\"\n[optimiser]\nkind = \"lion\"\n[schedule]\nrate = 1e-3\n[run]\naverage = 0.9";
+        let new = "[model]\ninitialize = \"jax\"\nhead = \"random\"\n[optimizer]\nkind = \"lion\"\n[schedule]\nlearning_rate = 1e-3\n[run]\nema_decay = 0.9";
+        let mut recipe: Table = old.parse().expect("TOML");
+        migrate(&mut recipe).expect("no contradiction");
+        assert_eq!(recipe, new.parse().expect("TOML"));
+        let mut both: Table = "[schedule]\nrate = 1e-3\nlearning_rate = 1e-3".parse().expect("TOML");
+        assert!(migrate(&mut both).expect_err("both").contains("`rate` is now called `learning_rate`"));
+    }
+}
