@@ -1,6 +1,6 @@
 //! The Vision Transformer, written once: training, inference and explanation run the same forward.
 //!
-//! Read [`vit`], then `block`. Every part declares its parameters when it is built and uses them in `forward`.
+//! Read `vit.rs`, then `block.rs`. Every part declares its parameters when it is built and uses them in `forward`.
 
 mod attention;
 mod block;

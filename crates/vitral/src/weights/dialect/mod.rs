@@ -9,7 +9,7 @@
 //! - a list of sources, concatenated along the first axis (query, key and value; gate and up);
 //! - `{ any = […] }`: the first source whose tensors all exist;
 //! - `{ from = name, rows = "first" | "last" }`: as many rows as the parameter has, from a tensor that holds several
-//! parameters;
+//!   parameters;
 //! - `{ from = name, at = "{i}" }`: one of several tensors of equal shape, stacked along a leading axis;
 //! - `{ from = name, layout = … }`: a [`SourceLayout`].
 //!
