@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use vitral::image::{Limits, decode};
 
 fuzz_target!(|bytes: &[u8]| {
-    let limits = Limits { max_pixels: 1 << 20, max_bytes: 64 << 20 };
+    let limits = Limits::DEFAULT.max_pixels(1 << 20).max_bytes(64 << 20);
     if let Ok(image) = decode(bytes, &limits) {
         assert_eq!(image.pixels().len(), image.width() * image.height() * 3);
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,15 @@ pub struct Context<'a> {
     observer: Option<&'a dyn Observer>,
     stages: Option<&'a Stages>,
     checkpoints: bool,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recorded = self.nodes.as_ref().map(|nodes| nodes.borrow().len());
+        let mut shown = f.debug_struct("Context");
+        shown.field("device", &self.device).field("recorded", &recorded).field("draws", &self.draws);
+        shown.field("observed", &self.observer.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Context<'a> {
@@ -430,6 +440,7 @@ impl<'a> Gradients<'a> {
 }
 
 /// Gradients of tensors, after a tape ran backwards.
+#[derive(Debug)]
 pub struct WatchedGradients {
     slots: Vec<Option<Tensor>>,
 }

@@ -2,6 +2,7 @@
 //! from.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -59,6 +60,13 @@ pub struct Plan<'a> {
     pub teacher: Option<&'a TeacherFn<'a>>,
     /// Set from outside to stop after the step in progress.
     pub interrupted: &'a AtomicBool,
+}
+
+impl fmt::Debug for Plan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Plan");
+        shown.field("folder", &self.folder).field("epochs", &self.epochs).finish_non_exhaustive()
+    }
 }
 
 impl Plan<'_> {

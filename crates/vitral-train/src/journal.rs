@@ -16,6 +16,7 @@ pub use entry::Entry;
 const EVENTS: &str = "events.out.tfevents.run";
 
 /// The journal of a run.
+#[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
     entries: Vec<Entry>,

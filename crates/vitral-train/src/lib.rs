@@ -1,11 +1,38 @@
-//! Training of Vision Transformers.
+//! Training, fine-tuning and evaluating Vision Transformers.
 //!
-//! Start with [`fit`] for a whole run and [`step`] for a single batch.
+//! Start with [`run`] for a recipe from beginning to end, [`fit`] for its epochs and [`step`] for a single batch.
+//!
+//! ```no_run
+//! use std::sync::atomic::AtomicBool;
+//! use vitral::Device;
+//! use vitral_train::fit::Watcher;
+//! use vitral_train::journal::Entry;
+//! use vitral_train::recipe::Recipe;
+//! use vitral_train::run::{Models, run};
+//! use vitral_train::sets::open_sets;
+//! use vitral_train::step::StepReport;
+//!
+//! struct Printer;
+//!
+//! impl Watcher for Printer {
+//!     fn step(&mut self, _: &StepReport, _: usize, _: usize) {}
+//!     fn epoch(&mut self, entry: &Entry, _: bool) {
+//!         println!("epoch {}: loss {:.3}", entry.epoch, entry.train_loss);
+//!     }
+//! }
+//!
+//! let recipe = Recipe::load("recipes/cifar10.toml".as_ref(), &[])?;
+//! let (sets, stop) = (open_sets(&recipe)?, AtomicBool::new(false));
+//! let folder = "runs/cifar10".as_ref();
+//! run(&recipe, &sets, Models::default(), folder, &Device::cpu(0), &stop, &mut Printer)?;
+//! # Ok::<(), vitral_train::TrainError>(())
+//! ```
 
 pub mod augment;
 mod best;
 pub mod checkpoint;
 pub mod data;
+#[doc(hidden)]
 pub mod draws;
 pub mod epoch;
 pub mod error;
@@ -24,6 +51,7 @@ pub mod start;
 pub mod step;
 pub mod study;
 pub mod teacher;
+#[doc(hidden)]
 pub mod timing;
 
 pub use error::TrainError;

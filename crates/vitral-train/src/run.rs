@@ -41,7 +41,7 @@ impl Source for Loader {
 }
 
 /// The models that a recipe names, loaded.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Models {
     /// The model that training starts from (`model.from`), loaded with [`Recipe::load_options`].
     pub learned: Option<Model>,

@@ -8,6 +8,7 @@ use crate::recipe::{Recipe, SubsetRecipe};
 use crate::report::ChosenOn;
 
 /// The images of a recipe, opened.
+#[derive(Debug)]
 pub struct Sets {
     /// The images to train on.
     pub train: Arc<dyn Dataset>,

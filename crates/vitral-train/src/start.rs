@@ -14,6 +14,7 @@ use crate::error::TrainError;
 use crate::recipe::{NewHead, Recipe};
 
 /// The starting point of a run.
+#[derive(Debug)]
 pub struct Start {
     /// The model.
     pub vit: Vit,

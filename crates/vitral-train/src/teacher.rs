@@ -10,6 +10,7 @@ use vitral_engine::ops::AxisWeights;
 use crate::error::TrainError;
 
 /// A teacher model.
+#[derive(Debug)]
 pub struct Teacher {
     model: Model,
     size: Size,

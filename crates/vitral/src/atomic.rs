@@ -14,6 +14,7 @@ const UNFINISHED: &str = ".part";
 const BEFORE: &str = ".before";
 
 /// A file that is renamed to its path once complete. If dropped earlier, it is removed.
+#[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     path: PathBuf,
@@ -94,6 +95,7 @@ pub fn settle(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A folder that is renamed to its path once complete. If dropped earlier, it is removed.
+#[derive(Debug)]
 pub struct AtomicFolder {
     aside: PathBuf,
     place: PathBuf,

@@ -41,6 +41,7 @@ pub fn ahead<I: Sync, T: Send, R>(
 }
 
 /// A batch of images ready for the model.
+#[derive(Debug)]
 pub struct Batch {
     /// Indices in the list of sources, in increasing order.
     pub indices: Vec<usize>,

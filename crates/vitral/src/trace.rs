@@ -11,6 +11,7 @@ use crate::model::{Input, Output};
 
 /// Which intermediates to keep.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct TraceOptions {
     /// The tokens before the first block and after every block.
     pub hidden_states: bool,
@@ -18,7 +19,24 @@ pub struct TraceOptions {
     pub attentions: bool,
 }
 
+impl TraceOptions {
+    /// Keeps the tokens before the first block and after every block.
+    #[must_use]
+    pub fn hidden_states(mut self, keep: bool) -> Self {
+        self.hidden_states = keep;
+        self
+    }
+
+    /// Keeps the attention weights of every block.
+    #[must_use]
+    pub fn attentions(mut self, keep: bool) -> Self {
+        self.attentions = keep;
+        self
+    }
+}
+
 /// A forward pass and its intermediates.
+#[derive(Debug)]
 pub struct Trace {
     /// Logits and features.
     pub output: Output,

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     let output = OutputFile::create(&args.output)?;
     let model = args.model.load(settings)?;
     let input = read(&args.input, &model)?;
-    let options = TraceOptions { hidden_states: args.hidden_states, attentions: args.attentions };
+    let options = TraceOptions::default().hidden_states(args.hidden_states).attentions(args.attentions);
 
     let [count, channels, height, width] = input.shape;
     let image = channels * height * width;

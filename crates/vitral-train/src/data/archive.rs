@@ -16,12 +16,14 @@ use super::{Dataset, class_of, fault, is_image};
 use crate::error::TrainError;
 
 /// Images in tars. For a plain tar only the offsets are kept; the contents of a gzip are kept in memory, still encoded.
+#[derive(Debug)]
 pub struct Archive {
     files: Vec<(PathBuf, Stored)>,
     classes: Vec<String>,
     members: Vec<Member>,
 }
 
+#[derive(Debug)]
 struct Member {
     file: usize,
     name: PathBuf,

@@ -11,6 +11,7 @@ use crate::labeling::Labeling;
 
 /// A data set that keeps decoded images in memory, up to a limit. Images that do not fit are decoded every time; the
 /// results are the same.
+#[derive(Debug)]
 pub struct Cached {
     inner: Arc<dyn Dataset>,
     kept: Vec<OnceLock<RgbImage>>,

@@ -12,6 +12,7 @@ const PLANE: usize = SIDE * SIDE;
 
 /// Records of a label and three planes of 32 × 32 bytes: `data_batch_*.bin` and `test_batch.bin` for CIFAR-10,
 /// `train.bin` and `test.bin` for CIFAR-100, with its fine labels.
+#[derive(Debug)]
 pub struct Cifar {
     classes: Vec<String>,
     /// Number of bytes before the planes; the last of them is the label.

@@ -9,6 +9,7 @@ use crate::error::TrainError;
 
 /// A folder with one sub-folder per class; classes and images are sorted by name. Damaged images are only noticed when
 /// they are read.
+#[derive(Debug)]
 pub struct ImageFolder {
     classes: Vec<String>,
     images: Vec<(PathBuf, usize)>,

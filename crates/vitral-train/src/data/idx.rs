@@ -8,6 +8,7 @@ use super::{Dataset, class_names, fault, read_unpacked};
 use crate::error::TrainError;
 
 /// Images and labels in two idx files, as in MNIST and similar sets. Gray is replicated into three channels.
+#[derive(Debug)]
 pub struct Idx {
     path: PathBuf,
     classes: Vec<String>,

@@ -18,6 +18,7 @@ const LABELS: [&str; 5] = ["label", "labels", "class", "classes", "target"];
 const HINT: &str = "name the columns `path` and `label`; several labels are a JSON list, or separated by `|` in CSV";
 
 /// A file with an image's path and its label or labels on every line; paths are relative to the file.
+#[derive(Debug)]
 pub struct List {
     classes: Vec<String>,
     images: Vec<(PathBuf, Vec<usize>)>,

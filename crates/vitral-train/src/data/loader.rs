@@ -93,11 +93,13 @@ pub struct Skipped {
 /// A batch depends only on the seed, the epoch and the batch's number, not on threads, so a run can resume at any
 /// batch. An image that cannot be used is recorded once; in a shuffled epoch the next usable one of the data set
 /// replaces it, in a listed one it is left out.
+#[derive(Debug)]
 pub struct Loader {
     work: Arc<Work>,
     device: Device,
 }
 
+#[derive(Debug)]
 struct Work {
     dataset: Arc<dyn Dataset>,
     options: LoaderOptions,
@@ -167,6 +169,7 @@ impl Loader {
 }
 
 /// The batches of an epoch.
+#[derive(Debug)]
 pub struct Epoch {
     receive: Option<Receiver<Result<Prepared, TrainError>>>,
     thread: Option<JoinHandle<()>>,

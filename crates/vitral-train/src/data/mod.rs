@@ -20,6 +20,7 @@ mod subset;
 mod summary;
 mod view;
 
+use std::fmt;
 use std::path::Path;
 
 use vitral::image::RgbImage;
@@ -70,6 +71,13 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// If it cannot be read; the error names its file.
     fn image(&self, index: usize) -> Result<RgbImage, TrainError>;
+}
+
+impl fmt::Debug for dyn Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Dataset");
+        shown.field("images", &self.len()).field("classes", &self.classes().len()).finish_non_exhaustive()
+    }
 }
 
 /// Data that cannot be trained on.

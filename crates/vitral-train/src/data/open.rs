@@ -41,6 +41,7 @@ pub fn open(path: &Path, split: Split, validation_split: ValidationSplit) -> Res
 }
 
 /// An opened split of a data set.
+#[derive(Debug)]
 pub struct Part {
     /// Its images.
     pub dataset: Arc<dyn Dataset>,

@@ -25,6 +25,7 @@ const HINT: &str = "name the columns `image` (bytes, or a struct with `bytes`) a
 const IN_MEMORY: u64 = 1 << 30;
 
 /// Images and labels in Parquet files.
+#[derive(Debug)]
 pub struct Parquet {
     classes: Vec<String>,
     files: Vec<PathBuf>,
@@ -32,6 +33,7 @@ pub struct Parquet {
     stored: Stored,
 }
 
+#[derive(Debug)]
 struct Row {
     file: usize,
     row: usize,

@@ -9,6 +9,7 @@ use crate::error::TrainError;
 use crate::labeling::Labeling;
 
 /// A data set whose classes are those of a model, in the model's order.
+#[derive(Debug)]
 pub struct Relabeled {
     inner: Arc<dyn Dataset>,
     classes: Vec<String>,

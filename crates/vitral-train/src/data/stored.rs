@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Mutex;
 
 /// Bytes that can be read at an offset: in memory, or in a file shared by threads.
+#[derive(Debug)]
 pub(super) enum Stored {
     Memory(Vec<u8>),
     File(Mutex<File>),

@@ -9,6 +9,7 @@ use crate::error::TrainError;
 use crate::labeling::Labeling;
 
 /// A subset of the images of a data set, in an order of its own.
+#[derive(Debug)]
 pub struct Subset {
     inner: Arc<dyn Dataset>,
     indices: Vec<usize>,

@@ -29,6 +29,7 @@ impl Corner {
 }
 
 /// A data set whose images are resized according to a model's preprocessing, and then cropped at a corner.
+#[derive(Debug)]
 pub struct View {
     inner: Arc<dyn Dataset>,
     before: Preprocess,

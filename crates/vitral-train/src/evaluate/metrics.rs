@@ -11,6 +11,7 @@ const LISTED: usize = 20;
 const EXAMPLES: usize = 6;
 
 /// Predictions accumulated so far.
+#[derive(Debug)]
 pub struct Metrics {
     names: Vec<String>,
     confusion: Vec<Vec<usize>>,

@@ -2,6 +2,7 @@
 
 /// A configuration that contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// A size that must be positive is 0.
     #[error("`{field}` is 0 in the model configuration, expected at least 1")]

@@ -1,6 +1,7 @@
 //! The linear algebra that figures need, in 64 bits: symmetric eigenvalues and principal components.
 
 /// Principal components of rows.
+#[derive(Debug)]
 pub struct Principal {
     /// `[width]`, subtracted from every row.
     pub mean: Vec<f64>,
@@ -82,6 +83,7 @@ pub(super) fn gram(rows: &[f64], count: usize, width: usize) -> Vec<f64> {
 }
 
 /// Eigenvalues in decreasing order, and their unit eigenvectors, `[side, side]`, one per row.
+#[derive(Debug)]
 pub struct Eigen {
     /// `[side]`.
     pub values: Vec<f64>,

@@ -27,6 +27,7 @@ pub fn positions(model: &Model) -> Result<(Size, Vec<f32>), Error> {
 }
 
 /// Filters of the patch embedding as images.
+#[derive(Debug)]
 pub struct Filters {
     /// `[filters, patch height, patch width, channels]`.
     pub values: Vec<f32>,
@@ -77,6 +78,7 @@ pub struct Gathered {
 }
 
 /// Statistics over many images, collected batch by batch.
+#[derive(Debug)]
 pub struct Statistics<'a> {
     model: &'a Model,
     other: Option<&'a Model>,
@@ -256,6 +258,6 @@ impl<'a> Statistics<'a> {
 
 /// The tokens before the first block and after each, `[images, tokens, width]`.
 fn states(model: &Model, pixels: &Tensor) -> Result<Vec<Tensor>, Error> {
-    let options = crate::trace::TraceOptions { hidden_states: true, attentions: false };
+    let options = crate::trace::TraceOptions::default().hidden_states(true);
     Ok(model.trace(pixels, None, options)?.hidden_states)
 }

@@ -21,6 +21,7 @@ pub enum Wanted<'a> {
 }
 
 /// A pass with the gradients of the target.
+#[derive(Debug)]
 pub struct GradientPass {
     /// The model's output.
     pub output: Output,

@@ -9,7 +9,7 @@ use crate::labels::{Ranked, top};
 use crate::load::Model;
 
 /// One image, prepared for the model and for display.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct InputImage {
     /// Its name.
     pub name: String,

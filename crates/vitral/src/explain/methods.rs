@@ -58,6 +58,7 @@ pub enum Method {
 }
 
 /// Name, title, paper and meaning of a method.
+#[derive(Debug)]
 pub struct About {
     /// The name on the command line and in file names.
     pub name: &'static str,

@@ -11,6 +11,7 @@ const SIZE: (u32, u32) = (640, 400);
 const FONT: &str = "sans-serif";
 
 /// One line of a plot.
+#[derive(Debug)]
 pub struct Series<'a> {
     /// Its name; an empty name is left out of the legend.
     pub name: &'a str,
@@ -19,6 +20,7 @@ pub struct Series<'a> {
 }
 
 /// Title and axis labels of a plot.
+#[derive(Debug)]
 pub struct Labels<'a> {
     /// The title.
     pub title: &'a str,

@@ -5,6 +5,7 @@ use super::format::Format;
 
 /// Limits on the size of images. The header is checked before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Pixels, width times height. Pillow rejects more than 178,956,970 as a decompression bomb.
     pub max_pixels: u64,
@@ -14,11 +15,28 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_pixels: 178_956_970, max_bytes: 2 << 30 }
+        Limits::DEFAULT
     }
 }
 
 impl Limits {
+    /// As many pixels as Pillow accepts, and 2 GiB.
+    pub const DEFAULT: Self = Limits { max_pixels: 178_956_970, max_bytes: 2 << 30 };
+
+    /// Rejects images of more pixels.
+    #[must_use]
+    pub const fn max_pixels(mut self, pixels: u64) -> Self {
+        self.max_pixels = pixels;
+        self
+    }
+
+    /// Rejects images whose file, or whose decoding, takes more bytes.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
     /// Checks a size; `bytes_per_pixel` is the peak memory use of decoding.
     pub(super) fn check(
         &self,

@@ -4,6 +4,7 @@ use crate::config::Size;
 
 /// An input that the model does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The pixels do not have four extents, or another number of channels.
     #[error("the model takes images of {channels} channels as [batch, {channels}, height, width], found {found:?}")]

@@ -3,7 +3,7 @@
 use vitral_engine::Tensor;
 
 /// The input of a forward pass.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// `[batch, channels, height, width]`, already preprocessed.
     pub pixels: &'a Tensor,
@@ -13,6 +13,7 @@ pub struct Input<'a> {
 }
 
 /// The output of a forward pass.
+#[derive(Debug)]
 pub struct Output {
     /// `[batch, classes]` (`[batch, tokens, classes]` without pooling); absent without a head. With a distillation
     /// head, the mean of both.

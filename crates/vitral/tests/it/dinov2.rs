@@ -69,7 +69,7 @@ fn dinov2_small_matches_the_reference_with_dinov2() {
         println!("{theirs}: largest difference {worst:.1e}");
         assert!(worst < 1e-3, "{theirs} differs by {worst}");
     }
-    let trace = model.trace(&pixels, None, TraceOptions { hidden_states: true, attentions: true });
+    let trace = model.trace(&pixels, None, TraceOptions::default().hidden_states(true).attentions(true));
     assert_eq!(trace.unwrap_or_else(|error| panic!("{error}")).hidden_states.len(), 13);
 }
 

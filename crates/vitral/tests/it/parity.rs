@@ -63,7 +63,7 @@ fn compare(case: &Path, device: &Device) -> Result<f32, String> {
     let model = load(case, device);
     let input = Stored::open(&case.join("input.safetensors"));
     let expected = Stored::open(&case.join("expected.safetensors"));
-    let options = TraceOptions { hidden_states: true, attentions: true };
+    let options = TraceOptions::default().hidden_states(true).attentions(true);
     let (pixels, mask) = (input.pixels(device), input.mask());
     let trace = model.trace(&pixels, mask.as_deref(), options).map_err(|error| error.to_string())?;
     // Without an observer, parts that are not needed are not computed.
@@ -167,7 +167,7 @@ fn threads_batches_and_observers_do_not_change_bits() {
         let tensor =
             |count: usize, values: &[f32]| three.upload([count, shape[1], shape[2], shape[3]], values).unwrap();
         let together = parallel.run(&tensor(8, &images), None).expect("runs");
-        let options = TraceOptions { hidden_states: true, attentions: true };
+        let options = TraceOptions::default().hidden_states(true).attentions(true);
         let watched = parallel.trace(&tensor(8, &images), None, options).expect("runs").output;
         assert_eq!(together.features.to_vec().unwrap(), watched.features.to_vec().unwrap(), "{}", case.display());
         let width = together.features.to_vec().unwrap().len() / 8;

@@ -18,6 +18,7 @@ const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
 
 /// One image and its results.
+#[derive(Debug)]
 pub struct Entry {
     /// Its name.
     pub name: String,
@@ -38,6 +39,7 @@ pub struct Entry {
 }
 
 /// A figure over all images, or of the model alone.
+#[derive(Debug)]
 pub struct Figure {
     /// The title.
     pub title: String,
@@ -50,6 +52,7 @@ pub struct Figure {
 }
 
 /// The format of a figure.
+#[derive(Debug)]
 pub enum FigureImage {
     /// A plot.
     Svg(String),
@@ -58,7 +61,7 @@ pub enum FigureImage {
 }
 
 /// The contents of the page.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// The model's name.
     pub model: String,

@@ -1,6 +1,7 @@
 //! A model to be written.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use vitral_engine::{DType, ParameterSpec};
 
@@ -28,6 +29,12 @@ pub struct ExportSource<'a> {
 
 /// Returns the values of a parameter.
 pub type Read<'a> = dyn Fn(&ParameterSpec) -> Result<Cow<'a, [f32]>, WeightsError> + 'a;
+
+impl fmt::Debug for ExportSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExportSource").field("name", &self.name).field("vit", self.vit).finish_non_exhaustive()
+    }
+}
 
 impl<'a> ExportSource<'a> {
     /// A model on disk, without loading it: values are copied from file to file.

@@ -23,7 +23,7 @@ const PICTURES: [&str; 14] = [
 ];
 
 /// Small, so that a mutated header is rejected early.
-const LIMITS: Limits = Limits { max_pixels: 1 << 20, max_bytes: 64 << 20 };
+const LIMITS: Limits = Limits::DEFAULT.max_pixels(1 << 20).max_bytes(64 << 20);
 
 /// Writes a size into a file's header.
 fn announce(name: &str, side: u32) -> Vec<u8> {
@@ -67,7 +67,7 @@ fn large_sizes_are_rejected_before_anything_is_allocated() {
             "`{name}`: {error}"
         );
     }
-    let tight = Limits { max_bytes: 1000, ..Limits::default() };
+    let tight = Limits::default().max_bytes(1000);
     for name in PICTURES {
         let error = decode(&golden_bytes(name), &tight).unwrap_err();
         assert!(matches!(error, ImageError::TooManyBytes { .. }), "`{name}`: {error}");

@@ -43,7 +43,7 @@ fn every_adaptation_matches_timm() {
             Model::load(&source, &options, &device).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
         let input = Stored::open(&case.join("input.safetensors"));
         let expected = Stored::open(&case.join("expected.safetensors"));
-        let trace = TraceOptions { hidden_states: true, attentions: false };
+        let trace = TraceOptions::default().hidden_states(true);
         let trace = model.trace(&input.pixels(&device), None, trace).unwrap();
         let mut named = vec![("features".to_owned(), trace.output.features)];
         named.extend(trace.output.logits.map(|logits| ("logits".to_owned(), logits)));
