@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 use vitral_engine::FlatBuffer;
 
-use crate::epoch::EpochStats;
+use crate::epoch::{EpochStats, Score};
 use crate::error::TrainError;
 use crate::step::Trainer;
 
@@ -28,8 +28,8 @@ pub struct Position {
     pub batch: usize,
     /// Optimizer steps taken.
     pub step: u64,
-    /// The best validation accuracy so far, and its epoch.
-    pub best: Option<(f64, u64)>,
+    /// The score of the best epoch so far, and its number, from 1.
+    pub best: Option<(Score, u64)>,
     /// Statistics of the epoch's steps so far.
     pub stats: EpochStats,
     /// A checksum of the frozen parameters, which are not in the file; 0 if there are none.

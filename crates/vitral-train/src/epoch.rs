@@ -6,12 +6,20 @@ use crate::journal::Entry;
 use crate::step::StepReport;
 
 /// A model's score on the validation images.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Mean loss.
     pub loss: f64,
     /// Fraction classified correctly.
     pub accuracy: f64,
+}
+
+impl Score {
+    /// Whether this score is better: more images classified correctly or, if as many, a lower loss. With few
+    /// validation images equal accuracies are the rule, and the first epoch is then seldom the best.
+    pub fn is_better_than(&self, other: &Score) -> bool {
+        self.accuracy > other.accuracy || (self.accuracy == other.accuracy && self.loss < other.loss)
+    }
 }
 
 /// Sums over an epoch's steps so far.

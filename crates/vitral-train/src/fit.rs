@@ -168,10 +168,10 @@ pub fn fit(
         position.epoch += 1;
         position.batch = 0;
         let score = plan.evaluates(position.epoch).then(|| score(trainer)).transpose()?;
-        let better = |score: &Score| position.best.is_none_or(|(best, _)| score.accuracy > best);
+        let better = |score: &Score| position.best.is_none_or(|(best, _)| score.is_better_than(&best));
         let best = score.filter(better);
         if let Some(score) = best {
-            position.best = Some((score.accuracy, position.epoch));
+            position.best = Some((score, position.epoch));
             keep_best(trainer)?;
         }
         let seconds = before + begun.elapsed().as_secs_f64();
@@ -181,7 +181,7 @@ pub fn fit(
         save(trainer, &mut position)?;
         watcher.epoch(&entry, best.is_some());
     }
-    let (best, epoch) = position.best.unwrap_or_default();
+    let (best, epoch) = position.best.map_or_else(Default::default, |(score, epoch)| (score.accuracy, epoch));
     Ok(Outcome::Finished { best, epoch, test: None })
 }
 

@@ -9,6 +9,7 @@ use vitral::image::Preprocess;
 use vitral::{Device, LoadOptions, Model, Tensor, atomic};
 
 use crate::best;
+use crate::checkpoint;
 use crate::data::{Cached, Dataset, Loader, LoaderOptions};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
@@ -101,8 +102,10 @@ impl<'a> Run<'a> {
         // Only the teacher is needed during training.
         drop(models.learned);
         let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
+        // A small data set is one batch, rather than none.
+        let batch = recipe.run.batch.min(sets.train.len());
         let resolved = toml::to_string_pretty(recipe).map_err(|error| fault("[model]", error.to_string()))?;
-        let train = Loader::new(cached(&sets.train), training(recipe, &preprocess)?, device)?;
+        let train = Loader::new(cached(&sets.train), training(recipe, &preprocess, batch)?, device)?;
         let options = LoaderOptions::evaluation(preprocess.clone(), recipe.run.batch);
         let choosing = Loader::new(cached(sets.choosing()), options, device)?;
 
@@ -111,14 +114,15 @@ impl<'a> Run<'a> {
         let (trained, all) = lora::trainable(&vit, &parameters);
         watcher.begin(trained, all);
         let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
-        let rules = rules(recipe, Loader::batches(&train), teacher.is_some());
+        let rules = rules(recipe, batch, Loader::batches(&train), teacher.is_some());
         let trainer = Trainer::new(vit, parameters, groups, rules)?;
 
         std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
         let best = folder.join("best");
         atomic::recover(&best).map_err(TrainError::file(&best, "restoring what a stopped run left"))?;
         let path = folder.join("recipe.toml");
-        if !path.exists() {
+        // A run that left no checkpoint has not begun: its recipe may be another one now.
+        if !path.exists() || checkpoint::list(&folder.join("checkpoints")).is_empty() {
             let failed = TrainError::file(&path, "writing the resolved recipe");
             atomic::write(&path, resolved.as_bytes()).map_err(failed)?;
         }
@@ -178,23 +182,23 @@ impl<'a> Run<'a> {
 }
 
 /// How the training images are loaded: augmented, but for the plain epochs at the end.
-fn training(recipe: &Recipe, preprocess: &Preprocess) -> Result<LoaderOptions, TrainError> {
+fn training(recipe: &Recipe, preprocess: &Preprocess, batch: usize) -> Result<LoaderOptions, TrainError> {
     let (augment, epochs) = (recipe.augment.clone(), recipe.run.epochs);
     let plain_from = epochs.checked_sub(augment.plain_epochs).ok_or_else(|| {
         let found = augment.plain_epochs;
         fault("augment", format!("expected `plain_epochs` to be at most the {epochs} epochs, found {found}"))
     })?;
-    let options = LoaderOptions::training(preprocess.clone(), augment, recipe.run.batch, recipe.run.seed);
+    let options = LoaderOptions::training(preprocess.clone(), augment, batch, recipe.run.seed);
     Ok(LoaderOptions { plain_from, ..options })
 }
 
-/// The rules of every step, with the schedule in steps. `batches` is how many an epoch has.
-fn rules(recipe: &Recipe, batches: usize, taught: bool) -> Rules {
+/// The rules of every step, with the schedule in steps. `batches` is the number of batches in an epoch.
+fn rules(recipe: &Recipe, batch: usize, batches: usize, taught: bool) -> Rules {
     let settings = &recipe.run;
     let accumulate = settings.accumulate.max(1);
     let steps_per_epoch = batches.div_ceil(accumulate) as u64;
     let total = settings.epochs * steps_per_epoch;
-    let (schedule, total_steps) = recipe.schedule.in_steps(steps_per_epoch, total, settings.batch * accumulate);
+    let (schedule, total_steps) = recipe.schedule.in_steps(steps_per_epoch, total, batch * accumulate);
     Rules {
         optimizer: recipe.optimizer,
         schedule,

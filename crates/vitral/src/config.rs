@@ -174,22 +174,26 @@ impl Default for ModelConfig {
 impl ModelConfig {
     /// The patch grid at the configured image size.
     pub fn grid(&self) -> Size {
-        let stride = self.token_stride();
-        let (height, width) = (self.image_size.height, self.image_size.width);
-        match self.stem {
-            // The ResNet's convolutions round up.
-            Stem::ResNet(_) => Size { height: height.div_ceil(stride.height), width: width.div_ceil(stride.width) },
-            _ => Size { height: height / stride.height, width: width / stride.width },
+        // A stem's convolutions round up; patches drop what is left of the last one.
+        let (stem, image) = (self.stem_stride(), self.image_size);
+        Size {
+            height: image.height.div_ceil(stem) / self.patch_size.height,
+            width: image.width.div_ceil(stem) / self.patch_size.width,
+        }
+    }
+
+    /// Pixels between neighboring cells of the stem's feature map; 1 without a stem.
+    fn stem_stride(&self) -> usize {
+        match &self.stem {
+            Stem::Patches => 1,
+            Stem::Hybrid(stem) | Stem::ResNet(stem) => stem.stride(),
+            Stem::Convolutional(stem) => stem.stride().max(1),
         }
     }
 
     /// Pixels between neighboring tokens: the patch size, times the stem's stride in a hybrid.
     pub fn token_stride(&self) -> Size {
-        let stem = match &self.stem {
-            Stem::Patches => 1,
-            Stem::Hybrid(stem) | Stem::ResNet(stem) => stem.stride(),
-            Stem::Convolutional(stem) => stem.stride().max(1),
-        };
+        let stem = self.stem_stride();
         Size { height: self.patch_size.height * stem, width: self.patch_size.width * stem }
     }
 

@@ -11,10 +11,10 @@ use crate::printer::Printer;
 use crate::settings::Settings;
 
 /// The default recipe.
-const DEFAULT: &str = include_str!("../../../../recipes/finetune.toml");
+const DEFAULT: &str = include_str!("../../recipes/finetune.toml");
 
 /// The default recipe with LoRA.
-const LORA: &str = include_str!("../../../../recipes/lora.toml");
+const LORA: &str = include_str!("../../recipes/lora.toml");
 
 /// Fine-tune a model on a folder of images
 ///

@@ -5,14 +5,14 @@ use crate::tape::Context;
 use crate::tensor::Tensor;
 
 impl Context<'_> {
-    /// Cuts images `[batch, channels, height, width]` into patches `[batch, patches, channels · height · width of a
-    /// patch]`, row by row; a linear map of it is the patch embedding, the same as a convolution whose stride is its
-    /// kernel. An image that does not divide is padded with zeros at the right and bottom.
-    pub fn patches(&self, images: &Tensor, patch: [usize; 2]) -> Tensor {
+    /// Cuts images `[batch, channels, height, width]` into a `grid` of patches, rows before columns: `[batch, patches,
+    /// channels · height · width of a patch]`, row by row. A linear map of it is the patch embedding, the same as a
+    /// convolution whose stride is its kernel. Where the grid is larger than the image, the image is padded with zeros
+    /// at the right and bottom; where it is smaller, the last pixels are dropped.
+    pub fn patches(&self, images: &Tensor, patch: [usize; 2], grid: [usize; 2]) -> Tensor {
         let [batch, channels, height, width] = images.shape()[..] else {
             panic!("images are [batch, channels, height, width], not {:?}", images.shape())
         };
-        let grid = [height.div_ceil(patch[0]), width.div_ceil(patch[1])];
         let layout = PatchLayout { batch, channels, height, width, patch, grid };
         let node = images.node;
         self.record(self.backend().patches(images, &layout), node.is_some(), || {
@@ -42,21 +42,29 @@ mod tests {
         let mut check = Check::new();
         let linear =
             Linear { weight: check.golden_matrix(&golden, "weight"), bias: Some(check.golden(&golden, "bias")) };
-        check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| cx.linear(&cx.patches(&x[0], [2, 3]), linear));
+        let [_, _, height, width] = golden.tensor("x").shape()[..] else { panic!("images") };
+        let grid = [height / 2, width / 3];
+        check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| {
+            cx.linear(&cx.patches(&x[0], [2, 3], grid), linear)
+        });
     }
 
     #[test]
     fn gradients_are_those_of_differences() {
         let check = Check::new();
-        check.differences(&[check.input(&[2, 3, 5, 7])], |cx, x| cx.patches(&x[0], [2, 3]));
+        for grid in [[3, 3], [2, 2]] {
+            check.differences(&[check.input(&[2, 3, 5, 7])], |cx, x| cx.patches(&x[0], [2, 3], grid));
+        }
         check.differences(&[check.input(&[2, 3, 5])], |cx, x| cx.swap_last_two(&x[0]));
     }
 
     #[test]
-    fn what_does_not_divide_is_padded_with_zeros() {
+    fn what_does_not_divide_is_padded_with_zeros_or_dropped() {
         let check = Check::new();
         let x = check.tensor(&[1, 1, 1, 3], &[1.0, 2.0, 3.0]);
-        let y = check.run(&[x], |cx, x| cx.patches(&x[0], [2, 2]));
+        let y = check.run(&[x.clone()], |cx, x| cx.patches(&x[0], [2, 2], [1, 2]));
         assert_eq!(y.values(), [1.0, 2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0]);
+        let y = check.run(&[x], |cx, x| cx.patches(&x[0], [1, 2], [1, 1]));
+        assert_eq!(y.values(), [1.0, 2.0]);
     }
 }

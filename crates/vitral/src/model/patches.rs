@@ -67,11 +67,13 @@ impl PatchEmbedding {
         PatchEmbedding { stem, norm_in, projection, norm_out, patch: config.patch_size }
     }
 
-    /// `[batch, channels, height, width]` to `[batch, patches, width]`, row by row.
-    pub(super) fn forward(&self, cx: &Context<'_>, pixels: &Tensor) -> Tensor {
+    /// `[batch, channels, height, width]` to `[batch, patches, width]`, row by row. Pixels beyond the grid are dropped, as
+    /// a convolution without padding does.
+    pub(super) fn forward(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size) -> Tensor {
         let patch = [self.patch.height, self.patch.width];
+        let grid = [grid.height, grid.width];
         let flat = match &self.stem {
-            None => cx.patches(pixels, patch),
+            None => cx.patches(pixels, patch, grid),
             Some(stem) => {
                 let map = stem.forward(cx, pixels);
                 let [batch, height, width, channels] = map.shape()[..] else { unreachable!("a feature map") };
@@ -79,7 +81,7 @@ impl PatchEmbedding {
                 if self.patch.area() == 1 {
                     cells
                 } else {
-                    cx.patches(&cx.swap_last_two(&cells).reshape([batch, channels, height, width]), patch)
+                    cx.patches(&cx.swap_last_two(&cells).reshape([batch, channels, height, width]), patch, grid)
                 }
             }
         };

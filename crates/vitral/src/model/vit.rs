@@ -127,7 +127,7 @@ impl Vit {
 
     /// Pixels to the output tokens of the last block.
     fn blocks(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size, mask: Option<&Tensor>) -> Tensor {
-        let patches = cx.stage("patch_embedding", || self.patches.forward(cx, pixels));
+        let patches = cx.stage("patch_embedding", || self.patches.forward(cx, pixels, grid));
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
         let (rotation, offsets) = (rotation(&self.config, grid), Offsets::new(&self.config, grid));

@@ -8,6 +8,7 @@ mod parity;
 mod predict;
 mod relative;
 mod resnet;
+mod sizes;
 mod stem;
 mod tiny_vits;
 mod weights;

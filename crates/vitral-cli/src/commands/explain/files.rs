@@ -27,6 +27,11 @@ impl Folder {
         &self.written
     }
 
+    /// Lists a file that was written to another folder.
+    pub(super) fn list(&mut self, file: &str) {
+        self.written.push(file.to_owned());
+    }
+
     fn place(&mut self, name: &str) -> PathBuf {
         let path = self.path.join(name);
         self.written.push(path.display().to_string());

@@ -189,6 +189,8 @@ impl<'a> Work<'a> {
             let size = paint::enlarged(&input.shown).size();
             let painted = paint::principal_tiles(input.layout.grid, own, size)?;
             folder.image("pca", &painted)?;
+            // The results of the image itself were printed before all of them were known.
+            self.folder.list(folder.written().last().expect("just written"));
             self.rows[index].push(painted.clone());
             if let Some(entry) = self.report.entries.get_mut(index) {
                 entry.colors = Some(painted);

@@ -41,6 +41,7 @@ impl Images for Reference {
         let layout = *layout;
         let shape = [layout.batch, layout.channels, layout.height, layout.width];
         self.compute(shape, [stored(grad)], move |[grad], out| {
+            out.fill(0.0);
             for row in 0..layout.batch * layout.grid[0] {
                 layout.runs(row / layout.grid[0], row % layout.grid[0], |source, target, count| {
                     out[source..source + count].copy_from_slice(&grad[target..target + count]);
