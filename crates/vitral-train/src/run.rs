@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
         let rules = rules(recipe, batch, Loader::batches(&train), teacher.is_some());
         let trainer = Trainer::new(vit, parameters, groups, rules)?;
 
-        std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "making the run's folder"))?;
+        std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "creating the run's folder"))?;
         let best = folder.join("best");
         atomic::recover(&best).map_err(TrainError::file(&best, "restoring what a stopped run left"))?;
         let path = folder.join("recipe.toml");

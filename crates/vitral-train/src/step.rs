@@ -196,7 +196,7 @@ impl Trainer {
             let logits = output.logits.as_ref().expect("a model that is trained has a head");
             let labels: Vec<f32> = part.labels.iter().map(|&label| label as f32).collect();
             let correct = context.count_correct(logits, &device.constant([labels.len()], &labels));
-            // The part's weight in the mean over the batch.
+            // The part's share of the mean over the batch.
             let share = range.len() as f32 / images as f32;
             context.backward_from(&loss, device.full(loss.shape(), share), Some(gradients));
             Ok(PartReport { loss, correct, share })

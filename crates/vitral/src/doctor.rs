@@ -70,7 +70,7 @@ impl fmt::Display for Diagnosis {
                 Severity::Good => "ok     ",
                 Severity::Note => "note   ",
                 Severity::Warning => "warning",
-                Severity::Fault => "FAULT  ",
+                Severity::Fault => "ERROR  ",
             };
             writeln!(f, "{mark}  {subject:<14} {}", text.replace('\n', "\n                         "))?;
         }

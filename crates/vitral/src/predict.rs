@@ -19,7 +19,7 @@ impl Model {
         self.check_classifies()?;
         let logits = self.logits(&self.pixels(images)?)?;
         let classes = logits.shape().last();
-        Ok(logits.to_vec()?.chunks(classes).map(|logits| top(logits, count, &self.labels)).collect())
+        Ok(logits.to_vec()?.chunks(classes).map(|row| top(row, count, &self.labels)).collect())
     }
 
     /// Classifies one image, given as the bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
@@ -88,6 +88,7 @@ impl Model {
     /// If the model does not take such an input, or the device fails.
     pub fn run(&self, pixels: &Tensor, mask: Option<&[u8]>) -> Result<Output, Error> {
         let device = self.parameters.device();
+        // An error on the device becomes an error of this call.
         let forward = || self.vit.forward(&Context::inference(&self.parameters), Input { pixels, mask });
         Ok(device.scope(forward)?)
     }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
 use vitral_train::data::{
-    Corner, Dataset, Loader, LoaderOptions, Match, Relabeled, Split, ValidationSplit, View, open,
+    Corner, Dataset, Loader, LoaderOptions, Match, Relabeled, Split, ValidationSplit, View, open_part,
 };
 use vitral_train::evaluate::{Features, evaluate, features, mirrored};
 
@@ -75,7 +75,15 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     // Data without splits is evaluated whole.
     let whole =
         ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
-    let data = open(&args.data, args.split.into(), whole)?;
+    let opened = open_part(&args.data, args.split.into(), whole)?;
+    let count = opened.dataset.len();
+    if opened.parts.is_empty() {
+        printer.note(format_args!("the data is not split: evaluating all of its {count} images"));
+    } else if !opened.parts.contains(&args.split.into()) {
+        let name = format!("{:?}", Split::from(args.split)).to_lowercase();
+        printer.note(format_args!("the data has no {name} split: evaluating the {count} images of another one"));
+    }
+    let data = opened.dataset;
     let (data, how) = Relabeled::to(data, model.vit().config().classes, model.labels().names())?;
     if how == Match::Order && model.labels().names().is_some_and(|names| names != data.classes()) {
         printer.note("the data's class names differ from the model's labels: matched in order");

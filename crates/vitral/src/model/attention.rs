@@ -75,7 +75,7 @@ impl SelfAttention {
         norm: Option<&Norm>,
         context: BlockContext<'_>,
         place: impl Fn() -> String,
-        after: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Tensor {
         let input = || format!("{}.attention.input", place());
         let mut qkv = cx.stage("qkv", || match norm {
@@ -116,15 +116,15 @@ impl SelfAttention {
         if let Some(values) = &attended.weights {
             cx.name(values, weights);
         }
-        let after = Epilogue { dropout: self.hidden_dropout, ..after };
+        let epilogue = Epilogue { dropout: self.hidden_dropout, ..epilogue };
         match self.projection {
             Some(projection) => {
-                cx.stage("projection", || cx.linear_with(&attended.output, self.norm.as_ref(), projection, after))
+                cx.stage("projection", || cx.linear_with(&attended.output, self.norm.as_ref(), projection, epilogue))
             }
             None => {
                 let x =
                     self.norm.as_ref().map_or_else(|| attended.output.clone(), |norm| cx.norm(&attended.output, norm));
-                cx.epilogue(&x, after)
+                cx.epilogue(&x, epilogue)
             }
         }
     }

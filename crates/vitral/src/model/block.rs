@@ -41,9 +41,9 @@ impl Block {
         Block { name: format!("blocks.{index}"), kind: config.block, parts, drop_path }
     }
 
-    /// The epilogue of a branch's last linear map.
-    fn after<'a>(&self, scale: Option<ParameterId>, residual: Option<&'a Tensor>) -> Epilogue<'a> {
-        Epilogue { scale, drop_path: self.drop_path, residual, ..Epilogue::default() }
+    /// The epilogue of a branch's last linear map: its output `y` becomes `x + drop_path(scale · y)`.
+    fn added_to<'a>(&self, x: &'a Tensor, scale: Option<ParameterId>) -> Epilogue<'a> {
+        Epilogue { scale, drop_path: self.drop_path, residual: Some(x), ..Epilogue::default() }
     }
 
     /// `[batch, tokens, width]` to the same shape, or to only the tokens that are used: keys and values cover all
@@ -51,17 +51,18 @@ impl Block {
     pub(super) fn forward(&self, cx: &Context<'_>, all: &Tensor, context: BlockContext<'_>) -> Tensor {
         let part = &self.parts[0];
         let place = || self.name.clone();
+        // Keys and values come from `all`; `x` are the tokens that are used after this block.
         let x = &context.tokens_read.map_or_else(|| all.clone(), |read| cx.tokens(all, 0, read));
         let x = match self.kind {
             BlockKind::PreNorm => {
-                let after = self.after(part.scale1, Some(x));
-                let x = part.attention.forward(cx, all, Some(&part.norm1), context, place, after);
-                part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&x)))
+                let epilogue = self.added_to(x, part.scale1);
+                let x = part.attention.forward(cx, all, Some(&part.norm1), context, place, epilogue);
+                part.mlp.forward(cx, &x, part.norm2.as_ref(), self.added_to(&x, part.scale2))
             }
             BlockKind::PostNorm => {
-                let y = part.attention.forward(cx, all, None, context, place, self.after(part.scale1, Some(x)));
+                let y = part.attention.forward(cx, all, None, context, place, self.added_to(x, part.scale1));
                 let x = cx.norm(&y, &part.norm1);
-                let y = part.mlp.forward(cx, &x, None, self.after(part.scale2, Some(&x)));
+                let y = part.mlp.forward(cx, &x, None, self.added_to(&x, part.scale2));
                 part.normed(cx, &y)
             }
             BlockKind::ResidualPostNorm => {
@@ -83,13 +84,13 @@ impl Block {
                 let mut sum = x.clone();
                 for (pair, part) in self.parts.iter().enumerate() {
                     let place = || format!("{}.pairs.{pair}", self.name);
-                    let after = self.after(part.scale1, Some(&sum));
-                    sum = part.attention.forward(cx, all, Some(&part.norm1), context, place, after);
+                    let epilogue = self.added_to(&sum, part.scale1);
+                    sum = part.attention.forward(cx, all, Some(&part.norm1), context, place, epilogue);
                 }
                 let x = sum;
                 let mut sum = x.clone();
                 for part in &self.parts {
-                    sum = part.mlp.forward(cx, &x, part.norm2.as_ref(), self.after(part.scale2, Some(&sum)));
+                    sum = part.mlp.forward(cx, &x, part.norm2.as_ref(), self.added_to(&sum, part.scale2));
                 }
                 sum
             }

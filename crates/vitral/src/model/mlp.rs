@@ -35,12 +35,12 @@ impl Mlp {
         }
     }
 
-    /// `after(down(norm(activation(up(norm(x))))))` of `[…, width]`.
-    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: Epilogue<'_>) -> Tensor {
-        cx.stage("mlp", || self.both(cx, x, norm, after))
+    /// `epilogue(down(norm(activation(up(norm(x))))))` of `[…, width]`.
+    pub(super) fn forward(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, epilogue: Epilogue<'_>) -> Tensor {
+        cx.stage("mlp", || self.both(cx, x, norm, epilogue))
     }
 
-    fn both(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, after: Epilogue<'_>) -> Tensor {
+    fn both(&self, cx: &Context<'_>, x: &Tensor, norm: Option<&Norm>, epilogue: Epilogue<'_>) -> Tensor {
         let hidden = match self.kind {
             MlpKind::Plain => {
                 let activated =
@@ -52,6 +52,6 @@ impl Mlp {
                 cx.dropout(&cx.gated(&pair, self.activation), self.dropout)
             }
         };
-        cx.linear_with(&hidden, self.norm.as_ref(), self.down, Epilogue { dropout: self.dropout, ..after })
+        cx.linear_with(&hidden, self.norm.as_ref(), self.down, Epilogue { dropout: self.dropout, ..epilogue })
     }
 }

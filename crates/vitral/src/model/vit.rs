@@ -115,6 +115,7 @@ impl Vit {
         let grid = self.grid(image)?;
         let mask = input.mask.map(|mask| self.key_mask(cx, mask, batch, grid)).transpose()?;
 
+        // A device may take the images of a batch side by side. A mask has a row for each image, so the batch stays whole.
         let x = match &mask {
             None => {
                 let tokens = grid.area() + self.config.prefix_tokens();

@@ -136,7 +136,7 @@ pub enum WeightsError {
     },
     /// The target library cannot express a property of the model.
     #[error(
-        "{target} cannot express this model:\n  {}\nchoose another target, or allow these differences by name",
+        "{target} cannot express this model:\n  {}\nchoose another target, or allow differences other than tensors by name, as in `--allow preprocess`",
         differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
     )]
     Inexpressible {

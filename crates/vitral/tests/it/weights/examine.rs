@@ -72,7 +72,7 @@ fn zero_heads_wrong_means_and_wrong_records_are_found() {
     let said = of(scratch.path());
     assert!(said.contains("ok       recorded"), "{said}");
     record("pixel_values", "features");
-    assert!(of(scratch.path()).contains("FAULT    recorded"));
+    assert!(of(scratch.path()).contains("ERROR    recorded"));
     // A NaN on either side cannot be compared with.
     let numbers = |tensor: &safetensors::tensor::TensorView<'_>, count: usize| -> Vec<u8> {
         let nan = f32::NAN.to_le_bytes().repeat(count);
@@ -87,7 +87,7 @@ fn zero_heads_wrong_means_and_wrong_records_are_found() {
         let both = [("pixel_values", view(&pixels, &shown)), ("logits", view(&logits, &told))];
         std::fs::write(scratch.path().join(CHECK_FILE), safetensors::serialize(both, None).unwrap()).unwrap();
         let said = of(scratch.path());
-        assert!(said.contains("FAULT    recorded") && said.contains("found NaN"), "{said}");
+        assert!(said.contains("ERROR    recorded") && said.contains("found NaN"), "{said}");
     }
     // A common mistake: another family's mean.
     let file = scratch.path().join("preprocessor_config.json");
