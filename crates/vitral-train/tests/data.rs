@@ -81,8 +81,7 @@ fn folders_are_split_by_the_seed_or_by_their_own_splits() {
     assert_eq!(whole(parts.path(), Split::Validation).len(), 1);
     assert_eq!(whole(parts.path(), Split::Train).len(), 6);
     write(&parts.path().join("test/cow/1.bmp"), &bmp(3, 2, [0; 3]));
-    let fault =
-        open(parts.path(), Split::Test, ValidationSplit::default()).err().expect("an unknown class").to_string();
+    let fault = open(parts.path(), Split::Test, ValidationSplit::default()).expect_err("an unknown class").to_string();
     assert!(fault.contains("`cow`") && fault.contains("`cat`, `dog`"), "{fault}");
 }
 
@@ -231,7 +230,7 @@ fn unusable_data_is_refused_with_a_hint() {
     assert!(refused(&path.join("empty")).contains("cow"));
     write(&path.join("one/cat/1.bmp"), &bmp(2, 2, [0; 3]));
     let fault =
-        open(&path.join("one"), Split::Validation, ValidationSplit::default()).err().expect("one image").to_string();
+        open(&path.join("one"), Split::Validation, ValidationSplit::default()).expect_err("one image").to_string();
     assert!(fault.contains("found 1 of 1 classes"), "{fault}");
     write(&path.join("data.txt"), b"cats");
     assert!(refused(&path.join("data.txt")).contains("another kind"));

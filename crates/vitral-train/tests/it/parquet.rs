@@ -57,7 +57,7 @@ fn unusable_rows_are_named() {
         ("odd/without_label.parquet", ["row 1", "found none"]),
         ("odd/other_columns.parquet", ["`photo`", "`image`"]),
     ] {
-        let error = open(&golden(file), Split::Train, ValidationSplit::default()).err().expect("refused").to_string();
+        let error = open(&golden(file), Split::Train, ValidationSplit::default()).expect_err("refused").to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     }
     let validation_split = ValidationSplit { fraction: 0.0, seed: 0 };
