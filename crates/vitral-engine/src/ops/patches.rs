@@ -62,7 +62,7 @@ mod tests {
     fn what_does_not_divide_is_padded_with_zeros_or_dropped() {
         let check = Check::new();
         let x = check.tensor(&[1, 1, 1, 3], &[1.0, 2.0, 3.0]);
-        let y = check.run(&[x.clone()], |cx, x| cx.patches(&x[0], [2, 2], [1, 2]));
+        let y = check.run(std::slice::from_ref(&x), |cx, x| cx.patches(&x[0], [2, 2], [1, 2]));
         assert_eq!(y.values(), [1.0, 2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0]);
         let y = check.run(&[x], |cx, x| cx.patches(&x[0], [1, 2], [1, 1]));
         assert_eq!(y.values(), [1.0, 2.0]);
