@@ -29,7 +29,7 @@ pub struct EpochStats {
     steps: u64,
     loss: f64,
     norm: f64,
-    right: usize,
+    correct: usize,
     seen: usize,
     learning_rate: f32,
 }
@@ -45,7 +45,7 @@ impl EpochStats {
         self.steps += 1;
         self.loss += f64::from(report.loss);
         self.norm += report.gradient_norm;
-        self.right += report.correct;
+        self.correct += report.correct;
         self.seen += report.seen;
         self.learning_rate = report.learning_rate;
     }
@@ -65,12 +65,26 @@ impl EpochStats {
             step,
             learning_rate: self.learning_rate,
             train_loss: self.loss / steps,
-            train_accuracy: self.right as f64 / self.seen.max(1) as f64,
+            train_accuracy: self.correct as f64 / self.seen.max(1) as f64,
             validation_loss: score.map(|score| score.loss),
             validation_accuracy: score.map(|score| score.accuracy),
             gradient_norm: self.norm / steps,
             images_per_second,
             seconds,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_accuracies_are_decided_by_the_loss() {
+        let score = |accuracy, loss| Score { accuracy, loss };
+        assert!(score(0.9, 2.0).is_better_than(&score(0.8, 1.0)));
+        assert!(score(0.9, 1.0).is_better_than(&score(0.9, 2.0)));
+        assert!(!score(0.9, 2.0).is_better_than(&score(0.9, 2.0)));
+        assert!(!score(0.9, f64::NAN).is_better_than(&score(0.9, 2.0)));
     }
 }

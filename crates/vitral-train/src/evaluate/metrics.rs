@@ -52,10 +52,10 @@ impl Metrics {
         let better = |(class, &logit): (usize, &f32)| logit > logits[label] || logit == logits[label] && class < label;
         self.among_five += usize::from(logits.iter().enumerate().filter(|&item| better(item)).count() < 5);
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-        let (count, sum, right) = &mut self.bins[bin];
+        let (count, sum, correct) = &mut self.bins[bin];
         *count += 1;
         *sum += confidence;
-        *right += usize::from(predicted == label);
+        *correct += usize::from(predicted == label);
         self.confusion[label][predicted] += 1;
         if predicted != label {
             self.mistakes.push((self.seen, label, predicted, confidence as f32));
@@ -71,8 +71,8 @@ impl Metrics {
         let (mean_recall, mean_f1) = (mean(|class| class.recall), mean(|class| class.f1));
         let images = self.seen;
         let share = |count: f64| count / images.max(1) as f64;
-        let right = (0..self.names.len()).map(|class| self.confusion[class][class]).sum::<usize>();
-        let gap = self.bins.iter().map(|&(_, confidence, right)| (right as f64 - confidence).abs()).sum();
+        let correct = (0..self.names.len()).map(|class| self.confusion[class][class]).sum::<usize>();
+        let gap = self.bins.iter().map(|&(_, confidence, correct)| (correct as f64 - confidence).abs()).sum();
         let mut pairs = Vec::new();
         for (label, row) in self.confusion.iter().enumerate() {
             pairs.extend(
@@ -96,7 +96,7 @@ impl Metrics {
         Report {
             images,
             skipped,
-            top1: share(right as f64),
+            top1: share(correct as f64),
             top5: share(self.among_five as f64),
             loss: share(self.loss),
             calibration_error: share(gap),
@@ -110,12 +110,12 @@ impl Metrics {
     }
 
     fn class(&self, class: usize) -> ClassReport {
-        let right = self.confusion[class][class] as f64;
+        let correct = self.confusion[class][class] as f64;
         let images: usize = self.confusion[class].iter().sum();
         let taken: usize = self.confusion.iter().map(|row| row[class]).sum();
-        let share = |of: usize| if of > 0 { right / of as f64 } else { 0.0 };
+        let share = |of: usize| if of > 0 { correct / of as f64 } else { 0.0 };
         let (precision, recall) = (share(taken), share(images));
-        let f1 = if right > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
+        let f1 = if correct > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
         ClassReport { name: self.names[class].clone(), images, precision, recall, f1 }
     }
 }
