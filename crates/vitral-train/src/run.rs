@@ -188,8 +188,7 @@ fn training(recipe: &Recipe, preprocess: &Preprocess, batch: usize) -> Result<Lo
         let found = augment.plain_epochs;
         fault("augment", format!("expected `plain_epochs` to be at most the {epochs} epochs, found {found}"))
     })?;
-    let options = LoaderOptions::training(preprocess.clone(), augment, batch, recipe.run.seed);
-    Ok(LoaderOptions { plain_from, ..options })
+    Ok(LoaderOptions::training(preprocess.clone(), augment, batch, recipe.run.seed).plain_from(plain_from))
 }
 
 /// The rules of every step, with the schedule in steps. `batches` is the number of batches in an epoch.

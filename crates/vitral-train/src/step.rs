@@ -32,15 +32,15 @@ pub type TeacherFn<'a> = dyn Fn(&Tensor) -> Result<Tensor, TrainError> + Sync + 
 #[derive(Debug)]
 pub struct Trainer {
     /// The model.
-    pub vit: Vit,
+    pub(crate) vit: Vit,
     /// Its parameters, flat.
-    pub parameters: Parameters,
+    pub(crate) parameters: Parameters,
     /// Their exponential moving average, if one is kept.
-    pub ema: Option<FlatBuffer>,
+    pub(crate) ema: Option<FlatBuffer>,
     /// The optimizer's moments.
-    pub moments: Moments,
+    pub(crate) moments: Moments,
     /// Steps taken.
-    pub step: u64,
+    pub(crate) step: u64,
     gradients: GradientSum,
     groups: Vec<UpdateGroup>,
     rules: Rules,
@@ -113,6 +113,26 @@ impl Trainer {
     /// A checksum of the frozen parameters, which checkpoints leave out.
     pub fn base(&self) -> u32 {
         self.base
+    }
+
+    /// The model.
+    pub fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    /// The parameters as the last step left them.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Their exponential moving average, if one is kept.
+    pub fn ema(&self) -> Option<&FlatBuffer> {
+        self.ema.as_ref()
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.step
     }
 
     /// The rules of the run.

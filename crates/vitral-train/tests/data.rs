@@ -266,7 +266,7 @@ fn batches_depend_on_the_seed_but_not_on_threads_or_the_starting_point() {
     };
     let loader = |threads, augment: &Augment| {
         let set = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
-        let options = LoaderOptions { threads, ..LoaderOptions::training(small(), augment.clone(), 6, 3) };
+        let options = LoaderOptions::training(small(), augment.clone(), 6, 3).threads(threads);
         Loader::new(Arc::new(Cached::new(set, 10_000)), options, &Device::cpu(1)).expect("a loader")
     };
     let one = loader(1, &augment);
@@ -288,7 +288,7 @@ fn batches_depend_on_the_seed_but_not_on_threads_or_the_starting_point() {
     // The last epochs have less augmentation, and the ones before are unchanged.
     let set = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
     let options = LoaderOptions::training(small(), augment.clone(), 6, 3);
-    let ending = Loader::new(set, LoaderOptions { plain_from: 2, ..options }, &Device::cpu(1)).expect("a loader");
+    let ending = Loader::new(set, options.plain_from(2), &Device::cpu(1)).expect("a loader");
     assert!(contents(&ending, 1, 0) == contents(&one, 1, 0));
     assert!(contents(&ending, 2, 0) == contents(&loader(2, &augment.plainer()), 2, 0));
     assert!(contents(&ending, 2, 0) != expected);

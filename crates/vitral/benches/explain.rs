@@ -9,6 +9,12 @@ use vitral::explain::{Aim, InputImage, Method, Options};
 use vitral::image::{Limits, decode};
 use vitral::{Device, LoadOptions, Model};
 
+/// Options with a change.
+fn with(mut options: Options, change: impl FnOnce(&mut Options)) -> Options {
+    change(&mut options);
+    options
+}
+
 const CAT: &[u8] = include_bytes!("../../../docs/cat.jpg");
 
 fn explain(criterion: &mut Criterion) {
@@ -26,7 +32,10 @@ fn explain(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one image");
     group.sample_size(20);
     group.bench_function("forward", |bencher| bencher.iter(|| model.run(&input.pixels, None)));
-    let options = Options { steps: 1, samples: 1, ..Options::default() };
+    let options = with(Options::default(), |o| {
+        o.steps = 1;
+        o.samples = 1
+    });
     for method in [
         Method::Attention,
         Method::Rollout,

@@ -31,23 +31,24 @@ pub enum LastBatch {
 
 /// How batches are made.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoaderOptions {
     /// Batch size.
-    pub batch: usize,
+    batch: usize,
     /// Seed for the order and every random choice.
-    pub seed: u64,
+    seed: u64,
     /// Channels, mean, standard deviation and size of the model's input, and the steps used if there is no random crop.
-    pub preprocess: Preprocess,
+    preprocess: Preprocess,
     /// Data augmentation.
-    pub augment: Augment,
+    augment: Augment,
     /// The epoch, from 0, from which augmentation is reduced ([`Augment::plainer`]).
-    pub plain_from: u64,
+    plain_from: u64,
     /// The order of an epoch.
-    pub order: Order,
+    order: Order,
     /// What to do with the last images.
-    pub last: LastBatch,
+    last: LastBatch,
     /// Threads that decode and augment; 0 means rayon's default, as many as for other work outside the device.
-    pub threads: usize,
+    threads: usize,
 }
 
 impl LoaderOptions {
@@ -62,6 +63,20 @@ impl LoaderOptions {
         let (order, last) = (Order::Listed, LastBatch::Keep);
         let (augment, plain_from) = (Augment::default(), u64::MAX);
         LoaderOptions { batch, seed: 0, preprocess, augment, plain_from, order, last, threads: 0 }
+    }
+
+    /// Reduces augmentation from this epoch on, counted from 0 ([`Augment::plainer`]).
+    #[must_use]
+    pub fn plain_from(mut self, epoch: u64) -> Self {
+        self.plain_from = epoch;
+        self
+    }
+
+    /// Decodes and augments on this many threads; 0 is rayon's default.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
     }
 }
 

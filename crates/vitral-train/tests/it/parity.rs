@@ -176,7 +176,7 @@ fn threads_do_not_change_training() {
         for _ in 0..3 {
             trainer.step(&[batch("vit", &device), batch("vit", &device)], None).unwrap();
         }
-        (trainer.parameters.flat().to_vec().unwrap(), trainer.ema.unwrap().to_vec().unwrap())
+        (trainer.parameters().flat().to_vec().unwrap(), trainer.ema().unwrap().to_vec().unwrap())
     };
     assert_eq!(train(1), train(2));
 }

@@ -49,7 +49,7 @@ fn steps(device: &Device) -> (Vec<StepReport>, Vec<f32>, Vec<usize>) {
         reports.push(trainer.step(&batches, None).unwrap());
         downloads.push(device.downloads() - before);
     }
-    (reports, trainer.parameters.flat().to_vec().unwrap(), downloads)
+    (reports, trainer.parameters().flat().to_vec().unwrap(), downloads)
 }
 
 #[test]

@@ -280,6 +280,7 @@ impl Method {
 
 /// Options for maps; every method uses its own part.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// The layer, from 0; the last if absent.
     pub layer: Option<usize>,

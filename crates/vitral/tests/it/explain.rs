@@ -13,6 +13,12 @@ use crate::parity::{Stored, load};
 use crate::weights::goldens;
 
 /// Relative to the largest value.
+/// Options with a change.
+fn with(mut options: Options, change: impl FnOnce(&mut Options)) -> Options {
+    change(&mut options);
+    options
+}
+
 const TOLERANCE: f32 = 1e-4;
 const CLASS: Target = Target::Class(1);
 
@@ -80,12 +86,12 @@ fn maps_and_figures_match_the_goldens() {
         };
         let plain = Options::default();
         for (name, fusion) in [("mean", Fusion::Mean), ("max", Fusion::Max), ("min", Fusion::Min)] {
-            compared.hold(&format!("rollout.{name}"), &map(Method::Rollout, Options { fusion, ..plain }));
+            compared.hold(&format!("rollout.{name}"), &map(Method::Rollout, with(plain, |o| o.fusion = fusion)));
         }
         let discard = RolloutOptions { discard: 0.3, ..RolloutOptions::default() };
-        compared.hold("rollout.discard", &map(Method::Rollout, Options { rollout: discard, ..plain }));
+        compared.hold("rollout.discard", &map(Method::Rollout, with(plain, |o| o.rollout = discard)));
         let identity = RolloutOptions { identity: false, ..RolloutOptions::default() };
-        compared.hold("rollout.no_identity", &map(Method::Rollout, Options { rollout: identity, ..plain }));
+        compared.hold("rollout.no_identity", &map(Method::Rollout, with(plain, |o| o.rollout = identity)));
         for method in [
             Method::GradientRollout,
             Method::Chefer,
@@ -192,7 +198,10 @@ fn every_method_works_with_every_kind_of_model() {
             _ => vitral::explain::Aim::Predicted,
         };
         let target = model.explained(&input, aim, 1).expect("explained").target.expect("something to explain");
-        let mut options = Options { steps: 2, samples: 2, ..Options::default() };
+        let mut options = with(Options::default(), |o| {
+            o.steps = 2;
+            o.samples = 2
+        });
         options.rise.masks = 3;
         for method in Method::ALL {
             let map = model.explain(&input, method, Some(&target), &options, &mut |_| ());
@@ -243,9 +252,9 @@ fn impossible_requests_are_reported_with_the_alternatives() {
         found.expect_err("refused").to_string()
     };
     let target = Target::Class(2);
-    let said = explain(Options { layer: Some(99), ..Options::default() }, Some(&target));
+    let said = explain(with(Options::default(), |o| o.layer = Some(99)), Some(&target));
     assert!(said.contains("layer 99 does not exist") && said.contains("layers 0 to 5"), "{said}");
-    let said = explain(Options { head: Some(4), ..Options::default() }, Some(&target));
+    let said = explain(with(Options::default(), |o| o.head = Some(4)), Some(&target));
     assert!(said.contains("heads 0 to 3"), "{said}");
     let said = explain(Options::default(), None);
     assert!(said.contains("gradcam") && said.contains("--target feature"), "{said}");

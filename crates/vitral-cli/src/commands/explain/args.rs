@@ -238,24 +238,23 @@ fn pixel(text: &str) -> Result<[usize; 2], String> {
 
 impl ExplainArgs {
     pub(super) fn options(&self) -> Options {
-        Options {
-            layer: self.layer,
-            head: self.head,
-            patch: None,
-            fusion: match self.fusion {
-                FusionKind::Mean => Fusion::Mean,
-                FusionKind::Max => Fusion::Max,
-                FusionKind::Min => Fusion::Min,
-            },
-            rollout: RolloutOptions { discard: self.discard, identity: !self.no_identity },
-            mass: self.mass,
-            steps: self.steps as usize,
-            samples: self.samples as usize,
-            noise: self.noise,
-            window: usize::from(self.window),
-            rise: RiseOptions { masks: self.masks as usize, ..RiseOptions::default() },
-            seed: self.seed,
-        }
+        let mut options = Options::default();
+        options.layer = self.layer;
+        options.head = self.head;
+        options.fusion = match self.fusion {
+            FusionKind::Mean => Fusion::Mean,
+            FusionKind::Max => Fusion::Max,
+            FusionKind::Min => Fusion::Min,
+        };
+        options.rollout = RolloutOptions { discard: self.discard, identity: !self.no_identity };
+        options.mass = self.mass;
+        options.steps = self.steps as usize;
+        options.samples = self.samples as usize;
+        options.noise = self.noise;
+        options.window = usize::from(self.window);
+        options.rise = RiseOptions { masks: self.masks as usize, ..RiseOptions::default() };
+        options.seed = self.seed;
+        options
     }
 }
 
