@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// A section (none for the top of the file), the key of before, and the key of now.
-const RENAMED: [(&str, &str, &str); 10] = [
+const RENAMED: [(&str, &str, &str); 9] = [
     ("", "optimiser", "optimizer"),
     ("schedule", "rate", "learning_rate"),
     ("schedule", "rate_batch", "learning_rate_batch"),
@@ -13,8 +13,6 @@ const RENAMED: [(&str, &str, &str); 10] = [
     ("model", "initialise", "initialize"),
     ("augment", "colour_jitter", "color_jitter"),
     ("run", "average", "ema_decay"),
-    // A value, not a key.
-    ("model.head", "drawn", "random"),
 ];
 
 /// Brings a recipe of an earlier version to the keys of this one.
@@ -23,13 +21,6 @@ const RENAMED: [(&str, &str, &str); 10] = [
 /// If it has both the key of before and the key of now.
 pub(super) fn migrate(recipe: &mut Table) -> Result<(), String> {
     for (section, old, new) in RENAMED {
-        if let Some((section, key)) = section.split_once('.') {
-            let value = recipe.get_mut(section).and_then(|section| section.get_mut(key));
-            if let Some(value) = value.filter(|value| value.as_str() == Some(old)) {
-                *value = new.into();
-            }
-            continue;
-        }
         let table = match section {
             "" => Some(&mut *recipe),
             section => recipe.get_mut(section).and_then(Value::as_table_mut),
@@ -39,6 +30,10 @@ pub(super) fn migrate(recipe: &mut Table) -> Result<(), String> {
         if table.insert(new.to_owned(), value).is_some() {
             return Err(format!("`{old}` is now called `{new}`, and both are given; keep `{new}`"));
         }
+    }
+    let head = recipe.get_mut("model").and_then(|model| model.get_mut("head"));
+    if let Some(head) = head.filter(|head| head.as_str() == Some("drawn")) {
+        *head = "random".into();
     }
     Ok(())
 }
