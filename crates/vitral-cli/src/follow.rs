@@ -8,7 +8,7 @@ use vitral::{LoadOptions, Model};
 use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, Watcher};
 use vitral_train::journal::{Entry, Journal};
-use vitral_train::recipe::{Recipe, Setting};
+use vitral_train::recipe::{NewHead, Recipe, Setting};
 use vitral_train::report::ChosenOn;
 use vitral_train::run::{Models, run as train};
 use vitral_train::sets::open_sets;
@@ -39,24 +39,28 @@ pub(crate) fn parsed(settings: &[String]) -> anyhow::Result<Vec<Setting>> {
 
 /// Loads the data and models of a recipe and runs it in a folder, from the beginning or from where it stopped.
 pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let sets = open_sets(recipe)?;
+    let mut sets = open_sets(recipe)?;
+    let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
+        Ok(Model::load(&located(Path::new(name), settings)?, options, &settings.device)?)
+    };
+    let mut models = Models::default();
+    if let Some(from) = &recipe.model.from {
+        let model = load(from, &recipe.load_options(sets.train.classes().len())?)?;
+        if recipe.model.head == NewHead::Keep {
+            sets.keep_classes(&model)?;
+        }
+        models.learned = Some(model);
+    }
+    if let Some(teaching) = &recipe.distillation {
+        models.teacher = Some(load(&teaching.teacher, &LoadOptions::default())?);
+    }
+    sets.notes.iter().for_each(|note| printer.note(note));
     let reported =
         if sets.chosen_on == ChosenOn::ValidationSplit { "validation" } else { sets.chosen_on.reported_on() };
     let validation = sets.validation.as_ref().map(|validation| ("validation", validation));
     for (name, set) in [("training", &sets.train)].into_iter().chain(validation).chain([(reported, &sets.test)]) {
         let summary = Summary::of(set.as_ref(), SAMPLED, 0);
         printer.note(format_args!("{name:<10} {summary}"));
-    }
-    let classes = sets.train.classes().len();
-    let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
-        Ok(Model::load(&located(Path::new(name), settings)?, options, &settings.device)?)
-    };
-    let mut models = Models::default();
-    if let Some(from) = &recipe.model.from {
-        models.learned = Some(load(from, &recipe.load_options(classes)?)?);
-    }
-    if let Some(teaching) = &recipe.distillation {
-        models.teacher = Some(load(&teaching.teacher, &LoadOptions::default())?);
     }
     // If no handler can be set, Ctrl-C ends the process and the last checkpoint is kept. With several runs in one
     // process, the first sets it for all.
@@ -168,6 +172,10 @@ impl Watcher for Lines<'_> {
         self.printer.beside_progress(&self.losses.message);
         // A closed output is noticed when the epoch's line is printed.
         let _ = self.printer.advance(usize::from(batch <= batches));
+    }
+
+    fn note(&mut self, note: &str) {
+        self.printer.note(note);
     }
 
     fn unreadable(&mut self, faults: &[String]) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use vitral::Model;
+use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
 use vitral::image::{ImageError, Limits, RgbImage, decode, open};
 use vitral::pipeline::{Batch, BatchOptions, batches};
 
@@ -14,9 +15,6 @@ use crate::fault::{self, Usage};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
-
-/// Extensions of image files in a folder. A file that is given by name may have any name.
-const EXTENSIONS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff"];
 
 /// Which images, and how many at a time.
 #[derive(Args, Debug)]
@@ -64,10 +62,10 @@ impl InputArgs {
         mut each: impl FnMut(&[String], &Batch) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let preprocess = model.preprocess()?;
-        let sources = self.sources()?;
+        let Found { sources, mut skipped } = self.sources(printer)?;
+        let count = sources.len() + skipped;
         let batch = NonZero::new(usize::from(self.batch)).unwrap_or(NonZero::<usize>::MIN);
         let options = BatchOptions { batch, threads: settings.threads() };
-        let mut skipped = 0;
         printer.start_progress(sources.len(), "images");
         batches(&sources, &preprocess, options, &settings.device, Source::read, |batch| -> anyhow::Result<()> {
             for (index, error) in &batch.faults {
@@ -81,7 +79,7 @@ impl InputArgs {
             Ok(printer.advance(batch.indices.len() + batch.faults.len())?)
         })?;
         printer.finish_progress();
-        summarize(skipped, sources.len(), printer)
+        summarize(skipped, count, printer)
     }
 
     /// Finds all images and passes them on unprocessed, one by one, with their names. Images that cannot be read, or
@@ -91,8 +89,8 @@ impl InputArgs {
         printer: &Printer,
         mut each: impl FnMut(&str, &RgbImage) -> anyhow::Result<Result<(), vitral::Error>>,
     ) -> anyhow::Result<Outcome> {
-        let sources = self.sources()?;
-        let mut skipped = 0;
+        let Found { sources, mut skipped } = self.sources(printer)?;
+        let count = sources.len() + skipped;
         for source in &sources {
             let fault = match source.read() {
                 Ok(image) => each(&source.name(), &image)?.err().map(anyhow::Error::from),
@@ -104,7 +102,7 @@ impl InputArgs {
                 skip(&source.name(), &fault, printer);
             }
         }
-        summarize(skipped, sources.len(), printer)
+        summarize(skipped, count, printer)
     }
 
     /// Number of images that go through the model together.
@@ -112,24 +110,77 @@ impl InputArgs {
         usize::from(self.batch)
     }
 
-    /// All images, in the order given.
-    fn sources(&self) -> anyhow::Result<Vec<Source>> {
-        let mut sources = Vec::new();
+    /// All images, in the order given. What could not be looked at is reported and counted.
+    fn sources(&self, printer: &Printer) -> anyhow::Result<Found> {
+        let mut found = Found::default();
         for image in &self.images {
             if image.as_os_str() == "-" {
-                if sources.iter().any(|source| matches!(source, Source::StandardInput(_))) {
+                if found.sources.iter().any(|source| matches!(source, Source::StandardInput(_))) {
                     bail!(Usage("`-` was given twice, but there is only one standard input".into()));
                 }
-                sources.push(Source::StandardInput(standard_input()?));
+                found.sources.push(Source::StandardInput(standard_input()?));
             } else if image.is_dir() {
-                add_folder(image, &mut sources)?;
+                found.add_folder(image, printer)?;
             } else if !image.exists() && is_pattern(image) {
-                add_pattern(image, &mut sources)?;
+                found.add_pattern(image, printer)?;
             } else {
-                sources.push(Source::File(image.clone()));
+                found.sources.push(Source::File(image.clone()));
             }
         }
-        Ok(sources)
+        Ok(found)
+    }
+}
+
+/// The images on the command line.
+#[derive(Default)]
+struct Found {
+    sources: Vec<Source>,
+    /// How many files and folders could not be looked at.
+    skipped: usize,
+}
+
+impl Found {
+    /// Adds all images in a folder and its sub-folders, in order of name.
+    fn add_folder(&mut self, folder: &Path, printer: &Printer) -> anyhow::Result<()> {
+        let found =
+            images_in(folder).with_context(|| format!("`{}`: the folder could not be read", folder.display()))?;
+        for (path, why) in found.faults() {
+            printer.fault(format_args!("skipped: `{}`: {why}", path.display()));
+        }
+        self.skipped += found.faults().len();
+        let others = passed_over(found.others());
+        if found.images().is_empty() && found.faults().is_empty() {
+            let (folder, endings) = (folder.display(), IMAGE_ENDINGS.join(", ."));
+            let instead = others.map_or(String::new(), |others| format!(", only {others}"));
+            bail!("`{folder}`: no images in this folder{instead}; expected files ending in .{endings}");
+        }
+        if let Some(others) = others {
+            printer.note(format_args!("`{}`: passed over {others}", folder.display()));
+        }
+        self.sources.extend(found.into_images().into_iter().map(Source::File));
+        Ok(())
+    }
+
+    /// Adds everything that a pattern matches, including the contents of matched folders.
+    fn add_pattern(&mut self, pattern: &Path, printer: &Printer) -> anyhow::Result<()> {
+        let text = pattern.to_string_lossy();
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+        let found =
+            glob::glob_with(&text, options).map_err(|fault| Usage(format!("`{text}`: invalid pattern: {fault}")))?;
+        let before = self.sources.len() + self.skipped;
+        for path in found {
+            let path = path.with_context(|| format!("`{text}`"))?;
+            if path.is_dir() {
+                // A matched folder without images is not an error.
+                let _ = self.add_folder(&path, printer);
+            } else {
+                self.sources.push(Source::File(path));
+            }
+        }
+        if self.sources.len() + self.skipped == before {
+            bail!("`{text}`: no such file, and no match as a pattern");
+        }
+        Ok(())
     }
 }
 
@@ -164,43 +215,4 @@ fn standard_input() -> anyhow::Result<Vec<u8>> {
 
 fn is_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains(['*', '?', '[']))
-}
-
-/// Adds all images in a folder and its sub-folders, in order of name.
-fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
-    let before = sources.len();
-    let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
-    for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(shown) {
-        let entry = entry.with_context(|| format!("`{}`: the folder could not be read", folder.display()))?;
-        let extension = entry.path().extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        if entry.file_type().is_file() && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str())) {
-            sources.push(Source::File(entry.into_path()));
-        }
-    }
-    if sources.len() == before {
-        bail!("`{}`: no images in this folder; expected files ending in .{}", folder.display(), EXTENSIONS.join(", ."));
-    }
-    Ok(())
-}
-
-/// Adds everything that a pattern matches, including the contents of matched folders.
-fn add_pattern(pattern: &Path, sources: &mut Vec<Source>) -> anyhow::Result<()> {
-    let text = pattern.to_string_lossy();
-    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let found =
-        glob::glob_with(&text, options).map_err(|fault| Usage(format!("`{text}`: invalid pattern: {fault}")))?;
-    let before = sources.len();
-    for path in found {
-        let path = path.with_context(|| format!("`{text}`"))?;
-        if path.is_dir() {
-            // A matched folder without images is not an error.
-            let _ = add_folder(&path, sources);
-        } else {
-            sources.push(Source::File(path));
-        }
-    }
-    if sources.len() == before {
-        bail!("`{text}`: no such file, and no match as a pattern");
-    }
-    Ok(())
 }

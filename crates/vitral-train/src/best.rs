@@ -12,6 +12,8 @@ use vitral_engine::{Context, DType, ParameterSpec, Parameters};
 use crate::data::Loader;
 use crate::epoch::Score;
 use crate::error::TrainError;
+use crate::evaluate::SeveralMetrics;
+use crate::labeling::Labeling;
 use crate::lora;
 use crate::step::Trainer;
 
@@ -26,12 +28,15 @@ fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
     Parameters::prepared(declarations.clone(), device.clone(), DType::F32, read)
 }
 
-/// Evaluates the model as it is now: mean loss, and the fraction of images classified correctly.
+/// Evaluates the model as it is now: mean loss, and the fraction of images classified correctly or, where images have
+/// several labels, the mean average precision.
 ///
 /// # Errors
 /// If an image does not fit the model, or the device fails.
 pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result<Score, TrainError> {
     let parameters = kept(trainer, device)?;
+    let several = test.dataset().labeling() == Labeling::Several;
+    let mut metrics = SeveralMetrics::new(test.dataset().classes());
     let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0usize);
     for batch in Loader::epoch(test, 0, 0) {
         let batch = batch?;
@@ -40,17 +45,27 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result
             let input = Input { pixels: &batch.pixels, mask: None };
             let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
             let logits = output.logits.expect("a model that is trained has a head");
-            let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
-            let labels = device.constant([labels.len()], &labels);
-            let values = [trainer.rules().loss.of(&cx, &logits, &batch.targets), cx.count_correct(&logits, &labels)];
+            let loss = trainer.rules().loss.of(&cx, &logits, &batch.targets);
+            let values = match several {
+                true => [loss, logits.reshape([logits.shape().count()])],
+                false => {
+                    let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
+                    let labels = device.constant([labels.len()], &labels);
+                    [loss, cx.count_correct(&logits, &labels)]
+                }
+            };
             Ok::<_, TrainError>(device.concatenate(&values))
         })?;
         let values = values.to_vec()?;
         seen += batch.labels.len();
         loss += f64::from(values[0]) * batch.labels.len() as f64;
-        correct += f64::from(values[1]);
+        match several {
+            true => metrics.add_batch(&values[1..], &batch.targets.to_vec()?),
+            false => correct += f64::from(values[1]),
+        }
     }
-    Ok(Score { loss: loss / seen.max(1) as f64, accuracy: correct / seen.max(1) as f64 })
+    let accuracy = if several { metrics.report(0).mean_average_precision } else { correct / seen.max(1) as f64 };
+    Ok(Score { loss: loss / seen.max(1) as f64, accuracy })
 }
 
 /// Writes the model as the bundle `best`, in place of the previous one.

@@ -10,7 +10,7 @@ use crate::step::StepReport;
 pub struct Score {
     /// Mean loss.
     pub loss: f64,
-    /// Fraction classified correctly.
+    /// Fraction classified correctly; the mean average precision where images have several labels.
     pub accuracy: f64,
 }
 

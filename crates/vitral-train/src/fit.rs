@@ -31,6 +31,8 @@ pub trait Source: Sync {
 pub trait Watcher {
     /// Before the first step: how many parameters are trained, and how many the model has.
     fn begin(&mut self, _trained: usize, _parameters: usize) {}
+    /// Something the user should know, in a sentence.
+    fn note(&mut self, _note: &str) {}
     /// After every step.
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize);
     /// After every epoch. `best` is true for the best epoch so far.

@@ -10,7 +10,7 @@ use vitral::{Device, LoadOptions, Model, Tensor, atomic};
 
 use crate::best;
 use crate::checkpoint;
-use crate::data::{Cached, Dataset, Loader, LoaderOptions};
+use crate::data::{Cached, Dataset, Loader, LoaderOptions, Match};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, Source, Watcher};
@@ -102,6 +102,11 @@ impl<'a> Run<'a> {
         // Only the teacher is needed during training.
         drop(models.learned);
         let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
+        match teacher.as_ref().map(Teacher::how) {
+            Some(Match::Order) => watcher.note("no class name of the data is one of the teacher's: matched in order"),
+            Some(Match::Numbers) => watcher.note("the data's class names were taken for the teacher's class numbers"),
+            Some(Match::Names) | None => {}
+        }
         // A small data set is one batch, rather than none.
         let batch = recipe.run.batch.min(sets.train.len());
         let resolved = toml::to_string_pretty(recipe).map_err(|error| fault("[model]", error.to_string()))?;
@@ -169,14 +174,20 @@ impl<'a> Run<'a> {
                 self.choosing
             };
             let best = Model::load(self.folder.join("best"), &LoadOptions::default(), self.device)?;
-            let report = evaluate(&test, |pixels| Ok(best.logits(pixels)?))?;
-            let entries = Journal::read(self.folder)?;
-            report::write(self.folder, &self.resolved, &entries, &chosen, &report, test.dataset().as_ref())?;
+            let evaluation = evaluate(&test, |pixels| Ok(best.logits(pixels)?))?;
+            let sources = report::Sources {
+                recipe: &self.resolved,
+                entries: &Journal::read(self.folder)?,
+                chosen: &chosen,
+                evaluation: &evaluation,
+                dataset: test.dataset().as_ref(),
+            };
+            report::write(self.folder, sources)?;
             if separate {
                 watcher.unreadable(&Source::unreadable(&test));
             }
         }
-        let test = if separate { report::accuracy(self.folder) } else { None };
+        let test = if separate { report::measure(self.folder) } else { None };
         Ok(Outcome::Finished { best: chosen.accuracy, epoch: chosen.epoch, test })
     }
 }

@@ -7,6 +7,7 @@ use vitral::{Model, Tensor};
 use vitral_engine::Context;
 use vitral_engine::ops::AxisWeights;
 
+use crate::data::{Match, Matching, listed};
 use crate::error::TrainError;
 
 /// A teacher model.
@@ -18,13 +19,15 @@ pub struct Teacher {
     lines: Vec<(f32, f32)>,
     /// The teacher's class for each of the student's classes.
     classes: Vec<usize>,
+    how: Match,
 }
 
 impl Teacher {
     /// A teacher for a student with the preprocessing `student` and these classes.
     ///
     /// # Errors
-    /// If the model has no head or does not pool, has a different number of channels, or lacks the student's classes.
+    /// If the model has no head or does not pool, has a different number of channels, or lacks some of the
+    /// student's classes. They are matched by [`Matching::of`].
     pub fn new(model: Model, student: &Preprocess, classes: &[String]) -> Result<Self, TrainError> {
         let fault = |fault: String, hint| TrainError::Data { path: model.path().to_owned(), fault, hint };
         model.check_classifies()?;
@@ -35,17 +38,17 @@ impl Teacher {
             return Err(fault(problem, "choose a teacher with the same number of channels as the student"));
         }
         let has = model.vit().config().classes;
-        let order: Option<Vec<usize>> = match model.labels().names() {
-            Some(names) => classes.iter().map(|class| names.iter().position(|name| name == class)).collect(),
-            None => None,
-        };
-        // If no names match but the counts do, the classes are assumed to be the same, in the same order.
-        let order = order.or_else(|| (has == classes.len()).then(|| (0..has).collect()));
-        let Some(order) = order else {
-            let problem =
-                format!("the teacher has {has} classes, but not all of the data's {} class names", classes.len());
+        let matching = Matching::of(classes, has, model.labels().names());
+        let Some(matching) = matching else {
+            let problem = format!("the teacher has {has} classes, none of them one of the data's {}", listed(classes));
             return Err(fault(problem, "fine-tune the teacher on this data first"));
         };
+        let unknown: Vec<String> = matching.unknown(classes).into_iter().cloned().collect();
+        if !unknown.is_empty() {
+            let problem = format!("the teacher does not know these classes of the data: {}", listed(&unknown));
+            return Err(fault(problem, "fine-tune the teacher on this data first, or leave the classes out"));
+        }
+        let (order, how) = (matching.to().iter().flatten().copied().collect(), matching.how());
         let line = |preprocess: &Preprocess| -> Vec<(f32, f32)> {
             let (scale, offset) = match preprocess.rescale {
                 None => (255.0, 0.0),
@@ -60,7 +63,12 @@ impl Teacher {
         let pairs = line(student).into_iter().zip(line(&own));
         let lines = pairs.map(|((a, b), (c, d))| (c / a, d - b * c / a)).collect();
         let size = model.vit().config().image_size;
-        Ok(Teacher { model, size, lines, classes: order })
+        Ok(Teacher { model, size, lines, classes: order, how })
+    }
+
+    /// How its classes were matched to the student's.
+    pub fn how(&self) -> Match {
+        self.how
     }
 
     /// The teacher's logits, `[batch, classes]`, for the student's pixels `[batch, channels, height, width]`.

@@ -7,7 +7,9 @@ use vitral::features::FeatureKind;
 use vitral::numbers::largest;
 use vitral::{Device, LoadOptions, Model, Tensor};
 use vitral_train::data::{Loader, LoaderOptions, Split, ValidationSplit, open};
-use vitral_train::evaluate::{Features, Metrics, Neighbors, Ridge, Scaling, accuracy, evaluate, features, few_shot};
+use vitral_train::evaluate::{
+    Evaluation, Features, Metrics, Neighbors, Ridge, Scaling, accuracy, evaluate, features, few_shot,
+};
 
 const CLASSES: usize = 7;
 
@@ -58,7 +60,8 @@ fn metrics_equal_numpy() {
     }
     let report = metrics.report(3, |nth| (nth, format!("image {nth}")));
     close(&[report.top1, report.top5, report.loss, report.calibration_error], &golden.doubles("summary"), 1e-12);
-    let confusion: Vec<f64> = report.confusion.iter().flatten().map(|&count| count as f64).collect();
+    let mut confusion = vec![0.0; CLASSES * CLASSES];
+    report.confusion.iter().for_each(|cell| confusion[cell.label * CLASSES + cell.predicted] = cell.images as f64);
     assert_eq!(confusion, golden.doubles("confusion"));
     let classes: Vec<f64> = report.classes.iter().flat_map(|c| [c.precision, c.recall, c.f1]).collect();
     close(&classes, &golden.doubles("classes"), 1e-12);
@@ -215,7 +218,7 @@ fn a_classifier_is_evaluated_over_a_loader() {
         let batch = pixels.extent(0);
         Ok(Device::cpu(1).upload([batch, 2], &[0.0, 1.0].repeat(batch)).unwrap())
     });
-    let report = report.expect("a report");
+    let Evaluation::One(report) = report.expect("a report") else { panic!("one label each") };
     assert_eq!((report.images, report.skipped, report.top1), (5, 1, 0.6));
     assert_eq!(report.mistakes.iter().map(|mistake| mistake.index).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(report.confused[0].count, 2);

@@ -33,6 +33,8 @@ pub mod error;
 #[cfg(feature = "explain")]
 pub mod explain;
 pub mod features;
+#[doc(hidden)]
+pub mod files;
 pub mod image;
 pub mod labels;
 mod load;

@@ -18,9 +18,10 @@ use crate::settings::{ModelArgs, Settings};
 
 /// Measure a classifier on labeled images
 ///
-/// Top-1 and top-5 accuracy, loss, calibration error, per-class precision, recall and F1, and a confusion matrix. The
-/// data's classes are matched to the model's labels by name; if no names match but the counts do, they are matched in
-/// order.
+/// Top-1 and top-5 accuracy, loss, calibration error, per-class precision, recall and F1, and a confusion matrix; for
+/// images with several labels, average precision and F1. The data's classes are matched to the model's by name, and
+/// images of classes that the model does not know are left out and reported. Only if no name fits are classes matched by
+/// number, or in order if there are as many.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -84,11 +85,9 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
         printer.note(format_args!("the data has no {name} split: evaluating the {count} images of another one"));
     }
     let data = opened.dataset;
-    let (data, how) = Relabeled::to(data, model.vit().config().classes, model.labels().names())?;
-    if how == Match::Order && model.labels().names().is_some_and(|names| names != data.classes()) {
-        printer.note("the data's class names differ from the model's labels: matched in order");
-    }
-    let (data, preprocess): (Arc<dyn Dataset>, _) = (Arc::new(data), model.preprocess()?);
+    opened.notes.iter().for_each(|note| printer.note(note));
+    let matched = Arc::new(Relabeled::to(data, model.vit().config().classes, model.labels().names())?);
+    let (data, preprocess): (Arc<dyn Dataset>, _) = (matched.clone(), model.preprocess()?);
     let views = if args.five_crops { corners(&data, &preprocess)? } else { Vec::new() };
     let loader =
         Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, args.batch.into()), &settings.device)?;
@@ -115,7 +114,10 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     };
     let report = evaluated();
     printer.finish_progress();
-    let report = report?;
+    let mut report = report?;
+    if matched.how() != Match::Names || !matched.unknown().is_empty() {
+        report.note_matching(&matched);
+    }
     for skipped in loader.skipped() {
         printer.fault(format_args!("skipped: {}", skipped.fault));
     }
@@ -124,7 +126,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     } else {
         printer.line(&report)?;
     }
-    Ok(if report.skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
+    Ok(if report.skipped() > 0 { Outcome::Incomplete } else { Outcome::Done })
 }
 
 /// Views of the data at the four corners of each image, each with the preprocessing that remains to be done.

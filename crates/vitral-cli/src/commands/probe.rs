@@ -9,7 +9,7 @@ use serde::Serialize;
 use vitral::Model;
 use vitral::features::FeatureKind;
 use vitral::image::Preprocess;
-use vitral_train::data::{Dataset, Loader, LoaderOptions, Split, ValidationSplit, open};
+use vitral_train::data::{Dataset, Loader, LoaderOptions, Split, ValidationSplit, open_part, with_classes};
 use vitral_train::evaluate::{Features, FewShot, Neighbors, Ridge, Scaling, accuracy, features, few_shot};
 
 use crate::outcome::Outcome;
@@ -122,14 +122,19 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
         Some(_) => ValidationSplit { fraction, ..ValidationSplit::default() },
         None => ValidationSplit::default(),
     };
-    let known = open(&args.data, Split::Train, own(0.0))?;
-    let unknown = open(args.test.as_ref().unwrap_or(&args.data), Split::Test, own(1.0))?;
-    if known.classes() != unknown.classes() {
-        bail!(
-            "{} classes to fit on, {} to test on: both must have the same classes",
-            known.classes().len(),
-            unknown.classes().len()
-        );
+    let known = open_part(&args.data, Split::Train, own(0.0))?;
+    let unknown = open_part(args.test.as_ref().unwrap_or(&args.data), Split::Test, own(1.0))?;
+    let mut notes = known.notes;
+    unknown.notes.into_iter().for_each(|note| {
+        if !notes.contains(&note) {
+            notes.push(note)
+        }
+    });
+    notes.iter().for_each(|note| printer.note(note));
+    let unknown = with_classes(unknown.dataset, known.dataset.classes())?;
+    let known = known.dataset;
+    if let [only] = known.classes() {
+        bail!("`{}`: expected at least two classes, found one, `{only}`", args.data.display());
     }
     printer.start_progress(known.len() + unknown.len(), "images");
     let mut skipped = 0;

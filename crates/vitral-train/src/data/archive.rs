@@ -1,26 +1,27 @@
-//! Tars of images, plain or gzip: one folder per class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`, as one file
-//! or shards.
+//! Archives of images, tar or zip: one folder per class, or WebDataset's pairs of `KEY.jpg` and `KEY.cls`, as one file or
+//! shards.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use flate2::read::MultiGzDecoder;
+use vitral::files::passed_over;
 use vitral::image::{ImageError, Limits, RgbImage, decode};
 
+use super::classes::{Classes, of_labels, ordered};
+use super::members::{Entry, Listing, list};
 use super::split::Split;
 use super::stored::Stored;
-use super::{Dataset, class_of, fault, is_image};
+use super::{Dataset, fault};
 use crate::error::TrainError;
 
-/// Images in tars. For a plain tar only the offsets are kept; the contents of a gzip are kept in memory, still encoded.
+/// Images in archives. For a plain tar only the offsets are kept; the contents of a gzip are kept in memory, still encoded,
+/// and those of a large zip in a temporary file.
 #[derive(Debug)]
 pub struct Archive {
     files: Vec<(PathBuf, Stored)>,
     classes: Vec<String>,
     members: Vec<Member>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -30,27 +31,6 @@ struct Member {
     label: usize,
     start: u64,
     length: usize,
-}
-
-/// The contents of an archive, before selecting a split.
-struct Listing {
-    images: Vec<Entry>,
-    bytes: Stored,
-}
-
-struct Entry {
-    name: PathBuf,
-    /// Contents of the `KEY.cls` next to it.
-    keyed: Option<String>,
-    start: u64,
-    length: usize,
-}
-
-impl Entry {
-    fn class(&self) -> Option<String> {
-        let folder = || Some(self.name.parent()?.file_name()?.to_string_lossy().into_owned());
-        self.keyed.clone().or_else(folder)
-    }
 }
 
 impl Archive {
@@ -65,32 +45,37 @@ impl Archive {
         let classes = match classes {
             Some(classes) => classes.to_vec(),
             None => {
-                let every = all().map(|(path, image)| {
-                    let found = format!("expected a class folder around `{}`, found none", image.name.display());
-                    let hint = "put each image into a folder named after its class";
-                    image.class().ok_or_else(|| fault(path, found, hint))
-                });
-                ordered(every.collect::<Result<_, _>>()?, all().any(|(_, image)| image.keyed.is_some()))
+                let names: BTreeSet<String> =
+                    all().map(|(path, image)| class(path, image)).collect::<Result<_, _>>()?;
+                if all().any(|(_, image)| image.keyed.is_some()) { of_labels(names) } else { ordered(names) }
             }
         };
         let divided = all().filter_map(|(_, image)| Split::of_path(&image.name)).collect::<BTreeSet<_>>();
         let wanted = split.filter(|_| divided.len() > 1).map(|split| split.among(&divided));
         let (mut files, mut members) = (Vec::with_capacity(paths.len()), Vec::new());
-        for (file, (path, Listing { mut images, bytes })) in paths.iter().zip(listings).enumerate() {
+        let (known, mut passed) = (Classes::new(&classes), BTreeMap::new());
+        for (file, (path, Listing { mut images, bytes, others })) in paths.iter().zip(listings).enumerate() {
             images.retain(|image| wanted.is_none_or(|wanted| Split::of_path(&image.name) == wanted));
             images.sort_by(|a, b| (&a.name, a.start).cmp(&(&b.name, b.start)));
             for image in images {
-                let label = class_of(&classes, &image.class().unwrap_or_default(), path)?;
+                let place = image.name.display().to_string();
+                let class = class(path, &image)?;
+                let label = match image.keyed {
+                    Some(_) => known.labeled(&class, &place, path)?,
+                    None => known.named(&class, path)?,
+                };
                 let Entry { name, start, length, .. } = image;
                 members.push(Member { file, name, label, start, length });
             }
+            others.into_iter().for_each(|(ending, count)| *passed.entry(ending).or_default() += count);
             files.push((path.clone(), bytes));
         }
         if members.is_empty() {
             let first = paths.first().map_or(Path::new(""), |path| path);
             return Err(fault(first, "expected images, found none", "pack images, with one folder per class"));
         }
-        Ok(Archive { files, classes, members })
+        let notes = passed_over(&passed).map(|others| format!("passed over {others}")).into_iter().collect();
+        Ok(Archive { files, classes, members, notes })
     }
 
     /// The splits that folders in the archive are named after.
@@ -99,53 +84,12 @@ impl Archive {
     }
 }
 
-/// Class names in order: numbers are sorted as numbers, so that class 10 comes after class 9, and those of `KEY.cls`
-/// are all numbers from 0 to the largest.
-fn ordered(names: BTreeSet<String>, keyed: bool) -> Vec<String> {
-    let Ok(mut numbers) = names.iter().map(|name| name.parse::<u32>()).collect::<Result<Vec<_>, _>>() else {
-        return names.into_iter().collect();
-    };
-    if keyed {
-        numbers = (0..=numbers.into_iter().max().unwrap_or(0)).collect();
-    }
-    numbers.sort_unstable();
-    numbers.into_iter().map(|number| number.to_string()).collect()
-}
-
-fn list(path: &Path) -> Result<Listing, TrainError> {
-    let opening = || TrainError::file(path, "opening an archive");
-    let mut file = File::open(path).map_err(opening())?;
-    let mut start = [0; 2];
-    let packed = file.read(&mut start).map_err(opening())? == 2 && start == [0x1f, 0x8b];
-    file.rewind().map_err(opening())?;
-    let stream: Box<dyn Read> = match packed {
-        true => Box::new(MultiGzDecoder::new(std::io::BufReader::new(file.try_clone().map_err(opening())?))),
-        false => Box::new(file.try_clone().map_err(opening())?),
-    };
-    let reading = || TrainError::file(path, "reading an archive");
-    let (mut images, mut keyed, mut memory) = (Vec::new(), BTreeMap::new(), Vec::new());
-    for entry in tar::Archive::new(stream).entries().map_err(reading())? {
-        let mut entry = entry.map_err(reading())?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let name = entry.path().map_err(reading())?.into_owned();
-        if name.extension().is_some_and(|ending| ending == "cls") {
-            let mut class = String::new();
-            entry.read_to_string(&mut class).map_err(reading())?;
-            keyed.insert(name.with_extension(""), class.trim().to_owned());
-        } else if is_image(&name) {
-            let start = if packed { memory.len() as u64 } else { entry.raw_file_position() };
-            let length =
-                if packed { entry.read_to_end(&mut memory).map_err(reading())? } else { entry.size() as usize };
-            images.push(Entry { name, keyed: None, start, length });
-        }
-    }
-    for image in &mut images {
-        image.keyed = keyed.get(&image.name.with_extension("")).cloned();
-    }
-    let bytes = if packed { Stored::Memory(memory) } else { Stored::File(Mutex::new(file)) };
-    Ok(Listing { images, bytes })
+/// The name of an image's class.
+fn class(path: &Path, image: &Entry) -> Result<String, TrainError> {
+    image.class().ok_or_else(|| {
+        let found = format!("expected a class folder around `{}`, found none", image.name.display());
+        fault(path, found, "put each image into a folder named after its class")
+    })
 }
 
 impl Dataset for Archive {
@@ -173,5 +117,9 @@ impl Dataset for Archive {
             stored.read(member.start, member.length).map_err(TrainError::file(self.name(index), "reading an image"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
         Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 }

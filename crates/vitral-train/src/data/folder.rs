@@ -1,49 +1,59 @@
 //! A folder with one sub-folder per class.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use vitral::files::{images_in, is_hidden, passed_over};
 use vitral::image::{Limits, RgbImage};
 
-use super::{Dataset, class_of, fault, is_image};
+use super::classes::{Classes, ordered};
+use super::{Dataset, fault};
 use crate::error::TrainError;
 
-/// A folder with one sub-folder per class; classes and images are sorted by name. Damaged images are only noticed when
-/// they are read.
+/// A folder with one sub-folder per class. Class names that are all whole numbers are sorted as numbers, other names by
+/// their characters; images are sorted by path. Damaged images are only noticed when they are read.
 #[derive(Debug)]
 pub struct ImageFolder {
     classes: Vec<String>,
     images: Vec<(PathBuf, usize)>,
+    notes: Vec<String>,
 }
 
 impl ImageFolder {
     /// Lists a folder. With `classes` given, as for a test set, its sub-folders must be among them and some may be
-    /// missing; without, every sub-folder is a class and must contain images.
+    /// missing; without, every sub-folder is a class and must contain images. Hidden folders and what Vitral itself has
+    /// written there are left out.
     ///
     /// # Errors
     /// If the folder cannot be listed, contains no class, or a class is empty or unknown.
     pub fn open(path: &Path, classes: Option<&[String]>) -> Result<Self, TrainError> {
-        let found = class_folders(path)?;
+        let Folders { classes: found, mut notes } = class_folders(path)?;
         if found.is_empty() {
             let hint = "put the images of each class into a separate folder";
             return Err(fault(path, "expected a sub-folder for each class, found none", hint));
         }
         let mut images = Vec::new();
-        for (label, name) in found.iter().enumerate() {
-            let label = classes.map_or(Ok(label), |classes| class_of(classes, name, &path.join(name)))?;
-            let before = images.len();
-            let mut files = Vec::new();
-            collect(&path.join(name), &mut files)?;
-            files.sort();
-            images.extend(files.into_iter().map(|file| (file, label)));
-            if images.len() == before && classes.is_none() {
-                let hint = "add images to it, or remove the folder";
-                return Err(fault(&path.join(name), "expected images of a class, found none", hint));
+        let mut others: BTreeMap<String, usize> = BTreeMap::new();
+        let known = Classes::new(classes.unwrap_or(&found));
+        for name in &found {
+            let folder = path.join(name);
+            let label = known.named(name, &folder)?;
+            let inside = images_in(&folder).map_err(TrainError::file(&folder, "listing a folder"))?;
+            notes.extend(inside.faults().iter().map(|(path, why)| format!("left out: `{}`: {why}", path.display())));
+            if inside.images().is_empty() && classes.is_none() {
+                let instead = passed_over(inside.others()).unwrap_or_else(|| "none".to_owned());
+                let problem = format!("expected images of a class, found {instead}");
+                return Err(fault(&folder, problem, "add images to it, or move the folder out of the data"));
             }
+            inside.others().iter().for_each(|(ending, count)| *others.entry(ending.clone()).or_default() += count);
+            images.extend(inside.into_images().into_iter().map(|file| (file, label)));
         }
         if images.is_empty() {
             return Err(fault(path, "expected images, found none", "add images to the class folders"));
         }
-        Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), images })
+        notes.extend(passed_over(&others).map(|others| format!("passed over {others}")));
+        notes.extend(same_inside(path, &found)?);
+        Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), images, notes })
     }
 
     /// The file of an image.
@@ -52,36 +62,84 @@ impl ImageFolder {
     }
 }
 
-/// Names of a folder's sub-folders, sorted, without hidden ones.
-pub(super) fn class_folders(path: &Path) -> Result<Vec<String>, TrainError> {
-    let mut names = Vec::new();
+/// The sub-folders that are classes.
+pub(super) struct Folders {
+    /// Their names, in order.
+    pub(super) classes: Vec<String>,
+    /// What was left out.
+    pub(super) notes: Vec<String>,
+}
+
+/// A folder's sub-folders that are classes.
+pub(super) fn class_folders(path: &Path) -> Result<Folders, TrainError> {
+    let (mut names, mut notes, mut loose) = (std::collections::BTreeSet::new(), Vec::new(), 0);
     for entry in entries(path)? {
-        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if entry.is_dir() && !name.starts_with('.') {
-            names.push(name);
+        if is_hidden(&entry) {
+            continue;
+        }
+        if entry.is_symlink() && !entry.exists() {
+            notes.push(format!("left out: `{}`: a link to nothing", entry.display()));
+        } else if !entry.is_dir() {
+            loose += usize::from(vitral::files::is_image(&entry));
+        } else if let Some(what) = own_output(&entry) {
+            notes.push(format!("left out: `{}`: {what}, not a class", entry.display()));
+        } else {
+            names.insert(entry.file_name().unwrap_or_default().to_string_lossy().into_owned());
         }
     }
-    names.sort();
-    Ok(names)
+    if loose > 0 && !names.is_empty() {
+        let verb = if loose == 1 { "image is" } else { "images are" };
+        notes.push(format!("left out: {loose} {verb} in `{}` itself, in no class folder", path.display()));
+    }
+    notes.sort();
+    Ok(Folders { classes: ordered(names), notes })
+}
+
+/// What a folder is if Vitral wrote it.
+fn own_output(folder: &Path) -> Option<&'static str> {
+    let has = |name: &str| folder.join(name).exists();
+    if has("recipe.toml") && (has("checkpoints") || has("best")) {
+        Some("a training run")
+    } else if has("model.safetensors") && (has("vitral.json") || has("config.json")) {
+        Some("a model")
+    } else if has("figures.safetensors") || has("gallery.png") {
+        Some("written by `vitral explain`")
+    } else {
+        None
+    }
+}
+
+/// A note if all class folders hold nothing but folders of the same names, which may be the classes that were meant.
+fn same_inside(path: &Path, classes: &[String]) -> Result<Option<String>, TrainError> {
+    if classes.len() < 2 {
+        return Ok(None);
+    }
+    let mut shared: Option<Vec<String>> = None;
+    for class in classes {
+        let folder = path.join(class);
+        if entries(&folder)?.iter().any(|entry| vitral::files::is_image(entry) && entry.is_file()) {
+            return Ok(None);
+        }
+        let inside = class_folders(&folder)?.classes;
+        shared = Some(match shared {
+            None => inside,
+            Some(before) => before.into_iter().filter(|name| inside.contains(name)).collect(),
+        });
+    }
+    Ok(shared.filter(|shared| shared.len() > 1).map(|shared| {
+        format!(
+            "the classes are {}, each of which holds folders {}: if these are the classes, give one of the outer folders, \
+             or name the outer folders `train` and `test`",
+            super::classes::listed(classes),
+            super::classes::listed(&shared)
+        )
+    }))
 }
 
 /// The contents of a folder.
 pub(super) fn entries(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let listing = std::fs::read_dir(path).map_err(TrainError::file(path, "listing a folder"))?;
     listing.map(|entry| entry.map(|entry| entry.path()).map_err(TrainError::file(path, "listing a folder"))).collect()
-}
-
-/// Collects the images in a folder and its sub-folders.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), TrainError> {
-    for entry in entries(path)? {
-        // Links to folders are not followed, as they could form a cycle.
-        if entry.is_dir() && !entry.is_symlink() {
-            collect(&entry, files)?;
-        } else if is_image(&entry) {
-            files.push(entry);
-        }
-    }
-    Ok(())
 }
 
 impl Dataset for ImageFolder {
@@ -103,5 +161,9 @@ impl Dataset for ImageFolder {
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
         Ok(vitral::image::open(self.path(index), &Limits::default()).map_err(vitral::Error::from)?)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use vitral::image::RgbImage;
 
-use super::{Dataset, class_names, fault, read_unpacked};
+use super::classes::class_names;
+use super::{Dataset, fault, read_unpacked};
 use crate::error::TrainError;
 
 /// Images and labels in two idx files, as in MNIST and similar sets. Gray is replicated into three channels.

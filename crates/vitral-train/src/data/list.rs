@@ -4,17 +4,50 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vitral::files::IMAGE_ENDINGS;
 use vitral::image::{Limits, RgbImage};
 
+use super::classes::{Classes, class_names, of_labels};
 use super::split::Split;
-use super::{Dataset, class_names, class_of, fault};
+use super::text::read_text;
+use super::{Dataset, fault};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
 /// Common names of the column with the image.
-const PATHS: [&str; 6] = ["path", "file_name", "filename", "file", "image", "image_path"];
+const PATHS: [&str; 16] = [
+    "path",
+    "file_name",
+    "filename",
+    "file",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "image_name",
+    "image_id",
+    "imageid",
+    "img",
+    "img_path",
+    "img_name",
+    "id",
+    "name",
+];
 /// Common names of the column with the class.
-const LABELS: [&str; 5] = ["label", "labels", "class", "classes", "target"];
+const LABELS: [&str; 12] = [
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "target",
+    "targets",
+    "category",
+    "class_name",
+    "label_name",
+    "species",
+    "breed",
+    "y",
+];
 const HINT: &str = "name the columns `path` and `label`; several labels are a JSON list, or separated by `|` in CSV";
 
 /// A file with an image's path and its label or labels on every line; paths are relative to the file.
@@ -35,7 +68,9 @@ struct Row {
 
 impl List {
     /// Reads a list. The classes are those given, or the lines of `classes.txt` next to the list, or the labels found,
-    /// sorted (integers count from 0 to the largest). If there is a column `split`, only the rows of `split` are used.
+    /// sorted; whole numbers from 0 on count the classes if at least half of them are in use, and are names otherwise.
+    /// If there is a column `split`, only the rows of `split` are used. An image's path is relative to the list, or to
+    /// the folder of the same name beside it; its ending may be missing.
     ///
     /// # Errors
     /// If a line is malformed, or a label is not a class.
@@ -45,26 +80,16 @@ impl List {
         let classes = match classes {
             Some(classes) => classes.to_vec(),
             None if named.exists() => class_names(&named)?,
-            None => found_classes(&rows),
+            None => of_labels(rows.iter().flat_map(|row| &row.labels).cloned().collect()),
         };
         let divided = rows.iter().filter_map(|row| Split::of_name(row.split.as_deref()?)).collect();
         let wanted = split.and_then(|split| split.among(&divided)).filter(|_| divided.len() > 1);
         let kept = |row: &&Row| wanted.is_none() || row.split.as_deref().and_then(Split::of_name) == wanted;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let numbered = classes.len();
-        let label = |row: &Row, name: &str| match name.parse::<usize>() {
-            Ok(number) if !classes.iter().any(|class| class == name) => match number < numbered {
-                true => Ok(number),
-                false => {
-                    let found = format!("line {}: expected a label below {numbered}, found {number}", row.line);
-                    Err(fault(path, found, "correct the label, or the list of classes"))
-                }
-            },
-            _ => class_of(&classes, name, path),
-        };
+        let (known, places) = (Classes::new(&classes), places(path));
         let read = |row: &Row| -> Result<_, TrainError> {
-            let labels = row.labels.iter().map(|name| label(row, name)).collect::<Result<Vec<_>, _>>()?;
-            Ok((folder.join(&row.path), labels))
+            let place = format!("line {}", row.line);
+            let labels = row.labels.iter().map(|label| known.labeled(label, &place, path));
+            Ok((located(&places, &row.path), labels.collect::<Result<Vec<_>, _>>()?))
         };
         let images = rows.iter().filter(kept).map(read).collect::<Result<Vec<_>, _>>()?;
         if images.is_empty() {
@@ -82,22 +107,64 @@ impl List {
     }
 }
 
-/// The labels found, sorted; integers from 0 to the largest.
-fn found_classes(rows: &[Row]) -> Vec<String> {
-    let mut names: Vec<&String> = rows.iter().flat_map(|row| &row.labels).collect();
-    names.sort();
-    names.dedup();
-    match names.iter().map(|name| name.parse::<u16>()).collect::<Result<Vec<_>, _>>() {
-        Ok(numbers) => (0..=numbers.into_iter().max().unwrap_or(0)).map(|number| number.to_string()).collect(),
-        Err(_) => names.into_iter().cloned().collect(),
+/// Whether a file is a list of images, according to its name.
+pub(super) fn is_list(path: &Path) -> bool {
+    ["csv", "tsv", "jsonl"].iter().any(|ending| has_ending(path, ending))
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
+}
+
+/// Whether a list gives its images' labels, which lists of images to be submitted do not. A list that cannot be read
+/// counts as one that does, so that the reason is reported.
+pub(super) fn is_labeled(path: &Path) -> bool {
+    let Ok(text) = read_text(path, "reading a list") else { return true };
+    let Some(first) = text.lines().find(|line| !line.trim().is_empty()) else { return true };
+    match has_ending(path, "jsonl") {
+        true => json_row(path, 1, first).is_ok(),
+        false => {
+            let delimiter = char::from(delimiter(path, &text));
+            let known = |name: &str| LABELS.contains(&name.trim().trim_matches('"').to_ascii_lowercase().as_str());
+            first.split(delimiter).any(known)
+        }
     }
 }
 
+/// The folders that a list's paths may be relative to.
+fn places(list: &Path) -> Vec<PathBuf> {
+    let beside = list.parent().unwrap_or(Path::new(""));
+    let stem = list.file_stem().unwrap_or_default();
+    let inner = [Path::new(stem), Path::new("images")].map(|name| beside.join(name));
+    std::iter::once(beside.to_owned()).chain(inner.into_iter().filter(|folder| folder.is_dir())).collect()
+}
+
+/// The file that a list's path means. If there is none, the path as it was given.
+fn located(places: &[PathBuf], given: &str) -> PathBuf {
+    // Lists written on Windows have backslashes.
+    let forward = given.replace('\\', "/");
+    let spellings = if forward == given { vec![given] } else { vec![given, &forward] };
+    for place in places {
+        if let Some(found) = spellings.iter().map(|spelling| place.join(spelling)).find(|path| path.is_file()) {
+            return found;
+        }
+    }
+    if Path::new(&forward).extension().is_none() {
+        for place in places {
+            let with = |ending: &&str| place.join(format!("{forward}.{ending}"));
+            if let Some(found) = IMAGE_ENDINGS.iter().map(with).find(|path| path.is_file()) {
+                return found;
+            }
+        }
+    }
+    places[0].join(given)
+}
+
 fn rows(path: &Path) -> Result<Vec<Row>, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(TrainError::file(path, "reading a list"))?;
-    match path.extension().is_some_and(|ending| ending == "csv" || ending == "tsv") {
-        true => csv_rows(path, &text),
-        false => text
+    let text = read_text(path, "reading a list")?;
+    match has_ending(path, "jsonl") {
+        false => csv_rows(path, &text),
+        true => text
             .lines()
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
@@ -106,14 +173,28 @@ fn rows(path: &Path) -> Result<Vec<Row>, TrainError> {
     }
 }
 
+/// What separates the columns: a tab in `.tsv`, else whichever of `,`, `;` and tab is in the header.
+fn delimiter(path: &Path, text: &str) -> u8 {
+    let header = text.lines().next().unwrap_or_default();
+    match has_ending(path, "tsv") {
+        true => b'\t',
+        false => [b',', b';', b'\t'].into_iter().find(|&mark| header.contains(char::from(mark))).unwrap_or(b','),
+    }
+}
+
 fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, TrainError> {
-    let delimiter = if path.extension().is_some_and(|ending| ending == "tsv") { b'\t' } else { b',' };
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter(path, text)).from_reader(text.as_bytes());
     let wrong = |error: csv::Error| fault(path, error.to_string(), HINT);
     let header = reader.headers().map_err(wrong)?.clone();
+    let names: Vec<String> = header.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
     let column = |known: &[&str]| {
-        let at = header.iter().position(|name| known.contains(&name.trim().to_ascii_lowercase().as_str()));
-        at.ok_or_else(|| fault(path, format!("expected a column among {known:?}, found {header:?}"), HINT))
+        let at = known.iter().find_map(|known| names.iter().position(|name| name == known));
+        at.ok_or_else(|| {
+            let listed =
+                |names: &mut dyn Iterator<Item = &str>| names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+            let (expected, found) = (listed(&mut known.iter().copied()), listed(&mut header.iter()));
+            fault(path, format!("expected a column among {expected}, found {found}"), HINT)
+        })
     };
     let (at_path, at_label, at_split) = (column(&PATHS)?, column(&LABELS)?, column(&["split"]).ok());
     let mut rows = Vec::new();

@@ -5,19 +5,24 @@
 mod archive;
 mod cached;
 mod cifar;
+mod classes;
 mod folder;
 mod idx;
 mod list;
 mod loader;
+mod matching;
+mod members;
 mod open;
 mod order;
 mod parquet;
+mod parts;
 mod relabeled;
 mod shards;
 mod split;
 mod stored;
 mod subset;
 mod summary;
+mod text;
 mod view;
 
 use std::fmt;
@@ -31,14 +36,16 @@ use crate::labeling::Labeling;
 pub use archive::Archive;
 pub use cached::Cached;
 pub use cifar::Cifar;
+pub(crate) use classes::listed;
 pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
+pub use matching::{Match, Matching};
 pub use open::{Part, ValidationSplit, open, open_part};
 pub use order::{Order, shuffled};
 pub use parquet::Parquet;
-pub use relabeled::{Match, Relabeled};
+pub use relabeled::{Relabeled, with_classes};
 pub use split::Split;
 pub use subset::Subset;
 pub use summary::Summary;
@@ -71,9 +78,13 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// If it cannot be read; the error names its file.
     fn image(&self, index: usize) -> Result<RgbImage, TrainError>;
+    /// What was left out or decided when the set was opened, a sentence each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
-impl fmt::Debug for dyn Dataset {
+impl fmt::Debug for dyn Dataset + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Dataset");
         shown.field("images", &self.len()).field("classes", &self.classes().len()).finish_non_exhaustive()
@@ -83,31 +94,6 @@ impl fmt::Debug for dyn Dataset {
 /// Data that cannot be trained on.
 fn fault(path: &Path, fault: impl Into<String>, hint: &'static str) -> TrainError {
     TrainError::Data { path: path.into(), fault: fault.into(), hint }
-}
-
-/// Extensions of image files.
-const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
-
-/// Whether a file is an image according to its name. The actual format is detected from the contents, later.
-fn is_image(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    !hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-}
-
-/// The class with a name.
-fn class_of(classes: &[String], name: &str, path: &Path) -> Result<usize, TrainError> {
-    let known = || {
-        let shown = classes.iter().take(20).map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ");
-        if classes.len() > 20 { format!("{shown} and {} more", classes.len() - 20) } else { shown }
-    };
-    classes.iter().position(|class| class == name).ok_or_else(|| {
-        fault(
-            path,
-            format!("expected one of the classes {}, found `{name}`", known()),
-            "correct the label or its folder",
-        )
-    })
 }
 
 /// A whole file, decompressed if it is gzip.
@@ -120,10 +106,4 @@ fn read_unpacked(path: &Path) -> Result<Vec<u8>, TrainError> {
         bytes = unpacked;
     }
     Ok(bytes)
-}
-
-/// Class names in a text file, one per line.
-fn class_names(path: &Path) -> Result<Vec<String>, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(TrainError::file(path, "reading class names"))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use vitral::files::is_image;
 
 use super::folder::{class_folders, entries};
+use super::list::is_list;
+use super::members::is_archive;
 use super::parquet::is_parquet;
+use super::parts::Parts;
 use super::shards::{FilePredicate, Shards};
 use super::split::Split;
-use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault, is_image};
+use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault};
 use crate::error::TrainError;
 
 /// How a data set without a test split is split.
@@ -29,10 +33,10 @@ impl Default for ValidationSplit {
     }
 }
 
-/// Opens a data set: a folder with one sub-folder per class, a tar of such a folder or a folder of tars, MNIST's idx
-/// files, CIFAR's binary files, Parquet as on the Hugging Face hub, or a list (CSV or JSON Lines). If there are `train`
-/// and `test` (or `val`) splits, `split` selects one of them; otherwise a fraction of every class is split off, the
-/// same for the same seed.
+/// Opens a data set: a folder with one sub-folder per class, a tar or zip of such a folder or a folder of those, MNIST's
+/// idx files, CIFAR's binary files, Parquet as on the Hugging Face hub, or a list (CSV or JSON Lines). If there are
+/// `train` and `test` (or `val`) splits, `split` selects one of them; otherwise a fraction of every class is split off,
+/// the same for the same seed.
 ///
 /// # Errors
 /// If the format is unknown, a class is empty, or the requested split has no images.
@@ -47,6 +51,8 @@ pub struct Part {
     pub dataset: Arc<dyn Dataset>,
     /// The splits that the data set comes in; empty if it is not split.
     pub parts: BTreeSet<Split>,
+    /// What was left out or decided, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Opens a data set like [`open`], and returns the splits it comes in.
@@ -54,9 +60,10 @@ pub struct Part {
 /// # Errors
 /// As [`open`].
 pub fn open_part(path: &Path, split: Split, validation_split: ValidationSplit) -> Result<Part, TrainError> {
-    let (dataset, parts) = find(path, split)?;
+    let Part { dataset, parts, mut notes } = find(path, split)?;
+    notes.extend(dataset.notes());
     if !parts.is_empty() {
-        return Ok(Part { dataset, parts });
+        return Ok(Part { dataset, parts, notes });
     }
     let (some, rest) = Subset::parted(&dataset, validation_split.fraction, validation_split.seed);
     let part = if split == Split::Train { rest } else { some };
@@ -69,25 +76,24 @@ pub fn open_part(path: &Path, split: Split, validation_split: ValidationSplit) -
         );
         return Err(fault(path, found, "add images, or give a `test` folder next to `train`"));
     }
-    Ok(Part { dataset: Arc::new(part), parts })
+    Ok(Part { dataset: Arc::new(part), parts, notes })
 }
 
-/// The data set at a path, reduced to `split` if it comes in splits, and these splits.
-type Found = (Arc<dyn Dataset>, BTreeSet<Split>);
+/// A data set that does not come in splits.
+fn undivided(dataset: impl Dataset + 'static) -> Part {
+    Part { dataset: Arc::new(dataset), parts: BTreeSet::new(), notes: Vec::new() }
+}
 
-fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
+/// The data set at a path, reduced to `split` if it comes in splits.
+fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
     if !path.is_dir() {
         return whole_file(path, split);
     }
     let inside = entries(path)?;
-    if let Some(Divided { train, wanted, parts }) = divided(&inside, split) {
-        // The training split determines the classes, so that class numbers agree.
-        let train = find_whole(&train)?;
-        let dataset = match wanted {
-            None => train,
-            Some(wanted) => with_classes(&wanted, train.classes())?,
-        };
-        return Ok((dataset, parts));
+    if let Some(parts) = Parts::among(&inside)?
+        && parts.places.len() > 1
+    {
+        return divided(path, parts, split);
     }
     let named = |test: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -116,7 +122,7 @@ fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
             true => Arc::new(Idx::open(&part[0])?),
             false => Arc::new(Cifar::open(&part)?),
         };
-        return Ok((dataset, parts));
+        return Ok(Part { dataset, parts, notes: Vec::new() });
     }
     for (is_kind, opened) in KINDS {
         let Some(Shards { files, train, parts }) = shards(path, split, is_kind)? else { continue };
@@ -126,20 +132,68 @@ fn find(path: &Path, split: Split) -> Result<Found, TrainError> {
             return whole_file(file, split);
         }
         let known = if files == train || train.is_empty() { None } else { Some(opened(&train, None)?) };
-        return Ok((opened(&files, known.as_ref().map(|known| known.classes()))?, parts));
+        let dataset = opened(&files, known.as_ref().map(|known| known.classes()))?;
+        return Ok(Part { dataset, parts, notes: Vec::new() });
     }
-    let lists = named(&|name| is_list(Path::new(name)));
-    if let [list] = &lists[..]
-        && class_folders(path)?.is_empty()
-            | list.file_name().is_some_and(|name| name.to_string_lossy().starts_with("metadata."))
-    {
-        return whole_file(list, split);
+    if let Some(list) = list_in(path, &inside)? {
+        return whole_file(&list, split);
     }
-    if inside.iter().any(|file| is_image(file)) && class_folders(path)?.is_empty() {
-        let hint = "put the images of each class into a separate folder, or list them in `metadata.csv`";
-        return Err(fault(path, "expected a sub-folder for each class, found images without one", hint));
+    let folders = class_folders(path)?;
+    let loose = inside.iter().any(|file| is_image(file));
+    match &folders.classes[..] {
+        [] if loose => {
+            let hint = "put the images of each class into a separate folder, or list them in `metadata.csv`";
+            Err(fault(path, "expected a sub-folder for each class, found images without one", hint))
+        }
+        // A folder around the data, as archives are often unpacked.
+        [only] if !loose && holds_folders_alone(&path.join(only))? => {
+            let mut found = find(&path.join(only), split)?;
+            let name = path.join(only);
+            found.notes.insert(0, format!("the data is the folder inside, `{}`", name.display()));
+            found.notes.extend(folders.notes);
+            Ok(found)
+        }
+        _ => Ok(undivided(ImageFolder::open(path, None)?)),
     }
-    Ok((Arc::new(ImageFolder::open(path, None)?), BTreeSet::new()))
+}
+
+/// Whether a folder holds data: folders of classes or splits, or a list, and no images of its own.
+fn holds_folders_alone(path: &Path) -> Result<bool, TrainError> {
+    let inside = entries(path)?;
+    Ok(!inside.iter().any(|file| is_image(file)) && !class_folders(path)?.classes.is_empty())
+}
+
+/// The list that describes a folder's images: `metadata.csv` or `metadata.jsonl` as on the Hugging Face hub, or the only
+/// list of a folder without class folders.
+fn list_in(path: &Path, inside: &[PathBuf]) -> Result<Option<PathBuf>, TrainError> {
+    let lists: Vec<&PathBuf> = inside.iter().filter(|file| is_list(file)).collect();
+    let stem = |list: &Path| list.file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case("metadata"));
+    let described: Vec<&PathBuf> = lists.iter().copied().filter(|list| stem(list)).collect();
+    if let [list] = described[..] {
+        return Ok(Some(list.clone()));
+    }
+    match &lists[..] {
+        [list] if class_folders(path)?.classes.is_empty() => Ok(Some((*list).clone())),
+        _ => Ok(None),
+    }
+}
+
+/// One of a data set's splits.
+fn divided(path: &Path, parts: Parts, split: Split) -> Result<Part, TrainError> {
+    let found = parts.found();
+    // The training split determines the classes, so that class numbers agree.
+    let train = parts.places.get(&Split::Train).map(|train| find_whole(train, None)).transpose()?;
+    let wanted = split.among(&found).and_then(|split| Some((split, parts.places.get(&split)?)));
+    let dataset = match (wanted, train) {
+        (Some((Split::Train, _)), Some(train)) => train,
+        (Some((_, place)), train) => find_whole(place, train.as_ref().map(|train| train.classes()))?,
+        (None, _) => {
+            let names: Vec<String> = found.iter().map(|split| format!("{} images", split.name())).collect();
+            let problem = format!("expected {} images, found only {}", split.name(), names.join(" and "));
+            return Err(fault(path, problem, "add a folder `train`, or give other data"));
+        }
+    };
+    Ok(Part { dataset, parts: found, notes: parts.notes })
 }
 
 /// Files of a kind that make up a split of a folder. Tars next to class folders are ignored, as their contents were
@@ -148,7 +202,7 @@ fn shards(folder: &Path, split: Split, is_kind: FilePredicate) -> Result<Option<
     let found = Shards::find(folder, split, is_kind)?;
     let unpacked = |shards: &Shards| -> Result<bool, TrainError> {
         let beside = |file: &PathBuf| is_archive(file) && file.parent() == Some(folder);
-        Ok(shards.files.iter().any(beside) && !class_folders(folder)?.is_empty())
+        Ok(shards.files.iter().any(beside) && !class_folders(folder)?.classes.is_empty())
     };
     match found {
         Some(shards) if unpacked(&shards)? => Ok(None),
@@ -156,62 +210,28 @@ fn shards(folder: &Path, split: Split, is_kind: FilePredicate) -> Result<Option<
     }
 }
 
-/// A folder that contains splits.
-struct Divided {
-    train: PathBuf,
-    /// The requested split, if it is not the training split.
-    wanted: Option<PathBuf>,
-    parts: BTreeSet<Split>,
-}
-
-fn divided(inside: &[PathBuf], split: Split) -> Option<Divided> {
-    let mut parts = std::collections::BTreeMap::new();
-    for path in inside {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let known = path.is_dir() || is_archive(path) || is_list(path);
-        if let Some(split) = Split::of_name(name.split('.').next().unwrap_or_default()).filter(|_| known) {
-            parts.insert(split, path.clone());
-        }
+/// All of the data at a path, with given classes or with those found in it: images in folders, a list, or shards.
+fn find_whole(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError> {
+    if !path.is_dir() {
+        return with_classes_or_own(path, None, classes);
     }
-    let train = parts.get(&Split::Train)?.clone();
-    let found = parts.keys().copied().collect::<BTreeSet<_>>();
-    let other = split.among(&found).and_then(|split| parts.remove(&split));
-    let wanted = other.filter(|_| split != Split::Train);
-    (found.len() > 1).then_some(Divided { train, wanted, parts: found })
-}
-
-fn is_archive(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
-}
-
-fn is_list(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "csv" || ending == "tsv" || ending == "jsonl")
-}
-
-/// All of the data at a path.
-fn find_whole(path: &Path) -> Result<Arc<dyn Dataset>, TrainError> {
-    match path.is_dir() {
-        true => folder_with_classes(path, None),
-        false => with_classes_or_own(path, None, None),
-    }
-}
-
-fn with_classes(path: &Path, classes: &[String]) -> Result<Arc<dyn Dataset>, TrainError> {
-    match path.is_dir() {
-        true => folder_with_classes(path, Some(classes)),
-        false => with_classes_or_own(path, None, Some(classes)),
-    }
-}
-
-/// All of a folder that is one split of a data set: images in folders, or shards.
-fn folder_with_classes(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset>, TrainError> {
     for (is_kind, opened) in KINDS {
         if let Some(Shards { files, parts, .. }) = shards(path, Split::Train, is_kind)?
             && parts.is_empty()
         {
             return opened(&files, classes);
         }
+    }
+    if let Some(list) = list_in(path, &entries(path)?)? {
+        return with_classes_or_own(&list, None, classes);
+    }
+    // A folder around the classes, as in `train/train/cat`.
+    if let [only] = &class_folders(path)?.classes[..]
+        && classes.is_none_or(|classes| !classes.contains(only))
+        && !entries(path)?.iter().any(|file| is_image(file))
+        && holds_folders_alone(&path.join(only))?
+    {
+        return find_whole(&path.join(only), classes);
     }
     Ok(Arc::new(ImageFolder::open(path, classes)?))
 }
@@ -237,33 +257,37 @@ fn with_classes_or_own(
 }
 
 /// A data set in one file.
-fn whole_file(path: &Path, split: Split) -> Result<Found, TrainError> {
+fn whole_file(path: &Path, split: Split) -> Result<Part, TrainError> {
     // A single split is the whole set.
     let several = |parts: BTreeSet<Split>| if parts.len() > 1 { parts } else { BTreeSet::new() };
     if !path.exists() {
         return Err(fault(
             path,
-            "expected a folder, a tar, a list, Parquet, idx or CIFAR files, found nothing",
+            "expected a folder, an archive, a list, Parquet, idx or CIFAR files, found nothing",
             "check the path",
         ));
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let divided = |parts| -> Result<Part, TrainError> {
+        let dataset = with_classes_or_own(path, Some(split), None)?;
+        Ok(Part { dataset, parts: several(parts), notes: Vec::new() })
+    };
     if is_list(path) {
-        return Ok((with_classes_or_own(path, Some(split), None)?, several(List::parts(path)?)));
+        return divided(List::parts(path)?);
     }
     if is_archive(path) {
-        return Ok((with_classes_or_own(path, Some(split), None)?, several(Archive::parts(path)?)));
+        return divided(Archive::parts(path)?);
     }
     if is_parquet(path) {
-        return Ok((Arc::new(Parquet::open(&[path.to_path_buf()], None)?), BTreeSet::new()));
+        return Ok(undivided(Parquet::open(&[path.to_path_buf()], None)?));
     }
     if name.contains("idx") {
-        return Ok((Arc::new(Idx::open(path)?), BTreeSet::new()));
+        return Ok(undivided(Idx::open(path)?));
     }
     if name.ends_with(".bin") {
-        return Ok((Arc::new(Cifar::open(&[path.to_path_buf()])?), BTreeSet::new()));
+        return Ok(undivided(Cifar::open(&[path.to_path_buf()])?));
     }
-    let hint = "give a folder with one sub-folder per class, a `.tar` or `.tar.gz` of one, a `.csv` or `.jsonl` list, \
+    let hint = "give a folder with one sub-folder per class, a `.tar`, `.tar.gz` or `.zip` of one, a `.csv` or `.jsonl` list, \
                 Parquet, idx or CIFAR files";
     Err(fault(path, "expected a data set, found a file of another kind", hint))
 }

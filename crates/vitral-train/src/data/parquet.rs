@@ -1,7 +1,6 @@
 //! Parquet files as on the Hugging Face hub: an image (`image`, a struct of `bytes` and `path`, or just bytes) and a
 //! label per row, in one file or several shards.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +11,9 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use vitral::image::{ImageError, Limits, RgbImage, decode};
 
+use super::classes::{Classes, of_labels};
 use super::stored::{Stored, Storing};
-use super::{Dataset, class_of, fault};
+use super::{Dataset, fault};
 use crate::error::TrainError;
 
 /// Common names of the column with the image.
@@ -61,7 +61,8 @@ struct Columns {
 
 impl Parquet {
     /// Reads files. The classes are those given, those named in the files (Hugging Face's `ClassLabel`), or the labels
-    /// found: names sorted, integers from 0 to the largest.
+    /// found, sorted; whole numbers from 0 on count the classes if at least half of them are in use, and are names
+    /// otherwise.
     ///
     /// # Errors
     /// If a file is damaged, lacks the columns, or a label is not a class.
@@ -76,7 +77,7 @@ impl Parquet {
             expected += groups.map(|group| group.column(columns.bytes).uncompressed_size().max(0) as u64).sum::<u64>();
             let pairs = metadata.file_metadata().key_value_metadata().into_iter().flatten();
             let described = pairs.filter(|pair| pair.key == "huggingface").find_map(|pair| pair.value.as_deref());
-            named = named.or_else(|| class_names(described?, &columns.label_name));
+            named = named.or_else(|| declared_names(described?, &columns.label_name));
             readers.push((path, reader, columns));
         }
         let storing = |path: &Path| TrainError::file(path.to_path_buf(), "keeping images in a temporary file");
@@ -117,9 +118,26 @@ impl Parquet {
         if rows.is_empty() {
             return Err(fault(first, "expected images, found no rows", HINT));
         }
-        let classes = classes.map(<[String]>::to_vec).or(named).unwrap_or_else(|| found_classes(&labels));
+        let classes =
+            classes.map(<[String]>::to_vec).or_else(|| named.clone()).unwrap_or_else(|| found_classes(&labels));
+        let known = Classes::new(&classes);
         for (row, label) in rows.iter_mut().zip(labels) {
-            row.label = class(&classes, label, &files[row.file], row.row)?;
+            let (path, place) = (&files[row.file], format!("row {}", row.row));
+            row.label = match label {
+                Some(Label::Number(number)) => {
+                    // Declared names say what a number means, whatever the order of the classes.
+                    let declared = usize::try_from(number).ok().and_then(|number| named.as_ref()?.get(number));
+                    match declared {
+                        Some(name) => known.named(name, path)?,
+                        None => known.labeled(&number.to_string(), &place, path)?,
+                    }
+                }
+                Some(Label::Name(name)) => known.named(&name, path)?,
+                None => {
+                    let hint = "remove such rows, or correct their labels";
+                    return Err(fault(path, format!("{place}: expected a label, found none"), hint));
+                }
+            };
         }
         Ok(Parquet { classes, files: files.to_vec(), rows, stored: stored.done() })
     }
@@ -208,42 +226,21 @@ fn read_labels(reader: ColumnReader, count: usize, most: i16) -> Result<Vec<Opti
 }
 
 /// Class names of a column, as Hugging Face's `datasets` writes them into a file.
-fn class_names(described: &str, column: &str) -> Option<Vec<String>> {
+fn declared_names(described: &str, column: &str) -> Option<Vec<String>> {
     let described: serde_json::Value = serde_json::from_str(described).ok()?;
     let names = described.get("info")?.get("features")?.get(column)?.get("names")?.as_array()?;
     names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// The labels found: names sorted, integers from 0 to the largest.
+/// The classes that the labels stand for.
 fn found_classes(labels: &[Option<Label>]) -> Vec<String> {
-    let names: BTreeSet<&String> = labels
-        .iter()
-        .filter_map(|label| match label {
-            Some(Label::Name(name)) => Some(name),
-            _ => None,
-        })
-        .collect();
-    if !names.is_empty() {
-        return names.into_iter().cloned().collect();
-    }
-    let numbers = labels.iter().filter_map(|label| match label {
-        Some(Label::Number(number)) => u16::try_from(*number).ok(),
-        _ => None,
-    });
-    (0..=numbers.max().unwrap_or(0)).map(|number| number.to_string()).collect()
-}
-
-fn class(classes: &[String], label: Option<Label>, path: &Path, row: usize) -> Result<usize, TrainError> {
-    let last = classes.len().saturating_sub(1);
-    let hint = "remove such rows, or correct their labels";
-    match label {
-        Some(Label::Number(number)) => usize::try_from(number)
-            .ok()
-            .filter(|&number| number < classes.len())
-            .ok_or_else(|| fault(path, format!("row {row}: expected a label from 0 to {last}, found {number}"), hint)),
-        Some(Label::Name(name)) => class_of(classes, &name, path),
-        None => Err(fault(path, format!("row {row}: expected a label, found none"), hint)),
-    }
+    let label = |label: &Label| match label {
+        Label::Name(name) => name.clone(),
+        Label::Number(number) => number.to_string(),
+    };
+    // By convention, negative numbers stand for images without a label.
+    let labels = labels.iter().flatten().filter(|label| !matches!(label, Label::Number(..0)));
+    of_labels(labels.map(label).collect())
 }
 
 impl Dataset for Parquet {

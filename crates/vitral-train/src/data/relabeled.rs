@@ -4,76 +4,102 @@ use std::sync::Arc;
 
 use vitral::image::RgbImage;
 
-use super::{Dataset, fault};
+use super::classes::listed;
+use super::{Dataset, Match, Matching, fault};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// A data set whose classes are those of a model, in the model's order.
+/// A data set whose classes are those of a model, in the model's order. Images whose classes the model does not know are
+/// left out.
 #[derive(Debug)]
 pub struct Relabeled {
     inner: Arc<dyn Dataset>,
     classes: Vec<String>,
     /// The model's class for every class of the data.
-    to: Vec<usize>,
-}
-
-/// How the data's classes were matched to the model's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Match {
-    /// By their names.
-    Names,
-    /// In order: the counts are equal, but the names do not match.
-    Order,
+    matching: Matching,
+    /// The images that are kept, by their index in the whole set.
+    kept: Vec<usize>,
+    unknown: Vec<(String, usize)>,
 }
 
 impl Relabeled {
-    /// Maps the data to the classes of a model that has `count` of them, with these names. Names are equal if they
-    /// differ only in case, spaces, `_` and `-`, or if one is among several names of a class (`tench, Tinca tinca`).
+    /// Maps the data to the classes of a model that has `count` of them, with these names, by [`Matching::of`].
     ///
     /// # Errors
     /// If the classes match neither by name nor in number.
-    pub fn to(inner: Arc<dyn Dataset>, count: usize, names: Option<&[String]>) -> Result<(Self, Match), TrainError> {
+    pub fn to(inner: Arc<dyn Dataset>, count: usize, names: Option<&[String]>) -> Result<Self, TrainError> {
         let own = inner.classes().to_vec();
-        let find = |class: &String| {
-            let names = names?;
-            let exact = names.iter().position(|name| name == class);
-            let class = plain(class);
-            let one_of = |name: &&String| plain(name) == class || name.split(',').any(|part| plain(part) == class);
-            exact.or_else(|| {
-                let mut found = names.iter().enumerate().filter(|(_, name)| one_of(name));
-                // If two match, neither is certain.
-                found.next().filter(|_| found.next().is_none()).map(|(index, _)| index)
-            })
+        let Some(matching) = Matching::of(&own, count, names) else {
+            let model = match names {
+                Some(names) => format!("{} ({})", count, listed(&names[..names.len().min(5)])),
+                None => format!("{count}, without names"),
+            };
+            let problem = format!("expected classes of the model, which has {model}, found {}", listed(&own));
+            let hint = "name the folders after the model's labels, or fine-tune it on this data";
+            return Err(fault(inner.name(0).as_ref(), problem, hint));
         };
-        let by_name: Option<Vec<usize>> = own.iter().map(find).collect();
-        let distinct = |to: &Vec<usize>| to.iter().collect::<std::collections::BTreeSet<_>>().len() == to.len();
-        let (to, how) = match by_name.filter(distinct) {
-            Some(to) => (to, Match::Names),
-            None if own.len() == count => ((0..count).collect(), Match::Order),
-            None => {
-                let stranger = own.iter().find(|class| find(class).is_none()).unwrap_or(&own[0]);
-                let problem = format!(
-                    "expected classes of the model, which has {count}, found {}, among them `{stranger}`",
-                    own.len()
-                );
-                return Err(fault(
-                    inner.name(0).as_ref(),
-                    problem,
-                    "name the folders after the model's labels, or fine-tune it on this data",
-                ));
+        let classes = match (names, matching.how()) {
+            (Some(names), Match::Names | Match::Numbers) => names.to_vec(),
+            (None, Match::Numbers) => (0..count).map(|number| number.to_string()).collect(),
+            (_, Match::Order) | (None, Match::Names) => own,
+        };
+        Ok(Relabeled::matched(inner, classes, matching))
+    }
+
+    /// Gives a part of a data set the classes of another part, by equal names.
+    ///
+    /// # Errors
+    /// If it has classes that are not among them; the error names them.
+    pub fn among(inner: Arc<dyn Dataset>, classes: &[String]) -> Result<Self, TrainError> {
+        let matching = Matching::exact(inner.classes(), classes);
+        let unknown: Vec<String> = matching.unknown(inner.classes()).into_iter().cloned().collect();
+        if !unknown.is_empty() {
+            let problem = format!(
+                "expected the classes of the training images ({}), found other ones: {}",
+                listed(classes),
+                listed(&unknown)
+            );
+            return Err(fault(inner.name(0).as_ref(), problem, "give all parts of the data the same class names"));
+        }
+        Ok(Relabeled::matched(inner, classes.to_vec(), matching))
+    }
+
+    fn matched(inner: Arc<dyn Dataset>, classes: Vec<String>, matching: Matching) -> Self {
+        let own = inner.classes();
+        let known = |index: usize| inner.labels(index).iter().any(|&label| matching.to()[label].is_some());
+        let mut kept = Vec::with_capacity(inner.len());
+        let mut left_out = vec![0; own.len()];
+        for index in 0..inner.len() {
+            match known(index) {
+                true => kept.push(index),
+                false => left_out[inner.label(index)] += 1,
             }
-        };
-        let classes = match names {
-            Some(names) if how == Match::Names => names.to_vec(),
-            _ => own,
-        };
-        Ok((Relabeled { inner, classes, to }, how))
+        }
+        let unknown = own.iter().zip(left_out).zip(matching.to()).filter(|(_, to)| to.is_none());
+        let unknown = unknown.map(|((name, images), _)| (name.clone(), images)).collect();
+        Relabeled { inner, classes, matching, kept, unknown }
+    }
+
+    /// How the classes were matched.
+    pub fn how(&self) -> Match {
+        self.matching.how()
+    }
+
+    /// The data's classes that the model does not have, and how many images were left out for each.
+    pub fn unknown(&self) -> &[(String, usize)] {
+        &self.unknown
     }
 }
 
-/// A name reduced to what spelling variants have in common.
-fn plain(name: &str) -> String {
-    name.trim().chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
+/// A part of a data set with the classes of another part, usually the training images, matched by equal names.
+///
+/// # Errors
+/// As [`Relabeled::among`].
+pub fn with_classes(part: Arc<dyn Dataset>, classes: &[String]) -> Result<Arc<dyn Dataset>, TrainError> {
+    if part.classes() == classes {
+        return Ok(part);
+    }
+    Ok(Arc::new(Relabeled::among(part, classes)?))
 }
 
 impl Dataset for Relabeled {
@@ -82,11 +108,11 @@ impl Dataset for Relabeled {
     }
 
     fn len(&self) -> usize {
-        self.inner.len()
+        self.kept.len()
     }
 
     fn label(&self, index: usize) -> usize {
-        self.to[self.inner.label(index)]
+        self.labels(index)[0]
     }
 
     fn labeling(&self) -> Labeling {
@@ -94,15 +120,15 @@ impl Dataset for Relabeled {
     }
 
     fn labels(&self, index: usize) -> Vec<usize> {
-        self.inner.labels(index).into_iter().map(|label| self.to[label]).collect()
+        self.inner.labels(self.kept[index]).into_iter().filter_map(|label| self.matching.to()[label]).collect()
     }
 
     fn name(&self, index: usize) -> String {
-        self.inner.name(index)
+        self.inner.name(self.kept[index])
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        self.inner.image(index)
+        self.inner.image(self.kept[index])
     }
 }
 
@@ -117,10 +143,10 @@ mod tests {
             &self.0
         }
         fn len(&self) -> usize {
-            self.0.len()
+            2 * self.0.len()
         }
         fn label(&self, index: usize) -> usize {
-            index
+            index / 2
         }
         fn name(&self, index: usize) -> String {
             format!("image {index}")
@@ -134,19 +160,16 @@ mod tests {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
-    fn matched(own: &[&str], count: usize, model: Option<&[&str]>) -> Result<(Vec<usize>, Match), TrainError> {
-        let model = model.map(names);
-        let (found, how) = Relabeled::to(Arc::new(Named(names(own))), count, model.as_deref())?;
-        Ok(((0..found.len()).map(|index| found.label(index)).collect(), how))
-    }
-
     #[test]
-    fn classes_match_by_name_then_by_order() {
-        let imagenet = ["tench, Tinca tinca", "great white shark, white shark", "hen"];
-        assert_eq!(matched(&["hen", "white_shark"], 3, Some(&imagenet)).unwrap(), (vec![2, 1], Match::Names));
-        assert_eq!(matched(&["n01", "n02", "n03"], 3, Some(&imagenet)).unwrap(), (vec![0, 1, 2], Match::Order));
-        assert_eq!(matched(&["a", "b"], 2, None).unwrap(), (vec![0, 1], Match::Order));
-        let error = matched(&["hen", "cock"], 3, Some(&imagenet)).unwrap_err().to_string();
-        assert!(error.contains("`cock`") && error.contains('3'), "{error}");
+    fn images_of_unknown_classes_are_left_out_by_name() {
+        let model = names(&["a", "b", "c"]);
+        let found = Relabeled::to(Arc::new(Named(names(&["b", "x", "c"]))), 3, Some(&model)).expect("two fit");
+        assert_eq!((found.classes(), found.how()), (&model[..], Match::Names));
+        let labels: Vec<_> = (0..found.len()).map(|index| (found.name(index), found.label(index))).collect();
+        let expected = [("image 0", 1), ("image 1", 1), ("image 4", 2), ("image 5", 2)];
+        assert_eq!(labels, expected.map(|(name, label)| (name.to_owned(), label)));
+        assert_eq!(found.unknown(), [("x".to_owned(), 2)]);
+        let error = Relabeled::to(Arc::new(Named(names(&["x", "y"]))), 3, Some(&model)).expect_err("none fits");
+        assert!(error.to_string().contains("`x`, `y`") && error.to_string().contains("`a`"), "{error}");
     }
 }

@@ -17,14 +17,31 @@ pub enum Split {
     Test,
 }
 
+/// Words that say nothing about which split a folder is, as in `training_set` or `seg_test`.
+const BESIDE: [&str; 12] =
+    ["set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "seg", "folder", "full"];
+
 impl Split {
-    /// The split that a folder or file name denotes.
+    /// The split that a folder or file name denotes: `train`, `Training`, `training_set`, `seg_test`, `valset`.
     pub fn of_name(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "train" | "training" => Some(Split::Train),
-            "val" | "valid" | "validation" | "dev" => Some(Split::Validation),
-            "test" | "testing" => Some(Split::Test),
-            _ => None,
+        let name = name.to_lowercase();
+        let name = name.strip_suffix("set").filter(|rest| !rest.is_empty()).unwrap_or(&name);
+        let mut words = name.split(['-', '_', ' ']).filter(|word| !word.is_empty() && !BESIDE.contains(word));
+        let split = match words.next()? {
+            "train" | "training" => Split::Train,
+            "val" | "valid" | "validation" | "dev" => Split::Validation,
+            "test" | "testing" => Split::Test,
+            _ => return None,
+        };
+        words.next().is_none().then_some(split)
+    }
+
+    /// The usual name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Split::Train => "training",
+            Split::Validation => "validation",
+            Split::Test => "test",
         }
     }
 
@@ -41,5 +58,36 @@ impl Split {
             Split::Test => &[Split::Test, Split::Validation],
         };
         order.iter().copied().find(|split| found.contains(split))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_splits() {
+        let (train, val, test) = (Some(Split::Train), Some(Split::Validation), Some(Split::Test));
+        for (name, expected) in [
+            ("train", train),
+            ("Training", train),
+            ("training_set", train),
+            ("trainset", train),
+            ("seg_train", train),
+            ("train images", train),
+            ("VAL", val),
+            ("valid", val),
+            ("dev_set", val),
+            ("test-set", test),
+            ("seg_test", test),
+            ("set", None),
+            ("bullet train", None),
+            ("train_station", None),
+            ("test_train", None),
+            ("trainer", None),
+            ("", None),
+        ] {
+            assert_eq!(Split::of_name(name), expected, "{name}");
+        }
     }
 }

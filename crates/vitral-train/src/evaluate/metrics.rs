@@ -1,6 +1,8 @@
 //! Accumulates predictions, batch by batch.
 
-use super::report::{ClassReport, Confusion, Mistake, Report};
+use std::collections::BTreeMap;
+
+use super::report::{Cell, ClassReport, Confusion, Mistake, Report};
 use crate::loss::argmax;
 
 /// Bins of confidence for the calibration error.
@@ -14,7 +16,9 @@ const EXAMPLES: usize = 6;
 #[derive(Debug)]
 pub struct Metrics {
     names: Vec<String>,
-    confusion: Vec<Vec<usize>>,
+    /// Images by label and predicted class, for pairs that occur: their number grows with the images, not with the square
+    /// of the classes.
+    confusion: BTreeMap<(usize, usize), usize>,
     among_five: usize,
     loss: f64,
     /// Number of images, summed confidence, and number of correct predictions.
@@ -28,7 +32,7 @@ impl Metrics {
     pub fn new(names: &[String]) -> Self {
         Metrics {
             names: names.to_vec(),
-            confusion: vec![vec![0; names.len()]; names.len()],
+            confusion: BTreeMap::new(),
             among_five: 0,
             loss: 0.0,
             bins: [(0, 0.0, 0); BINS],
@@ -56,7 +60,7 @@ impl Metrics {
         *count += 1;
         *sum += confidence;
         *correct += usize::from(predicted == label);
-        self.confusion[label][predicted] += 1;
+        *self.confusion.entry((label, predicted)).or_default() += 1;
         if predicted != label {
             self.mistakes.push((self.seen, label, predicted, confidence as f32));
         }
@@ -65,20 +69,16 @@ impl Metrics {
 
     /// The report. `image` gives the index and the name of the n-th image that was added.
     pub fn report(mut self, skipped: usize, image: impl Fn(usize) -> (usize, String)) -> Report {
-        let classes: Vec<ClassReport> = (0..self.names.len()).map(|class| self.class(class)).collect();
+        let classes = self.classes();
         let present = || classes.iter().filter(|class| class.images > 0);
         let mean = |value: fn(&ClassReport) -> f64| present().map(value).sum::<f64>() / present().count().max(1) as f64;
         let (mean_recall, mean_f1) = (mean(|class| class.recall), mean(|class| class.f1));
         let images = self.seen;
         let share = |count: f64| count / images.max(1) as f64;
-        let correct = (0..self.names.len()).map(|class| self.confusion[class][class]).sum::<usize>();
+        let correct = self.confusion.iter().filter(|((l, p), _)| l == p).map(|(_, n)| n).sum::<usize>();
         let gap = self.bins.iter().map(|&(_, confidence, correct)| (correct as f64 - confidence).abs()).sum();
-        let mut pairs = Vec::new();
-        for (label, row) in self.confusion.iter().enumerate() {
-            pairs.extend(
-                row.iter().enumerate().filter(|&(p, &count)| p != label && count > 0).map(|(p, &c)| (c, label, p)),
-            );
-        }
+        let mut pairs: Vec<(usize, usize, usize)> =
+            self.confusion.iter().filter(|((l, p), _)| l != p).map(|(&(l, p), &count)| (count, l, p)).collect();
         pairs.sort_by_key(|&(count, label, predicted)| (std::cmp::Reverse(count), label, predicted));
         self.mistakes.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
         let name = |class: usize| self.names[class].clone();
@@ -105,17 +105,30 @@ impl Metrics {
             mistakes: mistakes.collect(),
             classes,
             confused,
-            confusion: self.confusion,
+            confusion: self
+                .confusion
+                .into_iter()
+                .map(|((label, predicted), images)| Cell { label, predicted, images })
+                .collect(),
+            matched: None,
+            unknown: Vec::new(),
         }
     }
 
-    fn class(&self, class: usize) -> ClassReport {
-        let correct = self.confusion[class][class] as f64;
-        let images: usize = self.confusion[class].iter().sum();
-        let taken: usize = self.confusion.iter().map(|row| row[class]).sum();
-        let share = |of: usize| if of > 0 { correct / of as f64 } else { 0.0 };
-        let (precision, recall) = (share(taken), share(images));
-        let f1 = if correct > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
-        ClassReport { name: self.names[class].clone(), images, precision, recall, f1 }
+    fn classes(&self) -> Vec<ClassReport> {
+        // For every class: images with this label, images predicted as it, and images that are both.
+        let mut counts = vec![(0, 0, 0); self.names.len()];
+        for (&(label, predicted), &images) in &self.confusion {
+            counts[label].0 += images;
+            counts[predicted].1 += images;
+            counts[label].2 += if label == predicted { images } else { 0 };
+        }
+        let report = |(name, (images, taken, correct)): (&String, (usize, usize, usize))| {
+            let share = |of: usize| if of > 0 { correct as f64 / of as f64 } else { 0.0 };
+            let (precision, recall) = (share(taken), share(images));
+            let f1 = if correct > 0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
+            ClassReport { name: name.clone(), images, precision, recall, f1 }
+        };
+        self.names.iter().zip(counts).map(report).collect()
     }
 }

@@ -9,14 +9,16 @@ mod neighbors;
 mod report;
 mod ridge;
 mod run;
+mod several;
 
 pub use features::Features;
 pub use few_shot::{FewShot, few_shot};
 pub use metrics::Metrics;
 pub use neighbors::Neighbors;
-pub use report::{ClassReport, Confusion, Mistake, Report};
+pub use report::{Cell, ClassReport, Confusion, Mistake, Report, UnknownClass};
 pub use ridge::{LinearProbe, Ridge, Scaling};
-pub use run::{evaluate, features, mirrored};
+pub use run::{Evaluation, evaluate, features, mirrored};
+pub use several::{SeveralClass, SeveralMetrics, SeveralReport};
 
 /// The fraction of predictions that equal the label.
 pub fn accuracy(predicted: &[usize], labels: &[usize]) -> f64 {

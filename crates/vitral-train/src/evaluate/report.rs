@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{Match, listed};
+
 /// The quality of a classifier on labeled images. Fractions are between 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -25,12 +27,38 @@ pub struct Report {
     pub mean_f1: f64,
     /// Results per class.
     pub classes: Vec<ClassReport>,
-    /// `confusion[label][predicted]`: number of images.
-    pub confusion: Vec<Vec<usize>>,
+    /// The confusion matrix: its cells that are not zero, by label, then by predicted class.
+    pub confusion: Vec<Cell>,
     /// The most frequently confused pairs of classes, most frequent first.
     pub confused: Vec<Confusion>,
     /// The most confident mistakes, most confident first.
     pub mistakes: Vec<Mistake>,
+    /// How the data's classes were matched to the model's, if they are not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<Match>,
+    /// Classes of the data that the model does not know. Their images are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<UnknownClass>,
+}
+
+/// A cell of the confusion matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The number of the correct class.
+    pub label: usize,
+    /// The number of the predicted class.
+    pub predicted: usize,
+    /// Number of images.
+    pub images: usize,
+}
+
+/// A class of the data that the model does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownClass {
+    /// Its name.
+    pub name: String,
+    /// Images that were left out.
+    pub images: usize,
 }
 
 /// Results of one class. Ratios with a zero denominator are 0.
@@ -77,6 +105,30 @@ pub struct Mistake {
     pub confidence: f32,
 }
 
+/// What was decided about classes, after the first line of a report.
+pub(super) struct Beside<'a> {
+    pub(super) matched: Option<Match>,
+    pub(super) unknown: &'a [UnknownClass],
+}
+
+impl fmt::Display for Beside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.matched {
+            Some(Match::Order) => write!(f, "\nclasses matched in order: no name of the data is one of the model's")?,
+            Some(Match::Numbers) => {
+                write!(f, "\nclasses matched by number: class names are the model's class numbers")?
+            }
+            Some(Match::Names) | None => {}
+        }
+        if self.unknown.is_empty() {
+            return Ok(());
+        }
+        let images: usize = self.unknown.iter().map(|class| class.images).sum();
+        let names: Vec<String> = self.unknown.iter().map(|class| class.name.clone()).collect();
+        write!(f, "\nleft out: {images} images of classes that the model does not know: {}", listed(&names))
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| 100.0 * share;
@@ -89,14 +141,18 @@ impl fmt::Display for Report {
         if self.skipped > 0 {
             write!(f, " ({} more could not be read)", self.skipped)?;
         }
-        let width = self.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).clamp(5, 32);
+        write!(f, "{}", Beside { matched: self.matched, unknown: &self.unknown })?;
+        // A class that is neither a label nor predicted has nothing to show.
+        let taken = |class: &&ClassReport| class.images > 0 || class.precision > 0.0;
+        let shown: Vec<&ClassReport> = self.classes.iter().filter(taken).collect();
+        let width = shown.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).clamp(5, 32);
         write!(f, "\n\n{:width$}  images  precision  recall      F1", "class")?;
         let mut line = |name: &str, images: usize, [precision, recall, f1]: [f64; 3]| {
             let name: String = name.chars().take(width).collect();
             let [precision, recall, f1] = [precision, recall, f1].map(percent);
             write!(f, "\n{name:width$}  {images:8}  {precision:8.2} %{recall:7.2} %{f1:7.2} %")
         };
-        for class in &self.classes {
+        for class in shown {
             line(&class.name, class.images, [class.precision, class.recall, class.f1])?;
         }
         let precision =

@@ -1,11 +1,70 @@
 //! Runs a model over a data set.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use vitral::Tensor;
 use vitral_engine::Device;
 
-use super::{Features, Metrics, Report};
-use crate::data::Loader;
+use super::{Features, Metrics, Report, SeveralMetrics, SeveralReport, UnknownClass};
+use crate::data::{Loader, Relabeled};
 use crate::error::TrainError;
+use crate::labeling::Labeling;
+
+/// What an evaluation found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Evaluation {
+    /// Images with one label each.
+    One(Box<Report>),
+    /// Images with several labels each.
+    Several(Box<SeveralReport>),
+}
+
+impl Evaluation {
+    /// The main measure, between 0 and 1: the fraction of the images that are classified correctly, or the mean average
+    /// precision where images have several labels.
+    pub fn measure(&self) -> f64 {
+        match self {
+            Evaluation::One(report) => report.top1,
+            Evaluation::Several(report) => report.mean_average_precision,
+        }
+    }
+
+    /// Images that could not be read.
+    pub fn skipped(&self) -> usize {
+        match self {
+            Evaluation::One(report) => report.skipped,
+            Evaluation::Several(report) => report.skipped,
+        }
+    }
+
+    /// Notes how the data's classes were matched to the model's, and which the model does not know.
+    pub fn note_matching(&mut self, data: &Relabeled) {
+        let unknown = data.unknown().iter().map(|(name, images)| UnknownClass { name: name.clone(), images: *images });
+        let (matched, left_out) = match self {
+            Evaluation::One(report) => (&mut report.matched, &mut report.unknown),
+            Evaluation::Several(report) => (&mut report.matched, &mut report.unknown),
+        };
+        *matched = Some(data.how());
+        *left_out = unknown.collect();
+    }
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Evaluation::One(report) => report.fmt(f),
+            Evaluation::Several(report) => report.fmt(f),
+        }
+    }
+}
+
+/// Predictions accumulated so far.
+enum Accumulated {
+    One(Metrics),
+    Several(SeveralMetrics),
+}
 
 /// Classifies every image of a loader, in data set order; `forward` gives logits `[batch, classes]` for pixels.
 ///
@@ -15,9 +74,12 @@ use crate::error::TrainError;
 pub fn evaluate(
     loader: &Loader,
     mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
-) -> Result<Report, TrainError> {
+) -> Result<Evaluation, TrainError> {
     let dataset = loader.dataset();
-    let mut metrics = Metrics::new(dataset.classes());
+    let mut metrics = match dataset.labeling() {
+        Labeling::One => Accumulated::One(Metrics::new(dataset.classes())),
+        Labeling::Several => Accumulated::Several(SeveralMetrics::new(dataset.classes())),
+    };
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         let logits = forward(&batch.pixels)?;
@@ -30,13 +92,22 @@ pub fn evaluate(
                 hint: "evaluate it on data with its own classes, or give it a head for these",
             });
         }
-        for (row, &label) in logits.to_vec()?.chunks_exact(found).zip(&batch.labels) {
-            metrics.add(row, label);
+        let logits = logits.to_vec()?;
+        match &mut metrics {
+            Accumulated::One(metrics) => {
+                logits.chunks_exact(found).zip(&batch.labels).for_each(|(row, &label)| metrics.add(row, label));
+            }
+            Accumulated::Several(metrics) => metrics.add_batch(&logits, &batch.targets.to_vec()?),
         }
     }
     let skipped: Vec<usize> = loader.skipped().into_iter().map(|skipped| skipped.index).collect();
     let seen: Vec<usize> = (0..dataset.len()).filter(|index| skipped.binary_search(index).is_err()).collect();
-    Ok(metrics.report(skipped.len(), |nth| (seen[nth], dataset.name(seen[nth]))))
+    Ok(match metrics {
+        Accumulated::One(metrics) => {
+            Evaluation::One(Box::new(metrics.report(skipped.len(), |nth| (seen[nth], dataset.name(seen[nth])))))
+        }
+        Accumulated::Several(metrics) => Evaluation::Several(Box::new(metrics.report(skipped.len()))),
+    })
 }
 
 /// Features of every image of a loader; `forward` gives `[batch, width]` for pixels.

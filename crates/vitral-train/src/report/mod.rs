@@ -15,7 +15,7 @@ use vitral::atomic;
 
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::evaluate::{Mistake, Report};
+use crate::evaluate::{Evaluation, Mistake, Report, SeveralReport};
 use crate::journal::Entry;
 
 pub use plots::{confusion, curves};
@@ -82,34 +82,55 @@ struct Whole<'a> {
     best: &'a Chosen,
     reported_on: &'static str,
     #[serde(flatten)]
-    report: &'a Report,
+    report: &'a Evaluation,
 }
 
-/// The best model's accuracy according to a finished run's `report.json`: the fraction of images classified correctly.
-pub fn accuracy(folder: &Path) -> Option<f64> {
+/// The best model's main measure according to a finished run's `report.json`: the fraction of images classified
+/// correctly, or the mean average precision where images have several labels.
+pub fn measure(folder: &Path) -> Option<f64> {
     let text = std::fs::read(folder.join("report.json")).ok()?;
-    serde_json::from_slice::<serde_json::Value>(&text).ok()?["top1"].as_f64()
+    let report: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    ["top1", "mean_average_precision"].iter().find_map(|key| report[key].as_f64())
 }
 
-/// Writes `report.html`, `report.json`, `curves.svg` and `confusion.svg` into a run's folder.
+/// What a report is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The resolved recipe.
+    pub recipe: &'a str,
+    /// The run's epochs.
+    pub entries: &'a [Entry],
+    /// The best epoch.
+    pub chosen: &'a Chosen,
+    /// The best model's evaluation.
+    pub evaluation: &'a Evaluation,
+    /// The images it was evaluated on.
+    pub dataset: &'a dyn Dataset,
+}
+
+/// Writes `report.html`, `report.json`, `curves.svg` and, where each image has one label, `confusion.svg` into a run's
+/// folder.
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write(
-    folder: &Path,
-    recipe: &str,
-    entries: &[Entry],
-    chosen: &Chosen,
-    report: &Report,
-    dataset: &dyn Dataset,
-) -> Result<(), TrainError> {
-    let (curves, confusion) = (curves(entries), confusion(report));
-    let whole_report = Whole { best: chosen, reported_on: chosen.on.reported_on(), report };
+pub fn write(folder: &Path, sources: Sources<'_>) -> Result<(), TrainError> {
+    let Sources { entries, chosen, evaluation, .. } = sources;
+    let whole_report = Whole { best: chosen, reported_on: chosen.on.reported_on(), report: evaluation };
     let json = serde_json::to_string_pretty(&whole_report).expect("plain data");
-    let page = page(recipe, entries, chosen, report, dataset, &curves, &confusion);
-    for (name, text) in
-        [("report.json", &json), ("curves.svg", &curves), ("confusion.svg", &confusion), ("report.html", &page)]
-    {
+    let curves = curves(entries);
+    let mut files = vec![("report.json", json)];
+    let body = match evaluation {
+        Evaluation::One(report) => {
+            let confusion = confusion(report);
+            let body = one_label(report, &sources, &confusion);
+            files.push(("confusion.svg", confusion));
+            body
+        }
+        Evaluation::Several(report) => several_labels(report),
+    };
+    let page = page(&sources, &curves, &body);
+    files.extend([("curves.svg", curves), ("report.html", page)]);
+    for (name, text) in files {
         let path = folder.join(name);
         atomic::write(&path, text.as_bytes()).map_err(TrainError::file(&path, "writing the report"))?;
     }
@@ -124,16 +145,21 @@ th:first-child,td:first-child{text-align:left}tr:nth-child(even){background:#f6f
 .mistakes{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;width:8rem}figure img{width:7rem;image-rendering:auto}\
 figcaption{font-size:.8rem}pre{background:#f6f6f6;padding:1rem;overflow-x:auto;font-size:.85rem}";
 
-fn page(
-    recipe: &str,
-    entries: &[Entry],
-    chosen: &Chosen,
-    report: &Report,
-    dataset: &dyn Dataset,
-    curves: &str,
-    confusion: &str,
-) -> String {
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// A length of time as people say it.
+fn span(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{seconds:.0} seconds"),
+        90.0..5400.0 => format!("{:.0} minutes", seconds / 60.0),
+        _ => format!("{:.1} hours", seconds / 3600.0),
+    }
+}
+
+fn page(sources: &Sources<'_>, curves: &str, body: &str) -> String {
+    let Sources { recipe, entries, chosen, evaluation, .. } = sources;
     let mut page = String::new();
     // Writing to a string cannot fail.
     let mut add = |text: std::fmt::Arguments<'_>| page.write_fmt(text).unwrap_or_default();
@@ -141,35 +167,58 @@ fn page(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width,initial-scale=1\"><title>A training run</title><style>{STYLE}</style><body>"
     ));
-    add(format_args!(
-        "<h1>{} of {} {} images classified correctly</h1><p>",
-        percent(report.top1),
-        report.images,
-        chosen.on.reported_on()
-    ));
-    if report.classes.len() > 5 {
-        add(format_args!("Top-5 {}. ", percent(report.top5)));
+    let on = chosen.on.reported_on();
+    match evaluation {
+        Evaluation::One(report) => {
+            add(format_args!(
+                "<h1>{} of {} {on} images classified correctly</h1><p>",
+                percent(report.top1),
+                report.images
+            ));
+            if report.classes.len() > 5 {
+                add(format_args!("Top-5 {}. ", percent(report.top5)));
+            }
+            add(format_args!("Loss {:.4}, calibration error {}. ", report.loss, percent(report.calibration_error)));
+        }
+        Evaluation::Several(report) => {
+            let average = percent(report.mean_average_precision);
+            add(format_args!("<h1>Mean average precision {average} on {} {on} images</h1><p>", report.images));
+            add(format_args!("F1 {}, loss {:.4}. ", percent(report.f1), report.loss));
+        }
     }
-    add(format_args!("Loss {:.4}, calibration error {}. ", report.loss, percent(report.calibration_error)));
     if let Some(last) = entries.last() {
-        add(format_args!("{} epochs in {:.0} minutes. ", last.epoch, last.seconds / 60.0));
+        let noun = if last.epoch == 1 { "epoch" } else { "epochs" };
+        add(format_args!("{} {noun} in {}. ", last.epoch, span(last.seconds)));
     }
-    if report.skipped > 0 {
-        add(format_args!("{} images could not be read. ", report.skipped));
+    if evaluation.skipped() > 0 {
+        add(format_args!("{} images could not be read. ", evaluation.skipped()));
     }
     let Chosen { on, epoch, accuracy } = chosen;
     add(format_args!("This is the model in <code>best</code>, of epoch {epoch}: the best epoch was {}. ", on.how()));
     if *on == ChosenOn::Validation {
-        add(format_args!("Of the validation images, {} were correct. ", percent(*accuracy)));
+        let chosen = percent(*accuracy);
+        match evaluation {
+            Evaluation::One(_) => add(format_args!("Of the validation images, {chosen} were correct. ")),
+            Evaluation::Several(_) => {
+                add(format_args!("On the validation images, the mean average precision was {chosen}. "));
+            }
+        }
     }
-    add(format_args!("</p>"));
-    add(format_args!("<h2>Training curves</h2>{curves}"));
+    add(format_args!("</p><h2>Training curves</h2>{curves}{body}"));
+    add(format_args!("<h2>Recipe</h2><pre>{}</pre></body></html>\n", escaped(recipe)));
+    page
+}
+
+/// What the page shows where images have one label: the confusion matrix, mistakes with their images, classes.
+fn one_label(report: &Report, sources: &Sources<'_>, confusion: &str) -> String {
+    let mut body = String::new();
+    let mut add = |text: std::fmt::Arguments<'_>| body.write_fmt(text).unwrap_or_default();
     add(format_args!(
         "<h2>Confusion matrix</h2><p>One row per true class, one column per predicted class.</p>\
          <div class=\"wide\">{confusion}</div>"
     ));
     let figure = |mistake: &Mistake, caption: &str| {
-        let image = thumbnail(dataset, mistake.index).unwrap_or_default();
+        let image = thumbnail(sources.dataset, mistake.index).unwrap_or_default();
         let sure = 100.0 * mistake.confidence;
         format!("<figure>{image}<figcaption>{caption}{sure:.0} %</figcaption></figure>")
     };
@@ -193,7 +242,7 @@ fn page(
     add(format_args!(
         "<h2>Classes</h2><div class=\"wide\"><table><tr><th>class<th>images<th>precision<th>recall<th>F1</tr>"
     ));
-    for class in &report.classes {
+    for class in report.classes.iter().filter(|class| class.images > 0 || class.precision > 0.0) {
         add(format_args!(
             "<tr><td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
             escaped(&class.name),
@@ -203,8 +252,33 @@ fn page(
             percent(class.f1)
         ));
     }
-    add(format_args!("</table></div><h2>Recipe</h2><pre>{}</pre></body></html>\n", escaped(recipe)));
-    page
+    add(format_args!("</table></div>"));
+    body
+}
+
+/// What the page shows where images have several labels: a table of classes.
+fn several_labels(report: &SeveralReport) -> String {
+    let mut body = String::new();
+    let mut add = |text: std::fmt::Arguments<'_>| body.write_fmt(text).unwrap_or_default();
+    add(format_args!(
+        "<h2>Classes</h2><p>A label counts as predicted from a probability of {} on. Average precision does not depend \
+         on it.</p><div class=\"wide\"><table><tr><th>class<th>images<th>average precision<th>precision<th>recall\
+         <th>F1</tr>",
+        report.threshold
+    ));
+    for class in report.classes.iter().filter(|class| class.images > 0 || class.precision > 0.0) {
+        add(format_args!(
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            escaped(&class.name),
+            class.images,
+            percent(class.average_precision),
+            percent(class.precision),
+            percent(class.recall),
+            percent(class.f1)
+        ));
+    }
+    add(format_args!("</table></div>"));
+    body
 }
 
 /// An image of the data set as an `img` element.

@@ -1,10 +1,12 @@
 //! Plots of a run: curves over its epochs, and the confusion matrix.
 
+use std::collections::HashMap;
+
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use vitral::numbers::finite_range;
 
-use crate::evaluate::Report;
+use crate::evaluate::{Cell, Report};
 use crate::journal::Entry;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -18,6 +20,8 @@ const HELD: RGBColor = RGBColor(0, 114, 178);
 /// Maximum number of classes for names, and for numbers in cells.
 const NAMED: usize = 40;
 const NUMBERED: usize = 16;
+/// Maximum number of classes in the confusion matrix.
+const DRAWN: usize = 250;
 
 /// Draws into an SVG string.
 pub(crate) fn svg(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> String {
@@ -88,35 +92,62 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, Shift>, name: &str, entries: &[Entry
     Ok(())
 }
 
-/// The confusion matrix: one row per class, each cell colored by its fraction of the row's images.
+/// The classes shown in the confusion matrix: those in use and, if there are too many, those with the most mistakes.
+fn shown(report: &Report) -> Vec<usize> {
+    let mut used = vec![(false, 0); report.classes.len()];
+    for cell in &report.confusion {
+        for class in [cell.label, cell.predicted] {
+            used[class].0 = true;
+            used[class].1 += if cell.label == cell.predicted { 0 } else { cell.images };
+        }
+    }
+    let mut shown: Vec<usize> = (0..used.len()).filter(|&class| used[class].0).collect();
+    if shown.len() > DRAWN {
+        shown.sort_by_key(|&class| (std::cmp::Reverse(used[class].1), class));
+        shown.truncate(DRAWN);
+        shown.sort_unstable();
+    }
+    shown
+}
+
+/// The confusion matrix: one row per class, each cell colored by its fraction of the row's images. Classes without images
+/// that were never predicted are left out, and of many classes, only those with the most mistakes are drawn.
 pub fn confusion(report: &Report) -> String {
-    let classes = report.classes.len();
+    let shown = shown(report);
+    let classes = shown.len();
+    let places: HashMap<usize, i32> = shown.iter().zip(0..).map(|(&class, place)| (class, place)).collect();
+    let names: Vec<&str> = shown.iter().map(|&class| report.classes[class].name.as_str()).collect();
     let named = classes <= NAMED;
-    let longest = report.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).min(24) as i32;
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(24) as i32;
     let edge = if named { 24 + 7 * longest } else { 40 };
     let cell = (640 / classes.max(1) as i32).clamp(2, 44);
     let side = cell * classes as i32;
     svg(((edge + side + 16) as u32, (edge + side + 16) as u32), |area| {
         let ink = |size: u32| TextStyle::from(("sans-serif", size).into_font()).color(&INK);
-        for (row, counts) in report.confusion.iter().enumerate() {
-            let total = counts.iter().sum::<usize>().max(1) as f64;
-            for (column, &count) in counts.iter().enumerate() {
-                let (x, y) = (edge + column as i32 * cell, edge + row as i32 * cell);
-                let share = count as f64 / total;
-                let color = shade(share, row == column);
-                area.draw(&Rectangle::new([(x, y), (x + cell, y + cell)], color.filled()))?;
-                if classes <= NUMBERED && count > 0 {
-                    let size = (cell as u32 / 3).clamp(8, 14);
-                    let style = if share > 0.5 { ink(size).color(&WHITE) } else { ink(size) };
-                    let style = style.pos(centered());
-                    area.draw(&Text::new(count.to_string(), (x + cell / 2, y + cell / 2), style))?;
-                }
+        let square = |row: i32, column: i32, color: RGBColor| {
+            let (x, y) = (edge + column * cell, edge + row * cell);
+            Rectangle::new([(x, y), (x + cell, y + cell)], color.filled())
+        };
+        let whole = [(edge, edge), (edge + side, edge + side)];
+        area.draw(&Rectangle::new(whole, shade(0.0, false).filled()))?;
+        for place in 0..classes as i32 {
+            area.draw(&square(place, place, shade(0.0, true)))?;
+        }
+        for &Cell { label, predicted, images } in &report.confusion {
+            let (Some(&row), Some(&column)) = (places.get(&label), places.get(&predicted)) else { continue };
+            let share = images as f64 / report.classes[label].images.max(1) as f64;
+            area.draw(&square(row, column, shade(share, row == column)))?;
+            if classes <= NUMBERED {
+                let size = (cell as u32 / 3).clamp(8, 14);
+                let style = if share > 0.5 { ink(size).color(&WHITE) } else { ink(size) };
+                let middle = (edge + column * cell + cell / 2, edge + row * cell + cell / 2);
+                area.draw(&Text::new(images.to_string(), middle, style.pos(centered())))?;
             }
         }
         if named {
             let size = (cell as u32).clamp(7, 13);
-            for (at, class) in report.classes.iter().enumerate() {
-                let name: String = class.name.chars().take(24).collect();
+            for (at, name) in names.iter().enumerate() {
+                let name: String = name.chars().take(24).collect();
                 let middle = edge + at as i32 * cell + cell / 2;
                 let right = plotters::style::text_anchor::Pos::new(
                     plotters::style::text_anchor::HPos::Right,

@@ -1,0 +1,177 @@
+//! The images in an archive: a tar, plain or gzip, or a zip.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use flate2::read::MultiGzDecoder;
+use vitral::files::{is_hidden, is_image};
+use vitral::image::Limits;
+use zip::result::ZipError;
+
+use super::fault;
+use super::split::Split;
+use super::stored::{Stored, Storing};
+use crate::error::TrainError;
+
+/// Bytes of a zip's images to keep in memory; more go to a temporary file.
+const IN_MEMORY: u64 = 1 << 30;
+
+/// The images of an archive, before selecting a split.
+pub(super) struct Listing {
+    pub(super) images: Vec<Entry>,
+    pub(super) bytes: Stored,
+    /// Number of other files by their names' endings.
+    pub(super) others: BTreeMap<String, usize>,
+}
+
+/// An image in an archive.
+pub(super) struct Entry {
+    pub(super) name: PathBuf,
+    /// Contents of the `KEY.cls` next to it.
+    pub(super) keyed: Option<String>,
+    pub(super) start: u64,
+    pub(super) length: usize,
+}
+
+impl Entry {
+    /// The folder it is in, unless that is a split, or the contents of its `KEY.cls`.
+    pub(super) fn class(&self) -> Option<String> {
+        let folder = || Some(self.name.parent()?.file_name()?.to_string_lossy().into_owned());
+        self.keyed.clone().or_else(|| folder().filter(|name| Split::of_name(name).is_none()))
+    }
+}
+
+/// Whether a file is an archive that can be read here, according to its name.
+pub(super) fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    [".tar", ".tar.gz", ".tgz", ".zip"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Lists the images in an archive.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn list(path: &Path) -> Result<Listing, TrainError> {
+    let opening = || TrainError::file(path, "opening an archive");
+    let mut file = File::open(path).map_err(opening())?;
+    let mut start = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut start).map_err(opening())?;
+    file.rewind().map_err(opening())?;
+    match &start[..] {
+        [b'P', b'K', ..] => from_zip(path, file),
+        [0x1f, 0x8b, ..] => from_tar(path, file, true),
+        _ => from_tar(path, file, false),
+    }
+}
+
+/// Files of an archive, sorted into images, labels beside them, and others.
+#[derive(Default)]
+struct Sorted {
+    images: Vec<Entry>,
+    keyed: BTreeMap<PathBuf, String>,
+    others: BTreeMap<String, usize>,
+}
+
+/// What a member is according to its name.
+enum Kind {
+    Image,
+    Label,
+    Other,
+}
+
+impl Sorted {
+    /// The kind of a member, which is counted if it is neither an image nor a label.
+    fn kind(&mut self, name: &Path) -> Kind {
+        if name.iter().any(|part| is_hidden(Path::new(part)) && part != ".") {
+            return Kind::Other;
+        }
+        let ending = name.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        if ending == "cls" {
+            return Kind::Label;
+        }
+        if is_image(name) {
+            return Kind::Image;
+        }
+        *self.others.entry(ending).or_default() += 1;
+        Kind::Other
+    }
+
+    fn listing(mut self, bytes: Stored) -> Listing {
+        for image in &mut self.images {
+            image.keyed = self.keyed.get(&image.name.with_extension("")).cloned();
+        }
+        Listing { images: self.images, bytes, others: self.others }
+    }
+}
+
+fn from_tar(path: &Path, file: File, packed: bool) -> Result<Listing, TrainError> {
+    let reading = || TrainError::file(path, "reading an archive");
+    let stream: Box<dyn Read> = match packed {
+        true => Box::new(MultiGzDecoder::new(BufReader::new(file.try_clone().map_err(reading())?))),
+        false => Box::new(file.try_clone().map_err(reading())?),
+    };
+    let (mut sorted, mut memory) = (Sorted::default(), Vec::new());
+    for entry in tar::Archive::new(stream).entries().map_err(reading())? {
+        let mut entry = entry.map_err(reading())?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let name = entry.path().map_err(reading())?.into_owned();
+        match sorted.kind(&name) {
+            Kind::Label => {
+                let mut class = String::new();
+                entry.read_to_string(&mut class).map_err(reading())?;
+                sorted.keyed.insert(name.with_extension(""), class.trim().to_owned());
+            }
+            Kind::Image => {
+                let start = if packed { memory.len() as u64 } else { entry.raw_file_position() };
+                let length =
+                    if packed { entry.read_to_end(&mut memory).map_err(reading())? } else { entry.size() as usize };
+                sorted.images.push(Entry { name, keyed: None, start, length });
+            }
+            Kind::Other => {}
+        }
+    }
+    Ok(sorted.listing(if packed { Stored::Memory(memory) } else { Stored::File(Mutex::new(file)) }))
+}
+
+fn from_zip(path: &Path, file: File) -> Result<Listing, TrainError> {
+    let damaged = |error: ZipError| fault(path, error.to_string(), "download the file again, or unpack it");
+    let storing = || TrainError::file(path, "keeping images in a temporary file");
+    let size = file.metadata().map_err(storing())?.len();
+    let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
+    let mut stored = Storing::new(size, IN_MEMORY).map_err(storing())?;
+    let mut sorted = Sorted::default();
+    for index in 0..archive.len() {
+        let raw = archive.by_index_raw(index).map_err(damaged)?;
+        let (file, locked, name) = (raw.is_file(), raw.encrypted(), raw.enclosed_name());
+        drop(raw);
+        let Some(name) = name.filter(|_| file) else { continue };
+        let kind = sorted.kind(&name);
+        if matches!(kind, Kind::Other) {
+            continue;
+        }
+        if locked {
+            let found = format!("expected a zip without a password, found `{}` encrypted", name.display());
+            return Err(fault(path, found, "unpack it and give the folder"));
+        }
+        // A member that claims to be larger than any image is cut off, and fails to decode.
+        let mut bytes = Vec::new();
+        let member = archive.by_index(index).map_err(damaged)?;
+        member
+            .take(Limits::default().max_bytes + 1)
+            .read_to_end(&mut bytes)
+            .map_err(TrainError::file(path.join(&name), "unpacking an image"))?;
+        if matches!(kind, Kind::Label) {
+            let class = String::from_utf8_lossy(&bytes).trim().to_owned();
+            sorted.keyed.insert(name.with_extension(""), class);
+        } else {
+            let start = stored.push(&bytes).map_err(storing())?;
+            sorted.images.push(Entry { name, keyed: None, start, length: bytes.len() });
+        }
+    }
+    Ok(sorted.listing(stored.done()))
+}
