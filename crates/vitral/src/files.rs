@@ -1,5 +1,6 @@
 //! Finds image files in folders, the same way for every command.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,21 @@ pub fn passed_over(others: &BTreeMap<String, usize>) -> Option<String> {
 pub fn images_in(folder: &Path) -> io::Result<Found> {
     std::fs::read_dir(folder)?;
     let mut found = Found::default();
-    let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !is_hidden(entry.path());
+    let root = folder.canonicalize()?;
+    let back = RefCell::new(Vec::new());
+    let shown = |entry: &walkdir::DirEntry| {
+        if entry.depth() == 0 {
+            return true;
+        }
+        // A link to a folder that holds the one searched would bring in its neighbors.
+        let target = if entry.path_is_symlink() { entry.path().canonicalize().ok() } else { None };
+        if let Some(target) = target.filter(|target| root.starts_with(target)) {
+            let why = format!("a link back to `{}`, which holds it", target.display());
+            back.borrow_mut().push((entry.path().to_owned(), why));
+            return false;
+        }
+        !is_hidden(entry.path())
+    };
     for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(shown) {
         match entry {
             Ok(entry) if entry.file_type().is_dir() => {}
@@ -103,6 +118,7 @@ pub fn images_in(folder: &Path) -> io::Result<Found> {
         }
     }
     found.images.sort();
+    found.faults.extend(back.into_inner());
     found.faults.sort();
     Ok(found)
 }

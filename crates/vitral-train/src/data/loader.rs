@@ -313,8 +313,9 @@ impl Work {
                 return Ok(None);
             }
         }
-        let found = format!("expected images that can be read, found none among {count}");
-        Err(fault(std::path::Path::new(&self.dataset.name(0)), found, "check the first of them; replace the files"))
+        let first = self.noted().values().next().cloned().unwrap_or_default();
+        let found = format!("expected images that can be read, found none among {count}; the first: {first}");
+        Err(fault(std::path::Path::new(&self.dataset.name(0)), found, "check the paths, or replace the files"))
     }
 
     /// The model's input for an image.

@@ -90,10 +90,16 @@ fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
         return whole_file(path, split);
     }
     let inside = entries(path)?;
-    if let Some(parts) = Parts::among(&inside)?
-        && parts.places.len() > 1
-    {
-        return divided(path, parts, split);
+    if let Some(parts) = Parts::among(&inside)? {
+        if parts.places.len() > 1 {
+            return divided(path, parts, split);
+        }
+        // Training images beside others that have no labels.
+        if let Some(train) = parts.places.get(&Split::Train).filter(|_| !parts.notes.is_empty()) {
+            let mut found = find(train, split)?;
+            found.notes.extend(parts.notes);
+            return Ok(found);
+        }
     }
     let named = |test: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use vitral::files::is_hidden;
+use vitral::files::{is_hidden, is_image};
 
 use super::fault;
-use super::folder::class_folders;
+use super::folder::{class_folders, entries};
 use super::list::{is_labeled, is_list};
 use super::members::is_archive;
+use super::parquet::is_parquet;
 use super::split::Split;
 use crate::error::TrainError;
 
@@ -51,7 +52,10 @@ impl Parts {
         }
         let mut places = BTreeMap::new();
         for (split, found) in sources {
-            places.insert(split, one_of(split, &found, &mut notes)?);
+            match one_of(split, &found, &mut notes)? {
+                Some(place) => drop(places.insert(split, place)),
+                None => notes.push(format!("left out: the {} images, which have no labels", split.name())),
+            }
         }
         Ok(Some(Parts { places, notes }))
     }
@@ -62,25 +66,33 @@ impl Parts {
     }
 }
 
-/// The one source of a split among those found.
-fn one_of(split: Split, found: &[&PathBuf], notes: &mut Vec<String>) -> Result<PathBuf, TrainError> {
+/// The one source of a split among those found; `None` if it is a folder of images without labels.
+fn one_of(split: Split, found: &[&PathBuf], notes: &mut Vec<String>) -> Result<Option<PathBuf>, TrainError> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match found {
-        [one] => Ok((*one).clone()),
+        [one] if one.is_dir() && is_unlabeled(one)? => Ok(None),
+        [one] => Ok(Some((*one).clone())),
         [folder, file] if folder.is_dir() && !file.is_dir() => {
             let classes = !class_folders(folder)?.classes.is_empty();
             if is_list(file) && !classes {
                 // The list names the images that are in the folder.
-                return Ok((*file).clone());
+                return Ok(Some((*file).clone()));
             }
             if is_archive(file) && classes && name(folder) == name(file).split('.').next().unwrap_or_default() {
                 notes.push(format!("left out: `{}`, since `{}` is beside it", file.display(), folder.display()));
-                return Ok((*folder).clone());
+                return Ok(Some((*folder).clone()));
             }
             Err(twice(split, found))
         }
         _ => Err(twice(split, found)),
     }
+}
+
+/// Whether a folder holds images, and nothing that says what they are.
+fn is_unlabeled(folder: &Path) -> Result<bool, TrainError> {
+    let inside = entries(folder)?;
+    let labeled = inside.iter().any(|path| is_list(path) || is_archive(path) || is_parquet(path));
+    Ok(!labeled && inside.iter().any(|path| is_image(path)) && class_folders(folder)?.classes.is_empty())
 }
 
 fn twice(split: Split, found: &[&PathBuf]) -> TrainError {

@@ -155,8 +155,8 @@ impl fmt::Display for Report {
         for class in shown {
             line(&class.name, class.images, [class.precision, class.recall, class.f1])?;
         }
-        let precision =
-            self.classes.iter().map(|class| class.precision).sum::<f64>() / self.classes.len().max(1) as f64;
+        let present = || self.classes.iter().filter(|class| class.images > 0);
+        let precision = present().map(|class| class.precision).sum::<f64>() / present().count().max(1) as f64;
         line("mean", self.images, [precision, self.mean_recall, self.mean_f1])?;
         if !self.confused.is_empty() {
             write!(f, "\n\nmost confused")?;

@@ -1,5 +1,6 @@
 //! Integration tests of training, in one binary.
 
+mod as_found;
 mod frozen;
 mod lora;
 mod parity;
