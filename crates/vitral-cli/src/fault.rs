@@ -71,7 +71,21 @@ pub(crate) fn line(error: &anyhow::Error) -> String {
             line.push_str(&text);
         }
     }
-    line
+    plain(&line)
+}
+
+/// A message without the numbers of the system's errors, which say nothing to a user: `(os error 2)`.
+pub(crate) fn plain(message: &str) -> String {
+    let mut parts = message.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        match rest.strip_prefix(')') {
+            Some(rest) if rest.len() < part.len() => plain.push_str(rest),
+            _ => plain.extend([" (os error ", part]),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -85,6 +99,13 @@ mod tests {
         let cause = std::io::Error::other("disk on fire");
         let error = anyhow::Error::new(cause).context("`a`: not written: disk on fire").context("saving");
         assert_eq!(line(&error), "saving: `a`: not written: disk on fire");
+    }
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        let error = std::io::Error::from_raw_os_error(2).to_string();
+        assert_eq!(plain(&format!("`a`: {error}: twice {error}")).matches("os error").count(), 0);
+        assert_eq!(plain("an (os error of mine)"), "an (os error of mine)");
     }
 
     #[test]

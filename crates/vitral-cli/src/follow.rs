@@ -1,20 +1,19 @@
 //! Runs a recipe, for every command that trains.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use vitral::{LoadOptions, Model};
 use vitral_train::data::Summary;
-use vitral_train::fit::{Outcome as Ended, Watcher};
+use vitral_train::fit::{Outcome as Ended, RunSize, Watcher};
 use vitral_train::journal::{Entry, Journal};
-use vitral_train::recipe::{NewHead, Recipe, Setting};
+use vitral_train::recipe::{NewHead, Recipe};
 use vitral_train::report::ChosenOn;
 use vitral_train::run::{Models, run as train};
 use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
-use crate::fault::Usage;
+use crate::interrupt;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, located};
@@ -28,14 +27,6 @@ const NAMED: usize = 5;
 
 /// Number of values in a sparkline.
 const SPARKLINE: usize = 16;
-
-/// Whether to stop after the current step.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Parses `key=value` settings of a recipe.
-pub(crate) fn parsed(settings: &[String]) -> anyhow::Result<Vec<Setting>> {
-    settings.iter().map(|setting| Setting::parse(setting).map_err(|fault| Usage(fault).into())).collect()
-}
 
 /// Loads the data and models of a recipe and runs it in a folder, from the beginning or from where it stopped.
 pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
@@ -62,9 +53,6 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         let summary = Summary::of(set.as_ref(), SAMPLED, 0);
         printer.note(format_args!("{name:<10} {summary}"));
     }
-    // If no handler can be set, Ctrl-C ends the process and the last checkpoint is kept. With several runs in one
-    // process, the first sets it for all.
-    let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
     let mut watcher = Lines {
         printer,
         json: settings.json,
@@ -74,7 +62,7 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         bar: false,
         losses: Losses::default(),
     };
-    let ended = train(recipe, &sets, models, out, &settings.device, &INTERRUPTED, &mut watcher);
+    let ended = train(recipe, &sets, models, out, &settings.device, interrupt::gracefully(), &mut watcher);
     printer.finish_progress();
     match ended? {
         Ended::Finished { best, epoch, test } => {
@@ -110,7 +98,7 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         }
         Ended::Interrupted { step } => {
             printer.fault(format_args!("stopped after step {step}; run the same command again to resume"));
-            Ok(Outcome::Incomplete)
+            Ok(Outcome::Interrupted)
         }
     }
 }
@@ -156,11 +144,21 @@ impl Losses {
 }
 
 impl Watcher for Lines<'_> {
-    fn begin(&mut self, learning: usize, parameters: usize) {
-        if learning < parameters {
-            let share = 100.0 * learning as f64 / parameters as f64;
-            self.printer.note(format_args!("trainable  {learning} parameters, model {parameters} ({share:.2} %)"));
-        }
+    fn begin(&mut self, size: &RunSize) {
+        let million = |count: usize| format!("{:.2} million", count as f64 / 1e6);
+        let trained = match size.trained < size.parameters {
+            true => {
+                let share = 100.0 * size.trained as f64 / size.parameters as f64;
+                format!(", {} of them trained ({share:.2} %)", size.trained)
+            }
+            false => String::new(),
+        };
+        let cost = size.macs as f64 / 1e9;
+        self.printer.note(format_args!(
+            "model      {} parameters{trained}; {cost:.2} G multiply-accumulates per image",
+            million(size.parameters)
+        ));
+        self.printer.note(format_args!("run        {} steps of {} images", size.steps, size.images));
     }
 
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize) {

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -10,6 +11,7 @@ use vitral::Model;
 use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
 use vitral::image::{ImageError, Limits, RgbImage, decode, open};
 use vitral::pipeline::{Batch, BatchOptions, batches};
+use vitral_train::data::ArchivedImages;
 
 use crate::fault::{self, Usage};
 use crate::outcome::Outcome;
@@ -19,18 +21,23 @@ use crate::settings::Settings;
 /// Which images, and how many at a time.
 #[derive(Args, Debug)]
 pub(crate) struct InputArgs {
-    /// Images: files, folders (searched recursively, in order of name), quoted patterns such as `'photos/**/*.jpg'`, or
-    /// `-` for one image from standard input
-    #[arg(value_name = "IMAGE", required = true)]
+    /// Images: files, folders (searched recursively, in order of name), tar or zip archives, quoted patterns such as
+    /// `'photos/**/*.jpg'`, or `-` for one image from standard input
+    #[arg(value_name = "IMAGE", required_unless_present = "files_from")]
     images: Vec<PathBuf>,
+    /// A text file with one path per line, after those on the command line; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    files_from: Option<PathBuf>,
     /// Batch size; it does not affect the results
-    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, alias = "batch-size", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
 
 /// One image.
 pub(crate) enum Source {
     File(PathBuf),
+    /// An image in an archive, by its place there.
+    Member(Arc<ArchivedImages>, usize),
     StandardInput(Vec<u8>),
 }
 
@@ -39,6 +46,7 @@ impl Source {
     pub(crate) fn name(&self) -> String {
         match self {
             Source::File(path) => path.display().to_string(),
+            Source::Member(archive, index) => archive.name(*index),
             Source::StandardInput(_) => "-".into(),
         }
     }
@@ -46,6 +54,14 @@ impl Source {
     fn read(&self) -> Result<RgbImage, ImageError> {
         match self {
             Source::File(path) => open(path, &Limits::default()),
+            Source::Member(archive, index) => {
+                let within =
+                    |source| ImageError::InFile { path: archive.name(*index).into(), source: Box::new(source) };
+                let bytes = archive
+                    .bytes(*index)
+                    .map_err(|source| ImageError::Read { path: archive.name(*index).into(), source })?;
+                decode(&bytes, &Limits::default()).map_err(within)
+            }
             Source::StandardInput(bytes) => decode(bytes, &Limits::default()),
         }
     }
@@ -105,6 +121,18 @@ impl InputArgs {
         summarize(skipped, count, printer)
     }
 
+    /// Refuses to write to a file that is one of the images.
+    pub(crate) fn refuse_output(&self, output: &Path) -> anyhow::Result<()> {
+        let Ok(place) = output.canonicalize() else { return Ok(()) };
+        let same = |image: &&PathBuf| image.canonicalize().is_ok_and(|image| image == place);
+        match self.images.iter().find(same) {
+            Some(image) => {
+                bail!(Usage(format!("`{}` is both input and output; choose another output", image.display())))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Number of images that go through the model together.
     pub(crate) fn batch(&self) -> usize {
         usize::from(self.batch)
@@ -113,14 +141,20 @@ impl InputArgs {
     /// All images, in the order given. What could not be looked at is reported and counted.
     fn sources(&self, printer: &Printer) -> anyhow::Result<Found> {
         let mut found = Found::default();
-        for image in &self.images {
+        let listed = self.files_from.as_deref().map(listed).transpose()?.unwrap_or_default();
+        for image in self.images.iter().chain(&listed) {
             if image.as_os_str() == "-" {
+                if self.files_from.as_deref() == Some(Path::new("-")) {
+                    bail!(Usage("standard input cannot be both an image and the list of files".into()));
+                }
                 if found.sources.iter().any(|source| matches!(source, Source::StandardInput(_))) {
                     bail!(Usage("`-` was given twice, but there is only one standard input".into()));
                 }
                 found.sources.push(Source::StandardInput(standard_input()?));
             } else if image.is_dir() {
                 found.add_folder(image, printer)?;
+            } else if ArchivedImages::is_archive(image) && image.is_file() {
+                found.add_archive(image, printer)?;
             } else if !image.exists() && is_pattern(image) {
                 found.add_pattern(image, printer)?;
             } else {
@@ -158,6 +192,23 @@ impl Found {
             printer.note(format_args!("`{}`: passed over {others}", folder.display()));
         }
         self.sources.extend(found.into_images().into_iter().map(Source::File));
+        Ok(())
+    }
+
+    /// Adds all images in an archive, in order of name.
+    fn add_archive(&mut self, archive: &Path, printer: &Printer) -> anyhow::Result<()> {
+        let images = Arc::new(ArchivedImages::open(archive)?);
+        if images.is_empty() {
+            bail!(
+                "`{}`: no images in this archive; expected files ending in .{}",
+                archive.display(),
+                IMAGE_ENDINGS.join(", .")
+            );
+        }
+        if let Some(others) = passed_over(images.others()) {
+            printer.note(format_args!("`{}`: passed over {others}", archive.display()));
+        }
+        self.sources.extend((0..images.len()).map(|index| Source::Member(Arc::clone(&images), index)));
         Ok(())
     }
 
@@ -201,6 +252,16 @@ fn summarize(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<
     let noun = if count == 1 { "image" } else { "images" };
     printer.fault(format_args!("{skipped} of {count} {noun} could not be used"));
     Ok(Outcome::Incomplete)
+}
+
+/// The paths in a file, one per line.
+fn listed(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()).context("standard input could not be read")?,
+        false => std::fs::read_to_string(file).with_context(|| format!("`{}` could not be read", file.display()))?,
+    };
+    let lines = text.trim_start_matches('\u{FEFF}').lines().map(|line| line.trim_end_matches('\r'));
+    Ok(lines.filter(|line| !line.trim().is_empty()).map(PathBuf::from).collect())
 }
 
 fn standard_input() -> anyhow::Result<Vec<u8>> {

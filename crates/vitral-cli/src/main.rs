@@ -1,6 +1,6 @@
 //! The `vitral` binary: parses its arguments, runs one command, and reports the result as its exit code.
 //!
-//! 0: success. 1: something failed, and standard error says what. 2: the command line was wrong.
+//! 0: success. 1: something failed, and standard error says what. 2: the command line was wrong. 130: interrupted.
 #![forbid(unsafe_code)]
 
 mod architecture;
@@ -8,10 +8,13 @@ mod commands;
 mod download;
 mod fault;
 mod follow;
+mod hints;
 mod inputs;
+mod interrupt;
 mod outcome;
 mod output;
 mod printer;
+mod run_args;
 mod settings;
 mod sparkline;
 
@@ -32,6 +35,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // If the output is closed, there is nothing to do.
             let _ = error.print();
+            if let Some(hint) = hints::hint(&error) {
+                let _ = writeln!(std::io::stderr(), "\n  hint: {hint}");
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
             return Fault::of(&error).exit_code();
         }
     };
+    interrupt::watch();
     let printer = Printer::new(&settings);
     let outcome = commands::run(cli.command, &settings, &printer).and_then(|outcome| {
         printer.flush()?;
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::CODE),
         Err(error) => {
             let fault = Fault::of(&error);
             if fault != Fault::OutputClosed {

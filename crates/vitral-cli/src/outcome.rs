@@ -7,4 +7,6 @@ pub(crate) enum Outcome {
     Done,
     /// Some inputs were skipped, and standard error says which.
     Incomplete,
+    /// Ended by a signal, with everything saved that is needed to go on.
+    Interrupted,
 }

@@ -8,7 +8,7 @@ use console::Style;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
-use crate::fault::StandardOutput;
+use crate::fault::{StandardOutput, plain};
 use crate::settings::Settings;
 
 /// Fewer items than this need no progress bar.
@@ -90,6 +90,7 @@ impl Printer {
 
     /// Prints an error. If it cannot be written either, nothing can be done.
     pub(crate) fn fault(&self, text: impl Display) {
+        let text = plain(&text.to_string());
         let write = || drop(writeln!(std::io::stderr(), "{text}"));
         match self.bar.borrow().as_ref() {
             Some(bar) => bar.suspend(write),

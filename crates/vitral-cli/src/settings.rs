@@ -15,7 +15,7 @@ use crate::fault::Usage;
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     /// Number of threads [default: all hardware threads]
-    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, alias = "num-threads", value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Compute device
     #[arg(long, value_enum, default_value_t, global = true)]

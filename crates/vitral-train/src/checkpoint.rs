@@ -3,6 +3,8 @@
 //! All randomness in a run is derived from its seed and counters, so the counters are the whole random state: a run
 //! resumed from a checkpoint is bit-identical to an uninterrupted one.
 
+mod recipes;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,37 @@ pub struct Position {
     pub base: u32,
     /// The resolved recipe.
     pub recipe: String,
+    /// The training data.
+    #[serde(default)]
+    pub data: TrainedOn,
+}
+
+/// What is remembered of the training data, so that a run does not go on with other data unnoticed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainedOn {
+    /// Names of the classes, in order; empty in checkpoints of earlier versions.
+    pub classes: Vec<String>,
+    /// Number of training images.
+    pub images: usize,
+}
+
+impl TrainedOn {
+    /// Why a run on `self` cannot go on with `now`.
+    fn contradiction(&self, now: &TrainedOn) -> Option<String> {
+        if self.classes.is_empty() || self == now {
+            return None;
+        }
+        let (before, after) = (&self.classes, &now.classes);
+        if before.len() != after.len() {
+            return Some(format!("it was trained on {} classes, the data has {}", before.len(), after.len()));
+        }
+        if let Some(at) = (0..before.len()).find(|&at| before[at] != after[at]) {
+            let (before, after) = (&before[at], &after[at]);
+            return Some(format!("its class number {at} is `{before}`, the data's is `{after}`"));
+        }
+        Some(format!("it was trained on {} images, the data has {}", self.images, now.images))
+    }
 }
 
 /// Values to write to a file.
@@ -91,11 +124,12 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
     vitral::atomic::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
 }
 
-/// Restores a trainer from a checkpoint.
+/// Restores a trainer from a checkpoint. The recipe may differ in what does not change the steps taken so far: the number
+/// of epochs, how often the model is evaluated and saved, and where data and models are.
 ///
 /// # Errors
-/// If the file is damaged, or belongs to another model or recipe.
-pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position, TrainError> {
+/// If the file is damaged, or belongs to another model, recipe or data.
+pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str, data: &TrainedOn) -> Result<Position, TrainError> {
     let fault = |fault: String| TrainError::Checkpoint { path: path.to_owned(), fault };
     let bytes = std::fs::read(path).map_err(TrainError::file(path, "reading a checkpoint"))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| fault(error.to_string()))?;
@@ -110,8 +144,11 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
         )));
     }
     let position: Position = serde_json::from_value(value).map_err(|error| fault(error.to_string()))?;
-    if position.recipe != recipe {
-        return Err(fault("it was written with another recipe".into()));
+    if let Some(differences) = recipes::differences(&position.recipe, recipe) {
+        return Err(fault(format!("it was written with another recipe: {differences}")));
+    }
+    if let Some(contradiction) = position.data.contradiction(data) {
+        return Err(fault(contradiction));
     }
     if position.base != trainer.base() {
         return Err(fault("it belongs to another model: the frozen parameters differ".into()));

@@ -9,11 +9,14 @@ use std::time::Instant;
 
 use vitral_engine::Tensor;
 
-use crate::checkpoint::{self, Position};
+use crate::checkpoint::{self, Position, TrainedOn};
 use crate::epoch::{EpochStats, Score};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
 use crate::step::{Batch, StepReport, TeacherFn, Trainer};
+
+/// The report's files.
+pub const REPORTS: [&str; 4] = ["report.html", "report.json", "curves.svg", "confusion.svg"];
 
 /// Where batches come from. Their order depends only on the number of the epoch.
 pub trait Source: Sync {
@@ -29,8 +32,8 @@ pub trait Source: Sync {
 
 /// Follows a run, to show its progress.
 pub trait Watcher {
-    /// Before the first step: how many parameters are trained, and how many the model has.
-    fn begin(&mut self, _trained: usize, _parameters: usize) {}
+    /// Before the first step.
+    fn begin(&mut self, _size: &RunSize) {}
     /// Something the user should know, in a sentence.
     fn note(&mut self, _note: &str) {}
     /// After every step.
@@ -42,12 +45,30 @@ pub trait Watcher {
     fn unreadable(&mut self, _faults: &[String]) {}
 }
 
+/// How large a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunSize {
+    /// Parameters that are trained.
+    pub trained: usize,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// Multiply-accumulates of a forward pass over one image.
+    pub macs: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Images in a step.
+    pub images: usize,
+}
+
 /// What [`fit`] needs to know about a run.
 pub struct Plan<'a> {
     /// The run's folder.
     pub folder: &'a Path,
     /// The resolved recipe; a checkpoint of another recipe is refused.
     pub recipe: &'a str,
+    /// The training data; a checkpoint of other data is refused.
+    pub data: &'a TrainedOn,
     /// Epochs of the whole run.
     pub epochs: u64,
     /// Batches whose gradients make one step.
@@ -114,7 +135,11 @@ pub fn fit(
     let checkpoints = plan.folder.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(TrainError::file(&checkpoints, "making the folder"))?;
     let mut position = match checkpoint::list(&checkpoints).last() {
-        Some(newest) => checkpoint::load(newest, trainer, plan.recipe)?,
+        Some(newest) => {
+            let mut position = checkpoint::load(newest, trainer, plan.recipe, plan.data)?;
+            go_on(&mut position, plan, newest, watcher)?;
+            position
+        }
         None => Position {
             format: checkpoint::FORMAT,
             epoch: 0,
@@ -124,6 +149,7 @@ pub fn fit(
             stats: EpochStats::default(),
             base: trainer.base(),
             recipe: plan.recipe.to_owned(),
+            data: plan.data.clone(),
         },
     };
     let mut journal = Journal::open(plan.folder, position.epoch)?;
@@ -185,6 +211,33 @@ pub fn fit(
     }
     let (best, epoch) = position.best.map_or_else(Default::default, |(score, epoch)| (score.accuracy, epoch));
     Ok(Outcome::Finished { best, epoch, test: None })
+}
+
+/// Prepares to go on from a checkpoint, and says from where.
+fn go_on(
+    position: &mut Position,
+    plan: &Plan<'_>,
+    checkpoint: &Path,
+    watcher: &mut dyn Watcher,
+) -> Result<(), TrainError> {
+    let (done, epochs) = (position.epoch, plan.epochs);
+    if done > epochs || done == epochs && position.batch > 0 {
+        let fault = format!("it is in epoch {}, after the {epochs} epochs of the recipe", done + 1);
+        return Err(TrainError::Checkpoint { path: checkpoint.to_owned(), fault });
+    }
+    plan.recipe.clone_into(&mut position.recipe);
+    plan.data.clone_into(&mut position.data);
+    if done < epochs {
+        watcher.note(&format!("resuming at step {}, in epoch {} of {epochs}", position.step, done + 1));
+        // What an earlier, shorter run reported would no longer be true.
+        for name in REPORTS {
+            let path = plan.folder.join(name);
+            if path.exists() {
+                std::fs::remove_file(&path).map_err(TrainError::file(&path, "removing the report of fewer epochs"))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes the batches of a diverged step to a file, so that they can be examined.

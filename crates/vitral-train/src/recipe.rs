@@ -1,5 +1,6 @@
 //! Recipes: a run described in TOML, with every key checked and every default defined here.
 
+mod check;
 mod renamed;
 
 use std::path::{Path, PathBuf};
@@ -228,6 +229,10 @@ impl Setting {
     }
 }
 
+/// Keys with paths, and whether they are paths in any case: a model can also be a name on a hub.
+const PATHS: [(&str, &str, bool); 4] =
+    [("data", "train", true), ("data", "test", true), ("model", "from", false), ("distillation", "teacher", false)];
+
 /// Placeholder for data that has yet to be given.
 const NOWHERE: &str = "";
 
@@ -251,12 +256,7 @@ impl Recipe {
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| fault(error.to_string()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         // Data paths are relative to the recipe; so are model paths, unless they are names on a hub.
-        for (section, key, always) in [
-            ("data", "train", true),
-            ("data", "test", true),
-            ("model", "from", false),
-            ("distillation", "teacher", false),
-        ] {
+        for (section, key, always) in PATHS {
             let value = table.get_mut(section).and_then(|section| section.get_mut(key));
             if let Some(toml::Value::String(value)) = value.filter(|value| value.as_str() != Some(NOWHERE)) {
                 let beside = folder.join(&*value);
@@ -267,6 +267,16 @@ impl Recipe {
         }
         for setting in settings {
             setting.apply(&mut table).map_err(fault)?;
+        }
+        // Absolute, so that the resolved recipe in a run's folder means the same from anywhere.
+        for (section, key, always) in PATHS {
+            let value = table.get_mut(section).and_then(|section| section.get_mut(key));
+            if let Some(toml::Value::String(value)) = value.filter(|value| value.as_str() != Some(NOWHERE))
+                && (always || Path::new(value).exists())
+                && let Ok(whole) = std::path::absolute(&*value)
+            {
+                *value = whole.to_string_lossy().into_owned();
+            }
         }
         renamed::migrate(&mut table).map_err(fault)?;
         let recipe: Recipe =
@@ -286,7 +296,7 @@ impl Recipe {
             _ if recipe.data.train.as_os_str() == NOWHERE => {
                 Err(fault("`data.train` is not set; set it to the path of the images".to_owned()))
             }
-            _ => Ok(recipe),
+            _ => check::check(&recipe).map(|()| recipe).map_err(fault),
         }
     }
 }
@@ -325,6 +335,60 @@ mod tests {
         assert_eq!(recipe.run.epochs, 5);
         assert_eq!(recipe.schedule.shape, crate::optimize::Shape::Linear);
         assert_eq!(recipe.data.train.parent(), Some(std::env::temp_dir().as_path()), "relative to the recipe");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        for (setting, key) in [
+            ("run.epochs=0", "run.epochs"),
+            ("run.batch=0", "run.batch"),
+            ("run.accumulate=0", "run.accumulate"),
+            ("run.keep=0", "run.keep"),
+            ("run.ema_decay=1.5", "run.ema_decay"),
+            ("run.clip=0.0", "run.clip.norm"),
+            ("run.clip.adaptive=-1.0", "run.clip.adaptive"),
+            ("schedule.learning_rate=-1", "schedule.learning_rate"),
+            ("schedule.learning_rate=nan", "schedule.learning_rate"),
+            ("schedule.warmup_epochs=-1", "schedule.warmup_epochs"),
+            ("schedule.learning_rate_batch=0", "schedule.learning_rate_batch"),
+            ("optimizer.beta1=2", "optimizer.beta1"),
+            ("optimizer.epsilon=0", "optimizer.epsilon"),
+            ("groups.weight_decay=-1", "groups.weight_decay"),
+            ("groups.layer_decay=0", "groups.layer_decay"),
+            ("data.std=[0]", "data.std"),
+            ("data.std=[1, 1]", "data.std"),
+            ("data.validation_split.fraction=1", "data.validation_split.fraction"),
+            ("lora={ rank = 0 }", "lora.rank"),
+            ("distillation={ teacher = 't', kind = 'soft', share = 2, temperature = 1 }", "distillation.share"),
+            ("model.set.classes=5", "model.set.classes"),
+        ] {
+            let error = written(SMALL, &[setting]).expect_err(setting).to_string();
+            assert!(error.contains(&format!("`{key}`")), "{setting}: {error}");
+        }
+        let clipped = written(SMALL, &["run.clip=1"]).expect("a number is a norm");
+        assert_eq!(clipped.run.clip, Some(Clip::Norm(1.0)));
+    }
+
+    #[test]
+    fn related_sizes_follow_those_that_are_set() {
+        let config = |settings: &[&str]| {
+            let recipe = written(SMALL, settings).expect("a recipe");
+            recipe.configuration(3).map(|config| config.expect("from scratch")).map_err(|error| error.to_string())
+        };
+        let base = config(&[]).expect("a size");
+        let config = |settings: &[&str]| config(settings).map(|c| (c.width, c.heads, c.head_width, c.mlp_width));
+        let (width, ratio) = (2 * base.width, base.mlp_width / base.width);
+        assert_eq!(
+            config(&[&format!("model.set.width={width}")]).expect("a wider model"),
+            (width, base.heads, width / base.heads, ratio * width)
+        );
+        let half = ["model.set.heads=1".to_owned()];
+        assert_eq!(config(&[&half[0]]).expect("one head").2, base.width);
+        assert_eq!(config(&["model.set.heads=1", "model.set.head_width=8"]).expect("narrow").2, 8);
+        let error = config(&["model.set.heads=5"]).expect_err("does not divide");
+        assert!(error.contains("`heads` = 5") && error.contains("head_width"), "{error}");
+        let tokens = written(SMALL, &["model.set.distillation_token=true"]).expect("a recipe");
+        assert!(tokens.configuration(3).expect("a student").expect("from scratch").distillation_head);
     }
 
     #[test]

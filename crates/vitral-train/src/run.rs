@@ -9,11 +9,11 @@ use vitral::image::Preprocess;
 use vitral::{Device, LoadOptions, Model, Tensor, atomic};
 
 use crate::best;
-use crate::checkpoint;
+use crate::checkpoint::{self, TrainedOn};
 use crate::data::{Cached, Dataset, Loader, LoaderOptions, Match};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
-use crate::fit::{self, Outcome, Plan, Source, Watcher};
+use crate::fit::{self, Outcome, Plan, RunSize, Source, Watcher};
 use crate::journal::Journal;
 use crate::lora;
 use crate::optimize::groups;
@@ -117,19 +117,30 @@ impl<'a> Run<'a> {
         let frozen = recipe.groups.frozen(&vit).map_err(|found| fault("[model]", found))?;
         let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), recipe.run.seed)?;
         let (trained, all) = lora::trainable(&vit, &parameters);
-        watcher.begin(trained, all);
         let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
         let rules = rules(recipe, batch, Loader::batches(&train), teacher.is_some());
+        let steps = recipe.run.epochs * Loader::batches(&train).div_ceil(recipe.run.accumulate) as u64;
+        watcher.begin(&RunSize {
+            trained,
+            parameters: all,
+            macs: vit.macs(preprocess.output_size().unwrap_or(vit.config().image_size)).map_or(0, |macs| macs.total()),
+            steps,
+            images: batch * recipe.run.accumulate,
+        });
+        if rules.schedule.warmup_steps >= rules.total_steps {
+            let (warmup, total) = (rules.schedule.warmup_steps, rules.total_steps);
+            watcher.note(&format!("warm-up takes {warmup} of {total} steps: the peak learning rate is never reached"));
+        }
         let trainer = Trainer::new(vit, parameters, groups, rules)?;
 
+        refuse_other_files(folder, &resolved)?;
         std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "creating the run's folder"))?;
         let best = folder.join("best");
         atomic::recover(&best).map_err(TrainError::file(&best, "restoring what a stopped run left"))?;
         let path = folder.join("recipe.toml");
-        // A run that left no checkpoint has not begun: its recipe may be another one now.
+        // With a checkpoint, the recipe is only replaced once it is known to go on with it.
         if !path.exists() || checkpoint::list(&folder.join("checkpoints")).is_empty() {
-            let failed = TrainError::file(&path, "writing the resolved recipe");
-            atomic::write(&path, resolved.as_bytes()).map_err(failed)?;
+            write_recipe(folder, &resolved)?;
         }
         Ok((Run { recipe, resolved, sets, folder, device, preprocess, teacher, train, choosing }, trainer))
     }
@@ -146,6 +157,7 @@ impl<'a> Run<'a> {
         let plan = Plan {
             folder: self.folder,
             recipe: &self.resolved,
+            data: &TrainedOn { classes: self.sets.train.classes().to_vec(), images: self.sets.train.len() },
             epochs: settings.epochs,
             accumulate: settings.accumulate,
             evaluate_every: settings.evaluate_every,
@@ -159,6 +171,7 @@ impl<'a> Run<'a> {
         let keep = |trainer: &Trainer| best::keep(trainer, &self.preprocess, classes, self.folder, self.device);
         let outcome = fit::fit(trainer, &self.train, &score, &keep, &plan, watcher)?;
         watcher.unreadable(&Source::unreadable(&self.choosing));
+        write_recipe(self.folder, &self.resolved)?;
         Ok(outcome)
     }
 
@@ -220,6 +233,30 @@ fn rules(recipe: &Recipe, batch: usize, batches: usize, taught: bool) -> Rules {
         recompute: settings.recompute,
         seed: settings.seed,
     }
+}
+
+/// Refuses a folder that is not a run's and holds files that a run would replace.
+fn refuse_other_files(folder: &Path, resolved: &str) -> Result<(), TrainError> {
+    let ours = folder.join("checkpoints").is_dir()
+        || std::fs::read_to_string(folder.join("recipe.toml")).is_ok_and(|found| found == resolved);
+    let written = ["recipe.toml", "journal.jsonl", "journal.csv", "best"].iter().chain(&fit::REPORTS);
+    match written.map(|name| folder.join(name)).find(|path| path.exists()) {
+        Some(path) if !ours => Err(TrainError::Data {
+            path: folder.to_owned(),
+            fault: format!("expected a new folder or a run's, found another one with `{}`", path.display()),
+            hint: "choose another folder for the run",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the resolved recipe into a run's folder.
+fn write_recipe(folder: &Path, resolved: &str) -> Result<(), TrainError> {
+    let path = folder.join("recipe.toml");
+    if std::fs::read_to_string(&path).is_ok_and(|found| found == resolved) {
+        return Ok(());
+    }
+    atomic::write(&path, resolved.as_bytes()).map_err(TrainError::file(&path, "writing the resolved recipe"))
 }
 
 fn cached(set: &Arc<dyn Dataset>) -> Arc<dyn Dataset> {

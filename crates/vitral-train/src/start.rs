@@ -122,12 +122,12 @@ impl Recipe {
     }
 }
 
-/// A configuration with some fields replaced.
+/// A configuration with some fields replaced. Sizes that follow from others do so unless they are set themselves.
 fn overlaid(base: &ModelConfig, set: &toml::Table) -> Result<ModelConfig, TrainError> {
     let mut fields = serde_json::to_value(base).expect("plain data");
-    let set = serde_json::to_value(set).map_err(|error| fault(error.to_string()))?;
-    if let (Some(fields), Some(set)) = (fields.as_object_mut(), set.as_object()) {
-        for (field, value) in set {
+    let given = serde_json::to_value(set).map_err(|error| fault(error.to_string()))?;
+    if let (Some(fields), Some(given)) = (fields.as_object_mut(), given.as_object()) {
+        for (field, value) in given {
             match (fields.get_mut(field).and_then(|field| field.as_object_mut()), value.as_object()) {
                 // Single drop rates can be set while keeping the others.
                 (Some(inner), Some(value)) if field == "drop" => inner.extend(value.clone()),
@@ -135,7 +135,27 @@ fn overlaid(base: &ModelConfig, set: &toml::Table) -> Result<ModelConfig, TrainE
             }
         }
     }
-    serde_json::from_value(fields).map_err(|error| fault(format!("`set`: {error}")))
+    let mut config: ModelConfig = serde_json::from_value(fields).map_err(|error| fault(format!("`set`: {error}")))?;
+    let has = |field: &str| set.contains_key(field);
+    if (has("width") || has("heads")) && !has("head_width") && config.heads > 0 {
+        let (width, heads) = (config.width, config.heads);
+        if !width.is_multiple_of(heads) {
+            return Err(fault(format!(
+                "`set`: `width` = {width} is not a multiple of `heads` = {heads}; change one of them, or set `head_width`"
+            )));
+        }
+        config.head_width = width / heads;
+    }
+    if has("width") && !has("mlp_width") && base.width > 0 && base.mlp_width.is_multiple_of(base.width) {
+        config.mlp_width = base.mlp_width / base.width * config.width;
+    }
+    // A distillation token without a head of its own, or the other way around, would learn nothing.
+    match (has("distillation_token"), has("distillation_head")) {
+        (true, false) => config.distillation_head = config.distillation_token,
+        (false, true) => config.distillation_token = config.distillation_head,
+        _ => {}
+    }
+    Ok(config)
 }
 
 /// Whether a parameter of a pretrained model may be newly initialized.

@@ -1,10 +1,12 @@
 //! Atomic writes: files and folders are written beside their final path, flushed to disk, then renamed. A process that
 //! is interrupted leaves the previous version intact.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -13,11 +15,44 @@ const UNFINISHED: &str = ".part";
 /// Suffix of a folder that is about to be replaced.
 const BEFORE: &str = ".before";
 
+/// Temporary files and folders that this process has not finished.
+static UNFINISHED_NOW: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A temporary path on the list of those to remove if the process is ended from outside.
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(path: &Path) -> Self {
+        // Absolute, as the working directory may have changed by the time it is removed.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        UNFINISHED_NOW.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        Listed(path)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        UNFINISHED_NOW.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Removes the temporary files and folders of this process that are not finished: for a process that is about to end
+/// without running destructors, as when a signal arrives.
+pub fn discard_unfinished() {
+    let unfinished = std::mem::take(&mut *UNFINISHED_NOW.lock().unwrap_or_else(PoisonError::into_inner));
+    for path in unfinished {
+        // What cannot be removed stays; the process ends in any case.
+        let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    }
+}
+
 /// A file that is renamed to its path once complete. If dropped earlier, it is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     path: PathBuf,
+    listed: Listed,
 }
 
 impl AtomicFile {
@@ -32,7 +67,8 @@ impl AtomicFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder_of(path)).map_err(without_path)?;
-        Ok(AtomicFile { file: BufWriter::new(file), path: path.to_owned() })
+        let listed = Listed::new(file.path());
+        Ok(AtomicFile { file: BufWriter::new(file), path: path.to_owned(), listed })
     }
 
     /// The final path.
@@ -55,7 +91,9 @@ impl AtomicFile {
     pub fn finish(self) -> io::Result<()> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.as_file().sync_all()?;
-        file.persist(&self.path).map(drop).map_err(|fault| fault.error)
+        file.persist(&self.path).map(drop).map_err(|fault| fault.error)?;
+        drop(self.listed);
+        Ok(())
     }
 }
 
@@ -99,6 +137,8 @@ pub fn settle(from: &Path, to: &Path) -> io::Result<()> {
 pub struct AtomicFolder {
     aside: PathBuf,
     place: PathBuf,
+    /// Removed from the list when the folder is dropped.
+    _listed: Listed,
 }
 
 impl AtomicFolder {
@@ -112,7 +152,8 @@ impl AtomicFolder {
             fs::remove_dir_all(&aside)?;
         }
         fs::create_dir_all(&aside)?;
-        Ok(AtomicFolder { aside, place: path.to_owned() })
+        let listed = Listed::new(&aside);
+        Ok(AtomicFolder { aside, place: path.to_owned(), _listed: listed })
     }
 
     /// The temporary path, where it is filled.
@@ -283,6 +324,21 @@ mod tests {
         fs::write(folder.path().join("one"), "1").unwrap();
         folder.finish_as("one").unwrap();
         assert_eq!((fs::read(&file).unwrap(), names(place.path()).len()), (b"1".to_vec(), 2));
+    }
+
+    #[test]
+    fn what_is_not_finished_is_on_the_list() {
+        let place = tempfile::tempdir().unwrap();
+        let listed = || {
+            let all = UNFINISHED_NOW.lock().unwrap();
+            all.iter().filter(|path| path.starts_with(place.path())).count()
+        };
+        let file = AtomicFile::create(&place.path().join("a")).unwrap();
+        let folder = AtomicFolder::beside(&place.path().join("b")).unwrap();
+        assert_eq!((listed(), names(place.path()).len()), (2, 2));
+        file.finish().unwrap();
+        folder.finish().unwrap();
+        assert_eq!((listed(), names(place.path())), (0, vec!["a".to_owned(), "b".to_owned()]));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = size, conflicts_with = "model")]
     patch_size: Option<Size>,
     /// Batch size
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, alias = "batch-size", value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     /// Number of passes to time
     #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]

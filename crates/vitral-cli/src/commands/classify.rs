@@ -30,7 +30,7 @@ pub(crate) struct ClassifyArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Maximum number of labels to print for each image
-    #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, aliases = ["topk", "top-k", "top_k"], value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
     /// Print results as CSV
     #[arg(long, conflicts_with = "json")]

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use vitral_train::recipe::{Recipe, Setting};
 
-use crate::follow::{follow, parsed};
+use crate::follow::follow;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
+use crate::run_args::RunArgs;
 use crate::settings::Settings;
 
 /// Train a model with another model as its teacher
@@ -28,9 +29,6 @@ pub(crate) struct DistillArgs {
     /// The teacher: a folder, a bundle, or a name on a hub
     #[arg(long, value_name = "PATH")]
     teacher: String,
-    /// Folder for the run
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
     /// Distillation target
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
@@ -40,9 +38,8 @@ pub(crate) struct DistillArgs {
     /// Temperature of both softmaxes, with `--kind soft`
     #[arg(long, default_value_t = 3.0)]
     temperature: f32,
-    /// Change a key of the recipe, as in `schedule.learning_rate=3e-4`
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -64,6 +61,6 @@ pub(crate) fn run(args: &DistillArgs, settings: &Settings, printer: &Printer) ->
     if args.kind == Kind::Soft {
         set.push(Setting::new("distillation.temperature", f64::from(args.temperature)));
     }
-    set.extend(parsed(&args.set)?);
-    follow(&Recipe::load(&args.recipe, &set)?, &args.out, settings, printer)
+    set.extend(args.run.settings()?);
+    follow(&Recipe::load(&args.recipe, &set)?, &args.run.out, settings, printer)
 }

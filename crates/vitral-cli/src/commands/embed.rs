@@ -37,7 +37,7 @@ pub(crate) struct EmbedArgs {
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,
     /// Where to write: .npy, .safetensors, .csv, .jsonl or .parquet [default: JSON Lines on standard output]
-    #[arg(long, short, value_name = "FILE", value_parser = output)]
+    #[arg(long, short, alias = "out", value_name = "FILE", value_parser = output)]
     output: Option<(PathBuf, Format)>,
 }
 
@@ -47,8 +47,10 @@ enum Pool {
     #[default]
     Pooled,
     /// The class token after the final norm
+    #[value(alias = "cls")]
     Class,
     /// The mean of the patch tokens after the final norm
+    #[value(alias = "avg")]
     Mean,
     /// Both, side by side
     ClassAndMean,
@@ -77,6 +79,9 @@ fn output(text: &str) -> Result<(PathBuf, Format), String> {
 const TENSOR: &str = "features";
 
 pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    if let Some((path, _)) = &args.output {
+        args.inputs.refuse_output(path)?;
+    }
     let mut rows = args.output.as_ref().map(|(path, format)| format.create(path, TENSOR)).transpose()?;
     let model = args.model.load(settings)?;
     let mut count = 0;

@@ -41,7 +41,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_enum, default_value_t)]
     split: Part,
     /// Batch size; it does not affect the results
-    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, alias = "batch-size", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     /// Average the logits of each image and its mirror image
     #[arg(long)]
@@ -54,7 +54,9 @@ pub(crate) struct EvaluateArgs {
 /// A split of the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Part {
+    #[value(alias = "training")]
     Train,
+    #[value(aliases = ["val", "valid", "dev"])]
     Validation,
     #[default]
     Test,

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use vitral_train::recipe::{Recipe, Setting};
 
-use crate::follow::{follow, parsed};
+use crate::follow::follow;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
+use crate::run_args::RunArgs;
 use crate::settings::Settings;
 
 /// The default recipe.
@@ -39,45 +40,29 @@ pub(crate) struct FinetuneArgs {
     /// The model to start from: a folder, a bundle, or a name on a hub
     #[arg(long, short, value_name = "PATH")]
     model: String,
-    /// Folder for the run
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
     /// Validation images [default: those next to the training images, or a tenth split off]
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,
     /// A recipe [default: AdamW, layer decay 0.75, cosine, random crops, label smoothing]
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// Number of epochs
-    #[arg(long, value_name = "N")]
-    epochs: Option<u32>,
-    /// Batch size
-    #[arg(long, value_name = "N")]
-    batch: Option<u32>,
-    /// Peak learning rate
-    #[arg(long, visible_alias = "lr", value_name = "RATE")]
-    learning_rate: Option<f32>,
     /// Train only low-rank updates of this rank (LoRA) and the classifier; the model itself is frozen
     #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     lora: Option<u32>,
     /// A different image size, in pixels; position embeddings are resampled
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, alias = "img-size", alias = "input-size", value_name = "PIXELS")]
     image_size: Option<u32>,
-    /// Change a key of the recipe, as in `schedule.learning_rate=3e-4`
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let mut set = vec![Setting::new("model.from", args.model.clone()), Setting::new("data.train", path(&args.data))];
     set.extend(args.test.as_deref().map(|test| Setting::new("data.test", path(test))));
-    set.extend(args.epochs.map(|epochs| Setting::new("run.epochs", i64::from(epochs))));
-    set.extend(args.batch.map(|batch| Setting::new("run.batch", i64::from(batch))));
-    set.extend(args.learning_rate.map(|rate| Setting::new("schedule.learning_rate", f64::from(rate))));
     set.extend(args.image_size.map(|size| Setting::new("model.set.image_size", i64::from(size))));
     set.extend(args.lora.map(|rank| Setting::new("lora.rank", i64::from(rank))));
-    set.extend(parsed(&args.set)?);
+    set.extend(args.run.settings()?);
     let recipe = match &args.recipe {
         Some(path) => Recipe::load(path, &set)?,
         None => {
@@ -85,5 +70,5 @@ pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -
             Recipe::parse(text, Path::new("the default recipe"), &set)?
         }
     };
-    follow(&recipe, &args.out, settings, printer)
+    follow(&recipe, &args.run.out, settings, printer)
 }

@@ -8,6 +8,7 @@ use vitral::trace::TraceOptions;
 use vitral::weights::{Container, DataType};
 use vitral::{Model, Tensor};
 
+use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::output::{OutputFile, write_tensors};
 use crate::printer::Printer;
@@ -34,7 +35,7 @@ pub(crate) struct ForwardArgs {
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
     /// File to write
-    #[arg(long, value_name = "OUT.safetensors")]
+    #[arg(long, short, alias = "out", value_name = "OUT.safetensors")]
     output: PathBuf,
     /// Save the tokens before the first block and after every block
     #[arg(long)]
@@ -43,7 +44,7 @@ pub(crate) struct ForwardArgs {
     #[arg(long)]
     attentions: bool,
     /// Batch size; it does not affect the results
-    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, alias = "batch-size", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
 
@@ -55,6 +56,9 @@ struct Pixels {
 }
 
 pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    if args.output.exists() && args.output.canonicalize().ok() == args.input.canonicalize().ok() {
+        bail!(Usage(format!("`{}` is both input and output; choose another output", args.input.display())));
+    }
     let output = OutputFile::create(&args.output)?;
     let model = args.model.load(settings)?;
     let input = read(&args.input, &model)?;

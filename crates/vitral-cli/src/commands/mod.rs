@@ -36,8 +36,7 @@ use crate::settings::{GlobalArgs, Settings};
         A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a config file. The \
         default is the built-in model, which knows ten classes: airplanes, automobiles, birds, cats, deer, dogs, \
         frogs, horses, ships and trucks.",
-    after_help = "Exit codes: 0 done, 1 something failed, 2 wrong usage.",
-    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 done; 1 something failed, or an input was skipped; 2 wrong usage; 130 interrupted.",
     max_term_width = 100
 )]
 pub(crate) struct Cli {

@@ -24,11 +24,12 @@ pub(crate) struct PreprocessArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// The .safetensors file to write; image names go into its metadata
-    #[arg(long, short, value_name = "OUT.safetensors")]
+    #[arg(long, short, alias = "out", value_name = "OUT.safetensors")]
     output: PathBuf,
 }
 
 pub(crate) fn run(args: &PreprocessArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    args.inputs.refuse_output(&args.output)?;
     let mut rows = Format::Safetensors.create(&args.output, "pixel_values")?;
     let model = args.model.load(settings)?;
     let pipeline = model.preprocess()?.to_string();

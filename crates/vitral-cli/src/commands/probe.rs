@@ -57,7 +57,7 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,5,10,25")]
     shots: Vec<usize>,
     /// Batch size; it does not affect the results
-    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, alias = "batch-size", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 }
 
@@ -67,8 +67,10 @@ enum Pool {
     #[default]
     Pooled,
     /// The class token after the final norm
+    #[value(alias = "cls")]
     Class,
     /// The mean of the patch tokens after the final norm
+    #[value(alias = "avg")]
     Mean,
     /// Both, side by side
     ClassAndMean,

@@ -11,9 +11,10 @@ use vitral_train::sets::open_sets;
 use vitral_train::study::{Cell, best, write};
 
 use crate::fault::Usage;
-use crate::follow::{follow, parsed};
+use crate::follow::follow;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
+use crate::run_args::parsed;
 use crate::settings::Settings;
 
 /// Train models on growing fractions of the data, and compare them
@@ -44,7 +45,7 @@ pub(crate) struct StudyArgs {
     #[arg(long)]
     same_steps: bool,
     /// Folder for the study
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, alias = "output", value_name = "FOLDER")]
     out: PathBuf,
     /// Change a key of every recipe, as in `run.epochs=5`
     #[arg(long, value_name = "KEY=VALUE")]
@@ -89,8 +90,8 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
             let folder = args.out.join(&model).join(fraction.to_string());
             let images = open_sets(&recipe)?.train.len();
             printer.note(format_args!("{model} on {images} images ({fraction}): {}", folder.display()));
-            if follow(&recipe, &folder, settings, printer)? == Outcome::Incomplete {
-                return Ok(Outcome::Incomplete);
+            if follow(&recipe, &folder, settings, printer)? == Outcome::Interrupted {
+                return Ok(Outcome::Interrupted);
             }
             let (accuracy, best_epoch, seconds) =
                 best(&folder)?.with_context(|| format!("`{}` has no epoch", folder.display()))?;

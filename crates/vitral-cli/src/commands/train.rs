@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use vitral_train::recipe::Recipe;
 
-use crate::follow::{follow, parsed};
+use crate::follow::follow;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
+use crate::run_args::RunArgs;
 use crate::settings::Settings;
 
 /// Train a model from scratch
@@ -26,15 +27,11 @@ Every key of a recipe: docs/recipes.md in Vitral's repository.")]
 pub(crate) struct TrainArgs {
     /// The recipe
     recipe: PathBuf,
-    /// Folder for the run
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
-    /// Change a key of the recipe, as in `schedule.learning_rate=3e-4`
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 pub(crate) fn run(args: &TrainArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let recipe = Recipe::load(&args.recipe, &parsed(&args.set)?)?;
-    follow(&recipe, &args.out, settings, printer)
+    let recipe = Recipe::load(&args.recipe, &args.run.settings()?)?;
+    follow(&recipe, &args.run.out, settings, printer)
 }

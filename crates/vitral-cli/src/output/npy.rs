@@ -2,13 +2,16 @@
 //!
 //! Written here rather than with a library because the header holds the number of rows, which is known only at the end.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use vitral::npy::header;
 
 use super::output_file::OutputFile;
 use super::rows::{OneShape, Rows, little_endian};
+use crate::fault::Usage;
 
 /// Size of magic, version and header, with room for any shape.
 const HEADER: usize = 192;
@@ -21,10 +24,31 @@ pub(super) struct Npy {
 
 impl Npy {
     pub(super) fn new(mut file: OutputFile) -> anyhow::Result<Self> {
-        let names = OutputFile::create(&file.path().with_extension("txt"))?;
+        let beside = file.path().with_extension("txt");
+        if beside.exists() && !is_ours(file.path(), &beside) {
+            let (names, rows) = (beside.display(), file.path().display());
+            bail!(Usage(format!(
+                "`{names}` exists, and is not the list of names of `{rows}`, which would replace it; choose another name \
+                 for the output, or move the file"
+            )));
+        }
+        let names = OutputFile::create(&beside)?;
         file.put(&[0; HEADER])?;
         Ok(Npy { file, names, shape: OneShape::default() })
     }
+}
+
+/// Whether a text file lists the rows of an array beside it, so that both may be written again.
+fn is_ours(array: &Path, names: &Path) -> bool {
+    let rows = || -> Option<usize> {
+        let mut header = [0; HEADER];
+        File::open(array).ok()?.read_exact(&mut header).ok()?;
+        let header = String::from_utf8_lossy(&header);
+        let (_, shape) = header.split_once("'shape': (")?;
+        shape.split([',', ')']).next()?.trim().parse().ok()
+    };
+    let lines = std::fs::read_to_string(names).ok().map(|text| text.lines().count());
+    rows().is_some_and(|rows| Some(rows) == lines)
 }
 
 impl Rows for Npy {

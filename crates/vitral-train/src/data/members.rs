@@ -67,6 +67,63 @@ pub(super) fn list(path: &Path) -> Result<Listing, TrainError> {
     }
 }
 
+/// The images in an archive, without regard to classes.
+#[derive(Debug)]
+pub struct ArchivedImages {
+    path: PathBuf,
+    /// Names, and where their bytes are.
+    entries: Vec<(PathBuf, u64, usize)>,
+    bytes: Stored,
+    others: BTreeMap<String, usize>,
+}
+
+impl ArchivedImages {
+    /// Whether a file is an archive that can be read, according to its name.
+    pub fn is_archive(path: &Path) -> bool {
+        is_archive(path)
+    }
+
+    /// Lists the images of an archive, sorted by name.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let Listing { mut images, bytes, others } = list(path)?;
+        images.sort_by(|a, b| (&a.name, a.start).cmp(&(&b.name, b.start)));
+        let entries = images.into_iter().map(|image| (image.name, image.start, image.length)).collect();
+        Ok(ArchivedImages { path: path.to_owned(), entries, bytes, others })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// An image's name: the archive's path and its own.
+    pub fn name(&self, index: usize) -> String {
+        self.path.join(&self.entries[index].0).display().to_string()
+    }
+
+    /// An image's encoded bytes.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn bytes(&self, index: usize) -> std::io::Result<Vec<u8>> {
+        let (_, start, length) = self.entries[index];
+        self.bytes.read(start, length)
+    }
+
+    /// Number of files by ending that are not images according to their names.
+    pub fn others(&self) -> &BTreeMap<String, usize> {
+        &self.others
+    }
+}
+
 /// Files of an archive, sorted into images, labels beside them, and others.
 #[derive(Default)]
 struct Sorted {

@@ -42,6 +42,7 @@ pub use idx::Idx;
 pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
 pub use matching::{Match, Matching};
+pub use members::ArchivedImages;
 pub use open::{Part, ValidationSplit, open, open_part};
 pub use order::{Order, shuffled};
 pub use parquet::Parquet;

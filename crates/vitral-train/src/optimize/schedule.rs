@@ -33,9 +33,9 @@ pub struct Schedule {
     pub warmup_steps: u64,
     /// Epochs of warm-up, in addition to those steps.
     pub warmup_epochs: f32,
-    /// Rate of the first warm-up step.
+    /// Rate of the first warm-up step. The first step after warm-up has the peak rate, as in timm.
     pub warmup_learning_rate: f32,
-    /// Rate of the last step.
+    /// Rate at the end of cosine and linear: that of a step after the last one, as in timm, and of the cool-down.
     pub final_learning_rate: f32,
     /// Epochs at the end that stay at `final_learning_rate`.
     pub cooldown_epochs: f32,
@@ -80,7 +80,7 @@ impl Schedule {
         let (learning_rate, last) = (f64::from(self.learning_rate), f64::from(self.final_learning_rate));
         if step < self.warmup_steps {
             let first = f64::from(self.warmup_learning_rate);
-            return (first + (learning_rate - first) * (step + 1) as f64 / self.warmup_steps as f64) as f32;
+            return (first + (learning_rate - first) * step as f64 / self.warmup_steps as f64) as f32;
         }
         let after = total.saturating_sub(self.warmup_steps).max(1);
         let done = ((step - self.warmup_steps) as f64 / after as f64).min(1.0);
@@ -101,9 +101,21 @@ mod tests {
     fn warms_up_then_decays() {
         let schedule = Schedule { learning_rate: 1.0, warmup_steps: 10, ..Schedule::default() };
         let rates: Vec<f32> = (0..110).map(|step| schedule.at(step, 110)).collect();
-        assert!((rates[0] - 0.1).abs() < 1e-6 && (rates[9] - 1.0).abs() < 1e-6 && (rates[10] - 1.0).abs() < 1e-6);
+        assert!(rates[0] == 0.0 && (rates[9] - 0.9).abs() < 1e-6 && (rates[10] - 1.0).abs() < 1e-6);
         assert!((rates[60] - 0.5).abs() < 1e-6, "halfway through the cosine");
         assert!(rates[109] < 1e-3 && rates.windows(2).skip(10).all(|pair| pair[1] <= pair[0]));
+    }
+
+    /// timm 1.0.31: `CosineLRScheduler(optimizer, t_initial=6, lr_min=0, warmup_t=4, warmup_lr_init=1e-6,
+    /// warmup_prefix=True)` at a rate of 1e-3.
+    #[test]
+    fn warm_up_equals_timm() {
+        let schedule = Schedule { warmup_steps: 4, warmup_learning_rate: 1e-6, ..Schedule::default() };
+        let expected = [1e-6, 2.5075e-4, 5.005e-4, 7.5025e-4, 1e-3, 9.330_127e-4, 7.5e-4, 5e-4, 2.5e-4, 6.698_73e-5];
+        for (step, expected) in expected.into_iter().enumerate() {
+            let found = schedule.at(step as u64, 10);
+            assert!((found - expected).abs() < 1e-9, "step {step}: {found} is not {expected}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Keys that recipes of earlier versions spell differently.
+//! Keys that recipes of earlier versions spell differently, and values with a shorter form.
 
 use toml::{Table, Value};
 
@@ -34,6 +34,11 @@ pub(super) fn migrate(recipe: &mut Table) -> Result<(), String> {
     let head = recipe.get_mut("model").and_then(|model| model.get_mut("head"));
     if let Some(head) = head.filter(|head| head.as_str() == Some("drawn")) {
         *head = "random".into();
+    }
+    // A limit alone is that of the norm, which is what other libraries mean by clipping.
+    let clip = recipe.get_mut("run").and_then(|run| run.get_mut("clip"));
+    if let Some(clip) = clip.filter(|clip| clip.is_float() || clip.is_integer()) {
+        *clip = Value::Table(Table::from_iter([("norm".to_owned(), clip.clone())]));
     }
     Ok(())
 }

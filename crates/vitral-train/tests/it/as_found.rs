@@ -67,7 +67,9 @@ fn classes(part: &Part) -> Vec<&str> {
 
 #[test]
 fn splits_have_many_names() {
-    for (train, test) in [("training_set", "test_set"), ("seg_train", "seg_test"), ("Train", "Val"), ("trainset", "dev")] {
+    for (train, test) in
+        [("training_set", "test_set"), ("seg_train", "seg_test"), ("Train", "Val"), ("trainset", "dev")]
+    {
         let place = Place::new();
         place.images(&[&format!("{train}/a"), &format!("{train}/b"), &format!("{test}/b")]);
         let (learned, tested) = (place.open("", Split::Train), place.open("", Split::Test));
@@ -170,8 +172,16 @@ fn lists_come_from_spreadsheets_and_from_windows() {
     place.write("marked.csv", marked(table(",", "/"))).write("semicolon.csv", table(";", "\\"));
     place.write("tabs.tsv", table("\t", "/")).write("utf16.csv", utf16(&table("\t", "/")));
     place.write("marked.jsonl", marked(json.clone())).write("UPPER.JSONL", json);
-    for name in ["plain.csv", "UPPER.CSV", "marked.csv", "semicolon.csv", "tabs.tsv", "utf16.csv", "marked.jsonl", "UPPER.JSONL"]
-    {
+    for name in [
+        "plain.csv",
+        "UPPER.CSV",
+        "marked.csv",
+        "semicolon.csv",
+        "tabs.tsv",
+        "utf16.csv",
+        "marked.jsonl",
+        "UPPER.JSONL",
+    ] {
         let part = place.open(name, Split::Train);
         let labels: Vec<usize> = (0..part.dataset.len()).map(|index| part.dataset.label(index)).collect();
         assert_eq!((classes(&part), labels), (vec!["a", "b"], vec![0, 1, 1]), "{name}");

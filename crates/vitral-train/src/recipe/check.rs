@@ -1,0 +1,121 @@
+//! Values that a recipe's keys may have. What would be ignored, or would only fail later and elsewhere, is refused here
+//! by name.
+
+use super::Recipe;
+use crate::loss::Distillation;
+use crate::optimize::{Clip, Optimizer};
+
+/// A key's value and the values that it may have.
+struct Rule(&'static str, f64, &'static str, bool);
+
+impl Rule {
+    fn at_least_one(key: &'static str, value: impl TryInto<u32>) -> Self {
+        let value = value.try_into().map_or(f64::from(u32::MAX), f64::from);
+        Rule(key, value, "at least 1", value >= 1.0)
+    }
+
+    fn above_zero(key: &'static str, value: f32) -> Self {
+        Rule(key, value.into(), "above 0", value > 0.0 && value.is_finite())
+    }
+
+    fn not_negative(key: &'static str, value: f32) -> Self {
+        Rule(key, value.into(), "at least 0", value >= 0.0 && value.is_finite())
+    }
+
+    fn below_one(key: &'static str, value: f32) -> Self {
+        Rule(key, value.into(), "from 0 to below 1", (0.0..1.0).contains(&value))
+    }
+
+    fn share(key: &'static str, value: f32) -> Self {
+        Rule(key, value.into(), "from 0 to 1", (0.0..=1.0).contains(&value))
+    }
+}
+
+/// Checks every number of a recipe that is not checked where it is used.
+///
+/// # Errors
+/// The first that is out of range, with what was expected.
+pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
+    let (run, schedule, groups, data) = (&recipe.run, &recipe.schedule, &recipe.groups, &recipe.data);
+    let mut rules = vec![
+        Rule::at_least_one("run.epochs", run.epochs),
+        Rule::at_least_one("run.batch", run.batch),
+        Rule::at_least_one("run.accumulate", run.accumulate),
+        Rule::at_least_one("run.keep", run.keep),
+        Rule::above_zero("schedule.learning_rate", schedule.learning_rate),
+        Rule::not_negative("schedule.warmup_learning_rate", schedule.warmup_learning_rate),
+        Rule::not_negative("schedule.final_learning_rate", schedule.final_learning_rate),
+        Rule::not_negative("schedule.warmup_epochs", schedule.warmup_epochs),
+        Rule::not_negative("schedule.cooldown_epochs", schedule.cooldown_epochs),
+        Rule::not_negative("groups.weight_decay", groups.weight_decay),
+        Rule(
+            "groups.layer_decay",
+            groups.layer_decay.into(),
+            "above 0 and at most 1",
+            groups.layer_decay > 0.0 && groups.layer_decay <= 1.0,
+        ),
+        Rule(
+            "data.validation_split.fraction",
+            data.validation_split.fraction.into(),
+            "above 0 and below 1",
+            data.validation_split.fraction > 0.0 && data.validation_split.fraction < 1.0,
+        ),
+    ];
+    rules.extend(schedule.learning_rate_batch.map(|batch| Rule::at_least_one("schedule.learning_rate_batch", batch)));
+    rules.extend(run.ema_decay.map(|decay| Rule::below_one("run.ema_decay", decay)));
+    rules.extend(run.clip.map(|clip| match clip {
+        Clip::Norm(limit) => Rule::above_zero("run.clip.norm", limit),
+        Clip::Value(limit) => Rule::above_zero("run.clip.value", limit),
+        Clip::Adaptive(share) => Rule::above_zero("run.clip.adaptive", share),
+    }));
+    rules.extend(data.std.iter().flatten().map(|&std| Rule::above_zero("data.std", std)));
+    if let Some(lora) = &recipe.lora {
+        rules.extend([
+            Rule::at_least_one("lora.rank", lora.rank),
+            Rule::above_zero("lora.alpha", lora.alpha),
+            Rule::below_one("lora.dropout", lora.dropout),
+        ]);
+    }
+    match recipe.distillation.as_ref().map(|teaching| teaching.how) {
+        Some(Distillation::Soft { share, temperature }) => rules.extend([
+            Rule::share("distillation.share", share),
+            Rule::above_zero("distillation.temperature", temperature),
+        ]),
+        Some(Distillation::Hard { share }) => rules.push(Rule::share("distillation.share", share)),
+        None => {}
+    }
+    match recipe.optimizer {
+        Optimizer::Adamw { beta1, beta2, epsilon }
+        | Optimizer::Lamb { beta1, beta2, epsilon }
+        | Optimizer::Muon { beta1, beta2, epsilon, .. } => rules.extend([
+            Rule::below_one("optimizer.beta1", beta1),
+            Rule::below_one("optimizer.beta2", beta2),
+            Rule::above_zero("optimizer.epsilon", epsilon),
+        ]),
+        Optimizer::Lion { beta1, beta2 } => {
+            rules.extend([Rule::below_one("optimizer.beta1", beta1), Rule::below_one("optimizer.beta2", beta2)]);
+        }
+        Optimizer::Sgd { .. } => {}
+    }
+    if let Optimizer::Sgd { momentum, .. } | Optimizer::Muon { momentum, .. } = recipe.optimizer {
+        rules.push(Rule::below_one("optimizer.momentum", momentum));
+    }
+    if let Some(Rule(key, found, expected, _)) = rules.into_iter().find(|Rule(.., fits)| !fits) {
+        return Err(format!("expected `{key}` to be {expected}, found {found}"));
+    }
+    if let (Some(mean), Some(std)) = (&data.mean, &data.std)
+        && (mean.len() != std.len() || mean.is_empty())
+    {
+        let (mean, std) = (mean.len(), std.len());
+        return Err(format!(
+            "expected `data.mean` and `data.std` with one number per channel, found {mean} and {std} numbers"
+        ));
+    }
+    if let Some(mean) = data.mean.iter().flatten().find(|mean| !mean.is_finite()) {
+        return Err(format!("expected `data.mean` to be numbers, found {mean}"));
+    }
+    if recipe.model.set.contains_key("classes") {
+        return Err("`model.set.classes` cannot be set: the classes come from the data".to_owned());
+    }
+    Ok(())
+}
