@@ -6,6 +6,7 @@ mod device;
 mod embed;
 mod explain;
 mod forward;
+mod found;
 mod info;
 mod train;
 mod usage;

@@ -1,0 +1,240 @@
+//! What people run into: broken links, classes in another order, archives, outputs that are in the way, signals.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::train::{place, within};
+use super::{built_in, finished, folder, names_in, root, vitral};
+
+fn golden(name: &str) -> String {
+    root().join("goldens/field").join(name).display().to_string()
+}
+
+#[cfg(unix)]
+#[test]
+fn broken_links_are_skipped_and_the_rest_is_answered() {
+    let place = folder();
+    let photos = place.path().join("photos");
+    std::fs::create_dir_all(photos.join("sub")).expect("made");
+    for name in ["0.png", "sub/1.png"] {
+        std::fs::copy(root().join("assets/digits/images/one.png"), photos.join(name)).expect("copied");
+    }
+    std::os::unix::fs::symlink("nowhere.jpg", photos.join("5_gone.jpg")).expect("a link");
+    std::os::unix::fs::symlink("..", photos.join("sub/back")).expect("a link");
+    let found = vitral(["classify", "--csv", "--top", "1", &photos.display().to_string()]);
+    assert_eq!(found.code, Some(1), "{}", found.err);
+    assert_eq!(found.out.lines().count(), 3, "{}", found.out);
+    for word in ["5_gone.jpg`: a link to `nowhere.jpg`, which does not exist", "a link back to", "2 of 4 images"] {
+        assert!(found.err.contains(word), "no `{word}` in {}", found.err);
+    }
+}
+
+#[test]
+fn classes_are_matched_by_name() {
+    let (model, data) = (golden("evaluate_by_name/model"), golden("evaluate_by_name/val"));
+    let text = vitral(["evaluate", "--model", &model, &data, "--quiet"]).ok();
+    assert!(text.contains("top-1 100.00 %") && text.contains("4 images"), "{text}");
+    assert!(text.contains("left out: 2 images of classes that the model does not know: `d`"), "{text}");
+    let json = vitral(["evaluate", "--model", &model, &data, "--json"]).ok();
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["top1"], &json["unknown"][0]["name"]), (&1.0.into(), &"d".into()));
+}
+
+#[test]
+fn numbers_order_classes_in_folders_and_archives_alike() {
+    let model = golden("numeric_folders/model");
+    for data in ["numeric_folders/val", "numeric_folders/val.tar"] {
+        let text = vitral(["evaluate", "--model", &model, &golden(data)]).ok();
+        assert!(text.contains("top-1 100.00 %") && text.contains("matched in order"), "{data}: {text}");
+    }
+}
+
+#[test]
+fn a_model_that_is_kept_keeps_its_classes() {
+    let place = folder();
+    let images = place.path().join("images");
+    // The model knows a, b, c; the data has c and b, and for a second run something else.
+    for (class, from) in [("c", "c"), ("b", "b")] {
+        std::fs::create_dir_all(images.join(class)).expect("made");
+        for name in ["000.png", "001.png"] {
+            let source = Path::new(&golden("evaluate_by_name/val")).join(from).join(name);
+            std::fs::copy(source, images.join(class).join(name)).expect("copied");
+        }
+    }
+    let path = |name: &str| within(place.path(), name);
+    let tune = |out: &str| {
+        let model = golden("evaluate_by_name/model");
+        let rest = [
+            "--set",
+            "model.head=keep",
+            "--epochs",
+            "1",
+            "--lr",
+            "1e-9",
+            "--set",
+            "data.validation_split.fraction=0.5",
+        ];
+        vitral(["finetune", "--model", &model, &path("images"), "--out", &path(out)].into_iter().chain(rest))
+    };
+    tune("run").ok();
+    let labels = vitral(["info", "--model", &path("run/best"), "--json"]).ok();
+    let labels: serde_json::Value = serde_json::from_str(&labels).expect("JSON");
+    assert_eq!(labels["labels"], serde_json::json!(["a", "b", "c"]));
+    let text = vitral(["evaluate", "--model", &path("run/best"), &path("images")]).ok();
+    assert!(text.contains("top-1 100.00 %"), "{text}");
+    std::fs::rename(images.join("c"), images.join("x")).expect("renamed");
+    let error = tune("other").fails(1);
+    assert!(error.contains("`x`") && error.contains("model.head"), "{error}");
+}
+
+#[test]
+fn archives_and_lists_of_files_are_taken_where_images_are() {
+    let archive = golden("numeric_folders/val.tar");
+    let rows = vitral(["classify", "--csv", "--top", "1", &archive]).ok();
+    assert_eq!(rows.lines().count(), 13, "{rows}");
+    assert!(rows.contains("val.tar/./1/0.png") || rows.contains("val.tar/1/0.png"), "{rows}");
+    let place = folder();
+    let list = within(place.path(), "list.txt");
+    std::fs::write(&list, "\u{FEFF}assets/digits/images/one.png\r\n\nassets/digits/images/seven.png\n")
+        .expect("written");
+    let rows = vitral(["classify", "--csv", "--top", "1", "--files-from", &list]).ok();
+    assert_eq!(rows.lines().count(), 3, "{rows}");
+    vitral(["classify"]).fails(2);
+}
+
+#[test]
+fn outputs_do_not_replace_what_they_were_not_asked_to() {
+    let place = folder();
+    let path = |name: &str| within(place.path(), name);
+    let image = path("photo.png");
+    std::fs::copy(root().join("assets/digits/images/one.png"), &image).expect("copied");
+    std::fs::write(path("photos.txt"), "my own list").expect("written");
+    let error = vitral(["embed", &image, "-o", &path("photos.npy")]).fails(2);
+    assert!(error.contains("photos.txt"), "{error}");
+    assert_eq!(std::fs::read_to_string(path("photos.txt")).expect("kept"), "my own list");
+    // Its own files are written again.
+    vitral(["embed", &image, "-o", &path("own.npy")]).ok();
+    vitral(["embed", &image, &image, "-o", &path("own.npy")]).ok();
+    assert_eq!(std::fs::read_to_string(path("own.txt")).expect("written").lines().count(), 2);
+    // Nor is an input replaced by the output.
+    let tensors = path("in.safetensors");
+    vitral(["preprocess", &image, "-o", &tensors]).ok();
+    let before = std::fs::read(&tensors).expect("written");
+    let error = vitral(["forward", "--model", "assets/digits", "--input", &tensors, "--output", &tensors]).fails(2);
+    assert!(error.contains("both input and output"), "{error}");
+    assert_eq!(std::fs::read(&tensors).expect("kept"), before);
+}
+
+#[test]
+fn a_run_takes_no_folder_with_other_files() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let recipe = std::fs::read_to_string(path("recipe.toml")).expect("a recipe");
+    // The folder that the recipe itself is in.
+    let error = vitral(["train", &path("recipe.toml"), "--out", &place.path().display().to_string()]).fails(1);
+    assert!(error.contains("recipe.toml") && error.contains("another folder"), "{error}");
+    assert_eq!(std::fs::read_to_string(path("recipe.toml")).expect("kept"), recipe);
+}
+
+#[test]
+fn a_run_goes_on_with_more_epochs_and_from_its_own_recipe() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let train = |recipe: &str, more: &[&str]| {
+        vitral(["train", &path(recipe), "--out", &path("run")].into_iter().chain(more.iter().copied()))
+    };
+    let first = train("recipe.toml", &[]);
+    assert!(first.err.contains("multiply-accumulates per image") && first.err.contains("4 steps"), "{}", first.err);
+    first.ok();
+    // From elsewhere: the paths in the run's recipe are whole.
+    let mut elsewhere = Command::new(env!("CARGO_BIN_EXE_vitral"));
+    elsewhere.args(["train", &path("run/recipe.toml"), "--out", &path("again")]);
+    finished(elsewhere.current_dir(place.path().join("images")), &[]).ok();
+    let more = train("recipe.toml", &["--epochs", "3"]);
+    assert!(more.err.contains("resuming at step 4, in epoch 3 of 3"), "{}", more.err);
+    let said = more.ok();
+    assert!(said.contains("epoch   3/3") && !said.contains("epoch   2/3"), "{said}");
+    let report = std::fs::read_to_string(path("run/report.html")).expect("a new report");
+    assert!(report.contains("3 epochs in"), "{report}");
+    let error = train("recipe.toml", &["--epochs", "3", "--seed", "7", "--batch", "3"]).fails(1);
+    assert!(error.contains("`run.seed` was 0, is now 7") && error.contains("`run.batch` was 2"), "{error}");
+    let error = train("recipe.toml", &["--epochs", "1"]).fails(1);
+    assert!(error.contains("after the 1 epochs"), "{error}");
+    // Other data is noticed by its classes, not by its place.
+    std::fs::rename(path("images"), path("moved")).expect("moved");
+    let moved = ["--epochs", "4", "--set", &format!("data.train={}", path("moved"))];
+    train("recipe.toml", &moved).ok();
+    std::fs::rename(path("moved/one"), path("moved/uno")).expect("renamed");
+    let error = train("recipe.toml", &["--epochs", "5", "--set", &format!("data.train={}", path("moved"))]).fails(1);
+    assert!(error.contains("`one`") && error.contains("`seven`"), "{error}");
+}
+
+#[test]
+fn options_of_other_programs_are_understood_or_have_a_hint() {
+    let image = "assets/digits/images/one.png";
+    let rows = vitral(["classify", "--csv", "--topk", "2", "--num-threads", "1", "--batch-size", "1", image]).ok();
+    assert_eq!(rows.lines().count(), 3);
+    let error = vitral(["finetune", "data", "--model", "m", "--out", "run", "--resume"]).fails(2);
+    assert!(error.contains("hint: a run resumes by itself"), "{error}");
+    assert!(vitral(["help", "embed"]).ok().contains("--pool"));
+    assert!(built_in(["--help"]).ok().contains("130 interrupted"));
+}
+
+/// Sends a signal to a command that has begun to write, and returns its exit code.
+#[cfg(unix)]
+fn interrupted(args: &[&str], signal: &str, begun: impl Fn() -> bool) -> Option<i32> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vitral"))
+        .args(args)
+        .current_dir(root())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    for _ in 0..2000 {
+        if begun() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(begun(), "nothing was written");
+    Command::new("kill").args([signal, &child.id().to_string()]).status().expect("sent");
+    child.wait().expect("ended").code()
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_leave_nothing_half_written() {
+    let place = folder();
+    let images = place.path().join("images");
+    std::fs::create_dir(&images).expect("made");
+    for copy in 0..4000 {
+        std::os::unix::fs::symlink(root().join("assets/images/cat.jpg"), images.join(format!("{copy}.jpg")))
+            .expect("a link");
+    }
+    for (signal, file) in [("-INT", "x.npy"), ("-TERM", "x.npy"), ("-HUP", "x.parquet")] {
+        let out = place.path().join("out");
+        std::fs::create_dir(&out).expect("made");
+        let (images, target) = (images.display().to_string(), out.join(file).display().to_string());
+        let code = interrupted(&["embed", &images, "-o", &target], signal, || !names_in(&out).is_empty());
+        assert_eq!((code, names_in(&out)), (Some(130), vec![]), "{signal}");
+        std::fs::remove_dir(&out).expect("empty");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_can_be_resumed() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let args = ["train", &path("recipe.toml"), "--out", &path("run"), "--epochs", "2000"];
+    let journal = place.path().join("run/journal.jsonl");
+    let code = interrupted(&args, "-TERM", || journal.exists());
+    assert_eq!(code, Some(130));
+    let left = names_in(&place.path().join("run"));
+    assert!(left.iter().all(|name| !name.ends_with(".part")), "{left:?}");
+    let entries = std::fs::read_to_string(&journal).expect("a journal").lines().count();
+    let again = vitral(["train", &path("recipe.toml"), "--out", &path("run"), "--epochs", &(entries + 1).to_string()]);
+    assert!(again.err.contains("resuming at step"), "{}", again.err);
+    again.ok();
+}
