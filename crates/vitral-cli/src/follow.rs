@@ -7,6 +7,7 @@ use vitral::{LoadOptions, Model};
 use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, RunSize, Watcher};
 use vitral_train::journal::{Entry, Journal};
+use vitral_train::labeling::Labeling;
 use vitral_train::recipe::{NewHead, Recipe};
 use vitral_train::report::ChosenOn;
 use vitral_train::run::{Models, run as train};
@@ -57,6 +58,7 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         printer,
         json: settings.json,
         epochs: recipe.run.epochs,
+        several: sets.train.labeling() == Labeling::Several,
         begun: Instant::now(),
         first: None,
         bar: false,
@@ -78,10 +80,16 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
                 }))?;
             } else {
                 let percent = 100.0 * best;
-                let of = if test.is_some() { " of the validation images" } else { "" };
-                printer.line(format_args!("best {percent:.2} %{of} after epoch {epoch}: {}", folder.display()))?;
+                let several = sets.train.labeling() == Labeling::Several;
+                let (measure, of) = if several { ("mean average precision ", "on") } else { ("", "of") };
+                let images = if test.is_some() { format!(" {of} the validation images") } else { String::new() };
+                printer.line(format_args!(
+                    "best {measure}{percent:.2} %{images} after epoch {epoch}: {}",
+                    folder.display()
+                ))?;
                 if let Some(test) = test {
-                    printer.line(format_args!("test {:.2} % of the test images, evaluated once", 100.0 * test))?;
+                    let test = 100.0 * test;
+                    printer.line(format_args!("test {measure}{test:.2} % {of} the test images, evaluated once"))?;
                 }
                 printer.flush()?;
                 printer.note(format_args!("the best epoch was {}", sets.chosen_on.how()));
@@ -92,7 +100,8 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
                     let (line, first, last) = (sparkline(&accuracies, SPARKLINE), 100.0 * first, 100.0 * last);
                     printer.note(format_args!("validation {line} {first:.2} to {last:.2} %"));
                 }
-                printer.note(format_args!("curves, confusion matrix and mistakes: {}", report.display()));
+                let what = if several { "curves and classes" } else { "curves, confusion matrix and mistakes" };
+                printer.note(format_args!("{what}: {}", report.display()));
             }
             Ok(Outcome::Done)
         }
@@ -108,6 +117,8 @@ struct Lines<'a> {
     printer: &'a Printer,
     json: bool,
     epochs: u64,
+    /// Whether images have several labels, and the measure is the mean average precision.
+    several: bool,
     /// Start time of this process, and its first completed epoch.
     begun: Instant,
     first: Option<u64>,
@@ -198,7 +209,8 @@ impl Watcher for Lines<'_> {
             let validation =
                 entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
                     let best = if best { " best" } else { "" };
-                    format!("validation {loss:.4}, {:.2} %{best}  ", 100.0 * accuracy)
+                    let measure = if self.several { "mAP " } else { "" };
+                    format!("validation {loss:.4}, {measure}{:.2} %{best}  ", 100.0 * accuracy)
                 });
             let line = format!(
                 "epoch {:>3}/{}  loss {:.4}  {validation}{:.0} images/s  {}",

@@ -153,9 +153,9 @@ pub struct RunRecipe {
     /// Decay of the parameters' moving average, which is then evaluated and saved in place of the parameters.
     #[serde(default)]
     pub ema_decay: Option<f32>,
-    /// Loss function.
-    #[serde(default)]
-    pub loss: Loss,
+    /// Loss function. By default cross-entropy, or the binary loss for images with several labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
     /// Whether blocks keep only their input and are recomputed in the backward pass: less memory, more time, identical
     /// results.
     #[serde(default)]

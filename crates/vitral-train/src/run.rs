@@ -16,6 +16,7 @@ use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, RunSize, Source, Watcher};
 use crate::journal::Journal;
 use crate::lora;
+use crate::loss::Loss;
 use crate::optimize::groups;
 use crate::recipe::Recipe;
 use crate::report::{self, Chosen};
@@ -118,7 +119,8 @@ impl<'a> Run<'a> {
         let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), recipe.run.seed)?;
         let (trained, all) = lora::trainable(&vit, &parameters);
         let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
-        let rules = rules(recipe, batch, Loader::batches(&train), teacher.is_some());
+        let loss = recipe.loss(sets.train.labeling())?;
+        let rules = rules(recipe, loss, batch, Loader::batches(&train), teacher.is_some());
         let steps = recipe.run.epochs * Loader::batches(&train).div_ceil(recipe.run.accumulate) as u64;
         watcher.begin(&RunSize {
             trained,
@@ -216,7 +218,7 @@ fn training(recipe: &Recipe, preprocess: &Preprocess, batch: usize) -> Result<Lo
 }
 
 /// The rules of every step, with the schedule in steps. `batches` is the number of batches in an epoch.
-fn rules(recipe: &Recipe, batch: usize, batches: usize, taught: bool) -> Rules {
+fn rules(recipe: &Recipe, loss: Loss, batch: usize, batches: usize, taught: bool) -> Rules {
     let settings = &recipe.run;
     let accumulate = settings.accumulate.max(1);
     let steps_per_epoch = batches.div_ceil(accumulate) as u64;
@@ -228,7 +230,7 @@ fn rules(recipe: &Recipe, batch: usize, batches: usize, taught: bool) -> Rules {
         total_steps,
         clip: settings.clip,
         ema_decay: settings.ema_decay,
-        loss: settings.loss,
+        loss,
         distillation: recipe.distillation.as_ref().filter(|_| taught).map(|teaching| teaching.how),
         recompute: settings.recompute,
         seed: settings.seed,

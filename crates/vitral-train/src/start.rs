@@ -11,6 +11,8 @@ use vitral_engine::Parameters;
 
 use crate::data::plain;
 use crate::error::TrainError;
+use crate::labeling::Labeling;
+use crate::loss::Loss;
 use crate::recipe::{NewHead, Recipe};
 
 /// The starting point of a run.
@@ -65,6 +67,26 @@ impl Recipe {
         let config = ModelConfig { classes, ..overlaid(&base, &self.model.set)? };
         config.check().map_err(|error| fault(error.to_string()))?;
         Ok(Some(config))
+    }
+
+    /// The loss for images with one label or several.
+    ///
+    /// # Errors
+    /// If the recipe asks for one that takes a single label, or for a teacher, which gives a single one.
+    pub fn loss(&self, labeling: Labeling) -> Result<Loss, TrainError> {
+        let problem = |found: &str, hint: &str| {
+            fault(format!("expected what fits images with several labels each, found {found}; {hint}"))
+        };
+        match (labeling, self.run.loss) {
+            (Labeling::Several, Some(Loss::CrossEntropy)) => {
+                Err(problem("`run.loss` = \"cross-entropy\", which is for one label", "set it to \"binary\""))
+            }
+            (Labeling::Several, _) if self.distillation.is_some() => {
+                Err(problem("a teacher, which gives one label", "train without `distillation`"))
+            }
+            (Labeling::Several, _) => Ok(Loss::Binary),
+            (Labeling::One, loss) => Ok(loss.unwrap_or_default()),
+        }
     }
 
     /// The model to train. `learned` is the model in `model.from`, loaded with [`Recipe::load_options`].

@@ -11,6 +11,7 @@ use vitral::features::FeatureKind;
 use vitral::image::Preprocess;
 use vitral_train::data::{Dataset, Loader, LoaderOptions, Split, ValidationSplit, open_part, with_classes};
 use vitral_train::evaluate::{Features, FewShot, Neighbors, Ridge, Scaling, accuracy, features, few_shot};
+use vitral_train::labeling::Labeling;
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
@@ -135,6 +136,9 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     notes.iter().for_each(|note| printer.note(note));
     let unknown = with_classes(unknown.dataset, known.dataset.classes())?;
     let known = known.dataset;
+    if known.labeling() == Labeling::Several {
+        bail!("`{}`: expected one label for each image, found several; use `vitral evaluate`", args.data.display());
+    }
     if let [only] = known.classes() {
         bail!("`{}`: expected at least two classes, found one, `{only}`", args.data.display());
     }

@@ -171,6 +171,30 @@ fn a_run_goes_on_with_more_epochs_and_from_its_own_recipe() {
 }
 
 #[test]
+fn images_with_several_labels_are_trained_and_measured() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let rows: String = (0..4).map(|i| format!("one/{i}.png,odd|thin\nseven/{i}.png,odd|top\n")).collect();
+    std::fs::write(path("images/list.csv"), format!("path,labels\n{rows}")).expect("written");
+    let list = format!("data.train={}", path("images/list.csv"));
+    let train = |out: &str, more: &[&str]| {
+        let all = ["train", &path("recipe.toml"), "--out", &path(out), "--set", &list];
+        vitral(all.into_iter().chain(more.iter().copied()))
+    };
+    let error = train("refused", &["--set", "run.loss=cross-entropy"]).fails(1);
+    assert!(error.contains("`run.loss`") && error.contains("binary"), "{error}");
+    let said = train("run", &["--epochs", "30", "--lr", "1e-2"]).ok();
+    assert!(said.contains("mAP ") && said.contains("best mean average precision 100.00 %"), "{said}");
+    let report = std::fs::read_to_string(path("run/report.html")).expect("written");
+    assert!(report.contains("Mean average precision") && report.contains("<td>thin"), "{report}");
+    let found = vitral(["evaluate", "--model", &path("run/best"), &path("images/list.csv"), "--json"]).ok();
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    assert_eq!((&found["mean_average_precision"], &found["classes"][0]["images"]), (&1.0.into(), &8.into()));
+    let error = vitral(["probe", "--model", &path("run/best"), &path("images/list.csv")]).fails(1);
+    assert!(error.contains("one label for each image"), "{error}");
+}
+
+#[test]
 fn options_of_other_programs_are_understood_or_have_a_hint() {
     let image = "assets/digits/images/one.png";
     let rows = vitral(["classify", "--csv", "--topk", "2", "--num-threads", "1", "--batch-size", "1", image]).ok();
