@@ -1,7 +1,7 @@
 //! Checks that a configuration's fields are consistent.
 
 use super::ModelConfig;
-use super::choices::Pooling;
+use super::choices::{Head, Pooling};
 use super::error::ConfigError;
 use super::positions::{Positions, RelativePositions};
 use super::size::Size;
@@ -28,6 +28,12 @@ impl ModelConfig {
             if value == 0 && attends {
                 return Err(ConfigError::Zero { field });
             }
+        }
+        if self.pre_logits == Some(0) {
+            return Err(ConfigError::Zero { field: "pre_logits" });
+        }
+        if matches!(self.head, Head::Mlp { width: 0, .. }) {
+            return Err(ConfigError::Zero { field: "head.mlp.width" });
         }
         let contradiction = |problem: String, hint| Err(ConfigError::Contradiction { problem, hint });
         let grid = self.grid();
@@ -114,7 +120,7 @@ impl ModelConfig {
             return contradiction(problem, "the width must be a multiple of 4: sines and cosines of two axes");
         }
         if let Positions::Rotary { theta } = self.positions {
-            if !self.head_width.is_multiple_of(4) {
+            if self.head_width == 0 || !self.head_width.is_multiple_of(4) {
                 let problem = format!("has rotary positions with heads of width {}", self.head_width);
                 return contradiction(problem, "the head width must be a multiple of 4: pairs of two axes");
             }
