@@ -7,7 +7,7 @@ use vitral::weights::export::{self, Target};
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{Settings, Weights};
+use crate::settings::{Settings, Weights, located};
 
 /// Convert a model to another library's format
 ///
@@ -19,7 +19,8 @@ Examples:
   vitral convert vit-base-patch16-224 vit-timm --to timm
   vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon")]
 pub(crate) struct ConvertArgs {
-    /// The model: a folder, a checkpoint with `--config`, or a `.npz` from Google's JAX code
+    /// The model: a folder, a checkpoint with `--config`, a `.npz` from Google's JAX code, or a name on the hub such as
+    /// `hf:ORG/NAME`
     pub(crate) source: PathBuf,
     /// Where to write: a new folder, or a `.npz` file with `--to jax` or `big_vision`
     pub(crate) destination: PathBuf,
@@ -40,8 +41,9 @@ pub(crate) struct ConvertArgs {
 /// Runs `convert`.
 pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let ConvertArgs { source, destination, to, config, allow, dtype } = args;
-    let differences = export::convert(source, config.as_deref(), destination, *to, allow, (*dtype).into())
-        .with_context(|| format!("cannot convert `{}`", source.display()))?;
+    let differences =
+        export::convert(&located(source, settings)?, config.as_deref(), destination, *to, allow, (*dtype).into())
+            .with_context(|| format!("cannot convert `{}`", source.display()))?;
     if settings.json {
         let listed: Vec<_> = differences
             .iter()

@@ -100,7 +100,8 @@ pub(crate) fn run(args: &InfoArgs, settings: &Settings, printer: &Printer) -> an
 fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
     let path = args.model.chosen();
     let stored_as = match &path {
-        Some(path) => stored_types(&load_description(path, args.model.config.as_deref())?.open()?),
+        // A name on the hub was located when the model was loaded.
+        Some(_) => stored_types(&load_description(model.path(), args.model.config.as_deref())?.open()?),
         None => stored_types(&Model::embedded_weights()?),
     };
     Ok(Report {

@@ -2,6 +2,7 @@
 
 mod dinov2;
 mod explain;
+mod field;
 mod image;
 mod modules;
 mod parity;

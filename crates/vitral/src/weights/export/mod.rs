@@ -16,6 +16,7 @@ use std::path::Path;
 
 use vitral_engine::DType;
 
+use super::description::is_known;
 use super::dialect::matches_glob;
 use super::error::Difference;
 use super::{Container, Dialect, ResolveOptions, WeightsError, load_description, resolve};
@@ -129,7 +130,9 @@ fn check(model: &ExportSource<'_>, folder: &Path) -> Result<Vec<Difference>, Wei
         let [ours, theirs] = [ours, theirs].map(|config| format!("{:?}", config.other_sizes));
         differences.push(Difference { field: "other_sizes".into(), ours, theirs });
     }
-    if let (Some(ours), false) = (model.labels, description.labels.is_some()) {
+    // A well-known set of classes is known without its names.
+    let labels = model.labels.filter(|labels| !is_known(labels));
+    if let (Some(ours), false) = (labels, description.labels.is_some()) {
         let (ours, theirs) = (format!("{} of them", ours.len()), "none".into());
         differences.push(Difference { field: "labels".into(), ours, theirs });
     }
