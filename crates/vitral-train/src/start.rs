@@ -1,8 +1,8 @@
 //! The model at the start of a run: a named size with initial values, or a pretrained model.
 
-use vitral::config::{ModelConfig, Pooling};
+use vitral::config::{ModelConfig, Pooling, Problem};
 use vitral::image::Preprocess;
-use vitral::image::preprocess::Normalize;
+use vitral::image::preprocess::{Normalize, Step, Target};
 use vitral::model::init::initialize;
 use vitral::model::{Vit, variants};
 use vitral::weights::adapt::{Adaptation, HeadChoice};
@@ -11,6 +11,7 @@ use vitral_engine::Parameters;
 
 use crate::data::plain;
 use crate::error::TrainError;
+use crate::loss::Loss;
 use crate::recipe::{NewHead, Recipe};
 
 /// The starting point of a run.
@@ -81,6 +82,7 @@ impl Recipe {
             }
             (None, None) => return Err(fault("`model.from` was not loaded")),
         };
+        let config = ModelConfig { problem: self.problem(&config), ..config };
         if config.classes != classes {
             let found = config.classes;
             return Err(fault(format!("`model.head` is kept for {found} classes, the data has {classes}")));
@@ -104,6 +106,15 @@ impl Recipe {
         Ok(Start { vit, parameters, preprocess })
     }
 
+    /// What the trained model's logits will say: with a loss of its own for each class, any number of classes can apply.
+    fn problem(&self, config: &ModelConfig) -> Problem {
+        match self.run.loss {
+            _ if self.model.set.contains_key("problem") => config.problem,
+            Loss::Binary => Problem::MultiLabel,
+            Loss::CrossEntropy => Problem::SingleLabel,
+        }
+    }
+
     /// The preprocessing of images: from the recipe, or else the model's own.
     fn preprocess(&self, config: &ModelConfig, learned: Option<&Model>) -> Result<Preprocess, TrainError> {
         let own = match (&self.data.mean, &self.data.std) {
@@ -116,10 +127,24 @@ impl Recipe {
                 Ok(Preprocess { normalize: Some(Normalize { mean, std }), ..learned })
             }
             (Some(Err(error)), None) => Err(error.into()),
-            (_, Some((mean, std))) => Ok(plain(config.image_size, self.data.filter, &mean, &std)),
+            (_, Some((mean, std))) => Ok(in_common_terms(plain(config.image_size, self.data.filter, &mean, &std))),
             (None, None) => Err(fault("`data.mean` and `data.std` are not set")),
         }
     }
+}
+
+/// The same steps as other libraries can say them: an image that covers a square has a short side of that length. (They
+/// round the long side down.)
+fn in_common_terms(mut preprocess: Preprocess) -> Preprocess {
+    for step in &mut preprocess.steps {
+        if let Step::Resize { to, .. } = step
+            && let Target::Cover(size) = *to
+            && size.height == size.width
+        {
+            *to = Target::ShortSide(size.height);
+        }
+    }
+    preprocess
 }
 
 /// A configuration with some fields replaced.

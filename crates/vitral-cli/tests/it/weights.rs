@@ -70,3 +70,36 @@ fn inspect_and_doctor_examine_files() {
     let said = vitral(["inspect", "README.md"]).fails(1);
     assert!(said.contains("README.md"), "{said}");
 }
+
+#[test]
+fn probabilities_are_what_the_files_say_they_are() {
+    let answer = |case: &str| -> serde_json::Value {
+        let model = format!("goldens/field/{case}");
+        serde_json::from_str(&vitral(["classify", "--model", &model, "goldens/field/plain.png", "--json"]).ok())
+            .expect("JSON")
+    };
+    let many = answer("F14-multi_label");
+    assert_eq!((&many["problem"], &many["labels"][0]["class"]), (&"multi-label".into(), &2.into()));
+    assert!((many["labels"][0]["probability"].as_f64().expect("a number") - 0.7469).abs() < 5e-5, "{many}");
+    let number = answer("F14-one_label_reg");
+    assert_eq!(number["problem"], "regression");
+    assert!(number["labels"][0].get("probability").is_none(), "{number}");
+    assert!((number["labels"][0]["logit"].as_f64().expect("a number") - 0.0229).abs() < 5e-5, "{number}");
+    assert_eq!(answer("F15-pp_notype")["problem"], "single-label");
+    let shown = vitral(["classify", "--model", "goldens/field/F14-one_label_reg", "goldens/field/plain.png"]).ok();
+    assert!(shown.contains("0.0229") && !shown.contains('%'), "{shown}");
+    let said = vitral(["info", "--model", "goldens/field/F14-multi_label"]).ok();
+    assert!(said.contains("multi-label: sigmoid"), "{said}");
+}
+
+#[test]
+fn doctor_fails_on_errors_and_not_on_warnings() {
+    assert!(vitral(["doctor", "goldens/field/torchvision-linear"]).ok().contains("warning"));
+    assert!(vitral(["doctor", "goldens/models/hf_vit_model"]).ok().contains("preprocessing"));
+    let place = folder();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(root().join("goldens/field/F15-pp_notype").join(file), place.path().join(file)).expect("copied");
+    }
+    let found = vitral(["doctor", &place.path().display().to_string()]);
+    assert!(found.code == Some(1) && found.out.contains("ERROR    preprocessing"), "{}", found.out);
+}

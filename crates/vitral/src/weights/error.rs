@@ -152,15 +152,20 @@ pub enum WeightsError {
         fault: String,
     },
     /// The target library cannot express a property of the model.
-    #[error(
-        "{target} cannot express this model:\n  {}\nchoose another target, or allow differences other than tensors by name, as in `--allow preprocess`",
-        differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
-    )]
+    #[error("{target} cannot express this model:{}\n{advice}", lines(differences))]
     Inexpressible {
         /// The target.
         target: &'static str,
         /// Every difference.
         differences: Vec<Difference>,
+        /// What to do.
+        advice: String,
+    },
+    /// What was written is not the model that was to be written.
+    #[error("what was written cannot be read back as this model, so it was deleted: {fault}")]
+    NotReadBack {
+        /// What is wrong, and what to do.
+        fault: String,
     },
     /// Positions cannot be resampled to another grid.
     #[error("`positions`: {0}")]
@@ -234,6 +239,15 @@ const SHOWN: usize = 12;
 /// How many entries of a list are not shown.
 fn more(f: &mut fmt::Formatter<'_>, count: usize, what: &str) -> fmt::Result {
     if count > SHOWN { write!(f, "\n  … and {} more {what}", count - SHOWN) } else { Ok(()) }
+}
+
+/// The first few differences, one a line.
+fn lines(differences: &[Difference]) -> String {
+    let mut text: String = differences.iter().take(SHOWN).map(|difference| format!("\n  {difference}")).collect();
+    if differences.len() > SHOWN {
+        text += &format!("\n  … and {} more", differences.len() - SHOWN);
+    }
+    text
 }
 
 /// The prefix that all tensors share, as part of a sentence.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vitral::image::{Limits, RgbImage, decode};
+use vitral::labels::Ranked;
 use vitral::weights::{Container, load_description};
 use vitral::{Device, Error, LoadOptions, Model};
 
@@ -33,6 +34,19 @@ fn answer(model: &Model) -> Result<Vec<f32>, Error> {
     Ok(output.logits.unwrap_or(output.features).to_vec()?)
 }
 
+/// How the model's answer differs from the scores of the library's pipeline, by label.
+fn unlike_scores(model: &Model, scores: &serde_json::Map<String, Value>) -> Option<String> {
+    let ranked = model.classify(&[image()], 100).expect("an answer").remove(0);
+    let near = |ranked: &Ranked| {
+        // The library calls classes without names LABEL_0 and so on.
+        let other = format!("LABEL_{}", ranked.class);
+        let score = scores.get(&ranked.label).or_else(|| scores.get(&other)).and_then(Value::as_f64);
+        score.is_some_and(|score| (score - f64::from(ranked.probability)).abs() < 1e-4)
+    };
+    let same = ranked.len() == scores.len() && ranked.iter().all(near);
+    (!same).then(|| format!("expected {scores:?}, found {ranked:?}"))
+}
+
 /// What is wrong with a case.
 fn fault(folder: &Path) -> Option<String> {
     let expected = expected(folder);
@@ -46,6 +60,9 @@ fn fault(folder: &Path) -> Option<String> {
             return (!error.to_string().contains(part)).then(|| format!("`{part}` is not in: {error}"));
         }
     };
+    if let Some(fault) = expected["scores"].as_object().and_then(|scores| unlike_scores(&model, scores)) {
+        return Some(fault);
+    }
     let Some(expected) = numbers(&expected["logits"]).or_else(|| numbers(&expected["features"])) else { return None };
     let found = match answer(&model) {
         Ok(found) => found,

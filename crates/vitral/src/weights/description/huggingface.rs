@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::contents::{Description, PreprocessSource};
 use super::fields::{Fields, read_json};
 use crate::config::{
-    Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, RelativePositions,
-    RelativeResample, Size,
+    Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Problem,
+    RelativePositions, RelativeResample, Size,
 };
 use crate::weights::{Container, WeightsError};
 
@@ -99,6 +99,7 @@ pub(super) fn folder(
             Some(labels) => labels.len(),
             None => fields.count("num_labels")?.unwrap_or(2),
         };
+        config.problem = problem(fields)?;
     }
     let preprocess = processor(fields, folder, kind)?;
     let name = fields.text("_name_or_path")?.filter(|name| !name.is_empty()).map_or(stem, str::to_owned);
@@ -367,6 +368,20 @@ fn siglip(fields: &Fields<'_>, task: Task) -> Result<ModelConfig, WeightsError> 
         _ => Pooling::None,
     };
     Ok(config)
+}
+
+/// `problem_type`. Without one, the library's pipeline takes the sigmoid of a single class and the softmax of several, as we
+/// do.
+fn problem(fields: &Fields<'_>) -> Result<Problem, WeightsError> {
+    match fields.text("problem_type")? {
+        None | Some("single_label_classification") => Ok(Problem::SingleLabel),
+        Some("multi_label_classification") => Ok(Problem::MultiLabel),
+        Some("regression") => Ok(Problem::Regression),
+        Some(other) => {
+            let known = "single_label_classification, multi_label_classification or regression";
+            Err(fields.fault("problem_type", format!("expected {known}, found `{other}`")))
+        }
+    }
 }
 
 /// `id2label`, in class order.
