@@ -12,8 +12,12 @@ use crate::settings::{Settings, located};
 /// Check that a model is complete and consistent
 ///
 /// Checks configuration, preprocessing, labels, positions, head and norms, and any reference outputs stored with the
-/// weights; flags a mean, crop or resize that differs from the model family's. The exit code is 1 if there is an
-/// error.
+/// weights. Warns about what differs from the published models of the family: mean, standard deviation, crop, resize,
+/// pixels that are not rescaled, heads, activation, epsilon, positions of another grid; and about weights that look
+/// untrained.
+///
+/// The exit code is 1 if there is an error: files that are missing or do not match, values that are not finite, or no
+/// preprocessing. With warnings and notes alone it is 0.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

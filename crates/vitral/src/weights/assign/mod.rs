@@ -211,6 +211,12 @@ impl Assignment<'_> {
         self.sources.keys().map(String::as_str)
     }
 
+    /// The grid of the file's positions and the model's, if they are resampled.
+    pub fn resampled(&self) -> Option<[Size; 2]> {
+        let resampling = self.sources.values().find_map(|resolved| resolved.resampled)?;
+        Some([resampling.trained, resampling.to.grid])
+    }
+
     /// Whether the parameter has a tensor: false if the caller asked to leave it out.
     pub fn is_assigned(&self, name: &str) -> bool {
         self.sources.contains_key(name)
