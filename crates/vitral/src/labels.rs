@@ -40,21 +40,27 @@ pub struct Ranked {
     pub logit: f32,
 }
 
-/// The `count` most likely classes, best first; ties in class order.
-pub fn top(logits: &[f32], count: usize, labels: &Labels, problem: Problem) -> Vec<Ranked> {
+/// What each logit of an image becomes: a probability, or in a regression itself.
+pub(crate) fn probability(logits: &[f32], problem: Problem) -> impl Fn(f32) -> f64 {
     let greatest = largest(logits.iter().copied());
     let total: f64 = logits.iter().map(|&x| f64::from(x - greatest).exp()).sum();
-    let probability = |logit: f32| match problem {
-        Problem::SingleLabel if logits.len() > 1 => (f64::from(logit - greatest).exp() / total) as f32,
-        Problem::SingleLabel | Problem::MultiLabel => (1.0 / (1.0 + f64::from(-logit).exp())) as f32,
-        Problem::Regression => logit,
-    };
+    let several = logits.len() > 1;
+    move |logit| match problem {
+        Problem::SingleLabel if several => f64::from(logit - greatest).exp() / total,
+        Problem::SingleLabel | Problem::MultiLabel => 1.0 / (1.0 + f64::from(-logit).exp()),
+        Problem::Regression => f64::from(logit),
+    }
+}
+
+/// The `count` most likely classes, best first; ties in class order.
+pub fn top(logits: &[f32], count: usize, labels: &Labels, problem: Problem) -> Vec<Ranked> {
+    let probability = probability(logits, problem);
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     let ranked = |class: usize| Ranked {
         class,
         label: labels.name(class),
-        probability: probability(logits[class]),
+        probability: probability(logits[class]) as f32,
         logit: logits[class],
     };
     order.into_iter().take(count).map(ranked).collect()

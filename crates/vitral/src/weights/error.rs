@@ -257,12 +257,14 @@ fn prefixed(prefix: Option<&str>) -> String {
 
 /// The first few names in backticks, and how many more.
 fn listed(names: &[String]) -> String {
+    /// More than fit on lines of their own.
+    const NAMED: usize = 24;
     if names.is_empty() {
         return "nothing".into();
     }
-    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text += &format!(" and {} more", names.len() - SHOWN);
+    let mut text = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED {
+        text += &format!(" and {} more", names.len() - NAMED);
     }
     text
 }

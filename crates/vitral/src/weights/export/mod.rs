@@ -4,10 +4,10 @@
 
 mod compare;
 mod describe;
-mod head;
 mod invert;
 mod naming;
 mod preprocess;
+mod rewrite;
 mod source;
 mod target;
 mod tensor;
@@ -135,7 +135,7 @@ fn written(
         let fault = "already exists and is not overwritten; remove it or choose another path".to_owned();
         return Err(WeightsError::NoModel { path: destination.to_owned(), fault });
     }
-    match head::rewritten(model, target)? {
+    match rewrite::rewritten(model, target)? {
         Some(rewritten) => placed(&rewritten.source(model), destination, target, allow, run),
         None => placed(model, destination, target, allow, run),
     }

@@ -143,11 +143,11 @@ fn state_of<'a>(
             sections = holding;
         }
         for (section, value) in sections {
-            if own == 0 || tensors_in(heap, value) > own {
-                if let Ok(state) = state_of(heap, value, None, depth + 1, tried) {
-                    let path = state.section.map_or(section.to_owned(), |inner| format!("{section}.{inner}"));
-                    return Ok(State { named: state.named, section: Some(path) });
-                }
+            if (own == 0 || tensors_in(heap, value) > own)
+                && let Ok(state) = state_of(heap, value, None, depth + 1, tried)
+            {
+                let path = state.section.map_or(section.to_owned(), |inner| format!("{section}.{inner}"));
+                return Ok(State { named: state.named, section: Some(path) });
             }
         }
     }
