@@ -99,7 +99,8 @@ impl<'a> Run<'a> {
         watcher: &mut dyn Watcher,
     ) -> Result<(Self, Trainer), TrainError> {
         let classes = sets.train.classes();
-        let Start { vit, parameters, preprocess } = recipe.start(classes.len(), models.learned.as_ref(), device)?;
+        let loss = recipe.loss(sets.train.labeling())?;
+        let Start { vit, parameters, preprocess } = recipe.start(classes.len(), loss, models.learned.as_ref(), device)?;
         // Only the teacher is needed during training.
         drop(models.learned);
         let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;
@@ -119,7 +120,6 @@ impl<'a> Run<'a> {
         let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), recipe.run.seed)?;
         let (trained, all) = lora::trainable(&vit, &parameters);
         let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
-        let loss = recipe.loss(sets.train.labeling())?;
         let rules = rules(recipe, loss, batch, Loader::batches(&train), teacher.is_some());
         let steps = recipe.run.epochs * Loader::batches(&train).div_ceil(recipe.run.accumulate) as u64;
         watcher.begin(&RunSize {

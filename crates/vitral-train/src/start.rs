@@ -1,8 +1,8 @@
 //! The model at the start of a run: a named size with initial values, or a pretrained model.
 
-use vitral::config::{ModelConfig, Pooling};
+use vitral::config::{ModelConfig, Pooling, Problem};
 use vitral::image::Preprocess;
-use vitral::image::preprocess::Normalize;
+use vitral::image::preprocess::{Normalize, Step, Target};
 use vitral::model::init::initialize;
 use vitral::model::{Vit, variants};
 use vitral::weights::adapt::{Adaptation, HeadChoice};
@@ -89,11 +89,18 @@ impl Recipe {
         }
     }
 
-    /// The model to train. `learned` is the model in `model.from`, loaded with [`Recipe::load_options`].
+    /// The model to train on data with this many classes, with a loss from [`Recipe::loss`]. `learned` is the model in
+    /// `model.from`, loaded with [`Recipe::load_options`].
     ///
     /// # Errors
     /// If the size is unknown, a field of `model.set` is invalid, or the model and the data do not match.
-    pub fn start(&self, classes: usize, learned: Option<&Model>, device: &Device) -> Result<Start, TrainError> {
+    pub fn start(
+        &self,
+        classes: usize,
+        loss: Loss,
+        learned: Option<&Model>,
+        device: &Device,
+    ) -> Result<Start, TrainError> {
         let config = match (self.configuration(classes)?, learned) {
             (Some(config), _) => config,
             (None, Some(learned)) => {
@@ -103,6 +110,7 @@ impl Recipe {
             }
             (None, None) => return Err(fault("`model.from` was not loaded")),
         };
+        let config = ModelConfig { problem: self.problem(&config, loss), ..config };
         if config.classes != classes {
             let found = config.classes;
             return Err(fault(format!("`model.head` is kept for {found} classes, the data has {classes}")));
@@ -126,6 +134,15 @@ impl Recipe {
         Ok(Start { vit, parameters, preprocess })
     }
 
+    /// What the trained model's logits will say: with a loss of its own for each class, any number of classes can apply.
+    fn problem(&self, config: &ModelConfig, loss: Loss) -> Problem {
+        match loss {
+            _ if self.model.set.contains_key("problem") => config.problem,
+            Loss::Binary => Problem::MultiLabel,
+            Loss::CrossEntropy => Problem::SingleLabel,
+        }
+    }
+
     /// The preprocessing of images: from the recipe, or else the model's own.
     fn preprocess(&self, config: &ModelConfig, learned: Option<&Model>) -> Result<Preprocess, TrainError> {
         let own = match (&self.data.mean, &self.data.std) {
@@ -138,10 +155,24 @@ impl Recipe {
                 Ok(Preprocess { normalize: Some(Normalize { mean, std }), ..learned })
             }
             (Some(Err(error)), None) => Err(error.into()),
-            (_, Some((mean, std))) => Ok(plain(config.image_size, self.data.filter, &mean, &std)),
+            (_, Some((mean, std))) => Ok(in_common_terms(plain(config.image_size, self.data.filter, &mean, &std))),
             (None, None) => Err(fault("`data.mean` and `data.std` are not set")),
         }
     }
+}
+
+/// The same steps as other libraries can say them: an image that covers a square has a short side of that length. (They
+/// round the long side down.)
+fn in_common_terms(mut preprocess: Preprocess) -> Preprocess {
+    for step in &mut preprocess.steps {
+        if let Step::Resize { to, .. } = step
+            && let Target::Cover(size) = *to
+            && size.height == size.width
+        {
+            *to = Target::ShortSide(size.height);
+        }
+    }
+    preprocess
 }
 
 /// A configuration with some fields replaced. Sizes that follow from others do so unless they are set themselves.

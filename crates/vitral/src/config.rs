@@ -13,7 +13,7 @@ mod stem;
 
 use serde::{Deserialize, Serialize};
 
-pub use choices::{Activation, BlockKind, DropRates, Head, MlpKind, NormKind, Pooling, QkScale, ScaleRule};
+pub use choices::{Activation, BlockKind, DropRates, Head, MlpKind, NormKind, Pooling, Problem, QkScale, ScaleRule};
 pub use error::ConfigError;
 pub use positions::{OtherSizes, PositionResample, Positions, RelativePositions, RelativeResample};
 pub use size::Size;
@@ -114,6 +114,9 @@ pub struct ModelConfig {
     pub head: Head,
     /// Bias in the classifier.
     pub head_bias: bool,
+    /// What the logits say: which class, which classes, or numbers.
+    #[serde(skip_serializing_if = "Problem::is_usual")]
+    pub problem: Problem,
     /// Dropout rates for training.
     pub drop: DropRates,
 }
@@ -166,6 +169,7 @@ impl Default for ModelConfig {
             pre_logits: None,
             head: Head::Linear,
             head_bias: true,
+            problem: Problem::SingleLabel,
             drop: DropRates::default(),
         }
     }

@@ -1,5 +1,8 @@
 //! Checks that a model is complete, and that its weights are plausible.
 
+mod family;
+mod untrained;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
@@ -7,7 +10,6 @@ use std::path::Path;
 use serde::Serialize;
 use vitral_engine::Device;
 
-use crate::image::preprocess::{CLIP_MEAN, HALF, IMAGENET_MEAN, Preprocess, Step, Target};
 use crate::load::{LoadOptions, Model};
 use crate::model::Vit;
 use crate::numbers::apart;
@@ -16,6 +18,9 @@ use crate::weights::inspect::Statistics;
 use crate::weights::{
     Assignment, CHECK_FILE, Container, PreprocessSource, ResolveOptions, load_description, recognize, resolve,
 };
+
+use family::{Family, absurd_range, unlike_heads};
+use untrained::Initial;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -123,9 +128,17 @@ pub fn examine(path: &Path, options: &LoadOptions, device: &Device) -> Diagnosis
         }
         Err(error) => found.add(Severity::Fault, "weights", error.to_string()),
     }
-    preprocessing(&description.preprocess, &named, &mut found);
+    let family = Family::of(&named);
+    for text in
+        family.map_or_else(Vec::new, |family| family.unlike_config(config)).into_iter().chain(unlike_heads(config))
+    {
+        found.add(Severity::Warning, "config", text);
+    }
+    let runs = found.worst() < Severity::Fault;
+    preprocessing(&description.preprocess, family, &vit, &mut found);
     labels(description.labels.as_deref(), config.classes, &mut found);
-    if found.worst() < Severity::Fault {
+    // Recorded values are of pixels, which need no preprocessing.
+    if runs {
         recorded(path, options, device, &mut found);
     }
     found
@@ -135,9 +148,18 @@ pub fn examine(path: &Path, options: &LoadOptions, device: &Device) -> Diagnosis
 fn weights(assignment: &Assignment<'_>, found: &mut Diagnosis) {
     const ABSURD: f32 = 1e4;
     let mut faults = 0;
+    let mut initial = Initial::default();
+    if let Some([from, to]) = assignment.resampled() {
+        let text = format!(
+            "the file has positions for a grid of {from}, the configuration has {to}: they are resampled; is `image_size` \
+             right?"
+        );
+        found.add(Severity::Warning, "positions", text);
+    }
     for name in assignment.names() {
         let Some(of) = assignment.read(name).ok().as_deref().and_then(Statistics::of) else { continue };
         let all_zero = of.min == 0.0 && of.max == 0.0;
+        initial.see(name, assignment, &of);
         let before = found.findings.len();
         if of.nan + of.infinite > 0 {
             let text = format!("`{name}` has {} NaN and {} infinite values: the run diverged", of.nan, of.infinite);
@@ -160,95 +182,51 @@ fn weights(assignment: &Assignment<'_>, found: &mut Diagnosis) {
         }
         faults += found.findings.len() - before;
     }
-    if faults == 0 {
+    if let Some(text) = initial.verdict() {
+        found.add(Severity::Warning, "values", format!("the model looks untrained: {text}"));
+    } else if faults == 0 {
         found.add(Severity::Good, "values", "all finite; positions, head and norms look trained");
     }
 }
 
-/// How the published models of a dialect preprocess images.
-struct Customs {
-    dialect: &'static str,
-    means: &'static [[f32; 3]],
-    /// Whether images are resized regardless of aspect ratio; either, if absent.
-    squashed: Option<bool>,
-    /// Whether images are cropped; either, if absent.
-    cropped: Option<bool>,
-}
-
-const fn customs(
-    dialect: &'static str,
-    means: &'static [[f32; 3]],
-    squashed: Option<bool>,
-    cropped: Option<bool>,
-) -> Customs {
-    Customs { dialect, means, squashed, cropped }
-}
-
-/// The conventions of every dialect. Google's, DINO's and MAE's models all have ViT's names in transformers.
-const CUSTOMS: [Customs; 9] = [
-    customs("huggingface-vit", &[HALF, IMAGENET_MEAN], None, None),
-    customs("huggingface-deit", &[IMAGENET_MEAN], None, Some(true)),
-    customs("huggingface-dinov2", &[IMAGENET_MEAN], Some(false), Some(true)),
-    customs("huggingface-clip", &[CLIP_MEAN], Some(false), Some(true)),
-    customs("huggingface-siglip", &[HALF], Some(true), Some(false)),
-    customs("timm", &[HALF, IMAGENET_MEAN, CLIP_MEAN], None, None),
-    customs("torchvision", &[IMAGENET_MEAN], Some(false), Some(true)),
-    customs("jax", &[HALF], Some(true), Some(false)),
-    customs("big-vision", &[HALF], Some(true), Some(false)),
-];
-
-fn preprocessing(source: &PreprocessSource, dialect: &str, found: &mut Diagnosis) {
+fn preprocessing(source: &PreprocessSource, family: Option<&Family>, vit: &Vit, found: &mut Diagnosis) {
+    const SUBJECT: &str = "preprocessing";
     let preprocess = match source.read() {
         None => {
-            let text = "the files do not say how images are preprocessed; tensors work, images do not";
-            found.add(Severity::Warning, "preprocessing", text);
+            let text = "the files do not say how images are preprocessed; tensors work, images do not; add the library's \
+                        own file, or describe the steps with `--config FILE`";
+            found.add(Severity::Fault, SUBJECT, text);
             return;
         }
         Some(Err(error)) => {
-            found.add(Severity::Fault, "preprocessing", error.to_string());
+            found.add(Severity::Fault, SUBJECT, error.to_string());
             return;
         }
         Some(Ok(preprocess)) => preprocess,
     };
-    found.add(Severity::Good, "preprocessing", preprocess.to_string());
-    if let Some(customs) = CUSTOMS.iter().find(|customs| customs.dialect == dialect) {
-        for text in disagreements(&preprocess, customs) {
-            found.add(Severity::Warning, "preprocessing", text);
+    found.add(Severity::Good, SUBJECT, preprocess.to_string());
+    let (channels, expected) = (preprocess.channels.count(), vit.config().channels);
+    if channels != expected {
+        found.add(Severity::Fault, SUBJECT, format!("it gives {channels} channels, the model takes {expected}"));
+    }
+    let own = vit.config().image_size;
+    match preprocess.output_size() {
+        Some(size) if vit.grid(size).is_err() => {
+            found.add(Severity::Fault, SUBJECT, format!("it gives images of {size}, the model takes {own}"));
         }
-    }
-}
-
-/// How preprocessing differs from that of the model's family.
-fn disagreements(preprocess: &Preprocess, customs: &Customs) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(normalize) = &preprocess.normalize {
-        let near = |mean: &[f32; 3]| normalize.mean.iter().zip(mean).all(|(a, b)| (a - b).abs() < 2e-3);
-        if normalize.mean.len() == 3 && !customs.means.iter().any(near) {
-            let (ours, theirs) = (&normalize.mean, customs.means);
-            found.push(format!("mean {ours:?} differs from published `{}` models, {theirs:?}", customs.dialect));
+        Some(size) if size != own => {
+            let text = format!("it gives images of {size}, the positions are those of {own}: they are resampled");
+            found.add(Severity::Note, SUBJECT, text);
         }
+        _ => {}
     }
-    let squashed = preprocess.steps.iter().find_map(|step| match step {
-        Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => Some(matches!(to, Target::Exact(_))),
-        Step::CenterCrop { .. } => None,
-    });
-    let says = |yes: bool, one: &str, other: &str| if yes { one.to_owned() } else { other.to_owned() };
-    if let (Some(squashed), Some(expected)) = (squashed, customs.squashed)
-        && squashed != expected
-    {
-        let how = |squashed| says(squashed, "to an exact size, regardless of aspect ratio", "keeping its aspect ratio");
-        found.push(format!(
-            "an image is resized {}; published models of this family: {}",
-            how(squashed),
-            how(expected)
-        ));
+    let range = absurd_range(&preprocess);
+    // Numbers that are far off say more than what makes them so.
+    let others =
+        family.filter(|_| range.is_none()).map_or_else(Vec::new, |family| family.unlike_preprocessing(&preprocess));
+    for text in range.into_iter().chain(others) {
+        found.add(Severity::Warning, SUBJECT, text);
     }
-    let cropped = preprocess.steps.iter().any(|step| matches!(step, Step::CenterCrop { .. }));
-    if let Some(expected) = customs.cropped.filter(|&expected| expected != cropped) {
-        let how = |cropped| says(cropped, "the center is cropped", "nothing is cropped");
-        found.push(format!("{}; published models of this family: {}", how(cropped), how(expected)));
-    }
-    found
 }
 
 fn labels(labels: Option<&[String]>, classes: usize, found: &mut Diagnosis) {

@@ -26,8 +26,10 @@ pub struct Model {
     pub(crate) vit: Vit,
     pub(crate) parameters: Parameters,
     pub(crate) preprocessing: PreprocessSource,
-    /// The image size that the preprocessing was written for.
+    /// The image size that the weights were stored for.
     pub(crate) trained_size: Size,
+    /// The image size that was asked for on loading; the preprocessing then follows it.
+    pub(crate) asked_size: Option<Size>,
 }
 
 impl fmt::Debug for Model {
@@ -178,6 +180,7 @@ impl Model {
             parameters,
             preprocessing: description.preprocess,
             trained_size: stored.config().image_size,
+            asked_size: options.adapt.image_size,
         })
     }
 
@@ -203,6 +206,7 @@ impl Model {
             parameters,
             preprocessing: self.preprocessing.clone(),
             trained_size: self.trained_size,
+            asked_size: self.asked_size,
         })
     }
 }

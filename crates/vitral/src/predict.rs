@@ -19,7 +19,8 @@ impl Model {
         self.check_classifies()?;
         let logits = self.logits(&self.pixels(images)?)?;
         let classes = logits.shape().last();
-        Ok(logits.to_vec()?.chunks(classes).map(|row| top(row, count, &self.labels)).collect())
+        let problem = self.vit.config().problem;
+        Ok(logits.to_vec()?.chunks(classes).map(|row| top(row, count, &self.labels, problem)).collect())
     }
 
     /// Classifies one image, given as the bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
@@ -60,7 +61,10 @@ impl Model {
         let path = || self.path.clone();
         let read = self.preprocessing.read().ok_or_else(|| Error::NoPreprocessing { path: path() })?;
         let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault: Box::new(fault) })?;
-        let preprocess = preprocess.at_size(self.trained_size, self.vit.config().image_size);
+        let preprocess = match self.asked_size {
+            Some(size) => preprocess.for_size(self.trained_size, size),
+            None => preprocess,
+        };
         let disagreement = |expected, found| Err(Error::Disagreement { path: path(), expected, found });
         let (found, expected) = (preprocess.channels.count(), self.vit.config().channels);
         if found != expected {

@@ -184,9 +184,11 @@ fn saving(args: &BenchArgs) -> Saving {
 
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let device = &settings.device;
+    let mut preprocessed = None;
     let (name, vit, learned) = if args.model.model.is_some() {
         let model = args.model.load(settings)?;
         let name = model.name().to_owned();
+        preprocessed = model.preprocess().ok().and_then(|preprocess| preprocess.output_size());
         let (vit, parameters) = model.into_parts();
         (name, vit, Some(parameters))
     } else {
@@ -249,6 +251,12 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         printer.json(&measured)?;
     } else {
         measured.print(printer)?;
+        if let Some(other) = preprocessed.filter(|&size| size != image && args.image_size.is_none()) {
+            printer.line(format_args!(
+                "{image} is the size of the model's positions; its preprocessing gives {other} (`--image-size {}`)",
+                other.height
+            ))?;
+        }
     }
     Ok(Outcome::Done)
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use vitral::config::Problem;
 use vitral::labels::{Ranked, top};
 
 use crate::inputs::InputArgs;
@@ -22,8 +23,11 @@ Examples:
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
 With --json, one line per image:
-  {\"image\": \"cat.jpg\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]} \
-With --csv, one row per label: image,rank,class,label,probability,logit")]
+  {\"image\": \"cat.jpg\", \"problem\": \"single-label\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]} \
+With --csv, one row per label: image,rank,class,label,probability,logit
+
+Probabilities are a softmax over the classes; for a model whose files say that several classes can apply, a sigmoid of \
+each, and for a regression there is none: the number itself is shown.")]
 pub(crate) struct ClassifyArgs {
     #[command(flatten)]
     inputs: InputArgs,
@@ -40,6 +44,8 @@ pub(crate) struct ClassifyArgs {
 #[derive(Serialize)]
 struct Answer<'a> {
     image: &'a str,
+    /// What the logits say: `single-label`, `multi-label` or `regression`.
+    problem: &'static str,
     labels: Vec<Label<'a>>,
 }
 
@@ -47,26 +53,31 @@ struct Answer<'a> {
 struct Label<'a> {
     class: usize,
     label: &'a str,
-    probability: f32,
+    /// In a regression there is none; the number is `logit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f32>,
     logit: f32,
 }
 
 impl<'a> Label<'a> {
-    fn of(ranked: &'a Ranked) -> Self {
-        Label { class: ranked.class, label: &ranked.label, probability: ranked.probability, logit: ranked.logit }
+    fn of(ranked: &'a Ranked, problem: Problem) -> Self {
+        let probability = (problem != Problem::Regression).then_some(ranked.probability);
+        Label { class: ranked.class, label: &ranked.label, probability, logit: ranked.logit }
     }
 }
 
 pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = args.model.load(settings)?;
     model.check_classifies()?;
+    let problem = model.vit().config().problem;
     let show = |image: &str, ranked: &[Ranked]| -> anyhow::Result<()> {
         if settings.json {
-            printer.json_line(&Answer { image, labels: ranked.iter().map(Label::of).collect() })
+            let labels = ranked.iter().map(|ranked| Label::of(ranked, problem)).collect();
+            printer.json_line(&Answer { image, problem: problem.name(), labels })
         } else if args.csv {
-            rows(printer, image, ranked)
+            rows(printer, image, ranked, problem)
         } else {
-            lines(printer, image, ranked)
+            lines(printer, image, ranked, problem)
         }
     };
     if args.csv {
@@ -76,16 +87,16 @@ pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -
         let logits = model.logits(&batch.pixels)?;
         let classes = logits.shape().last();
         for (name, logits) in names.iter().zip(logits.to_vec()?.chunks_exact(classes)) {
-            show(name, &top(logits, args.top as usize, model.labels()))?;
+            show(name, &top(logits, args.top as usize, model.labels(), problem))?;
         }
         Ok(())
     })
 }
 
-fn rows(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()> {
+fn rows(printer: &Printer, image: &str, ranked: &[Ranked], problem: Problem) -> anyhow::Result<()> {
     let mut rows = csv::Writer::from_writer(Vec::new());
     for (rank, label) in ranked.iter().enumerate() {
-        let Label { class, label, probability, logit } = Label::of(label);
+        let Label { class, label, probability, logit } = Label::of(label, problem);
         rows.serialize((image, rank + 1, class, label, probability, logit))?;
     }
     Ok(printer.bytes(&rows.into_inner()?)?)
@@ -94,9 +105,13 @@ fn rows(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()>
 /// Character cells of a full bar.
 const BAR: usize = 20;
 
-fn lines(printer: &Printer, image: &str, ranked: &[Ranked]) -> anyhow::Result<()> {
+fn lines(printer: &Printer, image: &str, ranked: &[Ranked], problem: Problem) -> anyhow::Result<()> {
     let mut text = printer.heading(image);
     for Ranked { label, probability, .. } in ranked {
+        if problem == Problem::Regression {
+            text.push_str(&format!("\n  {probability:10.4}  {label}"));
+            continue;
+        }
         let bar = if printer.is_terminal() { format!("{}  ", bar(*probability)) } else { String::new() };
         text.push_str(&format!("\n  {:6.2} %  {bar}{label}", 100.0 * probability));
     }

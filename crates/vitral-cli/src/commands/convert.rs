@@ -3,23 +3,27 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use vitral::weights::export::{self, Target};
+use vitral::config::Size;
+use vitral::weights::export::{self, ConvertOptions, Target};
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{Settings, Weights};
+use crate::settings::{Settings, Weights, located};
 
 /// Convert a model to another library's format
 ///
 /// Reads a model in any supported format and writes it as Hugging Face, timm, torchvision, Google's JAX code or Vitral
-/// stores it. Anything the target cannot express is refused by name, and nothing is written unless everything fits.
+/// stores it. Anything the target cannot express is refused by name. What was written is loaded again and must compute the
+/// same; otherwise it is deleted.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   vitral convert vit-base-patch16-224 vit-timm --to timm
+  vitral convert dinov2-small dinov2-timm --to timm --image-size 224
   vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon")]
 pub(crate) struct ConvertArgs {
-    /// The model: a folder, a checkpoint with `--config`, or a `.npz` from Google's JAX code
+    /// The model: a folder, a checkpoint with `--config`, a `.npz` from Google's JAX code, or a name on the hub such as
+    /// `hf:ORG/NAME`
     pub(crate) source: PathBuf,
     /// Where to write: a new folder, or a `.npz` file with `--to jax` or `big_vision`
     pub(crate) destination: PathBuf,
@@ -32,6 +36,9 @@ pub(crate) struct ConvertArgs {
     /// What may differ in the target, by the name in the refusal message (`norm_epsilon`, `activation`, `preprocess`…)
     #[arg(long, value_name = "FIELD")]
     pub(crate) allow: Vec<String>,
+    /// A different image size, in pixels: position embeddings are resampled, and the preprocessing follows
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=32_768))]
+    pub(crate) image_size: Option<u32>,
     /// Type of the stored weights: 16 bits take half the space
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
     pub(crate) dtype: Weights,
@@ -39,8 +46,13 @@ pub(crate) struct ConvertArgs {
 
 /// Runs `convert`.
 pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let ConvertArgs { source, destination, to, config, allow, dtype } = args;
-    let differences = export::convert(source, config.as_deref(), destination, *to, allow, (*dtype).into())
+    let ConvertArgs { source, destination, to, config, allow, dtype, image_size } = args;
+    let options = ConvertOptions::default()
+        .config(config.clone())
+        .allow(allow)
+        .storage((*dtype).into())
+        .image_size(image_size.map(|side| Size::square(side as usize)));
+    let differences = export::convert(&located(source, settings)?, destination, *to, &options)
         .with_context(|| format!("cannot convert `{}`", source.display()))?;
     if settings.json {
         let listed: Vec<_> = differences

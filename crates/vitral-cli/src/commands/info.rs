@@ -48,6 +48,8 @@ struct Report {
     macs: Macs,
     macs_total: u64,
     preprocess: Option<String>,
+    /// The size of preprocessed images; `config.image_size` is that of the positions.
+    preprocessed_size: Option<config::Size>,
     labels: Option<Vec<String>>,
     layers: Vec<Layer>,
     memory_bytes: usize,
@@ -100,7 +102,8 @@ pub(crate) fn run(args: &InfoArgs, settings: &Settings, printer: &Printer) -> an
 fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
     let path = args.model.chosen();
     let stored_as = match &path {
-        Some(path) => stored_types(&load_description(path, args.model.config.as_deref())?.open()?),
+        // A name on the hub was located when the model was loaded.
+        Some(_) => stored_types(&load_description(model.path(), args.model.config.as_deref())?.open()?),
         None => stored_types(&Model::embedded_weights()?),
     };
     Ok(Report {
@@ -114,6 +117,7 @@ fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
         },
         labels: model.labels().names().map(<[String]>::to_vec),
         memory_bytes: model.parameters().bytes(),
+        preprocessed_size: model.preprocess().ok().and_then(|preprocess| preprocess.output_size()),
         ..Report::of(model.name().to_owned(), model.vit())?
     })
 }
@@ -153,6 +157,7 @@ impl Report {
             macs,
             macs_total: macs.total(),
             preprocess: None,
+            preprocessed_size: None,
             labels: None,
             layers,
             memory_bytes: 0,
@@ -169,6 +174,11 @@ impl Report {
         }
         for (name, value) in &self.architecture {
             field(name, value)?;
+            if let Some(other) =
+                self.preprocessed_size.filter(|&size| *name == "image" && size != self.config.image_size)
+            {
+                field("", &format!("(the size of its positions; its preprocessing gives {other})"))?;
+            }
         }
         let Parameters { total, embedding, attention, mlp, norms, head } = self.parameters;
         field("parameters", &format!("{} ({:.2} million)", grouped(total), total as f64 / 1e6))?;
@@ -180,7 +190,10 @@ impl Report {
             }
         }
         let [macs, flop] = [self.macs_total, 2 * self.macs_total].map(scaled);
-        field("cost", &format!("{macs}MACs per image ({flop}FLOP)"))?;
+        let own = self.config.image_size;
+        let other = self.preprocessed_size.is_some_and(|size| size != own);
+        let image = if other { format!("image of {own} pixels") } else { "image".into() };
+        field("cost", &format!("{macs}MACs per {image} ({flop}FLOP)"))?;
         let Macs { stem, patch_embedding, qkv, attention, projection, mlp, head } = self.macs;
         for (name, part) in [
             ("stem", stem),
@@ -244,7 +257,7 @@ fn without_number(name: &str) -> String {
 
 /// The architecture, one choice per line.
 fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
-    use config::{Head, Pooling, Positions, RelativePositions, Stem};
+    use config::{Head, Pooling, Positions, Problem, RelativePositions, Stem};
     let mut lines = Vec::new();
     let grid = config.grid();
     let channels = if config.channels == 1 { "1 channel".into() } else { format!("{} channels", config.channels) };
@@ -312,10 +325,15 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
     };
     let pre_logits = config.pre_logits.map_or(String::new(), |width| format!(", then linear and tanh to {width}"));
     lines.push(("pooling", format!("{pooling}{pre_logits}")));
+    let problem = match config.problem {
+        Problem::SingleLabel => "",
+        Problem::MultiLabel => ", any number of which can apply (multi-label: sigmoid)",
+        Problem::Regression => ", which are numbers (regression)",
+    };
     let head = match (config.classes, config.head) {
         (0, _) => "none".to_owned(),
-        (classes, Head::Linear) => format!("linear, {classes} classes"),
-        (classes, Head::Mlp { width, .. }) => format!("MLP of width {width}, {classes} classes"),
+        (classes, Head::Linear) => format!("linear, {classes} classes{problem}"),
+        (classes, Head::Mlp { width, .. }) => format!("MLP of width {width}, {classes} classes{problem}"),
     };
     lines.push(("head", head));
     lines

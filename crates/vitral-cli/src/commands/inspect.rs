@@ -7,7 +7,7 @@ use vitral::weights::inspect;
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::Settings;
+use crate::settings::{Settings, located};
 
 /// List the contents of a weight file
 ///
@@ -18,7 +18,7 @@ Examples:
   vitral inspect vit-base-patch16-224
   vitral inspect model.pth --json")]
 pub(crate) struct InspectArgs {
-    /// A model folder, or one weight file: safetensors, PyTorch or NumPy
+    /// A model folder, one weight file (safetensors, PyTorch or NumPy), or a name on the hub such as `hf:ORG/NAME`
     pub(crate) path: PathBuf,
     /// A config file, for a checkpoint that comes without one
     #[arg(long)]
@@ -27,7 +27,8 @@ pub(crate) struct InspectArgs {
 
 /// Runs `inspect`.
 pub(crate) fn run(args: &InspectArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let found = inspect::inspect(&args.path, args.config.as_deref())
+    let path = located(&args.path, settings)?;
+    let found = inspect::inspect(&path, args.config.as_deref())
         .with_context(|| format!("cannot inspect `{}`", args.path.display()))?;
     if settings.json {
         printer.json(&found)?;

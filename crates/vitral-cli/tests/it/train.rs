@@ -76,6 +76,42 @@ fn a_recipe_produces_a_model() {
     assert!(usage.contains("key=value"), "{usage}");
 }
 
+/// What was trained here is a model for the other libraries too, with its preprocessing and what its logits say.
+#[test]
+fn a_trained_model_converts_with_its_preprocessing() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let logits = |model: &str| {
+        let said = vitral(["classify", "--model", model, "assets/images/cat.jpg", "--json"]).ok();
+        let line: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        let mut labels = line["labels"].as_array().expect("labels").clone();
+        labels.sort_by_key(|label| label["class"].as_u64());
+        (line["problem"].clone(), labels)
+    };
+    for (name, settings) in [
+        ("color", &["model.set.channels=3", "data.mean=[0.5, 0.4, 0.3]", "data.std=[0.2, 0.2, 0.3]"][..]),
+        ("gray", &[]),
+        ("binary", &["run.loss=\"binary\""]),
+    ] {
+        let (recipe, run) = (path("recipe.toml"), path(name));
+        let mut args = vec!["train", &recipe, "--out", &run, "--set", "run.epochs=1"];
+        args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        vitral(args).ok();
+        let best = path(&format!("{name}/best"));
+        for target in ["huggingface", "timm"] {
+            let (out, own) = (path(&format!("{name}-{target}")), logits(&best));
+            let problem = if name == "binary" && target == "timm" { &["--allow", "problem"][..] } else { &[] };
+            vitral([&["convert", &best, &out, "--to", target], problem].concat()).ok();
+            let found = logits(&out);
+            assert_eq!(found.0, if problem.is_empty() { own.0.clone() } else { "single-label".into() }, "{name}");
+            if problem.is_empty() {
+                assert_eq!(found.1, own.1, "{name} to {target}");
+            }
+        }
+        assert_eq!(logits(&best).0, if name == "binary" { "multi-label" } else { "single-label" });
+    }
+}
+
 #[test]
 fn the_best_epoch_is_chosen_on_validation_images_and_test_images_are_evaluated_once() {
     let place = place();

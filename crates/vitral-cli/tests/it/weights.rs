@@ -1,6 +1,8 @@
 //! `inspect`, `doctor` and `convert`, on models of other libraries.
 
-use super::{folder, vitral};
+use std::process::Command;
+
+use super::{finished, folder, root, vitral};
 
 #[test]
 fn conversion_to_another_library_preserves_outputs() {
@@ -29,6 +31,36 @@ fn what_a_target_cannot_express_is_refused_by_name_and_nothing_is_written() {
 }
 
 #[test]
+fn models_on_a_hub_are_found_by_every_command_that_takes_one() {
+    let place = folder();
+    let cache = place.path().join("models--acme--tiny");
+    let snapshot = cache.join("snapshots/0123abcd");
+    std::fs::create_dir_all(&snapshot).expect("a folder");
+    std::fs::create_dir_all(cache.join("refs")).expect("a folder");
+    std::fs::write(cache.join("refs/main"), "0123abcd").expect("written");
+    for entry in std::fs::read_dir(root().join("goldens/field/F16-pp_v5")).expect("the case") {
+        let file = entry.expect("an entry").path();
+        std::fs::copy(&file, snapshot.join(file.file_name().expect("a name"))).expect("copied");
+    }
+    let out = place.path().join("out").display().to_string();
+    for args in [
+        &["info", "--model", "hf:acme/tiny"][..],
+        &["doctor", "hf:acme/tiny"],
+        &["inspect", "hf:acme/tiny"],
+        &["convert", "hf:acme/tiny", &out, "--to", "bundle"],
+        &["classify", "--model", "hf:acme/tiny", "goldens/field/plain.png"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vitral"));
+        let run = finished(command.args(args).env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", place.path()), &[]);
+        let said = run.ok();
+        assert!(
+            args[0] != "info"
+                || said.contains("acme/tiny (huggingface-vit") && said.contains("model         acme/tiny")
+        );
+    }
+}
+
+#[test]
 fn inspect_and_doctor_examine_files() {
     let table = vitral(["inspect", "goldens/models/torchvision_plain/model.pth"]).ok();
     assert!(table.contains("torchvision") && table.contains("conv_proj.weight"), "{table}");
@@ -37,4 +69,37 @@ fn inspect_and_doctor_examine_files() {
     assert!(found.is_object(), "{found}");
     let said = vitral(["inspect", "README.md"]).fails(1);
     assert!(said.contains("README.md"), "{said}");
+}
+
+#[test]
+fn probabilities_are_what_the_files_say_they_are() {
+    let answer = |case: &str| -> serde_json::Value {
+        let model = format!("goldens/field/{case}");
+        serde_json::from_str(&vitral(["classify", "--model", &model, "goldens/field/plain.png", "--json"]).ok())
+            .expect("JSON")
+    };
+    let many = answer("F14-multi_label");
+    assert_eq!((&many["problem"], &many["labels"][0]["class"]), (&"multi-label".into(), &2.into()));
+    assert!((many["labels"][0]["probability"].as_f64().expect("a number") - 0.7469).abs() < 5e-5, "{many}");
+    let number = answer("F14-one_label_reg");
+    assert_eq!(number["problem"], "regression");
+    assert!(number["labels"][0].get("probability").is_none(), "{number}");
+    assert!((number["labels"][0]["logit"].as_f64().expect("a number") - 0.0229).abs() < 5e-5, "{number}");
+    assert_eq!(answer("F15-pp_notype")["problem"], "single-label");
+    let shown = vitral(["classify", "--model", "goldens/field/F14-one_label_reg", "goldens/field/plain.png"]).ok();
+    assert!(shown.contains("0.0229") && !shown.contains('%'), "{shown}");
+    let said = vitral(["info", "--model", "goldens/field/F14-multi_label"]).ok();
+    assert!(said.contains("multi-label: sigmoid"), "{said}");
+}
+
+#[test]
+fn doctor_fails_on_errors_and_not_on_warnings() {
+    assert!(vitral(["doctor", "goldens/field/torchvision-linear"]).ok().contains("warning"));
+    assert!(vitral(["doctor", "goldens/models/hf_vit_model"]).ok().contains("preprocessing"));
+    let place = folder();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(root().join("goldens/field/F15-pp_notype").join(file), place.path().join(file)).expect("copied");
+    }
+    let found = vitral(["doctor", &place.path().display().to_string()]);
+    assert!(found.code == Some(1) && found.out.contains("ERROR    preprocessing"), "{}", found.out);
 }

@@ -94,6 +94,36 @@ pub enum Head {
     },
 }
 
+/// What the logits say about an image, and so how they become what is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Problem {
+    /// One of the classes: probabilities by softmax. With a single class there is nothing to choose from, and its
+    /// probability is the sigmoid.
+    #[default]
+    SingleLabel,
+    /// Any number of the classes: a probability for each by sigmoid.
+    MultiLabel,
+    /// Numbers: the logits themselves.
+    Regression,
+}
+
+impl Problem {
+    /// The name in our files and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Problem::SingleLabel => "single-label",
+            Problem::MultiLabel => "multi-label",
+            Problem::Regression => "regression",
+        }
+    }
+
+    /// Whether it is the usual one, which files leave out.
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == Problem::SingleLabel
+    }
+}
+
 /// The factor on attention logits, if it is not `head_width^-0.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -6,9 +6,9 @@ use vitral_engine::{Context, Tensor};
 
 use super::{ExplainError, Target};
 use crate::error::Error;
+use crate::labels::probability;
 use crate::load::Model;
 use crate::model::{Input, Output};
-use crate::numbers::largest;
 use crate::trace::{Kept, Visitor};
 
 /// What to compute gradients of.
@@ -114,7 +114,7 @@ impl Target {
         Ok(answer.to_vec()?.chunks_exact(answer.shape().last()).map(value).collect())
     }
 
-    /// The target's score for every image, from 0 to 1 (−1 to 1 for features): the class's probability, or the cosine
+    /// The target's score for every image: the class's probability (in a regression, the number itself), or the cosine
     /// between the features and the direction.
     ///
     /// # Errors
@@ -122,11 +122,7 @@ impl Target {
     pub fn scores(&self, model: &Model, output: &Output) -> Result<Vec<f64>, Error> {
         let answer = self.of(model, output)?;
         let score = |row: &[f32]| match self {
-            Target::Class(class) => {
-                let greatest = largest(row.iter().copied());
-                let total: f64 = row.iter().map(|x| f64::from(x - greatest).exp()).sum();
-                f64::from(row[*class] - greatest).exp() / total
-            }
+            Target::Class(class) => probability(row, model.vit.config().problem)(row[*class]),
             Target::Feature(direction) => {
                 let length = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
                 let along: f64 = row.iter().zip(direction).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();

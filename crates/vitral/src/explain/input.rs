@@ -124,7 +124,7 @@ impl Model {
             };
         }
         let ranked = match &output.logits {
-            Some(logits) => top(&logits.to_vec()?, count.max(1), &self.labels),
+            Some(logits) => top(&logits.to_vec()?, count.max(1), &self.labels, self.vit.config().problem),
             None => Vec::new(),
         };
         let named = |class: usize| format!("class `{}`", self.labels.name(class));

@@ -29,7 +29,7 @@ pub fn lens(model: &Model, input: &InputImage, class: usize, count: usize) -> Re
         let output = model.parameters.device().scope(read);
         let logits = output.logits.as_ref().filter(|logits| logits.shape().len() == 2);
         let logits = logits.ok_or_else(|| ExplainError::PerToken { model: model.name.clone() })?;
-        let all = top(&logits.to_vec()?, config.classes, &model.labels);
+        let all = top(&logits.to_vec()?, config.classes, &model.labels, config.problem);
         let probability = all.iter().find(|ranked| ranked.class == class).map_or(0.0, |ranked| ranked.probability);
         Ok((all.into_iter().take(count).collect(), probability))
     };

@@ -7,6 +7,7 @@ mod apply;
 mod display;
 mod fields;
 mod huggingface;
+mod sized;
 mod timm;
 mod torchvision;
 mod vitral;
@@ -42,41 +43,6 @@ pub struct Preprocess {
     pub rescale: Option<Rescale>,
     /// Mean and standard deviation of every channel; if absent, values are not normalized.
     pub normalize: Option<Normalize>,
-}
-
-impl Preprocess {
-    /// The same steps for another input size of the model: sizes are scaled by the ratio of the two.
-    #[must_use]
-    pub fn at_size(mut self, from: Size, to: Size) -> Self {
-        if from == to {
-            return self;
-        }
-        let scale = |side: usize, from: usize, to: usize| (side as f64 * to as f64 / from as f64).round() as usize;
-        let sized = |size: Size| Size {
-            height: scale(size.height, from.height, to.height),
-            width: scale(size.width, from.width, to.width),
-        };
-        let short = |side: usize| scale(side, from.height.min(from.width), to.height.min(to.width));
-        let long = |side: usize| scale(side, from.height.max(from.width), to.height.max(to.width));
-        for step in &mut self.steps {
-            match step {
-                Step::CenterCrop { size, .. } => *size = sized(*size),
-                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => {
-                    *to = match *to {
-                        Target::Exact(size) => Target::Exact(sized(size)),
-                        Target::ShortSide(side) => Target::ShortSide(short(side)),
-                        Target::ShortSideWithin { short: side, longest } => {
-                            Target::ShortSideWithin { short: short(side), longest: long(longest) }
-                        }
-                        Target::LongSide(side) => Target::LongSide(long(side)),
-                        Target::Cover(size) => Target::Cover(sized(size)),
-                        Target::Fit(size) => Target::Fit(sized(size)),
-                    }
-                }
-            }
-        }
-        self
-    }
 }
 
 /// The channels of a pixel.

@@ -51,6 +51,20 @@ pub enum WeightsError {
         /// Module and name, as in the pickle.
         global: String,
     },
+    /// A tensor is stored in a way that is not read.
+    #[error(
+        "`{}`: `{tensor}` is made by `{class}`, expected a plain tensor; load the file in Python and save it with \
+         `torch.save({{name: torch.as_tensor(value) for …}}, …)`",
+        path.display()
+    )]
+    UnreadableTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// What makes it, as in the pickle.
+        class: String,
+    },
     /// A section was requested that the checkpoint does not have.
     #[error("`{}`: no `{section}` in this checkpoint; it has {}", path.display(), listed(found))]
     MissingSection {
@@ -95,9 +109,10 @@ pub enum WeightsError {
     /// No dialect matches the names in the file.
     #[error(
         "no known checkpoint dialect matches these tensors; the closest is `{nearest}`, which lacks {} of {expected}: \
-         {}; if the names are a project's own, map them under `names` in the file for `--config`",
+         {}{}; if the names are a project's own, map them under `names` in the file for `--config`",
         missing.len(),
-        listed(missing)
+        listed(missing),
+        prefixed(prefix.as_deref())
     )]
     UnknownDialect {
         /// The dialect with the fewest missing tensors.
@@ -106,6 +121,8 @@ pub enum WeightsError {
         expected: usize,
         /// Names the file would need to have.
         missing: Vec<String>,
+        /// A prefix that all tensors share.
+        prefix: Option<String>,
     },
     /// A dialect was requested that does not exist.
     #[error("no dialect `{found}`; known ones are {}", listed(known))]
@@ -135,15 +152,20 @@ pub enum WeightsError {
         fault: String,
     },
     /// The target library cannot express a property of the model.
-    #[error(
-        "{target} cannot express this model:\n  {}\nchoose another target, or allow differences other than tensors by name, as in `--allow preprocess`",
-        differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
-    )]
+    #[error("{target} cannot express this model:{}\n{advice}", lines(differences))]
     Inexpressible {
         /// The target.
         target: &'static str,
         /// Every difference.
         differences: Vec<Difference>,
+        /// What to do.
+        advice: String,
+    },
+    /// What was written is not the model that was to be written.
+    #[error("what was written cannot be read back as this model, so it was deleted: {fault}")]
+    NotReadBack {
+        /// What is wrong, and what to do.
+        fault: String,
     },
     /// Positions cannot be resampled to another grid.
     #[error("`positions`: {0}")]
@@ -173,6 +195,8 @@ pub struct Mismatch {
     pub unused: Vec<(String, Vec<usize>)>,
     /// Tensors with a wrong shape: Vitral's name, the file's name, expected shape, actual shape.
     pub misshapen: Vec<(String, String, Vec<usize>, Vec<usize>)>,
+    /// A prefix that all tensors share and the dialect does not have.
+    pub prefix: Option<String>,
 }
 
 impl Mismatch {
@@ -192,28 +216,55 @@ impl fmt::Display for Mismatch {
             self.unused.len(),
             self.misshapen.len()
         )?;
-        for (name, shape, tried) in &self.missing {
+        write!(f, "{}", prefixed(self.prefix.as_deref()))?;
+        for (name, shape, tried) in self.missing.iter().take(SHOWN) {
             write!(f, "\n  missing  `{name}` {shape:?}, tried {}", listed(tried))?;
         }
-        for (name, shape) in &self.unused {
+        more(f, self.missing.len(), "missing")?;
+        for (name, shape) in self.unused.iter().take(SHOWN) {
             write!(f, "\n  unused   `{name}` {shape:?}")?;
         }
-        for (ours, theirs, expected, found) in &self.misshapen {
+        more(f, self.unused.len(), "unused")?;
+        for (ours, theirs, expected, found) in self.misshapen.iter().take(SHOWN) {
             write!(f, "\n  shape of `{ours}`: expected {expected:?}, `{theirs}` has {found:?}")?;
         }
+        more(f, self.misshapen.len(), "with another shape")?;
         write!(f, "\ncheck that configuration and weights belong together, or name the tensors to ignore")
     }
 }
 
+/// How many names of a list are shown.
+const SHOWN: usize = 12;
+
+/// How many entries of a list are not shown.
+fn more(f: &mut fmt::Formatter<'_>, count: usize, what: &str) -> fmt::Result {
+    if count > SHOWN { write!(f, "\n  … and {} more {what}", count - SHOWN) } else { Ok(()) }
+}
+
+/// The first few differences, one a line.
+fn lines(differences: &[Difference]) -> String {
+    let mut text: String = differences.iter().take(SHOWN).map(|difference| format!("\n  {difference}")).collect();
+    if differences.len() > SHOWN {
+        text += &format!("\n  … and {} more", differences.len() - SHOWN);
+    }
+    text
+}
+
+/// The prefix that all tensors share, as part of a sentence.
+fn prefixed(prefix: Option<&str>) -> String {
+    prefix.map_or_else(String::new, |prefix| format!("; the names of all tensors begin with `{prefix}`"))
+}
+
 /// The first few names in backticks, and how many more.
 fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 24;
+    /// More than fit on lines of their own.
+    const NAMED: usize = 24;
     if names.is_empty() {
         return "nothing".into();
     }
-    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text += &format!(" and {} more", names.len() - SHOWN);
+    let mut text = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED {
+        text += &format!(" and {} more", names.len() - NAMED);
     }
     text
 }

@@ -18,6 +18,7 @@ pub mod export;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod inspect;
+mod json;
 pub mod resample;
 
 /// The optional file in a model's folder with `pixel_values` and the `logits` (or `features`) expected for them.

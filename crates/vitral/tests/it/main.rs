@@ -2,6 +2,7 @@
 
 mod dinov2;
 mod explain;
+mod field;
 mod geometry;
 mod image;
 mod modules;

@@ -1,6 +1,7 @@
 //! A run of `explain`, image by image.
 
 use serde_json::{Value, json};
+use vitral::config::Problem;
 use vitral::explain::faithfulness::{self, Ranking};
 use vitral::explain::report::Entry;
 use vitral::explain::{Aim, InputImage, Map, Method, Options, Prediction, lens, paint, representation};
@@ -234,7 +235,11 @@ impl<'a> Work<'a> {
         }
         printer.line(printer.heading(&input.name))?;
         for answer in prediction.ranked.iter().take(3) {
-            printer.line(format_args!("  {:6.2} %  {}", 100.0 * answer.probability, answer.label))?;
+            if self.model.vit().config().problem == Problem::Regression {
+                printer.line(format_args!("  {:10.4}  {}", answer.probability, answer.label))?;
+            } else {
+                printer.line(format_args!("  {:6.2} %  {}", 100.0 * answer.probability, answer.label))?;
+            }
         }
         if self.methods.iter().any(|method| method.needs_target()) {
             printer.line(format_args!("  explained: {}", prediction.explained))?;

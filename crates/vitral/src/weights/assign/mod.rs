@@ -3,6 +3,7 @@
 mod options;
 mod plan;
 pub(crate) mod values;
+mod wrapper;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -57,6 +58,30 @@ pub fn resolve<'a>(
     container: &'a Container,
     options: &ResolveOptions,
 ) -> Result<Assignment<'a>, WeightsError> {
+    let plain = match matched(specs, dialect, container, options) {
+        Ok(assignment) => return Ok(assignment),
+        Err(mismatch) => mismatch,
+    };
+    let wrapped = wrapper::of(specs, dialect, container).map(|prefix| dialect.clone().wrapped(&prefix));
+    let mut mismatch = match wrapped.map(|dialect| matched(specs, &dialect, container, options)) {
+        Some(Ok(assignment)) => return Ok(assignment),
+        // The names that nearly match say more.
+        Some(Err(mismatch)) if mismatch.missing.len() < plain.missing.len() => mismatch,
+        _ => plain,
+    };
+    if !mismatch.missing.is_empty() {
+        mismatch.prefix = wrapper::shared(dialect, container);
+    }
+    Err(WeightsError::Mismatch(mismatch))
+}
+
+/// Like [`resolve`], with the names as they are.
+fn matched<'a>(
+    specs: &[ParameterSpec],
+    dialect: &Dialect,
+    container: &'a Container,
+    options: &ResolveOptions,
+) -> Result<Assignment<'a>, Box<Mismatch>> {
     let planner = Planner { dialect, container };
     let ignored = |name: &str| options.ignore.iter().any(|pattern| matches_glob(pattern, name));
     let mut mismatch = Mismatch { dialect: dialect.name().to_owned(), ..Mismatch::default() };
@@ -99,6 +124,7 @@ pub fn resolve<'a>(
         let shape = container.shape(name).unwrap_or_default();
         match claimed.get(name) {
             None if shape.contains(&0) || dialect.is_leftover(name) || ignored(name) => {}
+            None if wrapper::is_beside(dialect, container, name) => {}
             None => mismatch.unused.push((name.to_owned(), shape.to_owned())),
             // Parameters must use up a tensor that they share; otherwise one of them has a wrong width.
             Some(claim) if claim.free != 0 => {
@@ -112,7 +138,7 @@ pub fn resolve<'a>(
     if mismatch.is_empty() {
         Ok(Assignment { container, sources, patch_size: options.patch_size })
     } else {
-        Err(WeightsError::Mismatch(Box::new(mismatch)))
+        Err(Box::new(mismatch))
     }
 }
 
@@ -128,21 +154,34 @@ pub fn recognize(
     let vitral = Dialect::vitral();
     let candidates = std::iter::once(&vitral).chain(Dialect::built_in());
     let wanted = || specs.iter().filter(|spec| !options.ignore.iter().any(|pattern| matches_glob(pattern, &spec.name)));
-    let mut nearest: Option<(Vec<String>, &Dialect)> = None;
-    for dialect in candidates {
+    let mut nearest: Option<(Vec<String>, Dialect)> = None;
+    let missing_in = |dialect: &Dialect| -> Vec<String> {
         let planner = Planner { dialect, container };
-        let missing: Vec<String> =
-            wanted().filter_map(|spec| planner.pieces(spec).err().map(|tried| first_of(tried, spec))).collect();
+        wanted().filter_map(|spec| planner.pieces(spec).err().map(|tried| first_of(tried, spec))).collect()
+    };
+    for dialect in candidates {
+        let mut named = dialect.clone();
+        let mut missing = missing_in(dialect);
+        if !missing.is_empty()
+            && let Some(prefix) = wrapper::of(specs, dialect, container)
+        {
+            let wrapped = named.clone().wrapped(&prefix);
+            let inside = missing_in(&wrapped);
+            if inside.len() < missing.len() {
+                (missing, named) = (inside, wrapped);
+            }
+        }
         if nearest.as_ref().is_none_or(|(fewest, _)| missing.len() < fewest.len()) {
-            nearest = Some((missing, dialect));
+            nearest = Some((missing, named));
         }
     }
     match nearest {
-        Some((missing, dialect)) if missing.is_empty() => Ok(dialect.clone()),
+        Some((missing, dialect)) if missing.is_empty() => Ok(dialect),
         Some((missing, dialect)) => Err(WeightsError::UnknownDialect {
             nearest: dialect.name().to_owned(),
             expected: wanted().count(),
             missing,
+            prefix: wrapper::shared(&dialect, container),
         }),
         None => Ok(vitral),
     }
@@ -170,6 +209,12 @@ impl Assignment<'_> {
     /// Names of all assigned parameters, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.sources.keys().map(String::as_str)
+    }
+
+    /// The grid of the file's positions and the model's, if they are resampled.
+    pub fn resampled(&self) -> Option<[Size; 2]> {
+        let resampling = self.sources.values().find_map(|resolved| resolved.resampled)?;
+        Some([resampling.trained, resampling.to.grid])
     }
 
     /// Whether the parameter has a tensor: false if the caller asked to leave it out.

@@ -96,7 +96,21 @@ impl Planner<'_> {
         let Some(source) = self.dialect.source(&spec.name) else {
             return Err(Vec::new());
         };
-        self.of_source(&source, spec).ok_or_else(|| source.names())
+        let replaced = || self.replaced_head(&source, spec);
+        self.of_source(&source, spec).or_else(replaced).ok_or_else(|| source.names())
+    }
+
+    /// A classifier that was replaced by a sequence with one linear map, such as `Sequential(Dropout(…), Linear(…))`: its
+    /// names have the place in the sequence inside, as in `heads.1.weight`.
+    fn replaced_head(&self, source: &Source, spec: &ParameterSpec) -> Option<Vec<Piece>> {
+        const LONGEST: usize = 8;
+        let part = spec.name.strip_prefix("head.").filter(|part| matches!(*part, "weight" | "bias"))?;
+        let stems = source.names().into_iter().filter_map(|name| Some(name.strip_suffix(part)?.to_owned()));
+        stems.into_iter().find_map(|stem| {
+            let mut places = (0..LONGEST).filter(|place| self.present(&format!("{stem}{place}.weight")).is_some());
+            let place = places.next().filter(|_| places.next().is_none())?;
+            Some(vec![self.whole(&format!("{stem}{place}.{part}"), None)?])
+        })
     }
 
     fn of_source(&self, source: &Source, spec: &ParameterSpec) -> Option<Vec<Piece>> {

@@ -11,14 +11,14 @@ pub mod safetensors;
 mod zip;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 pub use entry::DataType;
 use entry::{Entry, Layout};
 use mapping::Bytes;
 
-use super::WeightsError;
+use super::{WeightsError, json};
 
 /// One tensor of a container.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Container {
             return Err(WeightsError::UnknownContainer { path, found: first_bytes(&bytes) });
         };
         let file = self.files.len();
-        for (name, entry) in entries {
+        for (name, entry) in unwrapped(entries) {
             if let Some(earlier) = self.entries.insert(name.clone(), Entry { file, ..entry }) {
                 let first = self.files.get(earlier.file).map_or_else(|| path.clone(), |(path, _)| path.clone());
                 return Err(WeightsError::Duplicate { name, first, second: path });
@@ -174,6 +174,25 @@ impl Container {
     }
 }
 
+/// Names without what wrappers around a model add, which carries no information: `module.` in front (data parallelism, an
+/// average of weights), and inside a name the parts that PyTorch adds where a module is compiled, sharded or recomputed.
+/// Names stay as they are if two of them would become one.
+fn unwrapped(entries: Vec<(String, Entry)>) -> Vec<(String, Entry)> {
+    let plain: Vec<String> = entries.iter().map(|(name, _)| plain_name(name)).collect();
+    let distinct: HashSet<&String> = plain.iter().collect();
+    if distinct.len() < plain.len() {
+        return entries;
+    }
+    plain.into_iter().zip(entries).map(|(name, (_, entry))| (name, entry)).collect()
+}
+
+fn plain_name(name: &str) -> String {
+    const ANYWHERE: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+    let parts = name.split('.').filter(|part| !ANYWHERE.contains(part));
+    let parts: Vec<&str> = parts.skip_while(|part| *part == "module").collect();
+    parts.join(".")
+}
+
 /// Copies a strided view into row-major order. The caller has checked that all elements are inside the storage.
 fn gather(storage: &[u8], size: usize, offset: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let count: usize = shape.iter().product();
@@ -205,7 +224,8 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>, WeightsError> {
         weight_map: BTreeMap<String, String>,
     }
     let text = std::fs::read(index).map_err(|source| WeightsError::io(index, source))?;
-    let listed: Index = serde_json::from_slice(&text)
+    let listed: Index = json::parse(&text)
+        .and_then(serde_json::from_value)
         .map_err(|error| WeightsError::description(index, format!("not a list of weight files: {error}")))?;
     let mut names: Vec<String> = listed.weight_map.into_values().collect();
     names.sort();

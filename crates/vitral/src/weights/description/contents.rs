@@ -35,8 +35,13 @@ pub struct Description {
 pub enum PreprocessSource {
     /// The files do not specify it.
     Absent,
-    /// Hugging Face's `preprocessor_config.json`.
-    HuggingFace(Value),
+    /// Hugging Face's `preprocessor_config.json`, or `image_processor` of its `processor_config.json`.
+    HuggingFace {
+        /// The file's contents.
+        processor: Value,
+        /// The `model_type` of the `config.json` beside it, for files that name no class.
+        model_type: Option<String>,
+    },
     /// timm's `pretrained_cfg`.
     Timm(Value),
     /// Our own steps.
@@ -48,7 +53,9 @@ impl PreprocessSource {
     pub fn read(&self) -> Option<Result<Preprocess, ImageError>> {
         Some(match self {
             PreprocessSource::Absent => return None,
-            PreprocessSource::HuggingFace(value) => Preprocess::from_huggingface(value, None),
+            PreprocessSource::HuggingFace { processor, model_type } => {
+                Preprocess::from_huggingface(processor, model_type.as_deref())
+            }
             PreprocessSource::Timm(value) => Preprocess::from_timm(value),
             PreprocessSource::Vitral(value) => Preprocess::from_vitral(value),
         })
@@ -58,9 +65,9 @@ impl PreprocessSource {
     pub fn value(&self) -> Option<&Value> {
         match self {
             PreprocessSource::Absent => None,
-            PreprocessSource::HuggingFace(value) | PreprocessSource::Timm(value) | PreprocessSource::Vitral(value) => {
-                Some(value)
-            }
+            PreprocessSource::HuggingFace { processor: value, .. }
+            | PreprocessSource::Timm(value)
+            | PreprocessSource::Vitral(value) => Some(value),
         }
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::config::{Activation, Size};
-use crate::weights::WeightsError;
+use crate::weights::{WeightsError, json};
 
 /// Reads a JSON file.
 pub(super) fn read_json(path: &Path) -> Result<Value, WeightsError> {
     let text = std::fs::read(path).map_err(|source| WeightsError::io(path, source))?;
-    serde_json::from_slice(&text).map_err(|error| WeightsError::description(path, format!("not valid JSON: {error}")))
+    json::parse(&text).map_err(|error| WeightsError::description(path, format!("not valid JSON: {error}")))
 }
 
 /// A JSON object and where it is.

@@ -2,15 +2,15 @@
 //!
 //! A saved file may omit defaults, which are those of the library's configuration classes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::contents::{Description, PreprocessSource};
-use super::fields::Fields;
+use super::fields::{Fields, read_json};
 use crate::config::{
-    Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, RelativePositions,
-    RelativeResample, Size,
+    Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Problem,
+    RelativePositions, RelativeResample, Size,
 };
-use crate::weights::WeightsError;
+use crate::weights::{Container, WeightsError};
 
 /// What follows the encoder in a model class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,18 @@ pub(crate) const MODEL_TYPES: [&str; 13] = [
     "siglip_vision_model",
 ];
 
-/// Reads a folder's `config.json`.
+/// Reads a folder's `config.json`, and its processor's file.
 pub(super) fn folder(
     fields: &Fields<'_>,
+    folder: &Path,
     stem: String,
     files: Vec<PathBuf>,
-    preprocess: PreprocessSource,
 ) -> Result<Description, WeightsError> {
-    let class = fields.value("architectures").and_then(|value| value.as_array()?.first()?.as_str()).unwrap_or_default();
+    let named = fields.value("architectures").and_then(|value| value.as_array()?.first()?.as_str());
+    let class = match named {
+        Some(class) => class,
+        None => by_tensors(&files),
+    };
     let kind = fields.text("model_type")?.unwrap_or_default();
     // Models of image and text nest the vision tower's settings; class counts stay outside.
     let nested = match fields.object("vision_config")? {
@@ -95,10 +99,12 @@ pub(super) fn folder(
             Some(labels) => labels.len(),
             None => fields.count("num_labels")?.unwrap_or(2),
         };
+        config.problem = problem(fields)?;
     }
+    let preprocess = processor(fields, folder, kind)?;
     let name = fields.text("_name_or_path")?.filter(|name| !name.is_empty()).map_or(stem, str::to_owned);
     let labels = labels.filter(|labels| labels.len() == config.classes);
-    Ok(Description {
+    let mut description = Description {
         name,
         config,
         preprocess,
@@ -107,12 +113,57 @@ pub(super) fn folder(
         dialect: Some(dialect.into()),
         names: Vec::new(),
         files,
-    })
+    };
+    without_absent_pooler(&mut description)?;
+    Ok(description)
+}
+
+/// The class whose head the files hold, where `config.json` names none. The library's pipelines choose the class by their
+/// task, and only the tensors show which task the model was saved for.
+fn by_tensors(files: &[PathBuf]) -> &'static str {
+    // A file that cannot be read is reported where its weights are.
+    let Ok(container) = Container::open_files(files, None) else { return "" };
+    let has = |part: &str| {
+        container.names().any(|name| {
+            let at = name.rfind(part);
+            at.is_some_and(|at| at == 0 || name.as_bytes()[at - 1] == b'.')
+        })
+    };
+    match () {
+        () if has("cls_classifier.weight") => "ForImageClassificationWithTeacher",
+        () if has("classifier.weight") || (0..4).any(|place| has(&format!("classifier.{place}.weight"))) => {
+            "ForImageClassification"
+        }
+        () if has("visual_projection.weight") && has("logit_scale") => "CLIPModel",
+        () if has("visual_projection.weight") => "CLIPVisionModelWithProjection",
+        () => "",
+    }
+}
+
+/// The processor's settings: `image_processor` in `processor_config.json` as transformers 5 writes it, or else
+/// `preprocessor_config.json`. The class may also be named by `config.json`.
+fn processor(fields: &Fields<'_>, folder: &Path, kind: &str) -> Result<PreprocessSource, WeightsError> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
+    };
+    let nested = read("processor_config.json")?.and_then(|mut value| Some(value.get_mut("image_processor")?.take()));
+    let found = match nested.filter(|value| value.is_object()) {
+        Some(nested) => Some(nested),
+        None => read("preprocessor_config.json")?,
+    };
+    let Some(mut processor) = found else { return Ok(PreprocessSource::Absent) };
+    if let (Some(class), Some(settings)) = (fields.text("image_processor_type")?, processor.as_object_mut())
+        && !["image_processor_type", "feature_extractor_type"].iter().any(|key| settings.contains_key(*key))
+    {
+        settings.insert("image_processor_type".into(), class.into());
+    }
+    Ok(PreprocessSource::HuggingFace { processor, model_type: Some(kind.to_owned()).filter(|kind| !kind.is_empty()) })
 }
 
 /// `ViTModel` may be saved with or without its pooler, and Data2Vec's model has none. Only the weights show which, not
 /// the configuration. Without a pooler, the class token is the feature vector.
-pub(super) fn without_absent_pooler(description: &mut Description) -> Result<(), WeightsError> {
+fn without_absent_pooler(description: &mut Description) -> Result<(), WeightsError> {
     let of_beit = description.dialect.as_deref() == Some("huggingface-beit") && description.config.pooled_norm;
     if description.config.pre_logits.is_some() || of_beit {
         let container = description.open()?;
@@ -317,6 +368,20 @@ fn siglip(fields: &Fields<'_>, task: Task) -> Result<ModelConfig, WeightsError> 
         _ => Pooling::None,
     };
     Ok(config)
+}
+
+/// `problem_type`. Without one, the library's pipeline takes the sigmoid of a single class and the softmax of several, as we
+/// do.
+fn problem(fields: &Fields<'_>) -> Result<Problem, WeightsError> {
+    match fields.text("problem_type")? {
+        None | Some("single_label_classification") => Ok(Problem::SingleLabel),
+        Some("multi_label_classification") => Ok(Problem::MultiLabel),
+        Some("regression") => Ok(Problem::Regression),
+        Some(other) => {
+            let known = "single_label_classification, multi_label_classification or regression";
+            Err(fields.fault("problem_type", format!("expected {known}, found `{other}`")))
+        }
+    }
 }
 
 /// `id2label`, in class order.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::contents::{Description, PreprocessSource};
+use super::imagenet::LabelSet;
 use crate::config::{
     Activation, Border, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, ResNetV2, Root, Size, Stem,
 };
@@ -55,11 +56,12 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
         "rescale": { "multiply": { "factor": 1.0 / 127.5, "offset": -1.0 } },
         "normalize": null,
     });
+    let classes = config.classes;
     Ok(Description {
-        name: stem,
+        name: stem.clone(),
         config,
         preprocess: PreprocessSource::Vitral(preprocess),
-        labels: None,
+        labels: LabelSet::of_jax(&stem, classes).map(LabelSet::names),
         license: None,
         dialect: Some(if big_vision { "big-vision" } else { "jax" }.into()),
         names: Vec::new(),

@@ -4,6 +4,7 @@
 mod contents;
 mod fields;
 mod huggingface;
+mod imagenet;
 mod jax;
 mod original;
 mod timm;
@@ -17,6 +18,7 @@ use super::{Container, WeightsError};
 use crate::config::ModelConfig;
 use fields::{Fields, read_json};
 
+pub(crate) use self::imagenet::is_known;
 pub(crate) use self::vitral::FORMAT;
 pub use contents::{Description, PreprocessSource};
 
@@ -42,7 +44,11 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
         return vitral::checkpoint(config, stem_of(path), files);
     }
     if !path.exists() {
-        return Err(no_model("no such file or folder; give a model's folder, or a checkpoint with `--config`".into()));
+        let text = "no such file or folder; give a model's folder, or a checkpoint with `--config`";
+        return Err(no_model(match path.to_str().filter(|name| looks_published(name)) {
+            Some(name) => format!("{text}; if this is a model's name on the Hugging Face hub, write `hf:{name}`"),
+            None => text.to_owned(),
+        }));
     }
     if !path.is_dir() {
         if let Some(description) = by_arrays(path)? {
@@ -72,15 +78,7 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
         return timm::folder(&fields, stem_of(path), weight_files(path)?);
     }
     if fields.has("model_type") || fields.has("architectures") {
-        let preprocess = path.join("preprocessor_config.json");
-        let preprocess = if preprocess.is_file() {
-            PreprocessSource::HuggingFace(read_json(&preprocess)?)
-        } else {
-            PreprocessSource::Absent
-        };
-        let mut description = huggingface::folder(&fields, stem_of(path), weight_files(path)?, preprocess)?;
-        huggingface::without_absent_pooler(&mut description)?;
-        return Ok(description);
+        return huggingface::folder(&fields, path, stem_of(path), weight_files(path)?);
     }
     if fields.has("model") {
         return vitral::checkpoint(&file, stem_of(path), weight_files(path)?);
@@ -89,6 +87,17 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
         &file,
         "expected `model_type` (Hugging Face), `architecture` (timm) or `model` (Vitral), found none of them",
     ))
+}
+
+/// Whether a path that does not exist looks like a model's name on a hub: two plain names, the first of which is no folder.
+fn looks_published(path: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let parts = path.split_once('/').filter(|(organization, name)| plain(organization) && plain(name));
+    parts.is_some_and(|(organization, _)| !Path::new(organization).exists())
 }
 
 /// Every `model_type` of Hugging Face's `config.json` that can be read.
@@ -141,8 +150,14 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     super::container::expand(&file)
 }
 
+/// The name of a folder or file; in a hub's cache, whose folders are called by their commits, the model's.
 fn stem_of(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let place = path.parent().filter(|parent| parent.ends_with("snapshots")).and_then(Path::parent);
+    let cached = place.and_then(|model| model.file_name()?.to_str()?.strip_prefix("models--"));
+    if let Some(name) = cached {
+        return name.replacen("--", "/", 1);
+    }
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
     name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::contents::{Description, PreprocessSource};
+use super::imagenet::LabelSet;
 use crate::config::{Activation, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size};
 use crate::weights::{Container, WeightsError};
 
@@ -22,11 +23,12 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
                      one; describe it with `--config FILE` (dialect `openai-clip`)";
         return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
     }
-    let prefix = ["", "backbone."].into_iter().find(|prefix| {
+    // Whatever a project calls the module around the model; of two models in one file, none is meant.
+    let mut prefixes = container.names().filter_map(|name| name.strip_suffix("cls_token")).filter(|prefix| {
         let has = |name: &str| container.contains(&format!("{prefix}{name}"));
-        has("cls_token") && has("pos_embed") && has("patch_embed.proj.weight") && has("blocks.0.attn.qkv.weight")
+        has("pos_embed") && has("patch_embed.proj.weight") && has("blocks.0.attn.qkv.weight")
     });
-    let Some(prefix) = prefix else { return Ok(None) };
+    let Some(prefix) = prefixes.next().filter(|_| prefixes.next().is_none()) else { return Ok(None) };
     let shape = |name: &str| container.shape(&format!("{prefix}{name}"));
     let has = |name: &str| shape(name).is_some();
     let unknown = |fault: String| WeightsError::NoModel { path: path.to_owned(), fault };
@@ -78,11 +80,12 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
         pooled_norm: mean,
         ..ModelConfig::default()
     };
+    let labels = LabelSet::of_original(&stem, config.classes).map(LabelSet::names);
     Ok(Some(Description {
         name: stem,
         config,
         preprocess: PreprocessSource::Absent,
-        labels: None,
+        labels,
         license: None,
         dialect: Some("timm".into()),
         names: Vec::new(),

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::contents::{Description, PreprocessSource};
 use super::fields::Fields;
+use super::imagenet::LabelSet;
 use crate::config::{
     Activation, BlockKind, Border, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample,
     Positions, ResNetV2, Root, Size, Stem,
@@ -96,6 +97,8 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
         _ => (arguments.config()?, "timm"),
     };
     let labels = labels(fields, &pretrained)?.filter(|labels| labels.len() == config.classes);
+    let tag = pretrained.text("tag")?.or_else(|| given.split_once('.').map(|(_, tag)| tag)).unwrap_or_default();
+    let labels = labels.or_else(|| LabelSet::of_tag(tag, config.classes).map(LabelSet::names));
     Ok(Description {
         name: if stem.is_empty() { architecture.to_owned() } else { stem },
         config,

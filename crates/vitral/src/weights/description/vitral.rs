@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::contents::{Description, PreprocessSource};
 use super::fields::read_json;
+use super::imagenet::LabelSet;
 use crate::config::ModelConfig;
 use crate::weights::dialect::Source;
 use crate::weights::{Dialect, WeightsError};
@@ -110,6 +111,10 @@ fn described(file: &Path, mut value: Value, stem: String, files: Vec<PathBuf>) -
             format!("`labels`: expected {} (`model.classes`), found {}", read.model.classes, labels.len()),
         ));
     }
+    let torchvision = read.preprocess.as_ref().filter(|steps| steps.get("torchvision").is_some());
+    let weights = torchvision.and_then(|steps| steps.get("weights")?.as_str());
+    let set = weights.and_then(|weights| LabelSet::of_torchvision(weights, read.model.classes));
+    let labels = read.labels.or_else(|| set.map(LabelSet::names));
     let mut names = Vec::new();
     for (ours, theirs) in read.names {
         let source: Source = serde_json::from_value(theirs).map_err(|_| {
@@ -126,7 +131,7 @@ fn described(file: &Path, mut value: Value, stem: String, files: Vec<PathBuf>) -
         name: read.name.unwrap_or(stem),
         config: read.model,
         preprocess: read.preprocess.map_or(PreprocessSource::Absent, PreprocessSource::Vitral),
-        labels: read.labels,
+        labels,
         license: read.license,
         dialect: read.dialect,
         names,

@@ -37,6 +37,8 @@ pub struct Dialect {
     tensors: Vec<(Pattern, Source)>,
     axes: HashMap<String, usize>,
     identity: bool,
+    /// What a module around the model adds to its names, such as `model.`.
+    wrapper: Option<String>,
 }
 
 /// Where a parameter comes from.
@@ -190,7 +192,7 @@ const BUILT_IN: [(&str, &str); 17] = [
 ];
 
 /// Buffers that are not weights in any dialect.
-const BUFFERS: [&str; 3] = ["*num_batches_tracked", "*position_ids", "*relative_position_index"];
+const BUFFERS: [&str; 4] = ["*num_batches_tracked", "*position_ids", "*relative_position_index", "n_averaged"];
 
 impl Dialect {
     /// All built-in dialects of other libraries.
@@ -218,6 +220,7 @@ impl Dialect {
             tensors: Vec::new(),
             axes: HashMap::new(),
             identity: true,
+            wrapper: None,
         }
     }
 
@@ -247,6 +250,7 @@ impl Dialect {
             tensors,
             axes: file.axes,
             identity: false,
+            wrapper: None,
         })
     }
 
@@ -258,6 +262,18 @@ impl Dialect {
             self.tensors.insert(0, (Pattern::new(ours), source.clone()));
         }
         self
+    }
+
+    /// The same dialect inside a module that adds a prefix to some or all names.
+    #[must_use]
+    pub(crate) fn wrapped(mut self, prefix: &str) -> Dialect {
+        self.wrapper = Some(prefix.to_owned());
+        self
+    }
+
+    /// What a module around the model adds to its names, such as `model.`.
+    pub fn wrapper(&self) -> Option<&str> {
+        self.wrapper.as_deref()
     }
 
     /// The dialect's name.
@@ -285,7 +301,22 @@ impl Dialect {
 
     /// The spellings of a name in this library, the plain one first.
     pub(crate) fn spellings<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
-        std::iter::once(name.to_owned()).chain(self.prefixes.iter().map(move |prefix| format!("{prefix}{name}")))
+        let plain = move || {
+            std::iter::once(name.to_owned()).chain(self.prefixes.iter().map(move |prefix| format!("{prefix}{name}")))
+        };
+        let wrapped = self.wrapper.iter().flat_map(move |wrapper| plain().map(move |name| format!("{wrapper}{name}")));
+        plain().chain(wrapped)
+    }
+
+    /// A prefix without the dialect's own at its end; `None` if nothing is left.
+    pub(crate) fn without_own_prefix<'a>(&self, prefix: &'a str) -> Option<&'a str> {
+        let own = self.prefixes.iter().find_map(|own| prefix.strip_suffix(own.as_str()));
+        Some(own.unwrap_or(prefix)).filter(|prefix| !prefix.is_empty())
+    }
+
+    /// The rest of a name inside the wrapper.
+    fn unwrapped<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(self.wrapper.as_deref()?)
     }
 
     /// Whether a tensor's name belongs to this dialect.
@@ -294,12 +325,16 @@ impl Dialect {
             let templates = self.tensors.iter().flat_map(|(_, source)| source.names());
             templates.into_iter().any(|template| matches_template(&template, name))
         };
-        plain(name) || self.prefixes.iter().any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(plain))
+        let known = |name: &str| {
+            plain(name) || self.prefixes.iter().any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(plain))
+        };
+        known(name) || self.unwrapped(name).is_some_and(known)
     }
 
     /// Whether an unused tensor is not an error: buffers, and parts of a larger model that a ViT does not use.
     pub(crate) fn is_leftover(&self, name: &str) -> bool {
         let plain = |pattern: &&str| {
+            let name = self.unwrapped(name).unwrap_or(name);
             matches_glob(pattern, name)
                 || self
                     .prefixes

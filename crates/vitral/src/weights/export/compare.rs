@@ -8,6 +8,15 @@ use crate::weights::error::Difference;
 /// Fields that say how a library treats a model, not what the model is.
 const BEHAVIOR: [&str; 3] = ["other_sizes", "relative_resample", "drop"];
 
+/// A value as it is read aloud.
+fn words(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// The fields in which two configurations differ.
 pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Difference> {
     // Through text, which writes 32-bit numbers in their shortest form.
@@ -21,8 +30,9 @@ pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Diffe
         let behavior = BEHAVIOR.contains(&field.as_str());
         (!same && !behavior).then(|| Difference {
             field: field.clone(),
-            ours: value.to_string(),
-            theirs: other.to_string(),
+            ours: words(value),
+            // What the files leave out.
+            theirs: if field == "problem" && other.is_null() { "single-label".into() } else { words(other) },
         })
     };
     ours.iter().filter_map(differs).collect()

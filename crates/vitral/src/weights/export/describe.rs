@@ -17,6 +17,7 @@ use super::target::Target;
 use crate::config::{Activation, ModelConfig, NormKind, Pooling, Positions, Size};
 use crate::weights::WeightsError;
 use crate::weights::description::FORMAT;
+pub(super) use huggingface::reads_class_and_mean;
 use words::write;
 
 /// Writes the description into the folder.
@@ -77,6 +78,7 @@ fn torchvision(config: &ModelConfig) -> ModelConfig {
         norm_epsilon: 1e-6,
         activation: Activation::Gelu,
         pre_logits: config.pre_logits,
+        problem: config.problem,
         ..ModelConfig::default()
     }
 }

@@ -114,6 +114,10 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
         (Target::ShortSide(side), _) if kind.starts_with("dinov2") => {
             ("BitImageProcessor", json!({ "shortest_edge": side }))
         }
+        // The nearest that this library has; reading back reports that the long side is rounded in another way.
+        (Target::Cover(size), Some(_)) if size.height == size.width => {
+            ("CLIPImageProcessor", json!({ "shortest_edge": size.height }))
+        }
         (Target::ShortSide(side), _) => ("CLIPImageProcessor", json!({ "shortest_edge": side })),
         _ => return None,
     };
@@ -128,6 +132,10 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
         "image_mean": mean,
         "image_std": std,
     });
+    if effect.channels == Channels::Gray {
+        // Most classes would make three channels of a gray image.
+        value["do_convert_rgb"] = json!(false);
+    }
     match effect.crop {
         Some(crop) => {
             value["do_center_crop"] = json!(true);

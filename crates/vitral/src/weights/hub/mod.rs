@@ -70,7 +70,8 @@ pub fn locate(given: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Pat
 
 /// The files of a model: its descriptions, and its weights in the best format available.
 fn wanted(listed: &[String]) -> Option<Vec<String>> {
-    const DESCRIPTIONS: [&str; 4] = ["vitral.json", "config.json", "preprocessor_config.json", super::CHECK_FILE];
+    const DESCRIPTIONS: [&str; 5] =
+        ["vitral.json", "config.json", "preprocessor_config.json", "processor_config.json", super::CHECK_FILE];
     const WEIGHTS: [&str; 4] =
         ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
     let has = |name: &&str| listed.iter().any(|file| file == name);
@@ -109,6 +110,10 @@ mod tests {
         assert_eq!(
             of(&["README.md", "config.json", "pytorch_model.bin", "model.safetensors"]).unwrap(),
             ["config.json", "model.safetensors"]
+        );
+        assert_eq!(
+            of(&["config.json", "processor_config.json", "model.safetensors"]).unwrap(),
+            ["config.json", "processor_config.json", "model.safetensors"]
         );
         assert_eq!(of(&["ViT-B_16.npz"]).unwrap(), ["ViT-B_16.npz"]);
         assert!(of(&["a.npz", "b.npz"]).is_none() && of(&["tf_model.h5"]).is_none());

@@ -21,7 +21,7 @@ const ALLOWED: [(&str, &[Rule]); 3] = [
             ("image", &["config"]),
             ("model", &["config"]),
             ("weights", &["atomic", "config", "image", "model", "npy"]),
-            ("labels", &["numbers"]),
+            ("labels", &["config", "numbers"]),
             ("numbers", &[]),
             ("npy", &[]),
             ("atomic", &[]),

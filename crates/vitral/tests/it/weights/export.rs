@@ -3,13 +3,27 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vitral::config::Size;
+use vitral::config::{Pooling, Positions, Size};
 use vitral::weights::adapt::{Adaptation, HeadChoice};
-use vitral::weights::export::{ExportSource, Target, convert, export};
+use vitral::weights::error::Difference;
+use vitral::weights::export::{self, ConvertOptions, ExportSource, Target, export};
 use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, resolve};
 use vitral::{DType, Device, LoadOptions, Model};
 
 use super::{cases, dialect, goldens, specs_of};
+
+/// Converts with everything but the image size.
+fn convert(
+    source: &Path,
+    config: Option<&Path>,
+    destination: &Path,
+    target: Target,
+    allow: &[String],
+    storage: DType,
+) -> Result<Vec<Difference>, WeightsError> {
+    let options = ConvertOptions::default().config(config.map(Path::to_owned)).allow(allow).storage(storage);
+    export::convert(source, destination, target, &options)
+}
 
 /// The bits of every parameter.
 fn bits(path: &Path, config: Option<&Path>) -> BTreeMap<String, Vec<u32>> {
@@ -21,6 +35,12 @@ fn bits(path: &Path, config: Option<&Path>) -> BTreeMap<String, Vec<u32>> {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let read = |name: &str| assignment.read(name).unwrap().iter().map(|value| value.to_bits()).collect();
     specs.iter().map(|spec| (spec.name.clone(), read(&spec.name))).collect()
+}
+
+/// How the model at a path pools its tokens, and its kind of positions.
+fn form(path: &Path, config: Option<&Path>) -> (Pooling, Positions) {
+    let config = load_description(path, config).unwrap().config;
+    (config.pooling, config.positions)
 }
 
 #[test]
@@ -46,7 +66,16 @@ fn every_golden_exports_to_its_own_library_and_a_bundle() {
             match convert(&source, config, &destination, target, &[], DType::F32) {
                 Ok(_) => {
                     *written.entry(target.name()).or_default() += 1;
-                    if bits(&destination, None) != original {
+                    let (mut written, mut original) = (bits(&destination, None), original.clone());
+                    // A classifier of the class token may become one of more features, and the token's position part of
+                    // the token: other tests compare the outputs.
+                    if form(&destination, None) != form(&source, config) {
+                        for name in ["head.weight", "tokens.class", "positions"] {
+                            written.remove(name);
+                            original.remove(name);
+                        }
+                    }
+                    if written != original {
                         faults.push(format!("{case} to {target}: values differ"));
                     }
                 }

@@ -108,7 +108,7 @@ fn float32_weights_are_borrowed() {
 fn descriptions_carry_labels_preprocessing_and_license() {
     let vit = describe("hf_vit_classifier");
     assert_eq!(vit.labels.as_deref().map(|labels| labels[3].as_str()), Some("class 3"));
-    assert!(matches!(vit.preprocess, PreprocessSource::HuggingFace(_)));
+    assert!(matches!(vit.preprocess, PreprocessSource::HuggingFace { .. }));
     let timm = describe("timm_plain");
     assert!(matches!(timm.preprocess, PreprocessSource::Timm(_)));
     assert_eq!(timm.license.as_deref(), Some("apache-2.0"));

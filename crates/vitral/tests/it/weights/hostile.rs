@@ -210,6 +210,47 @@ fn pickles_that_would_run_code_are_rejected_by_name() {
     }
 }
 
+/// A module that holds itself, and modules nested under long names: neither endless nor larger than the file.
+#[test]
+fn hostile_modules_do_no_harm() {
+    // An instance of `a.B` with `_parameters` and `_modules`, the latter with the memo's first entry under a long name.
+    let name = "n".repeat(5000);
+    let mut pickle = b"\x80\x02ca\nB\n)\x81q\x00}(X\x0b\x00\x00\x00_parameters}X\x08\x00\x00\x00_modules}(".to_vec();
+    for key in [name.as_str(), "a", "b"] {
+        pickle.push(b'X');
+        pickle.extend((key.len() as u32).to_le_bytes());
+        pickle.extend(key.as_bytes());
+        pickle.extend(b"h\x00");
+    }
+    pickle.extend(b"uub.");
+    assert_eq!(Container::from_bytes("loop", checkpoint(&pickle)).unwrap().len(), 0);
+    // Sections that lead back to themselves.
+    let mut pickle = b"\x80\x02}q\x00(".to_vec();
+    for key in ["model", "state_dict", "module", "net", "ema", "weights"] {
+        pickle.push(b'X');
+        pickle.extend((key.len() as u32).to_le_bytes());
+        pickle.extend(key.as_bytes());
+        pickle.extend(b"h\x00");
+    }
+    pickle.extend(b"u.");
+    assert!(error_of(checkpoint(&pickle)).contains("no tensors under the keys"));
+}
+
+/// A call keeps nothing of its arguments, however long they are and however often it is made.
+#[test]
+fn calls_of_unknown_names_take_no_memory() {
+    let mut pickle = b"\x80\x02cproject.code\nSettings\nq\x00((".to_vec();
+    pickle.extend(b"N".repeat(100_000));
+    pickle.extend(b"tq\x01");
+    for _ in 0..100_000 {
+        pickle.extend(b"h\x00h\x01R0");
+    }
+    pickle.extend(b"t.");
+    let begin = std::time::Instant::now();
+    assert!(error_of(checkpoint(&pickle)).contains("expected a dictionary of tensors"));
+    assert!(begin.elapsed().as_secs() < 10, "it took {:?}", begin.elapsed());
+}
+
 #[test]
 fn views_are_gathered_and_impossible_ones_rejected() {
     let open = |pickle: Vec<u8>| {

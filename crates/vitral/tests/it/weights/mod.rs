@@ -1,6 +1,7 @@
 //! Weights from other libraries: every golden matches its description strictly, and no file harms the reader.
 
 mod adaptations;
+mod convert;
 mod examine;
 mod export;
 mod goldens;

@@ -5,8 +5,10 @@
 pub(crate) enum Fault {
     /// The file is broken or uses a feature that no checkpoint has.
     Damaged(String),
-    /// The pickle requires a global that is not allowed.
+    /// The pickle requires a global that is not part of a tensor.
     Forbidden(String),
+    /// A tensor of the state dictionary is an instance of a class that we cannot rebuild.
+    Unreadable { tensor: String, class: String },
     /// There is no such section.
     Section { asked: String, found: Vec<String> },
 }

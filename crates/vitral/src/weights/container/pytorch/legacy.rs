@@ -35,7 +35,7 @@ pub(super) fn entries(bytes: &[u8], section: Option<&str>) -> Result<Read, Fault
     let big_endian = little_endian(&system, root) == Some(false);
     let (heap, root) = next()?;
     let (keys, list) = next()?;
-    let sizes: HashMap<String, usize> = tensors::storage_sizes(&heap, root).into_iter().collect();
+    let sizes: HashMap<String, usize> = tensors::storage_sizes(&heap).into_iter().collect();
 
     let mut storages: HashMap<String, Range<usize>> = HashMap::new();
     for key in keys.items(list).ok_or("the list of storages is not a list")? {

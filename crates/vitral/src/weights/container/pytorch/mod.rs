@@ -1,12 +1,14 @@
 //! PyTorch checkpoints (`.pth`, `.pt`, `.bin`): a pickle that describes tensors, and their bytes.
 //!
-//! A pickle is a program. This interpreter knows only the few calls that make tensors and dictionaries, executes
-//! nothing, and rejects every other global by name. (We considered the crate `pytorch-reader`: it keeps unknown calls
-//! as opaque values instead of rejecting them, copies tensors through file reads instead of borrowing from a mapping,
+//! A pickle is a program. This interpreter knows only the few calls that make tensors and dictionaries, and executes
+//! nothing. Any other object beside the tensors is kept without being understood; what can only be meant to run a command
+//! is rejected by name. (We considered the crate `pytorch-reader`: it keeps unknown calls
+//! as opaque values even where they stand for tensors, copies tensors through file reads instead of borrowing from a mapping,
 //! and is a pre-release.)
 
 mod fault;
 mod legacy;
+mod module;
 mod pickle;
 mod tensors;
 
@@ -28,6 +30,7 @@ pub(crate) fn entries(path: &Path, bytes: &[u8], section: Option<&str>) -> Resul
     read.map_err(|fault| match fault {
         Fault::Damaged(fault) => WeightsError::Damaged { path: path.to_owned(), format: "PyTorch", fault },
         Fault::Forbidden(global) => WeightsError::ForbiddenGlobal { path: path.to_owned(), global },
+        Fault::Unreadable { tensor, class } => WeightsError::UnreadableTensor { path: path.to_owned(), tensor, class },
         Fault::Section { asked, found } => {
             WeightsError::MissingSection { path: path.to_owned(), section: asked, found }
         }

@@ -39,45 +39,68 @@ pub(super) enum Object {
     Storage(Id),
     /// A tensor over a storage: the arguments of `_rebuild_tensor_v2`.
     Tensor { storage: Id, offset: Id, shape: Id, strides: Id },
-    /// An instance whose contents do not matter, such as training arguments.
-    Opaque,
+    /// An instance of any other class, which is kept but not understood: the object that was called, the keys that were
+    /// set on it, and its attributes.
+    Instance { class: Id, pairs: Vec<(Id, Id)>, state: Option<Id> },
 }
 
-/// The globals a pickle may use.
+/// What the globals of a pickle mean to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Global {
-    /// `collections.OrderedDict`.
+    /// `collections.OrderedDict`, and `dict`.
     OrderedDict,
+    /// `collections.defaultdict`, whose argument makes its values.
+    DefaultDict,
     /// `torch._utils._rebuild_tensor_v2`, and `_rebuild_tensor` in old files.
     RebuildTensor,
     /// `torch._utils._rebuild_parameter`.
     RebuildParameter,
+    /// `torch._tensor._rebuild_from_type_v2`: a tensor with attributes, made by one of the others.
+    RebuildFromType,
     /// `torch.FloatStorage` and the like, by name.
     StorageType(String),
-    /// Plain data that is not examined: `torch.Size`, `torch.float32`, `argparse.Namespace`.
-    Data,
+    /// Anything else, by its name: `argparse.Namespace`, `collections.Counter`, a project's own class. Calling it makes an
+    /// instance that is not examined; nothing is imported.
+    Other(String),
 }
 
 impl Global {
     fn find(module: &str, name: &str) -> Result<Self, Fault> {
         Ok(match (module, name) {
-            ("collections", "OrderedDict") => Global::OrderedDict,
+            ("collections", "OrderedDict") | ("builtins" | "__builtin__", "dict") => Global::OrderedDict,
+            ("collections", "defaultdict") => Global::DefaultDict,
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Global::RebuildTensor,
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Global::RebuildParameter,
             ("torch" | "torch.storage", name) if name.ends_with("Storage") => Global::StorageType(name.into()),
-            ("torch", "Size" | "device") | ("argparse", "Namespace") => Global::Data,
-            ("torch", name) if is_data_type(name) => Global::Data,
-            _ => return Err(Fault::Forbidden(format!("{module}.{name}"))),
+            ("torch._tensor", "_rebuild_from_type_v2") => Global::RebuildFromType,
+            _ if is_attack(module, name) => return Err(Fault::Forbidden(format!("{module}.{name}"))),
+            _ => Global::Other(format!("{module}.{name}")),
         })
     }
 }
 
-fn is_data_type(name: &str) -> bool {
-    name == "bool"
-        || ["float", "bfloat", "int", "uint"].iter().any(|kind| {
-            name.strip_prefix(kind)
-                .is_some_and(|bits| !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit()))
-        })
+/// Whether a name has no other use in a pickle than to run something in Python. It would do nothing here, but whoever made
+/// the file meant harm, and it may be loaded in Python next.
+fn is_attack(module: &str, name: &str) -> bool {
+    const MODULES: [&str; 14] = [
+        "os",
+        "posix",
+        "nt",
+        "subprocess",
+        "sys",
+        "socket",
+        "shutil",
+        "runpy",
+        "importlib",
+        "pty",
+        "ctypes",
+        "webbrowser",
+        "code",
+        "commands",
+    ];
+    const BUILT_IN: [&str; 7] = ["eval", "exec", "execfile", "compile", "open", "__import__", "input"];
+    let package = module.split('.').next().unwrap_or_default();
+    MODULES.contains(&package) || (matches!(module, "builtins" | "__builtin__") && BUILT_IN.contains(&name))
 }
 
 /// All objects of a pickle.
@@ -105,6 +128,28 @@ impl Heap {
         match self.get(id) {
             Object::Int(value) => usize::try_from(*value).ok(),
             _ => None,
+        }
+    }
+
+    /// All objects.
+    pub(super) fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
+    /// The keys and values of a dictionary, or of an instance that keys were set on.
+    pub(super) fn pairs(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match self.get(id) {
+            Object::Dict(pairs) | Object::Instance { pairs, .. } => Some(pairs),
+            _ => None,
+        }
+    }
+
+    /// The name of an instance's class.
+    pub(super) fn class_name(&self, id: Id) -> Option<&str> {
+        let Object::Instance { class, .. } = self.get(id) else { return None };
+        match self.get(*class) {
+            Object::Global(Global::Other(name)) => Some(name),
+            _ => Some("an object"),
         }
     }
 
@@ -171,7 +216,7 @@ impl Machine<'_> {
                     self.push(Object::Float);
                 }
                 b'X' | 0x8C | 0x8D | b'V' | b'S' | b'T' | b'U' => self.text(opcode)?,
-                b'B' | b'C' | 0x8E => {
+                b'B' | b'C' | 0x8E | 0x96 => {
                     let length = self.length(match opcode {
                         b'B' => 4,
                         b'C' => 1,
@@ -190,7 +235,8 @@ impl Machine<'_> {
                     let items = self.stack.split_off(start.ok_or(EMPTY)?);
                     self.push(Object::Tuple(items));
                 }
-                b'l' => {
+                b'2' => self.stack.push(*self.stack.last().filter(|_| self.stack.len() > self.floor()).ok_or(EMPTY)?),
+                b'l' | 0x91 => {
                     let items = self.since_mark()?;
                     self.push(Object::List(items));
                 }
@@ -227,11 +273,20 @@ impl Machine<'_> {
                     let global = Global::find(text(module)?, text(name)?)?;
                     self.push(Object::Global(global));
                 }
-                b'R' | 0x81 => self.call()?,
-                b'b' => drop(self.pop()?), // BUILD: attributes of an instance, none of which is a tensor of the model
+                b'R' | 0x81 => {
+                    let (arguments, function) = (self.pop()?, self.pop()?);
+                    self.call(function, arguments)?;
+                }
+                0x92 => {
+                    // Arguments by name come last; no tensor has any.
+                    self.pop()?;
+                    let (arguments, function) = (self.pop()?, self.pop()?);
+                    self.call(function, arguments)?;
+                }
+                b'b' => self.build()?,
                 b'Q' => {
                     let reference = self.pop()?;
-                    self.push(Object::Storage(reference));
+                    self.refer(reference);
                 }
                 other => return Err(format!("opcode {other:#04x} does not occur in checkpoints").into()),
             }
@@ -305,14 +360,42 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// A call of an allowed global, by `REDUCE` or `NEWOBJ`.
-    fn call(&mut self) -> Result<(), Fault> {
-        let arguments = self.pop()?;
-        let function = self.pop()?;
-        let Object::Global(global) = self.heap.get(function).clone() else {
-            return Err("something that is not a function is called".into());
+    /// An object kept elsewhere: a storage, or (before PyTorch 1.6) a class with its source.
+    fn refer(&mut self, reference: Id) {
+        let parts = self.heap.items(reference).unwrap_or_default();
+        match *parts {
+            [kind, class, ..] if self.heap.text(kind) == Some("module") => self.stack.push(class),
+            _ => self.push(Object::Storage(reference)),
+        }
+    }
+
+    /// Attributes of the topmost object.
+    fn build(&mut self) -> Result<(), Fault> {
+        let attributes = self.pop()?;
+        let object = *self.stack.last().ok_or(EMPTY)?;
+        if let Object::Instance { state, .. } = &mut self.heap.objects[object] {
+            *state = Some(attributes);
+        }
+        Ok(())
+    }
+
+    /// A call, by `REDUCE` or `NEWOBJ`. What we do not know becomes an instance of it.
+    fn call(&mut self, function: Id, arguments: Id) -> Result<(), Fault> {
+        let instance = Object::Instance { class: function, pairs: Vec::new(), state: None };
+        let (global, arguments) = match (self.heap.get(function), self.heap.items(arguments)) {
+            (Object::Global(Global::Other(_)), _) => {
+                self.push(instance);
+                return Ok(());
+            }
+            (Object::Global(global), Some(arguments)) => (global.clone(), arguments),
+            (Object::Global(_), None) => return Err("a call without arguments".into()),
+            // A method, or a function with some of its arguments.
+            (Object::Instance { .. }, _) => {
+                self.push(instance);
+                return Ok(());
+            }
+            _ => return Err("something that is not a function is called".into()),
         };
-        let arguments = self.heap.items(arguments).ok_or("a call without arguments")?;
         if arguments.len() > 16 {
             return Err("a call with more arguments than any tensor has".into());
         }
@@ -334,6 +417,7 @@ impl Machine<'_> {
                 }
                 self.push(Object::Dict(pairs));
             }
+            Global::DefaultDict => self.push(Object::Dict(Vec::new())),
             Global::RebuildTensor => {
                 let [storage, offset, shape, strides, ..] = arguments[..] else {
                     return Err("a tensor with too few parts".into());
@@ -344,8 +428,18 @@ impl Machine<'_> {
                 let tensor = *arguments.first().ok_or("a parameter without a tensor")?;
                 self.stack.push(tensor);
             }
+            Global::RebuildFromType => {
+                let [function, _, arguments, ..] = arguments[..] else {
+                    return Err("a tensor with too few parts".into());
+                };
+                // Once, so that a call cannot contain itself.
+                if matches!(self.heap.get(function), Object::Global(Global::RebuildFromType)) {
+                    return Err("a tensor of a type of a type".into());
+                }
+                self.call(function, arguments)?;
+            }
             Global::StorageType(name) => return Err(format!("`{name}` is called, which no checkpoint does").into()),
-            Global::Data => self.push(Object::Opaque),
+            Global::Other(_) => {}
         }
         Ok(())
     }
@@ -354,7 +448,7 @@ impl Machine<'_> {
         let list = *self.stack.last().ok_or(EMPTY)?;
         match &mut self.heap.objects[list] {
             Object::List(present) => present.extend_from_slice(items),
-            Object::Opaque => {}
+            Object::Instance { .. } => {}
             _ => return Err("something is appended to an object that is not a list".into()),
         }
         Ok(())
@@ -363,8 +457,7 @@ impl Machine<'_> {
     fn extend_dict(&mut self, pairs: Vec<(Id, Id)>) -> Result<(), Fault> {
         let dict = *self.stack.last().ok_or(EMPTY)?;
         match &mut self.heap.objects[dict] {
-            Object::Dict(present) => present.extend(pairs),
-            Object::Opaque => {}
+            Object::Dict(present) | Object::Instance { pairs: present, .. } => present.extend(pairs),
             _ => return Err("a key is set on an object that is not a dictionary".into()),
         }
         Ok(())

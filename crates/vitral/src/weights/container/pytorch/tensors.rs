@@ -1,8 +1,11 @@
 //! From a pickle's objects to a table of tensors.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::fault::Fault;
+use super::module;
 use super::pickle::{Global, Heap, Id, Object};
 use crate::weights::container::entry::{DataType, Entry, Layout};
 
@@ -13,21 +16,30 @@ pub(crate) struct Read {
 }
 
 /// Keys that training code saves weights under, in order of preference: averaged weights come first.
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 22] = [
     "state_dict_ema",
     "model_ema",
+    "ema_state_dict",
+    "ema_model",
+    "params_ema",
+    "ema",
     "model",
     "state_dict",
     "model_state_dict",
     "model_state",
+    "model_weights",
     "teacher",
     "student",
     "net",
+    "net_state_dict",
     "network",
+    "weights",
+    "params",
+    "module",
+    "backbone",
+    "encoder",
+    "classifier",
 ];
-
-/// Prefixes added by wrappers around a model, which carry no information.
-const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
 /// How deeply sections may be nested, such as `model` in `checkpoint`.
 const DEPTH: usize = 4;
@@ -44,17 +56,29 @@ pub(super) fn collect(
     big_endian: bool,
     storage: &dyn Fn(&str) -> Result<Range<usize>, Fault>,
 ) -> Result<Read, Fault> {
-    let State { named, section } = state_of(heap, root, asked, 0)?;
+    let State { named, section } = state_of(heap, root, asked, 0, &mut HashSet::new())?;
     let mut entries = Vec::new();
     for (name, id) in named {
-        if let Object::Tensor { .. } = heap.get(id) {
-            let mut entry = tensor(heap, id, storage).map_err(|fault| in_tensor(name, fault))?;
-            entry.big_endian = big_endian;
-            let plain = WRAPPERS.iter().fold(name, |name, wrapper| name.strip_prefix(wrapper).unwrap_or(name));
-            entries.push((plain.to_owned(), entry));
+        match heap.get(id) {
+            Object::Tensor { .. } => {
+                let mut entry = tensor(heap, id, storage).map_err(|fault| in_tensor(&name, fault))?;
+                entry.big_endian = big_endian;
+                entries.push((name.into_owned(), entry));
+            }
+            // Any other object beside the tensors does no harm, but one that stands for numbers would be missing.
+            _ => {
+                if let Some(class) = heap.class_name(id).filter(|class| holds_numbers(class)) {
+                    return Err(Fault::Unreadable { tensor: name.into_owned(), class: class.to_owned() });
+                }
+            }
         }
     }
     Ok(Read { entries, section })
+}
+
+/// Whether an instance of a class is a tensor that we cannot rebuild: quantized, sparse, or an array of NumPy.
+fn holds_numbers(class: &str) -> bool {
+    class.starts_with("torch._utils._rebuild") || (class.starts_with("numpy") && class.ends_with("._reconstruct"))
 }
 
 fn in_tensor(name: &str, fault: Fault) -> Fault {
@@ -66,48 +90,82 @@ fn in_tensor(name: &str, fault: Fault) -> Fault {
 
 /// A dictionary of weights: its values by name, and the key it is under.
 struct State<'a> {
-    named: Vec<(&'a str, Id)>,
+    named: Vec<(Cow<'a, str>, Id)>,
     section: Option<String>,
 }
 
 /// The dictionary that holds the weights.
-fn state_of<'a>(heap: &'a Heap, id: Id, asked: Option<&str>, depth: usize) -> Result<State<'a>, Fault> {
-    let Object::Dict(pairs) = heap.get(id) else {
-        return Err("expected a dictionary of tensors, found something else; save `model.state_dict()`".into());
+fn state_of<'a>(
+    heap: &'a Heap,
+    id: Id,
+    asked: Option<&str>,
+    depth: usize,
+    tried: &mut HashSet<Id>,
+) -> Result<State<'a>, Fault> {
+    if !tried.insert(id) {
+        return Err("a dictionary that contains itself".into());
+    }
+    if let Some(named) = module::tensors(heap, id) {
+        return Ok(State { named, section: None });
+    }
+    let pairs = match (heap.get(id), heap.class_name(id)) {
+        (Object::Dict(pairs), _) => pairs.as_slice(),
+        (Object::Instance { pairs, .. }, _) if !pairs.is_empty() => pairs.as_slice(),
+        (_, Some(class)) => return Err(Fault::Forbidden(class.to_owned())),
+        _ => return Err("expected a dictionary of tensors, found something else; save `model.state_dict()`".into()),
     };
     let named: Vec<(&str, Id)> = pairs.iter().filter_map(|(key, value)| Some((heap.text(*key)?, *value))).collect();
-    let holds_tensors = |id: Id| match heap.get(id) {
-        Object::Dict(pairs) => pairs.iter().any(|(_, value)| matches!(heap.get(*value), Object::Tensor { .. })),
-        _ => false,
-    };
     if let Some(asked) = asked {
         return match named.iter().find(|(name, _)| *name == asked) {
             Some((_, value)) => {
-                let state = state_of(heap, *value, None, depth + 1)?;
+                let state = state_of(heap, *value, None, depth + 1, tried)?;
                 Ok(State { section: Some(asked.into()), ..state })
             }
             None => {
-                let found = named.iter().filter(|(_, value)| holds_tensors(*value)).map(|(name, _)| (*name).into());
-                Err(Fault::Section { asked: asked.into(), found: found.collect() })
+                let holding = named.iter().filter(|(_, value)| tensors_in(heap, *value) > 0);
+                Err(Fault::Section { asked: asked.into(), found: holding.map(|(name, _)| (*name).into()).collect() })
             }
         };
     }
-    if holds_tensors(id) {
-        return Ok(State { named, section: None });
-    }
+    // Training code may keep single tensors, such as a loss's weights, beside the state dictionary.
+    let own = tensors_in(heap, id);
     if depth < DEPTH {
-        for section in SECTIONS {
-            // A later key of the same name wins, as in Python.
-            if let Some((_, value)) = named.iter().rev().find(|(name, _)| *name == section)
-                && let Ok(state) = state_of(heap, *value, None, depth + 1)
+        // A later key of the same name wins, as in Python.
+        let of = |section: &str| named.iter().rev().find(|(name, _)| *name == section).copied();
+        let mut sections: Vec<(&str, Id)> = SECTIONS.into_iter().filter_map(of).collect();
+        if sections.is_empty() && own == 0 {
+            // Under a key of the project's own, if there is only one that holds tensors.
+            let holding: Vec<_> = named.iter().copied().filter(|(_, value)| tensors_in(heap, *value) > 0).collect();
+            if holding.len() > 1 {
+                let keys = holding.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                return Err(format!("tensors under several keys ({keys}); save the one that is meant alone").into());
+            }
+            sections = holding;
+        }
+        for (section, value) in sections {
+            if (own == 0 || tensors_in(heap, value) > own)
+                && let Ok(state) = state_of(heap, value, None, depth + 1, tried)
             {
                 let path = state.section.map_or(section.to_owned(), |inner| format!("{section}.{inner}"));
                 return Ok(State { named: state.named, section: Some(path) });
             }
         }
     }
+    if own > 0 {
+        let named = named.into_iter().map(|(name, id)| (name.into(), id)).collect();
+        return Ok(State { named, section: None });
+    }
     let keys: Vec<&str> = named.iter().map(|(name, _)| *name).take(8).collect();
-    Err(format!("no tensors under the keys this checkpoint has ({keys:?})").into())
+    Err(format!("no tensors under the keys this checkpoint has ({})", keys.join(", ")).into())
+}
+
+/// How many tensors a dictionary holds, or tensors and modules a module.
+fn tensors_in(heap: &Heap, id: Id) -> usize {
+    if let Some(count) = module::own(heap, id) {
+        return count;
+    }
+    let pairs = heap.pairs(id).unwrap_or_default();
+    pairs.iter().filter(|(_, value)| matches!(heap.get(*value), Object::Tensor { .. })).count()
 }
 
 fn tensor(heap: &Heap, id: Id, storage: &dyn Fn(&str) -> Result<Range<usize>, Fault>) -> Result<Entry, Fault> {
@@ -199,24 +257,16 @@ fn data_type(storage: &str) -> Result<DataType, Fault> {
     })
 }
 
-/// The keys of all storages a heap refers to, with their element sizes: the legacy format needs them to locate
-/// storages.
-pub(super) fn storage_sizes(heap: &Heap, root: Id) -> Vec<(String, usize)> {
-    let (mut found, mut seen, mut open) = (Vec::new(), std::collections::HashSet::new(), vec![root]);
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        match heap.get(id) {
-            Object::Tuple(items) | Object::List(items) => open.extend(items),
-            Object::Dict(pairs) => open.extend(pairs.iter().map(|(_, value)| *value)),
-            Object::Tensor { storage, .. } => {
-                if let Ok((data_type, key)) = storage_of(heap, *storage) {
-                    found.push((key.to_owned(), data_type.bits() / 8));
-                }
-            }
-            _ => {}
-        }
-    }
-    found
+/// The keys of all storages of a pickle, with their element sizes: the legacy format needs them to locate storages.
+pub(super) fn storage_sizes(heap: &Heap) -> Vec<(String, usize)> {
+    let sized = |reference: Id| {
+        let [_, kind, key, ..] = *heap.items(reference)? else { return None };
+        let Object::Global(Global::StorageType(kind)) = heap.get(kind) else { return None };
+        Some((heap.text(key)?.to_owned(), data_type(kind).ok()?.bits() / 8))
+    };
+    let of = |object: &Object| match object {
+        Object::Storage(reference) => sized(*reference),
+        _ => None,
+    };
+    heap.objects().iter().filter_map(of).collect()
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::super::contents::{Description, PreprocessSource};
+use super::super::imagenet::LabelSet;
 use crate::config::{Border, ModelConfig, ResNetV2, Root, Size};
 use crate::weights::{Container, WeightsError};
 
@@ -50,11 +51,12 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
         "rescale": { "multiply": { "factor": 1.0 / 127.5, "offset": -1.0 } },
         "normalize": null,
     });
+    let classes = config.classes;
     Ok(Description {
-        name: stem,
+        name: stem.clone(),
         config,
         preprocess: PreprocessSource::Vitral(preprocess),
-        labels: None,
+        labels: LabelSet::of_jax(&stem, classes).map(LabelSet::names),
         license: None,
         dialect: Some("bit".into()),
         names: Vec::new(),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use vitral_engine::DType;
 
 use super::words::{activation, number, ratio, side, write};
-use crate::config::{MlpKind, ModelConfig, Pooling, Positions, RelativePositions};
+use crate::config::{MlpKind, ModelConfig, Pooling, Positions, Problem, RelativePositions};
 use crate::weights::dialect::Source;
 use crate::weights::error::Difference;
 use crate::weights::export::naming::Naming;
@@ -27,7 +27,7 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
         write(folder, "preprocessor_config.json", &steps)?;
     }
     let width = config.width;
-    let idle = match family.class {
+    let mut idle: BTreeMap<String, Tensor> = match family.class {
         // A norm after pooling, which this class does not do.
         "CLIPForImageClassification" => [("weight", 1.0), ("bias", 0.0)]
             .map(|(part, fill)| (format!("vision_model.post_layernorm.{part}"), Tensor::filled(&[width], fill)))
@@ -38,6 +38,11 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
         }
         _ => BTreeMap::new(),
     };
+    // These classes always have one, used only in their pretraining.
+    let mask = if family.kind == "dinov3_vit" { &[1, 1, width][..] } else { &[1, width] };
+    if family.kind.starts_with("dinov") {
+        idle.insert(format!("{}embeddings.mask_token", family.prefix()), Tensor::filled(mask, 0.0));
+    }
     let mut dialect = Dialect::named(family.dialect)?;
     if family.kind == "dinov3_vit" && config.mlp == MlpKind::Plain {
         // Reading looks for a gate first.
@@ -45,6 +50,11 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
         dialect = dialect.with_names(&[("blocks.{i}.mlp.up.{p}".to_owned(), up)]);
     }
     Ok(Naming { dialect, prefix: family.prefix(), stacked: false, idle })
+}
+
+/// Whether the classifier of the model's class reads the class token and the mean of the patches side by side.
+pub(crate) fn reads_class_and_mean(config: &ModelConfig) -> bool {
+    Family::of(config).kind.starts_with("dinov2")
 }
 
 /// transformers' BEiT swaps the sides of a grid.
@@ -58,7 +68,8 @@ fn refuse_other_than_squares(config: &ModelConfig) -> Result<(), WeightsError> {
     if differences.is_empty() {
         return Ok(());
     }
-    Err(WeightsError::Inexpressible { target: Target::HuggingFace.name(), differences })
+    let advice = "choose another target".to_owned();
+    Err(WeightsError::Inexpressible { target: Target::HuggingFace.name(), differences, advice })
 }
 
 /// A family of Hugging Face classes.
@@ -206,6 +217,14 @@ impl Family {
             all.insert("label2id".into(), numbered.map(|(i, label)| (label.clone(), json!(i))).collect());
         } else if classifies {
             all.insert("num_labels".into(), json!(config.classes));
+        }
+        let problem = match config.problem {
+            Problem::SingleLabel => None,
+            Problem::MultiLabel => Some("multi_label_classification"),
+            Problem::Regression => Some("regression"),
+        };
+        if let Some(problem) = problem.filter(|_| classifies) {
+            all.insert("problem_type".into(), json!(problem));
         }
         if let Some(license) = model.license {
             all.insert("license".into(), json!(license));

@@ -1,0 +1,76 @@
+//! The same preprocessing for images of another size.
+
+use super::{Preprocess, Step, Target};
+use crate::config::Size;
+
+impl Preprocess {
+    /// The same steps for images of another size: crop and resize are scaled by the ratio of that size to the one that they
+    /// give now. `from` is the model's own size, for steps that give no fixed size.
+    #[must_use]
+    pub fn for_size(self, from: Size, to: Size) -> Self {
+        let from = self.output_size().unwrap_or(from);
+        self.at_size(from, to)
+    }
+
+    /// The same steps for another input size of the model: sizes are scaled by the ratio of the two.
+    fn at_size(mut self, from: Size, to: Size) -> Self {
+        if from == to {
+            return self;
+        }
+        let scale = |side: usize, from: usize, to: usize| (side as f64 * to as f64 / from as f64).round() as usize;
+        let sized = |size: Size| Size {
+            height: scale(size.height, from.height, to.height),
+            width: scale(size.width, from.width, to.width),
+        };
+        let short = |side: usize| scale(side, from.height.min(from.width), to.height.min(to.width));
+        let long = |side: usize| scale(side, from.height.max(from.width), to.height.max(to.width));
+        for step in &mut self.steps {
+            match step {
+                Step::CenterCrop { size, .. } => *size = sized(*size),
+                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => {
+                    *to = match *to {
+                        Target::Exact(size) => Target::Exact(sized(size)),
+                        Target::ShortSide(side) => Target::ShortSide(short(side)),
+                        Target::ShortSideWithin { short: side, longest } => {
+                            Target::ShortSideWithin { short: short(side), longest: long(longest) }
+                        }
+                        Target::LongSide(side) => Target::LongSide(long(side)),
+                        Target::Cover(size) => Target::Cover(sized(size)),
+                        Target::Fit(size) => Target::Fit(sized(size)),
+                    }
+                }
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn crop_and_resize_are_scaled_by_the_ratio_of_the_file() {
+        let steps = |side: usize| {
+            let preprocess = Preprocess::from_vitral(&json!({"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"}));
+            // The model's own size is not what counts: the file's crop is.
+            preprocess.expect("a known preset").for_size(Size::square(518), Size::square(side)).to_string()
+        };
+        assert!(steps(224).starts_with("resize short 256 bilinear | center crop 224"), "{}", steps(224));
+        assert!(steps(112).starts_with("resize short 128 bilinear | center crop 112"), "{}", steps(112));
+        assert!(steps(518).starts_with("resize short 592 bilinear | center crop 518"), "{}", steps(518));
+    }
+
+    #[test]
+    fn without_a_fixed_size_the_model_s_own_counts() {
+        let steps = json!({
+            "channels": "rgb", "steps": [{ "resize": { "to": { "short-side": 256 }, "filter": "bicubic" } }],
+            "rescale": "divide255", "normalize": null
+        });
+        let preprocess = Preprocess::from_vitral(&steps).expect("our own format");
+        let sized = preprocess.for_size(Size::square(224), Size::square(448)).to_string();
+        assert!(sized.starts_with("resize short 512"), "{sized}");
+    }
+}
