@@ -57,14 +57,20 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
 /// Decodes the bytes of an image file, with options.
 pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
     let format = Format::of(bytes).ok_or_else(|| unknown(bytes))?;
-    // Decoders should not panic, and ours do not; but one of a thousand images must not end a run. The panic's message
-    // still goes to standard error: only a hook for the whole process could keep it back, and that belongs to programs.
-    let stored = catch_unwind(AssertUnwindSafe(|| stored(format, bytes, options))).unwrap_or_else(|panic| {
+    let stored = guarded(format, || stored(format, bytes, options))?;
+    Ok(Decoded { image: stored.orientation.apply(stored.image), notes: stored.note.into_iter().collect() })
+}
+
+/// Turns a decoder's panic into an error.
+///
+/// Decoders should not panic, and ours do not; but one of a thousand images must not end a run. The panic's message still
+/// goes to standard error: only a hook for the whole process could keep it back, and that belongs to programs.
+fn guarded<T>(format: Format, decode: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         Err(ImageError::Decoder { format: format.name(), detail: text.to_string() })
-    })?;
-    Ok(Decoded { image: stored.orientation.apply(stored.image), notes: stored.note.into_iter().collect() })
+    })
 }
 
 fn stored(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<AsStored, ImageError> {
@@ -108,4 +114,15 @@ pub fn open_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Deco
     }
     let bytes = std::fs::read(path).map_err(read)?;
     decode_with(&bytes, options).map_err(within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let error = guarded::<()>(Format::Bmp, || panic!("index {} is out of bounds", 7)).unwrap_err().to_string();
+        assert!(error.contains("expected a BMP image") && error.contains("(index 7 is out of bounds)"), "{error}");
+    }
 }

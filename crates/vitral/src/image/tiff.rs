@@ -7,8 +7,10 @@
 //!
 //! What Pillow 13 reads is equal to it to the bit, with these deliberate differences: samples of 9 to 16 bits are
 //! reduced to their high byte where Pillow clips gray at 255, and inverted where white is zero; where Pillow mixes up
-//! bytes or planes (compressed big-endian samples of signed or real numbers, uncompressed planes of 16 bits, tiles that
-//! were never written), they are read as the standard says; and an image whose parts are missing is rejected.
+//! bytes or planes (compressed big-endian samples of signed or real numbers; uncompressed planes of 16 bits, with reversed
+//! bits, or in tiles with an alpha that is not declared; planes of Lab; tiles that were never written), they are read as
+//! the standard says; planes are not divided by an alpha that is not declared, as they are not when interleaved; and an
+//! image whose parts are missing is rejected.
 
 mod canvas;
 mod chunks;

@@ -55,6 +55,5 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<AsStored, ImageErr
             }
         }
     }
-    let orientation = decoder.xmp_metadata().and_then(Orientation::from_xmp).unwrap_or_default();
-    Ok(AsStored { image: RgbImage::new(width, height, pixels)?, orientation, note: None })
+    Ok(AsStored { image: RgbImage::new(width, height, pixels)?, orientation: Orientation::default(), note: None })
 }

@@ -20,7 +20,7 @@ pub(super) fn to_rgb(samples: Vec<u8>, layout: &Layout, directory: &Directory) -
     Ok(match (layout.color, layout.associated_alpha) {
         (Color::Gray { white_is_zero }, None) => gray(white_is_zero && layout.bits <= 16, &samples),
         (Color::Gray { .. }, Some(_)) => {
-            // Pillow has no division for gray, and passes it on as it is.
+            // Pillow does not convert such gray to RGB; it is divided as colors are.
             samples.chunks_exact(2).flat_map(|pixel| [divided(pixel[0], pixel[1]); 3]).collect()
         }
         (Color::Rgb, None) => samples,

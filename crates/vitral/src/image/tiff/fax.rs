@@ -123,7 +123,7 @@ fn by_the_row_above(bits: &mut Bits, width: usize, above: &Changes, changes: &mu
     while column < width {
         // The next change above to the other color, to the right of this column; at the start, this column counts.
         near = near.saturating_sub(2);
-        near += usize::from((near % 2 == 0) != (color == Color::White));
+        near += usize::from(near.is_multiple_of(2) != (color == Color::White));
         while above.get(near).is_some_and(|&change| change < column || (change == column && begun)) {
             near += 2;
         }
