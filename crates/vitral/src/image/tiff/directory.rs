@@ -109,9 +109,10 @@ impl<'a> Directory<'a> {
         let (Some(count), Some(first)) = (count, first) else { return Err(cut("first directory")) };
         let mut entries = BTreeMap::new();
         for index in 0..count {
-            // A directory that is cut short may still hold everything needed.
+            // What is missing may be a predictor or a palette, without which the image is another.
             let at = usize::try_from(index).ok().and_then(|index| index.checked_mul(step));
-            let Some(at) = at.and_then(|at| at.checked_add(first)) else { break };
+            let at = at.and_then(|at| at.checked_add(first)).filter(|at| bytes.len().saturating_sub(*at) >= step);
+            let at = at.ok_or_else(|| cut("complete directory"))?;
             let (Some(tag), Some(kind)) = (source.short(at), source.short(at + 2)) else { break };
             let (value, room) = if big_file { (at + 12, 8) } else { (at + 8, 4) };
             let count = if big_file { source.long8(at + 4) } else { source.long(at + 4).map(u64::from) };

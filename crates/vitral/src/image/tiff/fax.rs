@@ -62,6 +62,7 @@ pub(super) fn rows(kind: Fax, data: &[u8], rows: &Rows) -> Result<Vec<u8>, Image
         match end {
             // Rows that are missing at the end are white.
             End::Block => break,
+            End::Broken if bits.is_over() => return Err(truncated(format!("fax data ends in row {index}"))),
             _ if bits.overdrawn() => return Err(truncated(format!("fax data ends in row {index}"))),
             End::Broken => match kind {
                 Fax::Group3 { .. } => bits.find_end_of_line(),
@@ -159,14 +160,18 @@ fn by_the_row_above(bits: &mut Bits, width: usize, above: &Changes, changes: &mu
 mod tests {
     use super::*;
 
+    const GROUP_3: Fax = Fax::Group3 { two_dimensional: false };
+
     #[test]
     fn a_row_of_runs_is_painted() {
         // White 2, black 3, white 3.
         let data = [0b0111_1010, 0b0000_0000];
         let rows = |count| Rows { width: 8, stride: 1, count };
         assert_eq!(super::rows(Fax::RowsOfBytes, &data, &rows(1)).unwrap(), [0b0011_1000]);
-        let error = super::rows(Fax::RowsOfBytes, &data[..1], &rows(2)).unwrap_err().to_string();
-        assert!(error.contains("fax data ends in row 1"), "{error}");
+        for (kind, length, row) in [(Fax::RowsOfBytes, 1, 0), (Fax::RowsOfBytes, 2, 1), (GROUP_3, 2, 1)] {
+            let error = super::rows(kind, &data[..length], &rows(2)).unwrap_err().to_string();
+            assert!(error.contains(&format!("fax data ends in row {row}")), "{error}");
+        }
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl<'a> Bits<'a> {
         self.at > self.data.len() * 8
     }
 
+    /// Whether fewer bits are left than the longest code has.
+    pub(super) fn is_over(&self) -> bool {
+        self.at + codes::LONGEST as usize > self.data.len() * 8
+    }
+
     /// The length of the end-of-line code at a place, with the zeros before it; 0 if there is none.
     fn end_of_line(&self, start: usize) -> usize {
         let mut at = start;
