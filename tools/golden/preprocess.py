@@ -154,7 +154,8 @@ def sampled(tensor):
 
 
 def write_synthetic():
-    images = {p.name: np.array(decode(p)) for p in sorted(OUT.iterdir()) if p.suffix not in (".json", ".safetensors")}
+    suffixes = (".json", ".safetensors", ".gz")
+    images = {p.name: np.array(decode(p)) for p in sorted(OUT.iterdir()) if p.is_file() and p.suffix not in suffixes}
     save_file(images, OUT / "decoded.safetensors")
     resized = {}
     for source in ["rgb.png", "tall.png"]:

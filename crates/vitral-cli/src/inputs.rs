@@ -1,5 +1,7 @@
 //! Images given on the command line: files, folders, patterns, standard input.
 
+mod notes;
+
 use std::io::Read;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -9,14 +11,19 @@ use anyhow::{Context, bail};
 use clap::Args;
 use vitral::Model;
 use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
-use vitral::image::{ImageError, Limits, RgbImage, decode, open};
+use vitral::image::{DecodeOptions, Decoded, ImageError, Limits, RgbImage, SampleRange, decode_with, open_with};
 use vitral::pipeline::{Batch, BatchOptions, batches};
 use vitral_train::data::ArchivedImages;
+
+use notes::Notes;
 
 use crate::fault::{self, Usage};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
+
+/// Bytes that decoding takes for each pixel, at most: so many are allowed when more pixels are.
+const BYTES_PER_PIXEL: u64 = 12;
 
 /// Which images, and how many at a time.
 #[derive(Args, Debug)]
@@ -31,6 +38,13 @@ pub(crate) struct InputArgs {
     /// Batch size; it does not affect the results
     #[arg(long, alias = "batch-size", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
+    /// Largest image to decode, in pixels
+    #[arg(long, value_name = "N", default_value_t = Limits::DEFAULT.max_pixels)]
+    max_pixels: u64,
+    /// What becomes black to white in images with more than 8 bits per sample: `full` (all that the file declares), a
+    /// number of bits such as `12`, or `auto` (as many bits as each image's largest sample needs)
+    #[arg(long, value_name = "RANGE", default_value = "full")]
+    sample_range: SampleRange,
 }
 
 /// One image.
@@ -51,18 +65,18 @@ impl Source {
         }
     }
 
-    fn read(&self) -> Result<RgbImage, ImageError> {
+    fn read(&self, options: &DecodeOptions) -> Result<Decoded, ImageError> {
         match self {
-            Source::File(path) => open(path, &Limits::default()),
+            Source::File(path) => open_with(path, options),
             Source::Member(archive, index) => {
                 let within =
                     |source| ImageError::InFile { path: archive.name(*index).into(), source: Box::new(source) };
                 let bytes = archive
                     .bytes(*index)
                     .map_err(|source| ImageError::Read { path: archive.name(*index).into(), source })?;
-                decode(&bytes, &Limits::default()).map_err(within)
+                decode_with(&bytes, options).map_err(within)
             }
-            Source::StandardInput(bytes) => decode(bytes, &Limits::default()),
+            Source::StandardInput(bytes) => decode_with(bytes, options),
         }
     }
 }
@@ -82,13 +96,17 @@ impl InputArgs {
         let count = sources.len() + skipped;
         let batch = NonZero::new(usize::from(self.batch)).unwrap_or(NonZero::<usize>::MIN);
         let options = BatchOptions { batch, threads: settings.threads() };
+        let (mut notes, decoding) = (Notes::default(), self.decoding());
+        let kept = notes.kept();
+        let read = |source: &Source| Ok(kept.keep(&source.name(), source.read(&decoding)?));
         printer.start_progress(sources.len(), "images");
-        batches(&sources, &preprocess, options, &settings.device, Source::read, |batch| -> anyhow::Result<()> {
+        batches(&sources, &preprocess, options, &settings.device, read, |batch| -> anyhow::Result<()> {
             for (index, error) in &batch.faults {
-                skip(&sources[*index].name(), &anyhow::anyhow!("{error}"), printer);
+                skip(&sources[*index].name(), &in_flags(error), printer);
             }
             skipped += batch.faults.len();
             let names: Vec<String> = batch.indices.iter().map(|&index| sources[index].name()).collect();
+            names.iter().for_each(|name| notes.print(name, printer));
             if !names.is_empty() {
                 each(&names, &batch)?;
             }
@@ -107,10 +125,15 @@ impl InputArgs {
     ) -> anyhow::Result<Outcome> {
         let Found { sources, mut skipped } = self.sources(printer)?;
         let count = sources.len() + skipped;
+        let (mut notes, decoding) = (Notes::default(), self.decoding());
         for source in &sources {
-            let fault = match source.read() {
-                Ok(image) => each(&source.name(), &image)?.err().map(anyhow::Error::from),
-                Err(error) => Some(anyhow::anyhow!("{error}")),
+            let fault = match source.read(&decoding) {
+                Ok(decoded) => {
+                    let image = notes.kept().keep(&source.name(), decoded);
+                    notes.print(&source.name(), printer);
+                    each(&source.name(), &image)?.err().map(anyhow::Error::from)
+                }
+                Err(error) => Some(in_flags(&error)),
             };
             printer.flush()?;
             if let Some(fault) = fault {
@@ -136,6 +159,13 @@ impl InputArgs {
     /// Number of images that go through the model together.
     pub(crate) fn batch(&self) -> usize {
         usize::from(self.batch)
+    }
+
+    /// How images are decoded. Whoever allows more pixels allows their bytes too.
+    fn decoding(&self) -> DecodeOptions {
+        let bytes = self.max_pixels.saturating_mul(BYTES_PER_PIXEL).max(Limits::DEFAULT.max_bytes);
+        let limits = Limits::DEFAULT.max_pixels(self.max_pixels).max_bytes(bytes);
+        DecodeOptions::default().limits(limits).sample_range(self.sample_range)
     }
 
     /// All images, in the order given. What could not be looked at is reported and counted.
@@ -233,6 +263,13 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// An error of an image, with the flag in place of the library's option.
+fn in_flags(error: &ImageError) -> anyhow::Error {
+    let text = error.to_string();
+    let flags = ["`Limits::max_pixels`", "`Limits::max_bytes`"];
+    anyhow::anyhow!(flags.iter().fold(text, |text, option| text.replace(option, "`--max-pixels`")))
 }
 
 /// Reports an image that could not be used.

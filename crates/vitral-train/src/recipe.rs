@@ -1,192 +1,14 @@
 //! Recipes: a run described in TOML, with every key checked and every default defined here.
 
 mod check;
+mod keys;
 mod renamed;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use vitral::image::Filter;
-use vitral::model::init::Initialization;
-
-use crate::augment::Augment;
-use crate::data::ValidationSplit;
 use crate::error::TrainError;
-use crate::lora::Lora;
-use crate::loss::{Distillation, Loss};
-use crate::optimize::{Clip, GroupOptions, Optimizer, Schedule};
 
-/// The recipe of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recipe {
-    /// The model.
-    pub model: ModelRecipe,
-    /// The images.
-    pub data: DataRecipe,
-    /// Data augmentation.
-    #[serde(default)]
-    pub augment: Augment,
-    /// The optimizer.
-    pub optimizer: Optimizer,
-    /// Learning rate schedule.
-    pub schedule: Schedule,
-    /// Weight decay, layer decay, freezing.
-    #[serde(default)]
-    pub groups: GroupOptions,
-    /// Low-rank updates trained in place of the model's own parameters (LoRA, arXiv:2106.09685).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lora: Option<Lora>,
-    /// A teacher (DeiT, arXiv:2012.12877).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub distillation: Option<TeacherRecipe>,
-    /// Length, batch size, seed and the like.
-    pub run: RunRecipe,
-}
-
-/// The model to train: a named size from scratch, or a pretrained model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelRecipe {
-    /// A named size, such as `Ti/4` (see `vitral models`); the fields in `set` override it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-    /// The model to start from, in place of `variant`: a folder, a bundle, or a name on a hub.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// The classifier of a pretrained model.
-    #[serde(default)]
-    pub head: NewHead,
-    /// Fields of the model's configuration; the classes come from the data.
-    #[serde(default)]
-    pub set: toml::Table,
-    /// Initialization scheme.
-    #[serde(default = "timm")]
-    pub initialize: Initialization,
-}
-
-fn timm() -> Initialization {
-    Initialization::Timm
-}
-
-/// The initial classifier in fine-tuning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NewHead {
-    /// A new one, all zero, as in the ViT paper.
-    #[default]
-    Zeros,
-    /// A new one, initialized according to `initialize`.
-    Random,
-    /// The existing one, for the same classes.
-    Keep,
-}
-
-/// A teacher and its weight.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TeacherRecipe {
-    /// The teacher: a folder, a bundle, or a name on a hub.
-    pub teacher: String,
-    /// How the student learns from it.
-    #[serde(flatten)]
-    pub how: Distillation,
-}
-
-/// The images and their preprocessing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataRecipe {
-    /// A folder with one sub-folder per class, a tar of one, Parquet files, idx files, CIFAR's files, or a list.
-    pub train: PathBuf,
-    /// Test images; without them, the test or validation split of `train` is used, or a part is split off.
-    #[serde(default)]
-    pub test: Option<PathBuf>,
-    /// How a data set without a test split is split.
-    #[serde(default)]
-    pub validation_split: ValidationSplit,
-    /// A subset of the training images, for studies; validation and test images are not reduced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subset: Option<SubsetRecipe>,
-    /// Mean of every channel, for values from 0 to 1. A pretrained model has its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mean: Option<Vec<f32>>,
-    /// Standard deviation of every channel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub std: Option<Vec<f32>>,
-    /// Filter for resizing images of other sizes, if mean and standard deviation are given here.
-    #[serde(default = "bicubic")]
-    pub filter: Filter,
-}
-
-/// A subset of the images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SubsetRecipe {
-    /// Fraction of every class.
-    pub fraction: f64,
-    /// Seed for the selection.
-    #[serde(default)]
-    pub seed: u64,
-}
-
-fn bicubic() -> Filter {
-    Filter::Bicubic
-}
-
-/// Length, batch size, seed and the like.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunRecipe {
-    /// Number of epochs.
-    pub epochs: u64,
-    /// Batch size.
-    pub batch: usize,
-    /// Batches whose gradients are accumulated for one step.
-    #[serde(default = "one")]
-    pub accumulate: usize,
-    /// Seed for initial values, order, augmentation, dropout and drop path.
-    #[serde(default)]
-    pub seed: u64,
-    /// Gradient clipping.
-    #[serde(default)]
-    pub clip: Option<Clip>,
-    /// Decay of the parameters' moving average, which is then evaluated and saved in place of the parameters.
-    #[serde(default)]
-    pub ema_decay: Option<f32>,
-    /// Loss function. By default cross-entropy, or the binary loss for images with several labels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss: Option<Loss>,
-    /// Whether blocks keep only their input and are recomputed in the backward pass: less memory, more time, identical
-    /// results.
-    #[serde(default)]
-    pub recompute: bool,
-    /// Epochs between evaluations on the validation images; the last epoch is always evaluated, and 0 means only the
-    /// last.
-    #[serde(default = "every_epoch", skip_serializing_if = "is_every_epoch")]
-    pub evaluate_every: u64,
-    /// Steps between checkpoints within an epoch; 0 means only at its end.
-    #[serde(default)]
-    pub checkpoint_every: u64,
-    /// Number of checkpoints to keep.
-    #[serde(default = "two")]
-    pub keep: usize,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn two() -> usize {
-    2
-}
-
-fn every_epoch() -> u64 {
-    1
-}
-
-fn is_every_epoch(epochs: &u64) -> bool {
-    *epochs == every_epoch()
-}
+pub use keys::{DataRecipe, ModelRecipe, NewHead, Recipe, RunRecipe, SubsetRecipe, TeacherRecipe};
 
 /// A recipe key set from outside, as in `schedule.learning_rate=3e-4`.
 #[derive(Clone, Debug, PartialEq)]
@@ -303,7 +125,10 @@ impl Recipe {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::optimize::Clip;
 
     fn written(text: &str, settings: &[&str]) -> Result<Recipe, TrainError> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");

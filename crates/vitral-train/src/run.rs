@@ -100,7 +100,8 @@ impl<'a> Run<'a> {
     ) -> Result<(Self, Trainer), TrainError> {
         let classes = sets.train.classes();
         let loss = recipe.loss(sets.train.labeling())?;
-        let Start { vit, parameters, preprocess } = recipe.start(classes.len(), loss, models.learned.as_ref(), device)?;
+        let Start { vit, parameters, preprocess } =
+            recipe.start(classes.len(), loss, models.learned.as_ref(), device)?;
         // Only the teacher is needed during training.
         drop(models.learned);
         let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;

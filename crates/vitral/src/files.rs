@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Endings of image files' names, in lower case. The format itself is recognized by content, when a file is read.
-pub const IMAGE_ENDINGS: [&str; 14] =
-    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm", "pgm", "pbm"];
+pub const IMAGE_ENDINGS: [&str; 15] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"];
 
 /// Folders that systems and tools leave behind, and that no user means, besides those whose name begins with a dot.
 const OF_SYSTEMS: [&str; 5] = ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"];

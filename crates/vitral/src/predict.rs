@@ -23,7 +23,7 @@ impl Model {
         Ok(logits.to_vec()?.chunks(classes).map(|row| top(row, count, &self.labels, problem)).collect())
     }
 
-    /// Classifies one image, given as the bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+    /// Classifies one image, given as the bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PNM file.
     ///
     /// # Errors
     /// If the bytes are not such an image, or as [`Model::classify`].

@@ -172,3 +172,30 @@ fn a_model_without_pooling_is_refused_if_one_output_per_image_is_needed() {
     }
     assert!(names_in(&folder.path().join("baseline")).contains(&"rollout.png".to_owned()));
 }
+
+#[test]
+fn nearly_black_images_have_a_note_once_and_a_flag() {
+    let dark = "goldens/image/field/grey12in16.png";
+    let note = format!(
+        "note: `{dark}`: 16-bit samples stay below 4096, so the image is nearly black; `--sample-range 12` stretches them\n"
+    );
+    let run = vitral(["classify", dark, &digit("one"), dark, "--batch", "1"]);
+    assert_eq!((run.code, run.err), (Some(0), note));
+    for range in ["12", "auto"] {
+        let run = vitral(["classify", dark, "--sample-range", range]);
+        assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+    }
+    let folder = folder();
+    let out = folder.path().join("out.safetensors").display().to_string();
+    let run = vitral(["preprocess", dark, "--sample-range", "12", "--output", &out]);
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+    assert!(vitral(["classify", dark, "--sample-range", "wide"]).fails(2).contains("a number of bits from 8 to 16"));
+}
+
+#[test]
+fn the_limit_on_pixels_is_a_flag() {
+    let said = vitral(["classify", &digit("one"), "--max-pixels", "20"]).fails(1);
+    assert!(said.contains("expected at most 20 pixels") && said.contains("raise `--max-pixels`"), "{said}");
+    let tiff = "goldens/image/field/planar_tiled.tif";
+    assert_eq!(vitral(["classify", tiff, &digit("one"), "--top", "1"]).ok().lines().count(), 4);
+}

@@ -62,7 +62,7 @@ impl fmt::Display for Evaluation {
 
 /// Predictions accumulated so far.
 enum Accumulated {
-    One(Metrics),
+    One(Box<Metrics>),
     Several(SeveralMetrics),
 }
 
@@ -77,7 +77,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let dataset = loader.dataset();
     let mut metrics = match dataset.labeling() {
-        Labeling::One => Accumulated::One(Metrics::new(dataset.classes())),
+        Labeling::One => Accumulated::One(Box::new(Metrics::new(dataset.classes()))),
         Labeling::Several => Accumulated::Several(SeveralMetrics::new(dataset.classes())),
     };
     for batch in loader.epoch(0, 0) {

@@ -1,7 +1,7 @@
 //! Values that a recipe's keys may have. What would be ignored, or would only fail later and elsewhere, is refused here
 //! by name.
 
-use super::Recipe;
+use super::keys::Recipe;
 use crate::loss::Distillation;
 use crate::optimize::{Clip, Optimizer};
 

@@ -2,45 +2,127 @@
 //!
 //! The format is recognized by content, never by name. Palettes are expanded, gray is replicated, alpha is dropped (not
 //! blended), 16-bit samples are reduced to their high byte, CMYK and YCCK are converted to RGB with Pillow's formulas,
-//! and the EXIF orientation is applied. For animations, the first frame is used.
+//! and the orientation of EXIF, or else of XMP, is applied. For animations, the first frame is used, and the first page
+//! of a TIFF.
 //!
 //! One difference is deliberate: Pillow clips 16-bit gray to white above 255, which destroys the image; here it is
-//! reduced to its high byte, like 16-bit color.
+//! reduced to its high byte, like 16-bit color. If all samples are so small that the image is nearly black, the result
+//! has a [`Note`], and [`SampleRange`](super::SampleRange) makes it visible.
 
 mod gif;
+mod metadata;
+mod pnm;
 mod still;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use super::as_stored::AsStored;
+use super::depth::Note;
+use super::foreign;
 use super::format::Format;
 use super::limits::Limits;
-use super::orientation::Orientation;
-use super::{ImageError, RgbImage, jpeg};
+use super::options::DecodeOptions;
+use super::{ImageError, RgbImage, jpeg, tiff};
+
+/// A decoded image, and what a user should know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    image: RgbImage,
+    notes: Vec<Note>,
+}
+
+impl Decoded {
+    /// The image, upright.
+    pub fn image(&self) -> &RgbImage {
+        &self.image
+    }
+
+    /// Takes the image.
+    pub fn into_image(self) -> RgbImage {
+        self.image
+    }
+
+    /// What a user should know about it; usually nothing.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+}
 
 /// Decodes the bytes of an image file.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
-    let format = Format::of(bytes).ok_or_else(|| ImageError::UnknownFormat {
-        length: bytes.len(),
-        start: bytes.iter().take(8).map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" "),
-    })?;
-    let (image, orientation) = match format {
-        Format::Jpeg => jpeg::decode(bytes, limits)?,
-        Format::Gif => (gif::decode(bytes, limits)?, Orientation::default()),
-        _ => still::decode(format, bytes, limits)?,
-    };
-    Ok(orientation.apply(image))
+    decode_with(bytes, &DecodeOptions::default().limits(*limits)).map(Decoded::into_image)
+}
+
+/// Decodes the bytes of an image file, with options.
+pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, ImageError> {
+    let format = Format::of(bytes).ok_or_else(|| unknown(bytes))?;
+    let stored = guarded(format, || stored(format, bytes, options))?;
+    Ok(Decoded { image: stored.orientation.apply(stored.image), notes: stored.note.into_iter().collect() })
+}
+
+/// Turns a decoder's panic into an error.
+///
+/// Decoders should not panic, and ours do not; but one of a thousand images must not end a run. The panic's message still
+/// goes to standard error: only a hook for the whole process could keep it back, and that belongs to programs.
+fn guarded<T>(format: Format, decode: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(ImageError::Decoder { format: format.name(), detail: text.to_string() })
+    })
+}
+
+fn stored(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<AsStored, ImageError> {
+    match format {
+        Format::Jpeg => jpeg::decode(bytes, &options.limits),
+        Format::Gif => gif::decode(bytes, &options.limits),
+        Format::Tiff => tiff::decode(bytes, options),
+        Format::Pnm => pnm::decode(bytes, options),
+        Format::Png | Format::WebP | Format::Bmp => still::decode(format, bytes, options),
+    }
+}
+
+fn unknown(bytes: &[u8]) -> ImageError {
+    if bytes.is_empty() {
+        return ImageError::Empty;
+    }
+    match foreign::of(bytes) {
+        Some(foreign) => ImageError::Foreign { found: foreign.found, advice: foreign.advice },
+        None => ImageError::UnknownFormat {
+            length: bytes.len(),
+            start: bytes.iter().take(8).map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" "),
+        },
+    }
 }
 
 /// Reads and decodes an image file. Errors name the file.
 pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, ImageError> {
+    open_with(path, &DecodeOptions::default().limits(*limits)).map(Decoded::into_image)
+}
+
+/// Reads and decodes an image file, with options. Errors name the file.
+pub fn open_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Decoded, ImageError> {
     let path = path.as_ref();
+    let limit = options.limits.max_bytes;
     let read = |source| ImageError::Read { path: path.to_path_buf(), source };
     let within = |source| ImageError::InFile { path: path.to_path_buf(), source: Box::new(source) };
     let length = std::fs::metadata(path).map_err(read)?.len();
-    if length > limits.max_bytes {
+    if length > limit {
         let what = "reading the file".to_string();
-        return Err(within(ImageError::TooManyBytes { what, needed: length, limit: limits.max_bytes }));
+        return Err(within(ImageError::TooManyBytes { what, needed: length, limit }));
     }
     let bytes = std::fs::read(path).map_err(read)?;
-    decode(&bytes, limits).map_err(within)
+    decode_with(&bytes, options).map_err(within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let error = guarded::<()>(Format::Bmp, || panic!("index {} is out of bounds", 7)).unwrap_err().to_string();
+        assert!(error.contains("expected a BMP image") && error.contains("(index 7 is out of bounds)"), "{error}");
+    }
 }

@@ -24,9 +24,20 @@ pub enum ImageError {
         /// The error.
         source: Box<ImageError>,
     },
+    /// The file has no bytes.
+    #[error("expected an image, found an empty file; fetch or save it again")]
+    Empty,
+    /// A file of another kind, which is recognized.
+    #[error("expected an image (JPEG, PNG, WebP, GIF, BMP, TIFF or PNM), found {found}; {advice}")]
+    Foreign {
+        /// What it is.
+        found: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// The format is not recognized.
     #[error(
-        "expected an image (JPEG, PNG, WebP, GIF, BMP or TIFF), found {length} bytes that begin with [{start}]; \
+        "expected an image (JPEG, PNG, WebP, GIF, BMP, TIFF or PNM), found {length} bytes that begin with [{start}]; \
          convert the file to one of these formats"
     )]
     UnknownFormat {
@@ -57,6 +68,17 @@ pub enum ImageError {
         /// The format.
         format: &'static str,
         /// The unsupported feature.
+        detail: String,
+    },
+    /// The decoder failed in a way that it does not report: a mistake of its own.
+    #[error(
+        "expected a {format} image that the decoder can handle, found one that makes it fail ({detail}); \
+         re-save the image, and please report the file"
+    )]
+    Decoder {
+        /// The format.
+        format: &'static str,
+        /// How it failed.
         detail: String,
     },
     /// The header declares more pixels than allowed.

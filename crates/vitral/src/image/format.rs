@@ -13,8 +13,10 @@ pub enum Format {
     Gif,
     /// Windows bitmap.
     Bmp,
-    /// TIFF, first page.
+    /// TIFF and BigTIFF, first page.
     Tiff,
+    /// PBM, PGM and PPM, as text or not.
+    Pnm,
 }
 
 impl Format {
@@ -26,7 +28,10 @@ impl Format {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
             [b'B', b'M', ..] => Some(Format::Bmp),
-            [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some(Format::Tiff),
+            // The version in the other byte order is a mistake that Pillow tolerates; 43 is BigTIFF.
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Format::Tiff),
+            [b'I', b'I', 0, 42, ..] | [b'M', b'M', 42, 0, ..] => Some(Format::Tiff),
+            [b'P', b'1'..=b'6', b' ' | b'\t'..=b'\r', ..] => Some(Format::Pnm),
             _ => None,
         }
     }
@@ -40,6 +45,7 @@ impl Format {
             Format::Gif => "GIF",
             Format::Bmp => "BMP",
             Format::Tiff => "TIFF",
+            Format::Pnm => "PNM",
         }
     }
 }

@@ -28,9 +28,13 @@ mod tables;
 mod transform;
 mod upsample;
 
+pub(super) use color::light;
+
+use super::as_stored::AsStored;
 use super::limits::Limits;
 use super::orientation::Orientation;
 use super::{ImageError, RgbImage};
+use color::Model;
 use fault::{corrupt, unsupported};
 use frame::Frame;
 use markers::next_segment;
@@ -53,8 +57,84 @@ enum Progress {
 }
 
 /// Decodes a file that begins with the JPEG signature; the orientation is yet to be applied.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orientation), ImageError> {
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<AsStored, ImageError> {
+    let Decoded { frame, samples, notes } = decode_samples(bytes, Tables::default(), None, limits)?;
+    let image = RgbImage::new(frame.width, frame.height, samples)?;
+    let from_xmp = || notes.xmp.and_then(Orientation::from_xmp);
+    Ok(AsStored { image, orientation: notes.orientation.or_else(from_xmp).unwrap_or_default(), note: None })
+}
+
+/// The colors of a part of another file.
+#[derive(Clone, Copy)]
+pub(super) enum Colors {
+    /// YCbCr, converted to RGB.
+    Converted,
+    /// Components as they are coded.
+    AsStored,
+}
+
+/// A part of another file: a strip or tile of a TIFF.
+pub(super) struct Part {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) components: usize,
+    /// Component by component of each pixel.
+    pub(super) samples: Vec<u8>,
+}
+
+/// Decodes a part of another file, which may keep the tables for all parts in one place; it must not be larger than
+/// `most`, width before height.
+pub(super) fn decode_part(
+    bytes: &[u8],
+    shared_tables: Option<&[u8]>,
+    colors: Colors,
+    most: (usize, usize),
+    limits: &Limits,
+) -> Result<Part, ImageError> {
     let mut tables = Tables::default();
+    let mut at = 2;
+    while let Some(segment) = shared_tables.and_then(|bytes| next_segment(bytes, at).ok()) {
+        at = segment.end;
+        match segment.marker {
+            0xC4 => tables.read_codes(segment.payload)?,
+            0xDB => tables.read_quantization(segment.payload)?,
+            0xDD => tables.read_restart_interval(segment.payload)?,
+            0xD9 => break,
+            _ => {}
+        }
+    }
+    let pixels = most.0.saturating_mul(most.1);
+    let limits = limits.max_pixels(limits.max_pixels.min(pixels as u64));
+    // libjpeg supplies a missing end marker, which libtiff relies on.
+    let ended = [bytes, &[0xFF, 0xD9]].concat();
+    let model = match colors {
+        Colors::Converted => Model::YCbCr,
+        Colors::AsStored => Model::AsStored,
+    };
+    let larger = |error| match error {
+        ImageError::TooManyPixels { width, height, .. } => {
+            corrupt(format!("a part of {width} × {height} for a strip or tile of {} × {}", most.0, most.1))
+        }
+        other => other,
+    };
+    let Decoded { frame, samples, .. } = decode_samples(&ended, tables, Some(model), &limits).map_err(larger)?;
+    Ok(Part { width: frame.width, height: frame.height, components: frame.components.len(), samples })
+}
+
+/// A decoded file.
+struct Decoded<'a> {
+    frame: Frame,
+    samples: Vec<u8>,
+    notes: Notes<'a>,
+}
+
+/// Decodes with the tables known so far; without a color model, the file decides.
+fn decode_samples<'a>(
+    bytes: &'a [u8],
+    mut tables: Tables,
+    model: Option<Model>,
+    limits: &Limits,
+) -> Result<Decoded<'a>, ImageError> {
     let mut notes = Notes::default();
     let mut frame: Option<Frame> = None;
     let mut progress = Progress::Nothing;
@@ -86,7 +166,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
                     return Err(unsupported(format!("more than {MOST_SCANS} scans")));
                 }
                 if scans == 1 {
-                    frame.choose_model(&notes)?;
+                    frame.choose_model(model, &notes)?;
                     if !frame.progressive {
                         // Motion JPEG omits the standard codes.
                         tables.fill_in_standard_codes();
@@ -114,11 +194,10 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
         }
     }
     let Some(frame) = frame else { return Err(corrupt("an end before any frame header")) };
-    let pixels = match progress {
+    let samples = match progress {
         Progress::Nothing => return Err(corrupt("an end before any scan")),
-        Progress::Finished(pixels) => pixels,
+        Progress::Finished(samples) => samples,
         Progress::Gathering(stored) => stored.finish(&frame),
     };
-    let image = RgbImage::new(frame.width, frame.height, pixels)?;
-    Ok((image, notes.orientation.unwrap_or_default()))
+    Ok(Decoded { frame, samples, notes })
 }

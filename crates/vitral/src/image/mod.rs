@@ -5,20 +5,27 @@
 //! crop, scale, mean and standard deviation. The choices are read from the model's own files
 //! ([`Preprocess::from_huggingface`], [`Preprocess::from_timm`], [`Preprocess::from_torchvision`]) and never assumed.
 
+mod as_stored;
 pub mod decode;
+mod depth;
 pub mod error;
+mod foreign;
 mod format;
 mod jpeg;
 mod limits;
+mod options;
 mod orientation;
 pub mod preprocess;
 pub mod resize;
 mod rgb;
+mod tiff;
 
-pub use decode::{decode, open};
+pub use decode::{Decoded, decode, decode_with, open, open_with};
+pub use depth::{Note, SampleRange};
 pub use error::ImageError;
 pub use format::Format;
 pub use limits::Limits;
+pub use options::DecodeOptions;
 pub use preprocess::Preprocess;
 pub use resize::{Filter, resize};
 pub use rgb::RgbImage;

@@ -31,6 +31,7 @@ impl Orientation {
 
     /// The orientation stored in the first directory of a TIFF structure (the payload of an EXIF block).
     pub(in crate::image) fn from_tiff(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
         let big = match bytes.get(..4)? {
             b"II*\0" => false,
             b"MM\0*" => true,
@@ -53,6 +54,19 @@ impl Orientation {
             }
         }
         None
+    }
+
+    /// The orientation in XMP, by the same pattern as in Pillow: the first `tiff:Orientation="` or `tiff:Orientation>`
+    /// that is followed by a digit.
+    pub(in crate::image) fn from_xmp(xmp: &[u8]) -> Option<Self> {
+        const NAME: &[u8] = b"tiff:Orientation";
+        xmp.windows(NAME.len() + 3).filter(|window| window.starts_with(NAME)).find_map(|window| {
+            match window[NAME.len()..] {
+                [b'=', b'"', digit @ b'0'..=b'9'] => Some(Self::from_exif(u16::from(digit - b'0'))),
+                [b'>', digit @ b'0'..=b'9', _] => Some(Self::from_exif(u16::from(digit - b'0'))),
+                _ => None,
+            }
+        })
     }
 
     /// Turns an image upright.

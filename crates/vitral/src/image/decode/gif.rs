@@ -1,5 +1,7 @@
 //! GIF: the first frame on its canvas.
 
+use crate::image::as_stored::AsStored;
+use crate::image::orientation::Orientation;
 use crate::image::{Format, ImageError, Limits, RgbImage};
 
 /// The canvas, the indices and the palette.
@@ -19,7 +21,7 @@ fn corrupt(detail: &str) -> ImageError {
     ImageError::Corrupt { format: Format::Gif.name(), detail: detail.to_string() }
 }
 
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<AsStored, ImageError> {
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(gif::ColorOutput::Indexed);
     options.check_lzw_end_code(false);
@@ -53,5 +55,5 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageErr
             }
         }
     }
-    RgbImage::new(width, height, pixels)
+    Ok(AsStored { image: RgbImage::new(width, height, pixels)?, orientation: Orientation::default(), note: None })
 }

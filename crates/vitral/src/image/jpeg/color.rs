@@ -13,6 +13,8 @@ pub(super) enum Model {
     Cmyk,
     /// CMYK, with the three colors coded as YCbCr.
     Ycck,
+    /// Components as they are coded, for a file that has its own idea of colors.
+    AsStored,
 }
 
 /// Factors of the color differences in 16-bit fixed point: 1.402, 0.34414, 0.71414 and 1.772.
@@ -41,7 +43,7 @@ pub(super) fn red_green_blue_row([y, cb, cr]: [&[u8]; 3], row: &mut [u8]) {
 }
 
 /// Stored CMYK to RGB, like Pillow's `CMYK;I` and `cmyk2rgb`.
-pub(super) fn light(paper: [u8; 3], key: u8) -> [u8; 3] {
+pub(in crate::image) fn light(paper: [u8; 3], key: u8) -> [u8; 3] {
     let key = u32::from(key);
     paper.map(|value| {
         let product = (255 - u32::from(value)) * key + 128;

@@ -112,8 +112,15 @@ impl Frame {
         })
     }
 
-    /// The color model, by the rules of libjpeg's `default_decompress_parms`.
-    pub(super) fn choose_model(&mut self, notes: &Notes) -> Result<(), ImageError> {
+    /// The color model: the one given, or by the rules of libjpeg's `default_decompress_parms`.
+    pub(super) fn choose_model(&mut self, given: Option<Model>, notes: &Notes) -> Result<(), ImageError> {
+        if let Some(model) = given {
+            if model == Model::YCbCr && self.components.len() != 3 {
+                return Err(unsupported(format!("{} components for YCbCr", self.components.len())));
+            }
+            self.model = model;
+            return Ok(());
+        }
         let names: Vec<u8> = self.components.iter().map(|component| component.name).collect();
         self.model = match (names.as_slice(), notes.adobe_transform) {
             ([_], _) => Model::Gray,
@@ -127,6 +134,14 @@ impl Frame {
             _ => return Err(unsupported(format!("{} color components", names.len()))),
         };
         Ok(())
+    }
+
+    /// Bytes of a pixel of the result.
+    pub(super) fn channels(&self) -> usize {
+        match self.model {
+            Model::AsStored => self.components.len(),
+            _ => RESULT_BYTES as usize,
+        }
     }
 
     /// Number of blocks of a component in a row of whole units, and number of such rows.

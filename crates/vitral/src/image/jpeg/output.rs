@@ -59,7 +59,7 @@ impl Strip {
 /// The image as far as it is finished.
 pub(super) struct Output {
     pub(super) strips: Vec<Strip>,
-    /// Interleaved RGB.
+    /// Interleaved RGB, or interleaved components.
     pub(super) pixels: Vec<u8>,
     /// Rows of units that have been decoded.
     units: usize,
@@ -84,7 +84,7 @@ impl Output {
                 enlarged: vec![0; component.width * frame.most_across / component.across],
             });
         }
-        let pixels = Vec::with_capacity(frame.width * frame.height * 3);
+        let pixels = Vec::with_capacity(frame.width * frame.height * frame.channels());
         Output { strips, pixels, units: 0, finished: 0 }
     }
 
@@ -98,7 +98,7 @@ impl Output {
             false => self.units * frame.most_down * 8 - usize::from(mixed),
         };
         let rows = self.finished..reached;
-        let stride = frame.width * 3;
+        let stride = frame.width * frame.channels();
         self.pixels.resize(reached * stride, 0);
         let pixels = &mut self.pixels[rows.start * stride..];
         self.finished = reached;
@@ -151,6 +151,13 @@ impl Work for Rows<'_> {
                     let planes = plane(0).iter().zip(plane(1)).zip(plane(2));
                     for (pixel, ((&red, &green), &blue)) in pixels.chunks_exact_mut(3).zip(planes) {
                         pixel.copy_from_slice(&[red, green, blue]);
+                    }
+                }
+                Model::AsStored => {
+                    let count = self.strips.len();
+                    for index in 0..count {
+                        let channel = pixels.iter_mut().skip(index).step_by(count);
+                        channel.zip(plane(index)).for_each(|(out, &sample)| *out = sample);
                     }
                 }
                 Model::Cmyk | Model::Ycck => {

@@ -33,7 +33,7 @@ impl Stored {
             (across, across * down)
         };
         let blocks: usize = frame.components.iter().map(|component| size(component).1).sum();
-        let bytes = (3 * frame.width * frame.height + blocks * size_of::<[i16; 64]>()) as u64;
+        let bytes = (frame.channels() * frame.width * frame.height + blocks * size_of::<[i16; 64]>()) as u64;
         let pixels = (frame.width * frame.height) as u64;
         limits.check(Format::Jpeg, frame.width, frame.height, bytes.div_ceil(pixels))?;
         let plane = |component| {

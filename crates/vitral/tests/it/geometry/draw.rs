@@ -1,9 +1,9 @@
 //! Small configurations drawn from bytes, for the tests here and for `fuzz/`. Contradictions are drawn too.
 
 use vitral::config::{
-    Activation, BlockKind, Border, ConvolutionalStem, DropRates, Head, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling,
-    PositionResample, Positions, QkScale, RelativePositions, RelativeResample, ResNetV2, Root, ScaleRule, Size, Stem,
-    StemLayer,
+    Activation, BlockKind, Border, ConvolutionalStem, DropRates, Head, MlpKind, ModelConfig, NormKind, OtherSizes,
+    Pooling, PositionResample, Positions, QkScale, RelativePositions, RelativeResample, ResNetV2, Root, ScaleRule,
+    Size, Stem, StemLayer,
 };
 
 /// Choices, read from bytes; zeros when they run out.

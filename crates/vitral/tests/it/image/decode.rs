@@ -37,7 +37,7 @@ fn the_content_decides_the_format_and_the_error_names_the_file() {
     let text = folder.path().join("text.png");
     std::fs::write(&text, "not an image").unwrap();
     let error = open(&text, &Limits::default()).unwrap_err().to_string();
-    assert!(error.contains("text.png") && error.contains("JPEG, PNG, WebP, GIF, BMP or TIFF"), "{error}");
+    assert!(error.contains("text.png") && error.contains("JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"), "{error}");
     let error = open(folder.path().join("absent.png"), &Limits::default()).unwrap_err().to_string();
     assert!(error.contains("absent.png"), "{error}");
 }

@@ -102,8 +102,9 @@ proptest! {
         if let Some(length) = length {
             bytes.truncate(length.index(bytes.len()));
         }
-        if let Ok(image) = decode(&bytes, &LIMITS) {
-            prop_assert_eq!(image.pixels().len(), image.width() * image.height() * 3);
+        match decode(&bytes, &LIMITS) {
+            Ok(image) => prop_assert_eq!(image.pixels().len(), image.width() * image.height() * 3),
+            Err(error) => prop_assert!(!matches!(error, ImageError::Decoder { .. }), "{}", error),
         }
     }
 }

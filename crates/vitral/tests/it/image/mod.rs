@@ -2,6 +2,7 @@
 
 mod decode;
 mod hostile;
+mod kinds;
 mod preprocess;
 mod resize;
 mod shared;

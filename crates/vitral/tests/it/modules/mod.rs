@@ -42,7 +42,7 @@ const ALLOWED: [(&str, &[Rule]); 3] = [
             ("augment", &["draws", "error", "labeling"]),
             ("step", &["error", "lora", "loss", "optimize"]),
             ("data", &["augment", "draws", "error", "labeling", "step"]),
-            ("evaluate", &["data", "error", "loss"]),
+            ("evaluate", &["data", "error", "labeling", "loss"]),
             ("journal", &["error"]),
             ("epoch", &["journal", "step"]),
             ("checkpoint", &["epoch", "error", "step"]),
