@@ -158,6 +158,7 @@ impl Draw<'_> {
             head: self.one_of(&[Head::Linear, Head::Linear, Head::Mlp { width: 5, activation: Activation::Relu }]),
             head_bias: self.yes(),
             drop: DropRates::default(),
+            ..ModelConfig::default()
         };
         // A ResNet's cells are the tokens: seldom a fit by chance.
         match &config.stem {
