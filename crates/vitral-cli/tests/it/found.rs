@@ -8,7 +8,7 @@ use super::train::{place, within};
 use super::{built_in, finished, folder, names_in, root, vitral};
 
 fn golden(name: &str) -> String {
-    root().join("goldens/field").join(name).display().to_string()
+    root().join("goldens/matching").join(name).display().to_string()
 }
 
 #[cfg(unix)]
