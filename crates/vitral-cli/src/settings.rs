@@ -83,7 +83,7 @@ fn cpu(threads: usize) -> anyhow::Result<Cpu> {
 }
 
 /// The choice of model.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
     /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name
     /// on the hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: `VITRAL_MODEL` if set, else the
@@ -91,7 +91,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, short, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     /// A config file, for a checkpoint that comes without one
-    #[arg(long, value_name = "FILE", requires = "model")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Type of the weights in memory: 16 bits take half the memory; arithmetic is always in 32 bits
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
@@ -130,6 +130,9 @@ impl ModelArgs {
     /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         let options = LoadOptions::default().config(self.config.clone()).dtype(self.weights.into());
+        if self.config.is_some() && self.model.is_none() {
+            return Err(Usage("`--config` describes a checkpoint: give it with `--model`".into()).into());
+        }
         Ok(match self.chosen() {
             Some(path) => Model::load(&located(&path, settings)?, &options, &settings.device)?,
             None => Model::embedded(&settings.device)?,
@@ -146,22 +149,54 @@ pub(crate) fn located(given: &Path, settings: &Settings) -> anyhow::Result<PathB
     Ok(folder?)
 }
 
+/// The choice of model, for commands about a model, whose first argument may be the model as well.
+#[derive(Args, Debug)]
+pub(crate) struct FirstModelArgs {
+    /// The model, as with `--model`
+    #[arg(value_name = "MODEL", conflicts_with = "model")]
+    first: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+impl FirstModelArgs {
+    /// The choice, wherever it stands.
+    pub(crate) fn resolved(&self) -> ModelArgs {
+        let mut resolved = self.model.clone();
+        resolved.model = resolved.model.or_else(|| self.first.clone());
+        resolved
+    }
+}
+
 /// The choice of model, for commands without a default.
 #[derive(Args, Debug)]
 pub(crate) struct GivenModelArgs {
     /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name
     /// on the hub such as `hf:google/vit-base-patch16-224` or `timm/…`
+    #[arg(value_name = "MODEL", required_unless_present = "model", conflicts_with = "model")]
+    first: Option<PathBuf>,
+    /// The same, as an option
     #[arg(long, short, value_name = "PATH")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// A config file, for a checkpoint that comes without one
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl GivenModelArgs {
+    /// The model, as it was given.
+    pub(crate) fn given(&self) -> &Path {
+        self.model.as_deref().or(self.first.as_deref()).unwrap_or(Path::new(""))
+    }
+
+    /// Its path; a name on a hub is downloaded.
+    pub(crate) fn located(&self, settings: &Settings) -> anyhow::Result<PathBuf> {
+        located(self.given(), settings)
+    }
+
     /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         let options = LoadOptions::default().config(self.config.clone());
-        Ok(Model::load(&located(&self.model, settings)?, &options, &settings.device)?)
+        Ok(Model::load(&self.located(settings)?, &options, &settings.device)?)
     }
 }

@@ -18,7 +18,7 @@ use crate::architecture::{Architecture, architecture};
 use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{FirstModelArgs, Settings};
 
 /// Measure how fast a model runs here
 ///
@@ -41,15 +41,15 @@ with --recompute 2 × more), fma_peak_gflops, fraction_of_peak, peak_rss_mb (nul
 --stages also stages, with --compare also speedup.")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    model: FirstModelArgs,
     /// A named size with random weights: `B/16`, `vit_base_patch16_384`, … (see `vitral models`) [default: B/16]
-    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = architecture)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "first"], value_parser = architecture)]
     arch: Option<Architecture>,
     /// A different image size than the model's: `384`, or `height x width` as in `384x256`
     #[arg(long, value_name = "N", value_parser = size)]
     image_size: Option<Size>,
     /// A different patch size than the name says
-    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "model")]
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with_all = ["model", "first"])]
     patch_size: Option<Size>,
     /// Batch size
     #[arg(long, alias = "batch-size", value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
@@ -58,7 +58,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "R", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Time whole training steps: forward, backward, AdamW
-    #[arg(long, conflicts_with = "model")]
+    #[arg(long, conflicts_with_all = ["model", "first"])]
     train: bool,
     /// In training: recompute blocks in the backward pass, which saves memory
     #[arg(long, requires = "train")]
@@ -185,8 +185,9 @@ fn saving(args: &BenchArgs) -> Saving {
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let device = &settings.device;
     let mut preprocessed = None;
-    let (name, vit, learned) = if args.model.model.is_some() {
-        let model = args.model.load(settings)?;
+    let given = args.model.resolved();
+    let (name, vit, learned) = if given.model.is_some() {
+        let model = given.load(settings)?;
         let name = model.name().to_owned();
         preprocessed = model.preprocess().ok().and_then(|preprocess| preprocess.output_size());
         let (vit, parameters) = model.into_parts();
@@ -215,7 +216,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let (mut times, parts) = if args.train {
         (time_steps(vit, device, (batch, image), &saving(args), runs, advance)?, Vec::new())
     } else {
-        let made = || frozen(&vit, Initialization::Timm, 0, device, args.model.weights.into());
+        let made = || frozen(&vit, Initialization::Timm, 0, device, given.weights.into());
         let timing = time_forward(&vit, &learned.unwrap_or_else(made), (batch, image), runs, advance)?;
         (timing.passes, timing.stages)
     };

@@ -6,6 +6,7 @@ use anyhow::Context;
 use vitral::config::Size;
 use vitral::weights::export::{self, ConvertOptions, Target};
 
+use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, Weights, located};
@@ -22,31 +23,41 @@ Examples:
   vitral convert dinov2-small dinov2-timm --to timm --image-size 224
   vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon")]
 pub(crate) struct ConvertArgs {
-    /// The model: a folder, a checkpoint with `--config`, a `.npz` from Google's JAX code, or a name on the hub such as
-    /// `hf:ORG/NAME`
-    pub(crate) source: PathBuf,
-    /// Where to write: a new folder, or a `.npz` file with `--to jax` or `big_vision`
-    pub(crate) destination: PathBuf,
+    /// The model (a folder, a checkpoint with `--config`, a `.npz` from Google's JAX code, or a name on the hub such as
+    /// `hf:ORG/NAME`), then where to write: a new folder, or a `.npz` file with `--to jax` or `big_vision`
+    #[arg(value_names = ["MODEL", "DESTINATION"], num_args = 1..=2, required = true)]
+    paths: Vec<PathBuf>,
+    /// The model, in place of the first argument
+    #[arg(long, short, value_name = "PATH")]
+    model: Option<PathBuf>,
     /// Target format: huggingface, timm, jax, big_vision (blocks stacked), torchvision or bundle
     #[arg(long)]
-    pub(crate) to: Target,
+    to: Target,
     /// A config file, for a checkpoint that comes without one
     #[arg(long)]
-    pub(crate) config: Option<PathBuf>,
+    config: Option<PathBuf>,
     /// What may differ in the target, by the name in the refusal message (`norm_epsilon`, `activation`, `preprocess`…)
     #[arg(long, value_name = "FIELD")]
-    pub(crate) allow: Vec<String>,
+    allow: Vec<String>,
     /// A different image size, in pixels: position embeddings are resampled, and the preprocessing follows
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=32_768))]
-    pub(crate) image_size: Option<u32>,
+    image_size: Option<u32>,
     /// Type of the stored weights: 16 bits take half the space
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
-    pub(crate) dtype: Weights,
+    dtype: Weights,
 }
 
 /// Runs `convert`.
 pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let ConvertArgs { source, destination, to, config, allow, dtype, image_size } = args;
+    let ConvertArgs { paths, model, to, config, allow, dtype, image_size } = args;
+    let (source, destination) = match (model, &paths[..]) {
+        (None, [source, destination]) => (source, destination),
+        (Some(source), [destination]) => (source, destination),
+        (Some(_), _) => {
+            return Err(Usage("the model is given twice: with `--model`, and as the first argument".into()).into());
+        }
+        (None, _) => return Err(Usage("expected a model and where to write it, found one path".into()).into()),
+    };
     let options = ConvertOptions::default()
         .config(config.clone())
         .allow(allow)

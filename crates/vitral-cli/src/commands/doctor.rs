@@ -1,13 +1,11 @@
 //! `vitral doctor`: check that a model is complete and consistent.
 
-use std::path::PathBuf;
-
 use vitral::LoadOptions;
 use vitral::doctor::{self, Severity};
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{Settings, located};
+use crate::settings::{GivenModelArgs, Settings};
 
 /// Check that a model is complete and consistent
 ///
@@ -23,17 +21,14 @@ use crate::settings::{Settings, located};
 Examples:
   vitral doctor vit-base-patch16-224")]
 pub(crate) struct DoctorArgs {
-    /// The model: a folder, a checkpoint with `--config`, or a name on the hub such as `hf:ORG/NAME`
-    pub(crate) path: PathBuf,
-    /// A config file, for a checkpoint that comes without one
-    #[arg(long)]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    model: GivenModelArgs,
 }
 
 /// Runs `doctor`; the exit code is 1 if there is an error.
 pub(crate) fn run(args: &DoctorArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let options = LoadOptions::default().config(args.config.clone());
-    let path = located(&args.path, settings)?;
+    let options = LoadOptions::default().config(args.model.config.clone());
+    let path = args.model.located(settings)?;
     let found = doctor::examine(&path, &options, &settings.device);
     if settings.json {
         printer.json(&found)?;

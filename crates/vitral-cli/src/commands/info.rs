@@ -13,7 +13,7 @@ use vitral::{Model, config};
 use crate::architecture::{Architecture, architecture};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{FirstModelArgs, ModelArgs, Settings};
 
 /// Describe a model
 ///
@@ -28,9 +28,9 @@ Examples:
   vitral info --arch deit_tiny_distilled_patch16_224")]
 pub(crate) struct InfoArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    model: FirstModelArgs,
     /// A named size instead of a model: `B/16`, `vit_base_patch16_384`, … (see `vitral models`)
-    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = architecture)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "first"], value_parser = architecture)]
     arch: Option<Architecture>,
 }
 
@@ -89,7 +89,10 @@ pub(crate) fn run(args: &InfoArgs, settings: &Settings, printer: &Printer) -> an
             report.memory_bytes = 4 * report.parameters.total;
             report
         }
-        None => of_model(args, &args.model.load(settings)?)?,
+        None => {
+            let given = args.model.resolved();
+            of_model(&given, &given.load(settings)?)?
+        }
     };
     if settings.json {
         printer.json(&report)?;
@@ -99,11 +102,11 @@ pub(crate) fn run(args: &InfoArgs, settings: &Settings, printer: &Printer) -> an
     Ok(Outcome::Done)
 }
 
-fn of_model(args: &InfoArgs, model: &Model) -> anyhow::Result<Report> {
-    let path = args.model.chosen();
+fn of_model(given: &ModelArgs, model: &Model) -> anyhow::Result<Report> {
+    let path = given.chosen();
     let stored_as = match &path {
         // A name on the hub was located when the model was loaded.
-        Some(_) => stored_types(&load_description(model.path(), args.model.config.as_deref())?.open()?),
+        Some(_) => stored_types(&load_description(model.path(), given.config.as_deref())?.open()?),
         None => stored_types(&Model::embedded_weights()?),
     };
     Ok(Report {

@@ -1,13 +1,11 @@
 //! `vitral inspect`: list the contents of a weight file.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use vitral::weights::inspect;
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{Settings, located};
+use crate::settings::{GivenModelArgs, Settings};
 
 /// List the contents of a weight file
 ///
@@ -18,18 +16,15 @@ Examples:
   vitral inspect vit-base-patch16-224
   vitral inspect model.pth --json")]
 pub(crate) struct InspectArgs {
-    /// A model folder, one weight file (safetensors, PyTorch or NumPy), or a name on the hub such as `hf:ORG/NAME`
-    pub(crate) path: PathBuf,
-    /// A config file, for a checkpoint that comes without one
-    #[arg(long)]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    model: GivenModelArgs,
 }
 
 /// Runs `inspect`.
 pub(crate) fn run(args: &InspectArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let path = located(&args.path, settings)?;
-    let found = inspect::inspect(&path, args.config.as_deref())
-        .with_context(|| format!("cannot inspect `{}`", args.path.display()))?;
+    let path = args.model.located(settings)?;
+    let found = inspect::inspect(&path, args.model.config.as_deref())
+        .with_context(|| format!("cannot inspect `{}`", args.model.given().display()))?;
     if settings.json {
         printer.json(&found)?;
     } else {

@@ -13,6 +13,7 @@ mod finetune;
 mod forward;
 mod info;
 mod inspect;
+mod man;
 mod models;
 mod preprocess;
 mod probe;
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     Probe(probe::ProbeArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
@@ -91,5 +93,6 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Probe(args) => probe::run(&args, settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),
         Command::Completions(args) => completions::run(&args, Cli::command(), printer),
+        Command::Man(args) => man::run(&args, Cli::command(), printer),
     }
 }

@@ -205,6 +205,31 @@ fn options_of_other_programs_are_understood_or_have_a_hint() {
     assert!(built_in(["--help"]).ok().contains("130 interrupted"));
 }
 
+#[test]
+fn the_model_stands_first_or_after_its_option() {
+    let same = |first: &[&str], second: &[&str]| assert_eq!(vitral(first).ok(), vitral(second).ok());
+    for command in ["info", "doctor", "inspect"] {
+        same(&[command, "assets/digits"], &[command, "--model", "assets/digits"]);
+    }
+    vitral(["bench", "assets/digits", "--runs", "1"]).ok();
+    let place = folder();
+    let path = |name: &str| within(place.path(), name);
+    vitral(["convert", "--model", "assets/digits", &path("a"), "--to", "vitral"]).ok();
+    vitral(["convert", "assets/digits", &path("b"), "--to", "bundle"]).ok();
+    let error = vitral(["convert", "assets/digits", "--to", "hf"]).fails(2);
+    assert!(error.contains("where to write"), "{error}");
+    vitral(["info", "assets/digits", "--model", "assets/digits"]).fails(2);
+}
+
+#[test]
+fn manual_pages_are_written() {
+    let place = folder();
+    vitral(["man", &within(place.path(), "man1")]).ok();
+    let page = std::fs::read_to_string(place.path().join("man1/vitral-classify.1")).expect("a page");
+    assert!(page.contains(".TH") && page.contains("vitral-classify") && page.contains("top"), "{page}");
+    assert!(place.path().join("man1/vitral.1").exists());
+}
+
 /// Sends a signal to a command that has begun to write, and returns its exit code.
 #[cfg(unix)]
 fn interrupted(args: &[&str], signal: &str, begun: impl Fn() -> bool) -> Option<i32> {

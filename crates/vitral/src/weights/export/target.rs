@@ -53,9 +53,14 @@ impl std::str::FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = || Target::ALL.map(Target::name).join(", ");
+        let name = match text.to_ascii_lowercase().replace('-', "_").as_str() {
+            "hf" | "transformers" | "hugging_face" => "huggingface".to_owned(),
+            "vitral" => "bundle".to_owned(),
+            other => other.to_owned(),
+        };
         Target::ALL
             .into_iter()
-            .find(|target| target.name() == text)
+            .find(|target| target.name() == name)
             .ok_or_else(|| format!("expected one of {}", known()))
     }
 }
