@@ -88,10 +88,10 @@ pub(crate) struct ModelArgs {
     /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name
     /// on the hub such as `hf:google/vit-base-patch16-224` or `timm/…` [default: `VITRAL_MODEL` if set, else the
     /// built-in model]
-    #[arg(long, short, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH", group = "chosen")]
     pub(crate) model: Option<PathBuf>,
     /// A config file, for a checkpoint that comes without one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "chosen")]
     pub(crate) config: Option<PathBuf>,
     /// Type of the weights in memory: 16 bits take half the memory; arithmetic is always in 32 bits
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
@@ -130,9 +130,6 @@ impl ModelArgs {
     /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         let options = LoadOptions::default().config(self.config.clone()).dtype(self.weights.into());
-        if self.config.is_some() && self.model.is_none() {
-            return Err(Usage("`--config` describes a checkpoint: give it with `--model`".into()).into());
-        }
         Ok(match self.chosen() {
             Some(path) => Model::load(&located(&path, settings)?, &options, &settings.device)?,
             None => Model::embedded(&settings.device)?,
@@ -153,7 +150,7 @@ pub(crate) fn located(given: &Path, settings: &Settings) -> anyhow::Result<PathB
 #[derive(Args, Debug)]
 pub(crate) struct FirstModelArgs {
     /// The model, as with `--model`
-    #[arg(value_name = "MODEL", conflicts_with = "model")]
+    #[arg(value_name = "MODEL", group = "chosen")]
     first: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
