@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use vitral::weights::hub;
 use vitral::{Cpu, DType, Device, LoadOptions, Model};
 
@@ -167,13 +167,14 @@ impl FirstModelArgs {
 
 /// The choice of model, for commands without a default.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("given").required(true))]
 pub(crate) struct GivenModelArgs {
     /// A model: a Hugging Face or timm folder, a Vitral bundle, a checkpoint with `--config`, a JAX `.npz`, or a name
     /// on the hub such as `hf:google/vit-base-patch16-224` or `timm/…`
-    #[arg(value_name = "MODEL", required_unless_present = "model", conflicts_with = "model")]
+    #[arg(value_name = "MODEL", group = "given")]
     first: Option<PathBuf>,
     /// The same, as an option
-    #[arg(long, short, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH", group = "given")]
     model: Option<PathBuf>,
     /// A config file, for a checkpoint that comes without one
     #[arg(long, value_name = "FILE")]
