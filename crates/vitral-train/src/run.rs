@@ -1,10 +1,12 @@
 //! A recipe to a trained model: the data is opened, the model made and trained, and the best one kept as a bundle with
 //! a report.
 
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use vitral::files::{is_hidden, is_image};
 use vitral::image::Preprocess;
 use vitral::{Device, LoadOptions, Model, Tensor, atomic};
 
@@ -86,6 +88,8 @@ struct Run<'a> {
     teacher: Option<Teacher>,
     train: Loader,
     choosing: Loader,
+    /// Held while the run is at work.
+    _lock: File,
 }
 
 impl<'a> Run<'a> {
@@ -138,6 +142,7 @@ impl<'a> Run<'a> {
 
         refuse_other_files(folder, &resolved)?;
         std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "creating the run's folder"))?;
+        let lock = locked(folder)?;
         let best = folder.join("best");
         atomic::recover(&best).map_err(TrainError::file(&best, "restoring what a stopped run left"))?;
         let path = folder.join("recipe.toml");
@@ -145,7 +150,8 @@ impl<'a> Run<'a> {
         if !path.exists() || checkpoint::list(&folder.join("checkpoints")).is_empty() {
             write_recipe(folder, &resolved)?;
         }
-        Ok((Run { recipe, resolved, sets, folder, device, preprocess, teacher, train, choosing }, trainer))
+        let run = Run { recipe, resolved, sets, folder, device, preprocess, teacher, train, choosing, _lock: lock };
+        Ok((run, trainer))
     }
 
     /// Trains until the last epoch, or until it is interrupted.
@@ -238,18 +244,44 @@ fn rules(recipe: &Recipe, loss: Loss, batch: usize, batches: usize, taught: bool
     }
 }
 
-/// Refuses a folder that is not a run's and holds files that a run would replace.
+/// Refuses a folder that is not a run's and holds files that a run would replace, or images: a folder of the data, say.
 fn refuse_other_files(folder: &Path, resolved: &str) -> Result<(), TrainError> {
     let ours = folder.join("checkpoints").is_dir()
         || std::fs::read_to_string(folder.join("recipe.toml")).is_ok_and(|found| found == resolved);
-    let written = ["recipe.toml", "journal.jsonl", "journal.csv", "best"].iter().chain(&fit::REPORTS);
-    match written.map(|name| folder.join(name)).find(|path| path.exists()) {
-        Some(path) if !ours => Err(TrainError::Data {
+    if ours || !folder.exists() {
+        return Ok(());
+    }
+    let listing = TrainError::file(folder, "listing the run's folder");
+    let inside: Vec<PathBuf> = std::fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .map_err(listing)?;
+    let written = ["recipe.toml", "journal.jsonl", "journal.csv"].iter().chain(&fit::REPORTS);
+    let replaced = |path: &PathBuf| written.clone().any(|name| path.file_name().is_some_and(|found| found == *name));
+    let foreign = |path: &&PathBuf| !is_hidden(path) && (path.is_dir() || is_image(path) || replaced(path));
+    match inside.iter().find(foreign) {
+        Some(path) => Err(TrainError::Data {
             path: folder.to_owned(),
-            fault: format!("expected a new folder or a run's, found another one with `{}`", path.display()),
+            fault: format!("expected a new folder or a run's, found another one, with `{}`", path.display()),
             hint: "choose another folder for the run",
         }),
-        _ => Ok(()),
+        None => Ok(()),
+    }
+}
+
+/// Keeps other processes out of a run's folder for as long as the file is open.
+fn locked(folder: &Path) -> Result<File, TrainError> {
+    let path = folder.join(".lock");
+    let opening = TrainError::file(&path, "opening the run's lock");
+    let file = File::options().create(true).append(true).open(&path).map_err(opening)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TrainError::Data {
+            path: folder.to_owned(),
+            fault: "another process is training in this folder".to_owned(),
+            hint: "wait until it ends, or choose another folder for the run",
+        }),
+        // Some network file systems have no locks.
+        Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 

@@ -59,6 +59,11 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     if args.output.exists() && args.output.canonicalize().ok() == args.input.canonicalize().ok() {
         bail!(Usage(format!("`{}` is both input and output; choose another output", args.input.display())));
     }
+    let own = args.model.located(settings)?;
+    let whole = |path: &Path| path.canonicalize().ok();
+    if whole(&args.output).zip(whole(&own)).is_some_and(|(output, own)| output.starts_with(own)) {
+        bail!(Usage(format!("`{}` belongs to the model; choose another output", args.output.display())));
+    }
     let output = OutputFile::create(&args.output)?;
     let model = args.model.load(settings)?;
     let input = read(&args.input, &model)?;

@@ -124,6 +124,11 @@ fn outputs_do_not_replace_what_they_were_not_asked_to() {
     let error = vitral(["forward", "--model", "assets/digits", "--input", &tensors, "--output", &tensors]).fails(2);
     assert!(error.contains("both input and output"), "{error}");
     assert_eq!(std::fs::read(&tensors).expect("kept"), before);
+    let model = path("model");
+    vitral(["convert", "assets/digits", &model, "--to", "bundle"]).ok();
+    let weights = path("model/model.safetensors");
+    let error = vitral(["forward", &model, "--input", &tensors, "--output", &weights]).fails(2);
+    assert!(error.contains("belongs to the model"), "{error}");
 }
 
 #[test]
@@ -133,7 +138,19 @@ fn a_run_takes_no_folder_with_other_files() {
     let recipe = std::fs::read_to_string(path("recipe.toml")).expect("a recipe");
     // The folder that the recipe itself is in.
     let error = vitral(["train", &path("recipe.toml"), "--out", &place.path().display().to_string()]).fails(1);
-    assert!(error.contains("recipe.toml") && error.contains("another folder"), "{error}");
+    assert!(error.contains("another folder"), "{error}");
+    // A folder of the data.
+    let error = vitral(["train", &path("recipe.toml"), "--out", &path("images/one")]).fails(1);
+    assert!(error.contains("images/one") && error.contains("another folder"), "{error}");
+    // A log beside the run is no reason to refuse.
+    std::fs::create_dir(path("run")).expect("made");
+    std::fs::write(path("run/log.txt"), "").expect("written");
+    let out = path("run");
+    vitral(["train", &path("recipe.toml"), "--out", &out]).ok();
+    let held = std::fs::File::options().append(true).open(path("run/.lock")).expect("a lock");
+    held.lock().expect("held");
+    let error = vitral(["train", &path("recipe.toml"), "--out", &out, "--epochs", "3"]).fails(1);
+    assert!(error.contains("another process"), "{error}");
     assert_eq!(std::fs::read_to_string(path("recipe.toml")).expect("kept"), recipe);
 }
 
