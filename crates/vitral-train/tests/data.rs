@@ -194,7 +194,8 @@ fn idx_cifar_and_lists_are_recognized() {
     assert!(refused(&path.join("cifar")).contains("expected labels below 10"));
 
     write(&path.join("list/a.bmp"), &bmp(4, 4, [1; 3]));
-    write(&path.join("list/set.csv"), b"file,label,split\na.bmp,red|round,train\na.bmp,round,train\na.bmp,red,test\n");
+    write(&path.join("list/b.bmp"), &bmp(4, 4, [2; 3]));
+    write(&path.join("list/set.csv"), b"file,label,split\na.bmp,red|round,train\nb.bmp,round,train\na.bmp,red,test\n");
     let list = whole(&path.join("list/set.csv"), Split::Train);
     assert_eq!(
         (list.len(), list.classes(), list.labels(0)),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::fault;
 use super::text::read_text;
 use crate::error::TrainError;
@@ -82,6 +84,11 @@ impl<'a> Classes<'a> {
     }
 }
 
+/// A name in one spelling: macOS writes letters with accents in two characters, other systems in one.
+pub(super) fn spelled(name: &str) -> String {
+    name.nfc().collect()
+}
+
 /// Some names, as part of a sentence.
 pub(crate) fn listed(names: &[String]) -> String {
     /// How many are listed.
@@ -93,7 +100,7 @@ pub(crate) fn listed(names: &[String]) -> String {
 /// Class names in a text file, one per line.
 pub(super) fn class_names(path: &Path) -> Result<Vec<String>, TrainError> {
     let text = read_text(path, "reading class names")?;
-    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(spelled).collect();
     let mut seen = BTreeSet::new();
     if let Some(twice) = names.iter().find(|name| !seen.insert(*name)) {
         let found = format!("expected every class once, found `{twice}` twice");

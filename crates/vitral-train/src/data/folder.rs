@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use vitral::files::{images_in, is_hidden, passed_over};
 use vitral::image::{Limits, RgbImage};
 
-use super::classes::{Classes, ordered};
+use super::classes::{Classes, listed, ordered, spelled};
+use super::split::Split;
 use super::{Dataset, fault};
 use crate::error::TrainError;
 
@@ -27,7 +28,7 @@ impl ImageFolder {
     /// # Errors
     /// If the folder cannot be listed, contains no class, or a class is empty or unknown.
     pub fn open(path: &Path, classes: Option<&[String]>) -> Result<Self, TrainError> {
-        let Folders { classes: found, mut notes } = class_folders(path)?;
+        let Folders { classes: found, places, mut notes } = class_folders(path)?;
         if found.is_empty() {
             let hint = "put the images of each class into a separate folder";
             return Err(fault(path, "expected a sub-folder for each class, found none", hint));
@@ -35,15 +36,14 @@ impl ImageFolder {
         let mut images = Vec::new();
         let mut others: BTreeMap<String, usize> = BTreeMap::new();
         let known = Classes::new(classes.unwrap_or(&found));
-        for name in &found {
-            let folder = path.join(name);
-            let label = known.named(name, &folder)?;
-            let inside = images_in(&folder).map_err(TrainError::file(&folder, "listing a folder"))?;
+        for (name, folder) in found.iter().zip(&places) {
+            let label = known.named(name, folder)?;
+            let inside = images_in(folder).map_err(TrainError::file(folder, "listing a folder"))?;
             notes.extend(inside.faults().iter().map(|(path, why)| format!("left out: `{}`: {why}", path.display())));
             if inside.images().is_empty() && classes.is_none() {
                 let instead = passed_over(inside.others()).unwrap_or_else(|| "none".to_owned());
                 let problem = format!("expected images of a class, found {instead}");
-                return Err(fault(&folder, problem, "add images to it, or move the folder out of the data"));
+                return Err(fault(folder, problem, "add images to it, or move the folder out of the data"));
             }
             inside.others().iter().for_each(|(ending, count)| *others.entry(ending.clone()).or_default() += count);
             images.extend(inside.into_images().into_iter().map(|file| (file, label)));
@@ -52,7 +52,7 @@ impl ImageFolder {
             return Err(fault(path, "expected images, found none", "add images to the class folders"));
         }
         notes.extend(passed_over(&others).map(|others| format!("passed over {others}")));
-        notes.extend(same_inside(path, &found)?);
+        notes.extend(same_inside(path, &found, &places)?);
         Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), images, notes })
     }
 
@@ -66,13 +66,15 @@ impl ImageFolder {
 pub(super) struct Folders {
     /// Their names, in order.
     pub(super) classes: Vec<String>,
+    /// Where they are, in the same order: a name need not be one that can be written.
+    pub(super) places: Vec<PathBuf>,
     /// What was left out.
     pub(super) notes: Vec<String>,
 }
 
 /// A folder's sub-folders that are classes.
 pub(super) fn class_folders(path: &Path) -> Result<Folders, TrainError> {
-    let (mut names, mut notes, mut loose) = (std::collections::BTreeSet::new(), Vec::new(), 0);
+    let (mut found, mut notes, mut loose) = (BTreeMap::new(), Vec::new(), 0);
     for entry in entries(path)? {
         if is_hidden(&entry) {
             continue;
@@ -84,15 +86,21 @@ pub(super) fn class_folders(path: &Path) -> Result<Folders, TrainError> {
         } else if let Some(what) = own_output(&entry) {
             notes.push(format!("left out: `{}`: {what}, not a class", entry.display()));
         } else {
-            names.insert(entry.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            let name = spelled(&entry.file_name().unwrap_or_default().to_string_lossy());
+            if let Some(other) = found.insert(name.clone(), entry.clone()) {
+                let problem = format!("expected every class once, found two folders that both read `{name}`");
+                return Err(fault(&other, problem, "rename one of them, or put their images together"));
+            }
         }
     }
-    if loose > 0 && !names.is_empty() {
+    if loose > 0 && !found.is_empty() {
         let verb = if loose == 1 { "image is" } else { "images are" };
         notes.push(format!("left out: {loose} {verb} in `{}` itself, in no class folder", path.display()));
     }
     notes.sort();
-    Ok(Folders { classes: ordered(names), notes })
+    let classes = ordered(found.keys().cloned().collect());
+    let places = classes.iter().map(|name| found[name].clone()).collect();
+    Ok(Folders { classes, places, notes })
 }
 
 /// What a folder is if Vitral wrote it.
@@ -110,28 +118,32 @@ fn own_output(folder: &Path) -> Option<&'static str> {
 }
 
 /// A note if all class folders hold nothing but folders of the same names, which may be the classes that were meant.
-fn same_inside(path: &Path, classes: &[String]) -> Result<Option<String>, TrainError> {
-    if classes.len() < 2 {
-        return Ok(None);
-    }
+///
+/// # Errors
+/// If these are names of splits: images for testing would be trained on.
+fn same_inside(path: &Path, classes: &[String], places: &[PathBuf]) -> Result<Option<String>, TrainError> {
     let mut shared: Option<Vec<String>> = None;
-    for class in classes {
-        let folder = path.join(class);
-        if entries(&folder)?.iter().any(|entry| vitral::files::is_image(entry) && entry.is_file()) {
+    for folder in places {
+        if entries(folder)?.iter().any(|entry| vitral::files::is_image(entry) && entry.is_file()) {
             return Ok(None);
         }
-        let inside = class_folders(&folder)?.classes;
+        let inside = class_folders(folder)?.classes;
         shared = Some(match shared {
             None => inside,
             Some(before) => before.into_iter().filter(|name| inside.contains(name)).collect(),
         });
     }
-    Ok(shared.filter(|shared| shared.len() > 1).map(|shared| {
+    let shared = shared.filter(|shared| shared.len() > 1).unwrap_or_default();
+    if !shared.is_empty() && shared.iter().all(|name| Split::of_name(name).is_some()) {
+        let problem = format!("expected splits around the classes, found {} in every class folder", listed(&shared));
+        return Err(fault(path, problem, "move them outwards, as in `train/cat` and `test/cat`"));
+    }
+    Ok((classes.len() > 1 && !shared.is_empty()).then(|| {
         format!(
             "the classes are {}, each of which holds folders {}: if these are the classes, give one of the outer folders, \
              or name the outer folders `train` and `test`",
-            super::classes::listed(classes),
-            super::classes::listed(&shared)
+            listed(classes),
+            listed(&shared)
         )
     }))
 }

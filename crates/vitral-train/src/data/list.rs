@@ -1,13 +1,13 @@
 //! Lists of images: CSV with a header, or JSON Lines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vitral::files::IMAGE_ENDINGS;
 use vitral::image::{Limits, RgbImage};
 
-use super::classes::{Classes, class_names, of_labels};
+use super::classes::{Classes, class_names, of_labels, spelled};
 use super::split::Split;
 use super::text::read_text;
 use super::{Dataset, fault};
@@ -56,6 +56,7 @@ pub struct List {
     classes: Vec<String>,
     images: Vec<(PathBuf, Vec<usize>)>,
     labeling: Labeling,
+    notes: Vec<String>,
 }
 
 /// A line of the file.
@@ -75,14 +76,15 @@ impl List {
     /// # Errors
     /// If a line is malformed, or a label is not a class.
     pub fn open(path: &Path, split: Option<Split>, classes: Option<&[String]>) -> Result<Self, TrainError> {
-        let rows = rows(path)?;
+        let mut notes = Vec::new();
+        let rows = merged(rows(path)?, &mut notes);
         let named = path.with_file_name("classes.txt");
         let classes = match classes {
             Some(classes) => classes.to_vec(),
             None if named.exists() => class_names(&named)?,
             None => of_labels(rows.iter().flat_map(|row| &row.labels).cloned().collect()),
         };
-        let divided = rows.iter().filter_map(|row| Split::of_name(row.split.as_deref()?)).collect();
+        let divided = splits(&rows, path)?;
         let wanted = split.and_then(|split| split.among(&divided)).filter(|_| divided.len() > 1);
         let kept = |row: &&Row| wanted.is_none() || row.split.as_deref().and_then(Split::of_name) == wanted;
         let (known, places) = (Classes::new(&classes), places(path));
@@ -98,13 +100,64 @@ impl List {
         // Decided over all rows, so that training and test sets agree.
         let several = rows.iter().any(|row| row.labels.len() > 1);
         let labeling = if several { Labeling::Several } else { Labeling::One };
-        Ok(List { classes, images, labeling })
+        Ok(List { classes, images, labeling, notes })
     }
 
     /// The splits in the list's `split` column.
     pub(super) fn parts(path: &Path) -> Result<BTreeSet<Split>, TrainError> {
-        Ok(rows(path)?.iter().filter_map(|row| Split::of_name(row.split.as_deref()?)).collect())
+        splits(&rows(path)?, path)
     }
+}
+
+/// The splits in the column `split`.
+///
+/// # Errors
+/// If a row has another word there: it would be used in none of them, or in all.
+fn splits(rows: &[Row], path: &Path) -> Result<BTreeSet<Split>, TrainError> {
+    let of = |row: &Row| {
+        let word = row.split.as_deref()?;
+        Some(Split::of_name(word).ok_or_else(|| {
+            let found = format!("line {}: expected `split` to be train, validation or test, found `{word}`", row.line);
+            fault(path, found, "correct the column, or give it another name")
+        }))
+    };
+    rows.iter().filter_map(of).collect()
+}
+
+/// Puts rows about the same image together, as in lists with a row for each label of an image.
+fn merged(rows: Vec<Row>, notes: &mut Vec<String>) -> Vec<Row> {
+    let count = rows.len();
+    let mut places: HashMap<(String, Option<String>), usize> = HashMap::new();
+    let mut paths: HashSet<String> = HashSet::new();
+    let mut again = 0;
+    let mut merged: Vec<Row> = Vec::with_capacity(count);
+    for row in rows {
+        let key = (row.path.clone(), row.split.clone());
+        match places.get(&key) {
+            Some(&place) => {
+                let known = &mut merged[place].labels;
+                row.labels.into_iter().for_each(|label| {
+                    if !known.contains(&label) {
+                        known.push(label)
+                    }
+                });
+            }
+            None => {
+                again += usize::from(!paths.insert(row.path.clone()));
+                places.insert(key, merged.len());
+                merged.push(row);
+            }
+        }
+    }
+    if merged.len() < count {
+        let more = count - merged.len();
+        notes
+            .push(format!("{more} rows name an image that is listed before: the labels of its rows were put together"));
+    }
+    if again > 0 {
+        notes.push(format!("{again} images are in more than one split: what is tested on was trained on"));
+    }
+    merged
 }
 
 /// Whether a file is a list of images, according to its name.
@@ -205,6 +258,12 @@ fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, TrainError> {
         let line = record.position().map_or(0, |position| position.line() as usize);
         rows.push(checked(path, Row { line, path: field(at_path), labels, split: at_split.map(field) })?);
     }
+    // A table with an empty cell somewhere makes floats of whole numbers: `3.0`.
+    let whole = |label: &String| label.strip_suffix(".0").is_some_and(|whole| whole.parse::<u64>().is_ok());
+    if rows.iter().flat_map(|row| &row.labels).all(whole) {
+        let labels = rows.iter_mut().flat_map(|row| &mut row.labels);
+        labels.for_each(|label| label.truncate(label.len() - ".0".len()));
+    }
     Ok(rows)
 }
 
@@ -230,11 +289,14 @@ fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
     checked(path, Row { line, path: image.to_owned(), labels, split })
 }
 
-fn checked(path: &Path, row: Row) -> Result<Row, TrainError> {
-    match row.path.is_empty() || row.labels.is_empty() || row.labels.iter().any(String::is_empty) {
-        true => Err(fault(path, format!("line {}: expected a path and a label, found at most one", row.line), HINT)),
-        false => Ok(row),
+fn checked(path: &Path, mut row: Row) -> Result<Row, TrainError> {
+    // `nan` is what tables write for an empty cell.
+    let missing = |label: &String| label.is_empty() || label.eq_ignore_ascii_case("nan");
+    if row.path.is_empty() || row.labels.is_empty() || row.labels.iter().any(missing) {
+        return Err(fault(path, format!("line {}: expected a path and a label, found at most one", row.line), HINT));
     }
+    row.labels = row.labels.iter().map(|label| spelled(label)).collect();
+    Ok(row)
 }
 
 impl Dataset for List {
@@ -264,5 +326,9 @@ impl Dataset for List {
 
     fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
         Ok(vitral::image::open(&self.images[index].0, &Limits::default()).map_err(vitral::Error::from)?)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 }

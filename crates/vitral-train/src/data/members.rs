@@ -11,6 +11,7 @@ use vitral::files::{is_hidden, is_image};
 use vitral::image::Limits;
 use zip::result::ZipError;
 
+use super::classes::spelled;
 use super::fault;
 use super::split::Split;
 use super::stored::{Stored, Storing};
@@ -39,7 +40,7 @@ pub(super) struct Entry {
 impl Entry {
     /// The folder it is in, unless that is a split, or the contents of its `KEY.cls`.
     pub(super) fn class(&self) -> Option<String> {
-        let folder = || Some(self.name.parent()?.file_name()?.to_string_lossy().into_owned());
+        let folder = || Some(spelled(&self.name.parent()?.file_name()?.to_string_lossy()));
         self.keyed.clone().or_else(|| folder().filter(|name| Split::of_name(name).is_none()))
     }
 }

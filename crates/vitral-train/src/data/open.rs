@@ -152,10 +152,10 @@ fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
             Err(fault(path, "expected a sub-folder for each class, found images without one", hint))
         }
         // A folder around the data, as archives are often unpacked.
-        [only] if !loose && holds_folders_alone(&path.join(only))? => {
-            let mut found = find(&path.join(only), split)?;
-            let name = path.join(only);
-            found.notes.insert(0, format!("the data is the folder inside, `{}`", name.display()));
+        [_] if !loose && holds_folders_alone(&folders.places[0])? => {
+            let only = &folders.places[0];
+            let mut found = find(only, split)?;
+            found.notes.insert(0, format!("the data is the folder inside, `{}`", only.display()));
             found.notes.extend(folders.notes);
             Ok(found)
         }
@@ -232,12 +232,13 @@ fn find_whole(path: &Path, classes: Option<&[String]>) -> Result<Arc<dyn Dataset
         return with_classes_or_own(&list, None, classes);
     }
     // A folder around the classes, as in `train/train/cat`.
-    if let [only] = &class_folders(path)?.classes[..]
-        && classes.is_none_or(|classes| !classes.contains(only))
+    let folders = class_folders(path)?;
+    if let ([name], [only]) = (&folders.classes[..], &folders.places[..])
+        && classes.is_none_or(|classes| !classes.contains(name))
         && !entries(path)?.iter().any(|file| is_image(file))
-        && holds_folders_alone(&path.join(only))?
+        && holds_folders_alone(only)?
     {
-        return find_whole(&path.join(only), classes);
+        return find_whole(only, classes);
     }
     Ok(Arc::new(ImageFolder::open(path, classes)?))
 }

@@ -18,18 +18,21 @@ pub enum Split {
 }
 
 /// Words that say nothing about which split a folder is, as in `training_set` or `seg_test`.
-const BESIDE: [&str; 12] =
-    ["set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "seg", "folder", "full"];
+const BESIDE: [&str; 13] =
+    ["set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "seg", "folder", "full", "x"];
 
 impl Split {
     /// The split that a folder or file name denotes: `train`, `Training`, `training_set`, `seg_test`, `valset`.
     pub fn of_name(name: &str) -> Option<Self> {
         let name = name.to_lowercase();
-        let name = name.strip_suffix("set").filter(|rest| !rest.is_empty()).unwrap_or(&name);
+        // A year: `train2017`. After a mark, digits are the number of a shard.
+        let trimmed = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let name = if trimmed.ends_with(|c: char| c.is_alphabetic()) { trimmed } else { &name };
+        let name = name.strip_suffix("set").filter(|rest| !rest.is_empty()).unwrap_or(name);
         let mut words = name.split(['-', '_', ' ']).filter(|word| !word.is_empty() && !BESIDE.contains(word));
         let split = match words.next()? {
             "train" | "training" => Split::Train,
-            "val" | "valid" | "validation" | "dev" => Split::Validation,
+            "val" | "valid" | "validation" | "dev" | "eval" | "evaluation" => Split::Validation,
             "test" | "testing" => Split::Test,
             _ => return None,
         };
@@ -75,6 +78,9 @@ mod tests {
             ("trainset", train),
             ("seg_train", train),
             ("train images", train),
+            ("train2017", train),
+            ("X_train", train),
+            ("eval", val),
             ("VAL", val),
             ("valid", val),
             ("dev_set", val),
@@ -85,6 +91,7 @@ mod tests {
             ("train_station", None),
             ("test_train", None),
             ("trainer", None),
+            ("train-00001", None),
             ("", None),
         ] {
             assert_eq!(Split::of_name(name), expected, "{name}");

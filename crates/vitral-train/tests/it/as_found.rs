@@ -251,6 +251,46 @@ fn numbered_folders_and_archives_are_in_the_same_order() {
 }
 
 #[test]
+fn columns_say_what_they_mean_or_are_refused() {
+    let place = Place::new();
+    place.images(&["a", "b"]);
+    place.write("split.csv", "path,label,split\na/0.png,a,train\nb/0.png,b,holdout\n");
+    let error = place.refused("split.csv");
+    assert!(error.contains("line 3") && error.contains("`holdout`"), "{error}");
+    place.write("nan.csv", "path,label\na/0.png,a\nb/0.png,NaN\n");
+    assert!(place.refused("nan.csv").contains("line 3"));
+    place.write("floats.csv", "path,label\na/0.png,0.0\nb/0.png,1.0\nb/1.png,2.0\n");
+    assert_eq!(classes(&place.open("floats.csv", Split::Train)), ["0", "1", "2"]);
+    place.write("long.csv", "path,label\na/0.png,red\nb/0.png,blue\na/0.png,blue\nb/0.png,blue\n");
+    let part = place.open("long.csv", Split::Train);
+    assert_eq!((part.dataset.len(), part.dataset.labels(0), part.dataset.labels(1)), (2, vec![1, 0], vec![0]));
+    assert!(part.notes[0].contains("2 rows"), "{:?}", part.notes);
+}
+
+#[test]
+fn splits_inside_classes_are_refused_and_names_have_one_spelling() {
+    let place = Place::new();
+    place.images(&["inside/cat/train", "inside/cat/test", "inside/dog/train", "inside/dog/test"]);
+    let error = place.refused("inside");
+    assert!(error.contains("every class folder") && error.contains("`train/cat`"), "{error}");
+    // The same letter in one character and in two.
+    place.images(&["data/train/caf\u{e9}", "data/train/tea", "data/test/cafe\u{301}"]);
+    assert_eq!(place.open("data", Split::Test).dataset.label(0), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_no_text_are_folders_too() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    place.images(&["b"]);
+    let odd = place.0.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&odd).expect("made");
+    std::fs::write(odd.join("0.png"), png(0)).expect("written");
+    assert_eq!(place.open("", Split::Train).dataset.len(), 3);
+}
+
+#[test]
 fn test_images_match_by_name() {
     let place = Place::new();
     place.images(&["train/a", "train/b", "train/c", "test/c", "test/a", "other/b", "other/x"]);
