@@ -33,6 +33,15 @@ impl ImageFolder {
             let hint = "put the images of each class into a separate folder";
             return Err(fault(path, "expected a sub-folder for each class, found none", hint));
         }
+        let of_splits: Vec<String> = found.iter().filter(|name| Split::of_name(name).is_some()).cloned().collect();
+        if of_splits.len() == found.len() {
+            let problem =
+                format!("expected folders of classes in the splits, found images alone in {}", listed(&found));
+            return Err(fault(path, problem, "put the images of each class into a folder, or add a list of labels"));
+        }
+        if classes.is_none() && !of_splits.is_empty() {
+            notes.push(format!("among the classes are {}, which is the name of a split", listed(&of_splits)));
+        }
         let mut images = Vec::new();
         let mut others: BTreeMap<String, usize> = BTreeMap::new();
         let known = Classes::new(classes.unwrap_or(&found));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
 /// How classes were matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,14 +68,18 @@ impl Matching {
 
 /// A model's names, ready to be searched.
 struct Known<'a> {
-    exact: HashMap<&'a str, usize>,
+    /// `None` where two classes have one name.
+    exact: HashMap<&'a str, Option<usize>>,
     /// By reduced names and parts of names; `None` where two classes share one, so that neither is certain.
     reduced: HashMap<String, Option<usize>>,
 }
 
 impl<'a> Known<'a> {
     fn new(names: &'a [String]) -> Self {
-        let exact = names.iter().enumerate().rev().map(|(class, name)| (name.as_str(), class)).collect();
+        let mut exact: HashMap<&str, Option<usize>> = HashMap::new();
+        for (class, name) in names.iter().enumerate() {
+            exact.entry(name).and_modify(|known| *known = None).or_insert(Some(class));
+        }
         let mut reduced: HashMap<String, Option<usize>> = HashMap::new();
         for (class, name) in names.iter().enumerate() {
             for part in std::iter::once(name.as_str()).chain(name.split(',')) {
@@ -88,13 +93,13 @@ impl<'a> Known<'a> {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        self.exact.get(name).copied().or_else(|| self.reduced.get(&plain(name)).copied().flatten())
+        self.exact.get(name).or_else(|| self.reduced.get(&plain(name))).copied().flatten()
     }
 }
 
 /// A name reduced to what spelling variants have in common.
 fn plain(name: &str) -> String {
-    name.trim().chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
+    name.trim().nfc().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]
@@ -135,5 +140,10 @@ mod tests {
         let cranes: &[&str] = &["crane, bird", "crane, machine", "hen"];
         let found = matched(&["crane", "machine"], 3, Some(cranes)).expect("one fits");
         assert_eq!(found.0, [None, Some(1)]);
+        assert_eq!(
+            matched(&["crane", "hen"], 3, Some(&["crane", "crane", "hen"])).expect("one fits").0,
+            [None, Some(2)]
+        );
+        assert_eq!(matched(&["cafe\u{301}"], 2, Some(&["caf\u{e9}", "tea"])).expect("one fits").0, [Some(0)]);
     }
 }

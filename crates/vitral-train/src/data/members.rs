@@ -157,43 +157,61 @@ impl Sorted {
         Kind::Other
     }
 
-    fn listing(mut self, bytes: Stored) -> Listing {
+    /// The listing, with labels put to their images.
+    ///
+    /// # Errors
+    /// If some images have a label beside them and others have none.
+    fn listing(mut self, bytes: Stored, path: &Path) -> Result<Listing, TrainError> {
+        // A member that is there again replaces the one before, as when a tar is unpacked.
+        let mut last: BTreeMap<&Path, usize> = BTreeMap::new();
+        last.extend(self.images.iter().enumerate().map(|(place, image)| (image.name.as_path(), place)));
+        let kept: Vec<bool> =
+            self.images.iter().enumerate().map(|(place, image)| last[image.name.as_path()] == place).collect();
+        let mut kept = kept.into_iter();
+        self.images.retain(|_| kept.next().unwrap_or(true));
         for image in &mut self.images {
             image.keyed = self.keyed.get(&image.name.with_extension("")).cloned();
         }
-        Listing { images: self.images, bytes, others: self.others }
+        if let Some(image) = self.images.iter().find(|image| image.keyed.is_none() && !self.keyed.is_empty()) {
+            let name = image.name.display();
+            let found = format!("expected a label beside every image, found none beside `{name}`");
+            return Err(fault(path, found, "add its `.cls`, or remove the image"));
+        }
+        Ok(Listing { images: self.images, bytes, others: self.others })
     }
 }
 
 fn from_tar(path: &Path, file: File, packed: bool) -> Result<Listing, TrainError> {
     let reading = || TrainError::file(path, "reading an archive");
+    // The names of members in damaged archives are not fit to be shown.
+    let damaged = |_| fault(path, "expected a complete tar, found damaged or missing data", "download the file again");
     let stream: Box<dyn Read> = match packed {
         true => Box::new(MultiGzDecoder::new(BufReader::new(file.try_clone().map_err(reading())?))),
         false => Box::new(file.try_clone().map_err(reading())?),
     };
     let (mut sorted, mut memory) = (Sorted::default(), Vec::new());
-    for entry in tar::Archive::new(stream).entries().map_err(reading())? {
-        let mut entry = entry.map_err(reading())?;
+    for entry in tar::Archive::new(stream).entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
-        let name = entry.path().map_err(reading())?.into_owned();
+        let name = entry.path().map_err(damaged)?.into_owned();
         match sorted.kind(&name) {
             Kind::Label => {
                 let mut class = String::new();
-                entry.read_to_string(&mut class).map_err(reading())?;
+                entry.read_to_string(&mut class).map_err(damaged)?;
                 sorted.keyed.insert(name.with_extension(""), class.trim().to_owned());
             }
             Kind::Image => {
                 let start = if packed { memory.len() as u64 } else { entry.raw_file_position() };
                 let length =
-                    if packed { entry.read_to_end(&mut memory).map_err(reading())? } else { entry.size() as usize };
+                    if packed { entry.read_to_end(&mut memory).map_err(damaged)? } else { entry.size() as usize };
                 sorted.images.push(Entry { name, keyed: None, start, length });
             }
             Kind::Other => {}
         }
     }
-    Ok(sorted.listing(if packed { Stored::Memory(memory) } else { Stored::File(Mutex::new(file)) }))
+    sorted.listing(if packed { Stored::Memory(memory) } else { Stored::File(Mutex::new(file)) }, path)
 }
 
 fn from_zip(path: &Path, file: File) -> Result<Listing, TrainError> {
@@ -231,5 +249,5 @@ fn from_zip(path: &Path, file: File) -> Result<Listing, TrainError> {
             sorted.images.push(Entry { name, keyed: None, start, length: bytes.len() });
         }
     }
-    Ok(sorted.listing(stored.done()))
+    sorted.listing(stored.done(), path)
 }

@@ -17,6 +17,7 @@ mod order;
 mod parquet;
 mod parts;
 mod relabeled;
+mod rows;
 mod shards;
 mod split;
 mod stored;
@@ -62,7 +63,7 @@ pub trait Dataset: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The class of an image; the first if there are several.
+    /// The class of an image; the first if there are several, and class 0 if there is none.
     fn label(&self, index: usize) -> usize;
     /// Whether images have one class or several. Only lists can have several.
     fn labeling(&self) -> Labeling {

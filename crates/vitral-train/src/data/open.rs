@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vitral::files::is_image;
+use vitral::files::{images_in, is_image};
 
 use super::folder::{class_folders, entries};
-use super::list::is_list;
 use super::members::is_archive;
 use super::parquet::is_parquet;
 use super::parts::Parts;
+use super::rows::{is_labeled, is_list};
 use super::shards::{FilePredicate, Shards};
 use super::split::Split;
 use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault};
@@ -142,7 +142,7 @@ fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
         return Ok(Part { dataset, parts, notes: Vec::new() });
     }
     if let Some(list) = list_in(path, &inside)? {
-        return whole_file(&list, split);
+        return described(path, &list, split);
     }
     let folders = class_folders(path)?;
     let loose = inside.iter().any(|file| is_image(file));
@@ -170,18 +170,31 @@ fn holds_folders_alone(path: &Path) -> Result<bool, TrainError> {
 }
 
 /// The list that describes a folder's images: `metadata.csv` or `metadata.jsonl` as on the Hugging Face hub, or the only
-/// list of a folder without class folders.
+/// list there is, if there are no class folders or its rows name the images in them.
 fn list_in(path: &Path, inside: &[PathBuf]) -> Result<Option<PathBuf>, TrainError> {
-    let lists: Vec<&PathBuf> = inside.iter().filter(|file| is_list(file)).collect();
+    let lists: Vec<&PathBuf> = inside.iter().filter(|file| is_list(file) && is_labeled(file)).collect();
     let stem = |list: &Path| list.file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case("metadata"));
     let described: Vec<&PathBuf> = lists.iter().copied().filter(|list| stem(list)).collect();
     if let [list] = described[..] {
         return Ok(Some(list.clone()));
     }
     match &lists[..] {
-        [list] if class_folders(path)?.classes.is_empty() => Ok(Some((*list).clone())),
+        [list] if class_folders(path)?.classes.is_empty() || List::finds_images(list) => Ok(Some((*list).clone())),
         _ => Ok(None),
     }
+}
+
+/// A folder's images as its list describes them.
+fn described(folder: &Path, list: &Path, split: Split) -> Result<Part, TrainError> {
+    let mut found = whole_file(list, split)?;
+    found.notes.push(format!("labels are those of `{}`", list.display()));
+    let named: BTreeSet<PathBuf> = List::open(list, None, None)?.files().map(Path::to_path_buf).collect();
+    let inside = images_in(folder).map_err(TrainError::file(folder, "listing a folder"))?;
+    let more = inside.images().iter().filter(|image| !named.contains(*image)).count();
+    if more > 0 {
+        found.notes.push(format!("left out: {more} images that are not in the list"));
+    }
+    Ok(found)
 }
 
 /// One of a data set's splits.

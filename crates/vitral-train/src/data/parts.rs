@@ -7,9 +7,9 @@ use vitral::files::{is_hidden, is_image};
 
 use super::fault;
 use super::folder::{class_folders, entries};
-use super::list::{is_labeled, is_list};
 use super::members::is_archive;
 use super::parquet::is_parquet;
+use super::rows::{is_labeled, is_list};
 use super::split::Split;
 use crate::error::TrainError;
 

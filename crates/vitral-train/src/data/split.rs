@@ -18,8 +18,10 @@ pub enum Split {
 }
 
 /// Words that say nothing about which split a folder is, as in `training_set` or `seg_test`.
-const BESIDE: [&str; 13] =
-    ["set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "seg", "folder", "full", "x"];
+const BESIDE: [&str; 15] = [
+    "labels", "label", "set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "seg",
+    "folder", "full", "x",
+];
 
 impl Split {
     /// The split that a folder or file name denotes: `train`, `Training`, `training_set`, `seg_test`, `valset`.
@@ -81,6 +83,7 @@ mod tests {
             ("train2017", train),
             ("X_train", train),
             ("eval", val),
+            ("train_labels", train),
             ("VAL", val),
             ("valid", val),
             ("dev_set", val),

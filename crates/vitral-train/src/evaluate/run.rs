@@ -41,7 +41,11 @@ impl Evaluation {
 
     /// Notes how the data's classes were matched to the model's, and which the model does not know.
     pub fn note_matching(&mut self, data: &Relabeled) {
-        let unknown = data.unknown().iter().map(|(name, images)| UnknownClass { name: name.clone(), images: *images });
+        let unknown = data
+            .unknown()
+            .iter()
+            .filter(|(_, images)| *images > 0)
+            .map(|(name, images)| UnknownClass { name: name.clone(), images: *images });
         let (matched, left_out) = match self {
             Evaluation::One(report) => (&mut report.matched, &mut report.unknown),
             Evaluation::Several(report) => (&mut report.matched, &mut report.unknown),

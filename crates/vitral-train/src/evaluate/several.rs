@@ -52,8 +52,8 @@ pub struct SeveralClass {
     pub name: String,
     /// Images with this label.
     pub images: usize,
-    /// The area under the curve of precision over recall, in steps.
-    pub average_precision: f64,
+    /// The area under the curve of precision over recall, in steps; none without images.
+    pub average_precision: Option<f64>,
     /// Fraction of the images predicted as this class that have its label.
     pub precision: f64,
     /// Fraction of this class's images that were predicted as such.
@@ -146,7 +146,7 @@ impl SeveralMetrics {
         SeveralReport {
             images,
             skipped,
-            mean_average_precision: mean(|class| class.average_precision),
+            mean_average_precision: mean(|class| class.average_precision.unwrap_or(0.0)),
             threshold: THRESHOLD,
             precision,
             recall,
@@ -169,9 +169,9 @@ fn ratios(right: usize, predicted: usize, labeled: usize) -> [f64; 3] {
 }
 
 /// The sum over thresholds of precision times the gain in recall; equal probabilities are one threshold.
-fn average_precision(answers: &mut [(f32, bool)], positives: usize) -> f64 {
+fn average_precision(answers: &mut [(f32, bool)], positives: usize) -> Option<f64> {
     if positives == 0 {
-        return 0.0;
+        return None;
     }
     answers.sort_by(|a, b| b.0.total_cmp(&a.0));
     let (mut sum, mut right, mut seen) = (0.0, 0, 0);
@@ -181,7 +181,7 @@ fn average_precision(answers: &mut [(f32, bool)], positives: usize) -> f64 {
         seen += equal.len();
         sum += gained as f64 / positives as f64 * (right as f64 / seen as f64);
     }
-    sum
+    Some(sum)
 }
 
 impl fmt::Display for SeveralReport {
@@ -203,7 +203,8 @@ impl fmt::Display for SeveralReport {
             write!(f, "\n{name:width$}  {images:6}  {average:15.2} %  {precision:7.2} %{recall:7.2} %{f1:7.2} %")
         };
         for class in self.classes.iter().filter(|class| class.images > 0 || class.precision > 0.0) {
-            line(&class.name, class.images, [class.average_precision, class.precision, class.recall, class.f1])?;
+            let average = class.average_precision.unwrap_or(0.0);
+            line(&class.name, class.images, [average, class.precision, class.recall, class.f1])?;
         }
         line("all", self.images, [self.mean_average_precision, self.precision, self.recall, self.f1])
     }
@@ -229,9 +230,9 @@ mod tests {
         rows.iter().for_each(|(logits, labels)| metrics.add(logits, labels));
         let report = metrics.report(1);
         let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
-        close(report.classes[0].average_precision, 5.0 / 6.0);
-        close(report.classes[1].average_precision, 1.0);
-        close(report.classes[2].average_precision, 5.0 / 6.0);
+        close(report.classes[0].average_precision.expect("images"), 5.0 / 6.0);
+        close(report.classes[1].average_precision.expect("images"), 1.0);
+        close(report.classes[2].average_precision.expect("images"), 5.0 / 6.0);
         close(report.mean_average_precision, 8.0 / 9.0);
         close(report.precision, 0.8);
         close(report.recall, 8.0 / 9.0);

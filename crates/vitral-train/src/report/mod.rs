@@ -271,7 +271,7 @@ fn several_labels(report: &SeveralReport) -> String {
             "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
             escaped(&class.name),
             class.images,
-            percent(class.average_precision),
+            class.average_precision.map_or("–".to_owned(), percent),
             percent(class.precision),
             percent(class.recall),
             percent(class.f1)

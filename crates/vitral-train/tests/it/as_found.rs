@@ -268,6 +268,33 @@ fn columns_say_what_they_mean_or_are_refused() {
 }
 
 #[test]
+fn lists_beside_folders_label_the_images_in_them() {
+    let place = Place::new();
+    // Kaggle: images without class folders, and one list.
+    place.images(&["dogs/train", "dogs/test"]).write("dogs/labels.csv", "id,breed\n0,corgi\n1,husky\n");
+    let part = place.open("dogs", Split::Train);
+    assert_eq!((classes(&part), part.dataset.len(), part.parts.len()), (vec!["corgi", "husky"], 2, 0));
+    assert!(
+        part.dataset.name(0).contains("train") && part.notes.join(" ").contains("2 images that are not in the list")
+    );
+    // Hugging Face: one list whose paths begin with the splits.
+    place.images(&["hf/train", "hf/test"]);
+    place.write("hf/metadata.csv", "file_name,label\ntrain/0.png,a\ntrain/1.png,b\ntest/0.png,b\n");
+    assert_eq!(place.open("hf", Split::Train).dataset.len(), 2);
+    assert_eq!(place.open("hf", Split::Test).dataset.len(), 1);
+    // Nothing says what the images are.
+    place.images(&["flat/train", "flat/test", "odd/train", "odd/cat"]);
+    assert!(place.refused("flat").contains("folders of classes in the splits"));
+    assert!(place.open("odd", Split::Train).notes.join(" ").contains("`train`, which is the name of a split"));
+    place.images(&["cub"]).write("cub/list.csv", "path,label,is_train\n0.png,a,1\n1.png,b,0\n");
+    assert_eq!(place.open("cub", Split::Test).dataset.len(), 1);
+    // Lists in cells, and images without any label.
+    place.images(&["cells"]).write("cells/list.csv", "path,label\n0.png,\"['a', 'b']\"\n1.png,[]\n");
+    let part = place.open("cells", Split::Train);
+    assert_eq!((classes(&part), part.dataset.labels(0), part.dataset.labels(1)), (vec!["a", "b"], vec![0, 1], vec![]));
+}
+
+#[test]
 fn splits_inside_classes_are_refused_and_names_have_one_spelling() {
     let place = Place::new();
     place.images(&["inside/cat/train", "inside/cat/test", "inside/dog/train", "inside/dog/test"]);
