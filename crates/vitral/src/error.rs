@@ -96,6 +96,17 @@ pub enum Error {
         /// The model.
         name: String,
     },
+    /// A classification was requested from a model whose head projects to an embedding.
+    #[error(
+        "the model `{name}`: expected a classifier, found a projection to an embedding of {width} numbers, without \
+         classes; use `embed`, or fine-tune it"
+    )]
+    Projects {
+        /// The model.
+        name: String,
+        /// Width of the embedding.
+        width: usize,
+    },
     /// One result per image was requested from a model that does not pool its tokens.
     #[error(
         "the model `{name}` does not pool its tokens: expected one {what} per image, found one per token; use a model \

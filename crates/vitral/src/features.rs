@@ -3,13 +3,15 @@
 use vitral_engine::Context;
 
 use crate::Tensor;
+use crate::config::Problem;
 use crate::error::Error;
 use crate::load::Model;
 
 /// Which features to extract.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FeatureKind {
-    /// The model's own pooled features: the input of its classifier.
+    /// The model's own pooled features: the input of its classifier, or its embedding if it has one in place of a
+    /// classifier (CLIP).
     #[default]
     Pooled,
     /// The class token after the final norm.
@@ -31,7 +33,9 @@ impl Model {
     /// If the model does not accept this input, or has no class token when one is requested.
     pub fn features(&self, pixels: &Tensor, kind: FeatureKind) -> Result<Tensor, Error> {
         if kind == FeatureKind::Pooled {
-            return Ok(self.run(pixels, None)?.features);
+            let output = self.run(pixels, None)?;
+            let embeds = self.vit.config().problem == Problem::Embedding;
+            return Ok(output.logits.filter(|_| embeds).unwrap_or(output.features));
         }
         let config = self.vit.config();
         if matches!(kind, FeatureKind::Class | FeatureKind::ClassAndMean) && !config.class_token {

@@ -48,7 +48,7 @@ pub(crate) fn probability(logits: &[f32], problem: Problem) -> impl Fn(f32) -> f
     move |logit| match problem {
         Problem::SingleLabel if several => f64::from(logit - greatest).exp() / total,
         Problem::SingleLabel | Problem::MultiLabel => 1.0 / (1.0 + f64::from(-logit).exp()),
-        Problem::Regression => f64::from(logit),
+        Problem::Regression | Problem::Embedding => f64::from(logit),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use vitral_engine::{Context, Tensor};
 
-use crate::config::Pooling;
+use crate::config::{Pooling, Problem};
 use crate::error::Error;
 use crate::image::{Limits, Preprocess, RgbImage, decode};
 use crate::labels::{Ranked, top};
@@ -104,6 +104,9 @@ impl Model {
     pub fn check_classifies(&self) -> Result<(), Error> {
         if self.vit.config().classes == 0 {
             return Err(Error::NoHead { name: self.name.clone() });
+        }
+        if self.vit.config().problem == Problem::Embedding {
+            return Err(Error::Projects { name: self.name.clone(), width: self.vit.config().classes });
         }
         self.check_pools("ranking")
     }

@@ -332,9 +332,13 @@ fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         Problem::SingleLabel => "",
         Problem::MultiLabel => ", any number of which can apply (multi-label: sigmoid)",
         Problem::Regression => ", which are numbers (regression)",
+        Problem::Embedding => "",
     };
     let head = match (config.classes, config.head) {
         (0, _) => "none".to_owned(),
+        (width, _) if config.problem == Problem::Embedding => {
+            format!("none: a projection to an embedding of {width} numbers")
+        }
         (classes, Head::Linear) => format!("linear, {classes} classes{problem}"),
         (classes, Head::Mlp { width, .. }) => format!("MLP of width {width}, {classes} classes{problem}"),
     };

@@ -106,6 +106,8 @@ pub enum Problem {
     MultiLabel,
     /// Numbers: the logits themselves.
     Regression,
+    /// No classes: coordinates in a space shared with other models, as of CLIP's two towers.
+    Embedding,
 }
 
 impl Problem {
@@ -115,6 +117,7 @@ impl Problem {
             Problem::SingleLabel => "single-label",
             Problem::MultiLabel => "multi-label",
             Problem::Regression => "regression",
+            Problem::Embedding => "embedding",
         }
     }
 

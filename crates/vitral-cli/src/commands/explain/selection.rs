@@ -17,7 +17,7 @@ pub(super) struct Selection {
 
 /// Whether a model has a classifier that gives one prediction per image.
 pub(super) fn classifies(model: &Model) -> bool {
-    model.vit().config().classes > 0 && model.vit().config().pooling != Pooling::None
+    model.check_classifies().is_ok()
 }
 
 /// Why there is nothing to explain for a method that needs a prediction, if so.

@@ -41,11 +41,16 @@ pub(super) fn shared(dialect: &Dialect, container: &Container) -> Option<String>
     (container.len() > 1).then(|| prefix.to_owned())
 }
 
-/// Whether a tensor is outside a wrapped model and no part of it: counts and metrics, and the class weights of a loss,
-/// never a matrix.
+/// Whether a tensor is outside a wrapped model and no part of it: counts, single numbers, and what a loss or a metric
+/// keeps. Anything else could take part in the computation, such as the mean of a normalization in front of the model.
 pub(super) fn is_beside(dialect: &Dialect, container: &Container, name: &str) -> bool {
+    /// Modules that only take part in training.
+    const OF_TRAINING: [&str; 6] = ["loss", "criterion", "metric", "acc", "auroc", "confusion"];
     let outside = dialect.wrapper().is_some_and(|prefix| !name.starts_with(prefix));
     let float = |kind| matches!(kind, DataType::Float32 | DataType::Float16 | DataType::BFloat16 | DataType::Float64);
-    let matrix = container.shape(name).is_some_and(|shape| shape.len() > 1);
-    outside && !dialect.knows(name) && !(matrix && container.data_type(name).is_some_and(float))
+    let counts = !container.data_type(name).is_some_and(float);
+    let single = container.shape(name).is_some_and(|shape| shape.iter().product::<usize>() == 1);
+    let module = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let trains = OF_TRAINING.iter().any(|word| module.contains(word));
+    outside && !dialect.knows(name) && (counts || single || trains)
 }

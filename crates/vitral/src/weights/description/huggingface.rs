@@ -348,6 +348,7 @@ fn clip(all: &Fields<'_>, vision: &Fields<'_>, class: &str, task: Task) -> Resul
                 None => vision.count("projection_dim")?.unwrap_or(512),
             };
             config.head_bias = false;
+            config.problem = Problem::Embedding;
         }
         Task::Classifier => {
             config.pooling = Pooling::Mean;

@@ -17,9 +17,12 @@ use super::fields::Fields;
 use super::imagenet::LabelSet;
 use crate::config::{
     Activation, BlockKind, Border, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample,
-    Positions, ResNetV2, Root, Size, Stem,
+    Positions, Problem, ResNetV2, Root, Size, Stem,
 };
 use crate::weights::WeightsError;
+
+/// Widths of published CLIP models' projections.
+const PROJECTIONS: [usize; 6] = [512, 640, 768, 896, 1024, 1280];
 
 /// Every architecture's arguments, as timm defines them.
 pub(super) fn architectures() -> &'static Map<String, Value> {
@@ -99,6 +102,13 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let labels = labels(fields, &pretrained)?.filter(|labels| labels.len() == config.classes);
     let tag = pretrained.text("tag")?.or_else(|| given.split_once('.').map(|(_, tag)| tag)).unwrap_or_default();
     let labels = labels.or_else(|| LabelSet::of_tag(tag, config.classes).map(LabelSet::names));
+    // CLIP's projection stands where other models have a classifier; fine-tuned ones have names or another width.
+    let projects = architecture.contains("_clip_") && !tag.contains("_in1") && labels.is_none();
+    let problem = match projects && PROJECTIONS.contains(&config.classes) && !tag.is_empty() {
+        true => Problem::Embedding,
+        false => config.problem,
+    };
+    let config = ModelConfig { problem, ..config };
     Ok(Description {
         name: if stem.is_empty() { architecture.to_owned() } else { stem },
         config,

@@ -219,7 +219,7 @@ impl Family {
             all.insert("num_labels".into(), json!(config.classes));
         }
         let problem = match config.problem {
-            Problem::SingleLabel => None,
+            Problem::SingleLabel | Problem::Embedding => None,
             Problem::MultiLabel => Some("multi_label_classification"),
             Problem::Regression => Some("regression"),
         };
