@@ -144,16 +144,17 @@ impl InputArgs {
         summarize(skipped, count, printer)
     }
 
-    /// Refuses to write to a file that is one of the images.
-    pub(crate) fn refuse_output(&self, output: &Path) -> anyhow::Result<()> {
+    /// Refuses to write to a file that is one of the images, the list of them, or a part of the model.
+    pub(crate) fn refuse_output(&self, output: &Path, model: Option<&Path>) -> anyhow::Result<()> {
         let Ok(place) = output.canonicalize() else { return Ok(()) };
-        let same = |image: &&PathBuf| image.canonicalize().is_ok_and(|image| image == place);
-        match self.images.iter().find(same) {
-            Some(image) => {
-                bail!(Usage(format!("`{}` is both input and output; choose another output", image.display())))
-            }
-            None => Ok(()),
+        let same = |given: &&PathBuf| given.canonicalize().is_ok_and(|given| given == place);
+        if let Some(given) = self.images.iter().chain(&self.files_from).find(same) {
+            bail!(Usage(format!("`{}` is both input and output; choose another output", given.display())));
         }
+        if model.is_some_and(|model| model.canonicalize().is_ok_and(|model| place.starts_with(model))) {
+            bail!(Usage(format!("`{}` belongs to the model; choose another output", output.display())));
+        }
+        Ok(())
     }
 
     /// Number of images that go through the model together.

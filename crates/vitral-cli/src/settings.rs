@@ -93,6 +93,9 @@ pub(crate) struct ModelArgs {
     /// A config file, for a checkpoint that comes without one
     #[arg(long, value_name = "FILE", requires = "chosen")]
     pub(crate) config: Option<PathBuf>,
+    /// Tensors that may be missing or left over, by name, ours or the file's; `*` matches anything
+    #[arg(long, value_name = "NAME")]
+    ignore: Vec<String>,
     /// Type of the weights in memory: 16 bits take half the memory; arithmetic is always in 32 bits
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
     pub(crate) weights: Weights,
@@ -129,7 +132,8 @@ impl ModelArgs {
 
     /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
-        let options = LoadOptions::default().config(self.config.clone()).dtype(self.weights.into());
+        let options =
+            LoadOptions::default().config(self.config.clone()).ignore(self.ignore.clone()).dtype(self.weights.into());
         Ok(match self.chosen() {
             Some(path) => Model::load(&located(&path, settings)?, &options, &settings.device)?,
             None => Model::embedded(&settings.device)?,

@@ -132,7 +132,8 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
 pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str, data: &TrainedOn) -> Result<Position, TrainError> {
     let fault = |fault: String| TrainError::Checkpoint { path: path.to_owned(), fault };
     let bytes = std::fs::read(path).map_err(TrainError::file(path, "reading a checkpoint"))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| fault(error.to_string()))?;
+    let damaged = |fault: String| TrainError::Damaged { path: path.to_owned(), fault };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
     let position = header.metadata().as_ref().and_then(|header| header.get(POSITION)).cloned();
     let position = position.ok_or_else(|| fault("it has no position in the run".into()))?;
     // Before anything else: the keys of another format would be reported as unknown.
@@ -153,7 +154,7 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str, data: &TrainedOn) 
     if position.base != trainer.base() {
         return Err(fault("it belongs to another model: the frozen parameters differ".into()));
     }
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
     let read = |name: &str, into: &mut FlatBuffer| {
         let tensor = file.tensor(name).map_err(|error| fault(format!("`{name}`: {error}")))?;
         if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * into.len() {

@@ -48,6 +48,17 @@ pub enum TrainError {
         /// What is wrong with it.
         fault: String,
     },
+    /// A checkpoint that cannot be read.
+    #[error(
+        "`{}`: expected a complete checkpoint, found a damaged one ({fault}); remove it to go on from the one before, or \
+         start a new run in another folder", path.display()
+    )]
+    Damaged {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// The loss or a gradient is no longer finite.
     #[error(
         "the loss is {loss} and the gradient norm {gradient_norm} at step {step}: the run diverged; lower the learning \

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -134,10 +134,9 @@ pub fn fit(
     // Resume from the newest checkpoint, or start.
     let checkpoints = plan.folder.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(TrainError::file(&checkpoints, "making the folder"))?;
-    let mut position = match checkpoint::list(&checkpoints).last() {
-        Some(newest) => {
-            let mut position = checkpoint::load(newest, trainer, plan.recipe, plan.data)?;
-            go_on(&mut position, plan, newest, watcher)?;
+    let mut position = match newest(&checkpoints, trainer, plan, watcher)? {
+        Some((mut position, path)) => {
+            go_on(&mut position, plan, &path, watcher)?;
             position
         }
         None => Position {
@@ -211,6 +210,28 @@ pub fn fit(
     }
     let (best, epoch) = position.best.map_or_else(Default::default, |(score, epoch)| (score.accuracy, epoch));
     Ok(Outcome::Finished { best, epoch, test: None })
+}
+
+/// The newest checkpoint that can be read. One that is damaged, as by a full disk, is passed over with a note if there is
+/// another.
+fn newest(
+    folder: &Path,
+    trainer: &mut Trainer,
+    plan: &Plan<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Option<(Position, PathBuf)>, TrainError> {
+    let mut left = checkpoint::list(folder);
+    while let Some(path) = left.pop() {
+        match checkpoint::load(&path, trainer, plan.recipe, plan.data) {
+            Ok(position) => return Ok(Some((position, path))),
+            Err(TrainError::Damaged { path, fault }) if !left.is_empty() => {
+                watcher.note(&format!("`{}` is damaged ({fault}): the one before it is used", path.display()));
+                std::fs::remove_file(&path).map_err(TrainError::file(&path, "removing a damaged checkpoint"))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// Prepares to go on from a checkpoint, and says from where.

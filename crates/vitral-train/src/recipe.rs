@@ -35,6 +35,20 @@ impl Setting {
         Ok(Setting { key: key.trim().to_owned(), value: value.unwrap_or_else(word) })
     }
 
+    /// The setting as it is spelled in a table that holds nothing else.
+    fn respelled(&self, table: &toml::Table) -> Setting {
+        let (mut key, mut value) = (Vec::new(), toml::Value::Table(table.clone()));
+        let depth = self.key.split('.').filter(|part| !part.is_empty()).count();
+        while key.len() < depth
+            && let toml::Value::Table(inner) = &value
+            && let Some((name, inner)) = inner.iter().next()
+        {
+            key.push(name.clone());
+            value = inner.clone();
+        }
+        Setting { key: key.join("."), value }
+    }
+
     /// Applies the setting to a table.
     fn apply(&self, table: &mut toml::Table) -> Result<(), String> {
         let (parents, key) = self.key.rsplit_once('.').unwrap_or(("", &self.key));
@@ -87,8 +101,13 @@ impl Recipe {
                 }
             }
         }
+        renamed::migrate(&mut table).map_err(fault)?;
         for setting in settings {
-            setting.apply(&mut table).map_err(fault)?;
+            let mut given = toml::Table::new();
+            setting.apply(&mut given).map_err(fault)?;
+            // A setting in an old spelling means the new key; a key below one that is not a table is reported by `apply`.
+            renamed::migrate(&mut given).map_err(fault)?;
+            setting.respelled(&given).apply(&mut table).map_err(fault)?;
         }
         // Absolute, so that the resolved recipe in a run's folder means the same from anywhere.
         for (section, key, always) in PATHS {
@@ -100,9 +119,11 @@ impl Recipe {
                 *value = whole.to_string_lossy().into_owned();
             }
         }
-        renamed::migrate(&mut table).map_err(fault)?;
-        let recipe: Recipe =
-            toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| fault(error.to_string()))?;
+        let recipe: Recipe = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+            let key = error.path().to_string();
+            let problem = error.into_inner().to_string();
+            fault(if key == "." { problem } else { format!("`{key}`: {problem}") })
+        })?;
         match (&recipe.model.variant, &recipe.model.from) {
             (Some(_), Some(_)) => Err(fault("`model` has both `variant` and `from`; keep one".to_owned())),
             (None, None) => Err(fault("`model` has neither `variant` nor `from`; give one".to_owned())),

@@ -188,13 +188,20 @@ impl<'a> Run<'a> {
     /// epoch was chosen on validation images, the test images are used here for the first time.
     fn report(self, chosen: Chosen, watcher: &mut dyn Watcher) -> Result<Outcome, TrainError> {
         let separate = self.sets.validation.is_some();
-        if !self.folder.join("report.html").exists() {
+        if !self.folder.join("report.html").exists() || !self.folder.join("best").exists() {
             let test = if separate {
                 let options = LoaderOptions::evaluation(self.preprocess.clone(), self.recipe.run.batch);
                 Loader::new(Arc::clone(&self.sets.test), options, self.device)?
             } else {
                 self.choosing
             };
+            if !self.folder.join("best").exists() {
+                return Err(TrainError::Data {
+                    path: self.folder.join("best"),
+                    fault: "expected the run's best model, found none".to_owned(),
+                    hint: "restore it, or train again in another folder",
+                });
+            }
             let best = Model::load(self.folder.join("best"), &LoadOptions::default(), self.device)?;
             let evaluation = evaluate(&test, |pixels| Ok(best.logits(pixels)?))?;
             let sources = report::Sources {
@@ -246,7 +253,7 @@ fn rules(recipe: &Recipe, loss: Loss, batch: usize, batches: usize, taught: bool
 
 /// Refuses a folder that is not a run's and holds files that a run would replace, or images: a folder of the data, say.
 fn refuse_other_files(folder: &Path, resolved: &str) -> Result<(), TrainError> {
-    let ours = folder.join("checkpoints").is_dir()
+    let ours = !checkpoint::list(&folder.join("checkpoints")).is_empty()
         || std::fs::read_to_string(folder.join("recipe.toml")).is_ok_and(|found| found == resolved);
     if ours || !folder.exists() {
         return Ok(());

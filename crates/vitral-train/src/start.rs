@@ -110,7 +110,9 @@ impl Recipe {
             }
             (None, None) => return Err(fault("`model.from` was not loaded")),
         };
-        let config = ModelConfig { problem: self.problem(&config, loss), ..config };
+        // With a loss of its own for each class, any number of classes can apply.
+        let problem = if loss == Loss::Binary { Problem::MultiLabel } else { Problem::SingleLabel };
+        let config = ModelConfig { problem, ..config };
         if config.classes != classes {
             let found = config.classes;
             return Err(fault(format!("`model.head` is kept for {found} classes, the data has {classes}")));
@@ -121,6 +123,8 @@ impl Recipe {
             return Err(fault(problem));
         }
         let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
+        // Parameters, gradients and two moments.
+        device.check_memory(16 * vit.declarations().count() as u64)?;
         let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
         initialize(&vit, &mut parameters, self.model.initialize, self.run.seed);
         if let Some(learned) = learned {
@@ -132,15 +136,6 @@ impl Recipe {
             return Err(fault(format!("images are prepared with {found} channels, the model takes {expected}")));
         }
         Ok(Start { vit, parameters, preprocess })
-    }
-
-    /// What the trained model's logits will say: with a loss of its own for each class, any number of classes can apply.
-    fn problem(&self, config: &ModelConfig, loss: Loss) -> Problem {
-        match loss {
-            _ if self.model.set.contains_key("problem") => config.problem,
-            Loss::Binary => Problem::MultiLabel,
-            Loss::CrossEntropy => Problem::SingleLabel,
-        }
     }
 
     /// The preprocessing of images: from the recipe, or else the model's own.

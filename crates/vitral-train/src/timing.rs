@@ -41,6 +41,8 @@ pub fn time_steps(
         let fault = "a model without classes cannot be trained; give one with a head".to_owned();
         return Err(TrainError::Recipe { path: "[model]".into(), fault });
     }
+    let pixels = (batch * channels * image.area()) as u64;
+    device.check_memory(4 * (4 * vit.declarations().count() as u64 + 2 * pixels))?;
     let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
     initialize(&vit, &mut parameters, Initialization::Timm, 0);
     let shape = [batch, channels, image.height, image.width];

@@ -152,6 +152,13 @@ impl Model {
             Some(dialect) => dialect,
             None => weights::recognize(specs, container, &resolving)?,
         };
+        // transformers refuses positions of another grid than the configuration's; timm resamples them.
+        let resolving = match dialect.name().starts_with("huggingface") {
+            true => ResolveOptions { positions: None, ..resolving },
+            false => resolving,
+        };
+        device
+            .check_memory(specs.iter().map(|spec| spec.count() as u64).sum::<u64>() * options.dtype.bytes() as u64)?;
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
         let vit = build(options.adapt.target(stored.config()))?;
         // One pass over the files: the pages of a tensor are released before the next one is touched.

@@ -34,6 +34,8 @@ pub fn time_forward(
 ) -> Result<Timing, Error> {
     let device = parameters.device();
     let shape = [batch, vit.config().channels, image.height, image.width];
+    // The synthetic images, and their copy on the device.
+    device.check_memory(shape.iter().map(|&extent| extent as u64).product::<u64>().saturating_mul(8))?;
     let noise: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 2.0 * uniform(0, i as u64) - 1.0).collect();
     let pixels = device.upload(shape, &noise)?;
     let mut passes = Vec::with_capacity(runs);

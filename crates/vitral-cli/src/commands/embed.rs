@@ -80,7 +80,7 @@ const TENSOR: &str = "features";
 
 pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     if let Some((path, _)) = &args.output {
-        args.inputs.refuse_output(path)?;
+        args.inputs.refuse_output(path, args.model.chosen().as_deref())?;
     }
     let mut rows = args.output.as_ref().map(|(path, format)| format.create(path, TENSOR)).transpose()?;
     let model = args.model.load(settings)?;

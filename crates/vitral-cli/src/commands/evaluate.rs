@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use vitral::config::Problem;
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
 use vitral_train::data::{
@@ -75,6 +76,9 @@ impl From<Part> for Split {
 pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = args.model.load(settings)?;
     model.check_classifies()?;
+    if model.vit().config().problem == Problem::Regression {
+        bail!("the model `{}`: expected a classifier, found a regression, whose numbers have no classes", model.name());
+    }
     // Data without splits is evaluated whole.
     let whole =
         ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };

@@ -29,7 +29,7 @@ pub(crate) struct PreprocessArgs {
 }
 
 pub(crate) fn run(args: &PreprocessArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    args.inputs.refuse_output(&args.output)?;
+    args.inputs.refuse_output(&args.output, args.model.chosen().as_deref())?;
     let mut rows = Format::Safetensors.create(&args.output, "pixel_values")?;
     let model = args.model.load(settings)?;
     let pipeline = model.preprocess()?.to_string();

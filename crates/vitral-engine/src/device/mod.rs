@@ -5,6 +5,7 @@ pub(crate) mod cpu;
 pub(crate) mod error;
 pub(crate) mod reference;
 pub(crate) mod storage;
+mod system;
 
 use std::ops::Range;
 
@@ -75,6 +76,21 @@ impl Device {
             Device::Cpu(cpu) => Some(cpu.fma_peak()),
             Device::Reference(_) => None,
         }
+    }
+
+    /// Checks that the device can hold this many bytes more, before anything is allocated that the operating system would
+    /// end the process for. What is free is only known on Linux; elsewhere this always succeeds.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn check_memory(&self, bytes: u64) -> Result<(), DeviceError> {
+        let Some((free, total)) = system::memory() else { return Ok(()) };
+        if bytes <= free {
+            return Ok(());
+        }
+        let (asked, used) =
+            [bytes, total.saturating_sub(free)].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)).into();
+        Err(DeviceError::OutOfMemory { device: self.name().to_owned(), asked, used })
     }
 
     /// A tensor with a copy of these values.

@@ -117,5 +117,8 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
     if recipe.model.set.contains_key("classes") {
         return Err("`model.set.classes` cannot be set: the classes come from the data".to_owned());
     }
+    if recipe.model.set.contains_key("problem") {
+        return Err("`model.set.problem` cannot be set: it follows from `run.loss`".to_owned());
+    }
     Ok(())
 }

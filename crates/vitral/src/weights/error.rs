@@ -229,7 +229,10 @@ impl fmt::Display for Mismatch {
             write!(f, "\n  shape of `{ours}`: expected {expected:?}, `{theirs}` has {found:?}")?;
         }
         more(f, self.misshapen.len(), "with another shape")?;
-        write!(f, "\ncheck that configuration and weights belong together, or name the tensors to ignore")
+        write!(
+            f,
+            "\ncheck that configuration and weights belong together, or name the tensors to ignore (`--ignore NAME`)"
+        )
     }
 }
 

@@ -236,6 +236,10 @@ fn color(directory: &Directory, samples: usize, extra: usize) -> Result<Color, I
         Color::Gray { .. } | Color::Palette => samples <= 1 + extra,
         _ => samples >= color.samples(),
     };
+    // Several bands that are called gray, as of satellites: the first alone is not the image.
+    if matches!(color, Color::Gray { .. }) && samples > 2 {
+        return Err(unsupported(format!("{samples} bands without colors")));
+    }
     match plausible {
         true => Ok(color),
         false => Err(corrupt(format!("{} with {samples} samples per pixel, {extra} of them extra", color.name()))),

@@ -41,6 +41,17 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
     let no_model = |fault: String| WeightsError::NoModel { path: path.to_owned(), fault };
     if let Some(config) = config {
         let files = if path.is_dir() { weight_files(path)? } else { vec![path.to_owned()] };
+        // The configuration of another library, given beside its weights.
+        let json = read_json(config)?;
+        if let Ok(fields) = Fields::new(config, &json) {
+            let folder = config.parent().unwrap_or(Path::new(""));
+            if fields.has("architecture") {
+                return timm::folder(&fields, stem_of(path), files);
+            }
+            if fields.has("model_type") || fields.has("architectures") {
+                return huggingface::folder(&fields, folder, stem_of(path), files);
+            }
+        }
         return vitral::checkpoint(config, stem_of(path), files);
     }
     if !path.exists() {
@@ -140,12 +151,30 @@ fn only_archive(folder: &Path) -> Option<PathBuf> {
     archives.next().filter(|_| archives.next().is_none())
 }
 
+/// Files in a folder that look like weights, under names that no library gives them.
+fn other_weights(folder: &Path) -> Vec<String> {
+    const ENDINGS: [&str; 7] = ["safetensors", "bin", "pth", "pt", "ckpt", "npz", "msgpack"];
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let weights =
+        files.filter(|file| file.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)));
+    let mut names: Vec<String> =
+        weights.filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())).collect();
+    names.sort();
+    names.truncate(5);
+    names
+}
+
 /// The weight files of a folder.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     let found = WEIGHTS.iter().map(|name| folder.join(name)).find(|file| file.is_file());
-    let file = found.ok_or_else(|| WeightsError::NoModel {
-        path: folder.to_owned(),
-        fault: format!("no weights; expected one of `{}`", WEIGHTS.join("`, `")),
+    let file = found.ok_or_else(|| {
+        let others = other_weights(folder);
+        let instead = match &others[..] {
+            [] => String::new(),
+            _ => format!(", found `{}`; give such a file by its path, with `--config`", others.join("`, `")),
+        };
+        let fault = format!("no weights; expected one of `{}`{instead}", WEIGHTS.join("`, `"));
+        WeightsError::NoModel { path: folder.to_owned(), fault }
     })?;
     super::container::expand(&file)
 }
