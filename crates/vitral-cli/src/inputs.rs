@@ -1,23 +1,25 @@
 //! Images given on the command line: files, folders, patterns, standard input.
 
+mod found;
 mod notes;
+mod skipped;
 
 use std::io::Read;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use vitral::Model;
-use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
-use vitral::image::{DecodeOptions, Decoded, ImageError, Limits, RgbImage, SampleRange, decode_with, open_with};
+use vitral::image::{DecodeOptions, ImageError, Limits, RgbImage, SampleRange};
 use vitral::pipeline::{Batch, BatchOptions, batches};
 use vitral_train::data::ArchivedImages;
 
+pub(crate) use found::{Found, Source};
 use notes::Notes;
+pub(crate) use skipped::{Records, Skipped};
 
-use crate::fault::{self, Usage};
+use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
@@ -25,12 +27,12 @@ use crate::settings::Settings;
 /// Bytes that decoding takes for each pixel, at most: so many are allowed when more pixels are.
 const BYTES_PER_PIXEL: u64 = 12;
 
-/// Which images, and how many at a time.
+/// Which images, and how many at a time. Without `REQUIRED`, there may be none.
 #[derive(Args, Debug)]
-pub(crate) struct InputArgs {
+pub(crate) struct InputArgs<const REQUIRED: bool = true> {
     /// Images: files, folders (searched recursively, in order of name), tar or zip archives, quoted patterns such as
     /// `'photos/**/*.jpg'`, or `-` for one image from standard input
-    #[arg(value_name = "IMAGE", required_unless_present = "files_from")]
+    #[arg(value_name = "IMAGE", required_unless_present_any = if REQUIRED { &["files_from"][..] } else { &[] })]
     images: Vec<PathBuf>,
     /// A text file with one path per line, after those on the command line; `-` is standard input
     #[arg(long, value_name = "FILE")]
@@ -47,41 +49,10 @@ pub(crate) struct InputArgs {
     sample_range: SampleRange,
 }
 
-/// One image.
-pub(crate) enum Source {
-    File(PathBuf),
-    /// An image in an archive, by its place there.
-    Member(Arc<ArchivedImages>, usize),
-    StandardInput(Vec<u8>),
-}
+/// Images that some uses of a command need and others do not; the command checks.
+pub(crate) type OptionalInputArgs = InputArgs<false>;
 
-impl Source {
-    /// Its name in results.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Source::File(path) => path.display().to_string(),
-            Source::Member(archive, index) => archive.name(*index),
-            Source::StandardInput(_) => "-".into(),
-        }
-    }
-
-    fn read(&self, options: &DecodeOptions) -> Result<Decoded, ImageError> {
-        match self {
-            Source::File(path) => open_with(path, options),
-            Source::Member(archive, index) => {
-                let within =
-                    |source| ImageError::InFile { path: archive.name(*index).into(), source: Box::new(source) };
-                let bytes = archive
-                    .bytes(*index)
-                    .map_err(|source| ImageError::Read { path: archive.name(*index).into(), source })?;
-                decode_with(&bytes, options).map_err(within)
-            }
-            Source::StandardInput(bytes) => decode_with(bytes, options),
-        }
-    }
-}
-
-impl InputArgs {
+impl<const REQUIRED: bool> InputArgs<REQUIRED> {
     /// Finds all images, preprocesses them ahead of the model and passes them on in batches, with the name of each.
     /// Images that cannot be read are reported and counted; the outcome reflects them.
     pub(crate) fn each_batch(
@@ -91,9 +62,57 @@ impl InputArgs {
         printer: &Printer,
         mut each: impl FnMut(&[String], &Batch) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
+        let found = self.find(printer)?;
+        self.batches(
+            found,
+            model,
+            settings,
+            printer,
+            |batch, names, _| {
+                if names.is_empty() { Ok(()) } else { each(names, batch) }
+            },
+        )
+    }
+
+    /// Like [`InputArgs::each_batch`], for results of which each is printed: `each` returns a row of results for every
+    /// image, `show` prints one, and images that cannot be used get a record in their place if `found` says so.
+    pub(crate) fn each_row<R>(
+        &self,
+        found: Found,
+        model: &Model,
+        settings: &Settings,
+        printer: &Printer,
+        mut each: impl FnMut(&[String], &Batch) -> anyhow::Result<Vec<R>>,
+        mut show: impl FnMut(&str, R) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Outcome> {
+        let records = found.records;
+        let record = |skipped: &Skipped| if records == Records::Json { skipped.print(printer) } else { Ok(()) };
+        found.skipped.iter().try_for_each(record)?;
+        self.batches(found, model, settings, printer, |batch, names, skipped| {
+            let rows = if names.is_empty() { vec![] } else { each(names, batch)? };
+            let mut skipped = skipped.iter().peekable();
+            for ((index, name), row) in batch.indices.iter().zip(names).zip(rows) {
+                while let Some((_, before)) = skipped.next_if(|(place, _)| place < index) {
+                    record(before)?;
+                }
+                show(name, row)?;
+            }
+            skipped.try_for_each(|(_, after)| record(after))
+        })
+    }
+
+    /// Passes images on in batches, with their names, and those between them that cannot be used, with their places.
+    fn batches(
+        &self,
+        found: Found,
+        model: &Model,
+        settings: &Settings,
+        printer: &Printer,
+        mut each: impl FnMut(&Batch, &[String], &[(usize, Skipped)]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Outcome> {
         let preprocess = model.preprocess()?;
-        let Found { sources, mut skipped } = self.sources(printer)?;
-        let count = sources.len() + skipped;
+        let Found { sources, skipped, .. } = found;
+        let (mut skipped, count) = (skipped.len(), sources.len() + skipped.len());
         let batch = NonZero::new(usize::from(self.batch)).unwrap_or(NonZero::<usize>::MIN);
         let options = BatchOptions { batch, threads: settings.threads() };
         let (mut notes, decoding) = (Notes::default(), self.decoding());
@@ -101,47 +120,61 @@ impl InputArgs {
         let read = |source: &Source| Ok(kept.keep(&source.name(), source.read(&decoding)?));
         printer.start_progress(sources.len(), "images");
         batches(&sources, &preprocess, options, &settings.device, read, |batch| -> anyhow::Result<()> {
-            for (index, error) in &batch.faults {
-                skip(&sources[*index].name(), &in_flags(error), printer);
-            }
-            skipped += batch.faults.len();
+            let skip = |(index, error): &(usize, ImageError)| {
+                (*index, Skipped::new(sources[*index].name(), &in_flags(error), printer))
+            };
+            let faults: Vec<(usize, Skipped)> = batch.faults.iter().map(skip).collect();
+            skipped += faults.len();
             let names: Vec<String> = batch.indices.iter().map(|&index| sources[index].name()).collect();
             names.iter().for_each(|name| notes.print(name, printer));
-            if !names.is_empty() {
-                each(&names, &batch)?;
-            }
+            each(&batch, &names, &faults)?;
             Ok(printer.advance(batch.indices.len() + batch.faults.len())?)
         })?;
         printer.finish_progress();
         summarize(skipped, count, printer)
     }
 
-    /// Finds all images and passes them on unprocessed, one by one, with their names. Images that cannot be read, or
-    /// for which `each` returns an error of the image itself, are reported and counted; the outcome reflects them.
+    /// Passes images on unprocessed, one by one, with their names. Those that cannot be read, or for which `each` returns
+    /// an error of the image itself, are reported and counted, and passed on as such; the outcome reflects them.
     pub(crate) fn each_image(
         &self,
+        found: Found,
         printer: &Printer,
-        mut each: impl FnMut(&str, &RgbImage) -> anyhow::Result<Result<(), vitral::Error>>,
+        mut each: impl FnMut(Seen<'_>) -> anyhow::Result<Result<(), vitral::Error>>,
     ) -> anyhow::Result<Outcome> {
-        let Found { sources, mut skipped } = self.sources(printer)?;
-        let count = sources.len() + skipped;
+        let Found { sources, skipped, .. } = found;
+        let (mut count, mut missed) = (sources.len(), 0);
+        let mut leave = |skipped: Skipped, each: &mut dyn FnMut(Seen<'_>) -> _| -> anyhow::Result<()> {
+            missed += 1;
+            Ok(each(Seen::Skipped(skipped))??)
+        };
+        for skipped in skipped {
+            count += 1;
+            leave(skipped, &mut each)?;
+        }
         let (mut notes, decoding) = (Notes::default(), self.decoding());
         for source in &sources {
+            let name = source.name();
             let fault = match source.read(&decoding) {
                 Ok(decoded) => {
-                    let image = notes.kept().keep(&source.name(), decoded);
-                    notes.print(&source.name(), printer);
-                    each(&source.name(), &image)?.err().map(anyhow::Error::from)
+                    let image = notes.kept().keep(&name, decoded);
+                    notes.print(&name, printer);
+                    each(Seen::Image(&name, &image))?.err().map(anyhow::Error::from)
                 }
                 Err(error) => Some(in_flags(&error)),
             };
             printer.flush()?;
             if let Some(fault) = fault {
-                skipped += 1;
-                skip(&source.name(), &fault, printer);
+                leave(Skipped::new(name, &fault, printer), &mut each)?;
+                printer.flush()?;
             }
         }
-        summarize(skipped, count, printer)
+        summarize(missed, count, printer)
+    }
+
+    /// Whether no image is named, directly or by a list.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.files_from.is_none()
     }
 
     /// Refuses to write to a file that is one of the images, the list of them, or a part of the model.
@@ -170,7 +203,7 @@ impl InputArgs {
     }
 
     /// All images, in the order given. What could not be looked at is reported and counted.
-    fn sources(&self, printer: &Printer) -> anyhow::Result<Found> {
+    pub(crate) fn find(&self, printer: &Printer) -> anyhow::Result<Found> {
         let mut found = Found::default();
         let listed = self.files_from.as_deref().map(listed).transpose()?.unwrap_or_default();
         for image in self.images.iter().chain(&listed) {
@@ -196,76 +229,6 @@ impl InputArgs {
     }
 }
 
-/// The images on the command line.
-#[derive(Default)]
-struct Found {
-    sources: Vec<Source>,
-    /// How many files and folders could not be looked at.
-    skipped: usize,
-}
-
-impl Found {
-    /// Adds all images in a folder and its sub-folders, in order of name.
-    fn add_folder(&mut self, folder: &Path, printer: &Printer) -> anyhow::Result<()> {
-        let found =
-            images_in(folder).with_context(|| format!("`{}`: the folder could not be read", folder.display()))?;
-        for (path, why) in found.faults() {
-            printer.fault(format_args!("skipped: `{}`: {why}", path.display()));
-        }
-        self.skipped += found.faults().len();
-        let others = passed_over(found.others());
-        if found.images().is_empty() && found.faults().is_empty() {
-            let (folder, endings) = (folder.display(), IMAGE_ENDINGS.join(", ."));
-            let instead = others.map_or(String::new(), |others| format!(", only {others}"));
-            bail!("`{folder}`: no images in this folder{instead}; expected files ending in .{endings}");
-        }
-        if let Some(others) = others {
-            printer.note(format_args!("`{}`: passed over {others}", folder.display()));
-        }
-        self.sources.extend(found.into_images().into_iter().map(Source::File));
-        Ok(())
-    }
-
-    /// Adds all images in an archive, in order of name.
-    fn add_archive(&mut self, archive: &Path, printer: &Printer) -> anyhow::Result<()> {
-        let images = Arc::new(ArchivedImages::open(archive)?);
-        if images.is_empty() {
-            bail!(
-                "`{}`: no images in this archive; expected files ending in .{}",
-                archive.display(),
-                IMAGE_ENDINGS.join(", .")
-            );
-        }
-        if let Some(others) = passed_over(images.others()) {
-            printer.note(format_args!("`{}`: passed over {others}", archive.display()));
-        }
-        self.sources.extend((0..images.len()).map(|index| Source::Member(Arc::clone(&images), index)));
-        Ok(())
-    }
-
-    /// Adds everything that a pattern matches, including the contents of matched folders.
-    fn add_pattern(&mut self, pattern: &Path, printer: &Printer) -> anyhow::Result<()> {
-        let text = pattern.to_string_lossy();
-        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-        let found =
-            glob::glob_with(&text, options).map_err(|fault| Usage(format!("`{text}`: invalid pattern: {fault}")))?;
-        let before = self.sources.len() + self.skipped;
-        for path in found {
-            let path = path.with_context(|| format!("`{text}`"))?;
-            if path.is_dir() {
-                // A matched folder without images is not an error.
-                let _ = self.add_folder(&path, printer);
-            } else {
-                self.sources.push(Source::File(path));
-            }
-        }
-        if self.sources.len() + self.skipped == before {
-            bail!("`{text}`: no such file, and no match as a pattern");
-        }
-        Ok(())
-    }
-}
-
 /// An error of an image, with the flag in place of the library's option.
 fn in_flags(error: &ImageError) -> anyhow::Error {
     let text = error.to_string();
@@ -273,12 +236,12 @@ fn in_flags(error: &ImageError) -> anyhow::Error {
     anyhow::anyhow!(flags.iter().fold(text, |text, option| text.replace(option, "`--max-pixels`")))
 }
 
-/// Reports an image that could not be used.
-fn skip(name: &str, error: &anyhow::Error, printer: &Printer) {
-    let line = fault::line(error);
-    // Errors of files contain the file name; those of standard input do not.
-    let line = if line.contains(name) { line } else { format!("`{name}`: {line}") };
-    printer.fault(format_args!("skipped: {line}"));
+/// One image of the command line.
+pub(crate) enum Seen<'a> {
+    /// Its name and pixels.
+    Image(&'a str, &'a RgbImage),
+    /// It could not be used.
+    Skipped(Skipped),
 }
 
 /// Reports how many images were skipped, and returns the resulting outcome.

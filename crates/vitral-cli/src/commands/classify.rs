@@ -4,8 +4,9 @@ use clap::Args;
 use serde::Serialize;
 use vitral::config::Problem;
 use vitral::labels::{Ranked, top};
+use vitral::pipeline::Batch;
 
-use crate::inputs::InputArgs;
+use crate::inputs::{InputArgs, Records};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ModelArgs, Settings};
@@ -23,7 +24,9 @@ Examples:
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
 With --json, one line per image:
-  {\"image\": \"cat.jpg\", \"problem\": \"single-label\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]} \
+  {\"image\": \"cat.jpg\", \"problem\": \"single-label\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
+An image that cannot be read has, in its place:
+  {\"image\": \"cat.jpg\", \"error\": \"…\"}
 With --csv, one row per label: image,rank,class,label,probability,logit
 
 Probabilities are a softmax over the classes; for a model whose files say that several classes can apply, a sigmoid of \
@@ -83,14 +86,15 @@ pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -
     if args.csv {
         printer.line("image,rank,class,label,probability,logit")?;
     }
-    args.inputs.each_batch(&model, settings, printer, |names, batch| {
+    let records = if settings.json { Records::Json } else { Records::None };
+    let found = args.inputs.find(printer)?.with(records);
+    let rank = |_: &[String], batch: &Batch| -> anyhow::Result<Vec<Vec<Ranked>>> {
         let logits = model.logits(&batch.pixels)?;
         let classes = logits.shape().last();
-        for (name, logits) in names.iter().zip(logits.to_vec()?.chunks_exact(classes)) {
-            show(name, &top(logits, args.top as usize, model.labels(), problem))?;
-        }
-        Ok(())
-    })
+        let ranked = |logits: &[f32]| top(logits, args.top as usize, model.labels(), problem);
+        Ok(logits.to_vec()?.chunks_exact(classes).map(ranked).collect())
+    };
+    args.inputs.each_row(found, &model, settings, printer, rank, |name, ranked| show(name, &ranked))
 }
 
 fn rows(printer: &Printer, image: &str, ranked: &[Ranked], problem: Problem) -> anyhow::Result<()> {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use vitral::features::FeatureKind;
+use vitral::pipeline::Batch;
 
-use crate::inputs::InputArgs;
+use crate::inputs::{InputArgs, Records};
 use crate::outcome::Outcome;
 use crate::output::{Format, JsonLines};
 use crate::printer::Printer;
@@ -27,7 +28,9 @@ Formats, by the extension of the output file:
   .safetensors  the tensor `features`; names in the metadata `names`, as a JSON list
   .csv          image,0,1,…  (with --pool tokens: image,token,0,1,…)
   .jsonl        {\"image\": …, \"features\": […]}, as on standard output
-  .parquet      image, features: a list of floats (with --pool tokens: image, token, features)")]
+  .parquet      image, features: a list of floats (with --pool tokens: image, token, features)
+
+On standard output, an image that cannot be read has a line in its place: {\"image\": …, \"error\": …}")]
 pub(crate) struct EmbedArgs {
     #[command(flatten)]
     inputs: InputArgs,
@@ -85,18 +88,22 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
     let mut rows = args.output.as_ref().map(|(path, format)| format.create(path, TENSOR)).transpose()?;
     let model = args.model.load(settings)?;
     let mut count = 0;
-    let outcome = args.inputs.each_batch(&model, settings, printer, |names, batch| {
+    // A file has rows of features only.
+    let records = if rows.is_some() { Records::None } else { Records::Json };
+    let found = args.inputs.find(printer)?.with(records);
+    let look = |names: &[String], batch: &Batch| -> anyhow::Result<Vec<(Vec<usize>, Vec<f32>)>> {
         let features = model.features(&batch.pixels, args.pool.into())?;
-        let shape = &features.shape()[1..];
+        let shape = features.shape()[1..].to_vec();
         let width = shape.iter().product::<usize>().max(1);
         count += names.len();
-        for (image, values) in names.iter().zip(features.to_vec()?.chunks_exact(width)) {
-            match &mut rows {
-                Some(rows) => rows.row(image, shape, values)?,
-                None => printer.json_line(&JsonLines { tensor: TENSOR, image, shape, values })?,
-            }
+        Ok(features.to_vec()?.chunks_exact(width).map(|values| (shape.clone(), values.to_vec())).collect())
+    };
+    let outcome = args.inputs.each_row(found, &model, settings, printer, look, |image, (shape, values)| {
+        let (shape, values) = (&shape[..], &values[..]);
+        match &mut rows {
+            Some(rows) => rows.row(image, shape, values),
+            None => printer.json_line(&JsonLines { tensor: TENSOR, image, shape, values }),
         }
-        Ok(())
     })?;
     if count == 0 {
         // No image could be read: an empty file would look like a result.

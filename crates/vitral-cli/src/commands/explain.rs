@@ -3,8 +3,12 @@
 mod args;
 mod figures;
 mod files;
+mod places;
+mod results;
 mod run;
 mod selection;
+mod sheets;
+mod waiting;
 mod work;
 
 use std::path::PathBuf;
@@ -26,6 +30,7 @@ pub(crate) fn run(args: &ExplainArgs, settings: &Settings, printer: &Printer) ->
     if args.compare.is_some() && !args.method.iter().any(held) {
         bail!(Usage("`--compare` only applies to `cka`; add `--method cka`".into()));
     }
+    args.check_images()?;
     let model = args.model.load(settings)?;
     let load = |path: &PathBuf| -> anyhow::Result<Model> {
         Ok(Model::load(&located(path, settings)?, &LoadOptions::default(), &settings.device)?)

@@ -53,12 +53,25 @@ fn a_bad_file_is_reported_and_skipped() {
     std::fs::write(&bad, b"\x89PNG\r\n\x1a\nnothing").expect("written");
     let (bad, missing) = (bad.display().to_string(), folder.path().join("missing.jpg").display().to_string());
     let run = vitral(["classify", "--json", &digit("one"), &bad, &missing, &digit("two")]);
-    assert_eq!(run.out.lines().count(), 2);
+    // Each has a line in its place.
+    let lines: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let names: Vec<&str> = lines.iter().filter_map(|line| line["image"].as_str()).collect();
+    assert_eq!(names, [&digit("one"), &bad, &missing, &digit("two")]);
+    assert!(lines[0]["labels"].is_array() && lines[0]["error"].is_null() && lines[1]["labels"].is_null());
+    assert!(lines[2]["error"].as_str().is_some_and(|error| error.contains("cannot read the file: No such file")));
+    let printed = run.out.clone();
     let said = run.fails(1);
     assert!(said.contains(&format!("skipped: `{bad}`: ")), "{said}");
     assert!(said.contains(&format!("skipped: `{missing}`: cannot read the file: No such file")), "{said}");
     assert_eq!(said.lines().last(), Some("2 of 4 images could not be used"));
     assert_eq!(said.lines().count(), 3, "{said}");
+    // The place does not depend on batches, and other formats have results only.
+    let alone = vitral(["classify", "--json", "--batch", "1", &digit("one"), &bad, &missing, &digit("two")]);
+    assert_eq!(alone.out, printed);
+    assert_eq!(vitral(["classify", "--csv", "--top", "1", &bad, &digit("two")]).out.lines().count(), 2);
+    assert!(!vitral(["classify", &bad, &digit("two")]).out.contains("bad.png"));
+    let none = vitral(["classify", "--json", &bad]);
+    assert_eq!((none.code, none.out.lines().count()), (Some(1), 1));
 }
 
 #[test]

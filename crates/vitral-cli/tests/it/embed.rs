@@ -153,6 +153,23 @@ fn failed_writes_leave_nothing_behind() {
     assert!(said.contains("ends in .npy, .safetensors, .csv, .jsonl or .parquet"), "{said}");
 }
 
+#[test]
+fn images_that_cannot_be_read_have_records_on_standard_output_only() {
+    let folder = folder();
+    let images = [digit("one"), "README.md".into(), digit("two")];
+    let run = vitral(["embed", &images[0], &images[1], &images[2]]);
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    let lines: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let names: Vec<&str> = lines.iter().filter_map(|line| line["image"].as_str()).collect();
+    assert_eq!(names, images);
+    assert!(lines[1]["error"].is_string() && lines[1]["features"].is_null() && lines[2]["features"].is_array());
+    assert!(run.err.contains("skipped: `README.md`"), "{}", run.err);
+    let file = folder.path().join("a.jsonl");
+    let output = file.display().to_string();
+    vitral(["embed", &images[0], &images[1], &images[2], "--output", &output]).fails(1);
+    assert_eq!(std::fs::read_to_string(&file).expect("written").lines().count(), 2);
+}
+
 #[cfg(unix)]
 #[test]
 fn output_files_have_default_permissions() {

@@ -28,6 +28,9 @@ fn broken_links_are_skipped_and_the_rest_is_answered() {
     for word in ["5_gone.jpg`: a link to `nowhere.jpg`, which does not exist", "a link back to", "2 of 4 images"] {
         assert!(found.err.contains(word), "no `{word}` in {}", found.err);
     }
+    let found = vitral(["classify", "--json", &photos.display().to_string()]);
+    let errors = found.out.lines().filter(|line| line.contains("\"error\":")).count();
+    assert_eq!((found.out.lines().count(), errors), (4, 2), "{}", found.out);
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn wrong_command_lines_exit_with_code_2() {
         (vec!["classify", "a.png", "--json", "--csv"], "cannot be used with"),
         (vec!["classify", "a.png", "--config", "c.json"], "--model <PATH>"),
         (vec!["classify", "a.png", "--device", "cuda"], "[possible values: cpu, reference]"),
-        (vec!["explain"], "<IMAGE>..."),
+        (vec!["explain"], "needs images, found none"),
         (vec!["forward"], "--model <PATH>"),
         (vec!["completions", "cmd"], "possible values"),
         (vec!["train"], "<RECIPE>"),

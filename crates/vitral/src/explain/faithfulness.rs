@@ -78,9 +78,17 @@ pub fn faithfulness(
     Ok(Faithfulness { deletion: Curve { scores: deletion }, insertion: Curve { scores: insertion } })
 }
 
-/// Mean faithfulness of each method's maps over images.
+/// How to read the numbers of a [`Ranking`], a line each.
+pub const READING: [&str; 4] = [
+    "Deletion: the mean score while patches are hidden, the most important first; smaller is better.",
+    "Insertion: the mean score while they are revealed over a blurred image; larger is better.",
+    "Shuffled: rank correlation (-1 to 1) with the map of the model with shuffled weights; near 0 is better.",
+    "The random map is the baseline: a map that is no better does not show what the model uses.",
+];
+
+/// Mean faithfulness of each map over images.
 #[derive(Clone, Debug, Default)]
-pub struct Ranking(BTreeMap<Method, Sums>);
+pub struct Ranking(BTreeMap<(Method, String), Sums>);
 
 #[derive(Clone, Debug, Default)]
 struct Sums {
@@ -90,11 +98,13 @@ struct Sums {
     shuffled: f64,
 }
 
-/// One method's results in the ranking.
+/// One map's results in the ranking.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The method.
     pub method: Method,
+    /// The map's name: that of the method, and the layer and head if there are several.
+    pub name: String,
     /// Number of images it was evaluated on.
     pub images: usize,
     /// The mean area under the deletion curves; smaller is better.
@@ -108,9 +118,10 @@ pub struct Place {
 }
 
 impl Ranking {
-    /// Adds the results for one image; `shuffled` is the rank correlation with the map of the shuffled model.
-    pub fn add(&mut self, method: Method, found: &Faithfulness, shuffled: f64) {
-        let sums = self.0.entry(method).or_default();
+    /// Adds the results for one image under the map's name; `shuffled` is the rank correlation with the map of the
+    /// shuffled model.
+    pub fn add(&mut self, method: Method, name: &str, found: &Faithfulness, shuffled: f64) {
+        let sums = self.0.entry((method, name.to_owned())).or_default();
         sums.images += 1;
         sums.shuffled += shuffled;
         for (sums, curve) in [(&mut sums.deletion, &found.deletion), (&mut sums.insertion, &found.insertion)] {
@@ -119,14 +130,15 @@ impl Ranking {
         }
     }
 
-    /// The methods in order of increasing deletion area.
+    /// The maps in order of increasing deletion area.
     pub fn rows(&self) -> Vec<Place> {
-        let place = |(&method, sums): (&Method, &Sums)| {
+        let place = |((method, name), sums): (&(Method, String), &Sums)| {
             let mean = |scores: &[f64]| Curve { scores: scores.iter().map(|sum| sum / sums.images as f64).collect() };
             let curves = Faithfulness { deletion: mean(&sums.deletion), insertion: mean(&sums.insertion) };
             let (deletion, insertion) = (curves.deletion.area(), curves.insertion.area());
             Place {
-                method,
+                method: *method,
+                name: name.clone(),
                 images: sums.images,
                 deletion,
                 insertion,

@@ -2,6 +2,17 @@
 
 use crate::config::{ModelConfig, Pooling, Size};
 
+/// The pixels of one patch in the model's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchArea {
+    /// The first row.
+    pub top: usize,
+    /// The first column.
+    pub left: usize,
+    /// Rows and columns.
+    pub size: Size,
+}
+
 /// The tokens of one image: prefix tokens (class, distillation, registers), then patches row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -52,6 +63,22 @@ impl Layout {
         row * self.grid.width + (column / self.stride.width).min(self.grid.width - 1)
     }
 
+    /// The pixels that belong to a patch: up to the next one, or to the edge of the image.
+    ///
+    /// # Panics
+    /// If there is no such patch.
+    pub fn area_of(&self, patch: usize) -> PatchArea {
+        assert!(patch < self.grid.area(), "patch {patch} is not one of {}", self.grid.area());
+        let (row, column) = (patch / self.grid.width, patch % self.grid.width);
+        let (top, left) = (row * self.stride.height, column * self.stride.width);
+        let side = |start: usize, stride: usize, whole: usize| stride.min(whole.saturating_sub(start)).max(1);
+        let size = Size {
+            height: side(top, self.stride.height, self.image.height),
+            width: side(left, self.stride.width, self.image.width),
+        };
+        PatchArea { top, left, size }
+    }
+
     /// Pixels between the centers of all pairs of patches, `[patches, patches]`.
     pub fn distances(&self) -> Vec<f32> {
         let at = |patch: usize| {
@@ -93,5 +120,7 @@ mod tests {
         assert!((distances[6 * 5] - (16f32 * 16.0 + 16.0 * 16.0).sqrt()).abs() < 1e-4);
         assert_eq!(layout.patch_at([31, 23]), 5);
         assert_eq!(layout.patch_at([16, 7]), 3);
+        let size = Size { height: 16, width: 8 };
+        assert_eq!(layout.area_of(5), PatchArea { top: 16, left: 16, size });
     }
 }

@@ -27,21 +27,32 @@ impl Map {
     /// Scaled to 0 (the minimum) to 1 (the maximum); all 0 if all values are equal.
     #[must_use]
     pub fn normalized(&self) -> Map {
-        let low = smallest(self.values.iter().copied());
-        let high = largest(self.values.iter().copied());
+        let (low, high) = self.range();
         let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
         Map { size: self.size, values: self.values.iter().map(|x| (x - low) * scale).collect() }
     }
 
-    /// Scaled to 0 to 1 with a fraction `share` of the values clipped at either end: for maps with a few outliers.
-    #[must_use]
-    pub fn clipped(&self, share: f32) -> Map {
+    /// The smallest and the largest value.
+    pub fn range(&self) -> (f32, f32) {
+        (smallest(self.values.iter().copied()), largest(self.values.iter().copied()))
+    }
+
+    /// The smallest and the largest value that are left if a fraction `share` of all is left out at either end; those of
+    /// all values if nothing would be left between them.
+    pub fn range_without(&self, share: f32) -> (f32, f32) {
         let mut sorted = self.values.clone();
         sorted.sort_by(f32::total_cmp);
         let last = sorted.len().saturating_sub(1);
         let cut = (share * last as f32).round() as usize;
         let (low, high) = (sorted[cut.min(last)], sorted[last - cut.min(last)]);
-        if low >= high {
+        if low < high { (low, high) } else { self.range() }
+    }
+
+    /// Scaled to 0 to 1 with a fraction `share` of the values clipped at either end: for maps with a few outliers.
+    #[must_use]
+    pub fn clipped(&self, share: f32) -> Map {
+        let (low, high) = self.range_without(share);
+        if low.is_nan() || high.is_nan() {
             return self.normalized();
         }
         Map { size: self.size, values: self.values.iter().map(|x| x.clamp(low, high)).collect() }.normalized()

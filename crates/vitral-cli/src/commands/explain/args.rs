@@ -9,14 +9,15 @@ use vitral::explain::perturb::RiseOptions;
 use vitral::explain::rollout::RolloutOptions;
 use vitral::explain::{Method, Options};
 
-use crate::inputs::InputArgs;
+use crate::fault::Usage;
+use crate::inputs::OptionalInputArgs;
 use crate::settings::ModelArgs;
 
 /// See inside a model: maps over images, and the ViT paper's figures
 ///
 /// Every map is drawn over its image as a PNG and saved as numbers; figures are SVG or PNG, and numbers. Everything
-/// goes into the --output folder, with one sub-folder per image. --report writes everything to one page that works
-/// offline.
+/// goes into the --output folder, with one sub-folder per image; `gallery.png` there has all maps of all images, with
+/// their values. --report writes everything to one page that works offline.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Maps over an image:
@@ -35,28 +36,40 @@ Maps over an image:
   norms                 norms of patch tokens, and their histogram
   random                a random map, as a baseline
   heads                 attention of all layers and heads, on one sheet
-  pca                   principal components of patch tokens as colors
+  pca                   principal components of patch tokens as colors, the same in all images: results
+                        come once all have been seen
   lens                  what the head would predict after each layer
 
-Figures over all images, or of the model:
+Figures over all images:
   distance              mean attention distance of each head in pixels (ViT paper, figures 7 and 11)
   entropy               how evenly each head attends
   rank                  effective rank of patch tokens in each layer
   cka                   similarity of layers; with --compare, across two models
+
+Figures of the model, which need no image:
   positions             similarity of position embeddings (ViT paper, figure 7)
   filters               principal components of the patch embedding (ViT paper, figure 7)
 
 Examples:
   vitral explain digit.png
   vitral explain --model vit-base-patch16-224 cat.jpg --method chefer,gradcam --class 'tabby cat'
-  vitral explain --model dinov2-small photos/ --method distance,positions,filters --output figures
+  vitral explain --model dinov2-small --method positions,filters --output figures
+  vitral explain --model dinov2-small photos/ --method distance,norms --layer 3,7,-1
+  vitral explain --model vit-base-patch16-224 cat.jpg --method attention --layer -1 --head 0,3,5
   vitral explain --model dinov2-small cat.jpg --method patch,similarity --at 200,120
   vitral explain --model vit-base-patch16-224 photos/ --method all --faithfulness --report report.html
 
-With --json, one line for each image that has maps of its own, and one more line for the figures and the ranking.")]
+With --faithfulness, a table says how much each map shows of what the model uses, and how to read it:
+  deletion    the mean score while patches are hidden, the most important first; smaller is better
+  insertion   the mean score while they are revealed over a blurred image; larger is better
+  shuffled    rank correlation with the map of the model with shuffled weights; near 0 is better
+The map `random` is always tested, as the baseline.
+
+With --json, one line for each image that has maps of its own, and one more line for the figures and the ranking. An \
+image that cannot be used has, in its place: {\"image\": \"cat.jpg\", \"error\": \"…\"}")]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
-    pub(super) inputs: InputArgs,
+    pub(super) inputs: OptionalInputArgs,
     #[command(flatten)]
     pub(super) model: ModelArgs,
     /// What to make, separated by commas; `all` is everything that applies to the model and the images, and names what
@@ -69,13 +82,16 @@ pub(crate) struct ExplainArgs {
     /// What to explain: a class, or for models without a classifier the pooled feature
     #[arg(long, value_enum, default_value = "class", conflicts_with = "class")]
     pub(super) target: TargetKind,
-    /// The layer, numbered from 0 at the input [default: the last]
-    #[arg(long, value_name = "L")]
-    pub(super) layer: Option<usize>,
-    /// The head, numbered from 0 [default: the mean of all]
-    #[arg(long, value_name = "H")]
-    pub(super) head: Option<usize>,
-    /// The pixel whose patch `patch` and `similarity` use, in the coordinates of the image file [default: the center]
+    /// The layer, numbered from 0 at the input, or from -1 at the output; several, separated by commas, give a map each
+    /// [default: the last]
+    #[arg(long, value_name = "L", value_delimiter = ',', allow_hyphen_values = true, value_parser = place)]
+    pub(super) layer: Vec<i64>,
+    /// The head, numbered from 0, or from -1 at the end; several, separated by commas, give a map each [default: the
+    /// mean of all]
+    #[arg(long, value_name = "H", value_delimiter = ',', allow_hyphen_values = true, value_parser = place)]
+    pub(super) head: Vec<i64>,
+    /// The pixel whose patch `patch` and `similarity` use, and outline, in the coordinates of the image file [default: the
+    /// center]
     #[arg(long, value_name = "X,Y", value_parser = pixel)]
     pub(super) at: Option<[usize; 2]>,
     /// How rollout combines heads
@@ -111,7 +127,8 @@ pub(crate) struct ExplainArgs {
     /// Another model, whose layers `cka` compares with this one's
     #[arg(long, value_name = "PATH")]
     pub(super) compare: Option<PathBuf>,
-    /// Test every map: insertion, deletion, and comparison with the same map of the model with shuffled weights
+    /// Test every map, and a random one as the baseline: insertion, deletion, and comparison with the same map of the model
+    /// with shuffled weights
     #[arg(long)]
     pub(super) faithfulness: bool,
     /// Steps of insertion and deletion
@@ -121,7 +138,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "FRACTION", default_value = "0.65", value_parser = share)]
     pub(super) opacity: f32,
     /// Output folder for images and numbers
-    #[arg(long, short, value_name = "FOLDER", default_value = "explained")]
+    #[arg(long, short, alias = "out", value_name = "FOLDER", default_value = "explained")]
     pub(super) output: PathBuf,
     /// File format for numbers
     #[arg(long, value_enum, default_value = "safetensors")]
@@ -231,16 +248,48 @@ fn share(text: &str) -> Result<f32, String> {
         .ok_or_else(|| "expected a fraction from 0 to 1".into())
 }
 
+fn place(text: &str) -> Result<i64, String> {
+    text.trim().parse().map_err(|_| "expected an integer: from 0 at the start, or from -1 at the end".into())
+}
+
 fn pixel(text: &str) -> Result<[usize; 2], String> {
     let parsed = text.split_once(',').and_then(|(x, y)| Some([x.trim().parse().ok()?, y.trim().parse().ok()?]));
     parsed.ok_or_else(|| "expected two integers, column and row from the top left, such as `120,80`".into())
 }
 
+impl What {
+    /// Its name on the command line.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            What::All => "all",
+            What::Map(method) => method.name(),
+            What::Figure(figure) => figure.name(),
+        }
+    }
+
+    /// Whether it is made from images, not from the model alone.
+    pub(super) const fn needs_images(self) -> bool {
+        !matches!(self, What::Figure(Figure::Positions | Figure::Filters))
+    }
+}
+
 impl ExplainArgs {
+    /// Refuses to go on without images if what is to be made needs some.
+    pub(super) fn check_images(&self) -> Result<(), Usage> {
+        let needing = self.method.iter().find(|what| what.needs_images());
+        if !self.inputs.is_empty() || (needing.is_none() && !self.method.is_empty()) {
+            return Ok(());
+        }
+        let who = needing.map_or("`explain` without `--method`".to_owned(), |what| format!("`{}`", what.name()));
+        Err(Usage(format!(
+            "{who} needs images, found none: name files or folders, such as `vitral explain photo.jpg`; only `positions` \
+             and `filters` need no image"
+        )))
+    }
+
+    /// The options for all maps; layers and heads are those of each map.
     pub(super) fn options(&self) -> Options {
         let mut options = Options::default();
-        options.layer = self.layer;
-        options.head = self.head;
         options.fusion = match self.fusion {
             FusionKind::Mean => Fusion::Mean,
             FusionKind::Max => Fusion::Max,

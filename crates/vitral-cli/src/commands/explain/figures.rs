@@ -2,7 +2,7 @@
 
 use vitral::explain::faithfulness::Ranking;
 use vitral::explain::figures::{self as library, Gathered, Statistics};
-use vitral::explain::plot::{self, Labels, Series};
+use vitral::explain::plot::{self, Labels, Role, Series};
 use vitral::explain::report::{Figure as Shown, FigureImage};
 use vitral::explain::{InputImage, Method, paint};
 use vitral::image::RgbImage;
@@ -15,6 +15,9 @@ use crate::output::Named;
 
 /// Number of patch embedding components to show, as in the paper.
 const FILTERS: usize = 28;
+
+/// The axis of layers.
+const LAYERS: &str = "layer, from the input to the output";
 
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|x| *x as f32).collect()
@@ -133,7 +136,7 @@ impl<'a> Gathering<'a> {
             let values = statistics.distances();
             let heads = values.len() / layers;
             let title = format!("Mean attention distance, {over}");
-            let text = plot::heads(&Labels { title: &title, x: "layer", y: "pixels" }, &values, heads)?;
+            let text = plot::heads(&Labels { title: &title, x: LAYERS, y: "mean distance in pixels" }, &values, heads)?;
             add(
                 work,
                 "distance",
@@ -152,7 +155,7 @@ impl<'a> Gathering<'a> {
             let values = statistics.entropies();
             let heads = values.len() / layers;
             let title = format!("Entropy of attention, {over}");
-            let text = plot::heads(&Labels { title: &title, x: "layer", y: "nats" }, &values, heads)?;
+            let text = plot::heads(&Labels { title: &title, x: LAYERS, y: "mean entropy in nats" }, &values, heads)?;
             let meaning = "How evenly each head attends: 0 if every token attends to a single token, high if \
                 attention is uniform. A head that drops to 0 in training has collapsed.";
             add(work, "entropy", text, [&title, meaning, "Zhai et al., arXiv:2303.06296"])?;
@@ -162,21 +165,25 @@ impl<'a> Gathering<'a> {
             let values = statistics.ranks();
             let points = values.iter().enumerate().map(|(layer, value)| (layer as f64, *value)).collect();
             let title = format!("Effective rank of patch tokens, {over}");
-            let labels = Labels { title: &title, x: "blocks passed", y: "effective rank" };
-            let text = plot::lines(&labels, &[Series { name: "", points }])?;
+            let labels = Labels { title: &title, x: "layers passed", y: "effective rank (directions)" };
+            let text = plot::lines(&labels, &[Series { name: "", points, role: Role::Compared }])?;
             let meaning = "How many directions the patch tokens of an image use after each block. A low rank means \
                 that the patches have become similar.";
             add(work, "rank", text, [&title, meaning, "Roy & Vetterli 2007; Dong et al., arXiv:2103.03404"])?;
             numbers.push(("rank".into(), vec![values.len()], narrow(&values)));
         }
-        if work.methods.contains(&Method::Norms) {
-            let last = work.args.layer.map_or(layers, |layer| layer + 1);
-            let values = statistics.norms()[last].clone();
-            let title = format!("Norms of patch tokens after block {}, {over}", last - 1);
-            let text = plot::histogram(&Labels { title: &title, x: "norm", y: "tokens (logarithmic)" }, &values, 48)?;
+        for planned in work.maps.clone().into_iter().filter(|planned| planned.method == Method::Norms) {
+            let passed = planned.options.layer.map_or(layers, |layer| layer + 1);
+            let values = statistics.norms()[passed].clone();
+            let title = match passed.checked_sub(1) {
+                Some(layer) => format!("Norms of patch tokens after layer {layer}, {over}"),
+                None => format!("Norms of patch tokens, {over}"),
+            };
+            let labels = Labels { title: &title, x: "norm: length of the token", y: "tokens (logarithmic)" };
+            let text = plot::histogram(&labels, &values, 48)?;
             let about = Method::Norms.about();
-            add(work, "norms", text, [&title, about.meaning, about.paper])?;
-            numbers.push(("norms".into(), vec![values.len()], values));
+            add(work, &planned.name, text, [&title, about.meaning, about.paper])?;
+            numbers.push((planned.name, vec![values.len()], values));
         }
         if work.figures.contains(&Figure::Cka) {
             let values = match statistics.likeness() {
@@ -190,8 +197,8 @@ impl<'a> Gathering<'a> {
             let columns = values.len() / (layers + 1);
             let other = self.other.map_or("the same model", Model::name);
             let title = format!("Similarity of layers (CKA), {over}");
-            let x = format!("blocks passed, {other}");
-            let y = format!("blocks passed, {}", work.model.name());
+            let x = format!("layers passed, {other}");
+            let y = format!("layers passed, {}", work.model.name());
             let text = plot::matrix(&Labels { title: &title, x: &x, y: &y }, &values, columns)?;
             let meaning = "How similar the tokens after each block are, up to a rotation: 1 (bright) means \
                 equivalent. In ViTs many layers are similar; a sharp border marks where the representation changes.";
@@ -213,10 +220,14 @@ pub(super) fn lens_plot(lens: &[(Vec<Ranked>, f32)], class: &str) -> Result<Stri
         lens.iter().enumerate().map(|(layer, found)| (layer as f64, f64::from(of(found)))).collect()
     };
     let series = [
-        Series { name: class, points: line(|found| found.1) },
-        Series { name: "the best class", points: line(|found| found.0.first().map_or(0.0, |best| best.probability)) },
+        Series { name: class, points: line(|found| found.1), role: Role::Compared },
+        Series {
+            name: "the best class",
+            points: line(|found| found.0.first().map_or(0.0, |best| best.probability)),
+            role: Role::Compared,
+        },
     ];
-    plot::lines(&Labels { title: "Prediction after each layer", x: "blocks passed", y: "probability" }, &series)
+    plot::lines(&Labels { title: "Prediction after each layer", x: "layers passed", y: "probability" }, &series)
 }
 
 /// Draws the insertion and deletion curves of all maps.
@@ -224,12 +235,20 @@ pub(super) fn ranking(work: &mut Work<'_>) -> anyhow::Result<Ranking> {
     let ranking = work.report.ranking.clone();
     let rows = ranking.rows();
     let Some(images) = rows.first().map(|row| row.images) else { return Ok(ranking) };
-    for (name, meaning) in [
-        ("deletion", "The score as patches are hidden, most important first. It drops fast for a faithful map."),
+    for (name, better, x, meaning) in [
+        (
+            "deletion",
+            "lower",
+            "fraction of patches hidden",
+            "The score as patches are hidden, most important first. It drops fast for a faithful map, faster than for the \
+             random one.",
+        ),
         (
             "insertion",
-            "The score as patches are revealed over a blurred image, most important first. It rises fast for a \
-                       faithful map.",
+            "higher",
+            "fraction of patches revealed",
+            "The score as patches are revealed over a blurred image, most important first. It rises fast for a faithful \
+             map, faster than for the random one.",
         ),
     ] {
         let series: Vec<Series<'_>> = rows
@@ -238,12 +257,13 @@ pub(super) fn ranking(work: &mut Work<'_>) -> anyhow::Result<Ranking> {
                 let curve = if name == "deletion" { &row.curves.deletion } else { &row.curves.insertion };
                 let last = (curve.scores.len() - 1).max(1) as f64;
                 let points = curve.scores.iter().enumerate().map(|(i, score)| (i as f64 / last, *score)).collect();
-                Series { name: row.method.name(), points }
+                let role = if row.method == Method::Random { Role::Baseline } else { Role::Compared };
+                Series { name: &row.name, points, role }
             })
             .collect();
-        let (x, y) = ("fraction of patches", work.report.score.clone());
-        let title = format!("{}{} curves, {images} images", name[..1].to_uppercase(), &name[1..]);
-        let text = plot::lines(&Labels { title: &title, x, y: &y }, &series)?;
+        let noun = if images == 1 { "image" } else { "images" };
+        let title = format!("{}{}, {images} {noun}: {better} is better", name[..1].to_uppercase(), &name[1..]);
+        let text = plot::lines(&Labels { title: &title, x, y: &work.report.score.clone() }, &series)?;
         work.folder.plot(name, &text)?;
         let figure = shown(&title, FigureImage::Svg(text), meaning, "Petsiuk et al., arXiv:1806.07421");
         work.report.figures.push(figure);

@@ -1,25 +1,49 @@
 //! Output files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use vitral::explain::paint;
 use vitral::image::RgbImage;
 
 use super::args::Numbers;
+use crate::fault::Usage;
 use crate::output::{Named, OutputFile, write_file, write_npy, write_tensors};
+
+/// The files that images come from, which results must not replace.
+#[derive(Clone, Default)]
+pub(super) struct Inputs(Rc<HashSet<PathBuf>>);
+
+impl Inputs {
+    /// With the files in their true places, whatever links lead to them.
+    pub(super) fn new<'a>(files: impl Iterator<Item = &'a Path>) -> Self {
+        Inputs(Rc::new(files.filter_map(|file| file.canonicalize().ok()).collect()))
+    }
+
+    /// Refuses to write to a file that an image comes from.
+    pub(super) fn refuse(&self, output: &Path) -> anyhow::Result<()> {
+        let place = output.canonicalize();
+        if place.is_ok_and(|place| self.0.contains(&place)) {
+            let output = output.display();
+            bail!(Usage(format!("`{output}` is both an input and a result; choose another folder with `--output`")));
+        }
+        Ok(())
+    }
+}
 
 /// A folder of results, and the files written to it.
 pub(super) struct Folder {
     path: PathBuf,
+    inputs: Inputs,
     written: Vec<String>,
 }
 
 impl Folder {
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create(path: &Path, inputs: &Inputs) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path).with_context(|| format!("cannot create the folder `{}`", path.display()))?;
-        Ok(Folder { path: path.to_owned(), written: vec![] })
+        Ok(Folder { path: path.to_owned(), inputs: inputs.clone(), written: vec![] })
     }
 
     /// Paths of all files written.
@@ -27,24 +51,21 @@ impl Folder {
         &self.written
     }
 
-    /// Lists a file that was written to another folder.
-    pub(super) fn list(&mut self, file: &str) {
-        self.written.push(file.to_owned());
-    }
-
-    fn place(&mut self, name: &str) -> PathBuf {
+    /// Where a file of this name goes; refused if an image comes from there.
+    fn place(&mut self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.path.join(name);
+        self.inputs.refuse(&path)?;
         self.written.push(path.display().to_string());
-        path
+        Ok(path)
     }
 
     pub(super) fn image(&mut self, name: &str, image: &RgbImage) -> anyhow::Result<()> {
         let bytes = paint::png(image)?;
-        write_file(&self.place(&format!("{name}.png")), &bytes)
+        write_file(&self.place(&format!("{name}.png"))?, &bytes)
     }
 
     pub(super) fn plot(&mut self, name: &str, text: &str) -> anyhow::Result<()> {
-        write_file(&self.place(&format!("{name}.svg")), text.as_bytes())
+        write_file(&self.place(&format!("{name}.svg"))?, text.as_bytes())
     }
 
     /// Writes numbers to one file, or to one file each.
@@ -54,12 +75,12 @@ impl Folder {
         }
         match kind {
             Numbers::Safetensors => {
-                let file = OutputFile::create(&self.place(&format!("{name}.safetensors")))?;
+                let file = OutputFile::create(&self.place(&format!("{name}.safetensors"))?)?;
                 write_tensors(file, tensors)
             }
             Numbers::Npy => {
                 for (tensor, shape, values) in tensors {
-                    let file = OutputFile::create(&self.place(&format!("{tensor}.npy")))?;
+                    let file = OutputFile::create(&self.place(&format!("{tensor}.npy"))?)?;
                     write_npy(file, shape, values)?;
                 }
                 Ok(())
@@ -71,7 +92,7 @@ impl Folder {
                         (tensor.clone(), serde_json::json!({ "shape": shape, "values": values }))
                     })
                     .collect();
-                write_file(&self.place(&format!("{name}.json")), serde_json::to_string(&all)?.as_bytes())
+                write_file(&self.place(&format!("{name}.json"))?, serde_json::to_string(&all)?.as_bytes())
             }
         }
     }

@@ -108,13 +108,8 @@ impl Selection {
     }
 
     fn add_or_leave(&mut self, what: What, missing: Option<ExplainError>) {
-        let name = match what {
-            What::All => return,
-            What::Map(method) => method.name(),
-            What::Figure(figure) => figure.name(),
-        };
         match missing {
-            Some(fault) => self.left_out.push((name, fault)),
+            Some(fault) => self.left_out.push((what.name(), fault)),
             None => self.add(what),
         }
     }

@@ -1,16 +1,21 @@
 //! The inputs and results of a run of `explain`.
 
+use std::path::Path;
+
 use anyhow::bail;
 use vitral::explain::faithfulness;
-use vitral::explain::report::Report;
-use vitral::explain::{Aim, InputImage, Method, Options};
-use vitral::image::RgbImage;
+use vitral::explain::report::{Report, today};
+use vitral::explain::{Aim, Method, Options};
 use vitral::{Error, Model};
 
 use super::args::{ExplainArgs, Figure, TargetKind, What};
-use super::files::{Folder, Stems};
+use super::files::{Folder, Inputs, Stems};
+use super::places::{Places, Planned};
 use super::selection::{self, Selection};
+use super::sheets::Gallery;
+use super::waiting::Waiting;
 use crate::fault::Usage;
+use crate::inputs::Found;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
@@ -22,18 +27,24 @@ pub(super) struct Work<'a> {
     pub(super) printer: &'a Printer,
     pub(super) methods: Vec<Method>,
     pub(super) figures: Vec<Figure>,
+    /// Every map of every method.
+    pub(super) maps: Vec<Planned>,
     pub(super) options: Options,
     pub(super) aim: Aim,
     /// For the sanity check.
     pub(super) shuffled: Option<Model>,
     /// For `cka`.
     pub(super) other: Option<&'a Model>,
+    /// The images, until they are looked at.
+    pub(super) found: Found,
     pub(super) folder: Folder,
     pub(super) stems: Stems,
     pub(super) report: Report,
-    /// Final patch tokens of every image, so that colors have the same meaning in all.
-    pub(super) tokens: Vec<(Folder, InputImage, Vec<f32>)>,
-    pub(super) rows: Vec<Vec<RgbImage>>,
+    /// Files that results must not replace.
+    pub(super) inputs: Inputs,
+    /// Results that wait for the colors of principal components, which have the same meaning in all images.
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) gallery: Gallery,
     /// What `all` could not make, and why.
     pub(super) left_out: Vec<(&'static str, String)>,
 }
@@ -47,7 +58,7 @@ impl<'a> Work<'a> {
         printer: &'a Printer,
     ) -> anyhow::Result<Self> {
         let options = args.options();
-        options.check(model)?;
+        let places = Places::of(&args.layer, &args.head, model)?;
         let aim = match (&args.class, args.target) {
             (Some(class), _) => Aim::Class(model.class(class)?),
             (None, TargetKind::Class) => Aim::Predicted,
@@ -60,9 +71,14 @@ impl<'a> Work<'a> {
         if args.at.is_some() && !methods.iter().any(|method| method.needs_patch()) {
             bail!(Usage("`--at` sets the patch for `patch` and `similarity`; name one of them with `--method`".into()));
         }
+        let found = args.inputs.find(printer)?;
+        let inputs = Inputs::new(found.files());
+        let maps: Vec<Planned> = methods.iter().flat_map(|method| places.of_method(*method, &options)).collect();
+        refuse_inputs(args, &found, &inputs, &maps)?;
         let config = model.vit().config();
         let report = Report {
             model: model.name().to_owned(),
+            made: today(),
             about: match config.depth {
                 0 => format!("a ResNet of width {}, cells of {} pixels", config.width, config.token_stride()),
                 depth => format!(
@@ -87,15 +103,18 @@ impl<'a> Work<'a> {
             printer,
             methods,
             figures,
+            maps,
             options,
             aim,
             shuffled: args.faithfulness.then(|| faithfulness::shuffled(model, args.seed)).transpose()?,
             other,
-            folder: Folder::create(&args.output)?,
+            folder: Folder::create(&args.output, &inputs)?,
+            found,
+            inputs,
             stems: Stems::default(),
             report,
-            tokens: vec![],
-            rows: vec![],
+            waiting: vec![],
+            gallery: Gallery::default(),
             left_out: vec![],
         };
         for (name, fault) in left_out {
@@ -114,4 +133,20 @@ impl<'a> Work<'a> {
     pub(super) fn named(&self, figure: Figure) -> bool {
         self.args.method.contains(&What::Figure(figure)) || (figure == Figure::Cka && self.other.is_some())
     }
+}
+
+/// Refuses results that would replace an image, before the work starts. Each file is checked once more when it is written.
+fn refuse_inputs(args: &ExplainArgs, found: &Found, inputs: &Inputs, maps: &[Planned]) -> anyhow::Result<()> {
+    args.report.iter().try_for_each(|page| inputs.refuse(page))?;
+    let refuse = |folder: &Path, name: &str| inputs.refuse(&folder.join(format!("{name}.png")));
+    let of_model = ["gallery", Figure::Positions.name(), Figure::Filters.name()];
+    of_model.iter().try_for_each(|name| refuse(&args.output, name))?;
+    let of_image = [Figure::Heads.name(), Figure::Pca.name()];
+    let mut stems = Stems::default();
+    for image in found.names() {
+        let folder = args.output.join(stems.of(&image));
+        let mut names = maps.iter().map(|planned| planned.name.as_str()).chain(of_image);
+        names.try_for_each(|name| refuse(&folder, name))?;
+    }
+    Ok(())
 }

@@ -1,11 +1,15 @@
 //! One HTML page with everything: images, maps to choose from, sliders for layers and heads, figures with their papers,
 //! and the faithfulness of each map. It is self-contained and needs no network.
 
+mod date;
+
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::faithfulness::Ranking;
-use super::{Map, Method, paint};
+pub use date::today;
+
+use super::faithfulness::{READING, Ranking};
+use super::{Map, Method, PatchArea, paint};
 use crate::error::Error;
 use crate::image::RgbImage;
 use crate::labels::Ranked;
@@ -16,6 +20,21 @@ const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 /// The style sheet.
 const STYLE: &str = include_str!("page.css");
+
+/// One map of an image.
+#[derive(Debug)]
+pub struct MapEntry {
+    /// Its name: that of the method, and the layer and head if there are several.
+    pub name: String,
+    /// Its method.
+    pub method: Method,
+    /// The layer and head in words; empty if the method's own choice.
+    pub place: String,
+    /// The map itself.
+    pub map: Map,
+    /// The patch that it is about, which is outlined.
+    pub marked: Option<PatchArea>,
+}
 
 /// One image and its results.
 #[derive(Debug)]
@@ -29,7 +48,7 @@ pub struct Entry {
     /// The target of the maps, in words.
     pub explained: String,
     /// Maps, in order.
-    pub maps: Vec<(Method, Map)>,
+    pub maps: Vec<MapEntry>,
     /// `[layers][heads]`: the attention of the tokens that are read out.
     pub heads: Vec<Vec<Map>>,
     /// Patch tokens as colors.
@@ -67,6 +86,8 @@ pub struct Report {
     pub model: String,
     /// A one-line description of the model.
     pub about: String,
+    /// When the page was made: a date.
+    pub made: String,
     /// Images, in order.
     pub entries: Vec<Entry>,
     /// Figures, in order.
@@ -88,12 +109,15 @@ impl Report {
         let data = json!({
             "model": self.model,
             "about": self.about,
+            "made": self.made,
             "colors": encoded(&colors),
             "images": self.entries.iter().map(entry).collect::<Result<Vec<_>, _>>()?,
             "figures": self.figures.iter().map(figure).collect::<Result<Vec<_>, _>>()?,
             "score": self.score,
+            "reading": READING,
             "ranking": self.ranking.rows().iter().map(|row| json!({
-                "title": row.method.about().title,
+                "title": titled(row.method, &row.name),
+                "baseline": row.method == Method::Random,
                 "images": row.images,
                 "deletion": row.deletion,
                 "insertion": row.insertion,
@@ -102,13 +126,14 @@ impl Report {
             "methods": Method::ALL.map(|method| {
                 let about = method.about();
                 (about.name.to_owned(), json!({
-                    "title": about.title, "paper": about.paper, "meaning": about.meaning,
+                    "title": about.title, "paper": about.paper, "meaning": about.meaning, "scale": method.scale(),
                 }))
             }).into_iter().collect::<serde_json::Map<_, _>>(),
         });
         // Inside a script, only `<` could end it.
         let data = data.to_string().replace('<', "\\u003c");
-        let title = escaped(&format!("{} explained", self.model));
+        let made = if self.made.is_empty() { String::new() } else { format!(", {}", self.made) };
+        let title = escaped(&format!("{} explained{made}", self.model));
         let parts = [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{script}}", SCRIPT), ("{{data}}", &data)];
         Ok(filled(PAGE, &parts))
     }
@@ -132,6 +157,12 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// A method's title, with the map's name if that says more.
+fn titled(method: Method, name: &str) -> String {
+    let title = method.about().title;
+    if name == method.name() { title.to_owned() } else { format!("{title} ({name})") }
+}
+
 fn answers(ranked: &[Ranked]) -> Value {
     ranked.iter().map(|ranked| json!([ranked.label, ranked.probability])).collect()
 }
@@ -144,13 +175,19 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
         "image": data_url("image/png", &paint::png(&entry.shown)?),
         "answers": answers(&entry.ranked),
         "explained": entry.explained,
-        "maps": entry.maps.iter().map(|(method, map)| {
-            let shown = coarse(&method.painted(map));
+        "maps": entry.maps.iter().map(|one| {
+            let shown = coarse(&one.method.painted(&one.map));
+            let (low, high) = paint::range(&shown);
             json!({
-                "method": method.name(),
+                "name": one.name,
+                "method": one.method.name(),
+                "place": one.place,
                 "rows": shown.size.height,
                 "columns": shown.size.width,
                 "values": encoded(&bytes(&paint::shown(&shown))),
+                "low": low,
+                "high": high,
+                "marked": one.marked.map(|area| [area.left, area.top, area.size.width, area.size.height]),
             })
         }).collect::<Vec<_>>(),
         "lens": entry.lens.iter().map(|(ranked, share)| json!([answers(ranked), share])).collect::<Vec<_>>(),
@@ -163,6 +200,7 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
             "rows": first.size.height,
             "columns": first.size.width,
             "values": encoded(&all),
+            "ranges": entry.heads.iter().flatten().map(Map::range).collect::<Vec<_>>(),
         });
     }
     if let Some(colors) = &entry.colors {
@@ -216,14 +254,23 @@ mod tests {
             shown,
             ranked: vec![],
             explained: String::new(),
-            maps: vec![(Method::Rollout, map)],
+            maps: vec![MapEntry {
+                name: "patch".into(),
+                method: Method::Patch,
+                place: String::new(),
+                map,
+                marked: Some(PatchArea { top: 4, left: 0, size: crate::config::Size::square(4) }),
+            }],
             heads: vec![],
             colors: None,
             lens: vec![],
         };
-        let report = Report { model: "a <b> model".into(), entries: vec![entry], ..Report::default() };
+        let (model, made) = ("a <b> model".into(), "2026-11-26".into());
+        let report = Report { model, made, entries: vec![entry], ..Report::default() };
         let page = report.html().expect("a page");
-        assert!(!page.contains("</script><b>") && page.contains("a &lt;b&gt; model explained"));
+        assert!(!page.contains("</script><b>"));
+        assert!(page.contains("<title>a &lt;b&gt; model explained, 2026-11-26</title>"));
+        assert!(page.contains("\"low\":0.0") && page.contains("\"high\":3.0") && page.contains("[0,4,4,4]"), "{page}");
         assert_eq!(page.matches("</script>").count(), 2);
         assert!(!page.contains("src=\"http") && !page.contains("href=\"http"));
     }

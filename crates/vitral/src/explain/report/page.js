@@ -48,6 +48,16 @@ function grown(values, rows, columns, width, height) {
   return all;
 }
 
+/** Outlines a patch: a bright line between two dark ones, around the patch. */
+function outline(context, [left, top, width, height], scale) {
+  const line = Math.max(2, Math.round(context.canvas.width / 200));
+  for (const [color, out, thick] of [["#000", 1.5 * line, 3 * line], ["#00ffc8", 1.5 * line, line]]) {
+    context.strokeStyle = color;
+    context.lineWidth = thick;
+    context.strokeRect(left * scale - out, top * scale - out, width * scale + 2 * out, height * scale + 2 * out);
+  }
+}
+
 /** Paints an image with a map over it. */
 function paint(canvas, image, map, opacity, colors) {
   const { width, height } = canvas;
@@ -66,6 +76,38 @@ function paint(canvas, image, map, opacity, colors) {
     }
   }
   context.putImageData(pixels, 0, 0);
+  if (map.marked) outline(context, map.marked, width / image.naturalWidth);
+}
+
+/** A number with three digits. */
+function short(value) {
+  if (value === null) return "not a number";
+  const size = Math.abs(value);
+  return value !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(3)));
+}
+
+/** The legend of a map: its colors between the values that they stand for. */
+function legend(low, high, scale, colors) {
+  const bar = make("canvas", { width: 256, height: 1 });
+  const context = bar.getContext("2d");
+  for (let x = 0; x < 256; x++) {
+    context.fillStyle = `rgb(${colors[3 * x]}, ${colors[3 * x + 1]}, ${colors[3 * x + 2]})`;
+    context.fillRect(x, 0, 1, 1);
+  }
+  bar.setAttribute("role", "img");
+  bar.setAttribute("aria-label", `Colors from ${short(low)} (dark) to ${short(high)} (bright)`);
+  return make("div", { className: "scale" }, make("span", { textContent: short(low) }), bar,
+    make("span", { textContent: short(high) }), make("span", { className: "soft", textContent: scale }));
+}
+
+/** The legend of principal components. */
+function componentLegend() {
+  const swatch = ([color, name]) => {
+    const box = make("i");
+    box.style.background = color;
+    return make("span", {}, box, name);
+  };
+  return make("div", { className: "swatches" }, ...[["#e60000", "component 1"], ["#00e600", "component 2"], ["#0000e6", "component 3"]].map(swatch));
 }
 
 /** A slider with its name and value. */
@@ -113,6 +155,7 @@ function card(image, data, colors) {
   const meaning = make("p");
   const paper = make("p", { className: "soft" });
   const sliders = make("div");
+  const key = make("div");
   const strip = make("div", { className: "strip" });
   const state = { map: null, overlay: true, opacity: 0.65, layer: 0, head: 0 };
   const photo = new Image();
@@ -122,27 +165,38 @@ function card(image, data, colors) {
 
   /** One head's map, or the mean of all if `head` is the number of heads. */
   function headMap(layer, head) {
+    const { rows, columns } = heads;
     const at = (h) => heads.values.subarray((layer * heads.heads + h) * cells, (layer * heads.heads + h + 1) * cells);
-    if (head < heads.heads) return { rows: heads.rows, columns: heads.columns, values: at(head) };
+    const range = (h) => heads.ranges[layer * heads.heads + h];
+    if (head < heads.heads) return { rows, columns, values: at(head), low: range(head)[0], high: range(head)[1] };
+    // Each head has a scale of its own, so the mean is taken over attention weights, not over colors.
     const mean = new Float32Array(cells);
-    for (let h = 0; h < heads.heads; h++) at(h).forEach((value, i) => { mean[i] += value / heads.heads; });
-    return { rows: heads.rows, columns: heads.columns, values: mean };
+    for (let h = 0; h < heads.heads; h++) {
+      const [low, high] = range(h);
+      at(h).forEach((value, i) => { mean[i] += (low + ((high - low) * value) / 255) / heads.heads; });
+    }
+    const low = Math.min(...mean);
+    const high = Math.max(...mean);
+    return { rows, columns, values: mean.map((value) => (high > low ? (255 * (value - low)) / (high - low) : 0)), low, high };
   }
 
   function repaint() {
     if (state.map === "principal") {
       stage.getContext("2d").drawImage(principal, 0, 0, stage.width, stage.height);
+      key.replaceChildren(componentLegend());
     } else {
       const map = state.map === "heads" ? headMap(state.layer, state.head) : state.map;
       paint(stage, photo, map, state.opacity, colors);
+      key.replaceChildren(...(map ? [legend(map.low, map.high, state.map === "heads" ? "attention weight" : map.scale, colors)] : []));
     }
   }
 
   function choose(button, map, about) {
     for (const other of strip.children) other.setAttribute("aria-pressed", String(other === button));
     state.map = map;
-    title.textContent = about.title;
-    meaning.textContent = about.meaning;
+    const marked = map && map.marked ? " The patch is outlined." : "";
+    title.textContent = about.title + (map && map.place ? ", " + map.place : "");
+    meaning.textContent = about.meaning + marked;
     paper.textContent = about.paper;
     stage.setAttribute("aria-label", about.title + " of " + image.name);
     sliders.replaceChildren();
@@ -185,9 +239,9 @@ function card(image, data, colors) {
       first = choice("layers and heads", about, "heads", thumbnail(headMap(state.layer, state.head)));
     }
     image.maps.forEach((map, index) => {
-      const decoded = { rows: map.rows, columns: map.columns, values: bytes(map.values) };
       const about = data.methods[map.method];
-      const button = choice(map.method, about, decoded, thumbnail(decoded));
+      const decoded = { ...map, values: bytes(map.values), scale: about.scale };
+      const button = choice(map.name, about, decoded, thumbnail(decoded));
       if (index === 0) first = button;
     });
     if (principal) {
@@ -209,13 +263,13 @@ function card(image, data, colors) {
   const right = make("div", {}, make("h3", { textContent: image.name }),
     make("p", { className: "soft", textContent: "Explained: " + image.explained }), answerList(image.answers), strip, title, meaning, paper);
   if (image.lens.length) right.append(lensTable(image.lens));
-  return make("article", { className: "card image" }, make("div", {}, stage, sliders), right);
+  return make("article", { className: "card image" }, make("div", {}, stage, key, sliders), right);
 }
 
 function rankingTable(data) {
   const number = (value) => (value === null ? "" : value.toFixed(3));
-  const heads = ["Method", "Deletion area", "Insertion area", "Shuffled-weights correlation"];
-  const rows = data.ranking.map((row) => make("tr", {}, make("td", { textContent: row.title }),
+  const heads = ["Map", "Deletion ↓", "Insertion ↑", "Shuffled → 0"];
+  const rows = data.ranking.map((row) => make("tr", { className: row.baseline ? "baseline" : "" }, make("td", { textContent: row.title + (row.baseline ? " (the baseline)" : "") }),
     ...[row.deletion, row.insertion, row.shuffled].map((value) => make("td", { textContent: number(value) }))));
   const images = data.ranking[0].images;
   return [
@@ -223,14 +277,15 @@ function rankingTable(data) {
     make("div", { className: "card" },
       make("div", { className: "table" }, make("table", {}, make("tr", {}, ...heads.map((textContent) => make("th", { textContent }))), ...rows)),
       make("p", { className: "soft", textContent: `Means over ${images} ${images === 1 ? "image" : "images"}; the score is ${data.score}.` }),
-      make("p", { textContent: "Deletion hides patches, the most important first: the smaller the area under the score, the better the map (Petsiuk et al., arXiv:1806.07421). Insertion reveals them over a blurred image: the larger, the better. The last column is the rank correlation with the same map of a model whose weights were shuffled (Adebayo et al., arXiv:1810.03292): near 1 means that the map does not show what was learned. The random map is the baseline." })),
+      make("ul", { className: "reading" }, ...data.reading.map((textContent) => make("li", { textContent }))),
+      make("p", { className: "soft", textContent: "Petsiuk et al., arXiv:1806.07421; Adebayo et al., arXiv:1810.03292" })),
   ];
 }
 
 /** Fills the page. */
 function show(data) {
   const colors = bytes(data.colors);
-  document.getElementById("top").append(make("h1", { textContent: data.model }), make("p", { className: "soft", textContent: data.about }));
+  document.getElementById("top").append(make("h1", { textContent: data.model }), make("p", { className: "soft", textContent: data.about + (data.made ? `. ${data.made}.` : "") }));
   if (data.ranking.length) {
     const section = document.getElementById("ranking");
     section.hidden = false;

@@ -1,14 +1,16 @@
 //! Plots as SVG.
 
+mod legend;
+
 use plotters::prelude::*;
 
-use super::ExplainError;
+use legend::{FONT, Key, MARGIN, Mark, SHOWN, beside, drawing};
+
 use super::paint::color;
 use crate::error::Error;
 use crate::numbers::finite_range;
 
 const SIZE: (u32, u32) = (640, 400);
-const FONT: &str = "sans-serif";
 
 /// One line of a plot.
 #[derive(Debug)]
@@ -17,6 +19,18 @@ pub struct Series<'a> {
     pub name: &'a str,
     /// x and y of the points, in order.
     pub points: Vec<(f64, f64)>,
+    /// What it is among the others.
+    pub role: Role,
+}
+
+/// What a line is among the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// One of those that are compared.
+    #[default]
+    Compared,
+    /// What they are compared with.
+    Baseline,
 }
 
 /// Title and axis labels of a plot.
@@ -30,8 +44,37 @@ pub struct Labels<'a> {
     pub y: &'a str,
 }
 
-fn drawing<E: std::fmt::Display>(error: E) -> Error {
-    ExplainError::Drawing(error.to_string()).into()
+/// Colors that differ for everyone, also with a color vision deficiency (Okabe & Ito 2008); without its yellow, which is too
+/// pale for a line.
+const COLORS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(0, 0, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+];
+
+/// The color of a mean among single values, and of a baseline.
+const MEAN: RGBColor = RGBColor(140, 140, 140);
+
+/// How the lines of a plot are told apart: by color, and those that share one by dashes. Of two lines the second is dashed,
+/// because they often coincide.
+fn marks(series: &[Series<'_>]) -> Vec<Mark> {
+    let mut marks = Vec::with_capacity(series.len());
+    let mut compared = 0;
+    for line in series {
+        if line.role == Role::Baseline {
+            marks.push(Mark::Dashed(MEAN, 2));
+            continue;
+        }
+        let color = COLORS[compared % COLORS.len()];
+        let round = if series.len() == 2 { compared } else { compared / COLORS.len() };
+        marks.push(if round == 0 { Mark::Line(color) } else { Mark::Dashed(color, [8, 3, 14][(round - 1) % 3]) });
+        compared += 1;
+    }
+    marks
 }
 
 /// A color for one of several series, from the part of the color map that is neither black nor too pale to see.
@@ -48,20 +91,31 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// A point for every head in each layer, `values` `[layers, heads]`, with their mean as a line: figure 7, right.
+/// How far the heads of a layer are spread, as a part of the distance to the next layer.
+const SPREAD: f64 = 0.5;
+
+/// A point for every head in each layer, `values` `[layers, heads]`, with their mean as a line: figure 7, right. The heads
+/// of a layer stand side by side, in order.
 ///
 /// # Errors
 /// If the plot cannot be drawn.
 pub fn heads(labels: &Labels<'_>, values: &[f64], heads: usize) -> Result<String, Error> {
     let mut text = String::new();
+    // Of many heads, the legend names some, in even steps.
+    let every = heads.div_ceil(SHOWN - 1).max(1);
+    let mut keys = vec![Key { mark: Mark::Line(MEAN), name: "mean of heads".into() }];
+    keys.extend((0..heads).step_by(every).map(|head| {
+        let name = format!("head {head}");
+        Key { mark: Mark::Dot(shade(head, heads)), name }
+    }));
     {
-        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (SIZE.0 + legend::width(&keys), SIZE.1)).into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
+        let area = beside(area, labels.title, SIZE.0, &keys)?;
         let layers = values.len() / heads;
         let (_, high) = range(values.iter().copied());
         let mut chart = ChartBuilder::on(&area)
-            .caption(labels.title, (FONT, 18))
-            .margin(12)
+            .margin(MARGIN)
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(-0.5..layers as f64 - 0.5, 0.0..high.max(0.0) * 1.05 + f64::MIN_POSITIVE)
@@ -80,11 +134,14 @@ pub fn heads(labels: &Labels<'_>, values: &[f64], heads: usize) -> Result<String
             .chunks_exact(heads)
             .enumerate()
             .map(|(layer, values)| (layer as f64, values.iter().sum::<f64>() / heads as f64));
-        chart.draw_series(LineSeries::new(mean, RGBColor(150, 150, 150).stroke_width(2))).map_err(drawing)?;
+        chart.draw_series(LineSeries::new(mean, MEAN.stroke_width(2))).map_err(drawing)?;
+        let size = if heads <= 8 { 4 } else { 3 };
         for head in 0..heads {
             let style = shade(head, heads).filled();
+            let aside = SPREAD * (head as f64 - (heads as f64 - 1.0) / 2.0) / heads as f64;
             let points = values.iter().skip(head).step_by(heads).enumerate();
-            chart.draw_series(points.map(|(layer, y)| Circle::new((layer as f64, *y), 4, style))).map_err(drawing)?;
+            let dots = points.map(|(layer, y)| Circle::new((layer as f64 + aside, *y), size, style));
+            chart.draw_series(dots).map_err(drawing)?;
         }
         area.present().map_err(drawing)?;
     }
@@ -97,44 +154,47 @@ pub fn heads(labels: &Labels<'_>, values: &[f64], heads: usize) -> Result<String
 /// If the plot cannot be drawn.
 pub fn lines(labels: &Labels<'_>, series: &[Series<'_>]) -> Result<String, Error> {
     let mut text = String::new();
+    let marks = marks(series);
+    let named = series.iter().zip(&marks).filter(|(line, _)| !line.name.is_empty());
+    let keys: Vec<Key> = named.map(|(line, mark)| Key { mark: *mark, name: line.name.into() }).collect();
     {
-        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (SIZE.0 + legend::width(&keys), SIZE.1)).into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
+        let area = beside(area, labels.title, SIZE.0, &keys)?;
         let points = || series.iter().flat_map(|series| series.points.iter());
         let (left, right) = range(points().map(|point| point.0));
         let (low, high) = range(points().map(|point| point.1));
         let low = if low > 0.0 && low < 0.5 * high { 0.0 } else { low };
         let mut chart = ChartBuilder::on(&area)
-            .caption(labels.title, (FONT, 18))
-            .margin(12)
+            .margin(MARGIN)
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(left..right, low..high + 0.05 * (high - low))
             .map_err(drawing)?;
+        // Counts, such as that of blocks, have no fractions.
+        let whole = points().all(|point| point.0.fract() == 0.0);
+        let ticks = if whole { ((right - left) as usize + 1).clamp(2, 17) } else { 11 };
         chart
             .configure_mesh()
             .x_desc(labels.x)
             .y_desc(labels.y)
+            .x_labels(ticks)
+            .x_label_formatter(&|x| if whole { format!("{x:.0}") } else { format!("{x:.1}") })
             .light_line_style(WHITE)
             .label_style((FONT, 13))
             .draw()
             .map_err(drawing)?;
-        for (index, line) in series.iter().enumerate() {
-            let style = shade(index, series.len()).stroke_width(2);
-            let drawn = chart.draw_series(LineSeries::new(line.points.iter().copied(), style)).map_err(drawing)?;
-            if !line.name.is_empty() {
-                let legend = move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], style);
-                drawn.label(line.name).legend(legend);
+        for (line, mark) in series.iter().zip(&marks) {
+            let points = || line.points.iter().copied();
+            match *mark {
+                Mark::Dashed(color, length) => {
+                    let line = DashedLineSeries::new(points(), length, 4, color.stroke_width(2));
+                    chart.draw_series(line).map_err(drawing)?;
+                }
+                Mark::Line(color) | Mark::Dot(color) => {
+                    chart.draw_series(LineSeries::new(points(), color.stroke_width(2))).map_err(drawing)?;
+                }
             }
-        }
-        if series.iter().any(|line| !line.name.is_empty()) {
-            chart
-                .configure_series_labels()
-                .background_style(WHITE.mix(0.85))
-                .border_style(RGBColor(200, 200, 200))
-                .label_font((FONT, 12))
-                .draw()
-                .map_err(drawing)?;
         }
         area.present().map_err(drawing)?;
     }
@@ -169,6 +229,7 @@ pub fn histogram(labels: &Labels<'_>, values: &[f32], bins: usize) -> Result<Str
             .configure_mesh()
             .x_desc(labels.x)
             .y_desc(labels.y)
+            .y_labels(4)
             .y_label_formatter(&|y| format!("{y:.0}"))
             .light_line_style(WHITE)
             .label_style((FONT, 13))
@@ -185,19 +246,19 @@ pub fn histogram(labels: &Labels<'_>, values: &[f32], bins: usize) -> Result<Str
     Ok(text)
 }
 
-/// A matrix `[rows, columns]` of values from 0 to 1 in colors, row 0 at the bottom.
+/// A matrix `[rows, columns]` of values from 0 to 1 in colors, row 0 at the bottom, with a color bar.
 ///
 /// # Errors
 /// If the plot cannot be drawn.
 pub fn matrix(labels: &Labels<'_>, values: &[f64], columns: usize) -> Result<String, Error> {
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, (520, 520)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (520 + legend::BAR, 520)).into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
+        let area = legend::scale_beside(area, labels.title, 520)?;
         let rows = values.len() / columns;
         let mut chart = ChartBuilder::on(&area)
-            .caption(labels.title, (FONT, 18))
-            .margin(12)
+            .margin(MARGIN)
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(-0.5..columns as f64 - 0.5, -0.5..rows as f64 - 0.5)
@@ -236,7 +297,7 @@ mod tests {
             let narrow: Vec<f32> = values.iter().map(|x| *x as f32).collect();
             for text in [
                 heads(&LABELS, &values, 3),
-                lines(&LABELS, &[Series { name: "a", points }]),
+                lines(&LABELS, &[Series { name: "a", points, role: Role::Compared }]),
                 histogram(&LABELS, &narrow, 5),
                 matrix(&LABELS, &values, 3),
             ] {
@@ -244,5 +305,31 @@ mod tests {
                 assert!(text.starts_with("<svg") && text.contains("A title"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn every_line_and_head_is_in_the_legend() {
+        let names: Vec<String> = (0..17).map(|i| format!("line {i}")).collect();
+        let series: Vec<Series<'_>> = names
+            .iter()
+            .map(|name| {
+                let role = if name == "line 3" { Role::Baseline } else { Role::Compared };
+                Series { name, points: vec![(0.0, 0.0), (1.0, 1.0)], role }
+            })
+            .collect();
+        let text = lines(&LABELS, &series).expect("drawn");
+        assert!(names.iter().all(|name| text.contains(&format!("{name}\n</text>"))), "{text}");
+        // No two lines look the same.
+        let marks: std::collections::BTreeSet<String> = marks(&series).iter().map(|mark| format!("{mark:?}")).collect();
+        assert_eq!(marks.len(), series.len());
+        let values: Vec<f64> = (0..144).map(|x| f64::from(x * 37 % 144)).collect();
+        let text = heads(&LABELS, &values, 12).expect("drawn");
+        assert!((0..12).all(|head| text.contains(&format!("head {head}\n"))) && text.contains("mean of heads"));
+        assert_eq!(text.matches("<circle").count(), 144 + 12);
+        // Of many heads, some.
+        let text = heads(&LABELS, &values, 48).expect("drawn");
+        assert!(text.contains("head 0\n") && !text.contains("head 1\n") && text.matches("head ").count() < 18);
+        let text = matrix(&LABELS, &values, 12).expect("drawn");
+        assert!(text.contains("0.5\n") && text.matches("<rect").count() > 144 + 32);
     }
 }

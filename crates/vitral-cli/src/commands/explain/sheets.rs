@@ -1,0 +1,95 @@
+//! Sheets of many images, with labels.
+
+use vitral::Error;
+use vitral::explain::paint::{self, Caption, Legend, Sheet, Tile};
+use vitral::explain::{InputImage, Map, Prediction};
+use vitral::image::RgbImage;
+
+/// Every image with all its maps: a row for each.
+#[derive(Default)]
+pub(super) struct Gallery {
+    columns: Vec<String>,
+    rows: Vec<Vec<Tile>>,
+    sides: Vec<String>,
+}
+
+impl Gallery {
+    /// Begins the row of an image.
+    pub(super) fn begin(&mut self, input: &InputImage, prediction: &Prediction) {
+        let name = std::path::Path::new(&input.name).file_name().map(|name| name.to_string_lossy());
+        let mut side = name.map_or(input.name.clone(), |name| name.into_owned());
+        if let Some(best) = prediction.ranked.first() {
+            let label = best.label.split(',').next().unwrap_or_default();
+            side = format!("{side}\n{label}");
+        }
+        self.sides.push(side);
+        self.rows.push(vec![]);
+        self.add("image", Tile::from(paint::enlarged(&input.shown)));
+    }
+
+    /// Adds a map to the row that began last.
+    pub(super) fn add(&mut self, name: &str, tile: Tile) {
+        let row = self.rows.len() - 1;
+        self.add_to(row, name, tile);
+    }
+
+    /// Adds a map to a row, by its number.
+    pub(super) fn add_to(&mut self, row: usize, name: &str, tile: Tile) {
+        let row = &mut self.rows[row];
+        if row.len() == self.columns.len() {
+            self.columns.push(name.to_owned());
+        }
+        row.push(tile);
+    }
+
+    /// The sheet; `None` if a single map, which has a file of its own, is all there is.
+    pub(super) fn paint(&self, model: &str) -> Result<Option<RgbImage>, Error> {
+        // The first image in a row is the input itself.
+        if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() <= 1 {
+            return Ok(None);
+        }
+        let sheet = Sheet::new(self.rows.clone(), 160, 6)
+            .title(format!("Maps by {model}"))
+            .columns("", self.columns.iter().cloned())
+            .sides(self.sides.iter().cloned())
+            .legend(Legend::Text(
+                "Below each map: the values of its darkest and its brightest color. Of maps over pixels, 1% at either end \
+                 is clipped."
+                    .into(),
+            ));
+        let sheet = match self.columns.last().is_some_and(|name| name == "pca") {
+            true => sheet.legend(Legend::Text("pca: similar patches have similar colors, in all images.".into())),
+            false => sheet,
+        };
+        sheet.paint().map(Some)
+    }
+}
+
+/// A map on a sheet, with its values.
+pub(super) fn tile(painted: RgbImage, map: &Map) -> Tile {
+    let (low, high) = paint::range(map);
+    Tile::new(painted, Caption::Scale(low, high))
+}
+
+/// Attention of all layers from top to bottom, and all heads from left to right.
+pub(super) fn of_heads(heads: &[Vec<Map>], input: &InputImage) -> Result<RgbImage, Error> {
+    let tile = |map: &Map| paint::alone(map, input.layout.image).map(Tile::from);
+    let rows: Result<Vec<Vec<Tile>>, Error> =
+        heads.iter().map(|heads| heads.iter().map(tile).collect::<Result<Vec<_>, _>>()).collect();
+    let count = heads.first().map_or(0, Vec::len);
+    Sheet::new(rows?, 96, 3)
+        .title("Attention by layer and head")
+        .columns("", (0..count).map(|head| format!("head {head}")))
+        .sides((0..heads.len()).map(|layer| format!("layer {layer}")))
+        .legend(Legend::Scale("smallest".into(), "largest".into()))
+        .legend(Legend::Text(
+            "Attention weights from the token that is read out to each patch; each map has a scale of its own.".into(),
+        ))
+        .paint()
+}
+
+/// The principal components of an image's patches, with their legend.
+pub(super) fn of_components(painted: &RgbImage) -> Result<RgbImage, Error> {
+    let cell = painted.width().max(painted.height());
+    Sheet::new(vec![vec![painted.clone().into()]], cell, 0).legend(paint::principal_legend()).paint()
+}
