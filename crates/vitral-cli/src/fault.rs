@@ -76,6 +76,9 @@ pub(crate) fn line(error: &anyhow::Error) -> String {
 
 /// A message without the numbers of the system's errors, which say nothing to a user: `(os error 2)`.
 pub(crate) fn plain(message: &str) -> String {
+    // Names of files may hold characters that move the cursor or change colors.
+    let message: String =
+        message.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect();
     let mut parts = message.split(" (os error ");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -6,6 +6,7 @@ use vitral::config::Problem;
 use vitral::labels::{Ranked, top};
 use vitral::pipeline::Batch;
 
+use crate::fault::plain;
 use crate::inputs::{InputArgs, Records};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
@@ -110,7 +111,7 @@ fn rows(printer: &Printer, image: &str, ranked: &[Ranked], problem: Problem) -> 
 const BAR: usize = 20;
 
 fn lines(printer: &Printer, image: &str, ranked: &[Ranked], problem: Problem) -> anyhow::Result<()> {
-    let mut text = printer.heading(image);
+    let mut text = printer.heading(plain(image));
     for Ranked { label, probability, .. } in ranked {
         if problem == Problem::Regression {
             text.push_str(&format!("\n  {probability:10.4}  {label}"));

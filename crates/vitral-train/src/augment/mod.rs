@@ -117,7 +117,8 @@ impl Augment {
             }
         }
         if !(mixing.mixup >= 0.0 && mixing.cutmix >= 0.0) {
-            return wrong("mixing", "a pair of non-negative alphas", format!("{mixing:?}"));
+            let found = format!("`mixup` = {} and `cutmix` = {}", mixing.mixup, mixing.cutmix);
+            return wrong("mixing", "a pair of non-negative alphas", found);
         }
         if self.repeats == 0 {
             return wrong("repeats", "at least 1", "0".into());
@@ -129,7 +130,7 @@ impl Augment {
             return wrong(
                 "crop",
                 "a crop with increasing `scale` within (0, 1] and increasing `ratio`",
-                format!("{crop:?}"),
+                format!("`scale` = {:?} and `ratio` = {:?}", crop.scale, crop.ratio),
             );
         }
         if let Some(erasing) = self.erasing
@@ -138,12 +139,17 @@ impl Augment {
             return wrong(
                 "erasing",
                 "a setting with increasing `area` and `aspect`, and `most` at least 1",
-                format!("{erasing:?}"),
+                format!("`area` = {:?}, `aspect` = {:?} and `most` = {}", erasing.area, erasing.aspect, erasing.most),
             );
         }
         match self.color_jitter {
             Some(jitter) if !jitter.is_valid() => {
-                wrong("color_jitter", "non-negative, with `hue` at most 0.5", format!("{jitter:?}"))
+                let [brightness, contrast, saturation, hue] =
+                    [jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue];
+                let found = format!(
+                    "`brightness` = {brightness}, `contrast` = {contrast}, `saturation` = {saturation}, `hue` = {hue}"
+                );
+                wrong("color_jitter", "non-negative, with `hue` at most 0.5", found)
             }
             _ => Ok(()),
         }

@@ -14,6 +14,7 @@ mod metadata;
 mod pnm;
 mod still;
 
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -112,7 +113,14 @@ pub fn open_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Deco
         let what = "reading the file".to_string();
         return Err(within(ImageError::TooManyBytes { what, needed: length, limit }));
     }
-    let bytes = std::fs::read(path).map_err(read)?;
+    // A device or a pipe does not say how long it is.
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(read)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > limit {
+        let what = "reading the file".to_string();
+        return Err(within(ImageError::TooManyBytes { what, needed: bytes.len() as u64, limit }));
+    }
     decode_with(&bytes, options).map_err(within)
 }
 

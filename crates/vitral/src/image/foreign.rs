@@ -23,7 +23,9 @@ pub(super) fn of(bytes: &[u8]) -> Option<Foreign> {
         [b'8', b'B', b'P', b'S', ..] => ("a Photoshop document (PSD)", CONVERT),
         [b'%', b'P', b'D', b'F', b'-', ..] => ("a PDF document", "convert its pages to PNG or JPEG"),
         [b'%', b'!', b'P', b'S', ..] => ("a PostScript document", "convert its pages to PNG or JPEG"),
-        [0, 0, 1 | 2, 0, ..] => ("a Windows icon", CONVERT),
+        // A TGA image begins in the same way, but an icon says how many images it holds.
+        [0, 0, 1 | 2, 0, 1..=64, 0, ..] => ("a Windows icon", CONVERT),
+        [0, 0, 2 | 10, 0, 0, 0, 0, 0, ..] => ("a TGA image", CONVERT),
         [0x76, 0x2F, 0x31, 0x01, ..] => ("an OpenEXR image", CONVERT),
         [b'#', b'?', b'R', b'A', b'D', b'I', ..] => ("a Radiance HDR image", CONVERT),
         [b'q', b'o', b'i', b'f', ..] => ("a QOI image", CONVERT),

@@ -16,7 +16,7 @@ pub enum ModelError {
     },
     /// Another image size, which this model does not resample its positions to.
     #[error(
-        "the model takes images of {expected} pixels, found {found}: resize the images, or load the model at that size"
+        "the model takes images of {expected} pixels, found {found}: resize the images, or convert the model to that size (`convert --image-size`)"
     )]
     ImageSize {
         /// The model's size.

@@ -18,6 +18,14 @@ pub enum WeightsError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A file could not be written.
+    #[error("`{}`: cannot write: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A file's format is not recognized.
     #[error(
         "`{}`: neither safetensors, nor a PyTorch checkpoint, nor a NumPy archive: {found}; convert it with the library that wrote it",
@@ -174,6 +182,10 @@ pub enum WeightsError {
 
 impl WeightsError {
     /// A system error with its file.
+    pub(crate) fn writing(path: &Path, source: std::io::Error) -> Self {
+        WeightsError::Write { path: path.to_owned(), source }
+    }
+
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         WeightsError::Io { path: path.to_owned(), source }
     }

@@ -149,7 +149,7 @@ fn placed(
     allow: &[String],
     run: bool,
 ) -> Result<Vec<Difference>, WeightsError> {
-    let failed = |source| WeightsError::io(destination, source);
+    let failed = |source| WeightsError::writing(destination, source);
     let aside = AtomicFolder::beside(destination).map_err(failed)?;
     let naming = describe::describe(model, target, aside.path())?;
     let tensors = invert::invert(model.vit, naming).map_err(|differences| {

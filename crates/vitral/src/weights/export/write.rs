@@ -66,7 +66,7 @@ pub(super) fn npz(
         let fault = "NumPy archives are written in float32; leave out the data type, or choose another target";
         return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
     }
-    let failed = |source: std::io::Error| WeightsError::io(path, source);
+    let failed = |source: std::io::Error| WeightsError::writing(path, source);
     let mut archive = ZipWriter::new(BufWriter::new(File::create(path).map_err(failed)?));
     for (name, tensor) in tensors {
         array(&mut archive, name, &tensor.shape, &values(tensor, model)?).map_err(failed)?;
@@ -170,17 +170,17 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn create(path: &'a Path) -> Result<Self, WeightsError> {
-        let file = File::create(path).map_err(|source| WeightsError::io(path, source))?;
+        let file = File::create(path).map_err(|source| WeightsError::writing(path, source))?;
         Ok(Writer { path, file: BufWriter::new(file) })
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
-        self.file.write_all(bytes).map_err(|source| WeightsError::io(self.path, source))
+        self.file.write_all(bytes).map_err(|source| WeightsError::writing(self.path, source))
     }
 
     fn finish(self) -> Result<(), WeightsError> {
-        let file = self.file.into_inner().map_err(|error| WeightsError::io(self.path, error.into_error()))?;
-        file.sync_all().map_err(|source| WeightsError::io(self.path, source))
+        let file = self.file.into_inner().map_err(|error| WeightsError::writing(self.path, error.into_error()))?;
+        file.sync_all().map_err(|source| WeightsError::writing(self.path, source))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::weights::WeightsError;
 pub(super) fn write(folder: &Path, name: &str, value: &Value) -> Result<(), WeightsError> {
     let path = folder.join(name);
     let text = serde_json::to_string_pretty(value).map_err(|error| WeightsError::description(&path, error))?;
-    std::fs::write(&path, text + "\n").map_err(|source| WeightsError::io(&path, source))
+    std::fs::write(&path, text + "\n").map_err(|source| WeightsError::writing(&path, source))
 }
 
 /// A size as written by these libraries.
