@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::train::{place, within};
-use super::{built_in, finished, folder, names_in, root, vitral};
+use super::{built_in, finished, folder, names_in, root, tensor, vitral};
 
 fn golden(name: &str) -> String {
     root().join("goldens/matching").join(name).display().to_string()
@@ -212,6 +212,43 @@ fn images_with_several_labels_are_trained_and_measured() {
     assert_eq!((&found["mean_average_precision"], &found["classes"][0]["images"]), (&1.0.into(), &8.into()));
     let error = vitral(["probe", "--model", &path("run/best"), &path("images/list.csv")]).fails(1);
     assert!(error.contains("one label for each image"), "{error}");
+}
+
+/// The logits that a model gives for an image, through its own preprocessing.
+fn logits(model: &str, image: &str, place: &Path) -> Vec<f32> {
+    let [input, output] = ["in.safetensors", "out.safetensors"].map(|name| within(place, name));
+    vitral(["preprocess", "--model", model, image, "-o", &input]).ok();
+    vitral(["forward", model, "--input", &input, "--output", &output]).ok();
+    tensor(Path::new(&output), "logits").1
+}
+
+/// From a backbone to a classifier in other libraries' formats, at its own size and at another.
+#[test]
+fn a_fine_tuned_backbone_is_evaluated_and_converted() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let (images, image) = (path("images"), path("images/seven/0.png"));
+    for (run, more) in [("whole", &[][..]), ("light", &["--lora", "2"]), ("larger", &["--image-size", "48"])] {
+        let tune =
+            ["finetune", &images, "--model", "goldens/models/hf_dinov2_model", "--out", &path(run), "--epochs", "1"];
+        vitral(tune.iter().chain(more).copied()).ok();
+        let best = path(&format!("{run}/best"));
+        assert!(vitral(["evaluate", "--model", &best, &images]).ok().contains("top-1"));
+        for (target, more) in
+            [("huggingface", &[][..]), ("timm", &["--image-size", "32"]), ("timm", &["--image-size", "48"])]
+        {
+            let size = more.last().copied().unwrap_or("own");
+            let out = path(&format!("{run}-{target}-{size}"));
+            vitral(["convert", &best, &out, "--to", target].iter().chain(more).copied()).ok();
+            // At the model's own size, the numbers are the same; at another, they are those of Vitral's own conversion.
+            let own = path(&format!("{run}-bundle-{target}-{size}"));
+            vitral(["convert", &best, &own, "--to", "bundle"].iter().chain(more).copied()).ok();
+            let (found, expected) = (logits(&out, &image, place.path()), logits(&own, &image, place.path()));
+            assert_eq!(found.len(), 2);
+            let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-5, "{run} as {target} at {size}: {found:?} is not {expected:?}");
+        }
+    }
 }
 
 #[test]

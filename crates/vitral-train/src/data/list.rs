@@ -40,6 +40,9 @@ impl List {
             None if named.exists() => class_names(&named)?,
             None => of_labels(rows.iter().flat_map(|row| &row.labels).cloned().collect()),
         };
+        if classes.is_empty() {
+            return Err(fault(path, "expected labels, found none in any row", HINT));
+        }
         let divided = splits(&rows);
         let wanted = split.and_then(|split| split.among(&divided)).filter(|_| divided.len() > 1);
         let kept = |row: &&Row| wanted.is_none() || row.split == wanted;

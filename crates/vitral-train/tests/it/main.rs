@@ -2,6 +2,7 @@
 
 mod as_found;
 mod frozen;
+mod hostile;
 mod lora;
 mod parity;
 mod parquet;
