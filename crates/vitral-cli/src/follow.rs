@@ -58,7 +58,7 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         printer,
         json: settings.json,
         epochs: recipe.run.epochs,
-        several: sets.train.labeling() == Labeling::Several,
+        labeling: sets.train.labeling(),
         begun: Instant::now(),
         first: None,
         bar: false,
@@ -79,28 +79,38 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
                     "report": report,
                 }))?;
             } else {
-                let percent = 100.0 * best;
-                let several = sets.train.labeling() == Labeling::Several;
-                let (measure, of) = if several { ("mean average precision ", "on") } else { ("", "of") };
+                let labeling = sets.train.labeling();
+                let (measure, of) = match labeling {
+                    Labeling::One => ("", "of"),
+                    Labeling::Several => ("mean average precision ", "on"),
+                    Labeling::Number => ("R² ", "on"),
+                };
+                let shown = |value: f64| match labeling {
+                    Labeling::Number => format!("{value:.4}"),
+                    Labeling::One | Labeling::Several => format!("{:.2} %", 100.0 * value),
+                };
                 let images = if test.is_some() { format!(" {of} the validation images") } else { String::new() };
-                printer.line(format_args!(
-                    "best {measure}{percent:.2} %{images} after epoch {epoch}: {}",
-                    folder.display()
-                ))?;
-                if let Some(test) = test {
-                    let test = 100.0 * test;
-                    printer.line(format_args!("test {measure}{test:.2} % {of} the test images, evaluated once"))?;
+                let (best, folder) = (shown(best), folder.display());
+                printer.line(format_args!("best {measure}{best}{images} after epoch {epoch}: {folder}"))?;
+                if let Some(test) = test.map(shown) {
+                    printer.line(format_args!("test {measure}{test} {of} the test images, evaluated once"))?;
                 }
                 printer.flush()?;
                 printer.note(format_args!("the best epoch was {}", sets.chosen_on.how()));
                 // A missing journal only costs the sparkline.
                 let entries = Journal::read(out).unwrap_or_default();
                 let accuracies: Vec<f64> = entries.iter().filter_map(|entry| entry.validation_accuracy).collect();
-                if let [first, .., last] = accuracies[..] {
+                if let [first, .., last] = accuracies[..]
+                    && labeling != Labeling::Number
+                {
                     let (line, first, last) = (sparkline(&accuracies, SPARKLINE), 100.0 * first, 100.0 * last);
                     printer.note(format_args!("validation {line} {first:.2} to {last:.2} %"));
                 }
-                let what = if several { "curves and classes" } else { "curves, confusion matrix and mistakes" };
+                let what = match labeling {
+                    Labeling::One => "curves, confusion matrix and mistakes",
+                    Labeling::Several => "curves and classes",
+                    Labeling::Number => "curves and errors",
+                };
                 printer.note(format_args!("{what}: {}", report.display()));
             }
             Ok(Outcome::Done)
@@ -117,8 +127,8 @@ struct Lines<'a> {
     printer: &'a Printer,
     json: bool,
     epochs: u64,
-    /// Whether images have several labels, and the measure is the mean average precision.
-    several: bool,
+    /// What the images are labeled with, which decides the measure.
+    labeling: Labeling,
     /// Start time of this process, and its first completed epoch.
     begun: Instant,
     first: Option<u64>,
@@ -209,8 +219,12 @@ impl Watcher for Lines<'_> {
             let validation =
                 entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
                     let best = if best { " best" } else { "" };
-                    let measure = if self.several { "mAP " } else { "" };
-                    format!("validation {loss:.4}, {measure}{:.2} %{best}  ", 100.0 * accuracy)
+                    let (name, value) = match self.labeling {
+                        Labeling::One => ("", format!("{:.2} %", 100.0 * accuracy)),
+                        Labeling::Several => ("mAP ", format!("{:.2} %", 100.0 * accuracy)),
+                        Labeling::Number => ("R² ", format!("{accuracy:.4}")),
+                    };
+                    format!("validation {loss:.4}, {name}{value}{best}  ")
                 });
             let line = format!(
                 "epoch {:>3}/{}  loss {:.4}  {validation}{:.0} images/s  {}",

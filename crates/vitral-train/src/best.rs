@@ -12,7 +12,7 @@ use vitral_engine::{Context, DType, ParameterSpec, Parameters};
 use crate::data::Loader;
 use crate::epoch::Score;
 use crate::error::TrainError;
-use crate::evaluate::SeveralMetrics;
+use crate::evaluate::{Errors, SeveralMetrics};
 use crate::labeling::Labeling;
 use crate::lora;
 use crate::step::Trainer;
@@ -28,14 +28,15 @@ fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
     Parameters::prepared(declarations.clone(), device.clone(), DType::F32, read)
 }
 
-/// Evaluates the model as it is now: mean loss, and the fraction of images classified correctly or, where images have
-/// several labels, the mean average precision.
+/// Evaluates the model as it is now: mean loss, and the fraction of images classified correctly; where images have several
+/// labels the mean average precision, and where they have numbers R².
 ///
 /// # Errors
 /// If an image does not fit the model, or the device fails.
 pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result<Score, TrainError> {
     let parameters = kept(trainer, device)?;
-    let several = test.dataset().labeling() == Labeling::Several;
+    let labeling = test.dataset().labeling();
+    let mut errors = Errors::default();
     let mut metrics = SeveralMetrics::new(test.dataset().classes());
     let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0usize);
     for batch in Loader::epoch(test, 0, 0) {
@@ -46,9 +47,9 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result
             let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
             let logits = output.logits.expect("a model that is trained has a head");
             let loss = trainer.rules().loss.of(&cx, &logits, &batch.targets);
-            let values = match several {
-                true => [loss, logits.reshape([logits.shape().count()])],
-                false => {
+            let values = match labeling {
+                Labeling::Several | Labeling::Number => [loss, logits.reshape([logits.shape().count()])],
+                Labeling::One => {
                     let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
                     let labels = device.constant([labels.len()], &labels);
                     [loss, cx.count_correct(&logits, &labels)]
@@ -59,12 +60,17 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result
         let values = values.to_vec()?;
         seen += batch.labels.len();
         loss += f64::from(values[0]) * batch.labels.len() as f64;
-        match several {
-            true => metrics.add_batch(&values[1..], &batch.targets.to_vec()?),
-            false => correct += f64::from(values[1]),
+        match labeling {
+            Labeling::Several => metrics.add_batch(&values[1..], &batch.targets.to_vec()?),
+            Labeling::Number => errors.add(&values[1..], &batch.targets.to_vec()?),
+            Labeling::One => correct += f64::from(values[1]),
         }
     }
-    let accuracy = if several { metrics.report(0).mean_average_precision } else { correct / seen.max(1) as f64 };
+    let accuracy = match labeling {
+        Labeling::One => correct / seen.max(1) as f64,
+        Labeling::Several => metrics.report(0).mean_average_precision,
+        Labeling::Number => errors.report(0).r_squared,
+    };
     Ok(Score { loss: loss / seen.max(1) as f64, accuracy })
 }
 

@@ -10,7 +10,8 @@ use crate::step::StepReport;
 pub struct Score {
     /// Mean loss.
     pub loss: f64,
-    /// Fraction classified correctly; the mean average precision where images have several labels.
+    /// Fraction classified correctly; the mean average precision where images have several labels, R² where
+    /// labels are numbers.
     pub accuracy: f64,
 }
 

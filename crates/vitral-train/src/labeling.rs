@@ -1,10 +1,12 @@
-//! Single-label and multi-label data.
+//! What the labels of images are.
 
-/// Number of classes per image.
+/// What an image is labeled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labeling {
     /// One class.
     One,
     /// Any number; such data needs a binary loss.
     Several,
+    /// A number, in place of classes.
+    Number,
 }

@@ -13,6 +13,8 @@ pub enum Loss {
     CrossEntropy,
     /// A binary cross-entropy per class (DeiT III, ResNet strikes back), for classes that are not exclusive.
     Binary,
+    /// Squared error, for labels that are numbers.
+    Squared,
 }
 
 /// How a teacher enters the loss (DeiT, arXiv:2012.12877).
@@ -39,6 +41,7 @@ impl Loss {
         match self {
             Loss::CrossEntropy => cx.cross_entropy(logits, targets),
             Loss::Binary => cx.binary_cross_entropy(logits, targets),
+            Loss::Squared => cx.squared_error(logits, targets),
         }
     }
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use vitral::Model;
 
-use crate::data::{Dataset, Match, Part, Relabeled, Split, Subset, ValidationSplit, listed, open_part, with_classes};
+use crate::data::{
+    Dataset, Match, Part, Relabeled, Split, Subset, ValidationSplit, listed, open_numbers, open_part, with_classes,
+};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
+use crate::loss::Loss;
 use crate::recipe::{Recipe, SubsetRecipe};
 use crate::report::ChosenOn;
 
@@ -68,6 +71,7 @@ pub fn open_sets(recipe: &Recipe) -> Result<Sets, TrainError> {
     // With test images of its own, nothing is split off the training images.
     let share = |fraction| ValidationSplit { fraction, ..data.validation_split };
     let own = data.test.as_ref();
+    let open_part = if recipe.run.loss == Some(Loss::Squared) { open_numbers } else { open_part };
     let Part { dataset: train, parts: beside, mut notes } =
         open_part(&data.train, Split::Train, own.map_or(data.validation_split, |_| share(0.0)))?;
     if let [only] = train.classes()

@@ -86,6 +86,10 @@ impl Recipe {
             }
             (Labeling::Several, _) => Ok(Loss::Binary),
             (Labeling::One, loss) => Ok(loss.unwrap_or_default()),
+            (Labeling::Number, _) if self.distillation.is_some() => {
+                Err(fault("`distillation` is for classes, and the labels are numbers; train without it"))
+            }
+            (Labeling::Number, _) => Ok(Loss::Squared),
         }
     }
 
@@ -110,8 +114,12 @@ impl Recipe {
             }
             (None, None) => return Err(fault("`model.from` was not loaded")),
         };
-        // With a loss of its own for each class, any number of classes can apply.
-        let problem = if loss == Loss::Binary { Problem::MultiLabel } else { Problem::SingleLabel };
+        // With a binary loss for each class, any number of classes can apply.
+        let problem = match loss {
+            Loss::CrossEntropy => Problem::SingleLabel,
+            Loss::Binary => Problem::MultiLabel,
+            Loss::Squared => Problem::Regression,
+        };
         let config = ModelConfig { problem, ..config };
         if config.classes != classes {
             let found = config.classes;

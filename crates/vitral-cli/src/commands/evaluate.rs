@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use vitral::config::Problem;
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
 use vitral_train::data::{
-    Corner, Dataset, Loader, LoaderOptions, Match, Relabeled, Split, ValidationSplit, View, open_part,
+    Corner, Dataset, Loader, LoaderOptions, Match, Relabeled, Split, ValidationSplit, View, open_numbers, open_part,
 };
 use vitral_train::evaluate::{Features, evaluate, features, mirrored};
 
@@ -20,7 +20,7 @@ use crate::settings::{ModelArgs, Settings};
 /// Measure a classifier on labeled images
 ///
 /// Top-1 and top-5 accuracy, loss, calibration error, per-class precision, recall and F1, and a confusion matrix; for
-/// images with several labels, average precision and F1. The data's classes are matched to the model's by name, and
+/// images with several labels, average precision and F1; for a regression, its errors. The data's classes are matched to the model's by name, and
 /// images of classes that the model does not know are left out and reported. Only if no name fits are classes matched by
 /// number, or in order if there are as many.
 #[derive(Args, Debug)]
@@ -76,13 +76,12 @@ impl From<Part> for Split {
 pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = args.model.load(settings)?;
     model.check_classifies()?;
-    if model.vit().config().problem == Problem::Regression {
-        bail!("the model `{}`: expected a classifier, found a regression, whose numbers have no classes", model.name());
-    }
     // Data without splits is evaluated whole.
     let whole =
         ValidationSplit { fraction: if args.split == Part::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
-    let opened = open_part(&args.data, args.split.into(), whole)?;
+    let regression = model.vit().config().problem == Problem::Regression;
+    let open = if regression { open_numbers } else { open_part };
+    let opened = open(&args.data, args.split.into(), whole)?;
     let count = opened.dataset.len();
     if opened.parts.is_empty() {
         printer.note(format_args!("the data is not split: evaluating all of its {count} images"));
@@ -92,8 +91,14 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     }
     let data = opened.dataset;
     opened.notes.iter().for_each(|note| printer.note(note));
-    let matched = Arc::new(Relabeled::to(data, model.vit().config().classes, model.labels().names())?);
-    let (data, preprocess): (Arc<dyn Dataset>, _) = (matched.clone(), model.preprocess()?);
+    let preprocess = model.preprocess()?;
+    let matched = match regression {
+        true => None,
+        false => {
+            Some(Arc::new(Relabeled::to(Arc::clone(&data), model.vit().config().classes, model.labels().names())?))
+        }
+    };
+    let data: Arc<dyn Dataset> = matched.clone().map_or(data, |matched| matched);
     let views = if args.five_crops { corners(&data, &preprocess)? } else { Vec::new() };
     let loader =
         Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, args.batch.into()), &settings.device)?;
@@ -121,7 +126,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let report = evaluated();
     printer.finish_progress();
     let mut report = report?;
-    if matched.how() != Match::Names || !matched.unknown().is_empty() {
+    if let Some(matched) = matched.filter(|matched| matched.how() != Match::Names || !matched.unknown().is_empty()) {
         report.note_matching(&matched);
     }
     for skipped in loader.skipped() {

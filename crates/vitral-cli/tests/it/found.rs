@@ -252,6 +252,40 @@ fn a_fine_tuned_backbone_is_evaluated_and_converted() {
 }
 
 #[test]
+fn numbers_are_trained_and_measured() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    // 28 × 28 images whose brightness is the number.
+    std::fs::create_dir(path("gray")).expect("made");
+    let mut rows = "path,target\n".to_owned();
+    for level in (0..=250u8).step_by(5) {
+        let image = [&b"P5 28 28 255\n"[..], &[level; 28 * 28]].concat();
+        std::fs::write(path(&format!("gray/{level}.pgm")), image).expect("written");
+        rows += &format!("{level}.pgm,{:.3}\n", f32::from(level) / 255.0);
+    }
+    std::fs::write(path("gray/list.csv"), rows).expect("written");
+    let list = path("gray/list.csv");
+    let (data, loss) = (format!("data.train={list}"), "run.loss=squared");
+    let train = ["train", &path("recipe.toml"), "--out", &path("run"), "--set", &data, "--set", loss, "--epochs", "40"];
+    let said = vitral(train.into_iter().chain(["--lr", "1e-2", "--batch", "8"])).ok();
+    assert!(said.contains("R² 0.") && said.contains("best R² 0.9"), "{said}");
+    assert!(std::fs::read_to_string(path("run/report.html")).expect("written").contains("Mean absolute error"));
+    let best = path("run/best");
+    let found = vitral(["evaluate", "--model", &best, &list, "--json"]).ok();
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    assert!(found["r_squared"].as_f64().is_some_and(|r| r > 0.9), "{found}");
+    let answer = vitral(["classify", "--model", &best, &path("gray/255.pgm"), "--json"]);
+    assert!(answer.code == Some(1), "there is no such image");
+    let answer = vitral(["classify", "--model", &best, &path("gray/250.pgm"), "--json"]).ok();
+    assert!(answer.contains("regression"), "{answer}");
+    vitral(["convert", &best, &path("hf"), "--to", "huggingface"]).ok();
+    let config = std::fs::read_to_string(path("hf/config.json")).expect("written");
+    assert!(config.contains("\"problem_type\": \"regression\""), "{config}");
+    let words = ["train", &path("recipe.toml"), "--out", &path("words"), "--set", loss];
+    assert!(vitral(words).fails(1).contains("expected labels that are numbers, found `one`"));
+}
+
+#[test]
 fn options_of_other_programs_are_understood_or_have_a_hint() {
     let image = "assets/digits/images/one.png";
     let rows = vitral(["classify", "--csv", "--topk", "2", "--num-threads", "1", "--batch-size", "1", image]).ok();

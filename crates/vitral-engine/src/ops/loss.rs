@@ -26,6 +26,14 @@ impl Context<'_> {
         self.loss(LossKind::BinaryCrossEntropy, logits, targets)
     }
 
+    /// Squared error of `outputs` against numbers of the same shape, the mean over all values (PyTorch's `mse_loss`).
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn squared_error(&self, outputs: &Tensor, targets: &Tensor) -> Tensor {
+        self.loss(LossKind::SquaredError, outputs, targets)
+    }
+
     /// Kullback–Leibler divergence of the student's softmax from the teacher's, both at a temperature, a mean over the
     /// batch: `Σ p (log p − log q)` with `p` the teacher's. No gradient goes to the teacher.
     ///
@@ -119,6 +127,10 @@ mod tests {
         check.differences(&inputs, |cx, x| cx.cross_entropy(&x[0], &x[1]));
         check.differences(&inputs, |cx, x| cx.binary_cross_entropy(&x[0], &x[1]));
         check.differences(&inputs, |cx, x| cx.kl_divergence(&x[0], &x[1], 2.0));
+        check.differences(&inputs, |cx, x| cx.squared_error(&x[0], &x[1]));
+        let pair = [check.tensor(&[1, 2], &[1.0, -2.0]), check.tensor(&[1, 2], &[0.5, 1.0])];
+        let found = check.run(&pair, |cx, x| cx.squared_error(&x[0], &x[1]));
+        assert_eq!(found.values(), [(0.25 + 9.0) / 2.0]);
     }
 
     #[test]

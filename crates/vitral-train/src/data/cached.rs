@@ -48,6 +48,10 @@ impl Dataset for Cached {
         self.inner.labels(index)
     }
 
+    fn values(&self, index: usize) -> Vec<f32> {
+        self.inner.values(index)
+    }
+
     fn name(&self, index: usize) -> String {
         self.inner.name(index)
     }

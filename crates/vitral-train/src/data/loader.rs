@@ -15,6 +15,7 @@ use super::{Dataset, Order, fault, shuffled};
 use crate::augment::Augment;
 use crate::draws::Draws;
 use crate::error::TrainError;
+use crate::labeling::Labeling;
 use crate::step::Batch;
 
 /// Batches waiting for the consumer, besides the one being prepared.
@@ -282,7 +283,10 @@ impl Work {
         let (mut pixels, mut targets) = (Vec::new(), Vec::new());
         for (index, numbers) in &made {
             pixels.extend_from_slice(numbers);
-            augment.target(&self.dataset.labels(*index), classes, self.dataset.labeling(), &mut targets);
+            match self.dataset.labeling() {
+                Labeling::Number => targets.extend(self.dataset.values(*index)),
+                labeling => augment.target(&self.dataset.labels(*index), classes, labeling, &mut targets),
+            }
         }
         let channels = self.options.preprocess.channels.count();
         let shape = [made.len(), channels, self.size.height, self.size.width];

@@ -12,6 +12,7 @@ mod list;
 mod loader;
 mod matching;
 mod members;
+mod numbers;
 mod open;
 mod order;
 mod parquet;
@@ -44,7 +45,8 @@ pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
 pub use matching::{Match, Matching};
 pub use members::ArchivedImages;
-pub use open::{Part, ValidationSplit, open, open_part};
+pub use numbers::Numbers;
+pub use open::{Part, ValidationSplit, open, open_numbers, open_part};
 pub use order::{Order, shuffled};
 pub use parquet::Parquet;
 pub use relabeled::{Relabeled, with_classes};
@@ -72,6 +74,10 @@ pub trait Dataset: Send + Sync {
     /// All classes of an image.
     fn labels(&self, index: usize) -> Vec<usize> {
         vec![self.label(index)]
+    }
+    /// The numbers that an image is labeled with, one for each class; empty unless [`Self::labeling`] says so.
+    fn values(&self, _index: usize) -> Vec<f32> {
+        Vec::new()
     }
     /// The name of an image: its path, or its position in a larger file.
     fn name(&self, index: usize) -> String;

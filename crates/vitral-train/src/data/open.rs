@@ -14,7 +14,7 @@ use super::parts::Parts;
 use super::rows::{is_labeled, is_list};
 use super::shards::{FilePredicate, Shards};
 use super::split::Split;
-use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Parquet, Subset, fault};
+use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Numbers, Parquet, Subset, fault};
 use crate::error::TrainError;
 
 /// How a data set without a test split is split.
@@ -60,7 +60,22 @@ pub struct Part {
 /// # Errors
 /// As [`open`].
 pub fn open_part(path: &Path, split: Split, validation_split: ValidationSplit) -> Result<Part, TrainError> {
-    let Part { dataset, parts, mut notes } = find(path, split)?;
+    opened(find(path, split)?, path, split, validation_split)
+}
+
+/// Opens a data set like [`open_part`], with labels that are numbers. Splits that are separate files or folders must have
+/// the same numbers; a list with a column `split` need not.
+///
+/// # Errors
+/// As [`open_part`], and if a label is no number.
+pub fn open_numbers(path: &Path, split: Split, validation_split: ValidationSplit) -> Result<Part, TrainError> {
+    let found = find(path, split)?;
+    let dataset = Arc::new(Numbers::of(found.dataset)?);
+    opened(Part { dataset, ..found }, path, split, validation_split)
+}
+
+fn opened(found: Part, path: &Path, split: Split, validation_split: ValidationSplit) -> Result<Part, TrainError> {
+    let Part { dataset, parts, mut notes } = found;
     notes.extend(dataset.notes());
     if !parts.is_empty() {
         return Ok(Part { dataset, parts, notes });

@@ -123,6 +123,10 @@ impl Dataset for Relabeled {
         self.inner.labels(self.kept[index]).into_iter().filter_map(|label| self.matching.to()[label]).collect()
     }
 
+    fn values(&self, index: usize) -> Vec<f32> {
+        self.inner.values(self.kept[index])
+    }
+
     fn name(&self, index: usize) -> String {
         self.inner.name(self.kept[index])
     }

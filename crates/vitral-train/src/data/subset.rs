@@ -98,6 +98,10 @@ impl Dataset for Subset {
         self.inner.labels(self.indices[index])
     }
 
+    fn values(&self, index: usize) -> Vec<f32> {
+        self.inner.values(self.indices[index])
+    }
+
     fn name(&self, index: usize) -> String {
         self.inner.name(self.indices[index])
     }

@@ -19,6 +19,9 @@ pub struct Summary {
     pub sampled: usize,
     /// Number of these that could not be read.
     pub unreadable: usize,
+    /// The smallest and the largest label, if labels are numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<[f32; 2]>,
 }
 
 impl Summary {
@@ -39,7 +42,11 @@ impl Summary {
             let [least, most] = sizes.unwrap_or([(width, height); 2]);
             sizes = Some([(width.min(least.0), height.min(least.1)), (width.max(most.0), height.max(most.1))]);
         }
-        Summary { images: dataset.len(), classes, sizes, sampled, unreadable }
+        let numbers = (0..dataset.len()).flat_map(|index| dataset.values(index)).fold(None, |range, number| {
+            let [least, most] = range.unwrap_or([number; 2]);
+            Some([number.min(least), number.max(most)])
+        });
+        Summary { images: dataset.len(), classes, sizes, sampled, unreadable, numbers }
     }
 }
 
@@ -47,8 +54,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.classes.iter().map(|(_, count)| *count);
         let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
-        write!(f, "{} images of {} classes, ", self.images, self.classes.len())?;
+        match self.numbers {
+            Some([least, most]) => write!(f, "{} images with numbers from {least} to {most}", self.images)?,
+            None => write!(f, "{} images of {} classes, ", self.images, self.classes.len())?,
+        }
         match least == most {
+            _ if self.numbers.is_some() => {}
             true => write!(f, "{most} each")?,
             false => {
                 let named =

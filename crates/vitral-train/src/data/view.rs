@@ -81,6 +81,10 @@ impl Dataset for View {
         self.inner.labels(index)
     }
 
+    fn values(&self, index: usize) -> Vec<f32> {
+        self.inner.values(index)
+    }
+
     fn name(&self, index: usize) -> String {
         self.inner.name(index)
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vitral::Tensor;
 use vitral_engine::Device;
 
-use super::{Features, Metrics, Report, SeveralMetrics, SeveralReport, UnknownClass};
+use super::{Errors, Features, Metrics, NumbersReport, Report, SeveralMetrics, SeveralReport, UnknownClass};
 use crate::data::{Loader, Relabeled};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
@@ -19,15 +19,18 @@ pub enum Evaluation {
     One(Box<Report>),
     /// Images with several labels each.
     Several(Box<SeveralReport>),
+    /// Images labeled with numbers.
+    Numbers(NumbersReport),
 }
 
 impl Evaluation {
     /// The main measure, between 0 and 1: the fraction of the images that are classified correctly, or the mean average
-    /// precision where images have several labels.
+    /// precision where images have several labels, or R² where labels are numbers, which is below 0 for a bad model.
     pub fn measure(&self) -> f64 {
         match self {
             Evaluation::One(report) => report.top1,
             Evaluation::Several(report) => report.mean_average_precision,
+            Evaluation::Numbers(report) => report.r_squared,
         }
     }
 
@@ -36,6 +39,7 @@ impl Evaluation {
         match self {
             Evaluation::One(report) => report.skipped,
             Evaluation::Several(report) => report.skipped,
+            Evaluation::Numbers(report) => report.skipped,
         }
     }
 
@@ -49,6 +53,7 @@ impl Evaluation {
         let (matched, left_out) = match self {
             Evaluation::One(report) => (&mut report.matched, &mut report.unknown),
             Evaluation::Several(report) => (&mut report.matched, &mut report.unknown),
+            Evaluation::Numbers(_) => return,
         };
         *matched = Some(data.how());
         *left_out = unknown.collect();
@@ -60,6 +65,7 @@ impl fmt::Display for Evaluation {
         match self {
             Evaluation::One(report) => report.fmt(f),
             Evaluation::Several(report) => report.fmt(f),
+            Evaluation::Numbers(report) => report.fmt(f),
         }
     }
 }
@@ -68,6 +74,7 @@ impl fmt::Display for Evaluation {
 enum Accumulated {
     One(Box<Metrics>),
     Several(SeveralMetrics),
+    Numbers(Errors),
 }
 
 /// Classifies every image of a loader, in data set order; `forward` gives logits `[batch, classes]` for pixels.
@@ -83,6 +90,7 @@ pub fn evaluate(
     let mut metrics = match dataset.labeling() {
         Labeling::One => Accumulated::One(Box::new(Metrics::new(dataset.classes()))),
         Labeling::Several => Accumulated::Several(SeveralMetrics::new(dataset.classes())),
+        Labeling::Number => Accumulated::Numbers(Errors::default()),
     };
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
@@ -102,6 +110,7 @@ pub fn evaluate(
                 logits.chunks_exact(found).zip(&batch.labels).for_each(|(row, &label)| metrics.add(row, label));
             }
             Accumulated::Several(metrics) => metrics.add_batch(&logits, &batch.targets.to_vec()?),
+            Accumulated::Numbers(errors) => errors.add(&logits, &batch.targets.to_vec()?),
         }
     }
     let skipped: Vec<usize> = loader.skipped().into_iter().map(|skipped| skipped.index).collect();
@@ -111,6 +120,7 @@ pub fn evaluate(
             Evaluation::One(Box::new(metrics.report(skipped.len(), |nth| (seen[nth], dataset.name(seen[nth])))))
         }
         Accumulated::Several(metrics) => Evaluation::Several(Box::new(metrics.report(skipped.len()))),
+        Accumulated::Numbers(errors) => Evaluation::Numbers(errors.report(skipped.len())),
     })
 }
 

@@ -90,7 +90,7 @@ struct Whole<'a> {
 pub fn measure(folder: &Path) -> Option<f64> {
     let text = std::fs::read(folder.join("report.json")).ok()?;
     let report: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    ["top1", "mean_average_precision"].iter().find_map(|key| report[key].as_f64())
+    ["top1", "mean_average_precision", "r_squared"].iter().find_map(|key| report[key].as_f64())
 }
 
 /// What a report is made of.
@@ -127,6 +127,7 @@ pub fn write(folder: &Path, sources: Sources<'_>) -> Result<(), TrainError> {
             body
         }
         Evaluation::Several(report) => several_labels(report),
+        Evaluation::Numbers(_) => String::new(),
     };
     let page = page(&sources, &curves, &body);
     files.extend([("curves.svg", curves), ("report.html", page)]);
@@ -185,6 +186,12 @@ fn page(sources: &Sources<'_>, curves: &str, body: &str) -> String {
             add(format_args!("<h1>Mean average precision {average} on {} {on} images</h1><p>", report.images));
             add(format_args!("F1 {}, loss {:.4}. ", percent(report.f1), report.loss));
         }
+        Evaluation::Numbers(report) => {
+            let (error, images) = (report.mean_absolute_error, report.images);
+            add(format_args!("<h1>Mean absolute error {error:.4} on {images} {on} images</h1><p>"));
+            let root = report.root_mean_squared_error;
+            add(format_args!("Root of the mean squared error {root:.4}, R² {:.4}. ", report.r_squared));
+        }
     }
     if let Some(last) = entries.last() {
         let noun = if last.epoch == 1 { "epoch" } else { "epochs" };
@@ -202,6 +209,7 @@ fn page(sources: &Sources<'_>, curves: &str, body: &str) -> String {
             Evaluation::Several(_) => {
                 add(format_args!("On the validation images, the mean average precision was {chosen}. "));
             }
+            Evaluation::Numbers(_) => add(format_args!("On the validation images, R² was {accuracy:.4}. ")),
         }
     }
     add(format_args!("</p><h2>Training curves</h2>{curves}{body}"));

@@ -29,6 +29,8 @@ pub(crate) enum LossKind {
     CrossEntropy,
     /// A mean over all values.
     BinaryCrossEntropy,
+    /// `mean of (logit − target)²` over all values.
+    SquaredError,
     /// Of the student's softmax from the teacher's, both at a temperature: targets are the teacher's logits.
     KlDivergence { temperature: f32 },
 }

@@ -51,6 +51,10 @@ impl Losses for Cpu {
                     .sum();
                 total / logits.len() as f64
             }
+            LossKind::SquaredError => {
+                let square = |(&x, &t): (&f32, &f32)| (f64::from(x) - f64::from(t)).powi(2);
+                logits.iter().zip(targets).map(square).sum::<f64>() / logits.len() as f64
+            }
             LossKind::KlDivergence { temperature } => {
                 let (q, p) = (cooled(logits, temperature), cooled(targets, temperature));
                 let total: f64 = (q.chunks_exact(classes).zip(p.chunks_exact(classes)))
@@ -85,6 +89,14 @@ impl Losses for Cpu {
                 self.tensor(loss.logits.shape(), |out| {
                     for ((out, &x), t) in out.iter_mut().zip(logits).zip(targets) {
                         *out = factor * (1.0 / (1.0 + (-x).exp()) - t);
+                    }
+                })
+            }
+            LossKind::SquaredError => {
+                let factor = 2.0 * upstream / logits.len() as f32;
+                self.tensor(loss.logits.shape(), |out| {
+                    for ((out, &x), t) in out.iter_mut().zip(logits).zip(targets) {
+                        *out = factor * (x - t);
                     }
                 })
             }

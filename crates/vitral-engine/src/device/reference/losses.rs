@@ -37,6 +37,9 @@ impl Losses for Reference {
                     let of_one = |(x, t): (&f64, &f64)| x.max(0.0) - x * t + (-x.abs()).exp().ln_1p();
                     logits.iter().zip(targets).map(of_one).sum::<f64>() / logits.len() as f64
                 }
+                LossKind::SquaredError => {
+                    logits.iter().zip(targets).map(|(x, t)| (x - t).powi(2)).sum::<f64>() / logits.len() as f64
+                }
                 LossKind::KlDivergence { temperature } => {
                     let log = |row| log_softmax(&cooled(row, f64::from(temperature)));
                     let of_row = |(student, teacher)| -> f64 {
@@ -66,6 +69,10 @@ impl Losses for Reference {
                         let count = logits.len() as f64;
                         let terms = logits_row.iter().zip(targets_row);
                         terms.map(|(x, t)| (1.0 / (1.0 + (-x).exp()) - t) / count).collect()
+                    }
+                    LossKind::SquaredError => {
+                        let count = logits.len() as f64;
+                        logits_row.iter().zip(targets_row).map(|(x, t)| 2.0 * (x - t) / count).collect()
                     }
                     LossKind::KlDivergence { temperature } => {
                         let temperature = f64::from(temperature);
