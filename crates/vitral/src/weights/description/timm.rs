@@ -124,8 +124,12 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
 /// The architecture with the longest common prefix, as a hint.
 fn nearest(name: &str) -> String {
     let common = |other: &str| name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
-    let best = architectures().keys().max_by_key(|other| common(other));
-    best.map_or_else(String::new, |best| format!("the closest name is `{best}`"))
+    // What only begins with the same letters is another family.
+    let best = architectures().keys().max_by_key(|other| common(other)).filter(|other| common(other) >= "vit_".len());
+    best.map_or_else(
+        || "`vitral models` lists those that are known".to_owned(),
+        |best| format!("the closest name is `{best}`"),
+    )
 }
 
 /// `label_names` (formerly `labels`), replaced by `label_descriptions` if present; beside `pretrained_cfg` or inside

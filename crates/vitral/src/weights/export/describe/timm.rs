@@ -43,6 +43,14 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
 /// two halves of a gated MLP separately.
 fn of_vision_transformer(model: &ExportSource<'_>) -> Result<(Value, bool), WeightsError> {
     let config = model.vit.config();
+    if matches!(config.stem, Stem::Hybrid(_)) {
+        let (image, patch, stride) = (config.image_size, config.patch_size, config.token_stride());
+        let divides = |image: usize, patch: usize, stride: usize| image.div_ceil(stride / patch).is_multiple_of(patch);
+        if !(divides(image.height, patch.height, stride.height) && divides(image.width, patch.width, stride.width)) {
+            let found = format!("timm builds no hybrid for images of {image}, which patches of {stride} do not divide");
+            return Err(WeightsError::description(Path::new("config.json"), found));
+        }
+    }
     let preferred = if config.distillation_token {
         ["deit_base_distilled_patch16_224", "vit_base_patch16_224"]
     } else {
