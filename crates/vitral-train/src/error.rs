@@ -48,10 +48,10 @@ pub enum TrainError {
         /// What is wrong with it.
         fault: String,
     },
-    /// A checkpoint that cannot be read.
+    /// A checkpoint that cannot be read, of a run that has no other.
     #[error(
-        "`{}`: expected a complete checkpoint, found a damaged one ({fault}); remove it to go on from the one before, or \
-         start a new run in another folder", path.display()
+        "`{}`: expected a complete checkpoint, found a damaged one ({fault}), and there is no earlier one; remove it to \
+         begin the run again", path.display()
     )]
     Damaged {
         /// The checkpoint.

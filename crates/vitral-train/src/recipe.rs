@@ -1,4 +1,4 @@
-//! Recipes: a run described in TOML, with every key checked and every default defined here.
+//! Recipes: a run described in TOML. `keys.rs` defines every key with its default, `check.rs` the values it may have.
 
 mod check;
 mod keys;
@@ -35,23 +35,10 @@ impl Setting {
         Ok(Setting { key: key.trim().to_owned(), value: value.unwrap_or_else(word) })
     }
 
-    /// The setting as it is spelled in a table that holds nothing else.
-    fn respelled(&self, table: &toml::Table) -> Setting {
-        let (mut key, mut value) = (Vec::new(), toml::Value::Table(table.clone()));
-        let depth = self.key.split('.').filter(|part| !part.is_empty()).count();
-        while key.len() < depth
-            && let toml::Value::Table(inner) = &value
-            && let Some((name, inner)) = inner.iter().next()
-        {
-            key.push(name.clone());
-            value = inner.clone();
-        }
-        Setting { key: key.join("."), value }
-    }
-
     /// Applies the setting to a table.
     fn apply(&self, table: &mut toml::Table) -> Result<(), String> {
-        let (parents, key) = self.key.rsplit_once('.').unwrap_or(("", &self.key));
+        let current = renamed::current(&self.key);
+        let (parents, key) = current.rsplit_once('.').unwrap_or(("", &current));
         let mut place = table;
         for part in parents.split('.').filter(|part| !part.is_empty()) {
             place = place
@@ -103,12 +90,10 @@ impl Recipe {
         }
         renamed::migrate(&mut table).map_err(fault)?;
         for setting in settings {
-            let mut given = toml::Table::new();
-            setting.apply(&mut given).map_err(fault)?;
-            // A setting in an old spelling means the new key; a key below one that is not a table is reported by `apply`.
-            renamed::migrate(&mut given).map_err(fault)?;
-            setting.respelled(&given).apply(&mut table).map_err(fault)?;
+            setting.apply(&mut table).map_err(fault)?;
         }
+        // Settings may have values in a shorter form, too.
+        renamed::migrate(&mut table).map_err(fault)?;
         // Absolute, so that the resolved recipe in a run's folder means the same from anywhere.
         for (section, key, always) in PATHS {
             let value = table.get_mut(section).and_then(|section| section.get_mut(key));

@@ -131,8 +131,7 @@ impl Recipe {
             return Err(fault(problem));
         }
         let vit = Vit::new(config).map_err(|error| fault(error.to_string()))?;
-        // Parameters, gradients and two moments.
-        device.check_memory(16 * vit.declarations().count() as u64)?;
+        device.check_memory(4 * vit.declarations().count() as u64)?;
         let mut parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
         initialize(&vit, &mut parameters, self.model.initialize, self.run.seed);
         if let Some(learned) = learned {

@@ -15,6 +15,17 @@ const RENAMED: [(&str, &str, &str); 9] = [
     ("run", "average", "ema_decay"),
 ];
 
+/// The key of now for a key such as `schedule.rate`, which may be below a renamed one.
+pub(super) fn current(key: &str) -> String {
+    for (section, old, new) in RENAMED {
+        let before = if section.is_empty() { old.to_owned() } else { format!("{section}.{old}") };
+        if let Some(rest) = key.strip_prefix(&before).filter(|rest| rest.is_empty() || rest.starts_with('.')) {
+            return format!("{}{new}{rest}", &before[..before.len() - old.len()]);
+        }
+    }
+    key.to_owned()
+}
+
 /// Brings a recipe of an earlier version to the keys of this one.
 ///
 /// # Errors
@@ -54,6 +65,9 @@ mod tests {
         let mut recipe: Table = old.parse().expect("TOML");
         migrate(&mut recipe).expect("no contradiction");
         assert_eq!(recipe, new.parse().expect("TOML"));
+        assert_eq!(current("schedule.rate"), "schedule.learning_rate");
+        assert_eq!(current("optimiser.beta1"), "optimizer.beta1");
+        assert_eq!(current("schedule.rates"), "schedule.rates");
         let mut both: Table = "[schedule]\nrate = 1e-3\nlearning_rate = 1e-3".parse().expect("TOML");
         assert!(migrate(&mut both).expect_err("both").contains("`rate` is now called `learning_rate`"));
     }

@@ -5,6 +5,7 @@ use crate::image::preprocess::{
     CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess, Rescale, Step, Target,
 };
 use crate::model::variants::VARIANTS;
+use crate::numbers::{largest, smallest};
 
 /// A mean and its standard deviation.
 type Colors = ([f32; 3], [f32; 3]);
@@ -168,7 +169,7 @@ pub(super) fn absurd_range(preprocess: &Preprocess) -> Option<String> {
         Some(format!(
             "{text}: pixels are not rescaled (`do_rescale`, `rescale_factor`); expected numbers from about -3 to 3"
         ))
-    } else if span(preprocess) < LEAST {
+    } else if span(preprocess) < LEAST || span(preprocess).is_nan() {
         Some(format!("{text}: all images look alike to the model; is `rescale_factor` applied twice?"))
     } else {
         None
@@ -184,14 +185,13 @@ fn spans_one(preprocess: &Preprocess) -> bool {
 /// The least and the greatest number that a pixel can become.
 fn range(preprocess: &Preprocess) -> [f64; 2] {
     let [black, white] = ends(preprocess);
-    let low = black.into_iter().fold(f64::INFINITY, f64::min);
-    [low, white.into_iter().fold(f64::NEG_INFINITY, f64::max)]
+    [smallest(black), largest(white)]
 }
 
 /// The greatest difference that black and white make in a channel.
 fn span(preprocess: &Preprocess) -> f64 {
     let [black, white] = ends(preprocess);
-    black.iter().zip(&white).map(|(black, white)| (white - black).abs()).fold(0.0, f64::max)
+    largest(black.iter().zip(&white).map(|(black, white)| (white - black).abs()))
 }
 
 /// What black and white become in each channel.
