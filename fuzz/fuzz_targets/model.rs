@@ -6,7 +6,6 @@ use vitral::Device;
 use vitral::config::Size;
 use vitral::model::init::{Initialization, frozen};
 use vitral::model::{Input, Vit};
-use vitral::DType;
 use vitral_engine::Context;
 
 #[path = "../../crates/vitral/tests/it/geometry/draw.rs"]
@@ -18,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let sizes = [config.image_size, draw.size(40)];
     let Ok(vit) = Vit::new(config) else { return };
     let device = Device::cpu(1);
-    let parameters = frozen(&vit, Initialization::Timm, 0, &device, DType::F32);
+    let parameters = frozen(&vit, Initialization::Timm, 0, &device);
     for Size { height, width } in sizes {
         let shape = [1, vit.config().channels, height, width];
         let pixels = device.upload(shape, &vec![0.5; shape.iter().product()]).expect("memory");

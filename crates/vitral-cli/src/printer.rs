@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use console::Style;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
+use vitral::{Model, Precision};
 
 use crate::fault::{StandardOutput, plain};
 use crate::settings::Settings;
@@ -85,6 +86,13 @@ impl Printer {
     pub(crate) fn note(&self, text: impl Display) {
         if !self.quiet {
             self.fault(text);
+        }
+    }
+
+    /// Says in which precision a model is computed, if it is not the usual one.
+    pub(crate) fn note_precision(&self, model: &Model) {
+        if model.precision() != Precision::F32 {
+            self.note(format_args!("computed in {}", model.precision()));
         }
     }
 

@@ -3,9 +3,10 @@
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, ValueEnum};
 use vitral::weights::hub;
-use vitral::{Cpu, DType, Device, LoadOptions, Model};
+use vitral::{Cpu, Device, LoadOptions, Model, Precision};
 
 use crate::download::Download;
 use crate::fault::Usage;
@@ -96,29 +97,36 @@ pub(crate) struct ModelArgs {
     /// Tensors that may be missing or left over, by name, ours or the file's; `*` matches anything
     #[arg(long, value_name = "NAME")]
     ignore: Vec<String>,
-    /// Type of the weights in memory: 16 bits take half the memory; arithmetic is always in 32 bits
-    #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
-    pub(crate) weights: Weights,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
 }
 
-/// Type of the weights in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Weights {
-    /// 32-bit floats
-    F32,
-    /// bfloat16
-    Bf16,
-    /// IEEE half floats
-    F16,
+/// The choice of precision.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PrecisionArgs {
+    /// Precision of matrix products; sums, norms and softmax are always computed in f32 [default: what the model's bundle
+    /// says, else f32]
+    #[arg(long, value_name = "KIND", value_parser = precision())]
+    precision: Option<Precision>,
 }
 
-impl From<Weights> for DType {
-    fn from(weights: Weights) -> Self {
-        match weights {
-            Weights::F32 => DType::F32,
-            Weights::Bf16 => DType::Bf16,
-            Weights::F16 => DType::F16,
-        }
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name| name.parse())
+}
+
+impl PrecisionArgs {
+    /// The precision that was asked for, if the device has it.
+    pub(crate) fn asked(&self, settings: &Settings) -> anyhow::Result<Option<Precision>> {
+        let Some(precision) = self.precision else { return Ok(None) };
+        let device = settings.device.clone().with_precision(precision);
+        device.map_err(|fault| Usage(format!("`--precision {precision}`: {fault}")))?;
+        Ok(Some(precision))
+    }
+
+    /// The device in the precision that was asked for, for a model without a bundle.
+    pub(crate) fn device(&self, settings: &Settings) -> anyhow::Result<Device> {
+        let precision = self.asked(settings)?.unwrap_or(settings.device.precision());
+        Ok(settings.device.clone().with_precision(precision)?)
     }
 }
 
@@ -132,11 +140,12 @@ impl ModelArgs {
 
     /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
+        let precision = self.precision.asked(settings)?;
         let options =
-            LoadOptions::default().config(self.config.clone()).ignore(self.ignore.clone()).dtype(self.weights.into());
+            LoadOptions::default().config(self.config.clone()).ignore(self.ignore.clone()).precision(precision);
         Ok(match self.chosen() {
             Some(path) => Model::load(&located(&path, settings)?, &options, &settings.device)?,
-            None => Model::embedded(&settings.device)?,
+            None => Model::embedded(&self.precision.device(settings)?)?,
         })
     }
 }
@@ -197,8 +206,8 @@ impl GivenModelArgs {
     }
 
     /// Loads the model.
-    pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
-        let options = LoadOptions::default().config(self.config.clone());
+    pub(crate) fn load(&self, precision: &PrecisionArgs, settings: &Settings) -> anyhow::Result<Model> {
+        let options = LoadOptions::default().config(self.config.clone()).precision(precision.asked(settings)?);
         Ok(Model::load(&self.located(settings)?, &options, &settings.device)?)
     }
 }

@@ -10,6 +10,8 @@ pub enum DType {
     Bf16,
     /// IEEE half floats: half the memory, 11 bits of precision, nothing beyond 65,504.
     F16,
+    /// Integers of −127…127 and one 32-bit scale for each row of a matrix: a quarter of the memory.
+    I8,
 }
 
 impl DType {
@@ -18,6 +20,7 @@ impl DType {
         match self {
             DType::F32 => 4,
             DType::Bf16 | DType::F16 => 2,
+            DType::I8 => 1,
         }
     }
 }

@@ -4,7 +4,7 @@ use vitral_engine::ops::{Attention, Epilogue, Linear, Norm, NormKind};
 use vitral_engine::random::normal;
 use vitral_engine::{
     Activation, BatchExtent, Clip, Context, DType, Declarations, Device, DeviceError, DrawKey, GradientSum, Moments,
-    ParameterId, ParameterKind, Parameters, Reference, Tensor, Update, UpdateGroup, UpdateRule,
+    ParameterId, ParameterKind, Parameters, Precision, Reference, Tensor, Update, UpdateGroup, UpdateRule,
 };
 
 const WIDTH: usize = 8;
@@ -67,7 +67,7 @@ impl Block {
 }
 
 fn id_seed(id: ParameterId) -> u64 {
-    format!("{id:?}").bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte))
+    format!("{id:?}").bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
 /// Three steps over batches of six images; losses, and the parameters at the end.
@@ -188,5 +188,18 @@ fn narrow_weights_are_the_same_numbers_on_every_device() {
             block.declarations.ids().map(|id| parameters.read(id).expect("no fault")).collect::<Vec<_>>()
         };
         assert_eq!(read(&Device::cpu(2)), read(&Device::reference()), "{dtype:?}");
+    }
+}
+
+#[test]
+fn a_device_says_which_precisions_it_has() {
+    for device in [Device::cpu(1), Device::reference()] {
+        assert_eq!(device.precision(), Precision::F32);
+        for &precision in device.precisions() {
+            assert_eq!(device.clone().with_precision(precision).expect("it has it").precision(), precision);
+        }
+        let name = device.name();
+        let fault = device.with_precision(Precision::Tf32).expect_err("neither has it").to_string();
+        assert!(fault.starts_with(&format!("{name} does not compute in `tf32`, but in `f32`")), "{fault}");
     }
 }

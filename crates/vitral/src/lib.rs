@@ -53,4 +53,4 @@ pub mod weights;
 
 pub use error::Error;
 pub use load::{LoadOptions, Model};
-pub use vitral_engine::{Cpu, DType, Device, DeviceError, Tensor};
+pub use vitral_engine::{Cpu, DType, Device, DeviceError, Precision, Tensor, UnknownPrecision};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use vitral_engine::{DType, Device, ParameterSpec, Parameters};
+use vitral_engine::{Device, ParameterSpec, Parameters, Precision};
 
 use crate::config::Size;
 use crate::error::Error;
@@ -40,14 +40,14 @@ impl fmt::Debug for Model {
     }
 }
 
-/// How a model is loaded. The default is as its files describe it, with weights in 32 bits.
+/// How a model is loaded. The default is as its files describe it.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
     pub(crate) config: Option<PathBuf>,
     pub(crate) ignore: Vec<String>,
     pub(crate) adapt: Adaptation,
-    pub(crate) dtype: DType,
+    pub(crate) precision: Option<Precision>,
 }
 
 impl LoadOptions {
@@ -72,10 +72,10 @@ impl LoadOptions {
         self
     }
 
-    /// The type that the device keeps matrices in.
+    /// The precision that the model is computed in, if it is not the device's own.
     #[must_use]
-    pub fn dtype(mut self, dtype: DType) -> Self {
-        self.dtype = dtype;
+    pub fn precision(mut self, precision: impl Into<Option<Precision>>) -> Self {
+        self.precision = precision.into();
         self
     }
 }
@@ -128,6 +128,11 @@ impl Model {
         &self.parameters
     }
 
+    /// The precision that products are computed in.
+    pub fn precision(&self) -> Precision {
+        self.parameters.device().precision()
+    }
+
     /// The architecture and the weights, taken out of the model.
     pub fn into_parts(self) -> (Vit, Parameters) {
         (self.vit, self.parameters)
@@ -144,6 +149,11 @@ impl Model {
         options: &LoadOptions,
         device: &Device,
     ) -> Result<Self, Error> {
+        let device = &match options.precision {
+            Some(precision) => device.clone().with_precision(precision)?,
+            None => device.clone(),
+        };
+        let storage = device.precision().storage();
         let build = |config| Vit::new(config).map_err(|fault| Error::Config { path: path.into(), fault });
         let stored = build(description.config.clone())?;
         let specs = stored.declarations().specs();
@@ -157,8 +167,7 @@ impl Model {
             true => ResolveOptions { positions: None, ..resolving },
             false => resolving,
         };
-        device
-            .check_memory(specs.iter().map(|spec| spec.count() as u64).sum::<u64>() * options.dtype.bytes() as u64)?;
+        device.check_memory(specs.iter().map(|spec| spec.count() as u64).sum::<u64>() * storage.bytes() as u64)?;
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
         let vit = build(options.adapt.target(stored.config()))?;
         // One pass over the files: the pages of a tensor are released before the next one is touched.
@@ -170,7 +179,7 @@ impl Model {
             let values = options.adapt.read(&assignment, spec, &stored, &vit)?;
             weights::assign::finite(&spec.name, &values).map(|()| values)
         };
-        let parameters = Parameters::prepared(vit.declarations().clone(), device.clone(), options.dtype, read)?;
+        let parameters = Parameters::prepared(vit.declarations().clone(), device.clone(), storage, read)?;
         let classes = stored.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
         {
@@ -202,7 +211,8 @@ impl Model {
         let fault = |fault| Error::Config { path: self.path.clone(), fault };
         let vit = Vit::new(self.vit.config().clone()).map_err(fault)?;
         let device = self.parameters.device().clone();
-        let parameters = Parameters::prepared(vit.declarations().clone(), device, DType::F32, read)?;
+        let storage = device.precision().storage();
+        let parameters = Parameters::prepared(vit.declarations().clone(), device, storage, read)?;
         Ok(Model {
             path: self.path.clone(),
             name: self.name.clone(),

@@ -91,6 +91,7 @@ struct Measured {
     batch: usize,
     threads: usize,
     device: &'static str,
+    precision: &'static str,
     instruction_set: Option<&'static str>,
     train: bool,
     runs: usize,
@@ -183,14 +184,15 @@ fn saving(args: &BenchArgs) -> Saving {
 }
 
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let device = &settings.device;
-    let mut preprocessed = None;
     let given = args.model.resolved();
+    let mut device = given.precision.device(settings)?;
+    let mut preprocessed = None;
     let (name, vit, learned) = if given.model.is_some() {
         let model = given.load(settings)?;
         let name = model.name().to_owned();
         preprocessed = model.preprocess().ok().and_then(|preprocess| preprocess.output_size());
         let (vit, parameters) = model.into_parts();
+        device = parameters.device().clone();
         (name, vit, Some(parameters))
     } else {
         let mut architecture = match &args.arch {
@@ -214,9 +216,9 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     printer.start_progress(runs + 1, "passes");
     let advance = || drop(printer.advance(1));
     let (mut times, parts) = if args.train {
-        (time_steps(vit, device, (batch, image), &saving(args), runs, advance)?, Vec::new())
+        (time_steps(vit, &device, (batch, image), &saving(args), runs, advance)?, Vec::new())
     } else {
-        let made = || frozen(&vit, Initialization::Timm, 0, device, given.weights.into());
+        let made = || frozen(&vit, Initialization::Timm, 0, &device);
         let timing = time_forward(&vit, &learned.unwrap_or_else(made), (batch, image), runs, advance)?;
         (timing.passes, timing.stages)
     };
@@ -233,6 +235,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         batch,
         threads: settings.threads().get(),
         device: device.name(),
+        precision: device.precision().name(),
         instruction_set: device.instruction_set(),
         train: args.train,
         runs,
@@ -269,9 +272,10 @@ impl Measured {
         let training = if self.train { ", training" } else { "" };
         let title = format!("{}, {} pixels, batch {}{training}", self.arch, self.image_size, self.batch);
         printer.line(format_args!(
-            "{}, {threads} ({})",
+            "{}, {threads} ({}, {})",
             printer.heading(title),
-            self.instruction_set.unwrap_or(self.device)
+            self.instruction_set.unwrap_or(self.device),
+            self.precision
         ))?;
         let passes = if self.train { "steps" } else { "passes" };
         field("median", format!("{:.2} ms of {} {passes}, minimum {:.2} ms", self.median_ms, self.runs, self.min_ms))?;

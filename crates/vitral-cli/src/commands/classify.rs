@@ -25,7 +25,7 @@ Examples:
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
 With --json, one line per image:
-  {\"image\": \"cat.jpg\", \"problem\": \"single-label\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
+  {\"image\": \"cat.jpg\", \"problem\": \"single-label\", \"precision\": \"f32\", \"labels\": [{\"class\": 281, \"label\": \"tabby\", \"probability\": 0.93, …}, …]}
 An image that cannot be read has, in its place:
   {\"image\": \"cat.jpg\", \"error\": \"…\"}
 With --csv, one row per label: image,rank,class,label,probability,logit
@@ -50,6 +50,8 @@ struct Answer<'a> {
     image: &'a str,
     /// What the logits say: `single-label`, `multi-label` or `regression`.
     problem: &'static str,
+    /// What the products were computed in.
+    precision: &'static str,
     labels: Vec<Label<'a>>,
 }
 
@@ -74,10 +76,11 @@ pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -
     let model = args.model.load(settings)?;
     model.check_classifies()?;
     let problem = model.vit().config().problem;
+    printer.note_precision(&model);
     let show = |image: &str, ranked: &[Ranked]| -> anyhow::Result<()> {
         if settings.json {
             let labels = ranked.iter().map(|ranked| Label::of(ranked, problem)).collect();
-            printer.json_line(&Answer { image, problem: problem.name(), labels })
+            printer.json_line(&Answer { image, problem: problem.name(), precision: model.precision().name(), labels })
         } else if args.csv {
             rows(printer, image, ranked, problem)
         } else {

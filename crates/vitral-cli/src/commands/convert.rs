@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use clap::ValueEnum;
+use vitral::DType;
 use vitral::config::Size;
 use vitral::weights::export::{self, ConvertOptions, Target};
 
 use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{Settings, Weights, located};
+use crate::settings::{Settings, located};
 
 /// Convert a model to another library's format
 ///
@@ -44,7 +46,28 @@ pub(crate) struct ConvertArgs {
     image_size: Option<u32>,
     /// Type of the stored weights: 16 bits take half the space
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
-    dtype: Weights,
+    dtype: Stored,
+}
+
+/// Type of the stored weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Stored {
+    /// 32-bit floats
+    F32,
+    /// bfloat16
+    Bf16,
+    /// IEEE half floats
+    F16,
+}
+
+impl From<Stored> for DType {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::F32 => DType::F32,
+            Stored::Bf16 => DType::Bf16,
+            Stored::F16 => DType::F16,
+        }
+    }
 }
 
 /// Runs `convert`.

@@ -87,6 +87,7 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
     }
     let mut rows = args.output.as_ref().map(|(path, format)| format.create(path, TENSOR)).transpose()?;
     let model = args.model.load(settings)?;
+    printer.note_precision(&model);
     let mut count = 0;
     // A file has rows of features only.
     let records = if rows.is_some() { Records::None } else { Records::Json };
@@ -112,7 +113,11 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
     if let (Some(rows), Some((path, _))) = (rows, &args.output) {
         rows.finish()?;
         if settings.json {
-            printer.json(&serde_json::json!({ "output": path.display().to_string(), "images": count }))?;
+            printer.json(&serde_json::json!({
+                "output": path.display().to_string(),
+                "images": count,
+                "precision": model.precision().name(),
+            }))?;
         } else {
             let noun = if count == 1 { "image" } else { "images" };
             printer.note(format_args!("{count} {noun} to `{}`", path.display()));

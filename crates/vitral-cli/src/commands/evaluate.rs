@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use vitral::config::Problem;
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
@@ -133,11 +134,20 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
         printer.fault(format_args!("skipped: {}", skipped.fault));
     }
     if settings.json {
-        printer.json(&report)?;
+        printer.json(&Computed { precision: model.precision().name(), report: &report })?;
     } else {
         printer.line(&report)?;
+        printer.line(format_args!("computed in {}", model.precision()))?;
     }
     Ok(if report.skipped() > 0 { Outcome::Incomplete } else { Outcome::Done })
+}
+
+/// A report, and the precision that it was computed in.
+#[derive(Serialize)]
+struct Computed<'a, R: Serialize> {
+    precision: &'static str,
+    #[serde(flatten)]
+    report: &'a R,
 }
 
 /// Views of the data at the four corners of each image, each with the preprocessing that remains to be done.

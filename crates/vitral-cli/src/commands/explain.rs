@@ -32,6 +32,7 @@ pub(crate) fn run(args: &ExplainArgs, settings: &Settings, printer: &Printer) ->
     }
     args.check_images()?;
     let model = args.model.load(settings)?;
+    printer.note_precision(&model);
     let load = |path: &PathBuf| -> anyhow::Result<Model> {
         Ok(Model::load(&located(path, settings)?, &LoadOptions::default(), &settings.device)?)
     };

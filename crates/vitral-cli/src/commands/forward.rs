@@ -12,13 +12,14 @@ use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::output::{OutputFile, write_tensors};
 use crate::printer::Printer;
-use crate::settings::{GivenModelArgs, Settings};
+use crate::settings::{GivenModelArgs, PrecisionArgs, Settings};
 
 /// Run a model on a tensor and save its outputs
 ///
 /// Reads `pixel_values`, float32 [N, channels, height, width], already preprocessed, and optionally `mask`, uint8
 /// [N, grid height, grid width], 1 where a patch is attended to. Writes `logits` [N, classes] (if there is a head) and
-/// `features` [N, width]. Everything is computed in float32, with dropout off.
+/// `features` [N, width]. Everything is computed in float32
+/// unless `--precision` says otherwise, with dropout off.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 With --hidden-states: `hidden_states.0`, the input of the first block, and `hidden_states.l` after block l, before the \
@@ -31,6 +32,8 @@ Examples:
 pub(crate) struct ForwardArgs {
     #[command(flatten)]
     model: GivenModelArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// A safetensors file with `pixel_values`, and `mask` if patches are masked
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
@@ -65,7 +68,7 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
         bail!(Usage(format!("`{}` belongs to the model; choose another output", args.output.display())));
     }
     let output = OutputFile::create(&args.output)?;
-    let model = args.model.load(settings)?;
+    let model = args.model.load(&args.precision, settings)?;
     let input = read(&args.input, &model)?;
     let options = TraceOptions::default().hidden_states(args.hidden_states).attentions(args.attentions);
 
@@ -106,13 +109,15 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     write_tensors(output, &tensors)?;
 
     if settings.json {
-        let shapes: serde_json::Map<_, _> =
+        let mut shapes: serde_json::Map<_, _> =
             tensors.iter().map(|(name, shape, _)| (name.clone(), serde_json::json!(shape))).collect();
+        shapes.insert("precision".into(), model.precision().name().into());
         printer.json_line(&shapes)?;
     } else {
         for (name, shape, _) in &tensors {
             printer.note(format_args!("{name} {shape:?}"));
         }
+        printer.note(format_args!("computed in {}", model.precision()));
     }
     Ok(Outcome::Done)
 }

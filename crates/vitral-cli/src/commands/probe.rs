@@ -91,6 +91,7 @@ impl From<Pool> for FeatureKind {
 /// The results.
 #[derive(Serialize)]
 struct Found {
+    precision: &'static str,
     train: usize,
     test: usize,
     width: usize,
@@ -164,6 +165,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     let shots: Vec<usize> = args.shots.iter().copied().filter(|&shots| shots <= most).collect();
     let few = |ridge: &dyn Fn(&Features) -> Ridge| few_shot(&known, &unknown, &shots, &[0, 1, 2], ridge);
     let found = Found {
+        precision: model.precision().name(),
         train: known.len(),
         test: unknown.len(),
         width: known.width(),
@@ -206,8 +208,10 @@ fn of(
 }
 
 fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
-    let Found { train, test, width, neighbors, linear, few_shot, few_shot_chosen } = found;
-    printer.line(format_args!("features of width {width}; fitted on {train} images, tested on {test}"))?;
+    let Found { precision, train, test, width, neighbors, linear, few_shot, few_shot_chosen } = found;
+    printer.line(format_args!(
+        "features of width {width}, computed in {precision}; fitted on {train} images, tested on {test}"
+    ))?;
     for Nearest { k, accuracy } in neighbors {
         let name = if *k == 1 { "nearest neighbor".to_owned() } else { format!("{k} nearest neighbors") };
         printer.line(format_args!("{name:<22} {:6.2} %", 100.0 * accuracy))?;

@@ -114,3 +114,18 @@ fn training_commands_run_on_the_reference_device() {
     let bench: Value = serde_json::from_str(&on("reference", &bench).ok()).expect("JSON");
     assert_eq!((&bench["device"], &bench["fma_peak_gflops"]), (&"reference".into(), &Value::Null));
 }
+
+#[test]
+fn the_precision_is_printed_and_one_that_a_device_does_not_have_is_wrong_usage() {
+    let one = "assets/digits/images/one.png";
+    for (precision, args) in [("f32", &[][..]), ("bf16", &["--precision", "bf16"])] {
+        let found = vitral(["classify", one, "--json"].iter().chain(args)).ok();
+        let found: Value = serde_json::from_str(&found).expect("JSON");
+        assert_eq!(found["precision"], precision);
+        assert_eq!(found["labels"][0]["class"], 1);
+    }
+    assert!(vitral(["classify", one, "--precision", "bf16"]).err.contains("computed in bf16"));
+    let said = vitral(["classify", one, "--precision", "tf32"]).fails(2);
+    assert!(said.contains("`--precision tf32`: cpu does not compute in `tf32`, but in `f32`"), "{said}");
+    assert!(vitral(["classify", one, "--precision", "fp8"]).fails(2).contains("bf16"));
+}

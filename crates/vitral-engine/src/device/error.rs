@@ -1,5 +1,7 @@
 //! What can go wrong on a device.
 
+use crate::precision::{self, Precision};
+
 /// An error of a device. It sticks: results computed after it are not valid, and the next download returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,6 +22,15 @@ pub enum DeviceError {
         /// Numbers that were given.
         found: usize,
     },
+    /// A precision that the device does not multiply in.
+    Precision {
+        /// Which device.
+        device: String,
+        /// What was asked for.
+        asked: Precision,
+        /// What it has.
+        has: Vec<Precision>,
+    },
 }
 
 impl std::fmt::Display for DeviceError {
@@ -31,6 +42,9 @@ impl std::fmt::Display for DeviceError {
             ),
             DeviceError::Count { expected, found } => {
                 write!(f, "expected {expected} numbers for the tensor's shape, found {found}")
+            }
+            DeviceError::Precision { device, asked, has } => {
+                write!(f, "{device} does not compute in `{asked}`, but in {}", precision::names(has))
             }
         }
     }

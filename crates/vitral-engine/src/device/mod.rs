@@ -18,6 +18,7 @@ use reference::Reference;
 use storage::{FlatBuffer, FlatStorage, Weight};
 
 use crate::dtype::DType;
+use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -50,6 +51,37 @@ impl Device {
         match self {
             Device::Cpu(_) => "cpu",
             Device::Reference(_) => "reference",
+        }
+    }
+
+    /// The same device, multiplying in this precision. Tensors made by other handles of the device can be used with it.
+    ///
+    /// # Errors
+    /// If the device does not have it.
+    pub fn with_precision(self, precision: Precision) -> Result<Self, DeviceError> {
+        let has = self.precisions();
+        if !has.contains(&precision) {
+            return Err(DeviceError::Precision { device: self.name().to_owned(), asked: precision, has: has.to_vec() });
+        }
+        Ok(match self {
+            Device::Cpu(cpu) => Device::Cpu(cpu.with_precision(precision)),
+            Device::Reference(reference) => Device::Reference(reference.with_precision(precision)),
+        })
+    }
+
+    /// The precision that this handle multiplies in.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Device::Cpu(cpu) => cpu.precision(),
+            Device::Reference(reference) => reference.precision(),
+        }
+    }
+
+    /// The precisions that the device has.
+    pub fn precisions(&self) -> &'static [Precision] {
+        match self {
+            Device::Cpu(_) => &[Precision::F32, Precision::Bf16],
+            Device::Reference(_) => &[Precision::F32, Precision::Bf16, Precision::Int8],
         }
     }
 
@@ -156,7 +188,8 @@ impl Device {
             (Device::Cpu(cpu), Some(extents)) => Weight::Cpu(cpu.prepare_matrix(values, extents, dtype)),
             (Device::Cpu(_), None) => Weight::Cpu(PreparedWeight::plain(values)),
             (Device::Reference(reference), matrix) => {
-                Weight::Reference(reference.prepare(values, if matrix.is_some() { dtype } else { DType::F32 }))
+                let dtype = if matrix.is_some() { dtype } else { DType::F32 };
+                Weight::Reference(reference.prepare(values, matrix, dtype), dtype)
             }
         }
     }

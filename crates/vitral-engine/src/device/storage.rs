@@ -9,6 +9,7 @@ use super::cpu::buffer::{Buffer, BufferPool};
 use super::cpu::weight::PreparedWeight;
 use super::error::DeviceError;
 use super::reference::memory::Memory;
+use crate::dtype::DType;
 
 /// Where a parameter's gradient is added in the flat buffer of gradients; `None` if it is not wanted.
 pub(crate) type GradientRange = Option<Range<usize>>;
@@ -155,7 +156,8 @@ impl std::fmt::Debug for FlatBuffer {
 /// A parameter that does not change, in the layout and type that a device multiplies fastest.
 pub(crate) enum Weight {
     Cpu(PreparedWeight),
-    Reference(Memory),
+    /// With the type that the values are rounded to.
+    Reference(Memory, DType),
 }
 
 impl std::fmt::Debug for Weight {
@@ -169,7 +171,7 @@ impl Weight {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Weight::Cpu(weight) => weight.bytes(),
-            Weight::Reference(memory) => 8 * memory.len(),
+            Weight::Reference(memory, _) => 8 * memory.len(),
         }
     }
 
@@ -177,7 +179,7 @@ impl Weight {
     pub(crate) fn download(&self) -> Result<Vec<f32>, DeviceError> {
         match self {
             Weight::Cpu(weight) => Ok(weight.values()),
-            Weight::Reference(memory) => memory.download(),
+            Weight::Reference(memory, _) => memory.download(),
         }
     }
 }

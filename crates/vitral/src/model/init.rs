@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use rayon::prelude::*;
 use vitral_engine::random::{mix, normal, uniform};
-use vitral_engine::{DType, Device, ParameterId, ParameterSpec, Parameters};
+use vitral_engine::{Device, ParameterId, ParameterSpec, Parameters};
 
 use super::Vit;
 use crate::config::ModelConfig;
@@ -192,13 +192,14 @@ pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialization, seed: 
 }
 
 /// The same values in the form for inference, drawn one tensor at a time.
-pub fn frozen(vit: &Vit, scheme: Initialization, seed: u64, device: &Device, storage: DType) -> Parameters {
+pub fn frozen(vit: &Vit, scheme: Initialization, seed: u64, device: &Device) -> Parameters {
     let read = |spec: &ParameterSpec| {
         let mut values = vec![0.0; spec.count()];
         fill(vit, spec, scheme, seed, &mut values);
         Ok::<_, Infallible>(values.into())
     };
-    let Ok(parameters) = Parameters::prepared(vit.declarations().clone(), device.clone(), storage, read);
+    let Ok(parameters) =
+        Parameters::prepared(vit.declarations().clone(), device.clone(), device.precision().storage(), read);
     parameters
 }
 
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn flat_and_frozen_parameters_have_the_same_values() {
         let (vit, flat) = drawn(Initialization::Timm);
-        let frozen = frozen(&vit, Initialization::Timm, 3, &Device::cpu(1), DType::F32);
+        let frozen = frozen(&vit, Initialization::Timm, 3, &Device::cpu(1));
         for id in vit.declarations().ids() {
             assert_eq!(flat.read(id), frozen.read(id), "{}", vit.declarations().spec(id).name);
         }

@@ -4,7 +4,7 @@ use vitral::Device;
 use vitral::config::{Border, ConfigError, ModelConfig, Size, Stem};
 use vitral::model::init::{Initialization, frozen};
 use vitral::model::{Input, Vit, variants};
-use vitral_engine::{Context, DType};
+use vitral_engine::Context;
 
 fn small(name: &str) -> ModelConfig {
     ModelConfig { classes: 3, ..variants::find(name).expect("known") }
@@ -14,7 +14,7 @@ fn small(name: &str) -> ModelConfig {
 fn accepts_images_of_any_size() {
     let vit = Vit::new(small("R14x0.125")).expect("a model");
     let device = Device::cpu(2);
-    let parameters = frozen(&vit, Initialization::Jax, 1, &device, DType::F32);
+    let parameters = frozen(&vit, Initialization::Jax, 1, &device);
     for (height, width, grid) in [(224, 224, [7, 7]), (33, 64, [2, 2]), (1, 1, [1, 1]), (31, 5, [1, 1])] {
         let size = Size { height, width };
         assert_eq!(vit.grid(size).expect("any"), Size { height: grid[0], width: grid[1] });

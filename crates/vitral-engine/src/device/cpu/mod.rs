@@ -36,6 +36,7 @@ use weight::PreparedWeight;
 use super::backend::Backend;
 use super::storage::{FlatStorage, Storage};
 use crate::dtype::DType;
+use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -47,13 +48,15 @@ pub struct Cpu {
     halves: Arc<OnceLock<Option<[Processor; 2]>>>,
     /// What the passes of a training step pack together.
     packs: Option<Arc<PackCache>>,
+    /// What products are computed in.
+    precision: Precision,
 }
 
 impl Backend for Cpu {}
 
 impl Cpu {
     fn of(processor: Processor) -> Self {
-        Cpu { processor, halves: Arc::default(), packs: None }
+        Cpu { processor, halves: Arc::default(), packs: None, precision: Precision::F32 }
     }
 
     /// All of the processor's threads.
@@ -76,6 +79,16 @@ impl Cpu {
     /// `portable`.
     pub fn instruction_sets() -> Vec<&'static str> {
         Isa::available().into_iter().map(Isa::name).collect()
+    }
+
+    /// The same processor, multiplying in another precision.
+    pub(in crate::device) fn with_precision(self, precision: Precision) -> Self {
+        Cpu { precision, ..self }
+    }
+
+    /// What products are computed in.
+    pub(in crate::device) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// How many threads work.

@@ -52,7 +52,7 @@ impl Cpu {
         groups: &[Range<usize>],
         task: impl Fn(&Cpu, Range<usize>) -> T + Sync + Send,
     ) -> Vec<T> {
-        let alone = Cpu::of(self.processor.alone());
+        let alone = Cpu::of(self.processor.alone()).with_precision(self.precision);
         self.processor.parallel_map(groups.len(), |group| task(&alone, groups[group].clone()))
     }
 
@@ -85,7 +85,8 @@ impl Cpu {
         };
         let (front, back) = match self.halves.get_or_init(|| self.processor.halves()) {
             Some(halves) => {
-                let [one, other] = halves.clone().map(|half| Cpu { packs: packs.clone(), ..Cpu::of(half) });
+                let [one, other] =
+                    halves.clone().map(|half| Cpu { packs: packs.clone(), precision: self.precision, ..Cpu::of(half) });
                 self.processor.both(|| half(&one, front, first), || half(&other, back, second))
             }
             None => {

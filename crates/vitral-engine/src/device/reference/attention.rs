@@ -2,6 +2,7 @@
 
 use super::elements::softmax_row;
 use super::memory::Memory;
+use super::operands::Operands;
 use super::{Reference, stored};
 use crate::device::backend::{AttentionCall, AttentionOps};
 use crate::random::uniform;
@@ -17,13 +18,23 @@ struct Extents {
     width: usize,
     scale: f64,
     dropout: Option<(u64, usize, f32)>,
+    operands: Operands,
 }
 
 impl Extents {
-    fn of(call: &AttentionCall) -> Self {
+    fn of(device: &Reference, call: &AttentionCall) -> Self {
         let &AttentionCall { batch, tokens, queries, heads, width, scale, dropout, .. } = call;
         let dropout = dropout.map(|(draw, rate)| (draw.key, draw.first_image, rate));
-        Extents { batch, tokens, queries, heads, width, scale: f64::from(scale), dropout }
+        Extents {
+            batch,
+            tokens,
+            queries,
+            heads,
+            width,
+            scale: f64::from(scale),
+            dropout,
+            operands: device.rounding(None),
+        }
     }
 
     /// Where element `d` of a head's query (0), key (1) or value (2) is in packed `qkv`.
@@ -64,10 +75,11 @@ impl Extents {
     /// The weights of all keys for one query.
     fn weights(&self, qkv: &[f64], mask: &[f64], bias: &[f64], at: (usize, usize, usize)) -> Vec<f64> {
         let (image, head, query) = at;
+        let qkv = |place: usize| self.operands.value(qkv[place]);
         let mut row: Vec<f64> = (0..self.tokens)
             .map(|key| {
                 let product: f64 = (0..self.width)
-                    .map(|d| qkv[self.qkv(image, query, 0, head, d)] * qkv[self.qkv(image, key, 1, head, d)])
+                    .map(|d| qkv(self.qkv(image, query, 0, head, d)) * qkv(self.qkv(image, key, 1, head, d)))
                     .sum();
                 let bias = bias.get((head * self.tokens + query) * self.tokens + key).copied().unwrap_or(0.0);
                 product * self.scale + bias + mask.get(image * self.tokens + key).copied().unwrap_or(0.0)
@@ -119,7 +131,7 @@ impl Reference {
 
 impl AttentionOps for Reference {
     fn attention(&self, call: &AttentionCall, capture: bool) -> (Tensor, Option<Tensor>) {
-        let extents = Extents::of(call);
+        let extents = Extents::of(self, call);
         let [qkv, mask, bias] = &self.operands(call);
         let shapes = [
             [call.batch, call.queries, call.heads * call.width].into(),
@@ -131,10 +143,11 @@ impl AttentionOps for Reference {
                 for (key, weight) in weights.iter().enumerate() {
                     all[extents.weight(image, head, query, key)] = *weight;
                 }
+                let weights = extents.operands.weights(&weights);
                 for d in 0..extents.width {
                     out[extents.output(image, query, head, d)] = (weights.iter().enumerate())
                         .map(|(key, weight)| {
-                            let value = qkv[extents.qkv(image, key, 2, head, d)];
+                            let value = extents.operands.value(qkv[extents.qkv(image, key, 2, head, d)]);
                             weight * extents.kept(image, head, query, key) * value
                         })
                         .sum();
@@ -145,7 +158,7 @@ impl AttentionOps for Reference {
     }
 
     fn attention_backward(&self, call: &AttentionCall, grad: &Tensor, bias: bool) -> (Tensor, Option<Tensor>) {
-        let extents = Extents::of(call);
+        let extents = Extents::of(self, call);
         let [qkv, mask, own_bias] = &self.operands(call);
         let shapes = [call.qkv.shape(), Reference::bias_shape(call, bias).into()];
         let reads = [qkv, mask, own_bias, stored(grad)];
@@ -174,7 +187,7 @@ impl AttentionOps for Reference {
     }
 
     fn attention_output_backward(&self, call: &AttentionCall, weights: &Tensor, grad: &Tensor) -> (Tensor, Tensor) {
-        let extents = Extents::of(call);
+        let extents = Extents::of(self, call);
         let reads = [stored(&call.qkv), stored(weights), stored(grad)];
         let shapes = [weights.shape(), call.qkv.shape()];
         let [of_weights, of_qkv] = self.compute_two(shapes, reads, move |[qkv, weights, grad], [out_weights, out]| {
@@ -202,7 +215,7 @@ impl AttentionOps for Reference {
         grad: &Tensor,
         bias: bool,
     ) -> (Tensor, Option<Tensor>) {
-        let extents = Extents::of(call);
+        let extents = Extents::of(self, call);
         let reads = [stored(&call.qkv), stored(weights), stored(grad)];
         let shapes = [call.qkv.shape(), Reference::bias_shape(call, bias).into()];
         let [of_qkv, of_bias] = self.compute_two(shapes, reads, move |[qkv, weights, grad], [out, out_bias]| {

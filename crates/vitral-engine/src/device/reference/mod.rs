@@ -7,9 +7,11 @@ mod attention;
 mod convolution;
 mod elements;
 mod images;
+mod int8;
 mod losses;
 pub(crate) mod memory;
 mod norms;
+mod operands;
 mod positions;
 mod products;
 mod tokens;
@@ -24,12 +26,13 @@ use super::backend::Backend;
 use super::error::DeviceError;
 use super::storage::{FlatBuffer, ParameterView, Place, Storage, Weight};
 use crate::dtype::DType;
+use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// A device of plain scalar loops whose memory cannot be borrowed. Clones mean the same device.
 #[derive(Clone, Default)]
-pub struct Reference(Arc<Heap>);
+pub struct Reference(Arc<Heap>, Precision);
 
 impl Backend for Reference {}
 
@@ -37,6 +40,16 @@ impl Reference {
     /// A device with nothing on it.
     pub fn new() -> Self {
         Reference::default()
+    }
+
+    /// The same device, rounding operands of products as this precision does.
+    pub(super) fn with_precision(self, precision: Precision) -> Self {
+        Reference(self.0, precision)
+    }
+
+    /// What operands of products are rounded to.
+    pub(super) fn precision(&self) -> Precision {
+        self.1
     }
 
     /// Makes an allocation fail: that after so many more. The error sticks, and is returned by the next download from
@@ -73,11 +86,15 @@ impl Reference {
     }
 
     /// A parameter rounded to a type.
-    pub(super) fn prepare(&self, values: &[f32], dtype: DType) -> Memory {
+    pub(super) fn prepare(&self, values: &[f32], matrix: Option<[usize; 2]>, dtype: DType) -> Memory {
         let rounded: Vec<f32> = match dtype {
             DType::F32 => values.to_vec(),
             DType::Bf16 => values.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect(),
             DType::F16 => values.iter().map(|&x| half::f16::from_f32(x).to_f32()).collect(),
+            DType::I8 => {
+                let width = matrix.map_or(values.len(), |[_, width]| width).max(1);
+                values.chunks(width).flat_map(int8::rounded_row).collect()
+            }
         };
         let memory = self.0.allocate(rounded.len());
         memory.write(0, &rounded);
@@ -141,23 +158,25 @@ fn stored(tensor: &Tensor) -> &Memory {
 #[derive(Clone)]
 struct Parameter {
     memory: Memory,
+    /// What its values are rounded to, if it does not change.
+    stored: Option<DType>,
     start: usize,
     count: usize,
 }
 
 impl Parameter {
     fn of(view: ParameterView<'_>) -> Self {
-        let (memory, start) = match view.place {
-            Place::Flat(buffer, start) => (buffer.reference().clone(), start),
-            Place::Prepared(Weight::Reference(memory)) => (memory.clone(), 0),
+        let (memory, start, stored) = match view.place {
+            Place::Flat(buffer, start) => (buffer.reference().clone(), start, None),
+            Place::Prepared(Weight::Reference(memory, dtype)) => (memory.clone(), 0, Some(*dtype)),
             Place::Prepared(Weight::Cpu(_)) => panic!("a weight of the CPU given to the reference device"),
         };
-        Parameter { memory, start, count: view.count() }
+        Parameter { memory, stored, start, count: view.count() }
     }
 
     /// A parameter that may not be there.
     fn maybe(device: &Reference, view: Option<ParameterView<'_>>) -> Self {
-        view.map_or_else(|| Parameter { memory: device.nothing(), start: 0, count: 0 }, Parameter::of)
+        view.map_or_else(|| Parameter { memory: device.nothing(), stored: None, start: 0, count: 0 }, Parameter::of)
     }
 
     /// Where its values are in the memory.

@@ -17,14 +17,16 @@ impl Products for Reference {
         let residual = call.residual.map_or_else(|| self.nothing(), |tensor| stored(tensor).clone());
         let (activation, ranges) = (call.activation, [&weight, &bias, &scale].map(Parameter::range));
         let reads = [stored(&x), &weight.memory, &bias.memory, &scale.memory, &residual];
+        let operands = self.rounding(weight.stored);
         self.compute(shape, reads, move |[x, weight, bias, scale, residual], out| {
+            let x = &operands.rows(x, depth);
             let [at_weight, at_bias, at_scale] = ranges;
             let (weight, bias, scale) = (&weight[at_weight], &bias[at_bias], &scale[at_scale]);
             for (i, out) in out.iter_mut().enumerate() {
                 let (row, column) = (i / columns, i % columns);
                 let mut sum = bias.get(column).copied().unwrap_or(0.0);
                 for k in 0..depth {
-                    sum += x[row * depth + k] * weight[column * depth + k];
+                    sum += x[row * depth + k] * operands.value(weight[column * depth + k]);
                 }
                 if let Some(activation) = activation {
                     sum = elements::activate(activation, sum);

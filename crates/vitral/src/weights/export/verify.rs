@@ -38,7 +38,7 @@ pub(super) fn takes_its_images(model: &ExportSource<'_>, description: &Descripti
 /// Checks that every parameter has the source's bits, or those that are left of them in 16 bits.
 pub(super) fn same_values(model: &ExportSource<'_>, vit: &Vit, written: &Assignment<'_>) -> Result<(), WeightsError> {
     let stored = |value: f32| match model.storage {
-        DType::F32 => value,
+        DType::F32 | DType::I8 => value,
         DType::Bf16 => half::bf16::from_f32(value).to_f32(),
         DType::F16 => half::f16::from_f32(value).to_f32(),
     };

@@ -32,6 +32,10 @@ pub(super) fn safetensors(
         DType::F32 => ("F32", 4),
         DType::Bf16 => ("BF16", 2),
         DType::F16 => ("F16", 2),
+        DType::I8 => {
+            let fault = "8-bit weights are written by `vitral quantize`; choose another data type";
+            return Err(WeightsError::NoModel { path: path.to_owned(), fault: fault.into() });
+        }
     };
     let mut end = 0;
     for (name, tensor) in tensors {
@@ -48,7 +52,7 @@ pub(super) fn safetensors(
     for (name, tensor) in tensors {
         let values = values(tensor, model)?;
         match model.storage {
-            DType::F32 => file.put(&bytes(&values))?,
+            DType::F32 | DType::I8 => file.put(&bytes(&values))?,
             DType::Bf16 => file.put(&narrowed(path, name, &values, |value| half::bf16::from_f32(value).to_bits())?)?,
             DType::F16 => file.put(&narrowed(path, name, &values, |value| half::f16::from_f32(value).to_bits())?)?,
         }

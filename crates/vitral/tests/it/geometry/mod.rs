@@ -10,7 +10,7 @@ use vitral::Device;
 use vitral::config::Size;
 use vitral::model::init::{Initialization, frozen};
 use vitral::model::{Input, Vit};
-use vitral_engine::{Context, DType};
+use vitral_engine::Context;
 
 /// Builds a model from bytes and runs it on its own image size and on another. Returns whether it ran on the first.
 fn built_and_run(bytes: &[u8], device: &Device) -> bool {
@@ -19,7 +19,7 @@ fn built_and_run(bytes: &[u8], device: &Device) -> bool {
     let other = draw.size(40);
     let Ok(vit) = Vit::new(config) else { return false };
     let config = vit.config();
-    let parameters = frozen(&vit, Initialization::Timm, 0, device, DType::F32);
+    let parameters = frozen(&vit, Initialization::Timm, 0, device);
     let run = |Size { height, width }: Size| {
         let shape = [2, config.channels, height, width];
         let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (i % 7) as f32 / 7.0).collect();

@@ -180,6 +180,7 @@ impl PackedB {
             DType::F32 => StoredPanels::F32(panels),
             DType::Bf16 => StoredPanels::Bf16(narrow(|x| half::bf16::from_f32(x).to_bits())),
             DType::F16 => StoredPanels::F16(narrow(|x| half::f16::from_f32(x).to_bits())),
+            DType::I8 => unreachable!("the processor does not offer this precision"),
         };
         PackedB { panels, depth, columns }
     }

@@ -208,6 +208,7 @@ impl Family {
             DType::F32 => "float32",
             DType::Bf16 => "bfloat16",
             DType::F16 => "float16",
+            DType::I8 => "int8",
         };
         all.insert("dtype".into(), json!(dtype));
         let classifies = config.classes > 0 && self.class != "CLIPVisionModelWithProjection";
