@@ -1,0 +1,1 @@
+//! Runs Vitral's CUDA kernels without a GPU, for tests.
