@@ -1,0 +1,231 @@
+//! The stand-in as a program sees it: through cudarc, which loads the libraries by their names.
+#![allow(
+    unsafe_code,
+    dead_code,
+    missing_debug_implementations,
+    reason = "calls of a C interface; each test binary uses a part"
+)]
+
+use cudarc::driver::sys::{self, CUresult};
+use cudarc::nvrtc;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The device, for one test at a time.
+pub(crate) struct Device {
+    message: unsafe extern "C" fn() -> *const c_char,
+    reset: unsafe extern "C" fn(),
+    pub(crate) stream: sys::CUstream,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// A kernel file that was compiled and loaded.
+pub(crate) struct Module(pub(crate) sys::CUmodule);
+
+/// Memory of the device, freed when dropped.
+pub(crate) struct Buffer {
+    pub(crate) address: u64,
+    bytes: usize,
+}
+
+/// An argument of a kernel.
+pub(crate) enum Argument<'a> {
+    Buffer(&'a Buffer),
+    /// The memory from this byte on.
+    At(&'a Buffer, usize),
+    Int(i32),
+    Float(f32),
+}
+
+impl Device {
+    /// None where there is no C++ compiler; the test has nothing to test then.
+    pub(crate) fn new(checked: bool) -> Option<Self> {
+        static TURN: Mutex<()> = Mutex::new(());
+        static CORE: OnceLock<Option<libloading::Library>> = OnceLock::new();
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let core = CORE.get_or_init(|| match vitral_emulator::driver(checked) {
+            Ok(folder) => {
+                // Once loaded, they are found by their names.
+                for library in vitral_emulator::LIBRARIES {
+                    // SAFETY: the libraries have no initializers that ask anything of the program.
+                    std::mem::forget(unsafe { libloading::Library::new(folder.join(library)) }.unwrap());
+                }
+                // SAFETY: as above.
+                Some(unsafe { libloading::Library::new(folder.join("libvitral_emulator.so")) }.unwrap())
+            }
+            Err(missing) if missing.skips() => {
+                eprintln!("skipped: {missing}");
+                None
+            }
+            Err(missing) => panic!("{missing}"),
+        });
+        let core = core.as_ref()?;
+        // SAFETY: the types are those of the library's own functions.
+        let (message, reset) = unsafe {
+            (
+                *core.get(b"vitral_emulator_message\0").unwrap(),
+                *core.get::<unsafe extern "C" fn()>(b"vitral_emulator_reset\0").unwrap(),
+            )
+        };
+        let mut device = Self { message, reset, stream: std::ptr::null_mut(), _turn: turn };
+        // SAFETY: every pointer is to a variable that lives through the call.
+        unsafe {
+            reset();
+            sys::cuInit(0).result().unwrap();
+            let mut context = std::ptr::null_mut();
+            sys::cuDevicePrimaryCtxRetain(&mut context, 0).result().unwrap();
+            sys::cuCtxSetCurrent(context).result().unwrap();
+            sys::cuStreamCreate(&mut device.stream, 1).result().unwrap();
+        }
+        Some(device)
+    }
+
+    /// What the stand-in last complained about.
+    pub(crate) fn message(&self) -> String {
+        // SAFETY: the function returns a text that ends with a zero.
+        unsafe { CStr::from_ptr((self.message)()) }.to_string_lossy().into_owned()
+    }
+
+    /// Forgets a fault.
+    pub(crate) fn reset(&self) {
+        // SAFETY: no other thread uses the device.
+        unsafe { (self.reset)() }
+    }
+
+    pub(crate) fn compile(&self, name: &str, source: &str, options: &[&str]) -> Result<Vec<c_char>, String> {
+        let source = CString::new(source).unwrap();
+        let name = CString::new(name).unwrap();
+        // SAFETY: the texts end with zeros and live through the calls.
+        unsafe {
+            let mut program = std::ptr::null_mut();
+            nvrtc::sys::nvrtcCreateProgram(
+                &mut program,
+                source.as_ptr(),
+                name.as_ptr(),
+                0,
+                std::ptr::null(),
+                std::ptr::null(),
+            )
+            .result()
+            .unwrap();
+            let options: Vec<CString> = options.iter().map(|option| CString::new(*option).unwrap()).collect();
+            let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
+            let status = nvrtc::sys::nvrtcCompileProgram(program, pointers.len() as i32, pointers.as_ptr());
+            let mut size = 0;
+            if status != nvrtc::sys::nvrtcResult::NVRTC_SUCCESS {
+                nvrtc::sys::nvrtcGetProgramLogSize(program, &mut size).result().unwrap();
+                let mut log = vec![0; size];
+                nvrtc::sys::nvrtcGetProgramLog(program, log.as_mut_ptr()).result().unwrap();
+                return Err(format!("{status:?}: {}", CStr::from_ptr(log.as_ptr()).to_string_lossy()));
+            }
+            nvrtc::sys::nvrtcGetPTXSize(program, &mut size).result().unwrap();
+            let mut image = vec![0; size];
+            nvrtc::sys::nvrtcGetPTX(program, image.as_mut_ptr()).result().unwrap();
+            nvrtc::sys::nvrtcDestroyProgram(&mut program).result().unwrap();
+            Ok(image)
+        }
+    }
+
+    pub(crate) fn load(&self, name: &str, source: &str) -> Module {
+        let image = self
+            .compile(name, source, &["--gpu-architecture=sm_90", "--std=c++17"])
+            .unwrap_or_else(|log| panic!("{log}"));
+        let mut module = std::ptr::null_mut();
+        // SAFETY: the image ends with a zero.
+        unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()).result().unwrap() };
+        Module(module)
+    }
+
+    pub(crate) fn zeros(&self, bytes: usize) -> Buffer {
+        self.upload(&vec![0u8; bytes])
+    }
+
+    /// Memory that nothing has written.
+    pub(crate) fn fresh(&self, bytes: usize) -> Buffer {
+        let mut address = 0;
+        // SAFETY: a pointer to a variable.
+        unsafe { sys::cuMemAlloc_v2(&mut address, bytes).result().unwrap() };
+        Buffer { address, bytes }
+    }
+
+    pub(crate) fn upload<T: Copy>(&self, values: &[T]) -> Buffer {
+        let buffer = self.fresh(size_of_val(values));
+        // SAFETY: both ranges have this many bytes.
+        unsafe {
+            sys::cuMemcpyHtoDAsync_v2(buffer.address, values.as_ptr().cast(), buffer.bytes, self.stream)
+                .result()
+                .unwrap()
+        };
+        buffer
+    }
+
+    pub(crate) fn download<T: Copy + Default>(&self, buffer: &Buffer) -> Result<Vec<T>, CUresult> {
+        let mut values = vec![T::default(); buffer.bytes / size_of::<T>()];
+        // SAFETY: both ranges have this many bytes.
+        let status =
+            unsafe { sys::cuMemcpyDtoHAsync_v2(values.as_mut_ptr().cast(), buffer.address, buffer.bytes, self.stream) };
+        if status == CUresult::CUDA_SUCCESS { Ok(values) } else { Err(status) }
+    }
+
+    pub(crate) fn launch(
+        &self,
+        module: &Module,
+        name: &str,
+        grid: [u32; 3],
+        block: [u32; 3],
+        arguments: &[Argument<'_>],
+    ) -> CUresult {
+        self.launch_with(module, name, grid, block, 0, arguments)
+    }
+
+    pub(crate) fn launch_with(
+        &self,
+        module: &Module,
+        name: &str,
+        grid: [u32; 3],
+        block: [u32; 3],
+        dynamic: u32,
+        arguments: &[Argument<'_>],
+    ) -> CUresult {
+        let name = CString::new(name).unwrap();
+        let mut values: Vec<u64> = arguments
+            .iter()
+            .map(|argument| match argument {
+                Argument::Buffer(buffer) => buffer.address,
+                Argument::At(buffer, offset) => buffer.address + *offset as u64,
+                Argument::Int(value) => *value as u32 as u64,
+                Argument::Float(value) => value.to_bits() as u64,
+            })
+            .collect();
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+        // SAFETY: each pointer is to a value at least as large as the parameter.
+        unsafe {
+            let mut function = std::ptr::null_mut();
+            sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr()).result().unwrap();
+            let [gx, gy, gz] = grid;
+            let [bx, by, bz] = block;
+            let extra = std::ptr::null_mut();
+            sys::cuLaunchKernel(function, gx, gy, gz, bx, by, bz, dynamic, self.stream, pointers.as_mut_ptr(), extra)
+        }
+    }
+
+    pub(crate) fn synchronize(&self) -> CUresult {
+        // SAFETY: the stream is this device's own.
+        unsafe { sys::cuStreamSynchronize(self.stream) }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.reset();
+        // SAFETY: the stream is this device's own.
+        unsafe { sys::cuStreamDestroy_v2(self.stream) }.result().ok();
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: the address is this buffer's own. After a fault nothing can be freed.
+        unsafe { sys::cuMemFree_v2(self.address) }.result().ok();
+    }
+}
