@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let settings = match Settings::resolve(&cli.global) {
+    let settings = match Settings::resolve(&cli.global, cli.command.computes()) {
         Ok(settings) => settings,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}", fault::line(&error));
@@ -50,6 +50,9 @@ fn main() -> ExitCode {
     };
     interrupt::watch();
     let printer = Printer::new(&settings);
+    if let Some(note) = &settings.device_note {
+        printer.note(note);
+    }
     let outcome = commands::run(cli.command, &settings, &printer).and_then(|outcome| {
         printer.flush()?;
         Ok(outcome)

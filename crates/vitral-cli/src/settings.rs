@@ -4,9 +4,9 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use vitral::weights::hub;
-use vitral::{Cpu, Device, LoadOptions, Model, Precision};
+use vitral::{Cpu, Device, DeviceError, LoadOptions, Model, Precision};
 
 use crate::download::Download;
 use crate::fault::Usage;
@@ -18,9 +18,13 @@ pub(crate) struct GlobalArgs {
     /// Number of threads [default: all hardware threads]
     #[arg(long, alias = "num-threads", value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Compute device
-    #[arg(long, value_enum, default_value_t, global = true)]
-    device: DeviceKind,
+    /// Compute device: `cpu`, `cuda` (a GPU of NVIDIA's), `cuda:1` (the second one), `reference` (plain loops in double
+    /// precision, one thread: slow, for comparison), or `auto`, which takes a GPU where there is one
+    #[arg(long, value_name = "DEVICE", env = "VITRAL_DEVICE", default_value = "auto", global = true)]
+    device: DeviceChoice,
+    /// The folder of NVIDIA's libraries (cuBLASLt, NVRTC), where they are not found by themselves
+    #[arg(long, value_name = "FOLDER", env = "VITRAL_CUDA_PATH", global = true)]
+    cuda_path: Option<PathBuf>,
     /// Print only results and errors
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -30,19 +34,39 @@ pub(crate) struct GlobalArgs {
 }
 
 /// Compute devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum DeviceKind {
-    /// The CPU
-    #[default]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeviceChoice {
+    /// A GPU where there is one, else the CPU.
+    Auto,
     Cpu,
-    /// Plain loops in double precision, one thread: slow, for comparison
     Reference,
+    /// A GPU, by its number.
+    Cuda(usize),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Cpu),
+            "reference" => Ok(DeviceChoice::Reference),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            _ => {
+                let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+                number.map(DeviceChoice::Cuda).ok_or_else(|| "expected auto, cpu, cuda, cuda:N or reference".to_owned())
+            }
+        }
+    }
 }
 
 /// Settings that every command shares, resolved.
 pub(crate) struct Settings {
     /// Compute device.
     pub(crate) device: Device,
+    /// What there is to say about the choice of device.
+    pub(crate) device_note: Option<String>,
     /// Threads that read, decode and preprocess images.
     threads: NonZero<usize>,
     /// Print no notes and no progress.
@@ -52,17 +76,37 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn resolve(args: &GlobalArgs) -> anyhow::Result<Self> {
+    /// `computes` is whether the command computes with a model: only then is a GPU looked for.
+    pub(crate) fn resolve(args: &GlobalArgs, computes: bool) -> anyhow::Result<Self> {
         let cpu = cpu(args.threads.map_or(0, usize::from))?;
         let threads = NonZero::new(cpu.threads()).unwrap_or(NonZero::<usize>::MIN);
-        let device = match args.device {
-            DeviceKind::Cpu => cpu.into(),
-            DeviceKind::Reference => Device::reference(),
+        let gpu = |number| -> Result<Device, DeviceError> {
+            // Training and inference are as accurate in bfloat16, and many times faster.
+            Device::cuda(number, args.cuda_path.as_deref())?.with_precision(Precision::Bf16)
+        };
+        let using = |device: &Device| Some(format!("using {device:?}, in {}", device.precision()));
+        let (device, device_note) = match args.device {
+            DeviceChoice::Cpu => (cpu.into(), None),
+            DeviceChoice::Reference => (Device::reference(), None),
+            DeviceChoice::Cuda(number) => {
+                let device = gpu(number).map_err(|fault| Usage(format!("`--device cuda`: {fault}")))?;
+                (device, None)
+            }
+            DeviceChoice::Auto if !computes => (cpu.into(), None),
+            DeviceChoice::Auto => match gpu(0) {
+                Ok(device) => {
+                    let note = using(&device);
+                    (device, note)
+                }
+                Err(DeviceError::Absent { .. }) => (cpu.into(), None),
+                // There is a card, so somebody wants it used.
+                Err(fault) => (cpu.into(), Some(format!("using the CPU: {fault}"))),
+            },
         };
         // Decoding and statistics run next to the device, on the same number of threads. The pool can only be set once,
         // here.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-        Ok(Settings { device, threads, quiet: args.quiet, json: args.json })
+        Ok(Settings { device, device_note, threads, quiet: args.quiet, json: args.json })
     }
 
     /// Number of threads, in the type that the library takes.
@@ -105,7 +149,7 @@ pub(crate) struct ModelArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PrecisionArgs {
     /// Precision of matrix products; sums, norms and softmax are always computed in f32 [default: what the model's bundle
-    /// says, else f32]
+    /// says, else f32; on a GPU bf16, but f32 for `forward`]
     #[arg(long, value_name = "KIND", value_parser = precision())]
     precision: Option<Precision>,
 }
@@ -121,6 +165,12 @@ impl PrecisionArgs {
         let device = settings.device.clone().with_precision(precision);
         device.map_err(|fault| Usage(format!("`--precision {precision}`: {fault}")))?;
         Ok(Some(precision))
+    }
+
+    /// The same choice, with a default of its own.
+    pub(crate) fn or(mut self, default: Precision) -> Self {
+        self.precision.get_or_insert(default);
+        self
     }
 
     /// The device in the precision that was asked for, for a model without a bundle.

@@ -49,6 +49,7 @@ pub use device::Device;
 pub use device::backend::{UpdateGroup, UpdateRule};
 pub use device::cpu::Cpu;
 pub use device::cpu::plan::BatchExtent;
+pub use device::cuda::{Cuda, Replays};
 pub use device::error::DeviceError;
 pub use device::reference::Reference;
 pub use device::storage::FlatBuffer;

@@ -147,6 +147,8 @@ impl<'a> Context<'a> {
         let Some(stages) = self.stages else { return work() };
         let start = Instant::now();
         let result = work();
+        // A fault sticks, and comes back where results are read.
+        let _ = self.device.wait();
         stages.add([(name, start.elapsed())]);
         result
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use vitral_engine::{Device, ParameterSpec, Parameters, Precision};
+use vitral_engine::{Device, ParameterSpec, Parameters, Precision, Replays};
 
 use crate::config::Size;
 use crate::error::Error;
@@ -30,6 +30,8 @@ pub struct Model {
     pub(crate) trained_size: Size,
     /// The image size that was asked for on loading; the preprocessing then follows it.
     pub(crate) asked_size: Option<Size>,
+    /// Passes that the device has recorded.
+    pub(crate) replays: Replays,
 }
 
 impl fmt::Debug for Model {
@@ -197,6 +199,7 @@ impl Model {
             preprocessing: description.preprocess,
             trained_size: stored.config().image_size,
             asked_size: options.adapt.image_size,
+            replays: Replays::default(),
         })
     }
 
@@ -224,6 +227,7 @@ impl Model {
             preprocessing: self.preprocessing.clone(),
             trained_size: self.trained_size,
             asked_size: self.asked_size,
+            replays: Replays::default(),
         })
     }
 }

@@ -92,9 +92,12 @@ impl Model {
     /// If the model does not take such an input, or the device fails.
     pub fn run(&self, pixels: &Tensor, mask: Option<&[u8]>) -> Result<Output, Error> {
         let device = self.parameters.device();
-        // An error on the device becomes an error of this call.
-        let forward = || self.vit.forward(&Context::inference(&self.parameters), Input { pixels, mask });
-        Ok(device.scope(forward)?)
+        if mask.is_some() {
+            let forward = || self.vit.forward(&Context::inference(&self.parameters), Input { pixels, mask });
+            // An error on the device becomes an error of this call.
+            return Ok(device.scope(forward)?);
+        }
+        Ok(device.scope(|| self.vit.forward_replayed(&self.parameters, pixels, &self.replays))?)
     }
 
     /// Checks that the model gives one ranking of classes for each image.

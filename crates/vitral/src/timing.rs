@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use vitral_engine::random::uniform;
-use vitral_engine::{Context, Parameters, Stages};
+use vitral_engine::{Context, Device, Parameters, Replays, Stages};
 
 use crate::config::Size;
 use crate::error::Error;
@@ -21,7 +21,7 @@ pub struct Timing {
 }
 
 /// Times forward passes over `batch` synthetic images of one size: one to warm up, then `runs`. `after` is called after
-/// each pass.
+/// each pass. With `staged`, a GPU waits after each stage, so that it can be timed; passes take longer then.
 ///
 /// # Errors
 /// If the model does not accept images of this size.
@@ -30,6 +30,7 @@ pub fn time_forward(
     parameters: &Parameters,
     (batch, image): (usize, Size),
     runs: usize,
+    staged: bool,
     mut after: impl FnMut(),
 ) -> Result<Timing, Error> {
     let device = parameters.device();
@@ -40,14 +41,25 @@ pub fn time_forward(
     let pixels = device.upload(shape, &noise)?;
     let mut passes = Vec::with_capacity(runs);
     let mut sums: BTreeMap<&'static str, Duration> = BTreeMap::new();
+    // A GPU compiles and chooses in the first pass, and may record the second.
+    let warm_up = if matches!(device, Device::Cuda(_)) && !staged { 4 } else { 0 };
+    let replays = Replays::default();
+    for _ in 0..warm_up {
+        drop(device.scope(|| vit.forward_replayed(parameters, &pixels, &replays))?);
+    }
+    device.wait()?;
     for run in 0..=runs {
         let start = Instant::now();
         let input = Input { pixels: &pixels, mask: None };
         let (output, stages) = device.scope(|| {
+            if warm_up > 0 {
+                return (vit.forward_replayed(parameters, &pixels, &replays), Vec::new());
+            }
             let stages = Stages::default();
             let output = vit.forward(&Context::inference(parameters).timed_by(&stages), input);
             (output, stages.times())
         });
+        device.wait()?;
         let time = start.elapsed();
         drop(std::hint::black_box(output?));
         if run > 0 {

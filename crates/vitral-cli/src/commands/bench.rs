@@ -219,7 +219,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         (time_steps(vit, &device, (batch, image), &saving(args), runs, advance)?, Vec::new())
     } else {
         let made = || frozen(&vit, Initialization::Timm, 0, &device);
-        let timing = time_forward(&vit, &learned.unwrap_or_else(made), (batch, image), runs, advance)?;
+        let timing = time_forward(&vit, &learned.unwrap_or_else(made), (batch, image), runs, args.stages, advance)?;
         (timing.passes, timing.stages)
     };
     printer.finish_progress();

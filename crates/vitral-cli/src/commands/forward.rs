@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use vitral::trace::TraceOptions;
 use vitral::weights::{Container, DataType};
-use vitral::{Model, Tensor};
+use vitral::{Device, Model, Precision, Tensor};
 
 use crate::fault::Usage;
 use crate::outcome::Outcome;
@@ -68,7 +68,9 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
         bail!(Usage(format!("`{}` belongs to the model; choose another output", args.output.display())));
     }
     let output = OutputFile::create(&args.output)?;
-    let model = args.model.load(&args.precision, settings)?;
+    // Whoever compares numbers wants them as they are.
+    let precision = if matches!(settings.device, Device::Cuda(_)) { args.precision.clone().or(Precision::F32) } else { args.precision.clone() };
+    let model = args.model.load(&precision, settings)?;
     let input = read(&args.input, &model)?;
     let options = TraceOptions::default().hidden_states(args.hidden_states).attentions(args.attentions);
 

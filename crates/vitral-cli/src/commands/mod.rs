@@ -72,6 +72,26 @@ pub(crate) enum Command {
     Man(man::ManArgs),
 }
 
+impl Command {
+    /// Whether it computes with a model, on whatever device there is.
+    pub(crate) fn computes(&self) -> bool {
+        matches!(
+            self,
+            Command::Classify(_)
+                | Command::Embed(_)
+                | Command::Explain(_)
+                | Command::Forward(_)
+                | Command::Train(_)
+                | Command::Finetune(_)
+                | Command::Distill(_)
+                | Command::Study(_)
+                | Command::Evaluate(_)
+                | Command::Probe(_)
+                | Command::Bench(_)
+        )
+    }
+}
+
 pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     match command {
         Command::Classify(args) => classify::run(&args, settings, printer),

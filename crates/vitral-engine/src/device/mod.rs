@@ -2,17 +2,20 @@
 
 pub(crate) mod backend;
 pub(crate) mod cpu;
+pub(crate) mod cuda;
 pub(crate) mod error;
 pub(crate) mod reference;
 pub(crate) mod storage;
 mod system;
 
 use std::ops::Range;
+use std::path::Path;
 
 use backend::Backend;
 use cpu::Cpu;
 use cpu::plan::BatchExtent;
 use cpu::weight::PreparedWeight;
+use cuda::Cuda;
 use error::DeviceError;
 use reference::Reference;
 use storage::{FlatBuffer, FlatStorage, Weight};
@@ -33,6 +36,8 @@ pub enum Device {
     Cpu(Cpu),
     /// Plain loops in double precision: slow, and what every other device is compared with.
     Reference(Reference),
+    /// A GPU of NVIDIA's.
+    Cuda(Cuda),
 }
 
 impl Device {
@@ -46,11 +51,21 @@ impl Device {
         Device::Reference(Reference::new())
     }
 
-    /// Its name: `cpu` or `reference`.
+    /// A GPU of NVIDIA's, the first being 0. Its libraries are looked for in `folder` first, then where the system looks
+    /// and in the usual places.
+    ///
+    /// # Errors
+    /// If there is no such card, no driver, one that is too old, no cuBLASLt or no NVRTC.
+    pub fn cuda(ordinal: usize, folder: Option<&Path>) -> Result<Self, DeviceError> {
+        Cuda::open(ordinal, folder).map(Device::Cuda)
+    }
+
+    /// Its name: `cpu`, `reference` or `cuda`.
     pub fn name(&self) -> &'static str {
         match self {
             Device::Cpu(_) => "cpu",
             Device::Reference(_) => "reference",
+            Device::Cuda(_) => "cuda",
         }
     }
 
@@ -66,6 +81,7 @@ impl Device {
         Ok(match self {
             Device::Cpu(cpu) => Device::Cpu(cpu.with_precision(precision)),
             Device::Reference(reference) => Device::Reference(reference.with_precision(precision)),
+            Device::Cuda(cuda) => Device::Cuda(cuda.with_precision(precision)),
         })
     }
 
@@ -74,6 +90,7 @@ impl Device {
         match self {
             Device::Cpu(cpu) => cpu.precision(),
             Device::Reference(reference) => reference.precision(),
+            Device::Cuda(cuda) => cuda.precision(),
         }
     }
 
@@ -82,6 +99,7 @@ impl Device {
         match self {
             Device::Cpu(_) => &[Precision::F32, Precision::Bf16],
             Device::Reference(_) => &[Precision::F32, Precision::Bf16, Precision::Int8],
+            Device::Cuda(_) => Cuda::PRECISIONS,
         }
     }
 
@@ -90,6 +108,7 @@ impl Device {
         match self {
             Device::Cpu(cpu) => cpu.downloads(),
             Device::Reference(reference) => reference.downloads(),
+            Device::Cuda(cuda) => cuda.downloads(),
         }
     }
 
@@ -97,7 +116,7 @@ impl Device {
     pub fn instruction_set(&self) -> Option<&'static str> {
         match self {
             Device::Cpu(cpu) => Some(cpu.instruction_set()),
-            Device::Reference(_) => None,
+            Device::Reference(_) | Device::Cuda(_) => None,
         }
     }
 
@@ -106,7 +125,7 @@ impl Device {
     pub fn fma_peak(&self) -> Option<f64> {
         match self {
             Device::Cpu(cpu) => Some(cpu.fma_peak()),
-            Device::Reference(_) => None,
+            Device::Reference(_) | Device::Cuda(_) => None,
         }
     }
 
@@ -137,6 +156,7 @@ impl Device {
         match self {
             Device::Cpu(cpu) => Ok(cpu.tensor(shape, |out| out.copy_from_slice(values))),
             Device::Reference(reference) => reference.upload(shape, values),
+            Device::Cuda(cuda) => cuda.upload(shape, values),
         }
     }
 
@@ -150,6 +170,7 @@ impl Device {
         match self {
             Device::Cpu(cpu) => cpu.tensor(shape, |out| out.copy_from_slice(values)),
             Device::Reference(reference) => reference.constant(shape, values),
+            Device::Cuda(cuda) => cuda.constant(shape, values),
         }
     }
 
@@ -168,6 +189,7 @@ impl Device {
         FlatBuffer(match self {
             Device::Cpu(cpu) => cpu.flat_zeros(length),
             Device::Reference(reference) => FlatStorage::Reference(reference.zeros(length)),
+            Device::Cuda(cuda) => FlatStorage::Cuda(cuda.flat_zeros(length)),
         })
     }
 
@@ -191,6 +213,7 @@ impl Device {
                 let dtype = if matrix.is_some() { dtype } else { DType::F32 };
                 Weight::Reference(reference.prepare(values, matrix, dtype), dtype)
             }
+            (Device::Cuda(cuda), matrix) => Weight::Cuda(cuda.prepare(values, matrix.is_some(), dtype)),
         }
     }
 
@@ -199,14 +222,28 @@ impl Device {
     pub fn scope<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
         match self {
             Device::Cpu(cpu) => cpu.scope(body),
-            Device::Reference(_) => body(),
+            Device::Reference(_) | Device::Cuda(_) => body(),
+        }
+    }
+
+    /// Waits until everything that was queued is done.
+    ///
+    /// # Errors
+    /// Whatever went wrong on the device.
+    pub fn wait(&self) -> Result<(), DeviceError> {
+        match self {
+            Device::Cpu(_) => Ok(()),
+            Device::Reference(reference) => reference.wait(),
+            Device::Cuda(cuda) => cuda.wait(),
         }
     }
 
     /// Gives unused memory back to the system.
     pub fn trim(&self) {
-        if let Device::Cpu(cpu) = self {
-            cpu.trim();
+        match self {
+            Device::Cpu(cpu) => cpu.trim(),
+            Device::Reference(_) => {}
+            Device::Cuda(cuda) => cuda.trim(),
         }
     }
 
@@ -215,6 +252,7 @@ impl Device {
         match self {
             Device::Cpu(cpu) => cpu,
             Device::Reference(reference) => reference,
+            Device::Cuda(cuda) => cuda,
         }
     }
 
@@ -223,7 +261,7 @@ impl Device {
     pub(crate) fn inference_groups(&self, images: usize, rows: usize) -> Vec<Range<usize>> {
         match self {
             Device::Cpu(cpu) => cpu.inference_groups(images, rows),
-            Device::Reference(_) => Vec::new(),
+            Device::Reference(_) | Device::Cuda(_) => Vec::new(),
         }
     }
 
@@ -235,7 +273,7 @@ impl Device {
     ) -> Vec<T> {
         match self {
             Device::Cpu(cpu) => cpu.each_group(groups, |cpu, range| task(&Device::Cpu(cpu.clone()), range)),
-            Device::Reference(_) => groups.iter().map(|range| task(self, range.clone())).collect(),
+            Device::Reference(_) | Device::Cuda(_) => groups.iter().map(|range| task(self, range.clone())).collect(),
         }
     }
 
@@ -243,7 +281,7 @@ impl Device {
     pub(crate) fn side_by_side(&self, groups: usize) -> u32 {
         match self {
             Device::Cpu(cpu) => cpu.threads().min(groups).max(1) as u32,
-            Device::Reference(_) => 1,
+            Device::Reference(_) | Device::Cuda(_) => 1,
         }
     }
 
@@ -251,7 +289,7 @@ impl Device {
     pub(crate) fn gradient_lanes(&self) -> usize {
         match self {
             Device::Cpu(_) => 2,
-            Device::Reference(_) => 1,
+            Device::Reference(_) | Device::Cuda(_) => 1,
         }
     }
 
@@ -269,8 +307,8 @@ impl Device {
                 let task = |cpu: &Cpu, images, lane: &mut L| task(&Device::Cpu(cpu.clone()), images, lane);
                 cpu.each_half(batch, parameters, lanes, task)
             }
-            Device::Reference(_) if batch.images == 0 => Ok(Vec::new()),
-            Device::Reference(_) => Ok(vec![task(self, 0..batch.images, &mut lanes[0])?]),
+            Device::Reference(_) | Device::Cuda(_) if batch.images == 0 => Ok(Vec::new()),
+            Device::Reference(_) | Device::Cuda(_) => Ok(vec![task(self, 0..batch.images, &mut lanes[0])?]),
         }
     }
 }
@@ -278,6 +316,12 @@ impl Device {
 impl From<Cpu> for Device {
     fn from(cpu: Cpu) -> Self {
         Device::Cpu(cpu)
+    }
+}
+
+impl From<Cuda> for Device {
+    fn from(cuda: Cuda) -> Self {
+        Device::Cuda(cuda)
     }
 }
 

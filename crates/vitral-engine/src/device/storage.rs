@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::cpu::buffer::{Buffer, BufferPool};
 use super::cpu::weight::PreparedWeight;
+use super::cuda::memory::{CudaFlat, CudaWeight, Memory as CudaMemory};
 use super::error::DeviceError;
 use super::reference::memory::Memory;
 use crate::dtype::DType;
@@ -19,6 +20,7 @@ pub(crate) type GradientRange = Option<Range<usize>>;
 pub(crate) enum Storage {
     Cpu(Arc<Buffer>, Arc<BufferPool>),
     Reference(Memory),
+    Cuda(CudaMemory),
 }
 
 impl Storage {
@@ -26,6 +28,7 @@ impl Storage {
         match self {
             Storage::Cpu(buffer, _) => buffer.len(),
             Storage::Reference(memory) => memory.len(),
+            Storage::Cuda(memory) => memory.len(),
         }
     }
 
@@ -36,6 +39,7 @@ impl Storage {
                 Ok(buffer.as_slice().to_vec())
             }
             Storage::Reference(memory) => memory.download(),
+            Storage::Cuda(memory) => memory.download(),
         }
     }
 
@@ -43,20 +47,28 @@ impl Storage {
         match self {
             Storage::Cpu(..) => "cpu",
             Storage::Reference(_) => "reference",
+            Storage::Cuda(_) => "cuda",
         }
     }
 
     pub(in crate::device) fn cpu(&self) -> &Buffer {
         match self {
             Storage::Cpu(buffer, _) => buffer,
-            Storage::Reference(_) => panic!("a tensor of the reference device given to the CPU"),
+            _ => panic!("a tensor of the {} device given to the CPU", self.device_name()),
         }
     }
 
     pub(in crate::device) fn reference(&self) -> &Memory {
         match self {
             Storage::Reference(memory) => memory,
-            Storage::Cpu(..) => panic!("a tensor of the CPU given to the reference device"),
+            _ => panic!("a tensor of the {} device given to the reference device", self.device_name()),
+        }
+    }
+
+    pub(in crate::device) fn cuda(&self) -> &CudaMemory {
+        match self {
+            Storage::Cuda(memory) => memory,
+            _ => panic!("a tensor of the {} device given to the GPU", self.device_name()),
         }
     }
 }
@@ -67,6 +79,7 @@ pub struct FlatBuffer(pub(in crate::device) FlatStorage);
 pub(in crate::device) enum FlatStorage {
     Cpu(Buffer, Arc<BufferPool>),
     Reference(Memory),
+    Cuda(CudaFlat),
 }
 
 impl FlatBuffer {
@@ -75,6 +88,7 @@ impl FlatBuffer {
         match &self.0 {
             FlatStorage::Cpu(buffer, _) => buffer.len(),
             FlatStorage::Reference(memory) => memory.len(),
+            FlatStorage::Cuda(flat) => flat.len(),
         }
     }
 
@@ -105,6 +119,7 @@ impl FlatBuffer {
                 Ok(buffer.as_slice()[range].to_vec())
             }
             FlatStorage::Reference(memory) => Ok(memory.download()?[range].to_vec()),
+            FlatStorage::Cuda(flat) => flat.read(range),
         }
     }
 
@@ -117,6 +132,7 @@ impl FlatBuffer {
         match &mut self.0 {
             FlatStorage::Cpu(buffer, _) => buffer.as_mut_slice()[start..start + values.len()].copy_from_slice(values),
             FlatStorage::Reference(memory) => memory.write(start, values),
+            FlatStorage::Cuda(flat) => flat.write(start, values),
         }
     }
 
@@ -128,21 +144,28 @@ impl FlatBuffer {
     pub(in crate::device) fn cpu(&self) -> &[f32] {
         match &self.0 {
             FlatStorage::Cpu(buffer, _) => buffer.as_slice(),
-            FlatStorage::Reference(_) => panic!("a buffer of the reference device given to the CPU"),
+            _ => panic!("a buffer of another device given to the CPU"),
         }
     }
 
     pub(in crate::device) fn cpu_mut(&mut self) -> &mut [f32] {
         match &mut self.0 {
             FlatStorage::Cpu(buffer, _) => buffer.as_mut_slice(),
-            FlatStorage::Reference(_) => panic!("a buffer of the reference device given to the CPU"),
+            _ => panic!("a buffer of another device given to the CPU"),
         }
     }
 
     pub(in crate::device) fn reference(&self) -> &Memory {
         match &self.0 {
             FlatStorage::Reference(memory) => memory,
-            FlatStorage::Cpu(..) => panic!("a buffer of the CPU given to the reference device"),
+            _ => panic!("a buffer of another device given to the reference device"),
+        }
+    }
+
+    pub(in crate::device) fn cuda(&self) -> &CudaFlat {
+        match &self.0 {
+            FlatStorage::Cuda(flat) => flat,
+            _ => panic!("a buffer of another device given to the GPU"),
         }
     }
 }
@@ -158,6 +181,7 @@ pub(crate) enum Weight {
     Cpu(PreparedWeight),
     /// With the type that the values are rounded to.
     Reference(Memory, DType),
+    Cuda(CudaWeight),
 }
 
 impl std::fmt::Debug for Weight {
@@ -172,6 +196,7 @@ impl Weight {
         match self {
             Weight::Cpu(weight) => weight.bytes(),
             Weight::Reference(memory, _) => 8 * memory.len(),
+            Weight::Cuda(weight) => weight.bytes(),
         }
     }
 
@@ -180,6 +205,7 @@ impl Weight {
         match self {
             Weight::Cpu(weight) => Ok(weight.values()),
             Weight::Reference(memory, _) => memory.download(),
+            Weight::Cuda(weight) => weight.download(),
         }
     }
 }

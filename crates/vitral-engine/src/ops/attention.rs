@@ -5,6 +5,8 @@
 //! the gradient in between (arXiv:2103.15679). If the weights are not captured, the fused path runs, which recomputes
 //! them in backward.
 
+use std::sync::Arc;
+
 use crate::device::backend::AttentionCall;
 use crate::tape::Context;
 use crate::tensor::Tensor;
@@ -70,6 +72,7 @@ impl Context<'_> {
             width,
             scale: settings.scale,
             dropout: if settings.dropout > 0.0 { self.draw().map(|draw| (draw, settings.dropout)) } else { None },
+            kept: self.is_recording().then(Arc::default),
         };
         let bias_node = settings.bias.and_then(|bias| bias.node);
         let needed = qkv.node.is_some() || bias_node.is_some();
@@ -368,5 +371,61 @@ mod tests {
         let [captured, plain] =
             [true, false].map(|capture| context.attention(&qkv, Attention { capture, ..CAPTURED }).output);
         assert_eq!(captured.values(), plain.values());
+    }
+
+    #[test]
+    fn every_width_of_heads_and_number_of_tokens_is_the_references() {
+        let cases = [
+            (32, 65, None),
+            (64, 1, None),
+            (64, 63, None),
+            (64, 64, Some(1)),
+            (64, 130, Some(70)),
+            (64, 197, None),
+            (64, 197, Some(1)),
+            (72, 20, None),
+            (80, 127, None),
+            (96, 65, None),
+            (128, 70, Some(66)),
+        ];
+        for (width, tokens, queries) in cases {
+            let check = Check::new();
+            let qkv = check.input(&[2, tokens, 3 * 2 * width]);
+            let scale = (width as f32).powf(-0.5);
+            check.against_reference(&[qkv], |cx, inputs| {
+                let settings = Attention {
+                    heads: 2,
+                    scale,
+                    key_mask: None,
+                    bias: None,
+                    dropout: 0.0,
+                    queries,
+                    capture: false,
+                };
+                cx.attention(&inputs[0], settings).output
+            });
+        }
+    }
+
+    #[test]
+    fn keys_that_are_masked_are_hidden_whatever_the_width() {
+        for (width, tokens) in [(64, 70), (32, 200)] {
+            let check = Check::new();
+            let qkv = check.input(&[2, tokens, 3 * 2 * width]);
+            let hidden = |i: usize| if i % 3 == 1 || i / tokens == 1 { f32::NEG_INFINITY } else { 0.0 };
+            let mask = check.tensor(&[2, tokens], &(0..2 * tokens).map(hidden).collect::<Vec<_>>());
+            check.run(&[qkv, mask], |cx, inputs| {
+                let settings = Attention {
+                    heads: 2,
+                    scale: 0.2,
+                    key_mask: Some(&inputs[1]),
+                    bias: None,
+                    dropout: 0.0,
+                    queries: None,
+                    capture: false,
+                };
+                cx.attention(&inputs[0], settings).output
+            });
+        }
     }
 }

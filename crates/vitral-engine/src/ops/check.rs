@@ -4,12 +4,14 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use crate::arena::{Adapter, Declarations, ParameterId, ParameterKind, Parameters};
 use crate::device::Device;
 use crate::device::storage::{FlatBuffer, Storage};
 use crate::dtype::DType;
+use crate::precision::Precision;
 use crate::random::normal;
 use crate::shape::Shape;
 use crate::tape::{Context, DrawKey};
@@ -17,6 +19,10 @@ use crate::tensor::Tensor;
 
 /// How far the CPU may be from the reference device, in units of the largest number.
 const NEAR: f64 = 2e-5;
+/// The same of a GPU that multiplies in bfloat16, whose operands have 8 bits.
+const NEAR_BF16: f64 = 4e-2;
+/// The same in IEEE half floats, which have 11.
+const NEAR_F16: f64 = 5e-3;
 /// How far a gradient may be from a difference in double precision, in units of the largest gradient.
 const NEAR_DIFFERENCE: f64 = 1e-6;
 
@@ -30,7 +36,7 @@ impl Tensor {
     fn precise(&self) -> Vec<f64> {
         match self.storage() {
             Storage::Reference(memory) => memory.wait().expect("a device without a fault"),
-            Storage::Cpu(..) => self.values().into_iter().map(f64::from).collect(),
+            Storage::Cpu(..) | Storage::Cuda(_) => self.values().into_iter().map(f64::from).collect(),
         }
     }
 }
@@ -39,9 +45,34 @@ impl FlatBuffer {
     fn precise(&self, device: &Device) -> Vec<f64> {
         match device {
             Device::Reference(_) => self.reference_memory().wait().expect("a device without a fault"),
-            Device::Cpu(_) => self.to_vec().expect("a device without a fault").into_iter().map(f64::from).collect(),
+            Device::Cpu(_) | Device::Cuda(_) => self.to_vec().expect("a device without a fault").into_iter().map(f64::from).collect(),
         }
     }
+}
+
+/// GPUs to check: that of `VITRAL_CHECK_CUDA` if it is set (a folder of NVIDIA's libraries, or nothing for those of the
+/// system), else one that is emulated, if this machine has a C++ compiler.
+fn gpus() -> Vec<(Device, f64)> {
+    let folder = match std::env::var_os("VITRAL_CHECK_CUDA") {
+        Some(folder) => Some(PathBuf::from(folder)).filter(|folder| !folder.as_os_str().is_empty()),
+        None => match vitral_emulator::driver(false) {
+            Ok(folder) => Some(folder),
+            Err(missing) if missing.skips() => {
+                static SAID: std::sync::Once = std::sync::Once::new();
+                SAID.call_once(|| eprintln!("GPU kernels are not tested: {missing}"));
+                return Vec::new();
+            }
+            Err(missing) => panic!("{missing}"),
+        },
+    };
+    let device = Device::cuda(0, folder.as_deref()).unwrap_or_else(|error| panic!("{error}"));
+    let within = |precision| device.clone().with_precision(precision).expect("a GPU has it");
+    let (in_bf16, in_f16) = (within(Precision::Bf16), within(Precision::F16));
+    vec![(device, NEAR), (in_bf16, NEAR_BF16), (in_f16, NEAR_F16)]
+}
+
+fn described(device: &Device) -> String {
+    format!("{device:?} in {}", device.precision())
 }
 
 /// Whether all values are close, relative to the largest one. A NaN is close only to a NaN.
@@ -165,6 +196,8 @@ impl Golden {
 pub(crate) struct Check {
     cpu: Device,
     reference: Device,
+    /// Other devices, and how near they have to be.
+    others: Vec<(Device, f64)>,
     declarations: Declarations,
     values: Vec<Vec<f32>>,
     named: Vec<(String, ParameterId)>,
@@ -195,6 +228,7 @@ impl Check {
         Check {
             cpu: Device::cpu(threads),
             reference: Device::reference(),
+            others: gpus(),
             declarations: Declarations::default(),
             values: vec![],
             named: vec![],
@@ -284,7 +318,39 @@ impl Check {
 
     /// Inputs on a device.
     fn moved(&self, device: &Device, inputs: &[Tensor]) -> Vec<Tensor> {
-        inputs.iter().map(|x| device.upload(x.shape(), &x.values()).expect("as many numbers")).collect()
+        let moved = inputs.iter().map(|x| device.upload(x.shape(), &x.values()).expect("as many numbers"));
+        match device {
+            // Tokens are in the type that they have between operations.
+            Device::Cuda(cuda) => moved.map(|x| cuda.as_tokens(&x)).collect(),
+            _ => moved.collect(),
+        }
+    }
+
+    /// Result and gradients of every other device against the reference device's, without differences: for shapes that
+    /// differences would take too long for.
+    pub(crate) fn against_reference(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) {
+        let parameters = self.flat(&self.reference);
+        let result = f(&Context::recording(&parameters), &self.moved(&self.reference, inputs));
+        let upstream: Vec<f32> = (0..result.shape().count()).map(|i| normal(98, i as u64)).collect();
+        let expected = self.gradients(Context::recording(&parameters), inputs, &upstream, &f);
+        let inference = f(&Context::inference(&parameters), &self.moved(&self.reference, inputs)).precise();
+        let cpu = (self.cpu.clone(), NEAR);
+        for (device, tolerance) in std::iter::once(&cpu).chain(&self.others) {
+            let name = described(device);
+            let prepared = self.prepared(device);
+            let fused = f(&Context::inference(&prepared), &self.moved(device, inputs));
+            near(&fused.precise(), &inference, *tolerance, &format!("result on {name}"));
+            let parameters = self.flat(device);
+            let found = self.gradients(Context::recording(&parameters), inputs, &upstream, &f);
+            near(&found.result.precise(), &expected.result.precise(), *tolerance, &format!("recorded result on {name}"));
+            for (i, (found, expected)) in found.inputs.iter().zip(&expected.inputs).enumerate() {
+                let (Some(found), Some(expected)) = (found, expected) else { continue };
+                let what = format!("gradient of input {i} on {name}");
+                near(&found.precise(), &expected.precise(), *tolerance, &what);
+            }
+            let sums = found.parameters.precise(device);
+            near(&sums, &expected.parameters.precise(&self.reference), *tolerance, &format!("gradients on {name}"));
+        }
     }
 
     /// The result in inference on the CPU, which has to be near the reference device's.
@@ -295,6 +361,12 @@ impl Check {
         });
         assert_eq!(found.shape(), expected.shape(), "another shape on the reference device");
         near(&found.precise(), &expected.precise(), NEAR, "result");
+        for (device, tolerance) in &self.others {
+            let parameters = self.prepared(device);
+            let found = f(&Context::inference(&parameters), &self.moved(device, inputs));
+            assert_eq!(found.shape(), expected.shape(), "another shape on {}", described(device));
+            near(&found.precise(), &expected.precise(), *tolerance, &format!("result on {}", described(device)));
+        }
         found
     }
 
@@ -407,6 +479,16 @@ impl Check {
         }
         gradients_on_cpu.extend(on_cpu.parameters.precise(&self.cpu));
         near(&gradients_on_cpu, &gradients, NEAR, "gradient on the CPU");
+
+        for (device, tolerance) in &self.others {
+            let (parameters, name) = (self.flat(device), described(device));
+            let found_there = self.gradients(begin(&parameters), inputs, &upstream, f);
+            let expected = found.result.precise();
+            near(&found_there.result.precise(), &expected, *tolerance, &format!("recorded result on {name}"));
+            let mut all: Vec<f64> = found_there.inputs.iter().flatten().flat_map(Tensor::precise).collect();
+            all.extend(found_there.parameters.precise(device));
+            near(&all, &gradients, *tolerance, &format!("gradient on {name}"));
+        }
     }
 
     /// Inference and recording give the same bits.

@@ -23,3 +23,20 @@ pub struct Output {
     /// `[batch, width]`, the input of the head (`[batch, tokens, width]` without pooling).
     pub features: Tensor,
 }
+
+impl Output {
+    /// Its tensors in a fixed order.
+    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
+        let both = self.both_logits.into_iter().flatten();
+        std::iter::once(self.features).chain(self.logits).chain(both).collect()
+    }
+
+    /// The reverse of [`Output::into_tensors`].
+    pub(crate) fn from_tensors(tensors: Vec<Tensor>) -> Self {
+        let mut tensors = tensors.into_iter();
+        let features = tensors.next().expect("a pass gives features");
+        let logits = tensors.next();
+        let both_logits = tensors.next().zip(tensors.next()).map(|(class, distillation)| [class, distillation]);
+        Output { logits, both_logits, features }
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vitral_engine::ops::Norm;
-use vitral_engine::{Context, Declarations, ParameterId, Tensor};
+use vitral_engine::{Context, Declarations, ParameterId, Parameters, Replays, Tensor};
 
 use super::attention::BlockContext;
 use super::block::Block;
@@ -124,6 +124,23 @@ impl Vit {
             mask => self.blocks(cx, input.pixels, grid, mask.as_ref()),
         };
         Ok(cx.stage("head", || self.read_out(cx, &x)))
+    }
+
+    /// Inference, as [`Vit::forward`] without a mask, which a device may record and replay: the bits are the same.
+    ///
+    /// # Errors
+    /// As [`Vit::forward`].
+    pub fn forward_replayed(
+        &self,
+        parameters: &Parameters,
+        pixels: &Tensor,
+        replays: &Replays,
+    ) -> Result<Output, ModelError> {
+        let pass = |pixels: &Tensor| {
+            let input = Input { pixels, mask: None };
+            self.forward(&Context::inference(parameters), input).map(Output::into_tensors)
+        };
+        parameters.device().replayed(replays, pixels, pass).map(Output::from_tensors)
     }
 
     /// Pixels to the output tokens of the last block.

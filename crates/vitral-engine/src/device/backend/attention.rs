@@ -1,5 +1,7 @@
 //! Attention.
 
+use std::sync::{Arc, OnceLock};
+
 use super::elements::Draw;
 use crate::tensor::Tensor;
 
@@ -53,6 +55,8 @@ pub(crate) struct AttentionCall {
     /// Which weights are dropped, and at which rate. Element `(image, head, query, key)` of `[batch, heads, tokens,
     /// tokens]`.
     pub(crate) dropout: Option<(Draw, f32)>,
+    /// Where the pass is recorded: room for what a device keeps for the backward pass.
+    pub(crate) kept: Option<Arc<OnceLock<[Tensor; 2]>>>,
 }
 
 impl AttentionCall {

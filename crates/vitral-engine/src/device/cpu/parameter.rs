@@ -40,7 +40,7 @@ fn kept(parameter: ParameterView<'_>) -> Kept<'_> {
     match parameter.place {
         Place::Flat(buffer, start) => Kept::Flat(&buffer.cpu()[start..start + parameter.count()]),
         Place::Prepared(Weight::Cpu(weight)) => Kept::Prepared(weight),
-        Place::Prepared(Weight::Reference(..)) => panic!("a weight of the reference device given to the CPU"),
+        Place::Prepared(_) => panic!("a weight of another device given to the CPU"),
     }
 }
 

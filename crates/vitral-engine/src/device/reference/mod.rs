@@ -79,6 +79,10 @@ impl Reference {
         Tensor::new(shape, Storage::Reference(memory))
     }
 
+    pub(super) fn wait(&self) -> Result<(), DeviceError> {
+        self.nothing().wait().map(drop)
+    }
+
     pub(super) fn zeros(&self, length: usize) -> Memory {
         let memory = self.0.allocate(length);
         self.0.launch([], [&memory], |[], [out]| out.fill(0.0));
@@ -169,7 +173,7 @@ impl Parameter {
         let (memory, start, stored) = match view.place {
             Place::Flat(buffer, start) => (buffer.reference().clone(), start, None),
             Place::Prepared(Weight::Reference(memory, dtype)) => (memory.clone(), 0, Some(*dtype)),
-            Place::Prepared(Weight::Cpu(_)) => panic!("a weight of the CPU given to the reference device"),
+            Place::Prepared(_) => panic!("a weight of another device given to the reference device"),
         };
         Parameter { memory, stored, start, count: view.count() }
     }

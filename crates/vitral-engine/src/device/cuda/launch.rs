@@ -1,0 +1,197 @@
+//! Kernels: their sources, compiled when they are first needed and kept on disk, and how they are launched.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
+
+use super::api::driver::{Function, Grid, Module, Value};
+use super::memory::{Element, Memory};
+use super::{Cuda, Inner, locked};
+use crate::device::error::DeviceError;
+use crate::precision::Precision;
+
+/// Threads of a block where nothing else is asked for.
+pub(super) const THREADS: usize = 256;
+
+/// A file of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    Attention,
+    Convolution,
+    Elements,
+    Heads,
+    Images,
+    Losses,
+    Norms,
+    Positions,
+    Products,
+    Tokens,
+    Transfers,
+    Updates,
+}
+
+/// What stands before every file.
+const WORDS: &str = include_str!("kernels/words.cuh");
+
+impl Source {
+    fn file(self) -> (&'static str, &'static str) {
+        macro_rules! file {
+            ($name:literal) => {
+                ($name, include_str!(concat!("kernels/", $name)))
+            };
+        }
+        match self {
+            Source::Attention => file!("attention.cu"),
+            Source::Convolution => file!("convolution.cu"),
+            Source::Elements => file!("elements.cu"),
+            Source::Heads => file!("heads.cu"),
+            Source::Images => file!("images.cu"),
+            Source::Losses => file!("losses.cu"),
+            Source::Norms => file!("norms.cu"),
+            Source::Positions => file!("positions.cu"),
+            Source::Products => file!("products.cu"),
+            Source::Tokens => file!("tokens.cu"),
+            Source::Transfers => file!("transfers.cu"),
+            Source::Updates => file!("updates.cu"),
+        }
+    }
+}
+
+/// Kernels that are on the card.
+#[derive(Default)]
+pub(super) struct Kernels {
+    modules: HashMap<(Source, bool), Module>,
+    /// Each with the dynamic shared memory that it may have.
+    functions: HashMap<(Source, bool), HashMap<String, (Function, usize)>>,
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy)]
+pub(super) enum Arg<'a> {
+    /// Values.
+    Of(&'a Memory),
+    /// Values from one on.
+    From(&'a Memory, usize),
+    /// Values that may not be there.
+    Maybe(Option<&'a Memory>),
+    /// A count that a kernel takes in 64 bits.
+    Count(usize),
+    /// One that it takes in 32.
+    Int(usize),
+    Word(u64),
+    Float(f32),
+    Structure(&'a [u64]),
+}
+
+/// Blocks of [`THREADS`] threads for so many pieces of work.
+pub(super) fn spread(count: usize) -> Grid {
+    Grid { blocks: [count.div_ceil(THREADS), 1, 1], threads: THREADS as u32, shared: 0 }
+}
+
+/// A block for each row.
+pub(super) fn rows(count: usize) -> Grid {
+    Grid { blocks: [count, 1, 1], threads: THREADS as u32, shared: 0 }
+}
+
+impl Inner {
+    /// A kernel, compiled for this card.
+    fn function(&self, source: Source, f16: bool, name: &str, shared: usize) -> Result<Function, DeviceError> {
+        let mut kernels = locked(&self.kernels);
+        let key = (source, f16);
+        let known = kernels.functions.get(&key).and_then(|functions| functions.get(name)).copied();
+        if let Some((function, allowed)) = known
+            && shared <= allowed
+        {
+            return Ok(function);
+        }
+        if !kernels.modules.contains_key(&key) {
+            let module = self.module(source, f16)?;
+            kernels.modules.insert(key, module);
+        }
+        let module = &kernels.modules[&key];
+        let function = self.driver.function(module, name, shared).map_err(|failure| self.error(&failure))?;
+        kernels.functions.entry(key).or_default().insert(name.to_owned(), (function, shared.max(48 << 10)));
+        Ok(function)
+    }
+
+    /// Loads the kernels of a file: as they were compiled before, or compiled now.
+    fn module(&self, source: Source, f16: bool) -> Result<Module, DeviceError> {
+        let (name, text) = source.file();
+        let text = format!("{WORDS}\n#line 1 \"{name}\"\n{text}");
+        let mut options = vec![format!("--gpu-architecture=sm_{}", self.driver.capability), "--std=c++17".to_owned()];
+        options.extend(f16.then(|| "-DHALF_IS_F16".to_owned()));
+        let mut hasher = DefaultHasher::new();
+        (&text, &options, &self.compiler.version, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+        let kept = cache_folder().map(|folder| folder.join(format!("{name}-{:016x}.cubin", hasher.finish())));
+        if let Some(code) = kept.as_ref().and_then(|path| std::fs::read(path).ok()) {
+            // What does not load is compiled again.
+            if let Ok(module) = self.driver.load(&code) {
+                return Ok(module);
+            }
+        }
+        let code = self.compiler.compile(name, &text, &options).map_err(|reason| self.unusable(reason))?;
+        let module = self.driver.load(&code).map_err(|failure| self.error(&failure))?;
+        if let Some(path) = kept {
+            keep(&path, &code);
+        }
+        Ok(module)
+    }
+}
+
+/// Where what takes time to make is kept between runs: `$VITRAL_CACHE/cuda`, or `vitral/cuda` in the user's folder of
+/// caches.
+pub(super) fn cache_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME").or_else(|| set("USERPROFILE"))?.join(".cache")));
+    Some(set("VITRAL_CACHE").or_else(|| Some(caches()?.join("vitral")))?.join("cuda"))
+}
+
+/// Writes a file of the cache, whole or not at all. A cache that cannot be written costs time, not the run.
+pub(super) fn keep(path: &std::path::Path, contents: &[u8]) {
+    let Some(folder) = path.parent() else { return };
+    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&unfinished, contents))
+        .and_then(|()| std::fs::rename(&unfinished, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+}
+
+impl Cuda {
+    /// Queues a kernel. Nothing is queued after a fault, or for no blocks.
+    pub(super) fn launch(&self, source: Source, name: &str, grid: Grid, arguments: &[Arg<'_>]) {
+        self.launch_in(self.precision == Precision::F16, source, name, grid, arguments);
+    }
+
+    fn launch_in(&self, f16: bool, source: Source, name: &str, grid: Grid, arguments: &[Arg<'_>]) {
+        if grid.blocks.contains(&0) || self.inner.fault().is_some() {
+            return;
+        }
+        let function = match self.inner.function(source, f16, name, grid.shared) {
+            Ok(function) => function,
+            Err(error) => return self.inner.fail(error),
+        };
+        let mut values = [Value::I32(0); 24];
+        for (value, argument) in values.iter_mut().zip(arguments) {
+            *value = match *argument {
+                Arg::Of(memory) => Value::Address(memory.address(0)),
+                Arg::From(memory, index) => Value::Address(memory.address(index)),
+                Arg::Maybe(memory) => Value::Address(memory.map_or(0, |memory| memory.address(0))),
+                Arg::Count(count) => Value::U64(count as u64),
+                Arg::Int(number) => Value::I32(number as i32),
+                Arg::Word(word) => Value::U64(word),
+                Arg::Float(number) => Value::F32(number),
+                Arg::Structure(words) => Value::Structure(words),
+            };
+        }
+        self.inner.run(|driver| driver.launch(function, grid, &values[..arguments.len()]));
+    }
+
+    /// Queues the kernel of a kind of element.
+    pub(super) fn launch_for(&self, element: Element, source: Source, name: &str, grid: Grid, arguments: &[Arg<'_>]) {
+        let name = format!("{name}_{}", element.suffix());
+        self.launch_in(element == Element::F16, source, &name, grid, arguments);
+    }
+}

@@ -1,0 +1,307 @@
+//! Products of matrices: row by row as the engine has them, column by column as cuBLASLt does, in the way that is fastest
+//! on this card.
+//!
+//! cuBLASLt knows several ways to compute a product, and the one it names first is up to 15 % slower than the best. The
+//! first time a product of a shape is computed, eight ways are timed. What was chosen is written to a file for the card and
+//! the library's version, and used by every later run: bits stay the same from run to run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::api::blas::{Algorithm, Blas, Ending, MatrixType, Operands, Plan, Shape};
+use super::api::driver::{Driver, Grid};
+use super::launch::{Arg, Source, cache_folder, keep};
+use super::memory::{Element, Memory};
+use super::{Cuda, locked};
+use crate::activation::Activation;
+use crate::precision::Precision;
+
+/// Room for what cuBLASLt keeps aside while it computes.
+const WORKSPACE: usize = 64 << 20;
+/// How many ways are timed.
+const WAYS: usize = 8;
+
+/// cuBLASLt, and what is known about products.
+pub(super) struct Multiplier {
+    blas: Blas,
+    plans: HashMap<Key, Option<Plan>>,
+    workspace: Option<Memory>,
+    /// Algorithms by the text of a product's key.
+    chosen: BTreeMap<String, Algorithm>,
+    /// Where they are kept.
+    file: Option<PathBuf>,
+    /// Whether ways are timed; otherwise the first is taken.
+    timed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    shape: Shape,
+    /// Whether something is added to.
+    adds: bool,
+}
+
+impl Key {
+    fn text(&self) -> String {
+        let Shape { m, n, k, transposed, inputs, output, tf32, ending, batch } = self.shape;
+        let turned = transposed.map(|turned| if turned { 't' } else { 'n' });
+        format!(
+            "{inputs:?}-{output:?}{} {}{} {m}x{n}x{k} batch {batch} {ending:?}{}",
+            if tf32 { " tf32" } else { "" },
+            turned[0],
+            turned[1],
+            if self.adds { " adds" } else { "" }
+        )
+    }
+}
+
+impl Multiplier {
+    pub(super) fn open(driver: &Driver, folder: Option<&Path>) -> Result<Self, String> {
+        let blas = Blas::open(driver.version, folder)?;
+        let library = blas.name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+        let clean = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let name = format!("products-{}-{}-{}.txt", clean(&driver.name), clean(&library), driver.version);
+        let file = cache_folder().map(|folder| folder.join(name));
+        let chosen = file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        let timed = std::env::var_os("VITRAL_CUDA_TUNE").is_none_or(|value| value != "0");
+        let chosen = chosen.map(|text| read_choices(&text)).unwrap_or_default();
+        Ok(Multiplier { blas, plans: HashMap::new(), workspace: None, chosen, file, timed })
+    }
+}
+
+/// Choices as text: a line each, the product and the algorithm's words.
+fn write_choices(chosen: &BTreeMap<String, Algorithm>) -> String {
+    chosen
+        .iter()
+        .map(|(key, Algorithm(words))| {
+            let words: Vec<String> = words.iter().map(|word| format!("{word:x}")).collect();
+            format!("{key} = {}\n", words.join(" "))
+        })
+        .collect()
+}
+
+/// Reads choices; lines that are not understood are left out, and their products timed anew.
+fn read_choices(text: &str) -> BTreeMap<String, Algorithm> {
+    text.lines()
+        .filter_map(|line| {
+            let (key, words) = line.split_once(" = ")?;
+            let words: Option<Vec<u64>> = words.split(' ').map(|word| u64::from_str_radix(word, 16).ok()).collect();
+            Some((key.to_owned(), Algorithm(words?.try_into().ok()?)))
+        })
+        .collect()
+}
+
+/// A product, row by row: `C [m, n] = alpha · op(A) [m, k] op(B) [k, n] + beta · C + bias`.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    /// A and B, each with where it begins. `[m, k]` and `[k, n]`, or transposed.
+    pub(super) a: (&'a Memory, usize),
+    pub(super) b: (&'a Memory, usize),
+    pub(super) transposed: [bool; 2],
+    pub(super) extents: [usize; 3],
+    /// What is written to.
+    pub(super) c: (&'a Memory, usize),
+    /// What is added, of C's type.
+    pub(super) from: Option<&'a Memory>,
+    /// C is added to as it is.
+    pub(super) accumulate: bool,
+    /// `[n]`, of C's type.
+    pub(super) bias: Option<(&'a Memory, usize)>,
+    pub(super) ending: Ending,
+    pub(super) alpha: f32,
+    pub(super) batch: usize,
+}
+
+impl<'a> Product<'a> {
+    /// `C = op(A) op(B)`, of whole memories.
+    pub(super) fn new(a: &'a Memory, b: &'a Memory, c: &'a Memory, transposed: [bool; 2], extents: [usize; 3]) -> Self {
+        Product {
+            a: (a, 0),
+            b: (b, 0),
+            transposed,
+            extents,
+            c: (c, 0),
+            from: None,
+            accumulate: false,
+            bias: None,
+            ending: Ending::Plain,
+            alpha: 1.0,
+            batch: 1,
+        }
+    }
+}
+
+fn matrix_type(memory: &Memory) -> MatrixType {
+    match memory.element {
+        Element::F32 => MatrixType::F32,
+        Element::Bf16 => MatrixType::Bf16,
+        Element::F16 => MatrixType::F16,
+    }
+}
+
+impl Cuda {
+
+    /// Queues a product.
+    pub(super) fn multiply(&self, product: &Product<'_>) {
+        let [m, n, k] = product.extents;
+        if m * n * product.batch == 0 || self.inner.fault().is_some() {
+            return;
+        }
+        let adds = product.accumulate || product.from.is_some();
+        if k == 0 {
+            assert!(!adds && product.bias.is_none(), "a product over nothing");
+            return self.clear_memory(product.c.0);
+        }
+        assert_eq!(product.a.0.element, product.b.0.element, "operands of two types");
+        // Row by row is column by column of the transposed: C' = op(B)' op(A)'.
+        let shape = Shape {
+            m: n,
+            n: m,
+            k,
+            transposed: [product.transposed[1], product.transposed[0]],
+            inputs: matrix_type(product.a.0),
+            output: matrix_type(product.c.0),
+            tf32: self.precision == Precision::Tf32,
+            ending: product.ending,
+            batch: product.batch,
+        };
+        let key = Key { shape, adds };
+        let mut multiplier = locked(&self.inner.multiplier);
+        let multiplier = &mut *multiplier;
+        let workspace = multiplier.workspace.get_or_insert_with(|| self.allocate(Element::F32, WORKSPACE / 4)).clone();
+        let c = product.c.0.address(product.c.1);
+        let at = Operands {
+            a: product.b.0.address(product.b.1),
+            b: product.a.0.address(product.a.1),
+            c: product.from.map_or(c, |from| from.address(0)),
+            d: c,
+            bias: product.bias.map_or(0, |(memory, start)| memory.address(start)),
+            alpha: product.alpha,
+            beta: if adds { 1.0 } else { 0.0 },
+            workspace: workspace.address(0),
+            workspace_bytes: WORKSPACE,
+        };
+        if !multiplier.plans.contains_key(&key) {
+            let plan = self.plan(multiplier, key, &at, product.c.0.element);
+            multiplier.plans.insert(key, plan);
+        }
+        match &multiplier.plans[&key] {
+            Some(plan) => {
+                let blas = &multiplier.blas;
+                self.inner.run(|driver| blas.multiply(driver, plan, &at));
+            }
+            None => self.multiply_plainly(product),
+        }
+    }
+
+    /// The way to compute a product: as it was chosen before, or the fastest of several.
+    fn plan(&self, multiplier: &mut Multiplier, key: Key, at: &Operands, element: Element) -> Option<Plan> {
+        let (blas, text) = (&multiplier.blas, key.text());
+        if let Some(plan) =
+            multiplier.chosen.get(&text).and_then(|&algorithm| blas.plan(&key.shape, algorithm, WORKSPACE))
+        {
+            return Some(plan);
+        }
+        let mut plans = blas.plans(&key.shape, WORKSPACE, WAYS);
+        if plans.is_empty() {
+            return None;
+        }
+        let mut best = 0;
+        if multiplier.timed && plans.len() > 1 && !locked(&self.inner.pool).recording {
+            // What is added to must not be added to again: the trials write elsewhere.
+            let aside = self.allocate(element, key.shape.m * key.shape.n * key.shape.batch);
+            let at = Operands { d: aside.address(0), ..*at };
+            let mut least = f32::INFINITY;
+            for (i, plan) in plans.iter().enumerate() {
+                let driver = &self.inner.driver;
+                let run = |times: usize| (0..times).try_for_each(|_| blas.multiply(driver, plan, &at));
+                // A way that fails is not taken.
+                let Ok(()) = run(2) else { continue };
+                let times: Vec<f32> = (0..3).filter_map(|_| driver.time(|| run(2)).ok()).collect();
+                if let Some(time) = times.into_iter().reduce(f32::min).filter(|time| *time < least) {
+                    (least, best) = (time, i);
+                }
+            }
+        }
+        let plan = plans.swap_remove(best);
+        multiplier.chosen.insert(text, plan.algorithm);
+        if let Some(file) = &multiplier.file {
+            let mut all = std::fs::read_to_string(file).map(|text| read_choices(&text)).unwrap_or_default();
+            all.extend(multiplier.chosen.iter().map(|(key, algorithm)| (key.clone(), *algorithm)));
+            keep(file, write_choices(&all).as_bytes());
+        }
+        Some(plan)
+    }
+
+    /// A product that cuBLASLt has no way for.
+    fn multiply_plainly(&self, product: &Product<'_>) {
+        let [m, n, k] = product.extents;
+        let bias = product.bias.map(|(memory, start)| {
+            let wide = self.allocate(Element::F32, n);
+            self.widen_part(memory, start, &wide);
+            wide
+        });
+        let name = format!("{}{}", product.a.0.element.suffix(), product.c.0.element.suffix());
+        let [stride_a, stride_b, stride_c] = [m * k, k * n, m * n];
+        let grid = Grid { blocks: [n.div_ceil(16), m.div_ceil(16), product.batch], threads: 256, shared: 0 };
+        let adds = product.accumulate || product.from.is_some();
+        let c = Arg::From(product.c.0, product.c.1);
+        self.launch(
+            Source::Products,
+            &format!("plain_product_{name}"),
+            grid,
+            &[
+                Arg::From(product.a.0, product.a.1),
+                Arg::From(product.b.0, product.b.1),
+                Arg::Maybe(bias.as_ref()),
+                product.from.map_or(c, Arg::Of),
+                c,
+                Arg::Int(m),
+                Arg::Int(n),
+                Arg::Int(k),
+                Arg::Int(usize::from(product.transposed[0])),
+                Arg::Int(usize::from(product.transposed[1])),
+                Arg::Count(stride_a),
+                Arg::Count(stride_b),
+                Arg::Count(stride_c),
+                Arg::Float(product.alpha),
+                Arg::Float(if adds { 1.0 } else { 0.0 }),
+            ],
+        );
+        let after = match product.ending {
+            Ending::Plain | Ending::Bias => return,
+            Ending::ReluBias => Activation::Relu,
+            Ending::GeluBias => Activation::GeluTanh,
+        };
+        self.activate(product.c.0, product.c.0, after);
+    }
+
+    /// How products are computed, as text that [`Cuda::use_choices`] takes.
+    pub fn choices(&self) -> String {
+        write_choices(&locked(&self.inner.multiplier).chosen)
+    }
+
+    /// Computes products as another run did, so that bits are the same. Ways that this card or library does not have are
+    /// left out.
+    pub fn use_choices(&self, text: &str) {
+        let mut multiplier = locked(&self.inner.multiplier);
+        multiplier.plans.clear();
+        multiplier.chosen.extend(read_choices(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_back() {
+        let chosen = BTreeMap::from([
+            ("Bf16-F32 nt 3x4x5 batch 1 Plain adds".to_owned(), Algorithm([1, 2, 3, 4, 5, 6, 7, u64::MAX])),
+            ("F32-F32 nn 1x1x1 batch 2 Bias".to_owned(), Algorithm([0; 8])),
+        ]);
+        let text = write_choices(&chosen);
+        assert_eq!(read_choices(&text), chosen);
+        assert_eq!(read_choices(&format!("nonsense\nx = 1 2\n{text}")), chosen);
+    }
+}

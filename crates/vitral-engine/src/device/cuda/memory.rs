@@ -1,0 +1,315 @@
+//! The card's memory: blocks that are given back to a pool, which gives them out again in the order of the stream.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::api::driver::{Address, bytes_of, bytes_of_mut};
+use super::{Cuda, Inner, locked};
+use crate::device::error::DeviceError;
+use crate::precision::Precision;
+use crate::shape::Shape;
+
+/// What the values of a tensor are on the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::device) enum Element {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE half floats.
+    F16,
+}
+
+impl Element {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::Bf16 | Element::F16 => 2,
+        }
+    }
+
+    /// The precision whose tokens it is.
+    fn precision(self) -> Precision {
+        match self {
+            Element::F32 => Precision::F32,
+            Element::Bf16 => Precision::Bf16,
+            Element::F16 => Precision::F16,
+        }
+    }
+
+    /// The suffix of kernels for it.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Element::F32 => "f",
+            Element::Bf16 | Element::F16 => "h",
+        }
+    }
+}
+
+/// Values on the card. Clones share them; the block goes back to the pool when the last one is dropped.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    block: Arc<Block>,
+    pub(super) element: Element,
+    count: usize,
+}
+
+struct Block {
+    address: Address,
+    bytes: usize,
+    inner: Arc<Inner>,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.address != 0 {
+            let mut pool = locked(&self.inner.pool);
+            pool.used -= self.bytes;
+            pool.free.entry(self.bytes).or_default().push(self.address);
+        }
+    }
+}
+
+/// Blocks that nobody uses. All work is in one stream, so a block may be used again at once: what still reads it was queued
+/// before.
+#[derive(Default)]
+pub(super) struct Pool {
+    /// By size in bytes.
+    pub(super) free: BTreeMap<usize, Vec<Address>>,
+    /// Bytes in use.
+    pub(super) used: usize,
+    /// The most bytes that the pool ever held, in use or not.
+    pub(super) peak: usize,
+    pub(super) held: usize,
+    pub(super) allocations: usize,
+    /// Whether blocks come and go for a recording, which keeps them.
+    pub(super) recording: bool,
+    /// Whether something was queued while recording that cannot be replayed.
+    pub(super) unfit: bool,
+}
+
+/// Sizes are rounded up, so that tensors of nearly one size share blocks.
+fn rounded(bytes: usize) -> usize {
+    bytes.max(1).next_multiple_of(if bytes < 1 << 20 { 512 } else { 1 << 17 })
+}
+
+impl Memory {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.count * self.element.bytes()
+    }
+
+    /// Where a value is.
+    pub(super) fn address(&self, index: usize) -> Address {
+        self.block.address + (index * self.element.bytes()) as Address
+    }
+
+    pub(super) fn is_half(&self) -> bool {
+        self.element != Element::F32
+    }
+
+    /// Copies the values to the host as 32-bit floats. Waits for the card.
+    pub(crate) fn download(&self) -> Result<Vec<f32>, DeviceError> {
+        let cuda = Cuda { inner: Arc::clone(&self.block.inner), precision: self.element.precision() };
+        cuda.wide(self).read(0, self.count)
+    }
+
+    /// A part of 32-bit values. Waits for the card.
+    pub(in crate::device) fn read(&self, start: usize, count: usize) -> Result<Vec<f32>, DeviceError> {
+        assert!(!self.is_half() && start + count <= self.count, "{count} values from {start} on, of {}", self.count);
+        let mut values = vec![0.0f32; count];
+        self.block.inner.download(self.address(start), bytes_of_mut(&mut values))?;
+        Ok(values)
+    }
+
+    /// Writes a part of 32-bit values.
+    pub(in crate::device) fn write(&self, start: usize, values: &[f32]) {
+        assert!(!self.is_half() && start + values.len() <= self.count, "{} values from {start} on", values.len());
+        self.block.inner.upload(self.address(start), bytes_of(values));
+    }
+}
+
+impl Inner {
+    /// Copies from the host. While a pass is recorded nothing is copied, and the recording is given up.
+    fn upload(&self, to: Address, bytes: &[u8]) {
+        let mut pool = locked(&self.pool);
+        if pool.recording {
+            pool.unfit = true;
+            return;
+        }
+        drop(pool);
+        self.run(|driver| driver.upload(to, bytes));
+    }
+
+    /// A block. If there is no memory left, an error sticks, and the block is empty.
+    fn block(self: &Arc<Self>, bytes: usize) -> Arc<Block> {
+        let bytes = rounded(bytes);
+        let empty = || Arc::new(Block { address: 0, bytes: 0, inner: Arc::clone(self) });
+        if self.fault().is_some() {
+            return empty();
+        }
+        let mut pool = locked(&self.pool);
+        pool.allocations += 1;
+        let kept = pool.free.get_mut(&bytes).and_then(Vec::pop);
+        let found = match kept {
+            Some(address) => Ok(address),
+            None => {
+                let mut made = self.driver.allocate(bytes);
+                if made.as_ref().is_err_and(|failure| failure.out_of_memory) && !pool.recording {
+                    self.release(&mut pool);
+                    made = self.driver.allocate(bytes);
+                }
+                if made.is_ok() {
+                    pool.held += bytes;
+                    pool.peak = pool.peak.max(pool.held);
+                }
+                made
+            }
+        };
+        match found {
+            Ok(address) => {
+                pool.used += bytes;
+                drop(pool);
+                Arc::new(Block { address, bytes, inner: Arc::clone(self) })
+            }
+            Err(failure) => {
+                let used = pool.used;
+                drop(pool);
+                if failure.out_of_memory {
+                    let free = self.driver.memory().map_or(0, |[free, _]| free);
+                    self.fail(DeviceError::OutOfDeviceMemory { device: self.name(), asked: bytes, used, free });
+                } else {
+                    self.fail_with(&failure);
+                }
+                empty()
+            }
+        }
+    }
+
+    /// Gives every block that nobody uses back to the driver.
+    pub(super) fn release(&self, pool: &mut Pool) {
+        let free = std::mem::take(&mut pool.free);
+        for (bytes, addresses) in free {
+            pool.held -= bytes * addresses.len();
+            for address in addresses {
+                self.run(|driver| driver.free(address));
+            }
+        }
+    }
+}
+
+impl Cuda {
+    /// Fresh memory, whose values are anything.
+    pub(super) fn allocate(&self, element: Element, count: usize) -> Memory {
+        Memory { block: self.inner.block(count * element.bytes()), element, count }
+    }
+
+    /// Memory with a copy of values.
+    pub(super) fn uploaded(&self, values: &[f32]) -> Memory {
+        let memory = self.allocate(Element::F32, values.len());
+        memory.write(0, values);
+        memory
+    }
+
+    /// Memory with a copy of 32-bit words that are not values: indices, tables.
+    pub(super) fn words(&self, words: &[u32]) -> Memory {
+        let memory = self.allocate(Element::F32, words.len());
+        self.inner.upload(memory.address(0), bytes_of(words));
+        memory
+    }
+
+    pub(super) fn zeroed(&self, element: Element, count: usize) -> Memory {
+        let memory = self.allocate(element, count);
+        self.clear_memory(&memory);
+        memory
+    }
+
+    pub(super) fn clear_memory(&self, memory: &Memory) {
+        if memory.len() > 0 {
+            self.inner.run(|driver| driver.clear(memory.address(0), memory.bytes()));
+        }
+    }
+
+    /// What a tensor of this shape is made of: tokens and feature maps are in 16 bits where the precision has 16 bits,
+    /// whatever has fewer than three extents (pooled features, logits, losses) in 32.
+    pub(super) fn element_of(&self, shape: &Shape) -> Element {
+        if shape.len() >= 3 { self.operand() } else { Element::F32 }
+    }
+}
+
+/// A parameter that does not change.
+pub(crate) struct CudaWeight {
+    /// As it is multiplied, or 32-bit values.
+    pub(super) memory: Memory,
+    /// The same in 16 bits, made when it is first needed.
+    half: OnceLock<Memory>,
+}
+
+impl CudaWeight {
+    pub(super) fn new(memory: Memory) -> Self {
+        CudaWeight { memory, half: OnceLock::new() }
+    }
+
+    pub(in crate::device) fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    pub(in crate::device) fn download(&self) -> Result<Vec<f32>, DeviceError> {
+        self.memory.download()
+    }
+
+    pub(super) fn half(&self, cuda: &Cuda) -> &Memory {
+        self.half.get_or_init(|| cuda.narrow(&self.memory))
+    }
+}
+
+/// A flat buffer of 32-bit values, with a copy in 16 bits where products need one.
+pub(crate) struct CudaFlat {
+    pub(super) memory: Memory,
+    /// The copy, and whether it is of the values as they are now.
+    copy: Mutex<(Option<Memory>, bool)>,
+}
+
+impl CudaFlat {
+    pub(super) fn new(memory: Memory) -> Self {
+        CudaFlat { memory, copy: Mutex::new((None, false)) }
+    }
+
+    pub(in crate::device) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    pub(in crate::device) fn read(&self, range: std::ops::Range<usize>) -> Result<Vec<f32>, DeviceError> {
+        self.memory.read(range.start, range.len())
+    }
+
+    pub(in crate::device) fn write(&mut self, start: usize, values: &[f32]) {
+        self.memory.write(start, values);
+        self.changed();
+    }
+
+    /// The values changed: the copy is of others.
+    pub(super) fn changed(&self) {
+        locked(&self.copy).1 = false;
+    }
+
+    /// All values in 16 bits.
+    pub(super) fn half(&self, cuda: &Cuda) -> Memory {
+        let mut copy = locked(&self.copy);
+        let memory = copy.0.get_or_insert_with(|| cuda.allocate(cuda.operand(), self.memory.len())).clone();
+        if !copy.1 {
+            cuda.narrow_into(&self.memory, &memory);
+            copy.1 = true;
+        }
+        memory
+    }
+
+    /// The copy, to be written by whoever changes the values, if there is one that is up to date.
+    pub(super) fn copy_to_update(&self) -> Option<Memory> {
+        let copy = locked(&self.copy);
+        copy.0.clone().filter(|_| copy.1)
+    }
+}

@@ -1,0 +1,123 @@
+//! Making tensors and copying parts of them.
+
+use super::api::driver::{Grid, bytes_of};
+use super::launch::{Arg, Source, spread};
+use super::memory::{Element, Memory};
+use super::{Cuda, Parameter, locked, stored};
+use crate::device::backend::{self, Blocks, Source as Piece};
+use crate::device::storage::ParameterView;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Uploads of at least this many bytes go through pinned memory.
+const PINNED_FROM: usize = 1 << 20;
+
+impl Cuda {
+    /// Copies values to the card; large ones through pinned memory, which the card reads at its own speed.
+    pub(super) fn stage(&self, memory: &Memory, values: &[f32]) {
+        let bytes = bytes_of(values);
+        if bytes.len() < PINNED_FROM || locked(&self.inner.pool).recording {
+            return memory.write(0, values);
+        }
+        let mut staging = locked(&self.inner.staging);
+        self.inner.run(|driver| {
+            // What was copied before is still being read.
+            driver.wait()?;
+            if staging.as_ref().is_none_or(|pinned| pinned.len() < bytes.len()) {
+                *staging = None;
+                *staging = Some(driver.pin(bytes.len())?);
+            }
+            let Some(pinned) = staging.as_mut() else { return Ok(()) };
+            pinned.as_mut()[..bytes.len()].copy_from_slice(bytes);
+            driver.upload_pinned(memory.address(0), pinned, bytes.len())
+        });
+    }
+
+    /// Copies runs of values to another memory, rounding them if that is in 16 bits.
+    fn copy_runs(&self, from: (&Memory, usize), to: &Memory, blocks: Blocks) {
+        let [outer, inner] = blocks.counts;
+        let count = outer * inner * blocks.length;
+        let [from_start, from_outer, from_inner] = blocks.from;
+        let [to_start, to_outer, to_inner] = blocks.to;
+        let from_start = from_start + from.1;
+        let steps = [blocks.length, from_start, from_outer, from_inner, to_start, to_outer, to_inner];
+        let lanes = if steps.iter().all(|step| step.is_multiple_of(8)) { 8 } else { 1 };
+        let name = format!("copy_runs_{lanes}_{}{}", from.0.element.suffix(), to.element.suffix());
+        let arguments = [
+            Arg::Of(from.0),
+            Arg::Of(to),
+            Arg::Count(count),
+            Arg::Count(inner),
+            Arg::Count(blocks.length),
+            Arg::Count(from_start),
+            Arg::Count(from_outer),
+            Arg::Count(from_inner),
+            Arg::Count(to_start),
+            Arg::Count(to_outer),
+            Arg::Count(to_inner),
+        ];
+        self.launch(Source::Transfers, &name, spread(count / lanes), &arguments);
+    }
+}
+
+impl backend::Memory for Cuda {
+    fn full(&self, shape: Shape, value: f32) -> Tensor {
+        let memory = self.allocate(Element::F32, shape.count());
+        self.fill(&memory, value);
+        Cuda::tensor(shape, memory)
+    }
+
+    fn parameter(&self, parameter: ParameterView<'_>) -> Tensor {
+        let (memory, start) = Parameter::of(parameter).wide(self);
+        let out = self.allocate(Element::F32, parameter.count());
+        self.inner.run(|driver| driver.copy(out.address(0), memory.address(start), out.bytes()));
+        Cuda::tensor(Shape::new(parameter.shape), out)
+    }
+
+    fn assemble(&self, shape: Shape, pieces: &[(Piece<'_>, Blocks)]) -> Tensor {
+        let sources: Vec<(Memory, usize)> = pieces
+            .iter()
+            .map(|(piece, _)| match piece {
+                Piece::Tensor(tensor) => (stored(tensor).clone(), 0),
+                Piece::Parameter(view) => Parameter::of(*view).wide(self),
+            })
+            .collect();
+        // Tokens that parameters are put beside stay tokens.
+        let half = sources.iter().any(|(memory, _)| memory.is_half());
+        let memory = self.allocate(if half { self.operand() } else { Element::F32 }, shape.count());
+        let placed: usize = pieces.iter().map(|(_, blocks)| blocks.counts[0] * blocks.counts[1] * blocks.length).sum();
+        if placed < shape.count() {
+            self.clear_memory(&memory);
+        }
+        for ((from, start), (_, blocks)) in sources.iter().zip(pieces) {
+            self.copy_runs((from, *start), &memory, *blocks);
+        }
+        Cuda::tensor(shape, memory)
+    }
+
+    fn transpose(&self, x: &Tensor) -> Tensor {
+        let [batch, rows, columns] = x.shape()[..] else { panic!("three extents, not {:?}", x.shape()) };
+        let memory = stored(x);
+        let out = self.allocate(memory.element, memory.len());
+        let grid = Grid { blocks: [columns.div_ceil(32), rows.div_ceil(32), batch], threads: 256, shared: 0 };
+        let arguments = [Arg::Of(memory), Arg::Of(&out), Arg::Int(rows), Arg::Int(columns)];
+        self.launch_for(memory.element, Source::Transfers, "transpose", grid, &arguments);
+        Cuda::tensor([batch, columns, rows], out)
+    }
+
+    fn select_columns(&self, x: &Tensor, columns: &[usize]) -> Tensor {
+        let (memory, width) = (stored(x), x.shape().last());
+        let out = self.allocate(memory.element, memory.len() / width.max(1) * columns.len());
+        let table = self.words(&columns.iter().map(|&column| column as u32).collect::<Vec<_>>());
+        let arguments = [
+            Arg::Of(memory),
+            Arg::Of(&out),
+            Arg::Count(out.len()),
+            Arg::Int(width),
+            Arg::Int(columns.len()),
+            Arg::Of(&table),
+        ];
+        self.launch_for(memory.element, Source::Transfers, "select_columns", spread(out.len()), &arguments);
+        Cuda::tensor(x.shape().with_last(columns.len()), out)
+    }
+}
