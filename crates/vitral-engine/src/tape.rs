@@ -433,6 +433,12 @@ impl<'a> Gradients<'a> {
         self.slots[node] = Some(sum);
     }
 
+    /// What there is of a tensor's gradient, for an operation that adds to it by itself and gives the sum back by
+    /// [`Gradients::add_made`].
+    pub(crate) fn take(&mut self, node: Option<NodeId>) -> Option<Tensor> {
+        self.slots[node?.0].take()
+    }
+
     /// As [`Gradients::add`], of a gradient that was made with others.
     pub(crate) fn add_made(&mut self, node: Option<NodeId>, gradient: Option<Tensor>) {
         if let Some(gradient) = gradient {

@@ -103,6 +103,9 @@ struct Measured {
     fraction_of_peak: Option<f64>,
     downloads: usize,
     peak_rss_mb: Option<f64>,
+    /// The most memory of a GPU that was held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_memory_mb: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stages: Vec<Stage>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -247,6 +250,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         fraction_of_peak: peak.map(|peak| rounded(gflops / peak, 4)),
         downloads,
         peak_rss_mb: peak_memory().map(|megabytes| rounded(megabytes, 1)),
+        device_memory_mb: device.peak_memory().map(|bytes| rounded(bytes as f64 / f64::from(1 << 20), 1)),
         stages: if args.stages { stages(&parts, macs, batch, peak) } else { Vec::new() },
         speedup: None,
     };

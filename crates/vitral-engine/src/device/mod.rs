@@ -129,18 +129,34 @@ impl Device {
         }
     }
 
+    /// The most bytes of a GPU's own memory that this program ever held; `None` for devices without memory of their own.
+    pub fn peak_memory(&self) -> Option<usize> {
+        match self {
+            Device::Cpu(_) | Device::Reference(_) => None,
+            Device::Cuda(cuda) => Some(cuda.peak_memory()),
+        }
+    }
+
     /// Checks that the device can hold this many bytes more, before anything is allocated that the operating system would
     /// end the process for. What is free is only known on Linux; elsewhere this always succeeds.
     ///
     /// # Errors
     /// If it cannot.
     pub fn check_memory(&self, bytes: u64) -> Result<(), DeviceError> {
+        let count = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        if let Device::Cuda(cuda) = self {
+            let [free, total] = cuda.memory()?;
+            let (device, used) = (format!("{cuda:?}"), total.saturating_sub(free));
+            return match bytes <= free as u64 {
+                true => Ok(()),
+                false => Err(DeviceError::OutOfDeviceMemory { device, asked: count(bytes), used, free }),
+            };
+        }
         let Some((free, total)) = system::memory() else { return Ok(()) };
         if bytes <= free {
             return Ok(());
         }
-        let (asked, used) =
-            [bytes, total.saturating_sub(free)].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)).into();
+        let (asked, used) = (count(bytes), count(total.saturating_sub(free)));
         Err(DeviceError::OutOfMemory { device: self.name().to_owned(), asked, used })
     }
 

@@ -49,8 +49,12 @@ impl Context<'_> {
     /// # Panics
     /// As [`Context::linear`].
     pub fn linear_with(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear, epilogue: Epilogue<'_>) -> Tensor {
-        if self.is_recording() || self.parameters.adapter(linear.weight).is_some() {
+        let adapted = self.parameters.adapter(linear.weight).is_some();
+        if self.is_recording() || adapted {
             let normed = norm.map(|norm| self.norm(x, norm));
+            if let Some(residual) = epilogue.residual.filter(|_| !adapted && self.only_adds(&epilogue)) {
+                return self.recorded_linear_onto(normed.as_ref().unwrap_or(x), linear, residual);
+            }
             return self.epilogue(&self.linear(normed.as_ref().unwrap_or(x), linear), epilogue);
         }
         self.checked(x, linear);
@@ -102,6 +106,31 @@ impl Context<'_> {
             Some(residual) => self.add(residual, &y),
             None => y,
         }
+    }
+
+    /// Whether nothing comes between a linear map and its residual.
+    fn only_adds(&self, epilogue: &Epilogue<'_>) -> bool {
+        let drops = self.is_training() && (epilogue.dropout > 0.0 || epilogue.drop_path > 0.0);
+        epilogue.activation.is_none() && epilogue.scale.is_none() && !drops
+    }
+
+    /// `residual + x Wᵀ + b`, in one pass: backward needs nothing of what comes between.
+    fn recorded_linear_onto(&self, x: &Tensor, linear: Linear, residual: &Tensor) -> Tensor {
+        self.checked(x, linear);
+        // Dropout and drop path drop nothing here, but have their numbers among the pass's random operations.
+        let _ = (self.draw(), self.draw());
+        let call = LinearCall { residual: Some(residual), ..self.plain_call(linear, None, None) };
+        let output = self.backend().linear(x, &call);
+        let (saved, node) = (x.clone(), residual.node);
+        let trained = self.depends(x, std::iter::once(linear.weight).chain(linear.bias));
+        self.record(output, trained || node.is_some(), || {
+            Box::new(move |grad, gradients| {
+                gradients.add(node, |_| grad.clone());
+                if trained {
+                    backward(linear, None, &saved, grad, gradients);
+                }
+            })
+        })
     }
 
     fn checked(&self, x: &Tensor, linear: Linear) {

@@ -1,12 +1,13 @@
 //! Norms.
 
+use super::elements::Elements;
 use crate::device::storage::FlatBuffer;
 use crate::device::storage::GradientRange;
 use crate::device::storage::ParameterView;
 use crate::tensor::Tensor;
 
 /// Norms.
-pub(crate) trait Norms {
+pub(crate) trait Norms: Elements {
     /// Layer norm or RMS norm of segments of rows; columns outside all segments pass through.
     fn norm(&self, x: &Tensor, norms: &[(NormCall<'_>, Segments)]) -> Tensor;
     /// Gradients of the same; `ranges` are those of each norm's weight and bias.
@@ -18,6 +19,18 @@ pub(crate) trait Norms {
         gradients: Option<&mut FlatBuffer>,
         ranges: &[[GradientRange; 2]],
     ) -> Tensor;
+    /// As [`Norms::norm_backward`], added to what is there of the gradient of `x` already.
+    fn norm_backward_onto(
+        &self,
+        x: &Tensor,
+        grad: &Tensor,
+        norms: &[(NormCall<'_>, Segments)],
+        gradients: Option<&mut FlatBuffer>,
+        ranges: &[[GradientRange; 2]],
+        onto: &Tensor,
+    ) -> Tensor {
+        self.add(onto, &self.norm_backward(x, grad, norms, gradients, ranges))
+    }
     /// Batch norm with its running statistics, over the innermost extent.
     fn batch_norm(&self, x: &Tensor, norm: &ChannelNormCall<'_>) -> Tensor;
     /// Gradients of the same: adds those of weight and bias, gives that of `x`.

@@ -4,7 +4,7 @@ use super::api::driver::Grid;
 use super::launch::{Arg, Source, rows, spread};
 use super::memory::{Element, Memory};
 use super::{Cuda, Parameter, gradient_memory, stored};
-use crate::device::backend::{ChannelNormCall, GradientRange, GroupNormCall, NormCall, Norms, Segments};
+use crate::device::backend::{ChannelNormCall, Elements, GradientRange, GroupNormCall, NormCall, Norms, Segments};
 use crate::device::storage::FlatBuffer;
 use crate::tensor::Tensor;
 
@@ -119,40 +119,25 @@ impl Norms for Cuda {
         x: &Tensor,
         grad: &Tensor,
         norms: &[(NormCall<'_>, Segments)],
-        mut gradients: Option<&mut FlatBuffer>,
+        gradients: Option<&mut FlatBuffer>,
         ranges: &[[GradientRange; 2]],
     ) -> Tensor {
-        let memory = stored(x);
-        let grad = self.as_element(stored(grad), memory.element);
-        let whole = norms.iter().any(|(_, which)| which.count == which.per_group);
-        let out = if whole { self.allocate(memory.element, memory.len()) } else { self.copied(&grad) };
-        for ((norm, which), ranges) in norms.iter().zip(ranges) {
-            let (layout, width) = (Layout::of(memory.len(), *which), which.width);
-            let weight = self.values_of(Parameter::of(norm.weight));
-            let registers = in_registers(width, 6);
-            let blocks = layout.segments.div_ceil(if registers.is_some() { WARPS } else { 1 }).clamp(1, BLOCKS);
-            let partial = self.allocate(Element::F32, blocks * 2 * width);
-            let [segments, wide, per_group, first, held] = layout.arguments();
-            let arguments = [
-                Arg::Of(memory),
-                Arg::Of(&grad),
-                Arg::Of(&weight),
-                Arg::Of(&out),
-                Arg::Of(&partial),
-                segments,
-                wide,
-                per_group,
-                first,
-                held,
-                Arg::Float(norm.epsilon),
-                Arg::Int(usize::from(norm.rms)),
-            ];
-            let grid = Grid { blocks: [blocks, 1, 1], threads: 256, shared: 8 * width };
-            let name = registers.map_or("norm_backward_any".to_owned(), |times| format!("norm_backward_{times}"));
-            self.launch_for(memory.element, Source::Norms, &name, grid, &arguments);
-            self.add_parameter_gradients(&partial, blocks, width, gradients.as_deref_mut(), ranges);
+        self.norm_gradients(x, grad, norms, gradients, ranges, None)
+    }
+
+    fn norm_backward_onto(
+        &self,
+        x: &Tensor,
+        grad: &Tensor,
+        norms: &[(NormCall<'_>, Segments)],
+        gradients: Option<&mut FlatBuffer>,
+        ranges: &[[GradientRange; 2]],
+        onto: &Tensor,
+    ) -> Tensor {
+        if norms.iter().all(|(_, which)| which.count == which.per_group) {
+            return self.norm_gradients(x, grad, norms, gradients, ranges, Some(onto));
         }
-        Cuda::tensor(x.shape(), out)
+        self.add(onto, &self.norm_gradients(x, grad, norms, gradients, ranges, None))
     }
 
     fn batch_norm(&self, x: &Tensor, norm: &ChannelNormCall<'_>) -> Tensor {
@@ -255,6 +240,50 @@ impl Norms for Cuda {
 }
 
 impl Cuda {
+    fn norm_gradients(
+        &self,
+        x: &Tensor,
+        grad: &Tensor,
+        norms: &[(NormCall<'_>, Segments)],
+        mut gradients: Option<&mut FlatBuffer>,
+        ranges: &[[GradientRange; 2]],
+        onto: Option<&Tensor>,
+    ) -> Tensor {
+        let memory = stored(x);
+        let grad = self.as_element(stored(grad), memory.element);
+        let onto = onto.map(|onto| self.as_element(stored(onto), memory.element));
+        let whole = norms.iter().any(|(_, which)| which.count == which.per_group);
+        let out = if whole { self.allocate(memory.element, memory.len()) } else { self.copied(&grad) };
+        for ((norm, which), ranges) in norms.iter().zip(ranges) {
+            let (layout, width) = (Layout::of(memory.len(), *which), which.width);
+            let weight = self.values_of(Parameter::of(norm.weight));
+            let registers = in_registers(width, 6);
+            let blocks = layout.segments.div_ceil(if registers.is_some() { WARPS } else { 1 }).clamp(1, BLOCKS);
+            let partial = self.allocate(Element::F32, blocks * 2 * width);
+            let [segments, wide, per_group, first, held] = layout.arguments();
+            let arguments = [
+                Arg::Of(memory),
+                Arg::Of(&grad),
+                Arg::Of(&weight),
+                Arg::Maybe(onto.as_ref()),
+                Arg::Of(&out),
+                Arg::Of(&partial),
+                segments,
+                wide,
+                per_group,
+                first,
+                held,
+                Arg::Float(norm.epsilon),
+                Arg::Int(usize::from(norm.rms)),
+            ];
+            let grid = Grid { blocks: [blocks, 1, 1], threads: 256, shared: 8 * width };
+            let name = registers.map_or("norm_backward_any".to_owned(), |times| format!("norm_backward_{times}"));
+            self.launch_for(memory.element, Source::Norms, &name, grid, &arguments);
+            self.add_parameter_gradients(&partial, blocks, width, gradients.as_deref_mut(), ranges);
+        }
+        Cuda::tensor(x.shape(), out)
+    }
+
     /// Adds `Σ normed ∘ grad` and `Σ grad` over all places.
     fn add_channel_gradients(
         &self,

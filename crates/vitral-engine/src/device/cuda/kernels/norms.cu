@@ -83,11 +83,11 @@ DEVICE void norm_any(const T* x, const float* weight, const float* bias, O* out,
 BOTH(norm_any, P, (x, weight, bias, out, segments, width, per_group, first, held, epsilon, rms))
 #undef P
 
-// The gradient of `norm`, a warp a segment at a time. Gradients of weight and bias are summed over the segments of a
-// block: partial [blocks, 2 · width]. `out` may be `grad`. Dynamic shared memory: 2 · width floats.
+// The gradient of `norm`, a warp a segment at a time, added to `onto` where that is there. Gradients of weight and bias are
+// summed over the segments of a block: partial [blocks, 2 · width]. Dynamic shared memory: 2 · width floats.
 template <int V, class T>
-DEVICE void norm_backward(const T* x, const T* grad, const float* weight, T* out, float* partial, u64 segments,
-                          int width, int per_group, int first, int held, float epsilon, int rms) {
+DEVICE void norm_backward(const T* x, const T* grad, const float* weight, const T* onto, T* out, float* partial,
+                          u64 segments, int width, int per_group, int first, int held, float epsilon, int rms) {
     extern __shared__ float sums[];
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5, chunks = width >> 3;
     float share = 1.f / width, dw[V][8], db[V][8];
@@ -147,6 +147,11 @@ DEVICE void norm_backward(const T* x, const T* grad, const float* weight, T* out
             if (chunk >= chunks) continue;
 #pragma unroll
             for (int j = 0; j < 8; j++) g[k][j] = reciprocal * (g[k][j] - average - v[k][j] * along);
+            if (onto) {
+                load8(onto + start + chunk * 8, v[k]);
+#pragma unroll
+                for (int j = 0; j < 8; j++) g[k][j] += v[k][j];
+            }
             store8(out + start + chunk * 8, g[k]);
         }
     }
@@ -169,17 +174,17 @@ DEVICE void norm_backward(const T* x, const T* grad, const float* weight, T* out
 }
 #define BACKWARD(V, name, T)                                                                                           \
     KERNEL __launch_bounds__(256) void norm_backward_##V##_##name(                                                     \
-        const T* x, const T* grad, const float* weight, T* out, float* partial, u64 segments, int width,               \
+        const T* x, const T* grad, const float* weight, const T* onto, T* out, float* partial, u64 segments, int width, \
         int per_group, int first, int held, float epsilon, int rms) {                                                  \
-        norm_backward<V>(x, grad, weight, out, partial, segments, width, per_group, first, held, epsilon, rms);        \
+        norm_backward<V>(x, grad, weight, onto, out, partial, segments, width, per_group, first, held, epsilon, rms);        \
     }
 #define BACKWARDS(V) BACKWARD(V, f, float) BACKWARD(V, h, half_t)
 BACKWARDS(1) BACKWARDS(2) BACKWARDS(3) BACKWARDS(4) BACKWARDS(5) BACKWARDS(6)
 
 // The same for any width, a block a segment at a time; its dynamic shared memory holds 2 · width sums.
 template <class T>
-DEVICE void norm_backward_any(const T* x, const T* grad, const float* weight, T* out, float* partial, u64 segments,
-                              int width, int per_group, int first, int held, float epsilon, int rms) {
+DEVICE void norm_backward_any(const T* x, const T* grad, const float* weight, const T* onto, T* out, float* partial,
+                              u64 segments, int width, int per_group, int first, int held, float epsilon, int rms) {
     extern __shared__ float sums[];
     __shared__ float room[32];
     for (int c = threadIdx.x; c < 2 * width; c += blockDim.x) sums[c] = 0.f;
@@ -206,15 +211,16 @@ DEVICE void norm_backward_any(const T* x, const T* grad, const float* weight, T*
         along = block_sum(along, room) / width;
         for (int c = threadIdx.x; c < width; c += blockDim.x) {
             float normed = (value(x[start + c]) - mean) * reciprocal;
-            put(out + start + c, reciprocal * (value(grad[start + c]) * weight[c] - average - normed * along));
+            float made = reciprocal * (value(grad[start + c]) * weight[c] - average - normed * along);
+            put(out + start + c, onto ? value(onto[start + c]) + made : made);
         }
     }
     for (int c = threadIdx.x; c < 2 * width; c += blockDim.x) partial[(u64)blockIdx.x * 2 * width + c] = sums[c];
 }
 #define P(T)                                                                                                           \
-    (const T* x, const T* grad, const float* weight, T* out, float* partial, u64 segments, int width, int per_group,   \
-     int first, int held, float epsilon, int rms)
-BOTH(norm_backward_any, P, (x, grad, weight, out, partial, segments, width, per_group, first, held, epsilon, rms))
+    (const T* x, const T* grad, const float* weight, const T* onto, T* out, float* partial, u64 segments, int width,   \
+     int per_group, int first, int held, float epsilon, int rms)
+BOTH(norm_backward_any, P, (x, grad, weight, onto, out, partial, segments, width, per_group, first, held, epsilon, rms))
 #undef P
 
 // Batch norm by given statistics, over the innermost extent.
