@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use vitral::config::Size;
 use vitral::image::preprocess::{Channels, Halving, Normalize, Rescale, Step, Target};
 use vitral::image::{Filter, Preprocess, RgbImage};
-use vitral_engine::Device;
+use vitral_engine::{Device, DeviceError};
 
 use super::{Dataset, Order, fault, shuffled};
 use crate::augment::Augment;
@@ -178,38 +178,31 @@ impl Loader {
     /// The batches of an epoch, starting from a given one, prepared ahead by other threads.
     pub fn epoch(&self, epoch: u64, from_batch: usize) -> Epoch {
         let (send, receive) = sync_channel(AHEAD);
-        let (work, range) = (self.work.clone(), from_batch..self.batches());
-        let thread = std::thread::spawn(move || work.run(epoch, range, &send));
-        Epoch { receive: Some(receive), thread: Some(thread), device: self.device.clone() }
+        let (work, range, device) = (self.work.clone(), from_batch..self.batches(), self.device.clone());
+        let thread = std::thread::spawn(move || work.run(epoch, range, &device, &send));
+        Epoch { receive: Some(receive), thread: Some(thread) }
     }
 }
 
 /// The batches of an epoch.
 #[derive(Debug)]
 pub struct Epoch {
-    receive: Option<Receiver<Result<Prepared, TrainError>>>,
+    receive: Option<Receiver<Result<Batch, TrainError>>>,
     thread: Option<JoinHandle<()>>,
-    device: Device,
 }
 
 impl Iterator for Epoch {
     type Item = Result<Batch, TrainError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Ok(prepared) = self.receive.as_ref()?.recv() else {
+        let Ok(batch) = self.receive.as_ref()?.recv() else {
             // After the last batch the thread has ended; if it panicked, this is not the end of the epoch.
             if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
                 std::panic::resume_unwind(panic);
             }
             return None;
         };
-        Some(prepared.and_then(|Prepared { shape, pixels, targets, labels }| {
-            Ok(Batch {
-                pixels: self.device.upload(shape, &pixels)?,
-                targets: self.device.upload([labels.len(), targets.len() / labels.len()], &targets)?,
-                labels,
-            })
-        }))
+        Some(batch)
     }
 }
 
@@ -231,6 +224,17 @@ struct Prepared {
     labels: Vec<usize>,
 }
 
+impl Prepared {
+    fn on(self, device: &Device) -> Result<Batch, DeviceError> {
+        let Prepared { shape, pixels, targets, labels } = self;
+        Ok(Batch {
+            pixels: device.upload(shape, &pixels)?,
+            targets: device.upload([labels.len(), targets.len() / labels.len()], &targets)?,
+            labels,
+        })
+    }
+}
+
 impl Work {
     fn noted(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
@@ -241,7 +245,13 @@ impl Work {
         if epoch < self.options.plain_from { &self.options.augment } else { &self.plainer }
     }
 
-    fn run(&self, epoch: u64, range: std::ops::Range<usize>, send: &SyncSender<Result<Prepared, TrainError>>) {
+    fn run(
+        &self,
+        epoch: u64,
+        range: std::ops::Range<usize>,
+        device: &Device,
+        send: &SyncSender<Result<Batch, TrainError>>,
+    ) {
         let LoaderOptions { batch, seed, order, .. } = self.options;
         let count = self.dataset.len();
         let order = match order {
@@ -251,6 +261,8 @@ impl Work {
         for number in range {
             let places = number * batch..((number + 1) * batch).min(count);
             let prepared = self.prepare(epoch, number, &order[places.clone()], places.start);
+            // A GPU copies what comes next while it computes.
+            let prepared = prepared.and_then(|prepared| Ok(prepared.map(|prepared| prepared.on(device)).transpose()?));
             let failed = prepared.is_err();
             if let Some(prepared) = prepared.transpose()
                 && (send.send(prepared).is_err() || failed)

@@ -73,8 +73,9 @@ pub(super) fn forward(device: &Cuda, x: &Tensor, call: &ConvolutionCall<'_>) -> 
     let (weight, at) = device.convolution_weight(call);
     let shape = [extents.batch, extents.grid[0], extents.grid[1], extents.outputs];
     let places = extents.grid[0] * extents.grid[1];
-    let out = device.allocate(device.operand(), shape.iter().product());
-    let bias = call.bias.map(|bias| Parameter::of(bias).as_element(device, device.operand()));
+    // Feature maps stay in 32 bits between convolutions: many of them follow one another without a residual stream.
+    let out = device.allocate(Element::F32, shape.iter().product());
+    let bias = call.bias.map(|bias| Parameter::of(bias).as_element(device, Element::F32));
     for range in parts(&extents) {
         let images = device.images(stored(x), extents.sample(), &range);
         let unfolded = device.unfold(&images, &extents, range.len());
@@ -132,11 +133,11 @@ pub(super) fn backward(
     }
     wanted.input.then(|| {
         let (weight, at) = device.convolution_weight(call);
-        let out = device.allocate(device.operand(), x.shape().count());
+        let out = device.allocate(Element::F32, x.shape().count());
         for images in parts(&extents) {
             let upstream = device.images(stored(grad), places * outputs, &images);
             let count = images.len() * places;
-            let unfolded = device.allocate(device.operand(), count * depth);
+            let unfolded = device.allocate(Element::F32, count * depth);
             let product = Product::new(&upstream, &weight, &unfolded, [false, false], [count, depth, outputs]);
             device.multiply(&Product { b: (&weight, at), ..product });
             let (words, values) = (structure(&extents), images.len() * extents.sample());

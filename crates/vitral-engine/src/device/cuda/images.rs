@@ -57,12 +57,14 @@ impl Images for Cuda {
             Element::Bf16 | Element::F16 => stored(images).clone(),
         };
         let out = self.allocate(element, shape.count());
-        let name = format!("patches_{}{}", memory.element.suffix(), element.suffix());
+        let whole = layout.is_whole() && layout.patch[1].is_multiple_of(8) && layout.width.is_multiple_of(8);
+        let lanes = if whole { 8 } else { 1 };
+        let name = format!("patches_{lanes}_{}{}", memory.element.suffix(), element.suffix());
         let arguments: Vec<Arg<'_>> = [Arg::Of(&memory), Arg::Of(&out), Arg::Count(out.len())]
             .into_iter()
             .chain(layout_arguments(layout))
             .collect();
-        self.launch(Source::Images, &name, spread(out.len()), &arguments);
+        self.launch(Source::Images, &name, spread(out.len() / lanes), &arguments);
         Cuda::tensor(shape, out)
     }
 

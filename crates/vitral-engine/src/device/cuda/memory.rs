@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::api::driver::{Address, bytes_of, bytes_of_mut};
+use super::recording::is_recording;
 use super::{Cuda, Inner, locked};
 use crate::device::error::DeviceError;
 use crate::precision::Precision;
@@ -82,8 +83,6 @@ pub(super) struct Pool {
     pub(super) peak: usize,
     pub(super) held: usize,
     pub(super) allocations: usize,
-    /// Whether blocks come and go for a recording, which keeps them.
-    pub(super) recording: bool,
     /// Whether something was queued while recording that cannot be replayed.
     pub(super) unfit: bool,
 }
@@ -135,12 +134,10 @@ impl Memory {
 impl Inner {
     /// Copies from the host. While a pass is recorded nothing is copied, and the recording is given up.
     fn upload(&self, to: Address, bytes: &[u8]) {
-        let mut pool = locked(&self.pool);
-        if pool.recording {
-            pool.unfit = true;
+        if is_recording() {
+            locked(&self.pool).unfit = true;
             return;
         }
-        drop(pool);
         self.run(|driver| driver.upload(to, bytes));
     }
 
@@ -151,6 +148,7 @@ impl Inner {
         if self.fault().is_some() {
             return empty();
         }
+        let _entered = self.enter();
         let mut pool = locked(&self.pool);
         pool.allocations += 1;
         let kept = pool.free.get_mut(&bytes).and_then(Vec::pop);
@@ -158,7 +156,7 @@ impl Inner {
             Some(address) => Ok(address),
             None => {
                 let mut made = self.driver.allocate(bytes);
-                if made.as_ref().is_err_and(|failure| failure.out_of_memory) && !pool.recording {
+                if made.as_ref().is_err_and(|failure| failure.out_of_memory) && !is_recording() {
                     self.release(&mut pool);
                     made = self.driver.allocate(bytes);
                 }

@@ -32,10 +32,10 @@ mod updates;
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use api::compiler::Compiler;
-use api::driver::{Address, Driver, Failure, Pinned, Refused};
+use api::driver::{Address, Driver, Failure, Refused};
 use launch::Kernels;
 use matmul::Multiplier;
 use memory::{CudaFlat, CudaWeight, Element, Memory, Pool};
@@ -64,9 +64,11 @@ struct Inner {
     kernels: Mutex<Kernels>,
     pool: Mutex<Pool>,
     /// Pinned memory that uploads go through.
-    staging: Mutex<Option<Pinned>>,
+    staging: Mutex<transfers::Staging>,
     /// The table of an optimizer step, kept from step to step.
     runs: Mutex<Option<updates::RunTable>>,
+    /// Held by all work, and alone by a thread that records: what other threads queued meanwhile would be recorded too.
+    gate: RwLock<()>,
     ordinal: usize,
     faulty: AtomicBool,
     fault: Mutex<Option<DeviceError>>,
@@ -112,6 +114,7 @@ impl Inner {
 
     /// Queues work, unless there was a fault.
     fn run(&self, work: impl FnOnce(&Driver) -> Result<(), Failure>) {
+        let _entered = self.enter();
         if self.fault().is_none()
             && let Err(failure) = work(&self.driver)
         {
@@ -127,6 +130,7 @@ impl Inner {
         if to.is_empty() {
             return Ok(());
         }
+        let _entered = self.enter();
         self.driver.download(from, to).map_err(|failure| {
             self.fail_with(&failure);
             self.fault().unwrap_or_else(|| self.error(&failure))
@@ -155,6 +159,7 @@ impl Cuda {
             pool: Mutex::default(),
             staging: Mutex::default(),
             runs: Mutex::default(),
+            gate: RwLock::new(()),
             ordinal,
             faulty: AtomicBool::new(false),
             fault: Mutex::default(),
@@ -221,6 +226,7 @@ impl Cuda {
         if let Some(fault) = self.inner.fault() {
             return Err(fault);
         }
+        let _entered = self.inner.enter();
         self.inner.driver.wait().map_err(|failure| {
             self.inner.fail_with(&failure);
             self.inner.error(&failure)

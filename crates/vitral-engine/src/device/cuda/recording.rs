@@ -1,7 +1,8 @@
 //! Passes that are recorded once and replayed (CUDA graphs): small batches are bound by the time that launches take.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use super::api::driver::{Address, Recorded};
 use super::memory::{Element, Memory};
@@ -15,6 +16,57 @@ use crate::tensor::Tensor;
 const MOST_VALUES: usize = 64 * 3 * 224 * 224;
 /// Recordings of one model; each keeps the memory that its pass needs.
 const MOST_RECORDINGS: usize = 8;
+
+thread_local! {
+    /// Whether this thread records a pass.
+    static RECORDING: Cell<bool> = const { Cell::new(false) };
+    /// How often this thread has entered the gate of a device.
+    static ENTERED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether this thread records a pass.
+pub(super) fn is_recording() -> bool {
+    RECORDING.get()
+}
+
+/// A thread at work on a device.
+pub(super) struct Entered<'a> {
+    _gate: Option<RwLockReadGuard<'a, ()>>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        ENTERED.set(ENTERED.get() - 1);
+    }
+}
+
+impl Inner {
+    /// Waits while another thread records. A thread that is inside already goes on.
+    pub(super) fn enter(&self) -> Entered<'_> {
+        let first = ENTERED.replace(ENTERED.get() + 1) == 0;
+        let gate = || self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        Entered { _gate: (first && !is_recording()).then(gate) }
+    }
+}
+
+/// The only thread at work on a device, which records.
+struct Alone<'a> {
+    _gate: RwLockWriteGuard<'a, ()>,
+}
+
+impl<'a> Alone<'a> {
+    fn enter(inner: &'a Inner) -> Self {
+        let gate = inner.gate.write().unwrap_or_else(PoisonError::into_inner);
+        RECORDING.set(true);
+        Alone { _gate: gate }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        RECORDING.set(false);
+    }
+}
 
 /// Passes of one model that a device has recorded, by the shape of their input. On devices that record nothing it stays
 /// empty.
@@ -135,10 +187,10 @@ impl Cuda {
         if self.inner.fault().is_some() || self.inner.driver.wait().is_err() {
             return Ok(None);
         }
+        let alone = Alone::enter(&self.inner);
         // Blocks that come and go while recording belong to the recording: replays write to them.
         let others = {
             let mut pool = locked(&self.inner.pool);
-            pool.recording = true;
             pool.unfit = false;
             std::mem::take(&mut pool.free)
         };
@@ -150,9 +202,9 @@ impl Cuda {
         let ended = began.and_then(|()| self.inner.driver.end_recording());
         let (blocks, unfit) = {
             let mut pool = locked(&self.inner.pool);
-            pool.recording = false;
             (std::mem::replace(&mut pool.free, others), pool.unfit)
         };
+        drop(alone);
         let outputs = match outputs {
             Ok(outputs) => outputs,
             Err(error) => {

@@ -1,8 +1,11 @@
 //! Making tensors and copying parts of them.
 
-use super::api::driver::{Grid, bytes_of};
+use rayon::prelude::*;
+
+use super::api::driver::{Grid, Slot, bytes_of};
 use super::launch::{Arg, Source, spread};
 use super::memory::{Element, Memory};
+use super::recording::is_recording;
 use super::{Cuda, Parameter, locked, stored};
 use crate::device::backend::{self, Blocks, Source as Piece};
 use crate::device::storage::ParameterView;
@@ -11,25 +14,43 @@ use crate::tensor::Tensor;
 
 /// Uploads of at least this many bytes go through pinned memory.
 const PINNED_FROM: usize = 1 << 20;
+/// Bytes that one thread copies at a time.
+const CHUNK: usize = 4 << 20;
+
+/// Room for two uploads: one is written while the other is copied.
+#[derive(Default)]
+pub(super) struct Staging {
+    slots: [Option<Slot>; 2],
+    turn: usize,
+}
 
 impl Cuda {
-    /// Copies values to the card; large ones through pinned memory, which the card reads at its own speed.
+    /// Copies values to the card. Large ones go through pinned memory, which the card reads at its own speed and while it
+    /// computes.
     pub(super) fn stage(&self, memory: &Memory, values: &[f32]) {
         let bytes = bytes_of(values);
-        if bytes.len() < PINNED_FROM || locked(&self.inner.pool).recording {
+        if bytes.len() < PINNED_FROM || is_recording() {
             return memory.write(0, values);
         }
         let mut staging = locked(&self.inner.staging);
+        staging.turn = (staging.turn + 1) % staging.slots.len();
+        let turn = staging.turn;
+        let slot = &mut staging.slots[turn];
         self.inner.run(|driver| {
-            // What was copied before is still being read.
-            driver.wait()?;
-            if staging.as_ref().is_none_or(|pinned| pinned.len() < bytes.len()) {
-                *staging = None;
-                *staging = Some(driver.pin(bytes.len())?);
+            if let Some(old) = slot.as_ref().filter(|slot| slot.pinned.len() < bytes.len()) {
+                // What was copied from there may not be where it is wanted yet.
+                driver.wait()?;
+                driver.free(old.address)?;
+                *slot = None;
             }
-            let Some(pinned) = staging.as_mut() else { return Ok(()) };
-            pinned.as_mut()[..bytes.len()].copy_from_slice(bytes);
-            driver.upload_pinned(memory.address(0), pinned, bytes.len())
+            if slot.is_none() {
+                *slot = Some(driver.slot(bytes.len())?);
+            }
+            let Some(slot) = slot else { return Ok(()) };
+            driver.wait_for(slot)?;
+            let chunks = slot.pinned.as_mut()[..bytes.len()].par_chunks_mut(CHUNK);
+            chunks.zip(bytes.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
+            driver.upload_beside(memory.address(0), slot, bytes.len())
         });
     }
 

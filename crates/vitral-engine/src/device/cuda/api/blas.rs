@@ -32,6 +32,8 @@ const BIAS_TYPE: i32 = 26;
 const BATCH_COUNT: i32 = 5;
 const BATCH_STRIDE: i32 = 6;
 const WORKSPACE_LIMIT: i32 = 1;
+/// Of A, B, C and D.
+const LEAST_ALIGNMENTS: [i32; 4] = [5, 6, 7, 8];
 const FLOAT: i32 = 0;
 
 /// How a product is computed, as cuBLASLt encodes it. It may be kept, and used again with the same version and card.
@@ -86,6 +88,8 @@ pub(in crate::device::cuda) struct Shape {
     pub(in crate::device::cuda) ending: Ending,
     /// How many products, one after the other in memory.
     pub(in crate::device::cuda) batch: usize,
+    /// Bytes that the addresses of all operands are multiples of.
+    pub(in crate::device::cuda) alignment: u32,
 }
 
 /// A product that is ready to be computed.
@@ -162,6 +166,10 @@ impl Blas {
             }
             let limit = (&raw const workspace).cast();
             (self.table.cublasLtMatmulPreferenceSetAttribute)(preference, WORKSPACE_LIMIT, limit, size_of::<usize>());
+            for which in LEAST_ALIGNMENTS {
+                let least = (&raw const shape.alignment).cast();
+                (self.table.cublasLtMatmulPreferenceSetAttribute)(preference, which, least, size_of::<u32>());
+            }
             let [a, b, d] = layouts;
             let asked = (self.table.cublasLtMatmulAlgoGetHeuristic)(
                 self.handle,

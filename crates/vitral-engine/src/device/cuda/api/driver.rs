@@ -33,6 +33,7 @@ functions! {
         fn cuMemsetD8Async(Address, u8, usize, Handle);
         fn cuStreamCreate(*mut Handle, u32);
         fn cuStreamSynchronize(Handle);
+        fn cuStreamWaitEvent(Handle, Handle, u32);
         fn cuStreamBeginCapture_v2(Handle, i32);
         fn cuStreamEndCapture(Handle, *mut Handle);
         fn cuGraphInstantiateWithFlags(*mut Handle, Handle, u64);
@@ -59,6 +60,7 @@ const SHARED_MEMORY_LIMIT: i32 = 97;
 const MAX_DYNAMIC_SHARED_MEMORY: i32 = 8;
 const CAPTURE_RELAXED: i32 = 2;
 const NON_BLOCKING: u32 = 1;
+const WITHOUT_TIMING: u32 = 2;
 /// The oldest driver that the kernels' instructions and the libraries work with: CUDA 12.0.
 const OLDEST: i32 = 12_000;
 
@@ -87,6 +89,8 @@ pub(in crate::device::cuda) struct Driver {
     table: Table,
     context: Handle,
     stream: Handle,
+    /// Copies from the host go beside the work.
+    copies: Handle,
     /// CUDA's version that the driver is made for, as in 13000.
     pub(in crate::device::cuda) version: i32,
     /// The card's name.
@@ -177,7 +181,8 @@ impl Driver {
             if ordinal >= count as usize {
                 return Err(Refused::Absent(format!("the driver has {count} cards, counted from 0")));
             }
-            let (mut device, mut context, mut stream) = (0, null_mut(), null_mut());
+            let (mut device, mut context) = (0, null_mut());
+            let [mut stream, mut copies] = [null_mut(); 2];
             check("the card does not open", (table.cuDeviceGet)(&mut device, ordinal as i32))?;
             let mut name = [0 as c_char; 256];
             check("the card has no name", (table.cuDeviceGetName)(name.as_mut_ptr(), 256, device))?;
@@ -197,7 +202,8 @@ impl Driver {
             check("the card cannot be used", (table.cuCtxSetCurrent)(context))?;
             CURRENT.set(context as usize);
             check("the card has no stream", (table.cuStreamCreate)(&mut stream, NON_BLOCKING))?;
-            Ok(Driver { table, context, stream, version, name, capability, shared_memory })
+            check("the card has no second stream", (table.cuStreamCreate)(&mut copies, NON_BLOCKING))?;
+            Ok(Driver { table, context, stream, copies, version, name, capability, shared_memory })
         }
     }
 
@@ -261,13 +267,40 @@ impl Driver {
         })
     }
 
-    /// As [`Driver::upload`], of pinned memory, which must not change until the stream has done the copy.
-    pub(in crate::device::cuda) fn upload_pinned(&self, to: Address, from: &Pinned, bytes: usize) -> Result<(), Failure> {
-        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
-        // SAFETY: the caller waits for the stream before it writes to the memory again.
+    /// Copies from pinned memory beside the work of the stream, to memory of the card that is kept for it, and from there to
+    /// where it is wanted, in the order of the stream.
+    pub(in crate::device::cuda) fn upload_beside(&self, to: Address, slot: &Slot, bytes: usize) -> Result<(), Failure> {
+        assert!(bytes <= slot.pinned.bytes, "{bytes} bytes of {}", slot.pinned.bytes);
+        // SAFETY: whoever writes to the slot waits for `copied` first, and the slot's memory on the card is not written
+        // before the stream has passed `used`.
         self.call("copying to the card", |table| unsafe {
-            (table.cuMemcpyHtoDAsync_v2)(to, from.pointer, bytes, self.stream)
+            let steps = [
+                (table.cuStreamWaitEvent)(self.copies, slot.used.0, 0),
+                (table.cuMemcpyHtoDAsync_v2)(slot.address, slot.pinned.pointer, bytes, self.copies),
+                (table.cuEventRecord)(slot.copied.0, self.copies),
+                (table.cuStreamWaitEvent)(self.stream, slot.copied.0, 0),
+                (table.cuMemcpyDtoDAsync_v2)(to, slot.address, bytes, self.stream),
+                (table.cuEventRecord)(slot.used.0, self.stream),
+            ];
+            steps.into_iter().find(|&code| code != 0).unwrap_or(0)
         })
+    }
+
+    /// Waits until a slot's pinned memory may be written.
+    pub(in crate::device::cuda) fn wait_for(&self, slot: &Slot) -> Result<(), Failure> {
+        // SAFETY: the event is alive.
+        self.call("waiting for a copy", |table| unsafe { (table.cuEventSynchronize)(slot.copied.0) })
+    }
+
+    /// Room for uploads of so many bytes.
+    pub(in crate::device::cuda) fn slot(&self, bytes: usize) -> Result<Slot, Failure> {
+        let event = || {
+            let mut event = null_mut();
+            // SAFETY: the handle lives through the call.
+            self.call("making an event", |table| unsafe { (table.cuEventCreate)(&mut event, WITHOUT_TIMING) })?;
+            Ok(Event(event))
+        };
+        Ok(Slot { pinned: self.pin(bytes)?, address: self.allocate(bytes)?, copied: event()?, used: event()? })
     }
 
     /// Copies from the card and waits for it.
@@ -419,13 +452,28 @@ impl Driver {
     }
 
     /// Memory of the host that the card copies from without the processor.
-    pub(in crate::device::cuda) fn pin(&self, bytes: usize) -> Result<Pinned, Failure> {
+    fn pin(&self, bytes: usize) -> Result<Pinned, Failure> {
         let mut pointer = null_mut();
         // SAFETY: the pointer lives through the call.
         self.call("pinning memory", |table| unsafe { (table.cuMemHostAlloc)(&mut pointer, bytes.max(1), 1) })?;
         Ok(Pinned { pointer, bytes, free: self.table.cuMemFreeHost })
     }
 }
+
+/// Room for one upload: pinned memory, memory of the card, and what is to be waited for.
+pub(in crate::device::cuda) struct Slot {
+    pub(in crate::device::cuda) pinned: Pinned,
+    pub(in crate::device::cuda) address: Address,
+    /// The pinned memory was copied.
+    copied: Event,
+    /// The memory of the card was copied to where it is wanted.
+    used: Event,
+}
+
+/// A place in a stream.
+struct Event(Handle);
+// SAFETY: see `Driver`.
+unsafe impl Send for Event {}
 
 /// Pinned memory of the host.
 pub(in crate::device::cuda) struct Pinned {

@@ -142,7 +142,8 @@ DEVICE void attention(const half_t* qkv, const float* mask, half_t* out, float* 
             o[n][2] *= shrink1;
             o[n][3] *= shrink1;
         }
-        float less0 = top0 * to_log2, less1 = top1 * to_log2;
+        // Where every key is hidden so far, nothing is taken away: the difference of two huge products need not be 0.
+        float less0 = top0 > HIDDEN ? top0 * to_log2 : 0.f, less1 = top1 > HIDDEN ? top1 * to_log2 : 0.f;
 #pragma unroll
         for (int n = 0; n < 2 * WARPS; n++) {
             s[n][0] = ex2(s[n][0] * to_log2 - less0);

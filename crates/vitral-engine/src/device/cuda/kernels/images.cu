@@ -1,27 +1,34 @@
 // Patches, and maxima and means over windows.
 
 // [batch, channels, height, width] to [batch, patches, row], row = channels · patch_height · patch_width; pixels beyond
-// the image are 0. A thread makes one value.
-template <class S, class T>
+// the image are 0. A thread makes `LANES` values of one line of a patch; eight only where lines of patches and of images
+// are multiples of eight, and no patch reaches beyond the image.
+template <int LANES, class S, class T>
 DEVICE void patches(const S* x, T* out, u64 count, int channels, int height, int width, int patch_height,
                     int patch_width, int grid_height, int grid_width) {
-    u64 i = place();
+    u64 i = LANES * place();
     if (i >= count) return;
-    int area = patch_height * patch_width, row = channels * area, k = (int)(i % row);
-    u64 patch = i / row;
-    int c = k / area, y = k % area / patch_width, px = k % patch_width;
-    y += (int)(patch / grid_width % grid_height) * patch_height;
-    px += (int)(patch % grid_width) * patch_width;
-    u64 image = patch / grid_width / grid_height;
-    bool inside = y < height && px < width;
-    put(out + i, inside ? value(x[((image * channels + c) * height + y) * width + px]) : 0.f);
-}
-#define PATCHES(name, S, T)                                                                                            \
-    KERNEL void patches_##name(const S* x, T* out, u64 count, int channels, int height, int width, int patch_height,   \
-                               int patch_width, int grid_height, int grid_width) {                                     \
-        patches(x, out, count, channels, height, width, patch_height, patch_width, grid_height, grid_width);           \
+    u32 area = patch_height * patch_width, row = channels * area, k = (u32)(i % row);
+    u32 patch = (u32)(i / row), image = patch / (grid_height * grid_width);
+    u32 c = k / area, y = k % area / patch_width, px = k % patch_width;
+    y += patch / grid_width % grid_height * patch_height;
+    px += patch % grid_width * patch_width;
+    const S* from = x + (((u64)image * channels + c) * height + y) * width + px;
+    if (LANES == 8) {
+        float v[8];
+        load8(from, v);
+        store8(out + i, v);
+    } else {
+        put(out + i, y < (u32)height && px < (u32)width ? value(*from) : 0.f);
     }
-PATCHES(ff, float, float) PATCHES(fh, float, half_t) PATCHES(hh, half_t, half_t)
+}
+#define PATCHES(LANES, name, S, T)                                                                                     \
+    KERNEL void patches_##LANES##_##name(const S* x, T* out, u64 count, int channels, int height, int width,           \
+                                         int patch_height, int patch_width, int grid_height, int grid_width) {         \
+        patches<LANES>(x, out, count, channels, height, width, patch_height, patch_width, grid_height, grid_width);    \
+    }
+PATCHES(1, ff, float, float) PATCHES(1, fh, float, half_t) PATCHES(1, hh, half_t, half_t)
+PATCHES(8, ff, float, float) PATCHES(8, fh, float, half_t) PATCHES(8, hh, half_t, half_t)
 
 KERNEL void patches_backward(const float* grad, float* out, u64 count, int channels, int height, int width,
                              int patch_height, int patch_width, int grid_height, int grid_width) {
