@@ -2,6 +2,10 @@
 #![allow(missing_docs)]
 
 mod common;
+mod words;
+
+/// Which build the modules of tests run on.
+const CHECKED: bool = true;
 
 use common::{Argument, Device};
 

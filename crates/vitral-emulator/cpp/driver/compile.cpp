@@ -119,6 +119,9 @@ Compilation compile(const Program &program) {
     }
     result.worked = result.worked && run_command(compile_only, log_file, &result.log) &&
                     run_command(link, log_file, &result.log) && rename(finished.c_str(), object.c_str()) == 0;
+    // The compiler speaks of the copy of the program.
+    for (size_t found; (found = result.log.find(original)) != std::string::npos;)
+        result.log.replace(found, original.size(), base);
     if (!setting("VITRAL_EMULATOR_KEEP", 0)) {
         int ignored = system(("rm -rf " + quoted(work) + " " + quoted(headers)).c_str());
         (void)ignored;

@@ -10,7 +10,7 @@
 namespace emu {
 typedef uint16_t u16;
 typedef uint32_t u32;
-typedef uint64_t u64;
+typedef unsigned long long u64;
 
 // What the running CUDA thread knows of itself.
 struct Position {

@@ -35,6 +35,8 @@ pub(crate) enum Argument<'a> {
     At(&'a Buffer, usize),
     Int(i32),
     Float(f32),
+    /// A value of another type, which lives through the launch.
+    Value(*const c_void),
 }
 
 impl Device {
@@ -195,9 +197,17 @@ impl Device {
                 Argument::At(buffer, offset) => buffer.address + *offset as u64,
                 Argument::Int(value) => *value as u32 as u64,
                 Argument::Float(value) => value.to_bits() as u64,
+                Argument::Value(_) => 0,
             })
             .collect();
-        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+        let mut pointers: Vec<*mut c_void> = values
+            .iter_mut()
+            .zip(arguments)
+            .map(|(value, argument)| match argument {
+                Argument::Value(pointer) => pointer.cast_mut(),
+                _ => std::ptr::from_mut(value).cast(),
+            })
+            .collect();
         // SAFETY: each pointer is to a value at least as large as the parameter.
         unsafe {
             let mut function = std::ptr::null_mut();
@@ -207,6 +217,13 @@ impl Device {
             let extra = std::ptr::null_mut();
             sys::cuLaunchKernel(function, gx, gy, gz, bx, by, bz, dynamic, self.stream, pointers.as_mut_ptr(), extra)
         }
+    }
+
+    pub(crate) fn has_kernel(&self, module: &Module, name: &str) -> bool {
+        let name = CString::new(name).unwrap();
+        let mut function = std::ptr::null_mut();
+        // SAFETY: the name ends with a zero.
+        unsafe { sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr()) == CUresult::CUDA_SUCCESS }
     }
 
     pub(crate) fn synchronize(&self) -> CUresult {
