@@ -2,6 +2,9 @@
 #![allow(missing_docs)]
 
 mod common;
+mod memory;
+mod products;
+mod streams;
 mod words;
 
 /// Which build the modules of tests run on.

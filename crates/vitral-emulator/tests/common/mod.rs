@@ -211,7 +211,10 @@ impl Device {
         // SAFETY: each pointer is to a value at least as large as the parameter.
         unsafe {
             let mut function = std::ptr::null_mut();
-            sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr()).result().unwrap();
+            let found = sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr());
+            if found != CUresult::CUDA_SUCCESS {
+                return found;
+            }
             let [gx, gy, gz] = grid;
             let [bx, by, bz] = block;
             let extra = std::ptr::null_mut();
