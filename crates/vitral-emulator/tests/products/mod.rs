@@ -310,10 +310,10 @@ fn check(device: &Device, case: &Case) {
         tf32(if case.transpose_b { before.b.at(batch, j, q) } else { before.b.at(batch, q, j) })
     };
 
-    let mut gradient = vec![0f64; operands.bias.rows];
+    let mut gradient = vec![0f64; operands.bias.rows.max(case.m)];
     for batch in 0..case.batch {
         for j in 0..case.n {
-            for i in 0..case.m {
+            for (i, gradient) in gradient.iter_mut().enumerate().take(case.m) {
                 let sum: f64 = (0..case.k).map(|q| a(batch, i, q) * b(batch, q, j)).sum();
                 let mut value = f64::from(case.alpha) * sum;
                 if case.beta != 0.0 {
@@ -335,7 +335,7 @@ fn check(device: &Device, case: &Case) {
                     value *= gelu_derivative(f64::from(before.auxiliary.at(batch, i, j)));
                 }
                 if epilogue == E::CUBLASLT_EPILOGUE_DGELU_BGRAD {
-                    gradient[i] += value;
+                    *gradient += value;
                 }
                 close(operands.d.at(batch, i, j), value, case.output, "D");
             }

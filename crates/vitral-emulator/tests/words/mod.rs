@@ -172,7 +172,7 @@ fn bits() {
     device.launch(&module, "bits", [1; 3], [1, 1, 1], &arguments).result().unwrap();
     let both = u64::from(b) << 32 | u64::from(a);
     let product = (u128::from(u64::from(a) << 32 | u64::from(b)) * u128::from(both)) >> 64;
-    let high = (u64::from(a) * u64::from(b) >> 32) as u32;
+    let high = ((u64::from(a) * u64::from(b)) >> 32) as u32;
     let signed = ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32;
     let expected = [
         high,
