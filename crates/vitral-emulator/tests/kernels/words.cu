@@ -5,6 +5,82 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 #ifdef VITRAL_EMULATE
 using namespace emu;
+#else
+// What the emulator's names stand for, so that NVRTC and a GPU can be asked whether the emulator is right.
+#define INLINE __device__ __forceinline__
+typedef u32 saddr;
+INLINE saddr smem(const void *shared) { return (u32)__cvta_generic_to_shared(shared); }
+INLINE void cp16(saddr to, const void *from, bool ok = true) {
+    int bytes = ok ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+INLINE void cp8(saddr to, const void *from, bool ok = true) {
+    int bytes = ok ? 8 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+INLINE void cp4(saddr to, const void *from, bool ok = true) {
+    int bytes = ok ? 4 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+INLINE void cp_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int left> INLINE void cp_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory"); }
+INLINE void cp_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+#define LOAD(suffix, trans)                                                                                                    \
+    INLINE void ldm1##suffix(u32 &a, saddr row) {                                                                              \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x1" trans ".shared.b16 {%0}, [%1];" : "=r"(a) : "r"(row) : "memory");         \
+    }                                                                                                                          \
+    INLINE void ldm2##suffix(u32 &a, u32 &b, saddr row) {                                                                      \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2" trans ".shared.b16 {%0, %1}, [%2];"                                       \
+                     : "=r"(a), "=r"(b)                                                                                        \
+                     : "r"(row)                                                                                                \
+                     : "memory");                                                                                              \
+    }                                                                                                                          \
+    INLINE void ldm4##suffix(u32 &a, u32 &b, u32 &c, u32 &d, saddr row) {                                                      \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4" trans ".shared.b16 {%0, %1, %2, %3}, [%4];"                               \
+                     : "=r"(a), "=r"(b), "=r"(c), "=r"(d)                                                                      \
+                     : "r"(row)                                                                                                \
+                     : "memory");                                                                                              \
+    }
+LOAD(, "")
+LOAD(t, ".trans")
+#define MULTIPLY(name, kind)                                                                                                   \
+    INLINE void name(float *c, const u32 *a, u32 b0, u32 b1) {                                                                 \
+        asm volatile("mma.sync.aligned." kind " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"               \
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                          \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                                          \
+    }
+MULTIPLY(mma_bf16, "m16n8k16.row.col.f32.bf16.bf16.f32")
+MULTIPLY(mma_f16, "m16n8k16.row.col.f32.f16.f16.f32")
+MULTIPLY(mma_tf32, "m16n8k8.row.col.f32.tf32.tf32.f32")
+#define CONVERT(result, letter, name, instruction)                                                                             \
+    INLINE result name(float x) {                                                                                              \
+        result r;                                                                                                              \
+        asm(instruction " %0, %1;" : "=" letter(r) : "f"(x));                                                                  \
+        return r;                                                                                                              \
+    }
+CONVERT(u32, "r", to_tf32, "cvt.rna.tf32.f32")
+CONVERT(u16, "h", to_bf16, "cvt.rn.bf16.f32")
+CONVERT(u16, "h", to_f16, "cvt.rn.f16.f32")
+CONVERT(float, "f", ex2, "ex2.approx.ftz.f32")
+CONVERT(float, "f", lg2, "lg2.approx.ftz.f32")
+CONVERT(float, "f", rcp, "rcp.approx.ftz.f32")
+CONVERT(float, "f", tanh_approx, "tanh.approx.f32")
+INLINE u32 pack_bf16(float low, float high) {
+    u32 r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+INLINE u32 pack_f16(float low, float high) {
+    u32 r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+INLINE float from_bf16(u16 half) { return __uint_as_float((u32)half << 16); }
+INLINE float from_f16(u16 half) {
+    float r;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(half));
+    return r;
+}
 #endif
 
 #define KERNEL extern "C" __global__ void
