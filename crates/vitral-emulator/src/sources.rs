@@ -32,6 +32,7 @@ pub(crate) const INTERNAL_HEADERS: &[Source] = sources![
     "runtime/fiber.hpp",
     "runtime/launch.hpp",
     "runtime/memory.hpp",
+    "runtime/signals.hpp",
 ];
 
 /// The library, the slowest to compile first.
@@ -54,6 +55,7 @@ pub(crate) const UNITS: &[Source] = sources![
     "runtime/collectives.cpp",
     "runtime/hooks.cpp",
     "runtime/fiber.cpp",
+    "runtime/signals.cpp",
 ];
 
 /// The one unit that the fast and the checked library do not share.

@@ -44,6 +44,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("index_outside", "index outside of an array"),
     ("overflows", "signed overflow"),
     ("divides_by_zero", "division by zero"),
+    ("stack_overflow", "bytes of stack"),
     ("last_block_without_fence", "of the same launch wrote"),
 ];
 

@@ -102,8 +102,9 @@ Compilation compile(const Program &program) {
     preprocess += " -D__CUDA_ARCH__=" + program.architecture + "0";
     for (auto &definition : program.definitions) preprocess += " " + quoted("-D" + definition);
     preprocess += " -I" + quoted(headers) + " " + quoted(original) + " -o " + quoted(expanded);
+    // The older form of line numbers: addr2line mistakes the name of a file that has only one in the newer.
     std::string build = std::string(VITRAL_EMULATOR_COMPILER) +
-                        " -std=c++17 -g1 -fPIC -shared -w -ffp-contract=off -fno-exceptions -fno-strict-aliasing ";
+                        " -std=c++17 -g1 -gdwarf-4 -fPIC -shared -w -ffp-contract=off -fno-exceptions -fno-strict-aliasing ";
     build += emu::checked ? VITRAL_EMULATOR_CHECKED_FLAGS : VITRAL_EMULATOR_FAST_FLAGS;
     std::string compile_only = build + " -include " + quoted(folder() + "/include/emulator.hpp") + " -x c++ " +
                                quoted(translated) + " -c -o " + quoted(finished + ".o");

@@ -1,4 +1,5 @@
-// Each kernel has one fault, which the checked build must report; those whose name ends in `_right` have none.
+// Each kernel has one fault, which the checked build must report; those whose name ends in `_right` have none. For the emulator
+// alone: on a GPU most of them give some result.
 typedef unsigned int u32;
 #ifdef VITRAL_EMULATE
 using emu::cp16;

@@ -49,6 +49,27 @@ fn writes_around_an_allocation_are_seen() {
 }
 
 #[test]
+fn wild_pointers_are_a_fault() {
+    let Some(device) = Device::new(crate::CHECKED) else { return };
+    let source = "\
+        extern \"C\" __global__ void wild(float *x, int n) {\n\
+            x[(size_t)n << 40] = 1;\n\
+        }\n\
+        extern \"C\" __global__ void null(float *x, int n) {\n\
+            float *nothing = (float *)(size_t)n;\n\
+            x[0] = *nothing;\n\
+        }";
+    let module = device.load("wild.cu", source);
+    for (kernel, n, line) in [("wild", 1, "wild.cu:2"), ("null", 0, "wild.cu:6")] {
+        let x = device.zeros(40);
+        device.launch(&module, kernel, [1; 3], [1, 1, 1], &[Argument::Buffer(&x), Argument::Int(n)]).result().unwrap();
+        assert_eq!(device.synchronize(), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+        assert!(device.message().contains(line), "{}", device.message());
+        device.reset();
+    }
+}
+
+#[test]
 fn memory_is_freed_in_the_order_of_its_stream() {
     let Some(device) = Device::new(crate::CHECKED) else { return };
     let (mut free_before, mut free, mut total, mut address) = (0, 0, 0, 0);
