@@ -13,11 +13,22 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The device, for one test at a time.
 pub(crate) struct Device {
-    message: unsafe extern "C" fn() -> *const c_char,
-    reset: unsafe extern "C" fn(),
+    /// None on a GPU.
+    emulator: Option<Emulator>,
     pub(crate) stream: sys::CUstream,
     _turn: MutexGuard<'static, ()>,
 }
+
+/// What the stand-in has and a driver has not.
+#[derive(Clone, Copy)]
+struct Emulator {
+    message: unsafe extern "C" fn() -> *const c_char,
+    reset: unsafe extern "C" fn(),
+}
+
+/// With `gpu` in this variable the tests of words run on a GPU, where the emulator's own expectations are tried: it must be named,
+/// and the real libraries be where the system's loader finds them.
+const WHERE: &str = "VITRAL_EMULATOR_TESTS_ON";
 
 /// A kernel file that was compiled and loaded.
 pub(crate) struct Module(pub(crate) sys::CUmodule);
@@ -43,36 +54,14 @@ impl Device {
     /// None where there is no C++ compiler; the test has nothing to test then.
     pub(crate) fn new(checked: bool) -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
-        static CORE: OnceLock<Option<libloading::Library>> = OnceLock::new();
+        static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let core = CORE.get_or_init(|| match vitral_emulator::driver(checked) {
-            Ok(folder) => {
-                // Once loaded, they are found by their names.
-                for library in vitral_emulator::LIBRARIES {
-                    // SAFETY: the libraries have no initializers that ask anything of the program.
-                    std::mem::forget(unsafe { libloading::Library::new(folder.join(library)) }.unwrap());
-                }
-                // SAFETY: as above.
-                Some(unsafe { libloading::Library::new(folder.join("libvitral_emulator.so")) }.unwrap())
-            }
-            Err(missing) if missing.skips() => {
-                eprintln!("skipped: {missing}");
-                None
-            }
-            Err(missing) => panic!("{missing}"),
-        });
-        let core = core.as_ref()?;
-        // SAFETY: the types are those of the library's own functions.
-        let (message, reset) = unsafe {
-            (
-                *core.get(b"vitral_emulator_message\0").unwrap(),
-                *core.get::<unsafe extern "C" fn()>(b"vitral_emulator_reset\0").unwrap(),
-            )
-        };
-        let mut device = Self { message, reset, stream: std::ptr::null_mut(), _turn: turn };
+        let on_gpu = std::env::var(WHERE).is_ok_and(|value| value == "gpu");
+        let emulator = if on_gpu { None } else { Some((*EMULATOR.get_or_init(|| load_emulator(checked)))?) };
+        let mut device = Self { emulator, stream: std::ptr::null_mut(), _turn: turn };
+        device.reset();
         // SAFETY: every pointer is to a variable that lives through the call.
         unsafe {
-            reset();
             sys::cuInit(0).result().unwrap();
             let mut context = std::ptr::null_mut();
             sys::cuDevicePrimaryCtxRetain(&mut context, 0).result().unwrap();
@@ -82,16 +71,23 @@ impl Device {
         Some(device)
     }
 
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.emulator.is_none()
+    }
+
     /// What the stand-in last complained about.
     pub(crate) fn message(&self) -> String {
+        let Some(emulator) = self.emulator else { return String::new() };
         // SAFETY: the function returns a text that ends with a zero.
-        unsafe { CStr::from_ptr((self.message)()) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr((emulator.message)()) }.to_string_lossy().into_owned()
     }
 
     /// Forgets a fault.
     pub(crate) fn reset(&self) {
-        // SAFETY: no other thread uses the device.
-        unsafe { (self.reset)() }
+        if let Some(emulator) = self.emulator {
+            // SAFETY: no other thread uses the device.
+            unsafe { (emulator.reset)() }
+        }
     }
 
     pub(crate) fn compile(&self, name: &str, source: &str, options: &[&str]) -> Result<Vec<c_char>, String> {
@@ -232,6 +228,30 @@ impl Device {
     pub(crate) fn synchronize(&self) -> CUresult {
         // SAFETY: the stream is this device's own.
         unsafe { sys::cuStreamSynchronize(self.stream) }
+    }
+}
+
+/// Loads the stand-in; None where it cannot be built.
+fn load_emulator(checked: bool) -> Option<Emulator> {
+    let folder = match vitral_emulator::driver(checked) {
+        Ok(folder) => folder,
+        Err(missing) if missing.skips() => {
+            eprintln!("skipped: {missing}");
+            return None;
+        }
+        Err(missing) => panic!("{missing}"),
+    };
+    // SAFETY: the libraries have no initializers that ask anything of the program, and the types are those of their functions.
+    // Never unloaded, they are found by their names from now on.
+    unsafe {
+        for library in vitral_emulator::LIBRARIES {
+            std::mem::forget(libloading::Library::new(folder.join(library)).unwrap());
+        }
+        let core = libloading::Library::new(folder.join("libvitral_emulator.so")).unwrap();
+        let message = *core.get(b"vitral_emulator_message\0").unwrap();
+        let reset = *core.get(b"vitral_emulator_reset\0").unwrap();
+        std::mem::forget(core);
+        Some(Emulator { message, reset })
     }
 }
 
