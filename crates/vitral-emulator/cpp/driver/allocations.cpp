@@ -235,9 +235,12 @@ EMU_API int cuMemPoolSetAttribute(void *pool, int attribute, void *value) {
     Guard guard(lock());
     if (pool != &pool_object) return InvalidValue;
     switch (attribute) {
-    case 1: case 2: case 3: return Success; // how the pool reuses memory
+    case 1:
+    case 2:
+    case 3: return Success; // how the pool reuses memory
     case 4: release_threshold = *static_cast<uint64_t *>(value); return Success;
-    case 6: case 8: // high-water marks can only be reset
+    case 6:
+    case 8: // high-water marks can only be reset
         if (*static_cast<uint64_t *>(value)) return InvalidValue;
         most_used_bytes = used_bytes;
         return Success;
@@ -249,10 +252,14 @@ EMU_API int cuMemPoolGetAttribute(void *pool, int attribute, void *value) {
     Guard guard(lock());
     if (pool != &pool_object) return InvalidValue;
     switch (attribute) {
-    case 1: case 2: case 3: *static_cast<int *>(value) = 1; return Success;
+    case 1:
+    case 2:
+    case 3: *static_cast<int *>(value) = 1; return Success;
     case 4: *static_cast<uint64_t *>(value) = release_threshold; return Success;
-    case 5: case 7: *static_cast<uint64_t *>(value) = used_bytes; return Success;
-    case 6: case 8: *static_cast<uint64_t *>(value) = most_used_bytes; return Success;
+    case 5:
+    case 7: *static_cast<uint64_t *>(value) = used_bytes; return Success;
+    case 6:
+    case 8: *static_cast<uint64_t *>(value) = most_used_bytes; return Success;
     default: return InvalidValue;
     }
 }

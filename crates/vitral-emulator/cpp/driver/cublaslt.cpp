@@ -164,7 +164,8 @@ int describe(const Description &d, const Layout &a, const Layout &b, const Layou
         p->auxiliary.batch_stride = d.auxiliary_batch_stride;
         if (!d.auxiliary || p->auxiliary.leading < p->m() || (mask && p->auxiliary.leading % 128) ||
             (!mask && p->auxiliary.leading % 8)) {
-            report("product: the auxiliary matrix is missing, or its leading dimension is not a multiple of %d", mask ? 128 : 8);
+            report("product: the auxiliary matrix is missing, or its leading dimension is not a multiple of %d",
+                   mask ? 128 : 8);
             return InvalidArgument;
         }
     }
@@ -304,7 +305,8 @@ EMU_API int cublasLtMatmul(void *handle, Description *description, const void *a
     Multiplication product;
     if (int status = describe(*description, *a_layout, *b_layout, *c_layout, *d_layout, &product)) return status;
     if (algorithm && workspace_bytes < algorithm->data[1]) return InvalidArgument;
-    if (workspace_bytes && !require_allocation(reinterpret_cast<uint64_t>(workspace), workspace_bytes, "the product's workspace"))
+    if (workspace_bytes &&
+        !require_allocation(reinterpret_cast<uint64_t>(workspace), workspace_bytes, "the product's workspace"))
         return ExecutionFailed;
     product.a.address = reinterpret_cast<uint64_t>(a);
     product.b.address = reinterpret_cast<uint64_t>(b);

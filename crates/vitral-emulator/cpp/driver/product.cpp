@@ -12,7 +12,8 @@ size_t element_bytes(int type) {
     switch (Type(type)) {
     case Type::F32: return 4;
     case Type::F64: return 0; // cuBLASLt has it, this project has no use for it
-    case Type::F16: case Type::Bf16: return 2;
+    case Type::F16:
+    case Type::Bf16: return 2;
     }
     return 0;
 }
@@ -43,8 +44,8 @@ void Matrix::set(size_t batch_index, size_t row, size_t column, float value) con
 
 // ---- epilogues ----
 bool Epilogue::from_number(unsigned number, Epilogue *epilogue) {
-    // The numbers are sums: 1 nothing, 2 ReLU, 4 bias, 8 derivative of ReLU, 16 gradient of the bias, 32 GELU, 64 its derivative,
-    // 128 auxiliary, 256 and 512 gradients of the bias from A and from B.
+    // The numbers are sums: 1 nothing, 2 ReLU, 4 bias, 8 derivative of ReLU, 16 gradient of the bias, 32 GELU, 64 its
+    // derivative, 128 auxiliary, 256 and 512 gradients of the bias from A and from B.
     static const unsigned known[] = {1, 2, 4, 6, 130, 134, 136, 152, 32, 36, 160, 164, 192, 208, 256, 512};
     bool found = false;
     for (unsigned one : known) found |= one == number;
@@ -95,7 +96,8 @@ static bool check_matrix(const Matrix &matrix, bool writes, const char *what) {
     }
     for (size_t batch = 0; batch < matrix.batch; batch++)
         for (size_t line = 0; line < lines; line++) {
-            uint64_t first = matrix.address + uint64_t(int64_t(batch) * matrix.batch_stride + int64_t(line * matrix.leading)) * bytes;
+            uint64_t first =
+                matrix.address + uint64_t(int64_t(batch) * matrix.batch_stride + int64_t(line * matrix.leading)) * bytes;
             if (!require_allocation(first, length * bytes, what)) return false;
             if (!emu::checked || length == 0) continue;
             emu::Region *region = emu::find_allocation(first);
@@ -194,7 +196,8 @@ void Multiplication::run() const {
                 std::fill(totals.begin(), totals.end(), 0.f);
                 for (size_t begin = 0; begin < depth; begin += block) {
                     std::fill(part.begin(), part.end(), 0.f);
-                    add_products(part.data(), left.data(), &right[j * depth], rows, depth, begin, std::min(depth, begin + block));
+                    add_products(part.data(), left.data(), &right[j * depth], rows, depth, begin,
+                                 std::min(depth, begin + block));
                     for (size_t i = 0; i < totals.size(); i++) totals[i] += part[i];
                 }
             }

@@ -201,8 +201,8 @@ void check_access(const void *pointer, size_t bytes, Kind kind, bool aligned, co
     uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     m->instruction = instruction;
     if (aligned && address % bytes)
-        fail(MisalignedAddress, "%s of %zu bytes at an address that is not a multiple of that: %s",
-             kind == Kind::Read ? "load" : "store", bytes, describe(*m, address).c_str());
+        fail(MisalignedAddress, "misaligned %s of %zu bytes: %s", kind == Kind::Read ? "load" : "store", bytes,
+             describe(*m, address).c_str());
     if (in_shared(*m, address)) check_shared(address, bytes, kind, "the code");
     else check_global(address, bytes, kind, "the code");
     m->instruction = nullptr;
@@ -215,11 +215,12 @@ void require_shared(uintptr_t address, size_t bytes, const char *operation, cons
     if (!variable_at(m, address, bytes))
         fail(IllegalAddress, "%s at %s:%d out of bounds: %s", operation, file_name(file), line, describe(m, address).c_str());
     if (address % bytes)
-        fail(MisalignedAddress, "%s at %s:%d: the address is not a multiple of %zu: %s", operation, file_name(file), line, bytes,
-             describe(m, address).c_str());
+        fail(MisalignedAddress, "%s at %s:%d: the address is not a multiple of %zu: %s", operation, file_name(file), line,
+             bytes, describe(m, address).c_str());
 }
 
-void atomic_access(const void *pointer, size_t bytes, const char *file, int line) {
+// ---- atomic operations ----
+static void check_atomic(const void *pointer, size_t bytes, const char *file, int line) {
     Multiprocessor &m = *here;
     uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     char what[200];
@@ -233,6 +234,21 @@ void atomic_access(const void *pointer, size_t bytes, const char *file, int line
     // Publishes what this block has written before its fence, and learns what others have.
     if (m.fenced && !m.published) m.published = ++m.publications;
     m.acquired = m.publications;
+}
+
+u32 atomic_begin(const u32 *address, const char *file, int line) {
+    check_atomic(address, 4, file, line);
+    return __atomic_load_n(address, __ATOMIC_RELAXED);
+}
+u64 atomic_begin(const u64 *address, const char *file, int line) {
+    check_atomic(address, 8, file, line);
+    return __atomic_load_n(address, __ATOMIC_RELAXED);
+}
+bool atomic_exchange(u32 *address, u32 *expected, u32 desired) {
+    return __atomic_compare_exchange_n(address, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+bool atomic_exchange(u64 *address, u64 *expected, u64 desired) {
+    return __atomic_compare_exchange_n(address, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
 void add_source_line(Multiprocessor &m) {

@@ -27,6 +27,7 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
     }
     m->instruction = instruction_of(context);
     if (signal == SIGFPE) fail(LaunchFailed, "division by zero");
+    if (signal == SIGILL) fail(LaunchFailed, "code that can only be reached by undefined behavior");
     // The processor does not say which address, if it is one that none can have.
     if (info->si_code == SI_KERNEL) fail(IllegalAddress, "memory that does not exist, far outside every allocation");
     fail(IllegalAddress, "memory that does not exist: %s", describe_address(uintptr_t(info->si_addr)).c_str());
@@ -39,7 +40,7 @@ void catch_signals() {
         action.sa_sigaction = on_signal;
         // The handler is left without returning, so the signal must not stay blocked.
         action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-        for (int signal : {SIGSEGV, SIGBUS, SIGFPE}) sigaction(signal, &action, &previous[signal]);
+        for (int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigaction(signal, &action, &previous[signal]);
         return true;
     }();
     (void)done;

@@ -36,8 +36,8 @@ KERNEL(warp_diverges) {
 KERNEL(past_the_end) { out[threadIdx.x + 1] = 1; }
 KERNEL(before_the_start) { out[(int)threadIdx.x - 1] = 1; }
 KERNEL(null_pointer) {
-    float *nothing = nullptr;
-    if (n > 0) nothing[threadIdx.x] = 1;
+    float *nothing = (float *)(size_t)(n - 100);
+    nothing[threadIdx.x] = 1;
 }
 KERNEL(misaligned) {
     float4 *p = (float4 *)(out + 1);

@@ -258,9 +258,7 @@ KERNEL approximations(float *out, const float *in, int n) {
 struct __align__(8) Pair {
     float x, y;
 };
-template <class A, int width> struct Table {
-    A values[width];
-};
+template <class A, int width> struct Table { A values[width]; };
 template <class T, int width> __device__ __forceinline__ float sum_of(T value) {
     __shared__ T s[width + 1], t[2][width];
     s[threadIdx.x] = value;
