@@ -13,8 +13,13 @@ const CASE: &str = "VITRAL_EMULATOR_TEST_CASE";
 
 /// Runs `case` in a process with these variables; what it writes on stderr.
 fn with(variables: &[(&str, &str)], test: &str, case: fn(&Device)) -> String {
+    with_build(false, variables, test, case)
+}
+
+/// The same with the fast or the checked build.
+fn with_build(checked: bool, variables: &[(&str, &str)], test: &str, case: fn(&Device)) -> String {
     if std::env::var(CASE).as_deref() == Ok(test) {
-        if let Some(device) = Device::new(false) {
+        if let Some(device) = Device::new(checked) {
             case(&device);
         }
         return String::new();
@@ -143,6 +148,35 @@ fn blocks_run_on_several_threads() {
     );
     if ran(&text) {
         assert!(text.contains("20 launches, 1280 blocks"), "{text}");
+    }
+}
+
+/// Every lane writes and reads a word, some words from the next lane's.
+const BANKS: &str = r#"extern "C" __global__ void f(float *out, int stride) {
+    __shared__ float s[1024];
+    s[threadIdx.x * stride] = 1;
+    __syncthreads();
+    out[threadIdx.x] = s[threadIdx.x * stride];
+}
+"#;
+
+#[test]
+fn bank_conflicts_are_counted() {
+    let text = with_build(true, &[("VITRAL_EMULATOR_COUNTS", "1")], "bank_conflicts_are_counted", |device| {
+        let module = device.load("banks.cu", BANKS);
+        let out = device.zeros(128);
+        // None with odd strides; 8 lanes meet in a bank with a stride of 8.
+        for stride in [1, 3, 8] {
+            let arguments = [Argument::Buffer(&out), Argument::Int(stride)];
+            device.launch(&module, "f", [1; 3], [32, 1, 1], &arguments).result().unwrap();
+        }
+        device.synchronize().result().unwrap();
+    });
+    if ran(&text) {
+        for line in [3, 5] {
+            let expected = format!("bank conflicts at banks.cu:{line}: 3 accesses to shared memory take 7 turns more");
+            assert!(text.contains(&expected), "{text}");
+        }
     }
 }
 

@@ -30,6 +30,7 @@ static void at_exit() {
                 (unsigned long long)c.launches, (unsigned long long)c.blocks, (unsigned long long)c.barriers,
                 (unsigned long long)c.collectives, (unsigned long long)c.products, (unsigned long long)c.matrix_loads,
                 (unsigned long long)c.matrix_load_conflicts);
+        fputs(emu::bank_conflicts().c_str(), stderr);
     }
 }
 

@@ -1,10 +1,9 @@
 // Shared memory's variables, and the checks of every access: bounds, alignment, races, memory that nothing has written.
 #include "block.hpp"
+#include "symbols.hpp"
 
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
 
 namespace emu {
 // ---- shared memory ----
@@ -203,8 +202,10 @@ void check_access(const void *pointer, size_t bytes, Kind kind, bool aligned, co
     if (aligned && address % bytes)
         fail(MisalignedAddress, "misaligned %s of %zu bytes: %s", kind == Kind::Read ? "load" : "store", bytes,
              describe(*m, address).c_str());
-    if (in_shared(*m, address)) check_shared(address, bytes, kind, "the code");
-    else check_global(address, bytes, kind, "the code");
+    if (in_shared(*m, address)) {
+        check_shared(address, bytes, kind, "the code");
+        if (counts_banks()) m->banks.add(instruction, m->current->index, address, bytes);
+    } else check_global(address, bytes, kind, "the code");
     m->instruction = nullptr;
 }
 
@@ -252,19 +253,7 @@ bool atomic_exchange(u64 *address, u64 *expected, u64 desired) {
 }
 
 void add_source_line(Multiprocessor &m) {
-    Dl_info info;
-    if (!m.instruction || !dladdr(m.instruction, &info) || !info.dli_fname) return;
-    size_t offset = size_t((const char *)m.instruction - (const char *)info.dli_fbase) - 1; // within the call itself
-    char hexadecimal[32];
-    snprintf(hexadecimal, sizeof hexadecimal, "0x%zx", offset);
-    std::string command = "addr2line -s -e '" + std::string(info.dli_fname) + "' " + hexadecimal + " 2>/dev/null";
-    FILE *pipe = popen(command.c_str(), "r");
-    if (!pipe) return;
-    char line[300];
-    if (fgets(line, sizeof line, pipe) && line[0] != '?') {
-        line[strcspn(line, " \n")] = 0; // a file and a line; more may follow
-        m.message += std::string(" at ") + line;
-    }
-    pclose(pipe);
+    std::string line = CodePlace::of(m.instruction).line();
+    if (!line.empty()) m.message += " at " + line;
 }
 } // namespace emu

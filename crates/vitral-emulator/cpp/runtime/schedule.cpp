@@ -200,6 +200,7 @@ bool Multiprocessor::run_block(unsigned index) {
     switch_to(*this, &main_context, choose(*this));
     running = false;
     current = nullptr;
+    if (counts_banks()) banks.finish_block();
     if (checked) finished.push_back({block_epoch, index, published});
     return fault == 0;
 }
