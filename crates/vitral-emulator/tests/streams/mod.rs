@@ -155,6 +155,44 @@ fn graphs_replay() {
 }
 
 #[test]
+fn a_graph_has_memory_of_its_own() {
+    let Some((device, module)) = setup() else { return };
+    let (x, y) = (device.upload(&[1f32; COUNT]), device.zeros(COUNT * 4));
+    let count = Argument::Int(COUNT as i32);
+    let (mut free_before, mut free, mut total, mut address) = (0, 0, 0, 0);
+    // SAFETY: the ranges have this many bytes; the handles are the test's own.
+    unsafe {
+        device.synchronize().result().unwrap();
+        sys::cuMemGetInfo_v2(&mut free_before, &mut total).result().unwrap();
+        sys::cuStreamBeginCapture_v2(device.stream, sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL)
+            .result()
+            .unwrap();
+        sys::cuMemAllocAsync(&mut address, COUNT * 4, device.stream).result().unwrap();
+        let own = Argument::Value((&raw const address).cast());
+        device.launch(&module, "copy", [4, 1, 1], [32, 1, 1], &[own, Argument::Buffer(&x), count]).result().unwrap();
+        add(&device, &module, &x, 1.0);
+        let own = Argument::Value((&raw const address).cast());
+        let arguments = [Argument::Buffer(&y), own, Argument::Int(COUNT as i32)];
+        device.launch(&module, "copy", [4, 1, 1], [32, 1, 1], &arguments).result().unwrap();
+        sys::cuMemFreeAsync(address, device.stream).result().unwrap();
+        let (mut graph, mut executable) = (null_mut(), null_mut());
+        sys::cuStreamEndCapture(device.stream, &mut graph).result().unwrap();
+        sys::cuGraphInstantiateWithFlags(&mut executable, graph, 0).result().unwrap();
+        sys::cuGraphDestroy(graph).result().unwrap();
+        for run in 1..=3 {
+            sys::cuGraphLaunch(executable, device.stream).result().unwrap();
+            assert_eq!(device.download::<f32>(&y).unwrap(), [run as f32; COUNT]);
+        }
+        // The address lives as long as the graph, and so long as a launch of it is under way.
+        sys::cuGraphLaunch(executable, device.stream).result().unwrap();
+        sys::cuGraphExecDestroy(executable).result().unwrap();
+        assert_eq!(device.download::<f32>(&y).unwrap(), [4.0; COUNT]);
+        sys::cuMemGetInfo_v2(&mut free, &mut total).result().unwrap();
+        assert_eq!(free, free_before);
+    }
+}
+
+#[test]
 fn a_capture_ends_at_what_it_does_not_allow() {
     let Some((device, module)) = setup() else { return };
     let x = device.upload(&[1f32; COUNT]);
@@ -163,11 +201,13 @@ fn a_capture_ends_at_what_it_does_not_allow() {
     let mut host = [0f32; COUNT];
     // SAFETY: the ranges have this many bytes; the handles are the test's own.
     unsafe {
-        let calls: [&mut dyn FnMut() -> CUresult; 4] = [
+        let calls: [&mut dyn FnMut() -> CUresult; 6] = [
             &mut || sys::cuMemAlloc_v2(&mut address, 4),
             &mut || sys::cuStreamSynchronize(device.stream),
             &mut || sys::cuCtxSynchronize(),
             &mut || sys::cuMemcpyDtoHAsync_v2(host.as_mut_ptr().cast(), x.address, COUNT * 4, device.stream),
+            &mut || sys::cuMemcpyHtoDAsync_v2(x.address, [0f32; COUNT].as_ptr().cast(), COUNT * 4, device.stream),
+            &mut || sys::cuMemFreeAsync(x.address, device.stream),
         ];
         for call in calls {
             sys::cuStreamBeginCapture_v2(device.stream, capture).result().unwrap();
