@@ -89,7 +89,11 @@ Compilation compile(const Program &program) {
     mkdir(work.c_str(), 0777);
     mkdir(headers.c_str(), 0777);
     bool ready = true;
-    for (auto &header : program.headers) ready = ready && write_file(headers + "/" + header.first, header.second);
+    for (auto &header : program.headers) {
+        for (size_t slash = header.first.find('/'); slash != std::string::npos; slash = header.first.find('/', slash + 1))
+            mkdir((headers + "/" + header.first.substr(0, slash)).c_str(), 0777);
+        ready = ready && write_file(headers + "/" + header.first, header.second);
+    }
     std::string base = program.name.substr(program.name.rfind('/') + 1);
     std::string original = work + "/" + (base.empty() ? "default_program" : base), expanded = work + "/expanded.cpp";
     std::string translated = work + "/translated.cpp", finished = work + "/finished.so", log_file = work + "/log";
@@ -120,9 +124,10 @@ Compilation compile(const Program &program) {
     }
     result.worked = result.worked && run_command(compile_only, log_file, &result.log) &&
                     run_command(link, log_file, &result.log) && rename(finished.c_str(), object.c_str()) == 0;
-    // The compiler speaks of the copy of the program.
-    for (size_t found; (found = result.log.find(original)) != std::string::npos;)
-        result.log.replace(found, original.size(), base);
+    // The compiler speaks of copies of the program's files.
+    const std::pair<std::string, std::string> names[] = {{original, base}, {headers + "/", ""}};
+    for (auto &[path, name] : names)
+        for (size_t found; (found = result.log.find(path)) != std::string::npos;) result.log.replace(found, path.size(), name);
     if (!setting("VITRAL_EMULATOR_KEEP", 0)) {
         int ignored = system(("rm -rf " + quoted(work) + " " + quoted(headers)).c_str());
         (void)ignored;

@@ -91,8 +91,22 @@ impl Device {
     }
 
     pub(crate) fn compile(&self, name: &str, source: &str, options: &[&str]) -> Result<Vec<c_char>, String> {
-        let source = CString::new(source).unwrap();
-        let name = CString::new(name).unwrap();
+        self.compile_with(name, source, &[], options)
+    }
+
+    /// The same with files that the source may include: name and text of each.
+    pub(crate) fn compile_with(
+        &self,
+        name: &str,
+        source: &str,
+        headers: &[(&str, &str)],
+        options: &[&str],
+    ) -> Result<Vec<c_char>, String> {
+        let text = |text: &str| CString::new(text).unwrap();
+        let (source, name) = (text(source), text(name));
+        let texts: Vec<[CString; 2]> = headers.iter().map(|(name, content)| [text(name), text(content)]).collect();
+        let names: Vec<_> = texts.iter().map(|[name, _]| name.as_ptr()).collect();
+        let contents: Vec<_> = texts.iter().map(|[_, content]| content.as_ptr()).collect();
         // SAFETY: the texts end with zeros and live through the calls.
         unsafe {
             let mut program = std::ptr::null_mut();
@@ -100,9 +114,9 @@ impl Device {
                 &mut program,
                 source.as_ptr(),
                 name.as_ptr(),
-                0,
-                std::ptr::null(),
-                std::ptr::null(),
+                headers.len() as i32,
+                contents.as_ptr(),
+                names.as_ptr(),
             )
             .result()
             .unwrap();

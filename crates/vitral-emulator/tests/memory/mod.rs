@@ -169,6 +169,16 @@ fn errors_of_a_kernel_file_come_back() {
 }
 
 #[test]
+fn a_source_may_include_what_is_given() {
+    let Some(device) = Device::new(crate::CHECKED) else { return };
+    let source = "#include \"parts/three.cuh\"\nextern \"C\" __global__ void f(int *x) { x[0] = three(); }";
+    let right = "__device__ __forceinline__ int three() { return 3; }";
+    device.compile_with("includes.cu", source, &[("parts/three.cuh", right)], &[]).unwrap();
+    let log = device.compile_with("includes.cu", source, &[("parts/three.cuh", "\nint three( {}")], &[]).unwrap_err();
+    assert!(log.contains(" parts/three.cuh:2:") || log.contains("\nparts/three.cuh:2:"), "{log}");
+}
+
+#[test]
 fn options_of_the_compiler() {
     let Some(device) = Device::new(crate::CHECKED) else { return };
     let source = "extern \"C\" __global__ void f(int *x) { x[0] = VALUE; x[1] = OTHER; x[2] = __CUDA_ARCH__; }";
