@@ -29,6 +29,8 @@ struct Case {
     /// Elements between the end of a column and the next one.
     padding: usize,
     algorithm: usize,
+    /// Bytes from the start of its memory to A.
+    offset: usize,
 }
 
 impl Case {
@@ -49,6 +51,7 @@ impl Case {
             batch: 1,
             padding: 0,
             algorithm: 0,
+            offset: 0,
         }
     }
 }
@@ -239,7 +242,7 @@ fn product(device: &Device, case: &Case, operands: &mut Operands) -> Result<(), 
                 handle,
                 description,
                 from_ref(&case.alpha).cast(),
-                a_buffer.address as *const c_void,
+                (a_buffer.address + case.offset as u64) as *const c_void,
                 a_layout,
                 b_buffer.address as *const c_void,
                 b_layout,
@@ -413,9 +416,22 @@ fn epilogues() {
     ] {
         let case = Case { epilogue, beta: 0.5, ..Case::new(20, 9, 31) };
         check(&device, &case);
-        let (input, output) = (Type::CUDA_R_16BF, Type::CUDA_R_16BF);
-        check(&device, &Case { input, output, ..case.clone() });
-        check(&device, &Case { input, output, bias: Type::CUDA_R_16BF, ..case });
+        let half = Type::CUDA_R_16BF;
+        check(&device, &Case { input: half, ..case.clone() });
+        check(&device, &Case { input: half, output: half, bias: half, ..case.clone() });
+        // The bias has D's type, where there is one.
+        let without = [
+            E::CUBLASLT_EPILOGUE_RELU,
+            E::CUBLASLT_EPILOGUE_GELU,
+            E::CUBLASLT_EPILOGUE_GELU_AUX,
+            E::CUBLASLT_EPILOGUE_DGELU,
+        ];
+        if without.contains(&epilogue) {
+            continue;
+        }
+        let case = Case { input: half, output: half, ..case };
+        let status = product(&device, &case, &mut Operands::new(&case)).unwrap_err();
+        assert_eq!(status, Status::CUBLAS_STATUS_NOT_SUPPORTED);
     }
 }
 
@@ -429,6 +445,15 @@ fn operands_must_be_on_the_device() {
     let status = product(&device, &case, &mut operands).unwrap_err();
     assert_eq!(status, Status::CUBLAS_STATUS_EXECUTION_FAILED);
     assert!(device.message().contains("the product's A"), "{}", device.message());
+}
+
+#[test]
+fn operands_must_be_as_aligned_as_was_said() {
+    let Some(device) = Device::new(crate::CHECKED) else { return };
+    let case = Case { offset: 16, ..Case::new(8, 8, 8) };
+    let status = product(&device, &case, &mut Operands::new(&case)).unwrap_err();
+    assert_eq!(status, Status::CUBLAS_STATUS_INVALID_VALUE);
+    assert!(device.message().contains("A is not aligned by the 256 bytes"), "{}", device.message());
 }
 
 #[test]
