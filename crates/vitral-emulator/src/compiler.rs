@@ -6,7 +6,8 @@ use std::process::Command;
 /// A C++ compiler that answers.
 #[derive(Debug)]
 pub(crate) struct Compiler {
-    pub(crate) program: String,
+    /// The program, and options that come first (`ccache g++`).
+    pub(crate) line: String,
     /// The first line of `--version`.
     pub(crate) version: String,
 }
@@ -18,14 +19,23 @@ impl Compiler {
             Ok(name) if !name.trim().is_empty() => vec![name],
             _ => ["c++", "g++", "clang++"].map(String::from).to_vec(),
         };
-        for program in &candidates {
-            let Ok(output) = Command::new(program).arg("--version").output() else { continue };
+        for line in &candidates {
+            let mut compiler = Self { line: line.clone(), version: String::new() };
+            let Ok(output) = compiler.command().arg("--version").output() else { continue };
             if output.status.success() {
-                let version = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
-                return Ok(Self { program: program.clone(), version });
+                compiler.version =
+                    String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
+                return Ok(compiler);
             }
         }
         Err(Missing::Compiler(candidates))
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut words = self.line.split_whitespace();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
+        command
     }
 
     fn is_clang(&self) -> bool {

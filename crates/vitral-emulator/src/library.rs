@@ -5,7 +5,6 @@ use crate::sources::{HEADERS, INTERNAL_HEADERS, SETTINGS, Source, UNITS};
 use crate::{LIBRARIES, Missing};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::{fs, io};
@@ -59,7 +58,7 @@ fn fingerprint(compiler: &Compiler) -> String {
         sum.update(text);
         sum.update([0]);
     }
-    for text in [&compiler.program, &compiler.version, &compiler.fast_flags(), &compiler.checked_flags()] {
+    for text in [&compiler.line, &compiler.version, &compiler.fast_flags(), &compiler.checked_flags()] {
         sum.update(text);
         sum.update([0]);
     }
@@ -140,7 +139,7 @@ fn object(objects: &Path, source: &str, checked: Option<bool>) -> String {
 
 fn compilation(compiler: &Compiler, work: &Path, source: &str, checked: Option<bool>) -> Vec<String> {
     let mut arguments: Vec<String> = FLAGS.map(str::to_owned).to_vec();
-    arguments.push(format!("-DVITRAL_EMULATOR_COMPILER=\"{}\"", compiler.program));
+    arguments.push(format!("-DVITRAL_EMULATOR_COMPILER=\"{}\"", compiler.line));
     arguments.push(format!("-DVITRAL_EMULATOR_FAST_FLAGS=\"{}\"", compiler.fast_flags()));
     arguments.push(format!("-DVITRAL_EMULATOR_CHECKED_FLAGS=\"{}\"", compiler.checked_flags()));
     arguments.extend(checked.map(|checked| format!("-DVITRAL_EMULATOR_CHECKED={checked}")));
@@ -170,9 +169,9 @@ fn run_all(compiler: &Compiler, jobs: &[Vec<String>]) -> Result<(), String> {
 }
 
 fn run(compiler: &Compiler, arguments: &[String]) -> Result<(), String> {
-    let output = Command::new(&compiler.program).args(arguments).output().map_err(|error| error.to_string())?;
+    let output = compiler.command().args(arguments).output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("`{} {}` failed:\n{}", compiler.program, arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
+    Err(format!("`{} {}` failed:\n{}", compiler.line, arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
 }

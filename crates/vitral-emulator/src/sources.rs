@@ -28,10 +28,13 @@ pub(crate) const INTERNAL_HEADERS: &[Source] = sources![
     "driver/product.hpp",
     "driver/source.hpp",
     "driver/state.hpp",
+    "runtime/banks.hpp",
     "runtime/block.hpp",
     "runtime/fiber.hpp",
     "runtime/launch.hpp",
     "runtime/memory.hpp",
+    "runtime/signals.hpp",
+    "runtime/symbols.hpp",
 ];
 
 /// The library, the slowest to compile first.
@@ -54,6 +57,9 @@ pub(crate) const UNITS: &[Source] = sources![
     "runtime/collectives.cpp",
     "runtime/hooks.cpp",
     "runtime/fiber.cpp",
+    "runtime/signals.cpp",
+    "runtime/banks.cpp",
+    "runtime/symbols.cpp",
 ];
 
 /// The one unit that the fast and the checked library do not share.

@@ -2,6 +2,13 @@
 #![allow(missing_docs)]
 
 mod common;
+mod memory;
+mod products;
+mod streams;
+mod words;
+
+/// Which build the modules of tests run on.
+const CHECKED: bool = true;
 
 use common::{Argument, Device};
 
@@ -37,6 +44,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("index_outside", "index outside of an array"),
     ("overflows", "signed overflow"),
     ("divides_by_zero", "division by zero"),
+    ("stack_overflow", "bytes of stack"),
     ("last_block_without_fence", "of the same launch wrote"),
 ];
 

@@ -18,6 +18,8 @@ struct Allocation {
     std::string name;
     // Freed in the order of a stream that has not come to it yet.
     bool free_is_queued = false;
+    // Allocated while a graph was captured: it is live from one node of the graph to another, each time that the graph runs.
+    bool of_graph = false;
 };
 
 static std::map<DevicePointer, Allocation> &allocations() {
@@ -125,6 +127,33 @@ static int release(DevicePointer address) {
     return code;
 }
 
+// ---- memory of graphs ----
+struct GraphMemory {
+    DevicePointer address;
+    explicit GraphMemory(DevicePointer address) : address(address) {}
+    ~GraphMemory() { release(address); }
+    GraphMemory(const GraphMemory &) = delete;
+    GraphMemory &operator=(const GraphMemory &) = delete;
+};
+
+// What an allocation and a free are for memory that keeps its address: nothing that it held is left.
+static int forget_contents(DevicePointer address) {
+    auto found = allocations().find(address);
+    if (found == allocations().end()) return Success;
+    memset(reinterpret_cast<void *>(address), poison_value, found->second.bytes);
+    emu::find_allocation(address)->set_written(address, found->second.bytes, false);
+    return Success;
+}
+
+static int allocate_in_graph(Stream *stream, DevicePointer *address, size_t bytes) {
+    if (stream->capture->invalidated) return CaptureInvalidated;
+    if (int code = allocate(address, bytes)) return code;
+    allocations()[*address].of_graph = true;
+    stream->capture->memory.push_back(std::make_shared<GraphMemory>(*address));
+    DevicePointer fixed = *address;
+    return enqueue(stream, [=] { return forget_contents(fixed); });
+}
+
 // ---- copies ----
 static void mark_written(DevicePointer address, size_t bytes) {
     if (emu::Region *region = emu::find_allocation(address)) region->set_written(address, bytes, true);
@@ -191,7 +220,7 @@ EMU_API int cuMemAllocAsync(DevicePointer *address, size_t bytes, void *handle) 
     EMU_CHECK_CONTEXT();
     Stream *stream = find_stream(handle);
     if (!stream) return InvalidHandle;
-    if (int code = refuse_capture(stream, "cuMemAllocAsync")) return code;
+    if (stream->capture) return allocate_in_graph(stream, address, bytes);
     return allocate(address, bytes);
 }
 EMU_API int cuMemAllocFromPoolAsync(DevicePointer *address, size_t bytes, void *, void *handle) {
@@ -203,8 +232,10 @@ EMU_API int cuMemFreeAsync(DevicePointer address, void *handle) {
     Stream *stream = find_stream(handle);
     if (!stream) return InvalidHandle;
     if (address == 0) return Success;
-    if (int code = refuse_capture(stream, "cuMemFreeAsync")) return code;
     auto found = allocations().find(address);
+    if (found != allocations().end() && found->second.of_graph)
+        return enqueue(stream, [=] { return forget_contents(address); });
+    if (int code = refuse_capture(stream, "cuMemFreeAsync of memory that was allocated outside of the graph")) return code;
     if (found == allocations().end() || found->second.free_is_queued) {
         report("free: %s", found == allocations().end() ? emu::describe_address(address).c_str() : "freed twice");
         return InvalidValue;
@@ -235,9 +266,12 @@ EMU_API int cuMemPoolSetAttribute(void *pool, int attribute, void *value) {
     Guard guard(lock());
     if (pool != &pool_object) return InvalidValue;
     switch (attribute) {
-    case 1: case 2: case 3: return Success; // how the pool reuses memory
+    case 1:
+    case 2:
+    case 3: return Success; // how the pool reuses memory
     case 4: release_threshold = *static_cast<uint64_t *>(value); return Success;
-    case 6: case 8: // high-water marks can only be reset
+    case 6:
+    case 8: // high-water marks can only be reset
         if (*static_cast<uint64_t *>(value)) return InvalidValue;
         most_used_bytes = used_bytes;
         return Success;
@@ -249,10 +283,14 @@ EMU_API int cuMemPoolGetAttribute(void *pool, int attribute, void *value) {
     Guard guard(lock());
     if (pool != &pool_object) return InvalidValue;
     switch (attribute) {
-    case 1: case 2: case 3: *static_cast<int *>(value) = 1; return Success;
+    case 1:
+    case 2:
+    case 3: *static_cast<int *>(value) = 1; return Success;
     case 4: *static_cast<uint64_t *>(value) = release_threshold; return Success;
-    case 5: case 7: *static_cast<uint64_t *>(value) = used_bytes; return Success;
-    case 6: case 8: *static_cast<uint64_t *>(value) = most_used_bytes; return Success;
+    case 5:
+    case 7: *static_cast<uint64_t *>(value) = used_bytes; return Success;
+    case 6:
+    case 8: *static_cast<uint64_t *>(value) = most_used_bytes; return Success;
     default: return InvalidValue;
     }
 }
@@ -306,6 +344,8 @@ EMU_API int cuMemcpyHtoDAsync_v2(DevicePointer to, const void *from, size_t byte
     if (!require_allocation(to, bytes, "copy to the device")) return sticky();
     // Page-locked memory is read when the copy's turn comes; other memory is staged before the call returns.
     if (is_pinned(from)) return enqueue(stream, [=] { return copy_to_device(to, from, bytes); });
+    // A graph would read it at every launch, wherever it is by then.
+    if (int code = refuse_capture(stream, "cuMemcpyHtoDAsync from memory that is not page-locked")) return code;
     auto staged = std::make_shared<std::vector<char>>(static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
     return enqueue(stream, [=] { return copy_to_device(to, staged->data(), bytes); });
 }

@@ -89,7 +89,11 @@ Compilation compile(const Program &program) {
     mkdir(work.c_str(), 0777);
     mkdir(headers.c_str(), 0777);
     bool ready = true;
-    for (auto &header : program.headers) ready = ready && write_file(headers + "/" + header.first, header.second);
+    for (auto &header : program.headers) {
+        for (size_t slash = header.first.find('/'); slash != std::string::npos; slash = header.first.find('/', slash + 1))
+            mkdir((headers + "/" + header.first.substr(0, slash)).c_str(), 0777);
+        ready = ready && write_file(headers + "/" + header.first, header.second);
+    }
     std::string base = program.name.substr(program.name.rfind('/') + 1);
     std::string original = work + "/" + (base.empty() ? "default_program" : base), expanded = work + "/expanded.cpp";
     std::string translated = work + "/translated.cpp", finished = work + "/finished.so", log_file = work + "/log";
@@ -102,8 +106,9 @@ Compilation compile(const Program &program) {
     preprocess += " -D__CUDA_ARCH__=" + program.architecture + "0";
     for (auto &definition : program.definitions) preprocess += " " + quoted("-D" + definition);
     preprocess += " -I" + quoted(headers) + " " + quoted(original) + " -o " + quoted(expanded);
+    // The older form of line numbers: addr2line mistakes the name of a file that has only one in the newer.
     std::string build = std::string(VITRAL_EMULATOR_COMPILER) +
-                        " -std=c++17 -g1 -fPIC -shared -w -ffp-contract=off -fno-exceptions -fno-strict-aliasing ";
+                        " -std=c++17 -g1 -gdwarf-4 -fPIC -shared -w -ffp-contract=off -fno-exceptions -fno-strict-aliasing ";
     build += emu::checked ? VITRAL_EMULATOR_CHECKED_FLAGS : VITRAL_EMULATOR_FAST_FLAGS;
     std::string compile_only = build + " -include " + quoted(folder() + "/include/emulator.hpp") + " -x c++ " +
                                quoted(translated) + " -c -o " + quoted(finished + ".o");
@@ -119,6 +124,10 @@ Compilation compile(const Program &program) {
     }
     result.worked = result.worked && run_command(compile_only, log_file, &result.log) &&
                     run_command(link, log_file, &result.log) && rename(finished.c_str(), object.c_str()) == 0;
+    // The compiler speaks of copies of the program's files.
+    const std::pair<std::string, std::string> names[] = {{original, base}, {headers + "/", ""}};
+    for (auto &[path, name] : names)
+        for (size_t found; (found = result.log.find(path)) != std::string::npos;) result.log.replace(found, path.size(), name);
     if (!setting("VITRAL_EMULATOR_KEEP", 0)) {
         int ignored = system(("rm -rf " + quoted(work) + " " + quoted(headers)).c_str());
         (void)ignored;

@@ -42,7 +42,22 @@ struct Choice {
 
 struct Preference {
     uint64_t workspace_bytes = 0;
+    // Of A, B, C and D: an algorithm may need as much as is not ruled out here.
+    uint32_t alignments[4] = {256, 256, 256, 256};
 };
+
+// What an algorithm keeps of its choice in its opaque words.
+struct AlgorithmWords {
+    uint64_t mark, workspace_bytes;
+    uint32_t alignments[4];
+};
+static_assert(sizeof(AlgorithmWords) <= sizeof(Algorithm), "");
+
+AlgorithmWords words_of(const Algorithm &algorithm) {
+    AlgorithmWords words;
+    memcpy(&words, &algorithm, sizeof words);
+    return words;
+}
 
 // A field that an attribute sets: where it is and how many bytes it has.
 struct Field {
@@ -114,6 +129,8 @@ Matrix matrix(const Layout &layout, uint64_t address) {
     return result;
 }
 
+bool has_bias(const Epilogue &epilogue) { return epilogue.bias || epilogue.gradient != Epilogue::Gradient::None; }
+
 // The product that the descriptions ask for; the status says what is wrong with them.
 int describe(const Description &d, const Layout &a, const Layout &b, const Layout &c, const Layout &output, Multiplication *p) {
     const int f32 = int(Type::F32), compute_f32 = 68, compute_f32_pedantic = 69, compute_fast_f16 = 74, compute_fast_bf16 = 75,
@@ -140,12 +157,11 @@ int describe(const Description &d, const Layout &a, const Layout &b, const Layou
         return InvalidArgument;
     }
 
-    bool has_bias = p->epilogue.bias || p->epilogue.gradient != Epilogue::Gradient::None;
-    if (has_bias) {
+    if (has_bias(p->epilogue)) {
         p->bias.address = d.bias;
         p->bias.type = d.bias_type < 0 ? output.type : d.bias_type;
-        if (!element_bytes(p->bias.type) || (p->bias.type != output.type && p->bias.type != f32 && p->bias.type != a.type))
-            return Unsupported;
+        // The table of supported types knows no other.
+        if (p->bias.type != output.type) return Unsupported;
         p->bias.rows = p->epilogue.gradient == Epilogue::Gradient::B ? p->n() : p->m();
         p->bias.columns = 1;
         p->bias.leading = p->bias.rows;
@@ -164,14 +180,22 @@ int describe(const Description &d, const Layout &a, const Layout &b, const Layou
         p->auxiliary.batch_stride = d.auxiliary_batch_stride;
         if (!d.auxiliary || p->auxiliary.leading < p->m() || (mask && p->auxiliary.leading % 128) ||
             (!mask && p->auxiliary.leading % 8)) {
-            report("product: the auxiliary matrix is missing, or its leading dimension is not a multiple of %d", mask ? 128 : 8);
+            report("product: the auxiliary matrix is missing, or its leading dimension is not a multiple of %d",
+                   mask ? 128 : 8);
             return InvalidArgument;
         }
     }
     return Worked;
 }
 
-const uint64_t algorithm_mark = 0x6c61727469760001ull;
+const uint64_t algorithm_mark = 0x6c61727469760002ull;
+
+// An operand as aligned as the algorithm was chosen for.
+bool is_aligned(const void *operand, uint32_t alignment, const char *name) {
+    if (alignment == 0 || reinterpret_cast<uintptr_t>(operand) % alignment == 0) return true;
+    report("product: %s is not aligned by the %u bytes that the algorithm was chosen for", name, alignment);
+    return false;
+}
 } // namespace
 } // namespace driver
 
@@ -255,6 +279,7 @@ EMU_API int cublasLtMatmulPreferenceDestroy(Preference *preference) {
 }
 EMU_API int cublasLtMatmulPreferenceSetAttribute(Preference *preference, int attribute, const void *from, size_t bytes) {
     if (attribute == 1) return write_field({&preference->workspace_bytes, 8}, from, bytes);
+    if (attribute >= 5 && attribute <= 8) return write_field({&preference->alignments[attribute - 5], 4}, from, bytes);
     return attribute >= 0 && attribute <= 13 ? Worked : InvalidArgument;
 }
 
@@ -268,12 +293,13 @@ EMU_API int cublasLtMatmulAlgoGetHeuristic(void *, Description *description, Lay
     if (int status = describe(*description, *a, *b, *c, *d, &product)) return status;
     // As many as are wanted, up to three, so that choosing among them is tried.
     for (int i = 0; i < wanted && i < 3; i++) {
-        memset(&choices[i], 0, sizeof choices[i]);
-        choices[i].algorithm.data[0] = algorithm_mark;
         // The others need some workspace, which they spoil.
-        choices[i].workspace_bytes = size_t(i) * 256;
-        if (i && preference && choices[i].workspace_bytes > preference->workspace_bytes) break;
-        choices[i].algorithm.data[1] = choices[i].workspace_bytes;
+        AlgorithmWords words{algorithm_mark, uint64_t(i) * 256, {256, 256, 256, 256}};
+        if (i && preference && words.workspace_bytes > preference->workspace_bytes) break;
+        if (preference) memcpy(words.alignments, preference->alignments, sizeof words.alignments);
+        memset(&choices[i], 0, sizeof choices[i]);
+        memcpy(&choices[i].algorithm, &words, sizeof words);
+        choices[i].workspace_bytes = words.workspace_bytes;
         choices[i].waves = 1;
         *count = i + 1;
     }
@@ -284,11 +310,12 @@ EMU_API int cublasLtMatmulAlgoCheck(void *, Description *description, Layout *a,
                                     const Algorithm *algorithm, Choice *result) {
     Guard guard(lock());
     Multiplication product;
-    int status = algorithm->data[0] == algorithm_mark ? describe(*description, *a, *b, *c, *d, &product) : InvalidArgument;
+    AlgorithmWords words = words_of(*algorithm);
+    int status = words.mark == algorithm_mark ? describe(*description, *a, *b, *c, *d, &product) : InvalidArgument;
     memset(result, 0, sizeof *result);
     result->algorithm = *algorithm;
     result->state = status;
-    result->workspace_bytes = algorithm->data[1];
+    result->workspace_bytes = words.workspace_bytes;
     result->waves = 1;
     return status;
 }
@@ -300,11 +327,23 @@ EMU_API int cublasLtMatmul(void *handle, Description *description, const void *a
     Guard guard(lock());
     if (!handle || sticky()) return handle ? ExecutionFailed : NotReadyYet;
     Stream *stream = find_stream(stream_handle);
-    if (!stream || !alpha || !beta || (algorithm && algorithm->data[0] != algorithm_mark)) return InvalidArgument;
+    if (!stream || !alpha || !beta || (algorithm && words_of(*algorithm).mark != algorithm_mark)) return InvalidArgument;
     Multiplication product;
     if (int status = describe(*description, *a_layout, *b_layout, *c_layout, *d_layout, &product)) return status;
-    if (algorithm && workspace_bytes < algorithm->data[1]) return InvalidArgument;
-    if (workspace_bytes && !require_allocation(reinterpret_cast<uint64_t>(workspace), workspace_bytes, "the product's workspace"))
+    if (algorithm) {
+        AlgorithmWords words = words_of(*algorithm);
+        if (workspace_bytes < words.workspace_bytes) return InvalidArgument;
+        const char *const names[] = {"A", "B", "C", "D"};
+        const void *const operands[] = {a, b, beta && *static_cast<const float *>(beta) != 0 ? c : nullptr, d};
+        for (int i = 0; i < 4; i++)
+            if (!is_aligned(operands[i], words.alignments[i], names[i])) return InvalidArgument;
+    }
+    // What the epilogues need of these is written nowhere; 16 bytes are enough.
+    if (has_bias(product.epilogue) && !is_aligned((const void *)product.bias.address, 16, "the bias")) return InvalidArgument;
+    if (product.epilogue.auxiliary && !is_aligned((const void *)product.auxiliary.address, 16, "the auxiliary matrix"))
+        return InvalidArgument;
+    if (workspace_bytes &&
+        !require_allocation(reinterpret_cast<uint64_t>(workspace), workspace_bytes, "the product's workspace"))
         return ExecutionFailed;
     product.a.address = reinterpret_cast<uint64_t>(a);
     product.b.address = reinterpret_cast<uint64_t>(b);

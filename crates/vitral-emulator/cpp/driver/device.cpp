@@ -30,6 +30,7 @@ static void at_exit() {
                 (unsigned long long)c.launches, (unsigned long long)c.blocks, (unsigned long long)c.barriers,
                 (unsigned long long)c.collectives, (unsigned long long)c.products, (unsigned long long)c.matrix_loads,
                 (unsigned long long)c.matrix_load_conflicts);
+        fputs(emu::bank_conflicts().c_str(), stderr);
     }
 }
 
@@ -41,38 +42,40 @@ static bool is_old() {
 // As an H100 answers, where it matters.
 static int attribute(int which) {
     switch (which) {
-    case 1: return 1024;               // threads in a block
-    case 2: case 3: return 1024;       // of them along x, y
-    case 4: return 64;                 // along z
-    case 5: return 0x7fffffff;         // blocks along x
-    case 6: case 7: return 65535;      // along y, z
-    case 8: return 48 << 10;           // shared memory of a block, in bytes
-    case 9: return 64 << 10;           // constant memory
-    case 10: return 32;                // threads in a warp
-    case 12: return 65536;             // registers of a block
-    case 13: return 1980000;           // clock, in kHz
-    case 14: return 512;               // alignment of textures
-    case 16: return 132;               // multiprocessors
-    case 19: return 1;                 // can map host memory
-    case 31: return 1;                 // concurrent kernels
-    case 36: return 2619000;           // clock of the memory, in kHz
-    case 37: return 5120;              // width of its bus, in bits
-    case 38: return 50 << 20;          // second-level cache
-    case 39: return 2048;              // threads of a multiprocessor
-    case 40: return 3;                 // engines for copies
-    case 41: return 1;                 // unified addresses
-    case 75: return 9;                 // compute capability
+    case 1: return 1024; // threads in a block
+    case 2:
+    case 3: return 1024;       // of them along x, y
+    case 4: return 64;         // along z
+    case 5: return 0x7fffffff; // blocks along x
+    case 6:
+    case 7: return 65535;     // along y, z
+    case 8: return 48 << 10;  // shared memory of a block, in bytes
+    case 9: return 64 << 10;  // constant memory
+    case 10: return 32;       // threads in a warp
+    case 12: return 65536;    // registers of a block
+    case 13: return 1980000;  // clock, in kHz
+    case 14: return 512;      // alignment of textures
+    case 16: return 132;      // multiprocessors
+    case 19: return 1;        // can map host memory
+    case 31: return 1;        // concurrent kernels
+    case 36: return 2619000;  // clock of the memory, in kHz
+    case 37: return 5120;     // width of its bus, in bits
+    case 38: return 50 << 20; // second-level cache
+    case 39: return 2048;     // threads of a multiprocessor
+    case 40: return 3;        // engines for copies
+    case 41: return 1;        // unified addresses
+    case 75: return 9;        // compute capability
     case 76: return 0;
-    case 78: return 1;                 // priorities of streams
-    case 81: return 228 << 10;         // shared memory of a multiprocessor
-    case 82: return 65536;             // its registers
-    case 95: return 1;                 // cooperative launches
-    case 97: return 227 << 10;         // shared memory of a block that asks for more
-    case 102: return 0;                // virtual memory management
-    case 106: return 32;               // blocks of a multiprocessor
-    case 111: return 1 << 10;          // shared memory of a block that the system keeps
-    case 115: return 1;                // memory pools
-    case 120: return 1;                // clusters
+    case 78: return 1;         // priorities of streams
+    case 81: return 228 << 10; // shared memory of a multiprocessor
+    case 82: return 65536;     // its registers
+    case 95: return 1;         // cooperative launches
+    case 97: return 227 << 10; // shared memory of a block that asks for more
+    case 102: return 0;        // virtual memory management
+    case 106: return 32;       // blocks of a multiprocessor
+    case 111: return 1 << 10;  // shared memory of a block that the system keeps
+    case 115: return 1;        // memory pools
+    case 120: return 1;        // clusters
     default: return 0;
     }
 }

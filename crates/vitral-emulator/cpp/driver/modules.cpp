@@ -62,8 +62,7 @@ static int visit_library(dl_phdr_info *info, size_t, void *data) {
     return 1;
 }
 
-static int launch(void *handle, dim3 grid, dim3 block, unsigned dynamic_bytes, void *stream_handle,
-                  void **parameters) {
+static int launch(void *handle, dim3 grid, dim3 block, unsigned dynamic_bytes, void *stream_handle, void **parameters) {
     Stream *stream = find_stream(stream_handle);
     Function *function = find_function(handle);
     if (!stream || !function) return InvalidHandle;
@@ -166,10 +165,15 @@ EMU_API int cuFuncGetAttribute(int *value, int attribute, void *handle) {
     if (!function) return InvalidHandle;
     switch (attribute) {
     case 0: *value = int(function->entry->most_threads); return Success;
-    case 4: *value = 32; return Success;                                       // registers
-    case 5: case 6: *value = 90; return Success;                               // versions of PTX and binary
+    case 4: *value = 32; return Success; // registers
+    case 5:
+    case 6: *value = 90; return Success; // versions of PTX and binary
     case 8: *value = int(function->most_dynamic_bytes); return Success;
-    case 1: case 2: case 3: case 7: case 9: *value = 0; return Success;
+    case 1:
+    case 2:
+    case 3:
+    case 7:
+    case 9: *value = 0; return Success;
     default: return InvalidValue;
     }
 }

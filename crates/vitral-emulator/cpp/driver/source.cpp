@@ -122,7 +122,8 @@ private:
             } else if (source[i] == '(') {
                 if (name == "__launch_bounds__" || name == "__attribute__") {
                     size_t end = closing(i);
-                    if (name == "__launch_bounds__") most_threads = bounds(source.substr(i - name.size(), end - i + name.size()));
+                    if (name == "__launch_bounds__")
+                        most_threads = bounds(source.substr(i - name.size(), end - i + name.size()));
                     i = end;
                     name.clear();
                     continue;
@@ -198,6 +199,16 @@ private:
         *type = trimmed(before.substr(0, start));
     }
 
+    static bool remove_word(std::string *text, const std::string &word) {
+        for (size_t found = 0; (found = text->find(word, found)) != std::string::npos; found++) {
+            size_t end = found + word.size();
+            if ((found && is_word((*text)[found - 1])) || (end < text->size() && is_word((*text)[end]))) continue;
+            text->erase(found, word.size());
+            return true;
+        }
+        return false;
+    }
+
     static std::string without_alignment(std::string type) {
         for (const char *word : {"__align__", "__attribute__"}) {
             size_t found = type.find(word);
@@ -218,15 +229,16 @@ private:
         size_t end = source.find(';', at);
         if (end == std::string::npos) return fail("a `__shared__` declaration does not end");
         std::string text = source.substr(at + strlen("__shared__"), end - at - strlen("__shared__"));
-        bool dynamic = false;
-        std::string before = trimmed(head);
-        for (const char *storage : {"extern", "static"}) {
-            size_t length = strlen(storage);
-            if (before.size() < length || before.compare(before.size() - length, length, storage)) continue;
-            // Already written out: blank it there.
-            dynamic = !strcmp(storage, "extern");
-            output.erase(output.rfind(storage), length);
-        }
+        // What stands before the word belongs to the declaration, too: `extern`, `static`, an alignment.
+        std::string before = head;
+        bool is_end = output.size() >= before.size() && !output.compare(output.size() - before.size(), before.size(), before);
+        if (!is_end) return fail("a preprocessor line within a `__shared__` declaration");
+        output.erase(output.size() - before.size());
+        for (char c : before)
+            if (c == '\n') output += c;
+        bool dynamic = remove_word(&before, "extern");
+        remove_word(&before, "static");
+        text = before + " " + text;
         if (text.find('=') != std::string::npos) return fail("a `__shared__` variable cannot have an initial value");
         bool in_function = false;
         for (char brace : braces) in_function |= brace == 'o';
@@ -249,19 +261,19 @@ private:
                 std::string element = without_alignment(base);
                 output += "typedef " + base + " " + shape + "; ";
                 if (in_function)
-                    output += element + " *const " + name + " = (" + element + " *)emu::dynamic_shared_memory(alignof(" + shape +
-                              ")); ";
+                    output += element + " *const " + name + " = (" + element + " *)emu::dynamic_shared_memory(alignof(" +
+                              shape + ")); ";
                 else output += "static const emu::DynamicShared<" + element + ", alignof(" + shape + ")> " + name + "{}; ";
             } else if (in_function) {
-                output += "typedef " + base + " " + shape + dimensions + "; static char " + name + "_key; " + shape + " &" + name +
-                          " = *(" + shape + " *)emu::shared_memory(&" + name + "_key, \"" + name + "\", sizeof(" + shape +
-                          "), alignof(" + shape + ")); ";
+                output += "typedef " + base + " " + shape + dimensions + "; static char " + name + "_key; " + shape + " &" +
+                          name + " = *(" + shape + " *)emu::shared_memory(&" + name + "_key, \"" + name + "\", sizeof(" +
+                          shape + "), alignof(" + shape + ")); ";
             } else {
                 return fail("`__shared__` variables outside of functions are not supported: " + name);
             }
         }
-        for (char c : text)
-            if (c == '\n') output += c;
+        for (size_t i = at; i < end; i++)
+            if (source[i] == '\n') output += '\n';
         at = end + 1;
         head.clear();
     }

@@ -87,6 +87,8 @@ struct Stream {
 
 struct Graph {
     std::vector<Operation> operations;
+    // Memory that was allocated while the graph was captured: its address belongs to the graph as long as that lives.
+    std::vector<std::shared_ptr<struct GraphMemory>> memory;
     bool invalidated = false;
 };
 

@@ -304,6 +304,7 @@ EMU_API int cuStreamEndCapture(void *handle, void **graph) {
     if (captured->invalidated) return CaptureInvalidated;
     auto *result = new Graph;
     result->operations = std::move(captured->operations);
+    result->memory = std::move(captured->memory);
     *graph = result;
     return Success;
 }
@@ -346,8 +347,8 @@ EMU_API int cuGraphLaunch(void *executable, void *handle) {
     if (!stream || !executable) return InvalidHandle;
     if (int code = count_launch()) return code;
     auto *graph = static_cast<Graph *>(executable);
-    return enqueue(stream, [operations = graph->operations] {
-        for (const Operation &operation : operations)
+    return enqueue(stream, [copy = *graph] {
+        for (const Operation &operation : copy.operations)
             if (int code = operation()) return code;
         return int(Success);
     });

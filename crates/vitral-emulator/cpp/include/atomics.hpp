@@ -8,22 +8,22 @@ template <class T, class Change>
 EMU_UNCHECKED static inline T atomic_update(T *address, Change change, const char *file, int line) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8, "an atomic operation is on 4 or 8 bytes");
     using Word = std::conditional_t<sizeof(T) == 4, u32, u64>;
-    atomic_access(address, sizeof(T), file, line);
     Word *word = reinterpret_cast<Word *>(address);
-    Word old_bits = __atomic_load_n(word, __ATOMIC_RELAXED), new_bits;
+    Word old_bits = atomic_begin(word, file, line), new_bits;
     T old_value;
     do {
         __builtin_memcpy(&old_value, &old_bits, sizeof(T));
         T new_value = change(old_value);
         __builtin_memcpy(&new_bits, &new_value, sizeof(T));
-    } while (!__atomic_compare_exchange_n(word, &old_bits, new_bits, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    } while (!atomic_exchange(word, &old_bits, new_bits));
     return old_value;
 }
 } // namespace emu
 
 #define EMU_ATOMIC(name, type, expression)                                                                                     \
     static inline type name(type *address, type value, EMU_PLACE) {                                                            \
-        return emu::atomic_update(address, [=](type old) EMU_UNCHECKED -> type { return expression; }, file, line);            \
+        return emu::atomic_update(                                                                                             \
+            address, [=](type old) EMU_UNCHECKED -> type { return expression; }, file, line);                                  \
     }
 #define EMU_ATOMIC_INTEGERS(name, expression)                                                                                  \
     EMU_ATOMIC(name, int, expression)                                                                                          \
@@ -42,7 +42,7 @@ EMU_ATOMIC_INTEGERS(atomicMax, old < value ? value : old)
 EMU_ATOMIC(atomicMax, long long, old < value ? value : old)
 EMU_ATOMIC_INTEGERS(atomicMin, value < old ? value : old)
 EMU_ATOMIC(atomicMin, long long, value < old ? value : old)
-EMU_ATOMIC_INTEGERS(atomicAnd, old & value)
+EMU_ATOMIC_INTEGERS(atomicAnd, old &value)
 EMU_ATOMIC_INTEGERS(atomicOr, old | value)
 EMU_ATOMIC_INTEGERS(atomicXor, old ^ value)
 EMU_ATOMIC_INTEGERS(atomicExch, value)

@@ -6,10 +6,10 @@
 
 #include "runtime.hpp"
 
-#include "mathematics.hpp"
 #include "floats.hpp"
+#include "mathematics.hpp"
 
-#include "threads.hpp"
 #include "atomics.hpp"
-#include "tensor.hpp"
 #include "entry.hpp"
+#include "tensor.hpp"
+#include "threads.hpp"

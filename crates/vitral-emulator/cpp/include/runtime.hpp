@@ -10,7 +10,7 @@
 namespace emu {
 typedef uint16_t u16;
 typedef uint32_t u32;
-typedef uint64_t u64;
+typedef unsigned long long u64;
 
 // What the running CUDA thread knows of itself.
 struct Position {
@@ -37,8 +37,12 @@ enum class Reduce { Add, Min, Max };
 u32 reduce(Reduce kind, bool is_signed, u32 mask, u32 value, const char *file, int line);
 u32 active_mask();
 
-// Told before an atomic operation on 4 or 8 bytes.
-void atomic_access(const void *address, size_t bytes, const char *file, int line);
+// An atomic operation: its place is checked, then the value read, then exchanged until nobody else has changed it. In the
+// runtime, because compilers report atomic instructions to their sanitizer's library whatever an attribute says.
+u32 atomic_begin(const u32 *address, const char *file, int line);
+u64 atomic_begin(const u64 *address, const char *file, int line);
+bool atomic_exchange(u32 *address, u32 *expected, u32 desired);
+bool atomic_exchange(u64 *address, u64 *expected, u64 desired);
 
 void copy_async(uintptr_t to, const void *from, int bytes, bool filled, const char *file, int line);
 void copy_commit();

@@ -1,10 +1,9 @@
 // Shared memory's variables, and the checks of every access: bounds, alignment, races, memory that nothing has written.
 #include "block.hpp"
+#include "symbols.hpp"
 
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
 
 namespace emu {
 // ---- shared memory ----
@@ -201,10 +200,12 @@ void check_access(const void *pointer, size_t bytes, Kind kind, bool aligned, co
     uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     m->instruction = instruction;
     if (aligned && address % bytes)
-        fail(MisalignedAddress, "%s of %zu bytes at an address that is not a multiple of that: %s",
-             kind == Kind::Read ? "load" : "store", bytes, describe(*m, address).c_str());
-    if (in_shared(*m, address)) check_shared(address, bytes, kind, "the code");
-    else check_global(address, bytes, kind, "the code");
+        fail(MisalignedAddress, "misaligned %s of %zu bytes: %s", kind == Kind::Read ? "load" : "store", bytes,
+             describe(*m, address).c_str());
+    if (in_shared(*m, address)) {
+        check_shared(address, bytes, kind, "the code");
+        if (counts_banks()) m->banks.add(instruction, m->current->index, address, bytes);
+    } else check_global(address, bytes, kind, "the code");
     m->instruction = nullptr;
 }
 
@@ -215,11 +216,12 @@ void require_shared(uintptr_t address, size_t bytes, const char *operation, cons
     if (!variable_at(m, address, bytes))
         fail(IllegalAddress, "%s at %s:%d out of bounds: %s", operation, file_name(file), line, describe(m, address).c_str());
     if (address % bytes)
-        fail(MisalignedAddress, "%s at %s:%d: the address is not a multiple of %zu: %s", operation, file_name(file), line, bytes,
-             describe(m, address).c_str());
+        fail(MisalignedAddress, "%s at %s:%d: the address is not a multiple of %zu: %s", operation, file_name(file), line,
+             bytes, describe(m, address).c_str());
 }
 
-void atomic_access(const void *pointer, size_t bytes, const char *file, int line) {
+// ---- atomic operations ----
+static void check_atomic(const void *pointer, size_t bytes, const char *file, int line) {
     Multiprocessor &m = *here;
     uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     char what[200];
@@ -235,20 +237,23 @@ void atomic_access(const void *pointer, size_t bytes, const char *file, int line
     m.acquired = m.publications;
 }
 
+u32 atomic_begin(const u32 *address, const char *file, int line) {
+    check_atomic(address, 4, file, line);
+    return __atomic_load_n(address, __ATOMIC_RELAXED);
+}
+u64 atomic_begin(const u64 *address, const char *file, int line) {
+    check_atomic(address, 8, file, line);
+    return __atomic_load_n(address, __ATOMIC_RELAXED);
+}
+bool atomic_exchange(u32 *address, u32 *expected, u32 desired) {
+    return __atomic_compare_exchange_n(address, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+bool atomic_exchange(u64 *address, u64 *expected, u64 desired) {
+    return __atomic_compare_exchange_n(address, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
 void add_source_line(Multiprocessor &m) {
-    Dl_info info;
-    if (!m.instruction || !dladdr(m.instruction, &info) || !info.dli_fname) return;
-    size_t offset = size_t((const char *)m.instruction - (const char *)info.dli_fbase) - 1; // within the call itself
-    char hexadecimal[32];
-    snprintf(hexadecimal, sizeof hexadecimal, "0x%zx", offset);
-    std::string command = "addr2line -s -e '" + std::string(info.dli_fname) + "' " + hexadecimal + " 2>/dev/null";
-    FILE *pipe = popen(command.c_str(), "r");
-    if (!pipe) return;
-    char line[300];
-    if (fgets(line, sizeof line, pipe) && line[0] != '?') {
-        line[strcspn(line, " \n")] = 0; // a file and a line; more may follow
-        m.message += std::string(" at ") + line;
-    }
-    pclose(pipe);
+    std::string line = CodePlace::of(m.instruction).line();
+    if (!line.empty()) m.message += " at " + line;
 }
 } // namespace emu

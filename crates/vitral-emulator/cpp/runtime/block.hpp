@@ -2,6 +2,7 @@
 #pragma once
 #include "../include/entry.hpp"
 #include "../include/runtime.hpp"
+#include "banks.hpp"
 #include "fiber.hpp"
 #include "memory.hpp"
 
@@ -114,6 +115,7 @@ struct Multiprocessor {
     const void *instruction = nullptr;
     Region *last_hit = nullptr;
     Counts counts{};
+    BankLog banks;
 
     Multiprocessor();
     // Runs the block with this number; false if something went wrong.

@@ -107,13 +107,13 @@ void Stacks::reset() {
 
 int Stacks::take() {
     int stack = free[--free_count];
-    memcpy(memory + stride * stack, &canary, sizeof canary);
+    memcpy(memory + margin + stride * stack, &canary, sizeof canary);
     return stack;
 }
 
 void Stacks::give_back(int stack) { free[free_count++] = stack; }
 
-char *Stacks::top(int stack) const { return memory + stride * stack + size; }
+char *Stacks::top(int stack) const { return memory + margin + stride * stack + size; }
 
-bool Stacks::overflowed(int stack) const { return memcmp(memory + stride * stack, &canary, sizeof canary) != 0; }
+bool Stacks::overflowed(int stack) const { return memcmp(memory + margin + stride * stack, &canary, sizeof canary) != 0; }
 } // namespace emu

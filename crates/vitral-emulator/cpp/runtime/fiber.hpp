@@ -32,7 +32,9 @@ private:
     // Not a power of two: tops of stacks 64 KiB apart would all compete for the same lines of the cache.
     static constexpr size_t stride = size + 17 * 64;
     static constexpr int count = 1024;
-    static constexpr size_t bytes = stride * count;
+    // Below the lowest stack, so that its overflow is found when the thread returns, as that of the others.
+    static constexpr size_t margin = 1 << 20;
+    static constexpr size_t bytes = margin + stride * count;
 
     char *memory;
     int free[count];

@@ -1,4 +1,5 @@
 #include "launch.hpp"
+#include "signals.hpp"
 
 #include <atomic>
 #include <cstdlib>
@@ -67,6 +68,7 @@ Outcome run(const Launch &launch) {
     if (workers > blocks) workers = unsigned(blocks);
     unsigned seed = number("VITRAL_EMULATOR_SEED", 0);
     counts().launches++;
+    catch_signals();
     std::atomic<u64> next{0};
 
     auto work = [&] {

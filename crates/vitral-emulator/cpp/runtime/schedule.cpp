@@ -98,8 +98,7 @@ static void switch_to(Multiprocessor &m, void **from, Thread *next) {
                 (m.threads[j].line == first.line && !strcmp(m.threads[j].operation, first.operation))))
             j++;
         char part[200];
-        if (first.state == State::Done)
-            snprintf(part, sizeof part, " threads %u to %u have returned;", i, j - 1);
+        if (first.state == State::Done) snprintf(part, sizeof part, " threads %u to %u have returned;", i, j - 1);
         else
             snprintf(part, sizeof part, " threads %u to %u wait at %s (%s:%d);", i, j - 1, first.operation,
                      file_name(first.file), first.line);
@@ -201,6 +200,7 @@ bool Multiprocessor::run_block(unsigned index) {
     switch_to(*this, &main_context, choose(*this));
     running = false;
     current = nullptr;
+    if (counts_banks()) banks.finish_block();
     if (checked) finished.push_back({block_epoch, index, published});
     return fault == 0;
 }

@@ -13,11 +13,22 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The device, for one test at a time.
 pub(crate) struct Device {
-    message: unsafe extern "C" fn() -> *const c_char,
-    reset: unsafe extern "C" fn(),
+    /// None on a GPU.
+    emulator: Option<Emulator>,
     pub(crate) stream: sys::CUstream,
     _turn: MutexGuard<'static, ()>,
 }
+
+/// What the stand-in has and a driver has not.
+#[derive(Clone, Copy)]
+struct Emulator {
+    message: unsafe extern "C" fn() -> *const c_char,
+    reset: unsafe extern "C" fn(),
+}
+
+/// With `gpu` in this variable the tests of words run on a GPU, where the emulator's own expectations are tried: it must be named,
+/// and the real libraries be where the system's loader finds them.
+const WHERE: &str = "VITRAL_EMULATOR_TESTS_ON";
 
 /// A kernel file that was compiled and loaded.
 pub(crate) struct Module(pub(crate) sys::CUmodule);
@@ -35,42 +46,22 @@ pub(crate) enum Argument<'a> {
     At(&'a Buffer, usize),
     Int(i32),
     Float(f32),
+    /// A value of another type, which lives through the launch.
+    Value(*const c_void),
 }
 
 impl Device {
     /// None where there is no C++ compiler; the test has nothing to test then.
     pub(crate) fn new(checked: bool) -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
-        static CORE: OnceLock<Option<libloading::Library>> = OnceLock::new();
+        static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let core = CORE.get_or_init(|| match vitral_emulator::driver(checked) {
-            Ok(folder) => {
-                // Once loaded, they are found by their names.
-                for library in vitral_emulator::LIBRARIES {
-                    // SAFETY: the libraries have no initializers that ask anything of the program.
-                    std::mem::forget(unsafe { libloading::Library::new(folder.join(library)) }.unwrap());
-                }
-                // SAFETY: as above.
-                Some(unsafe { libloading::Library::new(folder.join("libvitral_emulator.so")) }.unwrap())
-            }
-            Err(missing) if missing.skips() => {
-                eprintln!("skipped: {missing}");
-                None
-            }
-            Err(missing) => panic!("{missing}"),
-        });
-        let core = core.as_ref()?;
-        // SAFETY: the types are those of the library's own functions.
-        let (message, reset) = unsafe {
-            (
-                *core.get(b"vitral_emulator_message\0").unwrap(),
-                *core.get::<unsafe extern "C" fn()>(b"vitral_emulator_reset\0").unwrap(),
-            )
-        };
-        let mut device = Self { message, reset, stream: std::ptr::null_mut(), _turn: turn };
+        let on_gpu = std::env::var(WHERE).is_ok_and(|value| value == "gpu");
+        let emulator = if on_gpu { None } else { Some((*EMULATOR.get_or_init(|| load_emulator(checked)))?) };
+        let mut device = Self { emulator, stream: std::ptr::null_mut(), _turn: turn };
+        device.reset();
         // SAFETY: every pointer is to a variable that lives through the call.
         unsafe {
-            reset();
             sys::cuInit(0).result().unwrap();
             let mut context = std::ptr::null_mut();
             sys::cuDevicePrimaryCtxRetain(&mut context, 0).result().unwrap();
@@ -80,21 +71,42 @@ impl Device {
         Some(device)
     }
 
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.emulator.is_none()
+    }
+
     /// What the stand-in last complained about.
     pub(crate) fn message(&self) -> String {
+        let Some(emulator) = self.emulator else { return String::new() };
         // SAFETY: the function returns a text that ends with a zero.
-        unsafe { CStr::from_ptr((self.message)()) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr((emulator.message)()) }.to_string_lossy().into_owned()
     }
 
     /// Forgets a fault.
     pub(crate) fn reset(&self) {
-        // SAFETY: no other thread uses the device.
-        unsafe { (self.reset)() }
+        if let Some(emulator) = self.emulator {
+            // SAFETY: no other thread uses the device.
+            unsafe { (emulator.reset)() }
+        }
     }
 
     pub(crate) fn compile(&self, name: &str, source: &str, options: &[&str]) -> Result<Vec<c_char>, String> {
-        let source = CString::new(source).unwrap();
-        let name = CString::new(name).unwrap();
+        self.compile_with(name, source, &[], options)
+    }
+
+    /// The same with files that the source may include: name and text of each.
+    pub(crate) fn compile_with(
+        &self,
+        name: &str,
+        source: &str,
+        headers: &[(&str, &str)],
+        options: &[&str],
+    ) -> Result<Vec<c_char>, String> {
+        let text = |text: &str| CString::new(text).unwrap();
+        let (source, name) = (text(source), text(name));
+        let texts: Vec<[CString; 2]> = headers.iter().map(|(name, content)| [text(name), text(content)]).collect();
+        let names: Vec<_> = texts.iter().map(|[name, _]| name.as_ptr()).collect();
+        let contents: Vec<_> = texts.iter().map(|[_, content]| content.as_ptr()).collect();
         // SAFETY: the texts end with zeros and live through the calls.
         unsafe {
             let mut program = std::ptr::null_mut();
@@ -102,9 +114,9 @@ impl Device {
                 &mut program,
                 source.as_ptr(),
                 name.as_ptr(),
-                0,
-                std::ptr::null(),
-                std::ptr::null(),
+                headers.len() as i32,
+                contents.as_ptr(),
+                names.as_ptr(),
             )
             .result()
             .unwrap();
@@ -195,13 +207,24 @@ impl Device {
                 Argument::At(buffer, offset) => buffer.address + *offset as u64,
                 Argument::Int(value) => *value as u32 as u64,
                 Argument::Float(value) => value.to_bits() as u64,
+                Argument::Value(_) => 0,
             })
             .collect();
-        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+        let mut pointers: Vec<*mut c_void> = values
+            .iter_mut()
+            .zip(arguments)
+            .map(|(value, argument)| match argument {
+                Argument::Value(pointer) => pointer.cast_mut(),
+                _ => std::ptr::from_mut(value).cast(),
+            })
+            .collect();
         // SAFETY: each pointer is to a value at least as large as the parameter.
         unsafe {
             let mut function = std::ptr::null_mut();
-            sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr()).result().unwrap();
+            let found = sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr());
+            if found != CUresult::CUDA_SUCCESS {
+                return found;
+            }
             let [gx, gy, gz] = grid;
             let [bx, by, bz] = block;
             let extra = std::ptr::null_mut();
@@ -209,9 +232,40 @@ impl Device {
         }
     }
 
+    pub(crate) fn has_kernel(&self, module: &Module, name: &str) -> bool {
+        let name = CString::new(name).unwrap();
+        let mut function = std::ptr::null_mut();
+        // SAFETY: the name ends with a zero.
+        unsafe { sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr()) == CUresult::CUDA_SUCCESS }
+    }
+
     pub(crate) fn synchronize(&self) -> CUresult {
         // SAFETY: the stream is this device's own.
         unsafe { sys::cuStreamSynchronize(self.stream) }
+    }
+}
+
+/// Loads the stand-in; None where it cannot be built.
+fn load_emulator(checked: bool) -> Option<Emulator> {
+    let folder = match vitral_emulator::driver(checked) {
+        Ok(folder) => folder,
+        Err(missing) if missing.skips() => {
+            eprintln!("skipped: {missing}");
+            return None;
+        }
+        Err(missing) => panic!("{missing}"),
+    };
+    // SAFETY: the libraries have no initializers that ask anything of the program, and the types are those of their functions.
+    // Never unloaded, they are found by their names from now on.
+    unsafe {
+        for library in vitral_emulator::LIBRARIES {
+            std::mem::forget(libloading::Library::new(folder.join(library)).unwrap());
+        }
+        let core = libloading::Library::new(folder.join("libvitral_emulator.so")).unwrap();
+        let message = *core.get(b"vitral_emulator_message\0").unwrap();
+        let reset = *core.get(b"vitral_emulator_reset\0").unwrap();
+        std::mem::forget(core);
+        Some(Emulator { message, reset })
     }
 }
 
