@@ -84,7 +84,7 @@ impl Settings {
             // Training and inference are as accurate in bfloat16, and many times faster.
             Device::cuda(number, args.cuda_path.as_deref())?.with_precision(Precision::Bf16)
         };
-        let using = |device: &Device| Some(format!("using {device:?}, in {}", device.precision()));
+        let using = |device: &Device| Some(format!("using {}, in {}", device.described(), device.precision()));
         let (device, device_note) = match args.device {
             DeviceChoice::Cpu => (cpu.into(), None),
             DeviceChoice::Reference => (Device::reference(), None),

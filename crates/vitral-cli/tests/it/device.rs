@@ -11,7 +11,7 @@ fn on(device: &str, args: &[&str]) -> Run {
 }
 
 /// The values that a command prints as JSON must agree to within a share of a thousandth; everything else exactly.
-fn assert_close(found: &Value, expected: &Value, place: &str) {
+pub(crate) fn assert_close(found: &Value, expected: &Value, place: &str) {
     match (found, expected) {
         (Value::Number(found), Value::Number(expected)) => {
             let (found, expected) = (found.as_f64().expect("a number"), expected.as_f64().expect("a number"));

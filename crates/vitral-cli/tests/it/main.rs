@@ -6,6 +6,7 @@ mod device;
 mod embed;
 mod explain;
 mod forward;
+mod gpu;
 mod found;
 mod info;
 mod train;
@@ -56,6 +57,10 @@ fn vitral_fed<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, inpu
 }
 
 fn finished(command: &mut Command, input: &[u8]) -> Run {
+    // Results are of the CPU, also on a machine with a GPU.
+    if !command.get_envs().any(|(name, _)| name == "VITRAL_DEVICE") {
+        command.env("VITRAL_DEVICE", "cpu");
+    }
     let mut child = command
         .current_dir(root())
         .stdin(Stdio::piped())

@@ -10,7 +10,7 @@ fn wrong_command_lines_exit_with_code_2() {
         (vec!["classify", "a.png", "--batch", "0"], "--batch"),
         (vec!["classify", "a.png", "--json", "--csv"], "cannot be used with"),
         (vec!["classify", "a.png", "--config", "c.json"], "--model <PATH>"),
-        (vec!["classify", "a.png", "--device", "cuda"], "[possible values: cpu, reference]"),
+        (vec!["classify", "a.png", "--device", "tpu"], "expected auto, cpu, cuda, cuda:N or reference"),
         (vec!["explain"], "needs images, found none"),
         (vec!["forward"], "--model <PATH>"),
         (vec!["completions", "cmd"], "possible values"),

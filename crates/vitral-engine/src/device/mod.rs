@@ -69,6 +69,14 @@ impl Device {
         }
     }
 
+    /// Its name and what it is: `cuda:0 (NVIDIA H100 80GB HBM3)`.
+    pub fn described(&self) -> String {
+        match self {
+            Device::Cpu(_) | Device::Reference(_) => self.name().to_owned(),
+            Device::Cuda(cuda) => format!("{cuda:?}"),
+        }
+    }
+
     /// The same device, multiplying in this precision. Tensors made by other handles of the device can be used with it.
     ///
     /// # Errors

@@ -179,7 +179,7 @@ impl Driver {
             let mut count = 0;
             check("the driver does not count its cards", (table.cuDeviceGetCount)(&mut count))?;
             if ordinal >= count as usize {
-                return Err(Refused::Absent(format!("the driver has {count} cards, counted from 0")));
+                return Err(Refused::Absent(format!("the driver has {count} card{}, counted from 0", if count == 1 { "" } else { "s" })));
             }
             let (mut device, mut context) = (0, null_mut());
             let [mut stream, mut copies] = [null_mut(); 2];
