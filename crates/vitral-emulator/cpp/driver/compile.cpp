@@ -109,6 +109,8 @@ Compilation compile(const Program &program) {
     // The older form of line numbers: addr2line mistakes the name of a file that has only one in the newer.
     std::string build = std::string(VITRAL_EMULATOR_COMPILER) +
                         " -std=c++17 -g1 -gdwarf-4 -fPIC -shared -w -ffp-contract=off -fno-exceptions -fno-strict-aliasing ";
+    // Two files may have kernels of one name: nothing of one may stand for something of the other.
+    build += "-fvisibility=hidden ";
     build += emu::checked ? VITRAL_EMULATOR_CHECKED_FLAGS : VITRAL_EMULATOR_FAST_FLAGS;
     std::string compile_only = build + " -include " + quoted(folder() + "/include/emulator.hpp") + " -x c++ " +
                                quoted(translated) + " -c -o " + quoted(finished + ".o");

@@ -28,7 +28,8 @@ public:
             *error = wrong;
             return "";
         }
-        output += "\n# 1 \"the table of kernels\"\nextern \"C\" {\nextern const emu::Entry vitral_kernels[];\n";
+        output += "\n# 1 \"the table of kernels\"\nextern \"C\" {\nextern __attribute__((visibility(\"default\"))) const "
+                  "emu::Entry vitral_kernels[];\n";
         output += "const emu::Entry vitral_kernels[] = {\n";
         for (const Kernel &kernel : kernels)
             output += "emu::Kernel<" + kernel.name + ">::entry(\"" + kernel.name + "\", " + kernel.most_threads + "),\n";

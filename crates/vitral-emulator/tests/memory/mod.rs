@@ -208,6 +208,20 @@ fn options_of_the_compiler() {
 }
 
 #[test]
+fn two_files_may_have_kernels_of_one_name() {
+    let Some(device) = Device::new(crate::CHECKED) else { return };
+    let first = "template <int n> struct Static { static int value; }; template <int n> int Static<n>::value = 5;\n\
+        extern \"C\" __global__ void same() { Static<0>::value++; }";
+    let second = "template <int n> struct Static { static int value; }; template <int n> int Static<n>::value = 7;\n\
+        extern \"C\" __global__ void same(int *x) { x[0] = Static<0>::value; }";
+    let (first, second) = (device.load("first.cu", first), device.load("second.cu", second));
+    let x = device.zeros(4);
+    device.launch(&first, "same", [1; 3], [1, 1, 1], &[]).result().unwrap();
+    device.launch(&second, "same", [1; 3], [1, 1, 1], &[Argument::Buffer(&x)]).result().unwrap();
+    assert_eq!(device.download::<i32>(&x).unwrap(), [7]);
+}
+
+#[test]
 fn sizes_of_a_launch_are_checked() {
     let Some(device) = Device::new(crate::CHECKED) else { return };
     let module = device.load("empty.cu", "extern \"C\" __global__ void f() {}");
