@@ -69,7 +69,11 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     }
     let output = OutputFile::create(&args.output)?;
     // Whoever compares numbers wants them as they are.
-    let precision = if matches!(settings.device, Device::Cuda(_)) { args.precision.clone().or(Precision::F32) } else { args.precision.clone() };
+    let precision = if matches!(settings.device, Device::Cuda(_)) {
+        args.precision.clone().or(Precision::F32)
+    } else {
+        args.precision.clone()
+    };
     let model = args.model.load(&precision, settings)?;
     let input = read(&args.input, &model)?;
     let options = TraceOptions::default().hidden_states(args.hidden_states).attentions(args.attentions);

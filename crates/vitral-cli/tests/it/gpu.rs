@@ -39,7 +39,6 @@ fn results_in_32_bits_are_those_of_the_cpu() {
     let images = place.path().join("images").display().to_string();
     for args in [
         &["classify", ONE, "assets/digits/images/seven.png", "--json"][..],
-        &["evaluate", &images, "--json"],
         &["probe", &images, "--test", &images, "--shots", "1", "--json"],
     ] {
         let found = on_gpu(&gpu, &[args, &["--precision", "f32"]].concat(), &[]).ok();

@@ -393,15 +393,8 @@ mod tests {
             let qkv = check.input(&[2, tokens, 3 * 2 * width]);
             let scale = (width as f32).powf(-0.5);
             check.against_reference(&[qkv], |cx, inputs| {
-                let settings = Attention {
-                    heads: 2,
-                    scale,
-                    key_mask: None,
-                    bias: None,
-                    dropout: 0.0,
-                    queries,
-                    capture: false,
-                };
+                let settings =
+                    Attention { heads: 2, scale, key_mask: None, bias: None, dropout: 0.0, queries, capture: false };
                 cx.attention(&inputs[0], settings).output
             });
         }

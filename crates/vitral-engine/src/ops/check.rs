@@ -45,14 +45,16 @@ impl FlatBuffer {
     fn precise(&self, device: &Device) -> Vec<f64> {
         match device {
             Device::Reference(_) => self.reference_memory().wait().expect("a device without a fault"),
-            Device::Cpu(_) | Device::Cuda(_) => self.to_vec().expect("a device without a fault").into_iter().map(f64::from).collect(),
+            Device::Cpu(_) | Device::Cuda(_) => {
+                self.to_vec().expect("a device without a fault").into_iter().map(f64::from).collect()
+            }
         }
     }
 }
 
-/// GPUs to check: that of `VITRAL_CHECK_CUDA` if it is set (a folder of NVIDIA's libraries, or nothing for those of the
+/// The GPU to check: that of `VITRAL_CHECK_CUDA` if it is set (a folder of NVIDIA's libraries, or nothing for those of the
 /// system), else one that is emulated, if this machine has a C++ compiler.
-fn gpus() -> Vec<(Device, f64)> {
+pub(crate) fn gpu() -> Option<Device> {
     let folder = match std::env::var_os("VITRAL_CHECK_CUDA") {
         Some(folder) => Some(PathBuf::from(folder)).filter(|folder| !folder.as_os_str().is_empty()),
         None => match vitral_emulator::driver(false) {
@@ -60,12 +62,17 @@ fn gpus() -> Vec<(Device, f64)> {
             Err(missing) if missing.skips() => {
                 static SAID: std::sync::Once = std::sync::Once::new();
                 SAID.call_once(|| eprintln!("GPU kernels are not tested: {missing}"));
-                return Vec::new();
+                return None;
             }
             Err(missing) => panic!("{missing}"),
         },
     };
-    let device = Device::cuda(0, folder.as_deref()).unwrap_or_else(|error| panic!("{error}"));
+    Some(Device::cuda(0, folder.as_deref()).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The GPU in every precision, with how near it has to be.
+fn gpus() -> Vec<(Device, f64)> {
+    let Some(device) = gpu() else { return Vec::new() };
     let within = |precision| device.clone().with_precision(precision).expect("a GPU has it");
     let (in_bf16, in_f16) = (within(Precision::Bf16), within(Precision::F16));
     vec![(device, NEAR), (in_bf16, NEAR_BF16), (in_f16, NEAR_F16)]
@@ -342,7 +349,12 @@ impl Check {
             near(&fused.precise(), &inference, *tolerance, &format!("result on {name}"));
             let parameters = self.flat(device);
             let found = self.gradients(Context::recording(&parameters), inputs, &upstream, &f);
-            near(&found.result.precise(), &expected.result.precise(), *tolerance, &format!("recorded result on {name}"));
+            near(
+                &found.result.precise(),
+                &expected.result.precise(),
+                *tolerance,
+                &format!("recorded result on {name}"),
+            );
             for (i, (found, expected)) in found.inputs.iter().zip(&expected.inputs).enumerate() {
                 let (Some(found), Some(expected)) = (found, expected) else { continue };
                 let what = format!("gradient of input {i} on {name}");

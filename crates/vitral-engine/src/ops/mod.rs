@@ -18,7 +18,7 @@ mod tokens;
 mod window;
 
 #[cfg(test)]
-mod check;
+pub(crate) mod check;
 
 pub use attention::{Attention, AttentionOutput};
 pub use convolution::{Convolution, Padding};

@@ -126,9 +126,7 @@ fn backward(norms: &[(Norm, Segments)], x: &Tensor, grad: &Tensor, gradients: &m
         .map(|(norm, _)| [gradients.range(norm.weight), norm.bias.and_then(|bias| gradients.range(bias))])
         .collect();
     let gradient = match gradients.take(x.node) {
-        Some(sum) => {
-            backend.norm_backward_onto(x, grad, &calls, gradients.flat(), &ranges, &sum.reshape(x.shape()))
-        }
+        Some(sum) => backend.norm_backward_onto(x, grad, &calls, gradients.flat(), &ranges, &sum.reshape(x.shape())),
         None => backend.norm_backward(x, grad, &calls, gradients.flat(), &ranges),
     };
     gradients.add_made(x.node, Some(gradient));

@@ -262,7 +262,8 @@ impl Work {
             let places = number * batch..((number + 1) * batch).min(count);
             let prepared = self.prepare(epoch, number, &order[places.clone()], places.start);
             // A GPU copies what comes next while it computes.
-            let prepared = prepared.and_then(|prepared| Ok(prepared.map(|prepared| prepared.on(device)).transpose()?));
+            let prepared =
+                prepared.and_then(|prepared| Ok(prepared.map(|prepared| prepared.on(device)).transpose()?));
             let failed = prepared.is_err();
             if let Some(prepared) = prepared.transpose()
                 && (send.send(prepared).is_err() || failed)

@@ -102,14 +102,8 @@ impl Cuda {
         let (memory, width) = (stored(x), x.shape().last());
         let out = self.allocate(memory.element, memory.len());
         let count = x.rows();
-        let arguments = [
-            Arg::Of(memory),
-            Arg::Maybe(times),
-            Arg::Maybe(plus),
-            Arg::Of(&out),
-            Arg::Count(count),
-            Arg::Int(width),
-        ];
+        let arguments =
+            [Arg::Of(memory), Arg::Maybe(times), Arg::Maybe(plus), Arg::Of(&out), Arg::Count(count), Arg::Int(width)];
         self.by_eight(memory.element, "row_affine", memory.len(), &arguments);
         Cuda::tensor(x.shape(), out)
     }
@@ -136,14 +130,8 @@ impl Cuda {
         let partial = self.allocate(Element::F32, strips * width);
         let lanes = if width.is_multiple_of(8) { 8 } else { 1 };
         let grid = Grid { blocks: [width.div_ceil(32 * lanes), strips, 1], threads: 256, shared: 0 };
-        let arguments = [
-            Arg::Of(x),
-            Arg::Maybe(y),
-            Arg::Of(&partial),
-            Arg::Count(count),
-            Arg::Int(width),
-            Arg::Int(share),
-        ];
+        let arguments =
+            [Arg::Of(x), Arg::Maybe(y), Arg::Of(&partial), Arg::Count(count), Arg::Int(width), Arg::Int(share)];
         self.launch_for(x.element, Source::Elements, &format!("column_sums_{lanes}"), grid, &arguments);
         self.sum_blocks(&partial, strips, width, to, accumulate);
     }
@@ -201,7 +189,8 @@ impl Cuda {
 impl Elements for Cuda {
     fn add(&self, a: &Tensor, b: &Tensor) -> Tensor {
         // A sum of tokens is of tokens, also where one of the two came in 32 bits.
-        let element = if stored(a).is_half() || stored(b).is_half() { self.element_of(&a.shape()) } else { Element::F32 };
+        let element =
+            if stored(a).is_half() || stored(b).is_half() { self.element_of(&a.shape()) } else { Element::F32 };
         let [x, y] = [a, b].map(|x| self.as_element(stored(x), element));
         let out = self.allocate(element, x.len());
         let count = x.len();
@@ -304,14 +293,8 @@ impl Elements for Cuda {
         let (memory, width) = (stored(pair), pair.shape().last() / 2);
         let grad = self.as_element(stored(grad), memory.element);
         let (out, kind) = (self.allocate(memory.element, memory.len()), activation_code(Some(activation)));
-        let arguments = [
-            Arg::Of(memory),
-            Arg::Of(&grad),
-            Arg::Of(&out),
-            Arg::Count(grad.len()),
-            Arg::Int(width),
-            Arg::Int(kind),
-        ];
+        let arguments =
+            [Arg::Of(memory), Arg::Of(&grad), Arg::Of(&out), Arg::Count(grad.len()), Arg::Int(width), Arg::Int(kind)];
         self.launch_for(memory.element, Source::Elements, "gated_backward", spread(grad.len()), &arguments);
         Cuda::tensor(pair.shape(), out)
     }

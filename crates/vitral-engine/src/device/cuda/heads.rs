@@ -203,7 +203,14 @@ impl Cuda {
 
     /// From gradients of a part's weights, which become those of its scores, to those of queries and keys; adds to those
     /// of the bias.
-    fn scores_backward(&self, part: &Part<'_>, weights: &Memory, grad: &Memory, out: &Memory, of_bias: Option<&Memory>) {
+    fn scores_backward(
+        &self,
+        part: &Part<'_>,
+        weights: &Memory,
+        grad: &Memory,
+        out: &Memory,
+        of_bias: Option<&Memory>,
+    ) {
         let call = part.call;
         let arguments = [Arg::Of(weights), Arg::Of(grad), Arg::Int(call.tokens)];
         self.launch(Source::Heads, "weights_backward", rows(part.matrices() * call.queries), &arguments);
@@ -274,7 +281,12 @@ impl Cuda {
         out
     }
 
-    pub(super) fn plain_output_backward(&self, call: &AttentionCall, weights: &Tensor, grad: &Tensor) -> (Tensor, Tensor) {
+    pub(super) fn plain_output_backward(
+        &self,
+        call: &AttentionCall,
+        weights: &Tensor,
+        grad: &Tensor,
+    ) -> (Tensor, Tensor) {
         let qkv = stored(&call.qkv);
         // Queries and keys have no gradient here.
         let out = self.zeroed(qkv.element, qkv.len());

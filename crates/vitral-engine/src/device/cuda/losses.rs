@@ -32,14 +32,8 @@ impl Losses for Cuda {
         let classes = loss.logits.shape().last();
         let (kind, cool, by_batch) = code(loss.kind);
         let each = self.allocate(Element::F32, logits.len() / classes.max(1));
-        let arguments = [
-            Arg::Of(&logits),
-            Arg::Of(&targets),
-            Arg::Of(&each),
-            Arg::Int(classes),
-            Arg::Int(kind),
-            Arg::Float(cool),
-        ];
+        let arguments =
+            [Arg::Of(&logits), Arg::Of(&targets), Arg::Of(&each), Arg::Int(classes), Arg::Int(kind), Arg::Float(cool)];
         self.launch(Source::Losses, "row_losses", rows(each.len()), &arguments);
         let share = 1.0 / if by_batch { each.len() } else { logits.len() } as f32;
         Cuda::tensor([1], self.total(&each, share))

@@ -153,7 +153,6 @@ fn matrix_type(memory: &Memory) -> MatrixType {
 }
 
 impl Cuda {
-
     /// Queues a product.
     pub(super) fn multiply(&self, product: &Product<'_>) {
         let [m, n, k] = product.extents;

@@ -1,6 +1,6 @@
 //! The card's memory: blocks that are given back to a pool, which gives them out again in the order of the stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::api::driver::{Address, bytes_of, bytes_of_mut};
@@ -83,8 +83,24 @@ pub(super) struct Pool {
     pub(super) peak: usize,
     pub(super) held: usize,
     pub(super) allocations: usize,
-    /// Whether something was queued while recording that cannot be replayed.
+    /// While a pass is recorded: the blocks that were given out for it.
+    pub(super) recorded: Option<HashSet<Address>>,
+    /// Whether a pass that is recorded does what cannot be replayed.
     pub(super) unfit: bool,
+}
+
+impl Pool {
+    /// Ends a recording: blocks that it uses and that are free now belong to it, because replays write to them.
+    pub(super) fn take_recorded(&mut self) -> BTreeMap<usize, Vec<Address>> {
+        let recorded = self.recorded.take().unwrap_or_default();
+        let mut taken = BTreeMap::new();
+        for (&bytes, addresses) in &mut self.free {
+            let (own, others) = addresses.drain(..).partition(|address| recorded.contains(address));
+            *addresses = others;
+            taken.insert(bytes, own);
+        }
+        taken
+    }
 }
 
 /// Sizes are rounded up, so that tensors of nearly one size share blocks.
@@ -153,10 +169,19 @@ impl Inner {
         pool.allocations += 1;
         let kept = pool.free.get_mut(&bytes).and_then(Vec::pop);
         let found = match kept {
-            Some(address) => Ok(address),
+            Some(address) => {
+                if let Some(recorded) = &mut pool.recorded {
+                    recorded.insert(address);
+                }
+                Ok(address)
+            }
+            None if is_recording() => {
+                pool.unfit = true;
+                return empty();
+            }
             None => {
                 let mut made = self.driver.allocate(bytes);
-                if made.as_ref().is_err_and(|failure| failure.out_of_memory) && !is_recording() {
+                if made.as_ref().is_err_and(|failure| failure.out_of_memory) {
                     self.release(&mut pool);
                     made = self.driver.allocate(bytes);
                 }

@@ -15,8 +15,7 @@ impl Cuda {
     /// `a · x + b · y`.
     fn mixed(&self, x: &Memory, y: &Memory, a: f32, b: f32) -> Memory {
         let out = self.allocate(Element::F32, x.len());
-        let arguments =
-            [Arg::Of(x), Arg::Of(y), Arg::Of(&out), Arg::Count(x.len()), Arg::Float(a), Arg::Float(b)];
+        let arguments = [Arg::Of(x), Arg::Of(y), Arg::Of(&out), Arg::Count(x.len()), Arg::Float(a), Arg::Float(b)];
         self.launch(Source::Updates, "mix", spread(x.len()), &arguments);
         out
     }
@@ -41,12 +40,7 @@ impl Cuda {
         let (small, large) = if turned { (columns, rows) } else { (rows, columns) };
         let norm = self.norm_of((matrix, 0), matrix.len());
         let mut x = if turned { self.transposed(matrix, shape) } else { self.copied(matrix) };
-        self.launch(
-            Source::Updates,
-            "divide",
-            spread(x.len()),
-            &[Arg::Of(&x), Arg::Of(&norm), Arg::Count(x.len())],
-        );
+        self.launch(Source::Updates, "divide", spread(x.len()), &[Arg::Of(&x), Arg::Of(&norm), Arg::Count(x.len())]);
         let [a, b, c] = COEFFICIENTS;
         for _ in 0..5 {
             let gram = self.product(&x, &x, [false, true], [small, small, large]);

@@ -171,8 +171,7 @@ impl Norms for Cuda {
         let [memory, grad] = [x, grad].map(|x| self.wide(stored(x)));
         let [weight, mean, variance] =
             [norm.weight, norm.mean, norm.variance].map(|view| self.values_of(Parameter::of(view)));
-        let (out, normed) =
-            (self.allocate(Element::F32, memory.len()), self.allocate(Element::F32, memory.len()));
+        let (out, normed) = (self.allocate(Element::F32, memory.len()), self.allocate(Element::F32, memory.len()));
         let arguments = [
             Arg::Of(&memory),
             Arg::Of(&grad),
@@ -219,8 +218,7 @@ impl Norms for Cuda {
     ) -> Tensor {
         let [memory, grad] = [x, grad].map(|x| self.wide(stored(x)));
         let weight = self.values_of(Parameter::of(norm.weight));
-        let (out, normed) =
-            (self.allocate(Element::F32, memory.len()), self.allocate(Element::F32, memory.len()));
+        let (out, normed) = (self.allocate(Element::F32, memory.len()), self.allocate(Element::F32, memory.len()));
         let channels = x.shape().last();
         let arguments = [
             Arg::Of(&memory),

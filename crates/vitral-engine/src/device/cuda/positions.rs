@@ -68,8 +68,7 @@ impl Positions for Cuda {
         let (memory, heads) = (self.wide(stored(grad)), grad.extent(0));
         let out = self.allocate(Element::F32, entries * heads);
         let (area, indices) = (indices.len(), self.words(indices));
-        let arguments =
-            [Arg::Of(&memory), Arg::Of(&out), Arg::Count(area), Arg::Int(heads), Arg::Of(&indices)];
+        let arguments = [Arg::Of(&memory), Arg::Of(&out), Arg::Count(area), Arg::Int(heads), Arg::Of(&indices)];
         let grid = Grid { blocks: [entries, heads, 1], threads: 256, shared: 0 };
         self.launch(Source::Positions, "relation_bias_backward", grid, &arguments);
         Cuda::tensor([entries, heads], out)

@@ -1,7 +1,7 @@
 //! Passes that are recorded once and replayed (CUDA graphs): small batches are bound by the time that launches take.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use super::api::driver::{Address, Recorded};
@@ -49,7 +49,7 @@ impl Inner {
     }
 }
 
-/// The only thread at work on a device, which records.
+/// The only thread at work on a device.
 struct Alone<'a> {
     _gate: RwLockWriteGuard<'a, ()>,
 }
@@ -57,7 +57,7 @@ struct Alone<'a> {
 impl<'a> Alone<'a> {
     fn enter(inner: &'a Inner) -> Self {
         let gate = inner.gate.write().unwrap_or_else(PoisonError::into_inner);
-        RECORDING.set(true);
+        ENTERED.set(ENTERED.get() + 1);
         Alone { _gate: gate }
     }
 }
@@ -65,6 +65,7 @@ impl<'a> Alone<'a> {
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         RECORDING.set(false);
+        ENTERED.set(ENTERED.get() - 1);
     }
 }
 
@@ -182,47 +183,116 @@ impl Cuda {
         input: &Tensor,
         pass: impl Fn(&Tensor) -> Result<Vec<Tensor>, E>,
     ) -> Result<Option<Recording>, E> {
+        let alone = Alone::enter(&self.inner);
         let memory = self.allocate(Element::F32, input.shape().count());
         let own = Cuda::tensor(input.shape(), memory.clone());
+        // Once more unrecorded, so that the pool has every block that the pass needs: none can be had while recording.
+        drop(pass(&Cuda::tensor(input.shape(), self.wide(stored(input))))?);
         if self.inner.fault().is_some() || self.inner.driver.wait().is_err() {
             return Ok(None);
         }
-        let alone = Alone::enter(&self.inner);
-        // Blocks that come and go while recording belong to the recording: replays write to them.
-        let others = {
-            let mut pool = locked(&self.inner.pool);
-            pool.unfit = false;
-            std::mem::take(&mut pool.free)
-        };
-        let began = self.inner.driver.begin_recording();
-        let outputs = match &began {
-            Ok(()) => pass(&own).map(Some),
-            Err(_) => Ok(None),
-        };
-        let ended = began.and_then(|()| self.inner.driver.end_recording());
+        if let Err(failure) = self.inner.driver.begin_recording() {
+            self.inner.fail_with(&failure);
+            return Ok(None);
+        }
+        locked(&self.inner.pool).recorded = Some(HashSet::new());
+        RECORDING.set(true);
+        let outputs = pass(&own);
+        RECORDING.set(false);
+        let ended = self.inner.driver.end_recording();
         let (blocks, unfit) = {
             let mut pool = locked(&self.inner.pool);
-            (std::mem::replace(&mut pool.free, others), pool.unfit)
+            let unfit = std::mem::take(&mut pool.unfit);
+            (pool.take_recorded(), unfit)
         };
         drop(alone);
-        let outputs = match outputs {
-            Ok(outputs) => outputs,
-            Err(error) => {
-                give_back(&self.inner, blocks);
-                return Err(error);
-            }
-        };
-        match (outputs, ended) {
-            (Some(outputs), Ok(recorded)) => {
-                let recording =
-                    Recording { recorded, input: memory, outputs, blocks, inner: Arc::clone(&self.inner) };
-                // What copies from the host cannot be replayed: that memory is gone.
-                Ok((!unfit).then_some(recording))
-            }
+        // What copies from the host cannot be replayed: that memory is gone.
+        let recorded = match ended {
+            Ok(recorded) if !unfit => recorded,
             _ => {
                 give_back(&self.inner, blocks);
-                Ok(None)
+                return outputs.map(|_| None);
+            }
+        };
+        match outputs {
+            Ok(outputs) => {
+                let inner = Arc::clone(&self.inner);
+                Ok(Some(Recording { recorded, input: memory, outputs, blocks, inner }))
+            }
+            Err(error) => {
+                give_back(&self.inner, blocks);
+                Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::{Declarations, ParameterKind, Parameters};
+    use crate::device::DeviceError;
+    use crate::dtype::DType;
+    use crate::ops::{Attention, Linear};
+    use crate::random::normal;
+    use crate::tape::Context;
+
+    /// Linear maps and attention, as they follow one another in a block.
+    fn pass(parameters: &Parameters, x: &Tensor) -> Result<Vec<Tensor>, DeviceError> {
+        let cx = Context::inference(parameters);
+        let ids: Vec<_> = parameters.declarations().ids().collect();
+        let qkv = cx.linear(x, Linear { weight: ids[0], bias: Some(ids[1]) });
+        let settings =
+            Attention { heads: 1, scale: 0.2, key_mask: None, bias: None, dropout: 0.0, queries: None, capture: false };
+        let attended = cx.attention(&qkv, settings).output;
+        Ok(vec![cx.mean_tokens(&attended, 0), attended])
+    }
+
+    #[test]
+    fn replays_give_the_bits_of_the_pass() {
+        let Some(device) = crate::ops::check::gpu() else { return };
+        for precision in [Precision::F32, Precision::Bf16] {
+            let device = device.clone().with_precision(precision).expect("a GPU has it");
+            let mut declarations = Declarations::default();
+            declarations.declare("weight", &[96, 32], ParameterKind::Matrix);
+            declarations.declare("bias", &[96], ParameterKind::Plain);
+            let read = |spec: &crate::arena::ParameterSpec| {
+                let values: Vec<f32> = (0..spec.count()).map(|i| 0.2 * normal(1, i as u64)).collect();
+                Ok::<_, DeviceError>(values.into())
+            };
+            let parameters =
+                Parameters::prepared(declarations, device.clone(), DType::F32, read).expect("a device without a fault");
+            let replays = Replays::default();
+            for turn in 0..5u64 {
+                let pixels: Vec<f32> = (0..2 * 70 * 32).map(|i| normal(turn, i)).collect();
+                let x = device.upload([2, 70, 32], &pixels).expect("a device without a fault");
+                let values = |tensors: Vec<Tensor>| -> Vec<Vec<f32>> {
+                    tensors.iter().map(|tensor| tensor.to_vec().expect("a device without a fault")).collect()
+                };
+                let expected = values(pass(&parameters, &x).expect("a pass"));
+                let made = device.replayed(&replays, &x, |x| pass(&parameters, x)).expect("a pass");
+                // The next replay must not write to what this one gave.
+                device.replayed(&replays, &device.zeros([2, 70, 32]), |x| pass(&parameters, x)).expect("a pass");
+                assert_eq!(values(made), expected, "turn {turn} in {precision}");
+            }
+            let states = locked(&replays.0);
+            assert!(states.values().all(|state| matches!(state, State::Recorded(_))), "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_pass_that_copies_from_the_host_is_not_recorded() {
+        let Some(device) = crate::ops::check::gpu() else { return };
+        let replays = Replays::default();
+        for turn in 1..5 {
+            let x = device.full([4], turn as f32);
+            let kept = Arc::from([2usize, 0].as_slice());
+            let pass = |x: &Tensor| {
+                Ok::<_, DeviceError>(vec![device.backend().gather_tokens(&x.reshape([1, 4, 1]), &kept, 2)])
+            };
+            let made = device.replayed(&replays, &x, pass).expect("a pass");
+            assert_eq!(made[0].to_vec(), Ok(vec![turn as f32; 2]));
+        }
+        assert!(locked(&replays.0).values().all(|state| matches!(state, State::Refused)));
     }
 }

@@ -70,14 +70,8 @@ impl Tokens for Cuda {
     fn mean_tokens(&self, x: &Tensor, first: usize) -> Tensor {
         let ([batch, tokens, width], memory) = (extents(x), stored(x));
         let out = self.allocate(Element::F32, batch * width);
-        let arguments = [
-            Arg::Of(memory),
-            Arg::Of(&out),
-            Arg::Int(batch),
-            Arg::Int(tokens),
-            Arg::Int(width),
-            Arg::Int(first),
-        ];
+        let arguments =
+            [Arg::Of(memory), Arg::Of(&out), Arg::Int(batch), Arg::Int(tokens), Arg::Int(width), Arg::Int(first)];
         self.launch_for(memory.element, Source::Tokens, "mean_tokens", spread(batch * width), &arguments);
         Cuda::tensor([batch, width], out)
     }
@@ -87,14 +81,8 @@ impl Tokens for Cuda {
         let shape = Shape::from([batch, tokens, width]);
         let grad = self.wide(stored(grad));
         let out = self.allocate(self.element_of(&shape), shape.count());
-        let arguments = [
-            Arg::Of(&grad),
-            Arg::Of(&out),
-            Arg::Count(out.len()),
-            Arg::Int(tokens),
-            Arg::Int(width),
-            Arg::Int(first),
-        ];
+        let arguments =
+            [Arg::Of(&grad), Arg::Of(&out), Arg::Count(out.len()), Arg::Int(tokens), Arg::Int(width), Arg::Int(first)];
         self.launch_for(out.element, Source::Tokens, "mean_tokens_backward", spread(out.len()), &arguments);
         Cuda::tensor(shape, out)
     }
@@ -102,14 +90,8 @@ impl Tokens for Cuda {
     fn max_tokens(&self, x: &Tensor, first: usize) -> Tensor {
         let ([batch, tokens, width], memory) = (extents(x), stored(x));
         let out = self.allocate(Element::F32, batch * width);
-        let arguments = [
-            Arg::Of(memory),
-            Arg::Of(&out),
-            Arg::Int(batch),
-            Arg::Int(tokens),
-            Arg::Int(width),
-            Arg::Int(first),
-        ];
+        let arguments =
+            [Arg::Of(memory), Arg::Of(&out), Arg::Int(batch), Arg::Int(tokens), Arg::Int(width), Arg::Int(first)];
         self.launch_for(memory.element, Source::Tokens, "max_tokens", spread(batch * width), &arguments);
         Cuda::tensor([batch, width], out)
     }

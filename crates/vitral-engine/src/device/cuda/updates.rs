@@ -209,8 +209,7 @@ impl Step<'_> {
     fn elementwise(&self, rule: usize, groups: &[UpdateGroup], betas: [f32; 2], epsilon: f32, nesterov: bool) {
         let table = self.device.runs(groups);
         let runs = table.of_groups.last().map_or(0, |(first, count)| first + count);
-        let [correct1, correct2] =
-            if rule == 0 { betas.map(|beta| self.correction(beta)) } else { [1.0; 2] };
+        let [correct1, correct2] = if rule == 0 { betas.map(|beta| self.correction(beta)) } else { [1.0; 2] };
         let arguments = [
             Arg::Of(&table.memory),
             Arg::Of(self.gate),

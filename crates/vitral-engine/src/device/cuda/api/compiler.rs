@@ -52,7 +52,12 @@ impl Compiler {
     ///
     /// # Errors
     /// What the compiler says.
-    pub(in crate::device::cuda) fn compile(&self, name: &str, source: &str, options: &[String]) -> Result<Vec<u8>, String> {
+    pub(in crate::device::cuda) fn compile(
+        &self,
+        name: &str,
+        source: &str,
+        options: &[String],
+    ) -> Result<Vec<u8>, String> {
         let text = |text: &str| CString::new(text).expect("sources and options have no zeros");
         let (source, file) = (text(source), text(name));
         let options: Vec<CString> = options.iter().map(|option| text(option)).collect();

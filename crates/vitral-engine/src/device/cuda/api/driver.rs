@@ -55,6 +55,7 @@ functions! {
 }
 
 const OUT_OF_MEMORY: i32 = 2;
+const NO_DEVICE: i32 = 100;
 const CAPABILITY: [i32; 2] = [75, 76];
 const SHARED_MEMORY_LIMIT: i32 = 97;
 const MAX_DYNAMIC_SHARED_MEMORY: i32 = 8;
@@ -167,7 +168,10 @@ impl Driver {
         unsafe {
             let fail = |what: &str, code: i32| format!("{what}: {}", table.text(code));
             let check = |what: &str, code: i32| if code == 0 { Ok(()) } else { Err(fail(what, code)) };
-            check("the driver does not start", (table.cuInit)(0))?;
+            match (table.cuInit)(0) {
+                NO_DEVICE => return Err(Refused::Absent("the driver finds no card".to_owned())),
+                code => check("the driver does not start", code)?,
+            }
             let mut version = 0;
             check("the driver has no version", (table.cuDriverGetVersion)(&mut version))?;
             if version < OLDEST {
@@ -179,7 +183,10 @@ impl Driver {
             let mut count = 0;
             check("the driver does not count its cards", (table.cuDeviceGetCount)(&mut count))?;
             if ordinal >= count as usize {
-                return Err(Refused::Absent(format!("the driver has {count} card{}, counted from 0", if count == 1 { "" } else { "s" })));
+                return Err(Refused::Absent(format!(
+                    "the driver has {count} card{}, counted from 0",
+                    if count == 1 { "" } else { "s" }
+                )));
             }
             let (mut device, mut context) = (0, null_mut());
             let [mut stream, mut copies] = [null_mut(); 2];
@@ -195,7 +202,9 @@ impl Driver {
             let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
             if capability < 80 {
                 let (major, minor) = (capability / 10, capability % 10);
-                return Err(format!("{name} has compute capability {major}.{minor}, expected 8.0 (Ampere) or newer").into());
+                return Err(
+                    format!("{name} has compute capability {major}.{minor}, expected 8.0 (Ampere) or newer").into()
+                );
             }
             let shared_memory = attribute(SHARED_MEMORY_LIMIT)? as usize;
             check("the card cannot be used", (table.cuDevicePrimaryCtxRetain)(&mut context, device))?;
@@ -314,9 +323,7 @@ impl Driver {
 
     pub(in crate::device::cuda) fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<(), Failure> {
         // SAFETY: both ranges are of allocations that their owners keep alive in the stream's order.
-        self.call("copying on the card", |table| unsafe {
-            (table.cuMemcpyDtoDAsync_v2)(to, from, bytes, self.stream)
-        })
+        self.call("copying on the card", |table| unsafe { (table.cuMemcpyDtoDAsync_v2)(to, from, bytes, self.stream) })
     }
 
     pub(in crate::device::cuda) fn clear(&self, to: Address, bytes: usize) -> Result<(), Failure> {
@@ -342,7 +349,12 @@ impl Driver {
     }
 
     /// Finds a kernel. `shared` is the most dynamic shared memory that it will be given.
-    pub(in crate::device::cuda) fn function(&self, module: &Module, name: &str, shared: usize) -> Result<Function, Failure> {
+    pub(in crate::device::cuda) fn function(
+        &self,
+        module: &Module,
+        name: &str,
+        shared: usize,
+    ) -> Result<Function, Failure> {
         let mut function = null_mut();
         let text = CString::new(name).expect("a kernel's name has no zero");
         // SAFETY: the name lives through the call, and modules are never unloaded.
@@ -359,7 +371,12 @@ impl Driver {
     }
 
     /// Queues a kernel.
-    pub(in crate::device::cuda) fn launch(&self, function: Function, grid: Grid, values: &[Value<'_>]) -> Result<(), Failure> {
+    pub(in crate::device::cuda) fn launch(
+        &self,
+        function: Function,
+        grid: Grid,
+        values: &[Value<'_>],
+    ) -> Result<(), Failure> {
         let mut words = [0u64; 32];
         let mut pointers = [null_mut::<c_void>(); 32];
         assert!(values.len() <= 32, "{} arguments", values.len());
@@ -407,9 +424,8 @@ impl Driver {
         // SAFETY: handles come from the driver; the graph is not needed once it is instantiated.
         unsafe {
             self.call("recording", |table| (table.cuStreamEndCapture)(self.stream, &mut graph))?;
-            let made = self.call("preparing what was recorded", |table| {
-                (table.cuGraphInstantiateWithFlags)(&mut ready, graph, 0)
-            });
+            let made = self
+                .call("preparing what was recorded", |table| (table.cuGraphInstantiateWithFlags)(&mut ready, graph, 0));
             self.call("recording", |table| (table.cuGraphDestroy)(graph))?;
             made?;
         }
