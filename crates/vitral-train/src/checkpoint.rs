@@ -101,6 +101,8 @@ pub const FORMAT: u32 = 2;
 
 /// The position's key in the file's metadata.
 const POSITION: &str = "vitral.position";
+/// The key of how a GPU computes products, so that the run goes on with the same bits.
+const PRODUCTS: &str = "vitral.products";
 
 /// Writes a checkpoint to a temporary file, then renames it, so that the file of that name is always complete.
 ///
@@ -119,7 +121,8 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
         tensors.push(("ema", flat(ema)?));
     }
     let position = serde_json::to_string(position).expect("plain data");
-    let header = HashMap::from([(POSITION.to_owned(), position)]);
+    let products = trainer.parameters.device().choices().map(|choices| (PRODUCTS.to_owned(), choices));
+    let header: HashMap<_, _> = std::iter::once((POSITION.to_owned(), position)).chain(products).collect();
     let bytes = safetensors::serialize(tensors, Some(header)).expect("names are distinct and shapes match");
     vitral::atomic::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
 }
@@ -172,6 +175,9 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str, data: &TrainedOn) 
     }
     if let Some(ema) = &mut trainer.ema {
         read("ema", ema)?;
+    }
+    if let Some(choices) = header.metadata().as_ref().and_then(|header| header.get(PRODUCTS)) {
+        trainer.parameters.device().use_choices(choices);
     }
     trainer.step = position.step;
     Ok(position)

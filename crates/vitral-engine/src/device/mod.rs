@@ -250,6 +250,22 @@ impl Device {
         }
     }
 
+    /// How a GPU computes the products of this run, as text for [`Device::use_choices`]; `None` where there is no choice.
+    pub fn choices(&self) -> Option<String> {
+        match self {
+            Device::Cpu(_) | Device::Reference(_) => None,
+            Device::Cuda(cuda) => Some(cuda.choices()),
+        }
+    }
+
+    /// Computes products as another run on the same kind of card did, so that bits are the same. What this card or its
+    /// library does not have is chosen anew; other devices have nothing to choose.
+    pub fn use_choices(&self, choices: &str) {
+        if let Device::Cuda(cuda) = self {
+            cuda.use_choices(choices);
+        }
+    }
+
     /// Waits until everything that was queued is done.
     ///
     /// # Errors

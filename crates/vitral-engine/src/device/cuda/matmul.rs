@@ -297,14 +297,15 @@ impl Cuda {
         self.activate(product.c.0, product.c.0, after);
     }
 
-    /// How products are computed, as text that [`Cuda::use_choices`] takes.
-    pub fn choices(&self) -> String {
-        write_choices(&locked(&self.inner.multiplier).chosen)
+    /// How the products so far are computed, as text that [`Cuda::use_choices`] takes.
+    pub(in crate::device) fn choices(&self) -> String {
+        let multiplier = locked(&self.inner.multiplier);
+        let plans = multiplier.plans.iter().filter_map(|(key, plan)| Some((key.text(), plan.as_ref()?.algorithm)));
+        write_choices(&plans.collect())
     }
 
-    /// Computes products as another run did, so that bits are the same. Ways that this card or library does not have are
-    /// left out.
-    pub fn use_choices(&self, text: &str) {
+    /// Computes products as another run did. Ways that this card or library does not have are left out.
+    pub(in crate::device) fn use_choices(&self, text: &str) {
         let mut multiplier = locked(&self.inner.multiplier);
         multiplier.plans.clear();
         multiplier.chosen.extend(read_choices(text));
