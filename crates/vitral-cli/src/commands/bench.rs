@@ -12,7 +12,7 @@ use vitral::model::cost::Macs;
 use vitral::model::init::{Initialization, frozen};
 use vitral::timing::time_forward;
 use vitral_train::lora::Lora;
-use vitral_train::timing::{Saving, time_steps};
+use vitral_train::timing::{Saving, time_steps, time_steps_from_files};
 
 use crate::architecture::{Architecture, architecture};
 use crate::fault::Usage;
@@ -32,6 +32,7 @@ Examples:
   vitral bench --arch S/16 --image-size 384
   vitral bench --arch S/16 --batch 8 --train
   vitral bench --arch S/16 --batch 8 --train --recompute
+  vitral bench --arch S/16 --batch 64 --train --data photos/
   vitral bench --model vit-base-patch16-224
 
 With --json: arch, image_size, batch, threads, instruction_set, train, runs, median_ms, min_ms, images_per_second (from \
@@ -66,6 +67,9 @@ pub(crate) struct BenchArgs {
     /// In training: train only low-rank updates of this rank and the head, with the rest frozen
     #[arg(long, value_name = "RANK", requires = "train")]
     lora: Option<u16>,
+    /// In training: take the images from a folder, and say which part of the time was spent waiting for them
+    #[arg(long, value_name = "FOLDER", requires = "train", conflicts_with_all = ["recompute", "lora"])]
+    data: Option<PathBuf>,
     /// Show where the time goes: each stage's fraction of the time, and its fraction of the peak
     #[arg(long, conflicts_with = "train")]
     stages: bool,
@@ -102,6 +106,9 @@ struct Measured {
     fma_peak_gflops: Option<f64>,
     fraction_of_peak: Option<f64>,
     downloads: usize,
+    /// Which part of the time was spent waiting for images from files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<f64>,
     peak_rss_mb: Option<f64>,
     /// The most memory of a GPU that was held.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,7 +225,14 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let (peak, downloads) = (device.fma_peak(), device.downloads());
     printer.start_progress(runs + 1, "passes");
     let advance = || drop(printer.advance(1));
-    let (mut times, parts) = if args.train {
+    let mut waiting = None;
+    let (mut times, parts) = if let Some(folder) = &args.data {
+        let threads = settings.threads().get();
+        let sizes = (batch, image);
+        let found = time_steps_from_files(vit.config().clone(), &device, sizes, folder, (runs, threads), advance)?;
+        waiting = Some(rounded(found.waiting(), 4));
+        (found.steps.iter().zip(&found.waits).map(|(step, wait)| *step + *wait).collect(), Vec::new())
+    } else if args.train {
         (time_steps(vit, &device, (batch, image), &saving(args), runs, advance)?, Vec::new())
     } else {
         let made = || frozen(&vit, Initialization::Timm, 0, &device);
@@ -249,6 +263,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
         fma_peak_gflops: peak.map(|peak| rounded(peak, 1)),
         fraction_of_peak: peak.map(|peak| rounded(gflops / peak, 4)),
         downloads,
+        waiting,
         peak_rss_mb: peak_memory().map(|megabytes| rounded(megabytes, 1)),
         device_memory_mb: device.peak_memory().map(|bytes| rounded(bytes as f64 / f64::from(1 << 20), 1)),
         stages: if args.stages { stages(&parts, macs, batch, peak) } else { Vec::new() },
@@ -289,6 +304,9 @@ impl Measured {
             None => String::new(),
         };
         field("arithmetic", format!("{} GFLOP/s{of_peak}", self.gflops))?;
+        if let Some(waiting) = self.waiting {
+            printer.line(format_args!("waiting     {:.1} % of the time for images", 100.0 * waiting))?;
+        }
         if let Some(memory) = self.peak_rss_mb {
             field("memory", format!("{memory} MB peak"))?;
         }

@@ -10,10 +10,15 @@ use crate::tensor::Tensor;
 /// Widths of heads that the fused kernels are made for.
 const WIDTHS: [usize; 5] = [32, 64, 80, 96, 128];
 
-/// Warps of a fused block, 16 queries each: of four and seven the number that leaves fewer rows of the last tiles idle.
+/// Fewer blocks than this leave parts of a large card idle.
+const ENOUGH_BLOCKS: usize = 264;
+
+/// Warps of a fused block, 16 queries each: of four and seven the number that leaves fewer rows of the last tiles idle; four
+/// where there is little to do, so that all of the card does it.
 fn warps(call: &AttentionCall) -> usize {
     let padded = |rows: usize| call.queries.next_multiple_of(rows) * call.tokens.next_multiple_of(rows);
-    if call.width <= 64 && padded(112) < padded(64) { 7 } else { 4 }
+    let blocks = call.queries.div_ceil(112) * call.heads * call.batch;
+    if call.width <= 64 && padded(112) < padded(64) && blocks >= ENOUGH_BLOCKS { 7 } else { 4 }
 }
 
 impl Cuda {

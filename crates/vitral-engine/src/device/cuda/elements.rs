@@ -133,24 +133,25 @@ impl Cuda {
         let arguments =
             [Arg::Of(x), Arg::Maybe(y), Arg::Of(&partial), Arg::Count(count), Arg::Int(width), Arg::Int(share)];
         self.launch_for(x.element, Source::Elements, &format!("column_sums_{lanes}"), grid, &arguments);
-        self.sum_blocks(&partial, strips, width, to, accumulate);
+        self.sum_blocks((&partial, 0), strips, [width, width], to, accumulate);
     }
 
-    /// Sums of `blocks` rows of partial sums.
+    /// Sums of `blocks` rows of partial sums: of so many columns, from one on, of rows of so many values.
     pub(super) fn sum_blocks(
         &self,
-        partial: &Memory,
+        partial: (&Memory, usize),
         blocks: usize,
-        width: usize,
+        [width, stride]: [usize; 2],
         to: (&Memory, usize),
         accumulate: bool,
     ) {
         let grid = Grid { blocks: [width.div_ceil(32), 1, 1], threads: 256, shared: 0 };
         let arguments = [
-            Arg::Of(partial),
+            Arg::From(partial.0, partial.1),
             Arg::From(to.0, to.1),
             Arg::Int(blocks),
             Arg::Int(width),
+            Arg::Int(stride),
             Arg::Int(usize::from(accumulate)),
         ];
         self.launch(Source::Elements, "sum_blocks", grid, &arguments);

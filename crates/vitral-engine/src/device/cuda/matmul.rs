@@ -20,7 +20,7 @@ use crate::precision::Precision;
 /// Room for what cuBLASLt keeps aside while it computes.
 const WORKSPACE: usize = 64 << 20;
 /// How many ways are timed, of products that take long, and of those that are over in microseconds.
-const WAYS: [usize; 2] = [8, 24];
+const WAYS: [usize; 2] = [16, 24];
 /// A product with fewer multiplications is a short one.
 const SHORT: usize = 1 << 33;
 

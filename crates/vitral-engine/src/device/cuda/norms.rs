@@ -88,16 +88,10 @@ impl Cuda {
         [weight, bias]: &[GradientRange; 2],
     ) {
         let Some(flat) = gradients else { return };
-        if weight.is_none() && bias.is_none() {
-            return;
-        }
-        let sums = self.allocate(Element::F32, 2 * width);
-        self.sum_blocks(partial, blocks, 2 * width, (&sums, 0), false);
         for (range, start) in [(weight, 0), (bias, width)] {
             if let Some(range) = range {
-                let to = Arg::From(gradient_memory(flat), range.start);
-                let arguments = [to, Arg::From(&sums, start), Arg::Count(width)];
-                self.launch(Source::Updates, "accumulate", spread(width), &arguments);
+                let to = (gradient_memory(flat), range.start);
+                self.sum_blocks((partial, start), blocks, [width, 2 * width], to, true);
             }
         }
     }

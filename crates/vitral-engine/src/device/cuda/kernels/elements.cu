@@ -164,13 +164,13 @@ BOTH(column_sums_1, P, (x, y, partial, rows, width, share))
 BOTH(column_sums_8, P, (x, y, partial, rows, width, share))
 #undef P
 
-// out[column] (added to, or written) = the sum of partial [blocks, width] over its blocks. 32 columns a block of 256.
-KERNEL void sum_blocks(const float* partial, float* out, int blocks, int width, int accumulate) {
+// out[column] (added to, or written) = the sum of partial [blocks, stride] over its blocks. 32 columns a block of 256.
+KERNEL void sum_blocks(const float* partial, float* out, int blocks, int width, int stride, int accumulate) {
     __shared__ float room[8][32];
     int lane = threadIdx.x & 31, strip = threadIdx.x >> 5, column = blockIdx.x * 32 + lane;
     float sum = 0.f;
     if (column < width)
-        for (int block = strip; block < blocks; block += 8) sum += partial[(u64)block * width + column];
+        for (int block = strip; block < blocks; block += 8) sum += partial[(u64)block * stride + column];
     room[strip][lane] = sum;
     __syncthreads();
     if (strip || column >= width) return;

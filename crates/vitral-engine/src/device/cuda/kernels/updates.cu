@@ -87,59 +87,59 @@ struct Run {
 
 enum { ADAMW, SGD, LION };
 
+// What a step needs to know of its rule.
+struct Rule {
+    float rate, decay, beta1, beta2, epsilon, correct1, correct2;
+    int kind, nesterov, first_step;
+};
+
+// One value: parameter, moments, gradient.
+DEVICE void step_value(const Rule& rule, float& p, float& m, float& v, float g) {
+    if (rule.kind == ADAMW) {
+        m = rule.beta1 * m + (1.f - rule.beta1) * g;
+        v = rule.beta2 * v + (1.f - rule.beta2) * g * g;
+        p -= p * (rule.rate * rule.decay);
+        p -= rule.rate * (m * rule.correct1) / (sqrtf(v * rule.correct2) + rule.epsilon);
+    } else if (rule.kind == SGD) {
+        g += rule.decay * p;
+        m = rule.first_step ? g : rule.beta1 * m + g;
+        p -= rule.rate * (rule.nesterov ? g + rule.beta1 * m : m);
+    } else {
+        float along = rule.beta1 * m + (1.f - rule.beta1) * g;
+        float sign = along > 0.f ? 1.f : along < 0.f ? -1.f : along;
+        p = (1.f - rule.rate * rule.decay) * p - rule.rate * sign;
+        m = rule.beta2 * m + (1.f - rule.beta2) * g;
+    }
+}
+
 // One step of what is stepped a value at a time; a block a run. `copy`, where it is there, gets the parameters in 16 bits.
 KERNEL void step(const Run* runs, const float* gate, float* p, float* m, float* v, const float* g, half_t* copy,
-                 int rule, float learning_rate, float beta1, float beta2, float epsilon, float correct1, float correct2,
+                 int kind, float learning_rate, float beta1, float beta2, float epsilon, float correct1, float correct2,
                  int nesterov, int first_step) {
     if (gate[0] == 0.f) return;
     Run run = runs[blockIdx.x];
-    float rate = learning_rate * run.rate, decay = run.decay;
+    Rule rule = {learning_rate * run.rate, run.decay, beta1, beta2, epsilon, correct1, correct2, kind, nesterov,
+                 first_step};
     for (u32 i = threadIdx.x * 4; i < run.length; i += blockDim.x * 4) {
         u64 at = run.start + i;
-        int left = run.length - i < 4 ? (int)(run.length - i) : 4;
-        float P[4], M[4], V[4], G[4];
-        if (left == 4) {
-            float4 a = *(const float4*)(p + at), b = *(const float4*)(m + at), d = *(const float4*)(g + at);
-            P[0] = a.x, P[1] = a.y, P[2] = a.z, P[3] = a.w;
-            M[0] = b.x, M[1] = b.y, M[2] = b.z, M[3] = b.w;
-            G[0] = d.x, G[1] = d.y, G[2] = d.z, G[3] = d.w;
-            if (rule == ADAMW) {
-                float4 c = *(const float4*)(v + at);
-                V[0] = c.x, V[1] = c.y, V[2] = c.z, V[3] = c.w;
-            }
+        if (i + 4 <= run.length) {
+            float4 P = *(const float4*)(p + at), M = *(const float4*)(m + at), V = {0.f, 0.f, 0.f, 0.f};
+            float4 G = *(const float4*)(g + at);
+            if (kind == ADAMW) V = *(const float4*)(v + at);
+            step_value(rule, P.x, M.x, V.x, G.x);
+            step_value(rule, P.y, M.y, V.y, G.y);
+            step_value(rule, P.z, M.z, V.z, G.z);
+            step_value(rule, P.w, M.w, V.w, G.w);
+            *(float4*)(p + at) = P;
+            *(float4*)(m + at) = M;
+            if (kind == ADAMW) *(float4*)(v + at) = V;
+            if (copy) *(uint2*)(copy + at) = make_uint2(pack(P.x, P.y), pack(P.z, P.w));
         } else {
-            for (int j = 0; j < left; j++) {
-                P[j] = p[at + j], M[j] = m[at + j], G[j] = g[at + j];
-                if (rule == ADAMW) V[j] = v[at + j];
-            }
-        }
-        for (int j = 0; j < left; j++) {
-            if (rule == ADAMW) {
-                M[j] = beta1 * M[j] + (1.f - beta1) * G[j];
-                V[j] = beta2 * V[j] + (1.f - beta2) * G[j] * G[j];
-                P[j] -= P[j] * (rate * decay);
-                P[j] -= rate * (M[j] * correct1) / (sqrtf(V[j] * correct2) + epsilon);
-            } else if (rule == SGD) {
-                float grad = G[j] + decay * P[j];
-                M[j] = first_step ? grad : beta1 * M[j] + grad;
-                P[j] -= rate * (nesterov ? grad + beta1 * M[j] : M[j]);
-            } else {
-                float along = beta1 * M[j] + (1.f - beta1) * G[j];
-                float sign = along > 0.f ? 1.f : along < 0.f ? -1.f : along;
-                P[j] = (1.f - rate * decay) * P[j] - rate * sign;
-                M[j] = beta2 * M[j] + (1.f - beta2) * G[j];
-            }
-        }
-        if (left == 4) {
-            *(float4*)(p + at) = make_float4(P[0], P[1], P[2], P[3]);
-            *(float4*)(m + at) = make_float4(M[0], M[1], M[2], M[3]);
-            if (rule == ADAMW) *(float4*)(v + at) = make_float4(V[0], V[1], V[2], V[3]);
-            if (copy) *(uint2*)(copy + at) = make_uint2(pack(P[0], P[1]), pack(P[2], P[3]));
-        } else {
-            for (int j = 0; j < left; j++) {
-                p[at + j] = P[j], m[at + j] = M[j];
-                if (rule == ADAMW) v[at + j] = V[j];
-                if (copy) copy[at + j] = rounded(P[j]);
+            for (u64 k = at; k < run.start + run.length; k++) {
+                float V = kind == ADAMW ? v[k] : 0.f;
+                step_value(rule, p[k], m[k], V, g[k]);
+                if (kind == ADAMW) v[k] = V;
+                if (copy) copy[k] = rounded(p[k]);
             }
         }
     }
