@@ -33,7 +33,7 @@ impl Cuda {
         let warps = warps(call);
         let rows = 16 * warps;
         let grid = Grid {
-            blocks: [call.queries.div_ceil(rows), call.heads, call.batch],
+            blocks: [call.queries.div_ceil(rows) * call.heads * call.batch, 1, 1],
             threads: 32 * warps as u32,
             shared: 2 * 4 * rows * (call.width + 8),
         };
@@ -91,7 +91,7 @@ impl Cuda {
             Arg::Float(call.scale),
         ];
         let tile = 2 * 64 * (width + 8);
-        let blocks = [call.tokens.div_ceil(64), heads, call.batch];
+        let blocks = [call.tokens.div_ceil(64) * heads * call.batch, 1, 1];
         let grid = |shared| Grid { blocks, threads: 128, shared };
         let name = format!("attention_keys_backward_{width}");
         self.launch(Source::Attention, &name, grid(6 * tile + 1024), &arguments);

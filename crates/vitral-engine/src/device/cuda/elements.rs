@@ -53,7 +53,8 @@ impl Cuda {
         let count = out.len();
         let arguments = [Arg::From(x, start), Arg::Of(out), Arg::Count(count)];
         let name = if x.is_half() { "widened" } else { "copied" };
-        self.launch(Source::Elements, name, spread(count.div_ceil(8)), &arguments);
+        // By what the values are, which another precision may have made.
+        self.launch_in(x.element == Element::F16, Source::Elements, name, spread(count.div_ceil(8)), &arguments);
     }
 
     /// Values in 16 bits: the same memory if they are.
