@@ -21,7 +21,7 @@ impl Cuda {
     fn is_fused(&self, call: &AttentionCall, capture: bool) -> bool {
         let plain = capture || call.bias.is_some() || call.dropout.is_some();
         let fits = 12 * 64 * (call.width + 8) + 1024 <= self.inner.driver.shared_memory;
-        self.is_half() && stored(&call.qkv).is_half() && WIDTHS.contains(&call.width) && !plain && fits
+        self.is_half() && stored(&call.qkv).element == self.operand() && WIDTHS.contains(&call.width) && !plain && fits
     }
 
     /// The output, and for every query the logarithm of the sum of its exponentials.

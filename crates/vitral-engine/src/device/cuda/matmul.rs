@@ -272,7 +272,8 @@ impl Cuda {
         let [stride_a, stride_b, stride_c] = [m * k, k * n, m * n];
         let adds = product.accumulate || product.from.is_some();
         let c = Arg::From(product.c.0, product.c.1);
-        self.launch(
+        self.launch_in(
+            product.a.0.element == Element::F16,
             Source::Products,
             &format!("plain_product_{name}"),
             rows(n.div_ceil(16) * m.div_ceil(16) * product.batch),

@@ -345,8 +345,8 @@ impl<'a> Parameter<'a> {
         match (element, self.place) {
             (Element::F32, _) => self.wide(cuda),
             (_, Where::Flat(flat)) => (flat.half(cuda), self.start),
-            (_, Where::Prepared(weight)) if weight.memory.is_half() => (weight.memory.clone(), 0),
-            (_, Where::Prepared(weight)) => (weight.half(cuda).clone(), 0),
+            (_, Where::Prepared(weight)) if weight.memory.is_half() => (cuda.as_element(&weight.memory, element), 0),
+            (_, Where::Prepared(weight)) => (cuda.as_element(weight.half(cuda), element), 0),
         }
     }
 }

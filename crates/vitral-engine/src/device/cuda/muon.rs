@@ -73,6 +73,6 @@ impl Step<'_> {
             Arg::Float(1.0 - rate * group.weight_decay),
             Arg::Float(rate * muon_scale(shape, match_adamw)),
         ];
-        self.device.launch(Source::Updates, "muon_step", spread(count), &arguments);
+        self.launch("muon_step", spread(count), &arguments);
     }
 }

@@ -97,7 +97,8 @@ impl Cuda {
             Arg::Count(to_outer),
             Arg::Count(to_inner),
         ];
-        self.launch(Source::Transfers, &name, spread(count / lanes), &arguments);
+        let f16 = to.element == Element::F16;
+        self.launch_in(f16, Source::Transfers, &name, spread(count / lanes), &arguments);
     }
 }
 
@@ -124,14 +125,16 @@ impl backend::Memory for Cuda {
             })
             .collect();
         // Tokens that parameters are put beside stay tokens.
-        let half = sources.iter().any(|(memory, _)| memory.is_half());
-        let memory = self.allocate(if half { self.operand() } else { Element::F32 }, shape.count());
+        let half = sources.iter().map(|(memory, _)| memory.element).find(|&element| element != Element::F32);
+        let memory = self.allocate(half.unwrap_or(Element::F32), shape.count());
         let placed: usize = pieces.iter().map(|(_, blocks)| blocks.counts[0] * blocks.counts[1] * blocks.length).sum();
         if placed < shape.count() {
             self.clear_memory(&memory);
         }
         for ((from, start), (_, blocks)) in sources.iter().zip(pieces) {
-            self.copy_runs((from, *start), &memory, *blocks);
+            // In 16 bits as the others are, not as another precision made them.
+            let from = if from.is_half() { self.as_element(from, memory.element) } else { from.clone() };
+            self.copy_runs((&from, *start), &memory, *blocks);
         }
         Cuda::tensor(shape, memory)
     }

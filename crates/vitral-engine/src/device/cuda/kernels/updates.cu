@@ -97,8 +97,10 @@ KERNEL void step(const Run* runs, const float* gate, float* p, float* m, float* 
     for (u32 i = threadIdx.x * 4; i < run.length; i += blockDim.x * 4) {
         u64 at = run.start + i;
         int left = run.length - i < 4 ? (int)(run.length - i) : 4;
+        // A run may begin anywhere.
+        bool four = left == 4 && at % 4 == 0;
         float P[4], M[4], V[4], G[4];
-        if (left == 4) {
+        if (four) {
             float4 a = *(const float4*)(p + at), b = *(const float4*)(m + at), d = *(const float4*)(g + at);
             P[0] = a.x, P[1] = a.y, P[2] = a.z, P[3] = a.w;
             M[0] = b.x, M[1] = b.y, M[2] = b.z, M[3] = b.w;
@@ -130,7 +132,7 @@ KERNEL void step(const Run* runs, const float* gate, float* p, float* m, float* 
                 M[j] = beta2 * M[j] + (1.f - beta2) * G[j];
             }
         }
-        if (left == 4) {
+        if (four) {
             *(float4*)(p + at) = make_float4(P[0], P[1], P[2], P[3]);
             *(float4*)(m + at) = make_float4(M[0], M[1], M[2], M[3]);
             if (rule == ADAMW) *(float4*)(v + at) = make_float4(V[0], V[1], V[2], V[3]);
