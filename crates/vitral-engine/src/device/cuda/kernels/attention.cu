@@ -121,7 +121,8 @@ DEVICE void attention(const half_t* qkv, const float* mask, half_t* out, float* 
                 for (int j = 0; j < 4; j++) {
                     int key = n * 8 + (lane & 3) * 2 + (j & 1);
                     // In units of unscaled scores; a mask of −∞ hides the key.
-                    if (key < left) s[n][j] = fmaxf(s[n][j] + mask[(u64)image * tokens + t * ROWS + key] / scale, HIDDEN);
+                    float moved = key < left ? s[n][j] + mask[(u64)image * tokens + t * ROWS + key] / scale : HIDDEN;
+                    s[n][j] = moved < HIDDEN ? HIDDEN : moved;
                 }
         if (left < ROWS)
 #pragma unroll
