@@ -1,5 +1,11 @@
 //! What a device may do to those who use it: work that waits, memory that runs out, faults that stick.
 
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::gpu;
 use vitral_engine::ops::{Attention, Epilogue, Linear, Norm, NormKind};
 use vitral_engine::random::normal;
 use vitral_engine::{
@@ -131,8 +137,96 @@ fn a_training_step_is_the_same_on_every_device_with_the_same_draws() {
 }
 
 #[test]
+fn a_gpu_trains_as_the_reference_device_in_every_precision() {
+    let Some(gpu) = gpu() else { return };
+    let (losses, parameters) = train(&Device::reference()).expect("no fault");
+    let tolerances = [(Precision::F32, 1e-5, 1e-4), (Precision::Bf16, 3e-2, 4e-2), (Precision::F16, 5e-3, 3e-2)];
+    for (precision, of_losses, of_parameters) in tolerances {
+        let device = gpu.clone().with_precision(precision).expect("a GPU has it");
+        let found = train(&device).expect("no fault");
+        for (found, expected) in found.0.iter().zip(&losses) {
+            assert!((found - expected).abs() < of_losses, "{precision}: loss {found}, expected {expected}");
+        }
+        for (found, expected) in found.1.iter().zip(&parameters) {
+            assert!((found - expected).abs() < of_parameters, "{precision}: {found}, expected {expected}");
+        }
+        assert_eq!(train(&device).expect("no fault"), found, "{precision}: the same bits twice");
+    }
+}
+
+/// What the tests below run once more as a program of its own: the emulator reads its settings from the environment.
+#[test]
+fn one_run_on_a_gpu() {
+    let Some(expected) = std::env::var_os("VITRAL_TEST_RUN") else { return };
+    let gpu = gpu().expect("whoever runs this has one");
+    let (losses, _) = train(&Device::reference()).expect("no fault");
+    for precision in [Precision::F32, Precision::Bf16] {
+        let device = gpu.clone().with_precision(precision).expect("a GPU has it");
+        match train(&device) {
+            Ok((found, _)) => {
+                let same = found.iter().zip(&losses).all(|(found, expected)| (found - expected).abs() < 3e-2);
+                assert!(same, "{found:?}, expected {losses:?}");
+            }
+            Err(fault) => {
+                let out_of_memory = matches!(fault, DeviceError::OutOfDeviceMemory { .. });
+                assert_eq!(out_of_memory, expected == "out of memory", "{fault}");
+                assert_eq!(device.zeros([2]).to_vec(), Err(fault.clone()), "the fault sticks");
+                assert_eq!(device.wait(), Err(fault.clone()), "the fault sticks");
+                return println!("it failed");
+            }
+        }
+    }
+    println!("it did not fail");
+}
+
+/// Runs [`one_run_on_a_gpu`] with a setting of the emulator. Whether it failed as it should.
+fn fails(folder: &Path, setting: &str, value: usize, expected: &str) -> bool {
+    let out = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "one_run_on_a_gpu", "--nocapture"])
+        .env("VITRAL_TEST_RUN", expected)
+        .env("VITRAL_CHECK_CUDA", folder)
+        .env(setting, value.to_string())
+        .output()
+        .expect("this program runs");
+    let (said, faults) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{setting}={value}: {said}{faults}");
+    let known = ["the device is lost", "an image of another build"];
+    let reported = |line: &&str| line.contains("emulated CUDA") && !known.iter().any(|known| line.contains(known));
+    let wrong = faults.lines().find(reported);
+    assert_eq!(wrong, None, "{setting}={value}");
+    said.contains("it failed")
+}
+
+fn emulator() -> Option<PathBuf> {
+    match vitral_emulator::driver(false) {
+        Ok(folder) => Some(folder),
+        Err(missing) if missing.skips() => None,
+        Err(missing) => panic!("{missing}"),
+    }
+}
+
+#[test]
+fn a_gpu_that_runs_out_of_memory_anywhere_says_so_and_that_sticks() {
+    let Some(folder) = emulator() else { return };
+    let enough = (1..).find(|&from| !fails(&folder, "VITRAL_EMULATOR_FAIL_FROM", from, "out of memory"));
+    assert!(enough.is_some_and(|allocations| allocations > 20), "{enough:?} allocations");
+    // Where memory is had after all, once what nobody uses was given back, nothing happens.
+    for allocation in [1, 7, 15, 20] {
+        assert!(!fails(&folder, "VITRAL_EMULATOR_FAIL", allocation, "nothing"), "allocation {allocation}");
+    }
+}
+
+#[test]
+fn a_gpu_that_is_lost_anywhere_says_so_and_that_sticks() {
+    let Some(folder) = emulator() else { return };
+    for launch in [1, 2, 30, 100, 211] {
+        assert!(fails(&folder, "VITRAL_EMULATOR_LOSE", launch, "lost"), "launch {launch}");
+    }
+}
+
+#[test]
 fn parameters_stay_where_a_loss_is_not_finite() {
-    for device in [Device::cpu(2), Device::reference()] {
+    for device in [Device::cpu(2), Device::reference()].into_iter().chain(gpu()) {
         let block = Block::new();
         let before = block.parameters(&device).flat().to_vec().expect("no fault");
         // The first step is poisoned: nothing has moved before it.
@@ -187,7 +281,11 @@ fn narrow_weights_are_the_same_numbers_on_every_device() {
                 Parameters::prepared(block.declarations.clone(), device.clone(), dtype, values).expect("no fault");
             block.declarations.ids().map(|id| parameters.read(id).expect("no fault")).collect::<Vec<_>>()
         };
-        assert_eq!(read(&Device::cpu(2)), read(&Device::reference()), "{dtype:?}");
+        let expected = read(&Device::reference());
+        assert_eq!(read(&Device::cpu(2)), expected, "{dtype:?}");
+        if let Some(gpu) = gpu() {
+            assert_eq!(read(&gpu), expected, "{dtype:?} on a GPU");
+        }
     }
 }
 

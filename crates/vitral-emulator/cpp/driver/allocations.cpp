@@ -85,6 +85,7 @@ static int allocate(DevicePointer *address, size_t bytes) {
     if (bytes == 0) return InvalidValue;
     allocation_count++;
     if (allocation_count == setting("VITRAL_EMULATOR_FAIL", 0)) return OutOfMemory;
+    if (allocation_count >= setting("VITRAL_EMULATOR_FAIL_FROM", UINT64_MAX)) return OutOfMemory;
     if (used_bytes + bytes > total_memory()) {
         run_all(); // memory that is freed later in a stream's order
         if (sticky()) return sticky();

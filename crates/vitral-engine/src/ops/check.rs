@@ -225,6 +225,8 @@ type Operation<'a> = &'a dyn Fn(&Context<'_>, &[Tensor]) -> Tensor;
 type Begin<'a> = &'a dyn for<'p> Fn(&'p Parameters) -> Context<'p>;
 
 const DRAWS: DrawKey = DrawKey { seed: 5, step: 3, first_image: 0 };
+/// Draws of images that are not the first of their batch.
+const LATER_DRAWS: DrawKey = DrawKey { seed: 6, step: 3, first_image: 3 };
 
 impl Check {
     pub(crate) fn new() -> Self {
@@ -336,10 +338,23 @@ impl Check {
     /// Result and gradients of every other device against the reference device's, without differences: for shapes that
     /// differences would take too long for.
     pub(crate) fn against_reference(&self, inputs: &[Tensor], f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor) {
+        self.compare_with_reference(inputs, &|parameters| Context::recording(parameters), &f);
+    }
+
+    /// As [`Check::against_reference`], with everything that training drops.
+    pub(crate) fn against_reference_in_training(
+        &self,
+        inputs: &[Tensor],
+        f: impl Fn(&Context<'_>, &[Tensor]) -> Tensor,
+    ) {
+        self.compare_with_reference(inputs, &|parameters| Context::training(parameters, LATER_DRAWS), &f);
+    }
+
+    fn compare_with_reference(&self, inputs: &[Tensor], begin: Begin<'_>, f: Operation<'_>) {
         let parameters = self.flat(&self.reference);
-        let result = f(&Context::recording(&parameters), &self.moved(&self.reference, inputs));
+        let result = f(&begin(&parameters), &self.moved(&self.reference, inputs));
         let upstream: Vec<f32> = (0..result.shape().count()).map(|i| normal(98, i as u64)).collect();
-        let expected = self.gradients(Context::recording(&parameters), inputs, &upstream, &f);
+        let expected = self.gradients(begin(&parameters), inputs, &upstream, f);
         let inference = f(&Context::inference(&parameters), &self.moved(&self.reference, inputs)).precise();
         let cpu = (self.cpu.clone(), NEAR);
         for (device, tolerance) in std::iter::once(&cpu).chain(&self.others) {
@@ -348,7 +363,7 @@ impl Check {
             let fused = f(&Context::inference(&prepared), &self.moved(device, inputs));
             near(&fused.precise(), &inference, *tolerance, &format!("result on {name}"));
             let parameters = self.flat(device);
-            let found = self.gradients(Context::recording(&parameters), inputs, &upstream, &f);
+            let found = self.gradients(begin(&parameters), inputs, &upstream, f);
             near(
                 &found.result.precise(),
                 &expected.result.precise(),

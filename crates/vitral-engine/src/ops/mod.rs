@@ -19,6 +19,8 @@ mod window;
 
 #[cfg(test)]
 pub(crate) mod check;
+#[cfg(test)]
+mod sizes;
 
 pub use attention::{Attention, AttentionOutput};
 pub use convolution::{Convolution, Padding};

@@ -26,7 +26,7 @@ impl Cuda {
     fn is_fused(&self, call: &AttentionCall, capture: bool) -> bool {
         let plain = capture || call.bias.is_some() || call.dropout.is_some();
         let fits = 12 * 64 * (call.width + 8) + 1024 <= self.inner.driver.shared_memory;
-        self.is_half() && stored(&call.qkv).is_half() && WIDTHS.contains(&call.width) && !plain && fits
+        self.is_half() && stored(&call.qkv).element == self.operand() && WIDTHS.contains(&call.width) && !plain && fits
     }
 
     /// The output, and for every query the logarithm of the sum of its exponentials.
@@ -38,7 +38,7 @@ impl Cuda {
         let warps = warps(call);
         let rows = 16 * warps;
         let grid = Grid {
-            blocks: [call.queries.div_ceil(rows), call.heads, call.batch],
+            blocks: [call.queries.div_ceil(rows) * call.heads * call.batch, 1, 1],
             threads: 32 * warps as u32,
             shared: 2 * 4 * rows * (call.width + 8),
         };
@@ -96,7 +96,7 @@ impl Cuda {
             Arg::Float(call.scale),
         ];
         let tile = 2 * 64 * (width + 8);
-        let blocks = [call.tokens.div_ceil(64), heads, call.batch];
+        let blocks = [call.tokens.div_ceil(64) * heads * call.batch, 1, 1];
         let grid = |shared| Grid { blocks, threads: 128, shared };
         let name = format!("attention_keys_backward_{width}");
         self.launch(Source::Attention, &name, grid(6 * tile + 1024), &arguments);

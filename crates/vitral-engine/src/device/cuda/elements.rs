@@ -53,31 +53,35 @@ impl Cuda {
         let count = out.len();
         let arguments = [Arg::From(x, start), Arg::Of(out), Arg::Count(count)];
         let name = if x.is_half() { "widened" } else { "copied" };
-        self.launch(Source::Elements, name, spread(count.div_ceil(8)), &arguments);
+        // By what the values are, which another precision may have made.
+        self.launch_in(x.element == Element::F16, Source::Elements, name, spread(count.div_ceil(8)), &arguments);
     }
 
-    /// Values in 16 bits: the same memory if they are.
+    /// Values as products take them: the same memory if they are.
     pub(super) fn narrow(&self, x: &Memory) -> Memory {
-        if x.is_half() {
-            return x.clone();
-        }
-        let out = self.allocate(self.operand(), x.len());
-        self.narrow_into(x, &out);
-        out
+        self.as_element(x, self.operand())
     }
 
+    /// Rounds 32-bit values.
     pub(super) fn narrow_into(&self, x: &Memory, out: &Memory) {
         let count = x.len();
         let arguments = [Arg::Of(x), Arg::Of(out), Arg::Count(count)];
-        self.launch(Source::Elements, "narrowed", spread(count.div_ceil(8)), &arguments);
+        let grid = spread(count.div_ceil(8));
+        self.launch_in(out.element == Element::F16, Source::Elements, "narrowed", grid, &arguments);
     }
 
     /// Values in an element: the same memory if they are.
     pub(super) fn as_element(&self, x: &Memory, element: Element) -> Memory {
-        match element {
-            Element::F32 => self.wide(x),
-            Element::Bf16 | Element::F16 => self.narrow(x),
+        if x.element == element {
+            return x.clone();
         }
+        let wide = self.wide(x);
+        if element == Element::F32 {
+            return wide;
+        }
+        let out = self.allocate(element, x.len());
+        self.narrow_into(&wide, &out);
+        out
     }
 
     /// Values in 32 bits that begin their memory.

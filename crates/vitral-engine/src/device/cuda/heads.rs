@@ -10,8 +10,11 @@ use super::{Cuda, stored};
 use crate::device::backend::AttentionCall;
 use crate::tensor::Tensor;
 
-/// The most weights at a time, unless one image has more.
-const ROOM: usize = 1 << 26;
+/// The most weights at a time, unless one image has more. Few in tests, where batches would never be taken in parts
+/// otherwise.
+const ROOM: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
+/// The most matrices in one product, of which cuBLASLt's kernels take no more than a grid's last extent has.
+const MATRICES: usize = if cfg!(test) { 7 } else { 0xffff };
 
 /// One part of a batch.
 struct Part<'a> {
@@ -46,7 +49,7 @@ impl Part<'_> {
 
 /// The parts of a batch.
 fn parts(call: &AttentionCall) -> impl Iterator<Item = Part<'_>> {
-    let step = (ROOM / (call.heads * call.area()).max(1)).max(1);
+    let step = (ROOM / (call.heads * call.area()).max(1)).min(MATRICES / call.heads.max(1)).max(1);
     (0..call.batch).step_by(step).map(move |start| Part { call, images: start..(start + step).min(call.batch) })
 }
 

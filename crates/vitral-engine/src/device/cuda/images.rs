@@ -54,6 +54,7 @@ impl Images for Cuda {
         let element = self.element_of(&shape);
         let memory = match element {
             Element::F32 => self.wide(stored(images)),
+            _ if stored(images).is_half() => self.narrow(stored(images)),
             Element::Bf16 | Element::F16 => stored(images).clone(),
         };
         let out = self.allocate(element, shape.count());

@@ -1,9 +1,10 @@
 //! Kernels: their sources, compiled when they are first needed and kept on disk, and how they are launched.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
+use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::api::driver::{Function, Grid, Module, Value};
 use super::memory::{Element, Memory};
@@ -105,11 +106,10 @@ impl Inner {
         {
             return Ok(function);
         }
-        if !kernels.modules.contains_key(&key) {
-            let module = self.module(source, f16)?;
-            kernels.modules.insert(key, module);
-        }
-        let module = &kernels.modules[&key];
+        let module = match kernels.modules.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(self.module(source, f16)?),
+        };
         let function = self.driver.function(module, name, shared).map_err(|failure| self.error(&failure))?;
         kernels.functions.entry(key).or_default().insert(name.to_owned(), (function, shared.max(48 << 10)));
         Ok(function)
@@ -149,8 +149,11 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
 
 /// Writes a file of the cache, whole or not at all. A cache that cannot be written costs time, not the run.
 pub(super) fn keep(path: &std::path::Path, contents: &[u8]) {
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
     let Some(folder) = path.parent() else { return };
-    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
+    // Others may write the same file at this moment, threads of this program among them.
+    let own = format!("{}-{}.tmp", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed));
+    let unfinished = path.with_extension(own);
     let written = std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&unfinished, contents))
         .and_then(|()| std::fs::rename(&unfinished, path));
@@ -165,7 +168,8 @@ impl Cuda {
         self.launch_in(self.precision == Precision::F16, source, name, grid, arguments);
     }
 
-    fn launch_in(&self, f16: bool, source: Source, name: &str, grid: Grid, arguments: &[Arg<'_>]) {
+    /// Queues a kernel of a file compiled for IEEE half floats, or for bfloat16.
+    pub(super) fn launch_in(&self, f16: bool, source: Source, name: &str, grid: Grid, arguments: &[Arg<'_>]) {
         if grid.blocks.contains(&0) || self.inner.fault().is_some() {
             return;
         }

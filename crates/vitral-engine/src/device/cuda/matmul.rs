@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::api::blas::{Algorithm, Blas, Ending, MatrixType, Operands, Plan, Shape};
-use super::api::driver::{Address, Driver, Grid};
-use super::launch::{Arg, Source, cache_folder, keep};
+use super::api::driver::{Address, Driver};
+use super::launch::{Arg, Source, cache_folder, keep, rows};
 use super::memory::{Element, Memory};
 use super::recording::is_recording;
 use super::{Cuda, locked};
@@ -198,6 +198,9 @@ impl Cuda {
             workspace: workspace.address(0),
             workspace_bytes: WORKSPACE,
         };
+        if self.inner.fault().is_some() {
+            return;
+        }
         if !multiplier.plans.contains_key(&key) {
             let plan = self.plan(multiplier, key, &at, product.c.0.element);
             multiplier.plans.insert(key, plan);
@@ -229,6 +232,9 @@ impl Cuda {
         if multiplier.timed && plans.len() > 1 && !is_recording() {
             // What is added to must not be added to again: the trials write elsewhere.
             let aside = self.allocate(element, key.shape.m * key.shape.n * key.shape.batch);
+            if self.inner.fault().is_some() {
+                return None;
+            }
             let at = Operands { d: aside.address(0), ..*at };
             let mut least = f32::INFINITY;
             for (i, plan) in plans.iter().enumerate() {
@@ -264,13 +270,13 @@ impl Cuda {
         });
         let name = format!("{}{}", product.a.0.element.suffix(), product.c.0.element.suffix());
         let [stride_a, stride_b, stride_c] = [m * k, k * n, m * n];
-        let grid = Grid { blocks: [n.div_ceil(16), m.div_ceil(16), product.batch], threads: 256, shared: 0 };
         let adds = product.accumulate || product.from.is_some();
         let c = Arg::From(product.c.0, product.c.1);
-        self.launch(
+        self.launch_in(
+            product.a.0.element == Element::F16,
             Source::Products,
             &format!("plain_product_{name}"),
-            grid,
+            rows(n.div_ceil(16) * m.div_ceil(16) * product.batch),
             &[
                 Arg::From(product.a.0, product.a.1),
                 Arg::From(product.b.0, product.b.1),

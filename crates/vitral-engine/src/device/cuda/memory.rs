@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::api::driver::{Address, bytes_of, bytes_of_mut};
-use super::recording::is_recording;
+use super::api::driver::{Address, Failure, bytes_of, bytes_of_mut};
+use super::recording::{give_up, is_recording};
 use super::{Cuda, Inner, locked};
 use crate::device::error::DeviceError;
 use crate::precision::Precision;
@@ -85,8 +85,6 @@ pub(super) struct Pool {
     pub(super) allocations: usize,
     /// While a pass is recorded: the blocks that were given out for it.
     pub(super) recorded: Option<HashSet<Address>>,
-    /// Whether a pass that is recorded does what cannot be replayed.
-    pub(super) unfit: bool,
 }
 
 impl Pool {
@@ -95,8 +93,9 @@ impl Pool {
         let recorded = self.recorded.take().unwrap_or_default();
         let mut taken = BTreeMap::new();
         for (&bytes, addresses) in &mut self.free {
-            let (own, others) = addresses.drain(..).partition(|address| recorded.contains(address));
+            let (own, others): (Vec<_>, _) = addresses.drain(..).partition(|address| recorded.contains(address));
             *addresses = others;
+            self.used += bytes * own.len();
             taken.insert(bytes, own);
         }
         taken
@@ -148,11 +147,11 @@ impl Memory {
 }
 
 impl Inner {
-    /// Copies from the host. While a pass is recorded nothing is copied, and the recording is given up.
+    /// Copies from the host. While a pass is recorded nothing is copied, and the recording is given up: a replay would
+    /// read memory of the host that is gone.
     fn upload(&self, to: Address, bytes: &[u8]) {
         if is_recording() {
-            locked(&self.pool).unfit = true;
-            return;
+            return give_up();
         }
         self.run(|driver| driver.upload(to, bytes));
     }
@@ -176,21 +175,10 @@ impl Inner {
                 Ok(address)
             }
             None if is_recording() => {
-                pool.unfit = true;
+                give_up();
                 return empty();
             }
-            None => {
-                let mut made = self.driver.allocate(bytes);
-                if made.as_ref().is_err_and(|failure| failure.out_of_memory) {
-                    self.release(&mut pool);
-                    made = self.driver.allocate(bytes);
-                }
-                if made.is_ok() {
-                    pool.held += bytes;
-                    pool.peak = pool.peak.max(pool.held);
-                }
-                made
-            }
+            None => self.fresh(&mut pool, bytes),
         };
         match found {
             Ok(address) => {
@@ -201,15 +189,56 @@ impl Inner {
             Err(failure) => {
                 let used = pool.used;
                 drop(pool);
-                if failure.out_of_memory {
-                    let free = self.driver.memory().map_or(0, |[free, _]| free);
-                    self.fail(DeviceError::OutOfDeviceMemory { device: self.name(), asked: bytes, used, free });
-                } else {
-                    self.fail_with(&failure);
-                }
+                self.fail_to_allocate(&failure, bytes, used);
                 empty()
             }
         }
+    }
+
+    /// Memory from the driver, after what nobody uses was given back if that is needed.
+    fn fresh(&self, pool: &mut Pool, bytes: usize) -> Result<Address, Failure> {
+        let mut made = self.driver.allocate(bytes);
+        if made.as_ref().is_err_and(|failure| failure.out_of_memory) {
+            self.release(pool);
+            made = self.driver.allocate(bytes);
+        }
+        if made.is_ok() {
+            pool.held += bytes;
+            pool.peak = pool.peak.max(pool.held);
+        }
+        made
+    }
+
+    fn fail_to_allocate(&self, failure: &Failure, asked: usize, used: usize) {
+        if failure.out_of_memory {
+            let free = self.driver.memory().map_or(0, |[free, _]| free);
+            self.fail(DeviceError::OutOfDeviceMemory { device: self.name(), asked, used, free });
+        } else {
+            self.fail_with(failure);
+        }
+    }
+
+    /// Memory that is never given back to the pool, or nothing after an error that sticks.
+    pub(super) fn kept_memory(&self, bytes: usize) -> Option<Address> {
+        if self.fault().is_some() {
+            return None;
+        }
+        let _entered = self.enter();
+        let mut pool = locked(&self.pool);
+        let made = self.fresh(&mut pool, bytes);
+        pool.used += if made.is_ok() { bytes } else { 0 };
+        let used = pool.used;
+        drop(pool);
+        made.map_err(|failure| self.fail_to_allocate(&failure, bytes, used)).ok()
+    }
+
+    /// Gives memory of [`Inner::kept_memory`] back to the driver, once nothing uses it.
+    pub(super) fn free_kept(&self, address: Address, bytes: usize) {
+        let mut pool = locked(&self.pool);
+        pool.used -= bytes;
+        pool.held -= bytes;
+        drop(pool);
+        self.run(|driver| driver.free(address));
     }
 
     /// Gives every block that nobody uses back to the driver.
@@ -285,6 +314,8 @@ impl CudaWeight {
     }
 
     pub(super) fn half(&self, cuda: &Cuda) -> &Memory {
+        // Not while holding what a thread that records may wait for.
+        let _entered = cuda.inner.enter();
         self.half.get_or_init(|| cuda.narrow(&self.memory))
     }
 }
@@ -321,9 +352,14 @@ impl CudaFlat {
 
     /// All values in 16 bits.
     pub(super) fn half(&self, cuda: &Cuda) -> Memory {
+        // Not while holding what a thread that records may wait for.
+        let _entered = cuda.inner.enter();
         let mut copy = locked(&self.copy);
-        let memory = copy.0.get_or_insert_with(|| cuda.allocate(cuda.operand(), self.memory.len())).clone();
-        if !copy.1 {
+        let fits = copy.0.clone().filter(|memory| memory.element == cuda.operand());
+        let made = fits.is_none();
+        let memory = fits.unwrap_or_else(|| cuda.allocate(cuda.operand(), self.memory.len()));
+        copy.0 = Some(memory.clone());
+        if made || !copy.1 {
             cuda.narrow_into(&self.memory, &memory);
             copy.1 = true;
         }

@@ -48,6 +48,8 @@ use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
+use recording::{give_up, is_given_up, is_recording};
+
 pub use recording::Replays;
 
 /// A GPU of NVIDIA's. Clones mean the same device.
@@ -116,6 +118,7 @@ impl Inner {
     fn run(&self, work: impl FnOnce(&Driver) -> Result<(), Failure>) {
         let _entered = self.enter();
         if self.fault().is_none()
+            && !is_given_up()
             && let Err(failure) = work(&self.driver)
         {
             self.fail_with(&failure);
@@ -128,6 +131,11 @@ impl Inner {
             return Err(fault);
         }
         if to.is_empty() {
+            return Ok(());
+        }
+        if is_recording() {
+            // There is nothing to wait for yet. What the pass makes of zeros is not used.
+            give_up();
             return Ok(());
         }
         let _entered = self.enter();
@@ -226,6 +234,10 @@ impl Cuda {
         if let Some(fault) = self.inner.fault() {
             return Err(fault);
         }
+        if is_recording() {
+            give_up();
+            return Ok(());
+        }
         let _entered = self.inner.enter();
         self.inner.driver.wait().map_err(|failure| {
             self.inner.fail_with(&failure);
@@ -272,6 +284,11 @@ impl Cuda {
 
     /// Gives unused memory back to the driver.
     pub(super) fn trim(&self) {
+        if is_recording() {
+            return give_up();
+        }
+        // Before the pool is locked, for which a thread that records may wait.
+        let _entered = self.inner.enter();
         self.inner.release(&mut locked(&self.inner.pool));
     }
 
@@ -328,8 +345,8 @@ impl<'a> Parameter<'a> {
         match (element, self.place) {
             (Element::F32, _) => self.wide(cuda),
             (_, Where::Flat(flat)) => (flat.half(cuda), self.start),
-            (_, Where::Prepared(weight)) if weight.memory.is_half() => (weight.memory.clone(), 0),
-            (_, Where::Prepared(weight)) => (weight.half(cuda).clone(), 0),
+            (_, Where::Prepared(weight)) if weight.memory.is_half() => (cuda.as_element(&weight.memory, element), 0),
+            (_, Where::Prepared(weight)) => (cuda.as_element(weight.half(cuda), element), 0),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Muon (arXiv:2502.16982): the momentum of a matrix, orthogonalized by five products of Newton and Schulz.
 
+use super::Cuda;
 use super::launch::{Arg, Source, spread};
 use super::matmul::Product;
 use super::memory::{Element, Memory};
 use super::updates::Step;
-use super::{Cuda, api::driver::Grid};
 use crate::device::backend::UpdateGroup;
 use crate::device::cpu::updates::muon_scale;
 
@@ -20,14 +20,6 @@ impl Cuda {
         out
     }
 
-    fn transposed(&self, x: &Memory, [rows, columns]: [usize; 2]) -> Memory {
-        let out = self.allocate(Element::F32, x.len());
-        let grid = Grid { blocks: [columns.div_ceil(32), rows.div_ceil(32), 1], threads: 256, shared: 0 };
-        let arguments = [Arg::Of(x), Arg::Of(&out), Arg::Int(rows), Arg::Int(columns)];
-        self.launch_for(Element::F32, Source::Transfers, "transpose", grid, &arguments);
-        out
-    }
-
     fn product(&self, a: &Memory, b: &Memory, transposed: [bool; 2], extents: [usize; 3]) -> Memory {
         let c = self.allocate(Element::F32, extents[0] * extents[1]);
         self.multiply(&Product::new(a, b, &c, transposed, extents));
@@ -39,7 +31,7 @@ impl Cuda {
         let turned = rows > columns;
         let (small, large) = if turned { (columns, rows) } else { (rows, columns) };
         let norm = self.norm_of((matrix, 0), matrix.len());
-        let mut x = if turned { self.transposed(matrix, shape) } else { self.copied(matrix) };
+        let mut x = if turned { self.transposed(matrix, 1, shape) } else { self.copied(matrix) };
         self.launch(Source::Updates, "divide", spread(x.len()), &[Arg::Of(&x), Arg::Of(&norm), Arg::Count(x.len())]);
         let [a, b, c] = COEFFICIENTS;
         for _ in 0..5 {
@@ -49,7 +41,7 @@ impl Cuda {
             let next = self.product(&inner, &x, [false, false], [small, large, small]);
             x = self.mixed(&x, &next, a, 1.0);
         }
-        if turned { self.transposed(&x, [columns, rows]) } else { x }
+        if turned { self.transposed(&x, 1, [columns, rows]) } else { x }
     }
 }
 
@@ -81,6 +73,6 @@ impl Step<'_> {
             Arg::Float(1.0 - rate * group.weight_decay),
             Arg::Float(rate * muon_scale(shape, match_adamw)),
         ];
-        self.device.launch(Source::Updates, "muon_step", spread(count), &arguments);
+        self.launch("muon_step", spread(count), &arguments);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use super::api::driver::{Address, Recorded};
@@ -17,16 +18,35 @@ const MOST_VALUES: usize = 64 * 3 * 224 * 224;
 /// Recordings of one model; each keeps the memory that its pass needs.
 const MOST_RECORDINGS: usize = 8;
 
+/// What a thread records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Now {
+    Nothing,
+    /// A pass that can be replayed so far.
+    Pass,
+    /// A pass that did what cannot be replayed: nothing more of it is queued.
+    Unfit,
+}
+
 thread_local! {
-    /// Whether this thread records a pass.
-    static RECORDING: Cell<bool> = const { Cell::new(false) };
+    static RECORDING: Cell<Now> = const { Cell::new(Now::Nothing) };
     /// How often this thread has entered the gate of a device.
     static ENTERED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Whether this thread records a pass.
 pub(super) fn is_recording() -> bool {
-    RECORDING.get()
+    RECORDING.get() != Now::Nothing
+}
+
+/// Whether this thread records a pass that was given up: it may hold empty memory, which nothing may touch.
+pub(super) fn is_given_up() -> bool {
+    RECORDING.get() == Now::Unfit
+}
+
+/// Gives up what this thread records.
+pub(super) fn give_up() {
+    RECORDING.set(Now::Unfit);
 }
 
 /// A thread at work on a device.
@@ -64,7 +84,7 @@ impl<'a> Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        RECORDING.set(false);
+        RECORDING.set(Now::Nothing);
         ENTERED.set(ENTERED.get() - 1);
     }
 }
@@ -113,6 +133,7 @@ impl Drop for Recording {
 fn give_back(inner: &Inner, blocks: BTreeMap<usize, Vec<Address>>) {
     let mut pool = locked(&inner.pool);
     for (bytes, addresses) in blocks {
+        pool.used -= bytes * addresses.len();
         pool.free.entry(bytes).or_default().extend(addresses);
     }
 }
@@ -143,6 +164,10 @@ impl Cuda {
         input: &Tensor,
         pass: impl Fn(&Tensor) -> Result<Vec<Tensor>, E>,
     ) -> Result<Vec<Tensor>, E> {
+        // Within a pass that is recorded everything is part of that.
+        if ENTERED.get() > 0 {
+            return pass(input);
+        }
         let mut states = locked(&replays.0);
         let (key, room) = ((input.shape(), self.precision), states.len() < MOST_RECORDINGS);
         match states.get(&key) {
@@ -196,22 +221,29 @@ impl Cuda {
             return Ok(None);
         }
         locked(&self.inner.pool).recorded = Some(HashSet::new());
-        RECORDING.set(true);
-        let outputs = pass(&own);
-        RECORDING.set(false);
+        RECORDING.set(Now::Pass);
+        // A panic goes on when the stream is as it was.
+        let outputs = catch_unwind(AssertUnwindSafe(|| pass(&own)));
+        let given_up = RECORDING.replace(Now::Nothing) == Now::Unfit;
         let ended = self.inner.driver.end_recording();
-        let (blocks, unfit) = {
-            let mut pool = locked(&self.inner.pool);
-            let unfit = std::mem::take(&mut pool.unfit);
-            (pool.take_recorded(), unfit)
-        };
+        let blocks = locked(&self.inner.pool).take_recorded();
         drop(alone);
-        // What copies from the host cannot be replayed: that memory is gone.
-        let recorded = match ended {
-            Ok(recorded) if !unfit => recorded,
-            _ => {
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(panic) => {
                 give_back(&self.inner, blocks);
-                return outputs.map(|_| None);
+                resume_unwind(panic);
+            }
+        };
+        let recorded = match ended {
+            Ok(recorded) if !given_up => recorded,
+            // Whatever the pass gave is of memory that it never had.
+            ended => {
+                if let Ok(recorded) = ended {
+                    self.inner.run(|driver| driver.forget(&recorded));
+                }
+                give_back(&self.inner, blocks);
+                return Ok(None);
             }
         };
         match outputs {

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::api::driver::{Grid, Slot, bytes_of};
-use super::launch::{Arg, Source, spread};
+use super::api::driver::{Slot, bytes_of};
+use super::launch::{self, Arg, Source, spread};
 use super::memory::{Element, Memory};
 use super::recording::is_recording;
 use super::{Cuda, Parameter, locked, stored};
@@ -14,6 +14,8 @@ use crate::tensor::Tensor;
 
 /// Uploads of at least this many bytes go through pinned memory.
 const PINNED_FROM: usize = 1 << 20;
+/// And of at most this many: pinned memory, and as much of the card's, is kept.
+const PINNED_TO: usize = 1 << 30;
 /// Bytes that one thread copies at a time.
 const CHUNK: usize = 4 << 20;
 
@@ -29,29 +31,47 @@ impl Cuda {
     /// computes.
     pub(super) fn stage(&self, memory: &Memory, values: &[f32]) {
         let bytes = bytes_of(values);
-        if bytes.len() < PINNED_FROM || is_recording() {
+        if !(PINNED_FROM..=PINNED_TO).contains(&bytes.len()) || is_recording() {
             return memory.write(0, values);
         }
+        // Before the lock, for which a thread that records may wait.
+        let _entered = self.inner.enter();
         let mut staging = locked(&self.inner.staging);
         staging.turn = (staging.turn + 1) % staging.slots.len();
         let turn = staging.turn;
         let slot = &mut staging.slots[turn];
+        if let Some(old) = slot.take_if(|slot| slot.pinned.len() < bytes.len()) {
+            // What was copied from there may not be where it is wanted yet.
+            self.inner.run(|driver| driver.wait());
+            self.inner.free_kept(old.address, old.pinned.len());
+        }
+        if slot.is_none() {
+            let Some(address) = self.inner.kept_memory(bytes.len()) else { return };
+            match self.inner.driver.slot(address, bytes.len()) {
+                Ok(made) => *slot = Some(made),
+                // The host has no such memory to give: the driver copies through its own.
+                Err(_) => {
+                    self.inner.free_kept(address, bytes.len());
+                    return memory.write(0, values);
+                }
+            }
+        }
+        let Some(slot) = slot else { return };
         self.inner.run(|driver| {
-            if let Some(old) = slot.as_ref().filter(|slot| slot.pinned.len() < bytes.len()) {
-                // What was copied from there may not be where it is wanted yet.
-                driver.wait()?;
-                driver.free(old.address)?;
-                *slot = None;
-            }
-            if slot.is_none() {
-                *slot = Some(driver.slot(bytes.len())?);
-            }
-            let Some(slot) = slot else { return Ok(()) };
             driver.wait_for(slot)?;
             let chunks = slot.pinned.as_mut()[..bytes.len()].par_chunks_mut(CHUNK);
             chunks.zip(bytes.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
             driver.upload_beside(memory.address(0), slot, bytes.len())
         });
+    }
+
+    /// The transposed of `batch` matrices.
+    pub(super) fn transposed(&self, x: &Memory, batch: usize, [rows, columns]: [usize; 2]) -> Memory {
+        let out = self.allocate(x.element, x.len());
+        let tiles = columns.div_ceil(32) * rows.div_ceil(32) * batch;
+        let arguments = [Arg::Of(x), Arg::Of(&out), Arg::Int(rows), Arg::Int(columns)];
+        self.launch_for(x.element, Source::Transfers, "transpose", launch::rows(tiles), &arguments);
+        out
     }
 
     /// Copies runs of values to another memory, rounding them if that is in 16 bits.
@@ -77,7 +97,8 @@ impl Cuda {
             Arg::Count(to_outer),
             Arg::Count(to_inner),
         ];
-        self.launch(Source::Transfers, &name, spread(count / lanes), &arguments);
+        let f16 = to.element == Element::F16;
+        self.launch_in(f16, Source::Transfers, &name, spread(count / lanes), &arguments);
     }
 }
 
@@ -104,26 +125,23 @@ impl backend::Memory for Cuda {
             })
             .collect();
         // Tokens that parameters are put beside stay tokens.
-        let half = sources.iter().any(|(memory, _)| memory.is_half());
-        let memory = self.allocate(if half { self.operand() } else { Element::F32 }, shape.count());
+        let half = sources.iter().map(|(memory, _)| memory.element).find(|&element| element != Element::F32);
+        let memory = self.allocate(half.unwrap_or(Element::F32), shape.count());
         let placed: usize = pieces.iter().map(|(_, blocks)| blocks.counts[0] * blocks.counts[1] * blocks.length).sum();
         if placed < shape.count() {
             self.clear_memory(&memory);
         }
         for ((from, start), (_, blocks)) in sources.iter().zip(pieces) {
-            self.copy_runs((from, *start), &memory, *blocks);
+            // In 16 bits as the others are, not as another precision made them.
+            let from = if from.is_half() { self.as_element(from, memory.element) } else { from.clone() };
+            self.copy_runs((&from, *start), &memory, *blocks);
         }
         Cuda::tensor(shape, memory)
     }
 
     fn transpose(&self, x: &Tensor) -> Tensor {
         let [batch, rows, columns] = x.shape()[..] else { panic!("three extents, not {:?}", x.shape()) };
-        let memory = stored(x);
-        let out = self.allocate(memory.element, memory.len());
-        let grid = Grid { blocks: [columns.div_ceil(32), rows.div_ceil(32), batch], threads: 256, shared: 0 };
-        let arguments = [Arg::Of(memory), Arg::Of(&out), Arg::Int(rows), Arg::Int(columns)];
-        self.launch_for(memory.element, Source::Transfers, "transpose", grid, &arguments);
-        Cuda::tensor([batch, columns, rows], out)
+        Cuda::tensor([batch, columns, rows], self.transposed(stored(x), batch, [rows, columns]))
     }
 
     fn select_columns(&self, x: &Tensor, columns: &[usize]) -> Tensor {

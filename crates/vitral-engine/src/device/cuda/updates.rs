@@ -1,5 +1,6 @@
 //! Gradients summed, clipped, and followed.
 
+use super::api::driver::Grid;
 use super::launch::{Arg, Source, rows, spread};
 use super::memory::{CudaFlat, Element, Memory};
 use super::{Cuda, locked, stored};
@@ -188,6 +189,12 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// Queues a kernel that writes the parameters, rounding them as the copy in 16 bits is.
+    pub(super) fn launch(&self, name: &str, grid: Grid, arguments: &[Arg<'_>]) {
+        let f16 = self.copy.as_ref().is_some_and(|copy| copy.element == Element::F16);
+        self.device.launch_in(f16, Source::Updates, name, grid, arguments);
+    }
+
     /// What a moment is multiplied by, so that its first steps are not too small.
     fn correction(&self, beta: f32) -> f32 {
         let steps = self.call.step.min(i32::MAX as u64) as i32;
@@ -228,7 +235,7 @@ impl Step<'_> {
             Arg::Int(usize::from(nesterov)),
             Arg::Int(usize::from(self.call.step <= 1)),
         ];
-        self.device.launch(Source::Updates, "step", rows(runs), &arguments);
+        self.launch("step", rows(runs), &arguments);
     }
 
     fn lamb(&self, groups: &[UpdateGroup], betas: [f32; 2], epsilon: f32) {
@@ -263,6 +270,6 @@ impl Step<'_> {
             Arg::Maybe(self.copy.as_ref()),
             Arg::Float(self.call.learning_rate),
         ];
-        self.device.launch(Source::Updates, "lamb_step", rows(runs), &arguments);
+        self.launch("lamb_step", rows(runs), &arguments);
     }
 }

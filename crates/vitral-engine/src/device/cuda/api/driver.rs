@@ -284,12 +284,12 @@ impl Driver {
         // before the stream has passed `used`.
         self.call("copying to the card", |table| unsafe {
             let steps = [
-                (table.cuStreamWaitEvent)(self.copies, slot.used.0, 0),
+                (table.cuStreamWaitEvent)(self.copies, slot.used.handle, 0),
                 (table.cuMemcpyHtoDAsync_v2)(slot.address, slot.pinned.pointer, bytes, self.copies),
-                (table.cuEventRecord)(slot.copied.0, self.copies),
-                (table.cuStreamWaitEvent)(self.stream, slot.copied.0, 0),
+                (table.cuEventRecord)(slot.copied.handle, self.copies),
+                (table.cuStreamWaitEvent)(self.stream, slot.copied.handle, 0),
                 (table.cuMemcpyDtoDAsync_v2)(to, slot.address, bytes, self.stream),
-                (table.cuEventRecord)(slot.used.0, self.stream),
+                (table.cuEventRecord)(slot.used.handle, self.stream),
             ];
             steps.into_iter().find(|&code| code != 0).unwrap_or(0)
         })
@@ -298,18 +298,18 @@ impl Driver {
     /// Waits until a slot's pinned memory may be written.
     pub(in crate::device::cuda) fn wait_for(&self, slot: &Slot) -> Result<(), Failure> {
         // SAFETY: the event is alive.
-        self.call("waiting for a copy", |table| unsafe { (table.cuEventSynchronize)(slot.copied.0) })
+        self.call("waiting for a copy", |table| unsafe { (table.cuEventSynchronize)(slot.copied.handle) })
     }
 
-    /// Room for uploads of so many bytes.
-    pub(in crate::device::cuda) fn slot(&self, bytes: usize) -> Result<Slot, Failure> {
+    /// Room for uploads of so many bytes, with as much memory of the card.
+    pub(in crate::device::cuda) fn slot(&self, address: Address, bytes: usize) -> Result<Slot, Failure> {
         let event = || {
             let mut event = null_mut();
             // SAFETY: the handle lives through the call.
             self.call("making an event", |table| unsafe { (table.cuEventCreate)(&mut event, WITHOUT_TIMING) })?;
-            Ok(Event(event))
+            Ok(Event { handle: event, destroy: self.table.cuEventDestroy_v2 })
         };
-        Ok(Slot { pinned: self.pin(bytes)?, address: self.allocate(bytes)?, copied: event()?, used: event()? })
+        Ok(Slot { pinned: self.pin(bytes)?, address, copied: event()?, used: event()? })
     }
 
     /// Copies from the card and waits for it.
@@ -391,6 +391,10 @@ impl Driver {
                 }
             }
             pointers[i] = (&raw mut words[i]).cast();
+        }
+        if grid.blocks[0] > i32::MAX as usize || grid.blocks[1..].iter().any(|&blocks| blocks > 0xffff) {
+            let text = format!("launching a kernel in {:?} blocks: more than a card takes", grid.blocks);
+            return Err(Failure { text, out_of_memory: false });
         }
         let [x, y, z] = grid.blocks.map(|blocks| blocks as u32);
         // SAFETY: the driver copies the arguments before it returns; that they are those which the kernel declares is up to
@@ -487,9 +491,19 @@ pub(in crate::device::cuda) struct Slot {
 }
 
 /// A place in a stream.
-struct Event(Handle);
+struct Event {
+    handle: Handle,
+    destroy: unsafe extern "C" fn(Handle) -> i32,
+}
 // SAFETY: see `Driver`.
 unsafe impl Send for Event {}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from the driver, which destroys it once the stream has passed it.
+        let _ = unsafe { (self.destroy)(self.handle) };
+    }
+}
 
 /// Pinned memory of the host.
 pub(in crate::device::cuda) struct Pinned {

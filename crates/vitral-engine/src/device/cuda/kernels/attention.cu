@@ -36,6 +36,14 @@ template <int D> DEVICE void right_operand_transposed(u32 b[4], const half_t* ti
     ldm4t(b[0], b[1], b[2], b[3], at<D>(tile, row + (lane & 7) + (((lane >> 3) & 1) << 3), pair * 2 + (lane >> 4)));
 }
 
+// What a block does: of every head of every image, one of `tiles` tiles of `rows` rows. All in the grid's first extent: the
+// others take 65535 blocks at most, and there may be more images.
+DEVICE void this_block(int tiles, int heads, int rows, int& image, int& head, int& first) {
+    first = (int)(blockIdx.x % tiles) * rows;
+    head = (int)(blockIdx.x / tiles % heads);
+    image = (int)(blockIdx.x / tiles / heads);
+}
+
 template <int COUNT> DEVICE void clear(float (*sums)[4]) {
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
@@ -61,7 +69,8 @@ DEVICE void attention(const half_t* qkv, const float* mask, half_t* out, float* 
     extern __shared__ __align__(128) unsigned char shared[];
     half_t *keys = (half_t*)shared, *values = keys + 2 * ROWS * (D + 8);
     constexpr int TILE = ROWS * (D + 8);
-    int image = blockIdx.z, head = blockIdx.y, first = blockIdx.x * ROWS;
+    int tiles_of_queries = (queries + ROWS - 1) / ROWS, image, head, first;
+    this_block(tiles_of_queries, heads, ROWS, image, head, first);
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     u64 stride = (u64)3 * heads * D;
     const half_t* base = qkv + (u64)image * tokens * stride + head * D;
@@ -112,7 +121,8 @@ DEVICE void attention(const half_t* qkv, const float* mask, half_t* out, float* 
                 for (int j = 0; j < 4; j++) {
                     int key = n * 8 + (lane & 3) * 2 + (j & 1);
                     // In units of unscaled scores; a mask of −∞ hides the key.
-                    if (key < left) s[n][j] = fmaxf(s[n][j] + mask[(u64)image * tokens + t * ROWS + key] / scale, HIDDEN);
+                    float moved = key < left ? s[n][j] + mask[(u64)image * tokens + t * ROWS + key] / scale : HIDDEN;
+                    s[n][j] = moved < HIDDEN ? HIDDEN : moved;
                 }
         if (left < ROWS)
 #pragma unroll
@@ -226,7 +236,8 @@ DEVICE void attention_keys_backward(const half_t* qkv, const half_t* grad, const
     extern __shared__ __align__(128) unsigned char shared[];
     half_t *keys = (half_t*)shared, *values = keys + TILE, *asked = values + TILE, *grads = asked + 2 * TILE;
     float *of_totals = (float*)(grads + 2 * TILE), *of_inner = of_totals + 128;
-    int image = blockIdx.z, head = blockIdx.y, first = blockIdx.x * 64;
+    int image, head, first;
+    this_block((tokens + 63) / 64, heads, 64, image, head, first);
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     float to_log2 = scale * LOG2E;
     u64 stride = (u64)3 * heads * D, row_stride = (u64)heads * D;
@@ -353,7 +364,8 @@ DEVICE void attention_queries_backward(const half_t* qkv, const half_t* grad, co
     constexpr int TILE = 64 * (D + 8);
     extern __shared__ __align__(128) unsigned char shared[];
     half_t *keys = (half_t*)shared, *values = keys + 2 * TILE;
-    int image = blockIdx.z, head = blockIdx.y, first = blockIdx.x * 64;
+    int image, head, first;
+    this_block((tokens + 63) / 64, heads, 64, image, head, first);
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     float to_log2 = scale * LOG2E;
     u64 stride = (u64)3 * heads * D, row_stride = (u64)heads * D;

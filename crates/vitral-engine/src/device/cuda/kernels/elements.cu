@@ -250,12 +250,12 @@ KERNEL void softmax(const float* x, float* out, int width) {
     const float* row = x + (u64)blockIdx.x * width;
     float* to = out + (u64)blockIdx.x * width;
     float top = LOWEST, total = 0.f;
-    for (int i = threadIdx.x; i < width; i += blockDim.x) top = row[i] > top || row[i] != row[i] ? row[i] : top;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) top = greater(top, row[i]);
     top = block_max(top, room);
     for (int i = threadIdx.x; i < width; i += blockDim.x) total += top == LOWEST ? 0.f : expf(row[i] - top);
     total = block_sum(total, room);
     for (int i = threadIdx.x; i < width; i += blockDim.x)
-        to[i] = top == LOWEST && !(row[i] != row[i]) ? 0.f : expf(row[i] - top) / total;
+        to[i] = top == LOWEST ? 0.f : expf(row[i] - top) / total;
 }
 
 KERNEL void softmax_backward(const float* y, const float* grad, float* out, int width) {

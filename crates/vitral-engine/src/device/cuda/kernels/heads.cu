@@ -52,7 +52,7 @@ KERNEL void attention_weights(float* scores, float* used, const float* mask, con
         if (bias) s += bias[((u64)head * tokens + query) * tokens + key];
         if (mask) s += mask[image * tokens + key];
         x[key] = s;
-        top = s > top || s != s ? s : top;
+        top = greater(top, s);
     }
     top = block_max(top, room);
     for (int key = threadIdx.x; key < tokens; key += blockDim.x) {
@@ -113,7 +113,7 @@ KERNEL void probe_attention(const float* query, const float* both, float* out, f
         float s = 0.f;
         for (int d = 0; d < head_width; d++) s += q[d] * key[d];
         w[token] = s * scale;
-        top = fmaxf(top, w[token]);
+        top = greater(top, w[token]);
     }
     top = block_max(top, room);
     for (int token = threadIdx.x; token < tokens; token += blockDim.x) {

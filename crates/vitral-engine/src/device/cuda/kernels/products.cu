@@ -5,9 +5,13 @@ DEVICE void plain_product(const T* a, const T* b, const float* bias, const O* fr
                           int transpose_a, int transpose_b, u64 stride_a, u64 stride_b, u64 stride_c, float alpha,
                           float beta) {
     __shared__ float A[16][17], B[16][17];
-    int x = threadIdx.x & 15, y = threadIdx.x >> 4, row = blockIdx.y * 16 + y, column = blockIdx.x * 16 + x;
-    a += blockIdx.z * stride_a;
-    b += blockIdx.z * stride_b;
+    // All tiles are in the grid's first extent: the others take 65535 blocks at most.
+    u32 across = (n + 15) / 16, down = (m + 15) / 16;
+    u64 matrix = blockIdx.x / across / down;
+    int x = threadIdx.x & 15, y = threadIdx.x >> 4;
+    int row = (int)(blockIdx.x / across % down) * 16 + y, column = (int)(blockIdx.x % across) * 16 + x;
+    a += matrix * stride_a;
+    b += matrix * stride_b;
     float sum = 0.f;
     for (int start = 0; start < k; start += 16) {
         int at_a = start + x, at_b = start + y;
@@ -18,7 +22,7 @@ DEVICE void plain_product(const T* a, const T* b, const float* bias, const O* fr
         __syncthreads();
     }
     if (row >= m || column >= n) return;
-    u64 at = blockIdx.z * stride_c + (u64)row * n + column;
+    u64 at = matrix * stride_c + (u64)row * n + column;
     sum *= alpha;
     if (bias) sum += bias[column];
     if (beta != 0.f) sum += beta * value(from[at]);

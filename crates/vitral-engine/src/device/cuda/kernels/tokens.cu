@@ -74,8 +74,7 @@ template <class T> DEVICE void max_tokens(const T* x, float* out, int batch, int
     u64 start = i / width * tokens * width + i % width;
     float top = LOWEST;
     for (int token = first; token < tokens; token++) {
-        float v = value(x[start + (u64)token * width]);
-        top = v > top || v != v ? v : top;
+        top = greater(top, value(x[start + (u64)token * width]));
     }
     out[i] = top;
 }

@@ -26,19 +26,22 @@ DEVICE void copy_runs(const S* x, T* out, u64 count, u64 inner_count, u64 length
 COPY(1, ff, float, float) COPY(1, hh, half_t, half_t) COPY(1, fh, float, half_t)
 COPY(8, ff, float, float) COPY(8, hh, half_t, half_t) COPY(8, fh, float, half_t)
 
-// [batch, rows, columns] to [batch, columns, rows], in tiles of 32 × 32, a block of 32 × 8 threads each.
+// [batch, rows, columns] to [batch, columns, rows], in tiles of 32 × 32, a block of 32 × 8 threads each. All tiles are in the
+// grid's first extent: the others take 65535 blocks at most.
 #define P(T) (const T* x, T* out, int rows, int columns)
 template <class T> DEVICE void transpose(const T* x, T* out, int rows, int columns) {
     __shared__ float tile[32][33];
     int lane = threadIdx.x & 31, strip = threadIdx.x >> 5;
-    u64 base = (u64)blockIdx.z * rows * columns;
+    u32 across = (columns + 31) / 32, down = (rows + 31) / 32;
+    int first_column = (int)(blockIdx.x % across) * 32, first_row = (int)(blockIdx.x / across % down) * 32;
+    u64 base = (u64)(blockIdx.x / across / down) * rows * columns;
     for (int r = strip; r < 32; r += 8) {
-        int row = blockIdx.y * 32 + r, column = blockIdx.x * 32 + lane;
+        int row = first_row + r, column = first_column + lane;
         if (row < rows && column < columns) tile[r][lane] = value(x[base + (u64)row * columns + column]);
     }
     __syncthreads();
     for (int r = strip; r < 32; r += 8) {
-        int row = blockIdx.y * 32 + lane, column = blockIdx.x * 32 + r;
+        int row = first_row + lane, column = first_column + r;
         if (row < rows && column < columns) put(out + base + (u64)column * rows + row, tile[lane][r]);
     }
 }

@@ -122,7 +122,8 @@ KERNEL void step(const Run* runs, const float* gate, float* p, float* m, float* 
                  first_step};
     for (u32 i = threadIdx.x * 4; i < run.length; i += blockDim.x * 4) {
         u64 at = run.start + i;
-        if (i + 4 <= run.length) {
+        // A run may begin anywhere.
+        if (i + 4 <= run.length && at % 4 == 0) {
             float4 P = *(const float4*)(p + at), M = *(const float4*)(m + at), V = {0.f, 0.f, 0.f, 0.f};
             float4 G = *(const float4*)(g + at);
             if (kind == ADAMW) V = *(const float4*)(v + at);
@@ -135,7 +136,7 @@ KERNEL void step(const Run* runs, const float* gate, float* p, float* m, float* 
             if (kind == ADAMW) *(float4*)(v + at) = V;
             if (copy) *(uint2*)(copy + at) = make_uint2(pack(P.x, P.y), pack(P.z, P.w));
         } else {
-            for (u64 k = at; k < run.start + run.length; k++) {
+            for (u64 k = at; k < at + 4 && k < run.start + run.length; k++) {
                 float V = kind == ADAMW ? v[k] : 0.f;
                 step_value(rule, p[k], m[k], V, g[k]);
                 if (kind == ADAMW) v[k] = V;

@@ -149,8 +149,10 @@ DEVICE float warp_sum(float x) {
     for (int step = 16; step; step >>= 1) x += __shfl_xor_sync(~0u, x, step);
     return x;
 }
+// The greater of two; a NaN stays, which `fmaxf` would drop.
+DEVICE float greater(float x, float y) { return y > x || y != y ? y : x; }
 DEVICE float warp_max(float x) {
-    for (int step = 16; step; step >>= 1) x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
+    for (int step = 16; step; step >>= 1) x = greater(x, __shfl_xor_sync(~0u, x, step));
     return x;
 }
 
@@ -173,7 +175,7 @@ DEVICE float block_max(float x, float* room) {
     if (lane == 0) room[warp] = x;
     __syncthreads();
     x = room[0];
-    for (int w = 1; w < warps; w++) x = fmaxf(x, room[w]);
+    for (int w = 1; w < warps; w++) x = greater(x, room[w]);
     return x;
 }
 
