@@ -80,8 +80,7 @@ impl Device {
     /// The precisions that the device has.
     pub fn precisions(&self) -> &'static [Precision] {
         match self {
-            Device::Cpu(_) => &[Precision::F32, Precision::Bf16],
-            Device::Reference(_) => &[Precision::F32, Precision::Bf16, Precision::Int8],
+            Device::Cpu(_) | Device::Reference(_) => &[Precision::F32, Precision::Bf16, Precision::Int8],
         }
     }
 

@@ -129,7 +129,7 @@ impl Cpu {
 
     /// A matrix `[out, in]`, packed and stored in a type.
     pub(crate) fn prepare_matrix(&self, values: &[f32], extents: [usize; 2], dtype: DType) -> PreparedWeight {
-        PreparedWeight::matrix(&self.processor, values, extents, dtype)
+        PreparedWeight::matrix(&self.processor, values, extents, self.stored(dtype))
     }
 
     /// A tensor whose memory `fill` writes, all of it.

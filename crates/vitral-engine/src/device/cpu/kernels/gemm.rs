@@ -15,6 +15,7 @@ use super::isa::Isa;
 use super::lanes::{Kernel, Lanes};
 use super::matrix_a::{self, MatrixA, NormOnLoad, Statistics};
 use super::matrix_b::{PackedB, Panels};
+use super::narrow;
 use super::shared::DisjointMut;
 use super::tile::{Init, MAX_PANEL, MAX_TILE_ROWS, PrefetchShares, Tiles};
 use crate::activation::Activation;
@@ -84,6 +85,9 @@ impl<'a> Gemm<'a> {
             return;
         }
         assert!(stride >= self.columns && c.len() >= (self.rows - 1) * stride + self.columns);
+        if let Panels::Words(panels) = self.panels {
+            return narrow::run(self, panels, cpu, (DisjointMut::new(c), 0, stride));
+        }
         let tiles = self.rows.div_ceil(isa.tile_rows());
         let panels = self.columns.div_ceil(isa.panel());
         let (row_parts, column_parts) = if self.rows * self.columns * self.depth < SERIAL_WORK || cpu.threads() == 1 {
@@ -116,6 +120,7 @@ impl<'a> Gemm<'a> {
             return;
         }
         assert!(stride >= self.columns && c.len() - start >= (self.rows - 1) * stride + self.columns);
+        debug_assert!(!matches!(self.panels, Panels::Words(_)), "products in words run on a processor");
         let panels = 0..self.columns.div_ceil(isa.panel());
         self.run_part(isa, (c, start, stride), 0..self.rows, panels);
     }

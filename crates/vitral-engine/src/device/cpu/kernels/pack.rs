@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::isa::Isa;
 use super::matrix_b::{MatrixB, PackedB, Panels, pack_panel, packed_len};
+use super::narrow::{Words, pack_words};
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 use crate::dtype::DType;
@@ -40,6 +41,11 @@ pub(crate) fn pack(cpu: &Processor, b: MatrixB<'_>, depth: usize, columns: usize
     let mut panels = Buffer::zeros(packed_len(cpu.isa(), depth, columns));
     pack_into(cpu, b, depth, columns, panels.as_mut_slice());
     PackedB::new(panels, (depth, columns), dtype)
+}
+
+/// Packs a weight `[columns, depth]` for products in 16 or 8 bits, on all threads.
+pub(crate) fn pack_narrow(cpu: &Processor, weight: &[f32], depth: usize, columns: usize, words: Words) -> PackedB {
+    PackedB::narrow(pack_words(cpu, weight, (depth, columns), words), (depth, columns))
 }
 
 /// Packs `B` into memory that is there already, on all threads.

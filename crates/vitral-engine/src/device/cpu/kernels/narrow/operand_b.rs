@@ -1,0 +1,191 @@
+//! Matrix `B` in words: a weight `[out, in]`, rounded and packed into panels.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use super::super::isa::Isa;
+use super::super::lanes::{Kernel, Lanes};
+use super::super::matrix_b::{MatrixB, pack_panel};
+use super::super::shared::{as_bytes_mut, as_halves_mut};
+use super::Words;
+use crate::device::cpu::buffer::Buffer;
+use crate::device::cpu::processor::{Processor, SERIAL_WORK};
+use crate::int8::row_scale;
+
+/// `B` as a product reads it: panels `[word of the depth][panel]`.
+#[derive(Clone, Copy)]
+pub(crate) struct WordPanels<'a> {
+    pub(super) words: Words,
+    pub(super) data: &'a [f32],
+    /// Of bytes.
+    pub(super) int8: Int8Panels<'a>,
+}
+
+/// What comes with bytes, for every column of all panels.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Int8Panels<'a> {
+    /// What a unit is worth.
+    pub(super) scales: &'a [f32],
+    /// Sums over the depth.
+    pub(super) sums: &'a [i32],
+}
+
+impl<'a> WordPanels<'a> {
+    /// Whether this is a matrix of such extents.
+    pub(in super::super) fn fits(&self, isa: Isa, depth: usize, columns: usize) -> bool {
+        let padded = columns.next_multiple_of(isa.panel());
+        self.data.len() == padded * self.words.of(depth)
+            && (self.words == Words::Bf16 || (self.int8.scales.len() == padded && self.int8.sums.len() == padded))
+    }
+
+    /// Panels of some columns, the first of which begins one.
+    pub(in super::super) fn columns(self, isa: Isa, depth: usize, columns: Range<usize>) -> Self {
+        let padded = columns.start..columns.end.next_multiple_of(isa.panel());
+        let steps = self.words.of(depth);
+        let int8 = match self.words {
+            Words::Bf16 => self.int8,
+            Words::Int8 => {
+                Int8Panels { scales: &self.int8.scales[padded.clone()], sums: &self.int8.sums[padded.clone()] }
+            }
+        };
+        WordPanels { data: &self.data[padded.start * steps..padded.end * steps], int8, ..self }
+    }
+
+    /// One value, as it is stored.
+    pub(super) fn value(&self, isa: Isa, depth: usize, (k, column): (usize, usize)) -> f32 {
+        let (width, steps, each) = (isa.panel(), self.words.of(depth), self.words.values());
+        let word = self.data[column / width * width * steps + k / each * width + column % width].to_bits();
+        match self.words {
+            Words::Bf16 => f32::from_bits(if k % 2 == 0 { word << 16 } else { word & 0xffff_0000 }),
+            Words::Int8 => f32::from(word.to_le_bytes()[k % 4] as i8),
+        }
+    }
+}
+
+/// `B`, packed in words.
+pub(crate) struct PackedWords {
+    words: Words,
+    data: Buffer,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl PackedWords {
+    pub(crate) fn panels(&self) -> WordPanels<'_> {
+        let int8 = Int8Panels { scales: &self.scales, sums: &self.sums };
+        WordPanels { words: self.words, data: self.data.as_slice(), int8 }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        4 * (self.data.len() + self.scales.len() + self.sums.len())
+    }
+
+    /// The matrix `[columns, depth]` that was packed, rounded as it is.
+    pub(crate) fn to_rows(&self, isa: Isa, depth: usize, columns: usize) -> Vec<f32> {
+        let panels = self.panels();
+        let mut matrix = Vec::with_capacity(columns * depth);
+        for column in 0..columns {
+            let scale = if self.words == Words::Int8 { self.scales[column] } else { 1.0 };
+            matrix.extend((0..depth).map(|k| scale * panels.value(isa, depth, (k, column))));
+        }
+        matrix
+    }
+}
+
+/// Packs a weight `[columns, depth]`, rounded, on all threads.
+pub(crate) fn pack_words(
+    cpu: &Processor,
+    weight: &[f32],
+    (depth, columns): (usize, usize),
+    words: Words,
+) -> PackedWords {
+    assert_eq!(weight.len(), depth * columns);
+    let (isa, width, steps) = (cpu.isa(), cpu.isa().panel(), words.of(depth));
+    let padded = columns.next_multiple_of(width);
+    let mut data = Buffer::zeros(padded * steps);
+    let grain = if depth * columns < SERIAL_WORK { usize::MAX } else { 1 };
+    // Scales and sums, a panel after the other, beside the words: a row of a panel is as long as its words and both.
+    let mut beside = vec![0.0f32; if words == Words::Int8 { 2 * padded } else { 0 }];
+    let each = beside.len() / padded.max(1) * width;
+    let outputs = [(data.as_mut_slice(), width * steps), (&mut beside[..], each)];
+    cpu.parallel_rows_of(padded / width, grain, outputs, |range, [data, beside]| {
+        let mut rounded = vec![0.0f32; width * steps];
+        for (turn, panel) in range.enumerate() {
+            let rows = panel * width..columns.min((panel + 1) * width);
+            let count = rows.len();
+            for (i, (row, rounded)) in rows.zip(rounded.chunks_exact_mut(steps.max(1))).enumerate() {
+                let row = &weight[row * depth..][..depth];
+                match words {
+                    Words::Bf16 => {
+                        for (to, &x) in as_halves_mut(rounded).iter_mut().zip(row) {
+                            *to = bf16::from_f32(x).to_bits();
+                        }
+                    }
+                    Words::Int8 => {
+                        let scale = isa.run(Magnitude(row));
+                        let sum = isa.run(Signed { row, scale, out: as_bytes_mut(rounded) });
+                        beside[2 * turn * width + i] = scale;
+                        beside[(2 * turn + 1) * width + i] = f32::from_bits(sum as u32);
+                    }
+                }
+            }
+            if steps > 0 {
+                let source = MatrixB::Columns { data: &rounded, stride: steps };
+                pack_panel(isa, source, steps, count, 0, &mut data[turn * width * steps..][..width * steps]);
+            }
+        }
+    });
+    let halves = |which: usize| beside.chunks_exact(width).skip(which).step_by(2).flatten();
+    let (scales, sums) = (halves(0).copied().collect(), halves(1).map(|bits| bits.to_bits() as i32).collect());
+    PackedWords { words, data, scales, sums }
+}
+
+/// The scale of a row: that of its largest value.
+struct Magnitude<'a>(&'a [f32]);
+
+impl Kernel for Magnitude<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> f32 {
+        let mut most = l.splat(0.0);
+        for chunk in self.0.chunks(L::N) {
+            most = l.max(l.abs(l.load_part(chunk)), most);
+        }
+        row_scale(&[l.greatest(most)])
+    }
+}
+
+/// A row in units of its scale, as signed bytes; gives their sum.
+struct Signed<'a> {
+    row: &'a [f32],
+    scale: f32,
+    out: &'a mut [u8],
+}
+
+impl Kernel for Signed<'_> {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> i32 {
+        const ZERO: u8 = 0x80;
+        let out = &mut self.out[..self.row.len()];
+        if self.scale == 0.0 {
+            out.fill(0);
+            return 0;
+        }
+        let scale = l.splat(self.scale);
+        for (out, chunk) in out.chunks_mut(L::N).zip(self.row.chunks(L::N)) {
+            let units = l.round(l.div(l.load_part(chunk), scale));
+            let within = l.min(l.splat(127.0), l.max(l.splat(-127.0), units));
+            l.store_bytes(out, l.add(within, l.splat(f32::from(ZERO))));
+        }
+        let mut sum = 0;
+        for byte in out {
+            *byte ^= ZERO;
+            sum += i32::from(*byte as i8);
+        }
+        sum
+    }
+}
