@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{Kernel, Lanes};
+use super::narrow::gelu::{COEFFICIENTS, END, PIECES};
 use super::tile::{ATile, BTile, Init, PREFETCH_EVERY, Prefetch};
 
 /// The token of AVX-512; made only in [`run`].
@@ -130,6 +131,26 @@ impl Lanes for Avx512 {
         unsafe {
             let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
             _mm256_mask_storeu_epi16(to.as_mut_ptr().cast(), first_lanes(to.len()), rounded);
+        }
+    }
+
+    #[inline(always)]
+    fn gelu_near(self, x: __m512) -> __m512 {
+        /// Adding it leaves the nearest integer in the lowest bits.
+        const ROUNDING: f32 = 12_582_912.0;
+        unsafe {
+            let table = |power: usize| {
+                let [low, high] = [0, 16].map(|first| _mm512_loadu_ps(COEFFICIENTS[power].as_ptr().add(first)));
+                (low, high)
+            };
+            let rounding = _mm512_set1_ps(ROUNDING);
+            let t = _mm512_mul_ps(_mm512_min_ps(_mm512_set1_ps(END), _mm512_abs_ps(x)), _mm512_set1_ps(PIECES));
+            let place = _mm512_add_ps(t, rounding);
+            let r = _mm512_sub_ps(t, _mm512_sub_ps(place, rounding));
+            let index = _mm512_castps_si512(place);
+            let of = |(low, high)| _mm512_permutex2var_ps(low, index, high);
+            let h = _mm512_fmadd_ps(_mm512_fmadd_ps(of(table(2)), r, of(table(1))), r, of(table(0)));
+            _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), h)
         }
     }
 

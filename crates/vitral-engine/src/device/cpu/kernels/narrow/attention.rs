@@ -16,7 +16,7 @@ use super::super::shared::{DisjointMut, as_halves_mut};
 use super::super::tile::{ATile, Prefetch, Tiles};
 use super::Words;
 use super::dot::Dot;
-use super::operand_a::Rows;
+use super::operand_a::{Rows, round_row};
 use super::product::TileSums;
 use crate::device::backend::AttentionCall;
 use crate::device::cpu::buffer::Buffer;
@@ -190,10 +190,7 @@ impl Kernel for RoundRow<'_> {
         if let Some(last) = self.1.last_mut() {
             *last = 0.0;
         }
-        let out = &mut as_halves_mut(self.1)[..self.0.len()];
-        for (to, from) in out.chunks_mut(L::N).zip(self.0.chunks(L::N)) {
-            l.store_bf16(to, l.load_part(from));
-        }
+        round_row(l, self.0, &mut as_halves_mut(self.1)[..self.0.len()]);
     }
 }
 
@@ -223,9 +220,7 @@ impl Kernel for PairRows<'_> {
                     rounded.fill(0);
                     continue;
                 }
-                for (to, from) in rounded.chunks_mut(L::N).zip(data[token * stride..][..width].chunks(L::N)) {
-                    l.store_bf16(to, l.load_part(from));
-                }
+                round_row(l, &data[token * stride..][..width], rounded);
             }
             for (index, (upper, lower)) in upper.chunks(panel).zip(lower.chunks(panel)).enumerate() {
                 let out = &mut out[(index * steps + step) * panel..][..panel];

@@ -8,6 +8,7 @@
 mod attention;
 mod dot;
 mod finish;
+pub(super) mod gelu;
 mod operand_a;
 mod operand_b;
 mod product;

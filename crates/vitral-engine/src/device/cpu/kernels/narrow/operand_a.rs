@@ -68,11 +68,7 @@ impl Kernel for Pack<'_> {
                 *last = 0.0;
             }
             match words {
-                Words::Bf16 => {
-                    for (to, from) in as_halves_mut(values)[..depth].chunks_mut(L::N).zip(row.chunks(L::N)) {
-                        l.store_bf16(to, l.load_part(from));
-                    }
-                }
+                Words::Bf16 => round_row(l, row, &mut as_halves_mut(values)[..depth]),
                 Words::Int8 => {
                     let (scale, zero) = unsigned(l, row, &mut as_bytes_mut(values)[..depth]);
                     token[0] = scale;
@@ -81,6 +77,17 @@ impl Kernel for Pack<'_> {
             }
         }
     }
+}
+
+/// A row as bfloat16.
+#[inline(always)]
+pub(super) fn round_row<L: Lanes>(l: L, row: &[f32], out: &mut [u16]) {
+    let mut to = out.chunks_exact_mut(L::N);
+    let mut from = row.chunks_exact(L::N);
+    for (to, from) in (&mut to).zip(&mut from) {
+        l.store_bf16(to, l.load(from));
+    }
+    l.store_bf16(to.into_remainder(), l.load_part(from.remainder()));
 }
 
 /// A token as bytes: its least value and zero to its largest take all 256. Gives what a unit is worth and the place of zero.
@@ -120,9 +127,12 @@ fn unsigned<L: Lanes>(l: L, row: &[f32], out: &mut [u8]) -> (f32, u32) {
     }
     let zero = (-least * units).round_ties_even();
     let (units, zeros, top) = (l.splat(units), l.splat(zero), l.splat(255.0));
-    for (out, x) in out.chunks_mut(L::N).zip(row.chunks(L::N)) {
-        let places = l.add(l.round(l.mul(l.load_part(x), units)), zeros);
-        l.store_bytes(out, l.min(top, l.max(nothing, places)));
+    let place = |x| l.min(top, l.max(nothing, l.add(l.round(l.mul(x, units)), zeros)));
+    let mut to = out.chunks_exact_mut(L::N);
+    let mut from = row.chunks_exact(L::N);
+    for (to, from) in (&mut to).zip(&mut from) {
+        l.store_bytes(to, place(l.load(from)));
     }
+    l.store_bytes(to.into_remainder(), place(l.load_part(from.remainder())));
     (range / 255.0, zero as u32)
 }

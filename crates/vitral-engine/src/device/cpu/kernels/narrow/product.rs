@@ -11,7 +11,7 @@ use super::super::shared::{DisjointMut, as_bytes, as_integers_mut};
 use super::super::tile::{ATile, BTile, Init, MAX_PANEL, MAX_TILE_ROWS, Prefetch, PrefetchShares, Tiles};
 use super::Words;
 use super::dot::Dot;
-use super::finish::Finish;
+use super::finish::{Finish, Int8Tile};
 use super::operand_a::Rows;
 use super::operand_b::{Int8Panels, WordPanels};
 use crate::device::cpu::buffer::Buffer;
@@ -156,7 +156,11 @@ impl Product<'_> {
                 isa.run(Finish {
                     sums: &sums.0[..tile.len() * width],
                     width,
-                    int8: (self.panels.words == Words::Int8).then(|| (&own[steps..], self.stride, int8)),
+                    int8: (self.panels.words == Words::Int8).then(|| Int8Tile {
+                        tokens: &own[steps..],
+                        stride: self.stride,
+                        panel: int8,
+                    }),
                     epilogue: gemm.epilogue,
                     c: self.c,
                     total: gemm.columns,
