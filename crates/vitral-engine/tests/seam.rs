@@ -3,8 +3,8 @@
 use vitral_engine::ops::{Attention, Epilogue, Linear, Norm, NormKind};
 use vitral_engine::random::normal;
 use vitral_engine::{
-    Activation, BatchExtent, Clip, Context, DType, Declarations, Device, DeviceError, DrawKey, GradientSum, Moments,
-    ParameterId, ParameterKind, Parameters, Precision, Reference, Tensor, Update, UpdateGroup, UpdateRule,
+    Activation, BatchExtent, Clip, Context, Cpu, DType, Declarations, Device, DeviceError, DrawKey, GradientSum,
+    Moments, ParameterId, ParameterKind, Parameters, Precision, Reference, Tensor, Update, UpdateGroup, UpdateRule,
 };
 
 const WIDTH: usize = 8;
@@ -201,5 +201,41 @@ fn a_device_says_which_precisions_it_has() {
         let name = device.name();
         let fault = device.with_precision(Precision::Tf32).expect_err("neither has it").to_string();
         assert!(fault.starts_with(&format!("{name} does not compute in `tf32`, but in `f32`")), "{fault}");
+    }
+}
+
+#[test]
+fn narrow_products_are_those_of_the_reference_device() {
+    let block = Block::new();
+    let output = |device: Device, precision: Precision| {
+        let device = device.with_precision(precision).expect("it has it");
+        let values = |spec: &vitral_engine::ParameterSpec| {
+            let values: Vec<f32> = (0..spec.count()).map(|i| 0.4 * normal(3, i as u64)).collect();
+            Ok::<_, DeviceError>(values.into())
+        };
+        let parameters = Parameters::prepared(block.declarations.clone(), device.clone(), precision.storage(), values)
+            .expect("no fault");
+        let x: Vec<f32> = (0..5 * 7 * WIDTH).map(|i| normal(9, i as u64)).collect();
+        let x = device.upload([5, 7, WIDTH], &x).expect("no fault");
+        block.forward(&Context::inference(&parameters), &x).to_vec().expect("no fault")
+    };
+    let exact = output(Device::reference(), Precision::F32);
+    let apart = |a: &[f32], b: &[f32]| {
+        let largest = b.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        a.iter().zip(b).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest
+    };
+    for precision in [Precision::Bf16, Precision::Int8] {
+        let expected = output(Device::reference(), precision);
+        assert!(apart(&expected, &exact) > 1e-4, "the reference device does not round in {precision}");
+        for name in Cpu::instruction_sets() {
+            let of = |threads| output(Cpu::with_instruction_set(threads, name).expect("it has it").into(), precision);
+            let found = of(1);
+            // A value on the border between two numbers may be rounded to either; a processor without bfloat16 rounds weights
+            // alone.
+            let bound = if precision == Precision::Bf16 { 2e-2 } else { 5e-2 };
+            let error = apart(&found, &expected);
+            assert!(error < bound, "{name} in {precision}: {error} of the largest");
+            assert_eq!(found, of(3), "{name} in {precision}: threads");
+        }
     }
 }
