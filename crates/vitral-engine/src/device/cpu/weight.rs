@@ -2,12 +2,10 @@
 
 use std::sync::OnceLock;
 
-use super::Cpu;
 use super::buffer::Buffer;
 use super::kernels::{Isa, MatrixB, PackedB, Words, pack, pack_narrow};
 use super::processor::Processor;
 use crate::dtype::DType;
-use crate::precision::Precision;
 
 /// How a matrix is kept.
 #[derive(Clone, Copy)]
@@ -16,22 +14,6 @@ pub(super) enum Stored {
     As(DType),
     /// In words, for products in 16 or 8 bits.
     Words(Words),
-}
-
-impl Cpu {
-    /// How a matrix of this type is kept for products in the device's precision.
-    pub(super) fn stored(&self, dtype: DType) -> Stored {
-        match dtype {
-            DType::I8 => Stored::Words(Words::Int8),
-            DType::Bf16 if self.rounds_to_bf16() => Stored::Words(Words::Bf16),
-            _ => Stored::As(dtype),
-        }
-    }
-
-    /// Whether products that are not in 8 bits are in bfloat16: where that was asked for, and the processor multiplies them.
-    pub(super) fn rounds_to_bf16(&self) -> bool {
-        matches!(self.precision(), Precision::Bf16 | Precision::Int8) && self.processor.isa().multiplies_bf16()
-    }
 }
 
 /// A parameter that does not change.

@@ -6,7 +6,8 @@
 
 use std::cell::RefCell;
 
-use super::gemm::{Gemm, GemmEpilogue};
+use super::epilogue::GemmEpilogue;
+use super::gemm::Gemm;
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes};
 use super::matrix_a::MatrixA;

@@ -3,7 +3,6 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{Kernel, Lanes};
-use super::narrow::gelu::{COEFFICIENTS, END, PIECES};
 use super::tile::{ATile, BTile, Init, PREFETCH_EVERY, Prefetch};
 
 /// The token of AVX-512; made only in [`run`].
@@ -134,23 +133,13 @@ impl Lanes for Avx512 {
         }
     }
 
+    const LOOKS_UP: bool = true;
+
     #[inline(always)]
-    fn gelu_near(self, x: __m512) -> __m512 {
-        /// Adding it leaves the nearest integer in the lowest bits.
-        const ROUNDING: f32 = 12_582_912.0;
+    fn look_up(self, table: &[f32; 32], places: __m512) -> __m512 {
         unsafe {
-            let table = |power: usize| {
-                let [low, high] = [0, 16].map(|first| _mm512_loadu_ps(COEFFICIENTS[power].as_ptr().add(first)));
-                (low, high)
-            };
-            let rounding = _mm512_set1_ps(ROUNDING);
-            let t = _mm512_mul_ps(_mm512_min_ps(_mm512_set1_ps(END), _mm512_abs_ps(x)), _mm512_set1_ps(PIECES));
-            let place = _mm512_add_ps(t, rounding);
-            let r = _mm512_sub_ps(t, _mm512_sub_ps(place, rounding));
-            let index = _mm512_castps_si512(place);
-            let of = |(low, high)| _mm512_permutex2var_ps(low, index, high);
-            let h = _mm512_fmadd_ps(_mm512_fmadd_ps(of(table(2)), r, of(table(1))), r, of(table(0)));
-            _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), h)
+            let [low, high] = [0, 16].map(|first| _mm512_loadu_ps(table.as_ptr().add(first)));
+            _mm512_permutex2var_ps(low, _mm512_castps_si512(places), high)
         }
     }
 

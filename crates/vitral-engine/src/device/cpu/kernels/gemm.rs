@@ -11,14 +11,14 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::cache::Scratch;
+use super::epilogue::GemmEpilogue;
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes};
 use super::matrix_a::{self, MatrixA, NormOnLoad, Statistics};
 use super::matrix_b::{PackedB, Panels};
-use super::narrow;
+use super::narrow::WordProduct;
 use super::shared::DisjointMut;
 use super::tile::{Init, MAX_PANEL, MAX_TILE_ROWS, PrefetchShares, Tiles};
-use crate::activation::Activation;
 use crate::device::cpu::math;
 use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 
@@ -26,16 +26,6 @@ use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 const DEPTH_BLOCK: usize = 384;
 /// Values of `A` that a task keeps in the L2 cache.
 const A_IN_CACHE: usize = 48 * 1024;
-
-/// What happens to the product before it is stored: `residual + scale · activation(product + bias)`.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct GemmEpilogue<'a> {
-    pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) activation: Option<Activation>,
-    pub(crate) scale: Option<&'a [f32]>,
-    /// `[rows, columns]`, contiguous.
-    pub(crate) residual: Option<&'a [f32]>,
-}
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -86,7 +76,11 @@ impl<'a> Gemm<'a> {
         }
         assert!(stride >= self.columns && c.len() >= (self.rows - 1) * stride + self.columns);
         if let Panels::Words(panels) = self.panels {
-            return narrow::run(self, panels, cpu, (DisjointMut::new(c), 0, stride));
+            assert!(!self.accumulate, "products of words are not added to others");
+            let (rows, columns, depth) = (self.rows, self.columns, self.depth);
+            let product =
+                WordProduct { rows, columns, depth, a: self.a, norm: self.norm, panels, epilogue: self.epilogue };
+            return product.run(cpu, (DisjointMut::new(c), 0, stride));
         }
         let tiles = self.rows.div_ceil(isa.tile_rows());
         let panels = self.columns.div_ceil(isa.panel());
@@ -259,13 +253,6 @@ impl<'a> Gemm<'a> {
                 }
             }
         });
-    }
-}
-
-impl GemmEpilogue<'_> {
-    /// Whether more follows than the bias, which sums begin with.
-    fn continues(&self) -> bool {
-        self.activation.is_some() || self.scale.is_some() || self.residual.is_some()
     }
 }
 

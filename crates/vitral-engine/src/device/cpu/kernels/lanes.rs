@@ -1,8 +1,5 @@
 //! One vocabulary of vector operations over every instruction set, chosen at run time.
 
-use crate::activation::Activation;
-use crate::device::cpu::math;
-
 /// Vector operations of one instruction set.
 ///
 /// The value is a token: holding one proves that the processor has the instructions. Methods are inlined into a
@@ -69,10 +66,16 @@ pub(crate) trait Lanes: Copy {
         self.load(&values)
     }
 
-    /// GELU within 3·10⁻⁵, for results that are rounded to 16 or 8 bits next.
+    /// Whether [`Lanes::look_up`] takes but a few instructions.
+    const LOOKS_UP: bool = false;
+
+    /// Entries of a table, by the lowest five bits of each lane.
     #[inline(always)]
-    fn gelu_near(self, x: Self::V) -> Self::V {
-        math::activate(self, Activation::Gelu, x)
+    fn look_up(self, table: &[f32; 32], places: Self::V) -> Self::V {
+        let mut values = [0.0; 16];
+        self.store(&mut values, places);
+        values.iter_mut().for_each(|value| *value = table[value.to_bits() as usize % 32]);
+        self.load(&values)
     }
 
     /// Prefetches the memory `ahead` values after the start of the slice. A hint: the address need not be valid.

@@ -17,6 +17,7 @@ macro_rules! for_rows {
 
 mod attention;
 mod cache;
+mod epilogue;
 mod gemm;
 mod isa;
 mod lanes;
@@ -39,7 +40,8 @@ mod portable;
 mod tests;
 
 pub(crate) use attention::{Problem, attention, attention_backward, output_backward, weights_backward};
-pub(crate) use gemm::{Gemm, GemmEpilogue};
+pub(crate) use epilogue::GemmEpilogue;
+pub(crate) use gemm::Gemm;
 pub(crate) use isa::Isa;
 pub(crate) use lanes::{Kernel, Lanes};
 pub(crate) use matrix_a::{MatrixA, NormOnLoad};

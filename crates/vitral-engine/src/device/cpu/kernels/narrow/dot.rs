@@ -2,7 +2,7 @@
 
 use super::super::isa::Isa;
 use super::super::tile::{ATile, Prefetch};
-use super::Words;
+use super::words::Words;
 
 /// A kernel: words of the depth, a tile of `A`, a panel of `B`, where the sums go and the distance of their rows,
 /// what to prefetch.

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::super::gemm::GemmEpilogue;
+use super::super::epilogue::GemmEpilogue;
 use super::super::lanes::{Kernel, Lanes};
 use super::super::shared::{DisjointMut, as_integers};
-use super::operand_b::Int8Panels;
+use super::gelu::gelu_near;
+use super::words::Int8Panels;
 use crate::activation::Activation;
 use crate::device::cpu::math;
 
@@ -45,7 +46,7 @@ impl Kernel for Finish<'_> {
     fn run<L: Lanes>(self, l: L) {
         match self.epilogue.activation {
             None => self.with(l, |x| x),
-            Some(Activation::Gelu) => self.with(l, |x| l.gelu_near(x)),
+            Some(Activation::Gelu) => self.with(l, |x| gelu_near(l, x)),
             Some(activation) => self.with(l, |x| math::activate(l, activation, x)),
         }
     }

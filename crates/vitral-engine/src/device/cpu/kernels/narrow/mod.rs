@@ -8,40 +8,18 @@
 mod attention;
 mod dot;
 mod finish;
-pub(super) mod gelu;
+mod gelu;
 mod operand_a;
-mod operand_b;
+mod pack;
 mod product;
 #[cfg(test)]
 mod tests;
+mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use attention::attention;
-pub(super) use operand_b::WordPanels;
-pub(crate) use operand_b::{PackedWords, pack_words};
-pub(super) use product::run;
-
-/// What a word holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Words {
-    /// Two bfloat16.
-    Bf16,
-    /// Four bytes: unsigned in `A`, signed in `B`.
-    Int8,
-}
-
-impl Words {
-    /// Values in a word.
-    pub(super) fn values(self) -> usize {
-        match self {
-            Words::Bf16 => 2,
-            Words::Int8 => 4,
-        }
-    }
-
-    /// Words that hold so many values.
-    pub(super) fn of(self, depth: usize) -> usize {
-        depth.div_ceil(self.values())
-    }
-}
+pub(super) use pack::pack_words;
+pub(super) use product::WordProduct;
+pub(crate) use words::Words;
+pub(super) use words::{PackedWords, WordPanels};

@@ -7,7 +7,7 @@ use super::super::isa::Isa;
 use super::super::lanes::{Kernel, Lanes};
 use super::super::matrix_a::{MatrixA, NormOnLoad};
 use super::super::shared::{as_bytes_mut, as_halves_mut};
-use super::Words;
+use super::words::Words;
 use crate::device::cpu::math;
 
 /// Rows of `A`, as they are to be packed.

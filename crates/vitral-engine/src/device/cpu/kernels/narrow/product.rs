@@ -4,16 +4,15 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::super::cache::grown;
-use super::super::gemm::Gemm;
+use super::super::epilogue::GemmEpilogue;
 use super::super::isa::Isa;
-use super::super::matrix_a::MatrixA;
+use super::super::matrix_a::{MatrixA, NormOnLoad};
 use super::super::shared::{DisjointMut, as_bytes, as_integers_mut};
 use super::super::tile::{ATile, BTile, Init, MAX_PANEL, MAX_TILE_ROWS, Prefetch, PrefetchShares, Tiles};
-use super::Words;
 use super::dot::Dot;
 use super::finish::{Finish, Int8Tile};
 use super::operand_a::Rows;
-use super::operand_b::{Int8Panels, WordPanels};
+use super::words::{Int8Panels, WordPanels, Words};
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 
@@ -42,16 +41,34 @@ pub(super) struct TileSums(pub(super) [f32; MAX_TILE_ROWS * MAX_PANEL]);
 /// Where the product goes: memory, its beginning, its row stride.
 type Place<'a> = (DisjointMut<'a>, usize, usize);
 
-/// Computes a product whose `B` is in words, on all threads of a processor.
-pub(in super::super) fn run(gemm: &Gemm<'_>, panels: WordPanels<'_>, cpu: &Processor, c: Place<'_>) {
-    let dot = Dot::of(cpu.isa(), panels.words);
-    run_with(gemm, panels, dot, cpu, c);
+/// A product whose `B` is in words: `C = epilogue(norm(A) · B)`.
+#[derive(Clone, Copy)]
+pub(in super::super) struct WordProduct<'a> {
+    pub(in super::super) rows: usize,
+    pub(in super::super) columns: usize,
+    pub(in super::super) depth: usize,
+    pub(in super::super) a: MatrixA<'a>,
+    pub(in super::super) norm: Option<NormOnLoad<'a>>,
+    pub(in super::super) panels: WordPanels<'a>,
+    pub(in super::super) epilogue: GemmEpilogue<'a>,
 }
 
-pub(super) fn run_with(gemm: &Gemm<'_>, panels: WordPanels<'_>, dot: Dot, cpu: &Processor, c: Place<'_>) {
+impl WordProduct<'_> {
+    /// Computes `C` on all threads of a processor. Extents were checked.
+    pub(in super::super) fn run(&self, cpu: &Processor, c: Place<'_>) {
+        self.run_by(Dot::of(cpu.isa(), self.panels.words), cpu, c);
+    }
+
+    /// As [`WordProduct::run`], by these instructions.
+    pub(super) fn run_by(&self, dot: Dot, cpu: &Processor, c: Place<'_>) {
+        run_by(self, dot, cpu, c);
+    }
+}
+
+fn run_by(gemm: &WordProduct<'_>, dot: Dot, cpu: &Processor, c: Place<'_>) {
+    let panels = gemm.panels;
     let isa = cpu.isa();
     assert!(matches!(gemm.a, MatrixA::Rows { .. }), "rows that are not together");
-    assert!(!gemm.accumulate, "narrow products are not added to others");
     let rows = Rows { words: panels.words, depth: gemm.depth, a: gemm.a, norm: gemm.norm };
     let product = Product { gemm, panels, dot, isa, c, stride: rows.stride() };
     let at_once = (A_IN_CACHE / rows.stride()).max(isa.tile_rows());
@@ -93,7 +110,7 @@ pub(super) fn run_with(gemm: &Gemm<'_>, panels: WordPanels<'_>, dot: Dot, cpu: &
 }
 
 struct Product<'a> {
-    gemm: &'a Gemm<'a>,
+    gemm: &'a WordProduct<'a>,
     panels: WordPanels<'a>,
     dot: Dot,
     isa: Isa,

@@ -2,14 +2,14 @@
 
 use half::bf16;
 
-use super::super::gemm::{Gemm, GemmEpilogue};
+use super::super::epilogue::GemmEpilogue;
 use super::super::isa::Isa;
 use super::super::matrix_a::{MatrixA, NormOnLoad};
-use super::super::matrix_b::Panels;
 use super::super::shared::DisjointMut;
 use super::dot::Dot;
-use super::product::run_with;
-use super::{PackedWords, Words, pack_words};
+use super::pack::pack_words;
+use super::product::WordProduct;
+use super::words::{PackedWords, Words};
 use crate::activation::Activation;
 use crate::device::cpu::processor::Processor;
 use crate::int8::{quantized, row_scale};
@@ -80,23 +80,22 @@ fn product<'a>(
     a: &'a [f32],
     packed: &'a PackedWords,
     epilogue: GemmEpilogue<'a>,
-) -> Gemm<'a> {
-    Gemm {
+) -> WordProduct<'a> {
+    WordProduct {
         rows,
         columns,
         depth,
         a: MatrixA::Rows { data: a, stride: depth },
         norm: None,
-        panels: Panels::Words(packed.panels()),
+        panels: packed.panels(),
         epilogue,
-        accumulate: false,
     }
 }
 
-fn run(gemm: &Gemm<'_>, packed: &PackedWords, dot: Dot, cpu: &Processor) -> Vec<f32> {
+fn run(gemm: &WordProduct<'_>, dot: Dot, cpu: &Processor) -> Vec<f32> {
     let mut c = vec![f32::NAN; gemm.rows * gemm.columns];
     if !c.is_empty() {
-        run_with(gemm, packed.panels(), dot, cpu, (DisjointMut::new(&mut c), 0, gemm.columns));
+        gemm.run_by(dot, cpu, (DisjointMut::new(&mut c), 0, gemm.columns));
     }
     c
 }
@@ -113,7 +112,7 @@ fn products_are_those_of_rounded_operands_over_odd_shapes_and_any_threads() {
                 let packed = pack_words(&cpu, &weight, (depth, columns), words);
                 assert_eq!(packed.to_rows(isa, depth, columns), seen, "{dot:?}: weights");
                 let gemm = product((rows, columns, depth), &a, &packed, GemmEpilogue::default());
-                let c = run(&gemm, &packed, dot, &cpu);
+                let c = run(&gemm, dot, &cpu);
                 for (i, found) in c.iter().enumerate() {
                     let (row, column) = (i / columns, i % columns);
                     let terms = (0..depth).map(|k| a_seen[row * depth + k] * f64::from(seen[column * depth + k]));
@@ -126,7 +125,7 @@ fn products_are_those_of_rounded_operands_over_odd_shapes_and_any_threads() {
                 // Rows by themselves have the same bits.
                 let half = rows.div_ceil(2);
                 let gemm = product((half, columns, depth), &a[..half * depth], &packed, GemmEpilogue::default());
-                assert_eq!(run(&gemm, &packed, dot, &cpu), c[..half * columns], "fewer rows change the bits");
+                assert_eq!(run(&gemm, dot, &cpu), c[..half * columns], "fewer rows change the bits");
             }
         }
     });
@@ -148,8 +147,8 @@ fn norms_epilogues_strides_and_columns_are_applied() {
             scale: Some(&scale),
             residual: Some(&residual),
         };
-        let gemm = Gemm { norm: Some(norm), ..product((rows, columns, depth), &a, &packed, epilogue) };
-        let whole = run(&gemm, &packed, dot, &cpu);
+        let gemm = WordProduct { norm: Some(norm), ..product((rows, columns, depth), &a, &packed, epilogue) };
+        let whole = run(&gemm, dot, &cpu);
 
         let normed: Vec<f32> = a
             .chunks(depth)
@@ -161,7 +160,7 @@ fn norms_epilogues_strides_and_columns_are_applied() {
             })
             .collect();
         let plain = product((rows, columns, depth), &normed, &packed, GemmEpilogue::default());
-        let sums = run(&plain, &packed, dot, &cpu);
+        let sums = run(&plain, dot, &cpu);
         for (i, (found, sum)) in whole.iter().zip(&sums).enumerate() {
             let x = f64::from(sum + bias[i % columns]);
             let gelu = 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2));
@@ -175,13 +174,13 @@ fn norms_epilogues_strides_and_columns_are_applied() {
         let (first, gap) = (isa.panel(), 3);
         let of = first..columns;
         let epilogue = GemmEpilogue { bias: Some(&bias[of.clone()]), ..GemmEpilogue::default() };
-        let gemm = product((rows, of.len(), depth), &a, &packed, epilogue);
         let panels = packed.panels().columns(isa, depth, of.clone());
+        let gemm = WordProduct { panels, ..product((rows, of.len(), depth), &a, &packed, epilogue) };
         let mut c = vec![7.0; rows * (of.len() + gap)];
-        run_with(&gemm, panels, dot, &cpu, (DisjointMut::new(&mut c), gap, of.len() + gap));
+        gemm.run_by(dot, &cpu, (DisjointMut::new(&mut c), gap, of.len() + gap));
         let all =
             product((rows, columns, depth), &a, &packed, GemmEpilogue { bias: Some(&bias), ..Default::default() });
-        let all = run(&all, &packed, dot, &cpu);
+        let all = run(&all, dot, &cpu);
         for (row, (c, all)) in c.chunks(of.len() + gap).zip(all.chunks(columns)).enumerate() {
             assert_eq!(c[..gap], [7.0; 3], "{dot:?}: between rows, at {row}");
             assert_eq!(c[gap..], all[of.clone()], "{dot:?}: row {row}");
@@ -199,8 +198,7 @@ fn every_way_to_multiply_bytes_gives_the_same_bits() {
         weight.iter_mut().skip(depth * 7).for_each(|x| *x = -1.0);
         let packed = pack_words(&cpu, &weight, (depth, columns), Words::Int8);
         let gemm = product((rows, columns, depth), &a, &packed, GemmEpilogue::default());
-        let found: Vec<_> =
-            Dot::available(isa, Words::Int8).into_iter().map(|dot| run(&gemm, &packed, dot, &cpu)).collect();
+        let found: Vec<_> = Dot::available(isa, Words::Int8).into_iter().map(|dot| run(&gemm, dot, &cpu)).collect();
         assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{}", isa.name());
         for (i, found) in found[0].iter().enumerate() {
             let expected = if i % columns < 7 { 3.0 * 1001.0 } else { -3.0 * 1001.0 };
@@ -220,7 +218,7 @@ fn rows_of_nothing_are_nothing_and_what_is_not_a_number_stays_so() {
         let weight = noise(depth * columns, 2);
         let packed = pack_words(&cpu, &weight, (depth, columns), words);
         let gemm = product((3, columns, depth), &a, &packed, GemmEpilogue::default());
-        let c = run(&gemm, &packed, dot, &cpu);
+        let c = run(&gemm, dot, &cpu);
         assert!(c[..columns].iter().all(|&x| x == 0.0), "{dot:?}");
         assert!(c[columns..2 * columns].iter().all(|x| x.is_finite()), "{dot:?}");
         assert!(c[2 * columns..].iter().all(|x| x.is_nan()), "{dot:?}");
