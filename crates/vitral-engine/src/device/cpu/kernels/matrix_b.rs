@@ -147,7 +147,7 @@ enum StoredPanels {
     F32(Buffer),
     Bf16(Vec<u16>),
     F16(Vec<u16>),
-    Words(PackedWords),
+    Words(Box<PackedWords>),
 }
 
 impl PackedB {
@@ -198,7 +198,7 @@ impl PackedB {
 
     /// Words.
     pub(super) fn narrow(words: PackedWords, (depth, columns): (usize, usize)) -> Self {
-        PackedB { panels: StoredPanels::Words(words), depth, columns }
+        PackedB { panels: StoredPanels::Words(Box::new(words)), depth, columns }
     }
 }
 
