@@ -158,7 +158,7 @@ impl Parameters {
                 return Ok(None);
             }
             let values = read(declarations.spec(id))?;
-            Ok(Some(declarations.prepare(id, &device, device.precision().storage(), &values)))
+            Ok(Some(declarations.prepare(id, &device, DType::F32, &values)))
         };
         let prepared = declarations.ids().map(prepare).collect::<Result<Vec<_>, E>>()?;
         let flat = Some(Flat::zeros(&declarations, &device, |index| !frozen[index]));

@@ -239,3 +239,21 @@ fn narrow_products_are_those_of_the_reference_device() {
         }
     }
 }
+
+#[test]
+fn training_in_bf16_is_near_that_of_the_reference_device_and_has_the_same_bits_on_any_threads() {
+    let bf16 = |device: Device| device.with_precision(Precision::Bf16).expect("it has it");
+    let (exact, _) = train(&Device::reference()).expect("no fault");
+    let (losses, parameters) = train(&bf16(Device::reference())).expect("no fault");
+    assert_ne!(exact, losses, "the reference device does not round");
+    let (found, moved) = train(&bf16(Device::cpu(1))).expect("no fault");
+    for (found, expected) in found.iter().zip(&losses) {
+        assert!((found - expected).abs() < 2e-2 * expected.abs(), "loss {found}, expected {expected}");
+    }
+    // Steps of Adam are as large whatever the gradient: one that rounds to the other side of zero goes the other way.
+    let far = moved.iter().zip(&parameters).filter(|(found, expected)| (*found - *expected).abs() > 1e-2).count();
+    assert!(20 * far < moved.len(), "{far} of {} parameters are elsewhere", moved.len());
+    for threads in [2, 3, 4] {
+        assert_eq!(train(&bf16(Device::cpu(threads))).expect("no fault"), (found.clone(), moved.clone()), "{threads}");
+    }
+}

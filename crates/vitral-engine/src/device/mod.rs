@@ -100,8 +100,8 @@ impl Device {
         }
     }
 
-    /// The most that the device multiplies and adds in 32 bits, in GFLOP/s, measured now; `None` where that means
-    /// nothing.
+    /// The most that the device multiplies and adds in its precision, in billions of operations a second (GFLOP/s in 32 bits),
+    /// measured now; `None` where that means nothing.
     pub fn fma_peak(&self) -> Option<f64> {
         match self {
             Device::Cpu(cpu) => Some(cpu.fma_peak()),

@@ -101,10 +101,14 @@ impl Cpu {
         self.processor.isa().name()
     }
 
-    /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit values,
-    /// measured now: the best of several short rounds.
+    /// The most that all threads together multiply and add in the precision of this handle, in billions of operations a
+    /// second (GFLOP/s in 32 bits), measured now: the best of several short rounds.
     pub fn fma_peak(&self) -> f64 {
-        self.processor.fma_peak()
+        self.processor.peak(match self.precision {
+            Precision::Int8 => Some(Words::Int8),
+            Precision::Bf16 if self.rounds_to_bf16() => Some(Words::Bf16),
+            _ => None,
+        })
     }
 
     /// Gives unused memory back to the system.

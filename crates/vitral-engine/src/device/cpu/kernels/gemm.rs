@@ -76,10 +76,17 @@ impl<'a> Gemm<'a> {
         }
         assert!(stride >= self.columns && c.len() >= (self.rows - 1) * stride + self.columns);
         if let Panels::Words(panels) = self.panels {
-            assert!(!self.accumulate, "products of words are not added to others");
             let (rows, columns, depth) = (self.rows, self.columns, self.depth);
-            let product =
-                WordProduct { rows, columns, depth, a: self.a, norm: self.norm, panels, epilogue: self.epilogue };
+            let product = WordProduct {
+                rows,
+                columns,
+                depth,
+                a: self.a,
+                norm: self.norm,
+                panels,
+                epilogue: self.epilogue,
+                accumulate: self.accumulate,
+            };
             return product.run(cpu, (DisjointMut::new(c), 0, stride));
         }
         let tiles = self.rows.div_ceil(isa.tile_rows());

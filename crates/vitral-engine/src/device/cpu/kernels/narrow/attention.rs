@@ -15,7 +15,8 @@ use super::super::matrix_b::{MatrixB, pack_panel, packed_len};
 use super::super::shared::{DisjointMut, as_halves_mut};
 use super::super::tile::{ATile, Prefetch, Tiles};
 use super::dot::Dot;
-use super::operand_a::{Rows, round_row};
+use super::operand_a::Rows;
+use super::pair::{PairRows, round_row};
 use super::product::TileSums;
 use super::words::Words;
 use crate::device::backend::AttentionCall;
@@ -74,7 +75,7 @@ pub(crate) fn attention(cpu: &Processor, problem: Problem<'_>, out: &mut [f32], 
             isa.run_bf16(PairRows {
                 data,
                 stride,
-                tokens,
+                rows: tokens,
                 width,
                 panel: isa.panel(),
                 pair: &mut scratch.pair,
@@ -191,44 +192,5 @@ impl Kernel for RoundRow<'_> {
             *last = 0.0;
         }
         round_row(l, self.0, &mut as_halves_mut(self.1)[..self.0.len()]);
-    }
-}
-
-/// Rows of values, rounded, as panels of pairs of rows.
-struct PairRows<'a> {
-    data: &'a [f32],
-    stride: usize,
-    tokens: usize,
-    width: usize,
-    panel: usize,
-    /// Room for two rows.
-    pair: &'a mut [u16],
-    out: &'a mut [f32],
-}
-
-impl Kernel for PairRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let PairRows { data, stride, tokens, width, panel, pair, out } = self;
-        let steps = tokens.div_ceil(2);
-        let (upper, lower) = pair.split_at_mut(width);
-        for step in 0..steps {
-            for (token, rounded) in [(2 * step, &mut *upper), (2 * step + 1, &mut *lower)] {
-                if token >= tokens {
-                    rounded.fill(0);
-                    continue;
-                }
-                round_row(l, &data[token * stride..][..width], rounded);
-            }
-            for (index, (upper, lower)) in upper.chunks(panel).zip(lower.chunks(panel)).enumerate() {
-                let out = &mut out[(index * steps + step) * panel..][..panel];
-                for ((out, &upper), &lower) in out.iter_mut().zip(upper).zip(lower) {
-                    *out = f32::from_bits(u32::from(upper) | u32::from(lower) << 16);
-                }
-                out[upper.len()..].fill(0.0);
-            }
-        }
     }
 }

@@ -52,6 +52,26 @@ impl Dot {
         *found.first().unwrap_or_else(|| panic!("{} does not multiply {words:?}", isa.name()))
     }
 
+    /// Does as many of its operations as `steps` turns of several chains, and nothing else; `None` where it has no instruction
+    /// of its own.
+    pub(super) fn chains(self, steps: usize) -> Option<f64> {
+        // SAFETY: a way to multiply is only offered where its instructions were detected.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            match self {
+                Dot::Bf16Avx512 => Some(super::x86::bf16_avx512_chains(steps)),
+                Dot::Int8Avx512 => Some(super::x86::int8_avx512_chains(steps)),
+                Dot::Int8Avx2 => Some(super::x86::int8_avx2_chains(steps)),
+                Dot::Int8Float => None,
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = steps;
+            None
+        }
+    }
+
     /// The tile kernel for this many rows; `None` where bytes are multiplied as floats.
     pub(super) fn tile(self, rows: usize) -> Option<WordTile> {
         #[cfg(target_arch = "x86_64")]

@@ -21,6 +21,8 @@ pub(super) struct Finish<'a> {
     /// Of sums of bytes.
     pub(super) int8: Option<Int8Tile<'a>>,
     pub(super) epilogue: GemmEpilogue<'a>,
+    /// Adds to what `C` holds.
+    pub(super) accumulate: bool,
     /// The product, where it begins, and its row stride.
     pub(super) c: (DisjointMut<'a>, usize, usize),
     /// Columns of the whole product, the residual's row stride.
@@ -95,11 +97,17 @@ impl Finish<'_> {
                         let added = residual.map_or(l.splat(0.0), |residual| l.load(&residual[column..]));
                         v = l.fma(v, factor[at], added);
                     }
+                    if self.accumulate {
+                        v = l.add(v, l.load(c));
+                    }
                     l.store(c, v);
                 } else if let Some(c) = c.get_mut(column..) {
                     if after {
                         let added = residual.map_or(l.splat(0.0), |residual| l.load_part(&residual[column..]));
                         v = l.fma(v, factor[at], added);
+                    }
+                    if self.accumulate {
+                        v = l.add(v, l.load_part(c));
                     }
                     l.store_part(c, v);
                 }

@@ -11,6 +11,7 @@ mod finish;
 mod gelu;
 mod operand_a;
 mod pack;
+mod pair;
 mod product;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ mod words;
 mod x86;
 
 pub(crate) use attention::attention;
-pub(super) use pack::pack_words;
+pub(super) use pack::{pack_bf16_panel, pack_words};
 pub(super) use product::WordProduct;
+pub(crate) use product::chains;
 pub(crate) use words::Words;
 pub(super) use words::{PackedWords, WordPanels};

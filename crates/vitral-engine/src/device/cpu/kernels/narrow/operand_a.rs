@@ -7,6 +7,7 @@ use super::super::isa::Isa;
 use super::super::lanes::{Kernel, Lanes};
 use super::super::matrix_a::{MatrixA, NormOnLoad};
 use super::super::shared::{as_bytes_mut, as_halves_mut};
+use super::pair::{PairRows, round_row};
 use super::words::Words;
 use crate::device::cpu::math;
 
@@ -20,14 +21,29 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The distance of packed rows: their words, then what a unit is worth and where zero is, in rows of different sets of
+    /// The distance of packed rows, or the words of one where `A` is stored by columns, which are packed step by step of the
+    /// depth. Rows: their words, then what a unit is worth and where zero is, in rows of different sets of
     /// a cache.
     pub(super) fn stride(&self) -> usize {
-        spread(self.words.of(self.depth) + 2)
+        let steps = self.words.of(self.depth);
+        match self.a {
+            MatrixA::Rows { .. } => spread(steps + 2),
+            MatrixA::Columns { .. } => steps,
+        }
     }
 
-    /// Packs some rows, a stride apart. `scratch` keeps its memory.
+    /// Packs some rows, a stride apart, or together step by step. `scratch` keeps its memory.
     pub(super) fn pack(&self, isa: Isa, rows: Range<usize>, out: &mut [f32], scratch: &mut Vec<f32>) {
+        if let MatrixA::Columns { data, stride } = self.a {
+            if rows.is_empty() || self.depth == 0 {
+                return;
+            }
+            let (data, width) = (&data[rows.start..], rows.len());
+            let out = &mut out[..width * self.words.of(self.depth)];
+            let mut pair = vec![0; 2 * width];
+            isa.run_bf16(PairRows { data, stride, rows: self.depth, width, panel: width, pair: &mut pair, out });
+            return;
+        }
         scratch.resize(self.depth, 0.0);
         let pack = Pack { of: *self, rows, out, scratch };
         match self.words {
@@ -50,7 +66,7 @@ impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Rows { words, depth, a, norm } = self.of;
-        let MatrixA::Rows { data, stride } = a else { unreachable!("checked on entry") };
+        let MatrixA::Rows { data, stride } = a else { unreachable!("columns are packed in pairs") };
         let steps = words.of(depth);
         for (row, out) in self.rows.zip(self.out.chunks_exact_mut(self.of.stride())) {
             let source = &data[row * stride..][..depth];
@@ -77,17 +93,6 @@ impl Kernel for Pack<'_> {
             }
         }
     }
-}
-
-/// A row as bfloat16.
-#[inline(always)]
-pub(super) fn round_row<L: Lanes>(l: L, row: &[f32], out: &mut [u16]) {
-    let mut to = out.chunks_exact_mut(L::N);
-    let mut from = row.chunks_exact(L::N);
-    for (to, from) in (&mut to).zip(&mut from) {
-        l.store_bf16(to, l.load(from));
-    }
-    l.store_bf16(to.into_remainder(), l.load_part(from.remainder()));
 }
 
 /// A token as bytes: its least value and zero to its largest take all 256. Gives what a unit is worth and the place of zero.

@@ -1,10 +1,14 @@
 //! Packing a weight `[out, in]`, rounded, into panels of words.
 
+use std::cell::RefCell;
+
 use half::bf16;
 
+use super::super::isa::Isa;
 use super::super::lanes::{Kernel, Lanes};
 use super::super::matrix_b::{MatrixB, pack_panel};
 use super::super::shared::{as_bytes_mut, as_halves_mut};
+use super::pair::{PairRows, round_row};
 use super::words::{PackedWords, Words};
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::processor::{Processor, SERIAL_WORK};
@@ -56,6 +60,54 @@ pub(crate) fn pack_words(
     let halves = |which: usize| beside.chunks_exact(width).skip(which).step_by(2).flatten();
     let (scales, sums) = (halves(0).copied().collect(), halves(1).map(|bits| bits.to_bits() as i32).collect());
     PackedWords { words, data, scales, sums }
+}
+
+thread_local! {
+    /// Rows of a panel, rounded, and a pair of rows.
+    static SCRATCH: RefCell<(Vec<f32>, Vec<u16>)> = RefCell::default();
+}
+
+/// Packs one panel of `B`, rounded to bfloat16, `[pair of the depth][panel]`.
+pub(in super::super) fn pack_bf16_panel(
+    isa: Isa,
+    b: MatrixB<'_>,
+    (depth, columns): (usize, usize),
+    panel: usize,
+    out: &mut [f32],
+) {
+    let (width, steps) = (isa.panel(), Words::Bf16.of(depth));
+    let first = panel * width;
+    let count = width.min(columns - first);
+    SCRATCH.with_borrow_mut(|(rounded, pair)| match b {
+        _ if steps == 0 => {}
+        MatrixB::Columns { data, stride } => {
+            rounded.resize(width * steps, 0.0);
+            for (n, rounded) in rounded.chunks_exact_mut(steps).take(count).enumerate() {
+                rounded[steps - 1] = 0.0;
+                let row = &data[(first + n) * stride..][..depth];
+                isa.run_bf16(RoundRow(row, &mut as_halves_mut(rounded)[..depth]));
+            }
+            let source = MatrixB::Columns { data: rounded, stride: steps };
+            pack_panel(isa, source, steps, count, 0, out);
+        }
+        MatrixB::Rows { data, stride } => {
+            pair.resize(2 * count, 0);
+            let data = &data[first..];
+            isa.run_bf16(PairRows { data, stride, rows: depth, width: count, panel: width, pair, out });
+        }
+    });
+}
+
+/// A row as bfloat16.
+struct RoundRow<'a>(&'a [f32], &'a mut [u16]);
+
+impl Kernel for RoundRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        round_row(l, self.0, self.1);
+    }
 }
 
 /// The scale of a row: that of its largest value.

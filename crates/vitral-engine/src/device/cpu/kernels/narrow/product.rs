@@ -41,6 +41,12 @@ pub(super) struct TileSums(pub(super) [f32; MAX_TILE_ROWS * MAX_PANEL]);
 /// Where the product goes: memory, its beginning, its row stride.
 type Place<'a> = (DisjointMut<'a>, usize, usize);
 
+/// Operations of chains that multiply such words and do nothing else, as a measure of what is possible; `None` where the
+/// instruction set does not multiply them by itself.
+pub(crate) fn chains(isa: Isa, words: Words, steps: usize) -> Option<f64> {
+    Dot::available(isa, words).first()?.chains(steps)
+}
+
 /// A product whose `B` is in words: `C = epilogue(norm(A) · B)`.
 #[derive(Clone, Copy)]
 pub(in super::super) struct WordProduct<'a> {
@@ -51,6 +57,8 @@ pub(in super::super) struct WordProduct<'a> {
     pub(in super::super) norm: Option<NormOnLoad<'a>>,
     pub(in super::super) panels: WordPanels<'a>,
     pub(in super::super) epilogue: GemmEpilogue<'a>,
+    /// Adds to what `C` holds.
+    pub(in super::super) accumulate: bool,
 }
 
 impl WordProduct<'_> {
@@ -68,18 +76,20 @@ impl WordProduct<'_> {
 fn run_by(gemm: &WordProduct<'_>, dot: Dot, cpu: &Processor, c: Place<'_>) {
     let panels = gemm.panels;
     let isa = cpu.isa();
-    assert!(matches!(gemm.a, MatrixA::Rows { .. }), "rows that are not together");
+    let columns = matches!(gemm.a, MatrixA::Columns { .. });
+    assert!(!columns || gemm.panels.words == Words::Bf16, "tokens of bytes that are not together");
     let rows = Rows { words: panels.words, depth: gemm.depth, a: gemm.a, norm: gemm.norm };
     let product = Product { gemm, panels, dot, isa, c, stride: rows.stride() };
-    let at_once = (A_IN_CACHE / rows.stride()).max(isa.tile_rows());
-    let chunks = gemm.rows.div_ceil(at_once);
+    let at_once = (A_IN_CACHE / rows.stride().max(1)).max(isa.tile_rows());
+    // Columns are packed by the task that multiplies them.
+    let chunks = gemm.rows.div_ceil(at_once).max(if columns { cpu.threads().min(gemm.rows) } else { 1 });
     let all_panels = gemm.columns.div_ceil(isa.panel());
     let threads = match gemm.rows * gemm.columns * gemm.depth < SERIAL_WORK {
         true => 1,
         false => cpu.threads(),
     };
     let rows_of = |chunk: usize| gemm.rows * chunk / chunks..gemm.rows * (chunk + 1) / chunks;
-    if threads == 1 || chunks >= 2 * threads {
+    if threads == 1 || columns || chunks >= 2 * threads {
         cpu.parallel(chunks, |chunk| {
             SCRATCH.with_borrow_mut(|scratch| {
                 let taken = rows_of(chunk);
@@ -132,6 +142,7 @@ impl Product<'_> {
         let (width, steps) = (isa.panel(), self.panels.words.of(gemm.depth));
         let tiles = Tiles::new(isa.tile_rows(), rows.len());
         let shares = PrefetchShares::new(steps, tiles.count);
+        let columns_of_a = matches!(gemm.a, MatrixA::Columns { .. });
         let floats = match self.dot {
             Dot::Int8Float => Some(self.as_floats(a, rows.len(), floats)),
             #[cfg(target_arch = "x86_64")]
@@ -155,12 +166,14 @@ impl Product<'_> {
             };
             for t in 0..tiles.count {
                 let tile = tiles.rows(t);
-                let own = &a[tile.start * self.stride..tile.end * self.stride];
+                let own =
+                    if columns_of_a { &a[tile.start..] } else { &a[tile.start * self.stride..tile.end * self.stride] };
                 match (self.dot.tile(tile.len()), floats) {
                     (Some(kernel), _) => {
-                        let a = ATile { data: own.as_ptr(), row_stride: self.stride, step: 1 };
+                        let (row_stride, step) = if columns_of_a { (1, rows.len()) } else { (self.stride, 1) };
+                        let a = ATile { data: own.as_ptr(), row_stride, step };
                         let prefetch = shares.of(t, next, width);
-                        // SAFETY: the instructions were detected; the rows were packed with `steps` words each, the
+                        // SAFETY: the instructions were detected; the rows were packed with `steps` words each, or step by step, the
                         // panels' length was checked on entry, and the sums have room for the largest tile.
                         unsafe { kernel(steps, a, b(panel), sums.0.as_mut_ptr(), width, prefetch) };
                     }
@@ -179,6 +192,7 @@ impl Product<'_> {
                         panel: int8,
                     }),
                     epilogue: gemm.epilogue,
+                    accumulate: gemm.accumulate,
                     c: self.c,
                     total: gemm.columns,
                     rows: rows.start + tile.start..rows.start + tile.end,

@@ -3,8 +3,12 @@
 use half::bf16;
 
 use super::super::epilogue::GemmEpilogue;
+use super::super::gemm::Gemm;
 use super::super::isa::Isa;
 use super::super::matrix_a::{MatrixA, NormOnLoad};
+use super::super::matrix_b::MatrixB;
+use super::super::pack::ReadyB;
+use super::super::panel_kind::PanelKind;
 use super::super::shared::DisjointMut;
 use super::dot::Dot;
 use super::pack::pack_words;
@@ -89,6 +93,7 @@ fn product<'a>(
         norm: None,
         panels: packed.panels(),
         epilogue,
+        accumulate: false,
     }
 }
 
@@ -223,4 +228,44 @@ fn rows_of_nothing_are_nothing_and_what_is_not_a_number_stays_so() {
         assert!(c[columns..2 * columns].iter().all(|x| x.is_finite()), "{dot:?}");
         assert!(c[2 * columns..].iter().all(|x| x.is_nan()), "{dot:?}");
     });
+}
+
+#[test]
+fn columns_are_multiplied_and_added() {
+    for isa in Isa::available().into_iter().filter(|isa| isa.multiplies_bf16()) {
+        for (rows, columns, depth) in SHAPES {
+            let (a, b) = (noise(rows * depth, 1), noise(depth * columns, 2));
+            // `A` by columns and `B` by rows, as gradients of weights have them.
+            let transposed = |values: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
+            };
+            let a_columns = transposed(&a, rows, depth);
+            let weight = transposed(&b, depth, columns);
+            let mut first: Option<Vec<f32>> = None;
+            for threads in [1, 2, 3] {
+                let cpu = Processor::new(threads, isa);
+                let packed = pack_words(&cpu, &weight, (depth, columns), Words::Bf16);
+                let expected = product((rows, columns, depth), &a, &packed, GemmEpilogue::default());
+                let expected = run(&expected, Dot::of(isa, Words::Bf16), &cpu);
+                let ready =
+                    ReadyB::of(&cpu, PanelKind::Bf16, MatrixB::Rows { data: &b, stride: columns }, depth, columns);
+                let gemm = Gemm {
+                    rows,
+                    columns,
+                    depth,
+                    a: MatrixA::Columns { data: &a_columns, stride: rows },
+                    norm: None,
+                    panels: ready.panels(),
+                    epilogue: GemmEpilogue::default(),
+                    accumulate: true,
+                };
+                let before = noise(rows * columns, 3);
+                let mut c = before.clone();
+                gemm.run(&cpu, &mut c);
+                let added: Vec<f32> = expected.iter().zip(&before).map(|(product, before)| product + before).collect();
+                assert_eq!(c, added, "{rows}×{columns}×{depth}");
+                assert_eq!(*first.get_or_insert_with(|| c.clone()), c, "{threads} threads change the bits");
+            }
+        }
+    }
 }

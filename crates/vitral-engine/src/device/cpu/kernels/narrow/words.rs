@@ -24,7 +24,7 @@ impl Words {
     }
 
     /// Words that hold so many values.
-    pub(super) fn of(self, depth: usize) -> usize {
+    pub(in super::super) fn of(self, depth: usize) -> usize {
         depth.div_ceil(self.values())
     }
 }
@@ -48,6 +48,11 @@ pub(crate) struct Int8Panels<'a> {
 }
 
 impl<'a> WordPanels<'a> {
+    /// bfloat16 that were packed anew.
+    pub(in super::super) fn bf16(data: &'a [f32]) -> Self {
+        WordPanels { words: Words::Bf16, data, int8: Int8Panels::default() }
+    }
+
     /// Whether this is a matrix of such extents.
     pub(in super::super) fn fits(&self, isa: Isa, depth: usize, columns: usize) -> bool {
         let padded = columns.next_multiple_of(isa.panel());

@@ -44,7 +44,7 @@ macro_rules! tile_avx512 {
                         }
                     });
                     for row in &mut a_rows {
-                        *row = row.wrapping_add(1);
+                        *row = row.wrapping_add(a.step);
                     }
                     b_data = b_data.wrapping_add(32);
                 }
@@ -111,7 +111,7 @@ pub(super) unsafe fn int8_avx2<const M: usize>(
                 sums[ROW][1] = _mm256_dpbusd_avx_epi32(sums[ROW][1], value, b_row[1]);
             });
             for row in &mut a_rows {
-                *row = row.wrapping_add(1);
+                *row = row.wrapping_add(a.step);
             }
             b_data = b_data.wrapping_add(16);
         }
@@ -121,3 +121,59 @@ pub(super) unsafe fn int8_avx2<const M: usize>(
         }
     }
 }
+
+/// Independent chains, as many as hide the latency and fit into registers.
+const CHAINS: usize = 12;
+
+/// Chains of one instruction and nothing else; gives the operations done in `$steps` turns of all chains, of `$each` each.
+macro_rules! chains {
+    ($name:ident, $features:literal, $each:literal, $zero:expr, $word:expr, |$sum:ident, $word_name:ident| $dot:expr) => {
+        /// # Safety
+        /// The instructions in its name are present.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name(steps: usize) -> f64 {
+            let $word_name = $word;
+            let mut sums = [$zero; CHAINS];
+            for _ in 0..steps {
+                for sum in &mut sums {
+                    let $sum = *sum;
+                    *sum = $dot;
+                }
+            }
+            std::hint::black_box(sums);
+            (steps * CHAINS * $each) as f64
+        }
+    };
+}
+
+chains!(
+    bf16_avx512_chains,
+    "avx512f,avx512bf16",
+    64,
+    _mm512_setzero_ps(),
+    std::hint::black_box(_mm512_set1_epi32(0x3f80_3f80)),
+    // SAFETY: the same bits in vectors of the same size.
+    |sum, word| unsafe {
+        _mm512_dpbf16_ps(
+            sum,
+            std::mem::transmute::<__m512i, __m512bh>(word),
+            std::mem::transmute::<__m512i, __m512bh>(word),
+        )
+    }
+);
+chains!(
+    int8_avx512_chains,
+    "avx512f,avx512vnni",
+    128,
+    _mm512_setzero_si512(),
+    std::hint::black_box(_mm512_set1_epi32(0x0101_0101)),
+    |sum, word| _mm512_dpbusd_epi32(sum, word, word)
+);
+chains!(
+    int8_avx2_chains,
+    "avx2,avxvnni",
+    64,
+    _mm256_setzero_si256(),
+    std::hint::black_box(_mm256_set1_epi32(0x0101_0101)),
+    |sum, word| _mm256_dpbusd_avx_epi32(sum, word, word)
+);
