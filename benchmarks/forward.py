@@ -86,11 +86,11 @@ class Peer:
         self.process.wait()
 
 
-def ours(binary, cell, threads, runs):
+def ours(binary, cell, threads, runs, more=()):
     """Vitral prints a median of its own runs: one process a round."""
     size, patch, batch, image = cell
     command = [binary, "bench", "--arch", f"{size}/{patch}", "--image-size", str(image), "--batch", str(batch),
-               "--threads", str(threads), "--runs", str(runs), "--json"]
+               "--threads", str(threads), "--runs", str(runs), "--json", *more]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

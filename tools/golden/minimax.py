@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fit the polynomials of crates/vitral-engine/src/device/cpu/math.rs and print them with their errors.
+"""Fit the polynomials of crates/vitral-engine/src/device/cpu/math.rs and kernels/narrow/gelu.rs and print them with their errors.
 
 Weighted least squares on Chebyshev nodes, iterated towards the minimax solution (Lawson's algorithm), in 50-digit
 arithmetic where the function needs it. Needs numpy and mpmath.
@@ -39,3 +39,18 @@ show("EXP", *lawson(exp_remainder, -half_ln2, half_ln2, 4, lambda r: r**2))
 tanh_remainder = lambda s: (mp.tanh(mp.sqrt(s)) / mp.sqrt(s) - 1) / s
 show("TANH", *lawson(tanh_remainder, 1e-6, 0.55**2, 4, lambda s: s))
 show("NORMAL_TAIL", *lawson(lambda t: mp.log(mp.ncdf(-t)), 0.0, 6.0, 8, lambda t: mp.ncdf(-t) * (1 + t)))
+
+# GELU's even part on 32 pieces, in pieces of the argument from each one's middle; the first begins with 0.
+PIECES = 5.25
+even = lambda t: t * mp.ncdf(-t)
+fits = []
+for piece in range(32):
+    if piece == 0:
+        # Half a piece, without a constant: of h(t) / t.
+        slope, error = lawson(lambda r: mp.ncdf(-r / PIECES) / PIECES, 1e-9, 0.5, 1, lambda r: r, nodes=400, rounds=100)
+        fits.append(([0.0, *slope], error))
+    else:
+        fits.append(lawson(lambda r: even((r + piece) / PIECES), -0.5, 0.5, 2, lambda r: 1, nodes=400, rounds=100))
+print(f"GELU: max error {max(error for _, error in fits):.3g}")
+for power in range(3):
+    print("  [" + ", ".join(f"{c[power]:.6e}" for c, _ in fits) + "]")

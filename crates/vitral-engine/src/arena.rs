@@ -158,7 +158,7 @@ impl Parameters {
                 return Ok(None);
             }
             let values = read(declarations.spec(id))?;
-            Ok(Some(declarations.prepare(id, &device, device.precision().storage(), &values)))
+            Ok(Some(declarations.prepare(id, &device, DType::F32, &values)))
         };
         let prepared = declarations.ids().map(prepare).collect::<Result<Vec<_>, E>>()?;
         let flat = Some(Flat::zeros(&declarations, &device, |index| !frozen[index]));
@@ -195,11 +195,25 @@ impl Parameters {
         declarations: Declarations,
         device: Device,
         dtype: DType,
+        read: impl FnMut(&ParameterSpec) -> Result<Cow<'a, [f32]>, E>,
+    ) -> Result<Self, E> {
+        Parameters::prepared_as(declarations, device, |_| dtype, read)
+    }
+
+    /// As [`Parameters::prepared`], with each matrix stored in a type of its own.
+    ///
+    /// # Errors
+    /// The first that `read` gives.
+    pub fn prepared_as<'a, E>(
+        declarations: Declarations,
+        device: Device,
+        dtype: impl Fn(&ParameterSpec) -> DType,
         mut read: impl FnMut(&ParameterSpec) -> Result<Cow<'a, [f32]>, E>,
     ) -> Result<Self, E> {
         let prepare = |id: ParameterId| {
-            let values = read(declarations.spec(id))?;
-            Ok(Some(declarations.prepare(id, &device, dtype, &values)))
+            let spec = declarations.spec(id);
+            let values = read(spec)?;
+            Ok(Some(declarations.prepare(id, &device, dtype(spec), &values)))
         };
         let prepared = declarations.ids().map(prepare).collect::<Result<Vec<_>, E>>()?;
         Ok(Parameters { declarations, device, flat: None, prepared, frozen: Vec::new(), adapters: Vec::new() })
@@ -214,6 +228,11 @@ impl Parameters {
     /// Whether a parameter is trained, not frozen.
     pub fn is_trainable(&self, id: ParameterId) -> bool {
         !self.frozen.get(id.0).copied().unwrap_or(false)
+    }
+
+    /// Whether a parameter is a matrix that products read.
+    pub fn is_matrix(&self, id: ParameterId) -> bool {
+        self.declarations.kinds[id.0] == ParameterKind::Matrix
     }
 
     /// What was declared.

@@ -9,8 +9,8 @@ use common::gpu;
 use vitral_engine::ops::{Attention, Epilogue, Linear, Norm, NormKind};
 use vitral_engine::random::normal;
 use vitral_engine::{
-    Activation, BatchExtent, Clip, Context, DType, Declarations, Device, DeviceError, DrawKey, GradientSum, Moments,
-    ParameterId, ParameterKind, Parameters, Precision, Reference, Tensor, Update, UpdateGroup, UpdateRule,
+    Activation, BatchExtent, Clip, Context, Cpu, DType, Declarations, Device, DeviceError, DrawKey, GradientSum,
+    Moments, ParameterId, ParameterKind, Parameters, Precision, Reference, Tensor, Update, UpdateGroup, UpdateRule,
 };
 
 const WIDTH: usize = 8;
@@ -299,5 +299,59 @@ fn a_device_says_which_precisions_it_has() {
         let name = device.name();
         let fault = device.with_precision(Precision::Tf32).expect_err("neither has it").to_string();
         assert!(fault.starts_with(&format!("{name} does not compute in `tf32`, but in `f32`")), "{fault}");
+    }
+}
+
+#[test]
+fn narrow_products_are_those_of_the_reference_device() {
+    let block = Block::new();
+    let output = |device: Device, precision: Precision| {
+        let device = device.with_precision(precision).expect("it has it");
+        let values = |spec: &vitral_engine::ParameterSpec| {
+            let values: Vec<f32> = (0..spec.count()).map(|i| 0.4 * normal(3, i as u64)).collect();
+            Ok::<_, DeviceError>(values.into())
+        };
+        let parameters = Parameters::prepared(block.declarations.clone(), device.clone(), precision.storage(), values)
+            .expect("no fault");
+        let x: Vec<f32> = (0..5 * 7 * WIDTH).map(|i| normal(9, i as u64)).collect();
+        let x = device.upload([5, 7, WIDTH], &x).expect("no fault");
+        block.forward(&Context::inference(&parameters), &x).to_vec().expect("no fault")
+    };
+    let exact = output(Device::reference(), Precision::F32);
+    let apart = |a: &[f32], b: &[f32]| {
+        let largest = b.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        a.iter().zip(b).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest
+    };
+    for precision in [Precision::Bf16, Precision::Int8] {
+        let expected = output(Device::reference(), precision);
+        assert!(apart(&expected, &exact) > 1e-4, "the reference device does not round in {precision}");
+        for name in Cpu::instruction_sets() {
+            let of = |threads| output(Cpu::with_instruction_set(threads, name).expect("it has it").into(), precision);
+            let found = of(1);
+            // A value on the border between two numbers may be rounded to either; a processor without bfloat16 rounds weights
+            // alone.
+            let bound = if precision == Precision::Bf16 { 2e-2 } else { 5e-2 };
+            let error = apart(&found, &expected);
+            assert!(error < bound, "{name} in {precision}: {error} of the largest");
+            assert_eq!(found, of(3), "{name} in {precision}: threads");
+        }
+    }
+}
+
+#[test]
+fn training_in_bf16_is_near_that_of_the_reference_device_and_has_the_same_bits_on_any_threads() {
+    let bf16 = |device: Device| device.with_precision(Precision::Bf16).expect("it has it");
+    let (exact, _) = train(&Device::reference()).expect("no fault");
+    let (losses, parameters) = train(&bf16(Device::reference())).expect("no fault");
+    assert_ne!(exact, losses, "the reference device does not round");
+    let (found, moved) = train(&bf16(Device::cpu(1))).expect("no fault");
+    for (found, expected) in found.iter().zip(&losses) {
+        assert!((found - expected).abs() < 2e-2 * expected.abs(), "loss {found}, expected {expected}");
+    }
+    // Steps of Adam are as large whatever the gradient: one that rounds to the other side of zero goes the other way.
+    let far = moved.iter().zip(&parameters).filter(|(found, expected)| (*found - *expected).abs() > 1e-2).count();
+    assert!(20 * far < moved.len(), "{far} of {} parameters are elsewhere", moved.len());
+    for threads in [2, 3, 4] {
+        assert_eq!(train(&bf16(Device::cpu(threads))).expect("no fault"), (found.clone(), moved.clone()), "{threads}");
     }
 }

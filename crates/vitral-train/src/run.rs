@@ -104,8 +104,10 @@ impl<'a> Run<'a> {
     ) -> Result<(Self, Trainer), TrainError> {
         let classes = sets.train.classes();
         let loss = recipe.loss(sets.train.labeling())?;
+        // The parameters' device is that of the steps; evaluations have the run's own.
+        let stepping = device.clone().with_precision(recipe.run.precision.into())?;
         let Start { vit, parameters, preprocess } =
-            recipe.start(classes.len(), loss, models.learned.as_ref(), device)?;
+            recipe.start(classes.len(), loss, models.learned.as_ref(), &stepping)?;
         // Only the teacher is needed during training.
         drop(models.learned);
         let teacher = models.teacher.map(|model| Teacher::new(model, &preprocess, classes)).transpose()?;

@@ -45,6 +45,7 @@ pub mod npy;
 pub mod numbers;
 pub mod pipeline;
 mod predict;
+pub mod quantize;
 mod save;
 #[doc(hidden)]
 pub mod timing;

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use vitral_engine::{Device, ParameterSpec, Parameters, Precision, Replays};
+use vitral_engine::{DType, Device, ParameterSpec, Parameters, Precision, Replays};
 
 use crate::config::Size;
 use crate::error::Error;
 use crate::labels::Labels;
-use crate::model::Vit;
+use crate::model::{Vit, storage};
 use crate::weights::adapt::{Adaptation, HeadChoice};
 use crate::weights::{self, Description, PreprocessSource, ResolveOptions};
 
@@ -151,11 +151,11 @@ impl Model {
         options: &LoadOptions,
         device: &Device,
     ) -> Result<Self, Error> {
-        let device = &match options.precision {
+        let device = &match options.precision.or(description.precision) {
             Some(precision) => device.clone().with_precision(precision)?,
             None => device.clone(),
         };
-        let storage = device.precision().storage();
+        let precision = device.precision();
         let build = |config| Vit::new(config).map_err(|fault| Error::Config { path: path.into(), fault });
         let stored = build(description.config.clone())?;
         let specs = stored.declarations().specs();
@@ -169,7 +169,8 @@ impl Model {
             true => ResolveOptions { positions: None, ..resolving },
             false => resolving,
         };
-        device.check_memory(specs.iter().map(|spec| spec.count() as u64).sum::<u64>() * storage.bytes() as u64)?;
+        device
+            .check_memory(specs.iter().map(|spec| (spec.count() * precision.storage().bytes()) as u64).sum::<u64>())?;
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
         let vit = build(options.adapt.target(stored.config()))?;
         // One pass over the files: the pages of a tensor are released before the next one is touched.
@@ -181,7 +182,14 @@ impl Model {
             let values = options.adapt.read(&assignment, spec, &stored, &vit)?;
             weights::assign::finite(&spec.name, &values).map(|()| values)
         };
-        let parameters = Parameters::prepared(vit.declarations().clone(), device.clone(), storage, read)?;
+        // A bundle in 8 bits says which of its matrices are.
+        let chosen = description.precision == Some(Precision::Int8) && precision == Precision::Int8;
+        let dtype = |spec: &ParameterSpec| match chosen {
+            true if assignment.is_int8(&spec.name) => DType::I8,
+            true => DType::Bf16,
+            false => storage(precision, &spec.name),
+        };
+        let parameters = Parameters::prepared_as(vit.declarations().clone(), device.clone(), dtype, read)?;
         let classes = stored.config().classes;
         if let Some(found) = description.labels.as_ref().map(Vec::len).filter(|&found| found != classes && classes > 0)
         {
@@ -214,8 +222,8 @@ impl Model {
         let fault = |fault| Error::Config { path: self.path.clone(), fault };
         let vit = Vit::new(self.vit.config().clone()).map_err(fault)?;
         let device = self.parameters.device().clone();
-        let storage = device.precision().storage();
-        let parameters = Parameters::prepared(vit.declarations().clone(), device, storage, read)?;
+        let stored = |spec: &ParameterSpec| storage(device.precision(), &spec.name);
+        let parameters = Parameters::prepared_as(vit.declarations().clone(), device.clone(), stored, read)?;
         Ok(Model {
             path: self.path.clone(),
             name: self.name.clone(),

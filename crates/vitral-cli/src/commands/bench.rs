@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use vitral::Precision;
 use vitral::config::Size;
 use vitral::model::Vit;
 use vitral::model::cost::Macs;
@@ -196,6 +197,9 @@ fn saving(args: &BenchArgs) -> Saving {
 pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let given = args.model.resolved();
     let mut device = given.precision.device(settings)?;
+    if args.train && device.precision() == Precision::Int8 {
+        return Err(Usage("`--precision int8` is for inference; leave out `--train`, or take bf16".into()).into());
+    }
     let mut preprocessed = None;
     let (name, vit, learned) = if given.model.is_some() {
         let model = given.load(settings)?;

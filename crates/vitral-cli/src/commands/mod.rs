@@ -18,6 +18,7 @@ mod models;
 mod preprocess;
 mod probe;
 mod pull;
+mod quantize;
 mod study;
 mod train;
 
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Doctor(doctor::DoctorArgs),
     Convert(convert::ConvertArgs),
+    Quantize(quantize::QuantizeArgs),
     Pull(pull::PullArgs),
     Models(models::ModelsArgs),
     Train(train::TrainArgs),
@@ -103,6 +105,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Inspect(args) => inspect::run(&args, settings, printer),
         Command::Doctor(args) => doctor::run(&args, settings, printer),
         Command::Convert(args) => convert::run(&args, settings, printer),
+        Command::Quantize(args) => quantize::run(&args, settings, printer),
         Command::Pull(args) => pull::run(&args, settings, printer),
         Command::Models(args) => models::run(&args, settings, printer),
         Command::Train(args) => train::run(&args, settings, printer),

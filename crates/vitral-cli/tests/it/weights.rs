@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::Value;
+
 use super::{finished, folder, root, vitral};
 
 #[test]
@@ -102,4 +104,74 @@ fn doctor_fails_on_errors_and_not_on_warnings() {
     }
     let found = vitral(["doctor", &place.path().display().to_string()]);
     assert!(found.code == Some(1) && found.out.contains("ERROR    preprocessing"), "{}", found.out);
+}
+
+#[test]
+fn a_model_in_8_bits_is_a_bundle_that_every_command_reads() {
+    let folder = folder();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let (bundle, images) = (place("int8"), "assets/digits/images");
+    let quantize = ["quantize", "assets/digits", &bundle, "--images", images, "--calibrate", "4", "--json"];
+    let report: Value = serde_json::from_str(&vitral(quantize).ok()).expect("JSON");
+    assert_eq!(report["calibrated_on"], 4);
+    let layers = report["layers"].as_array().expect("layers");
+    assert!(!layers.is_empty() && layers.iter().all(|layer| layer["storage"] == "int8"), "{report}");
+    for layer in layers {
+        let [plain, signal] =
+            ["plain_signal_db", "signal_db"].map(|key| layer[key].as_f64().expect("a number of decibels"));
+        assert!(signal >= plain && signal > 20.0, "{layer}");
+    }
+    assert!(report["cosine_least"].as_f64().expect("a cosine") > 0.99, "{report}");
+    assert!(vitral(quantize).fails(1).contains("already exists"));
+
+    // In 8 bits by itself, in others on request.
+    for (more, precision) in [(&[][..], "int8"), (&["--precision", "f32"], "f32"), (&["--precision", "bf16"], "bf16")] {
+        for device in ["cpu", "reference"] {
+            let args = ["classify", "--model", &bundle, "assets/digits/images/seven.png", "--json", "--device", device];
+            let found: Value = serde_json::from_str(&vitral(args.iter().chain(more)).ok()).expect("JSON");
+            assert_eq!(found["precision"], precision);
+            assert_eq!(found["labels"][0]["class"], 7, "{found}");
+        }
+    }
+    let size = |path: &str| std::fs::metadata(root().join(path)).expect("a file").len();
+    let (whole, narrow) = (size("assets/digits/model.safetensors"), size(&format!("{bundle}/model.safetensors")));
+    assert!(10 * narrow < 6 * whole, "{narrow} bytes for {whole}");
+    // Converted, it is a model in 32 bits.
+    vitral(["convert", &bundle, &place("whole"), "--to", "bundle"]).ok();
+    let found = vitral(["classify", "--model", &place("whole"), "assets/digits/images/seven.png", "--json"]).ok();
+    assert!(found.contains("\"precision\":\"f32\""), "{found}");
+
+    let empty = place("empty");
+    std::fs::create_dir(&empty).expect("made");
+    let said = vitral(["quantize", "assets/digits", &place("none"), "--images", &empty]).fails(1);
+    assert!(said.contains("expected images, found none"), "{said}");
+}
+
+#[test]
+fn damaged_bundles_in_8_bits_are_refused() {
+    let folder = folder();
+    let bundle = folder.path().join("int8");
+    let name = bundle.display().to_string();
+    vitral(["quantize", "assets/digits", &name, "--images", "assets/digits/images", "--calibrate", "1"]).ok();
+    let description = bundle.join("vitral.json");
+    let text = std::fs::read_to_string(&description).expect("text");
+    for (from, to, expected) in [
+        ("\"format\": 3", "\"format\": 4", "use a newer Vitral"),
+        ("\"precision\": \"int8\"", "\"precision\": \"int4\"", "expected `f32`"),
+    ] {
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&description, text.replace(from, to)).expect("written");
+        let said = vitral(["classify", "--model", &name, "assets/digits/images/seven.png"]).fails(1);
+        assert!(said.contains(expected), "{said}");
+    }
+    std::fs::write(&description, &text).expect("written");
+    // Scales of another matrix.
+    let weights = bundle.join("model.safetensors");
+    let bytes = std::fs::read(&weights).expect("weights");
+    let at = bytes.windows(6).position(|window| window == b".scale").expect("scales");
+    let mut damaged = bytes.clone();
+    damaged[at + 1] = b'x';
+    std::fs::write(&weights, &damaged).expect("written");
+    let said = vitral(["classify", "--model", &name, "assets/digits/images/seven.png"]).fails(1);
+    assert!(said.contains("xcale"), "{said}");
 }

@@ -105,8 +105,7 @@ impl Device {
     /// The precisions that the device has.
     pub fn precisions(&self) -> &'static [Precision] {
         match self {
-            Device::Cpu(_) => &[Precision::F32, Precision::Bf16],
-            Device::Reference(_) => &[Precision::F32, Precision::Bf16, Precision::Int8],
+            Device::Cpu(_) | Device::Reference(_) => &[Precision::F32, Precision::Bf16, Precision::Int8],
             Device::Cuda(_) => Cuda::PRECISIONS,
         }
     }
@@ -128,8 +127,8 @@ impl Device {
         }
     }
 
-    /// The most that the device multiplies and adds in 32 bits, in GFLOP/s, measured now; `None` where that means
-    /// nothing.
+    /// The most that the device multiplies and adds in its precision, in billions of operations a second (GFLOP/s in 32 bits),
+    /// measured now; `None` where that means nothing.
     pub fn fma_peak(&self) -> Option<f64> {
         match self {
             Device::Cpu(cpu) => Some(cpu.fma_peak()),

@@ -58,6 +58,7 @@ impl Context<'_> {
             return self.epilogue(&self.linear(normed.as_ref().unwrap_or(x), linear), epilogue);
         }
         self.checked(x, linear);
+        self.name_input(x, norm, linear);
         self.backend().linear(
             x,
             &LinearCall {
@@ -88,6 +89,7 @@ impl Context<'_> {
             return self.recorded_linear(&normed, linear, Some(queries));
         }
         self.checked(x, linear);
+        self.name_input(x, norm, linear);
         self.backend().linear(x, &self.plain_call(linear, norm, Some(queries)))
     }
 
@@ -131,6 +133,22 @@ impl Context<'_> {
                 }
             })
         })
+    }
+
+    /// Names what a linear map multiplies, after its norm: the weight's name with `input` in place of `weight`. It is only
+    /// computed where somebody wants it.
+    fn name_input(&self, x: &Tensor, norm: Option<&Norm>, linear: Linear) {
+        if !self.is_observed() {
+            return;
+        }
+        let weight = &self.parameters.declarations().spec(linear.weight).name;
+        let name = || format!("{}.input", weight.strip_suffix(".weight").unwrap_or(weight));
+        if self.wants(&name()) {
+            match norm {
+                Some(norm) => self.name(&self.norm(x, norm), name),
+                None => self.name(x, name),
+            }
+        }
     }
 
     fn checked(&self, x: &Tensor, linear: Linear) {

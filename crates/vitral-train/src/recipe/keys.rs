@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vitral::Precision;
 use vitral::image::Filter;
 use vitral::model::init::Initialization;
 
@@ -156,6 +157,10 @@ pub struct RunRecipe {
     /// results.
     #[serde(default)]
     pub recompute: bool,
+    /// What a step's products are computed in. Weights, sums, gradients and moments are in 32 bits either way, and so are
+    /// evaluations.
+    #[serde(default, skip_serializing_if = "TrainingPrecision::is_usual")]
+    pub precision: TrainingPrecision,
     /// Epochs between evaluations on the validation images; the last epoch is always evaluated, and 0 means only the
     /// last.
     #[serde(default = "every_epoch", skip_serializing_if = "is_every_epoch")]
@@ -166,6 +171,32 @@ pub struct RunRecipe {
     /// Number of checkpoints to keep.
     #[serde(default = "two")]
     pub keep: usize,
+}
+
+/// What products are computed in while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainingPrecision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// Operands rounded to bfloat16.
+    Bf16,
+}
+
+impl TrainingPrecision {
+    fn is_usual(&self) -> bool {
+        *self == TrainingPrecision::F32
+    }
+}
+
+impl From<TrainingPrecision> for Precision {
+    fn from(precision: TrainingPrecision) -> Self {
+        match precision {
+            TrainingPrecision::F32 => Precision::F32,
+            TrainingPrecision::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 fn one() -> usize {

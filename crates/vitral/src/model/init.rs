@@ -7,6 +7,7 @@ use vitral_engine::random::{mix, normal, uniform};
 use vitral_engine::{Device, ParameterId, ParameterSpec, Parameters};
 
 use super::Vit;
+use super::storage::storage;
 use crate::config::ModelConfig;
 
 /// The library whose initialization scheme is followed.
@@ -198,8 +199,8 @@ pub fn frozen(vit: &Vit, scheme: Initialization, seed: u64, device: &Device) -> 
         fill(vit, spec, scheme, seed, &mut values);
         Ok::<_, Infallible>(values.into())
     };
-    let Ok(parameters) =
-        Parameters::prepared(vit.declarations().clone(), device.clone(), device.precision().storage(), read);
+    let stored = |spec: &ParameterSpec| storage(device.precision(), &spec.name);
+    let Ok(parameters) = Parameters::prepared_as(vit.declarations().clone(), device.clone(), stored, read);
     parameters
 }
 

@@ -10,12 +10,13 @@ impl AttentionOps for Cpu {
         let &AttentionCall { batch, tokens, queries, heads, width, .. } = call;
         let (cpu, problem) = (&self.processor, Problem::new(call));
         let shape = [batch, queries, heads * width];
+        let attention = if self.rounds_to_bf16() { kernels::attention_bf16 } else { kernels::attention };
         if !capture {
-            return (self.tensor(shape, |out| kernels::attention(cpu, problem, out, None)), None);
+            return (self.tensor(shape, |out| attention(cpu, problem, out, None)), None);
         }
         let mut output = None;
         let weights = self.tensor([batch, heads, queries, tokens], |weights| {
-            output = Some(self.tensor(shape, |out| kernels::attention(cpu, problem, out, Some(weights))));
+            output = Some(self.tensor(shape, |out| attention(cpu, problem, out, Some(weights))));
         });
         (output.expect("made with the weights"), Some(weights))
     }

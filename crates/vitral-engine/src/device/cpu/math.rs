@@ -205,15 +205,22 @@ pub(crate) fn normalize_row<L: Lanes>(
     out: &mut [f32],
 ) {
     let (mean, reciprocal) = (l.splat(mean), l.splat(reciprocal));
-    for (i, out) in out.chunks_mut(L::N).enumerate() {
-        let start = i * L::N;
-        let x = l.mul(l.sub(l.load_part(&row[start..]), mean), reciprocal);
-        let weight = l.load_part(&weight[start..]);
-        let y = match bias {
-            Some(bias) => l.fma(x, weight, l.load_part(&bias[start..])),
+    let normed = |x, weight, bias| {
+        let x = l.mul(l.sub(x, mean), reciprocal);
+        match bias {
+            Some(bias) => l.fma(x, weight, bias),
             None => l.mul(x, weight),
-        };
-        l.store_part(out, y);
+        }
+    };
+    let whole = row.len() / L::N * L::N;
+    let (out, rest) = out.split_at_mut(whole);
+    for (i, out) in out.chunks_exact_mut(L::N).enumerate() {
+        let from = |values: &[f32]| l.load(&values[i * L::N..][..L::N]);
+        l.store(out, normed(from(row), from(weight), bias.map(from)));
+    }
+    if !rest.is_empty() {
+        let from = |values: &[f32]| l.load_part(&values[whole..]);
+        l.store_part(rest, normed(from(row), from(weight), bias.map(from)));
     }
 }
 

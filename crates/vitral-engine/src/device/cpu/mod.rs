@@ -28,10 +28,10 @@ pub(crate) mod weight;
 use std::sync::{Arc, OnceLock};
 
 use buffer::Buffer;
-use kernels::Isa;
+use kernels::{Isa, Words};
 use pack_cache::PackCache;
 use processor::Processor;
-use weight::PreparedWeight;
+use weight::{PreparedWeight, Stored};
 
 use super::backend::Backend;
 use super::storage::{FlatStorage, Storage};
@@ -101,10 +101,14 @@ impl Cpu {
         self.processor.isa().name()
     }
 
-    /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit values,
-    /// measured now: the best of several short rounds.
+    /// The most that all threads together multiply and add in the precision of this handle, in billions of operations a
+    /// second (GFLOP/s in 32 bits), measured now: the best of several short rounds.
     pub fn fma_peak(&self) -> f64 {
-        self.processor.fma_peak()
+        self.processor.peak(match self.precision {
+            Precision::Int8 => Some(Words::Int8),
+            Precision::Bf16 if self.rounds_to_bf16() => Some(Words::Bf16),
+            _ => None,
+        })
     }
 
     /// Gives unused memory back to the system.
@@ -129,7 +133,21 @@ impl Cpu {
 
     /// A matrix `[out, in]`, packed and stored in a type.
     pub(crate) fn prepare_matrix(&self, values: &[f32], extents: [usize; 2], dtype: DType) -> PreparedWeight {
-        PreparedWeight::matrix(&self.processor, values, extents, dtype)
+        PreparedWeight::matrix(&self.processor, values, extents, self.stored(dtype))
+    }
+
+    /// How a matrix of this type is kept for products in the device's precision.
+    fn stored(&self, dtype: DType) -> Stored {
+        match dtype {
+            DType::I8 => Stored::Words(Words::Int8),
+            DType::Bf16 if self.rounds_to_bf16() => Stored::Words(Words::Bf16),
+            _ => Stored::As(dtype),
+        }
+    }
+
+    /// Whether products that are not in 8 bits are in bfloat16: where that was asked for, and the processor multiplies them.
+    fn rounds_to_bf16(&self) -> bool {
+        matches!(self.precision(), Precision::Bf16 | Precision::Int8) && self.processor.isa().multiplies_bf16()
     }
 
     /// A tensor whose memory `fill` writes, all of it.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::Buffer;
-use super::kernels::{MatrixB, SharedPack, packed_len};
+use super::kernels::{MatrixB, PanelKind, SharedPack};
 use super::processor::Processor;
 
 /// What the passes of one step share: each trainable matrix that has to be packed for a product is, when the first of
@@ -40,12 +40,13 @@ impl PackCache {
         &self,
         cpu: &Processor,
         (parameter, towards): (usize, Towards),
+        kind: PanelKind,
         (b, depth, columns): (MatrixB<'_>, usize, usize),
     ) -> Arc<Buffer> {
         let pack = {
             let mut slot = self.slots[parameter][towards as usize].lock().unwrap_or_else(PoisonError::into_inner);
             let found = slot.get_or_insert_with(|| {
-                let room = cpu.memory().take(packed_len(cpu.isa(), depth, columns));
+                let room = cpu.memory().take(kind.packed_len(cpu.isa(), depth, columns));
                 let pack = SharedPack::new(room, |buffer| cpu.memory().register(buffer));
                 Slot { pack: Arc::new(pack), left: self.passes }
             });
@@ -56,7 +57,7 @@ impl PackCache {
             }
             pack
         };
-        cpu.parallel(cpu.threads(), |_| pack.help(cpu.isa(), b, depth, columns));
+        cpu.parallel(cpu.threads(), |_| pack.help(cpu.isa(), kind, b, depth, columns));
         pack.whole(cpu.isa(), columns)
     }
 }
@@ -78,12 +79,12 @@ mod tests {
                 (Towards::Input, MatrixB::Rows { data: &values, stride: width }, out, width),
             ] {
                 let ready = ReadyB::new(&cpu, b, depth, columns);
-                let ReadyB::Packed(expected) = ready else { continue };
+                let ReadyB::Packed(expected, kind) = ready else { continue };
                 // Two passes more than were announced: the last are packed for again.
                 std::thread::scope(|scope| {
                     for _ in 0..8 {
                         scope.spawn(|| {
-                            let packed = packs.packed(&cpu.alone(), (0, towards), (b, depth, columns));
+                            let packed = packs.packed(&cpu.alone(), (0, towards), kind, (b, depth, columns));
                             assert_eq!(packed.as_slice(), expected.as_slice());
                         });
                     }

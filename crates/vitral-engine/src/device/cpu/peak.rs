@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::kernels::{Kernel, Lanes};
+use super::kernels::{Kernel, Lanes, Words, word_chains};
 use super::processor::Processor;
 
 /// Fused multiply-adds of each chain in one round: about a millisecond.
@@ -42,15 +42,16 @@ fn chains<L: Lanes, const CHAINS: usize>(l: L) -> f64 {
 }
 
 impl Processor {
-    /// The most that all threads together multiply and add, in GFLOP/s of fused multiply-adds on 32-bit values,
+    /// The most that all threads together multiply and add, in billions of operations a second, of 32-bit floats or of words,
     /// measured now: the best of several short rounds.
-    pub(crate) fn fma_peak(&self) -> f64 {
+    pub(crate) fn peak(&self, words: Option<Words>) -> f64 {
         let threads = self.threads();
         let round = || {
             let start = Instant::now();
             let operations = std::sync::Mutex::new(0.0);
             self.parallel(threads, |_| {
-                let done = self.isa().run(Chains);
+                let narrow = words.and_then(|words| word_chains(self.isa(), words, STEPS));
+                let done = narrow.unwrap_or_else(|| self.isa().run(Chains));
                 *operations.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += done;
             });
             let done = operations.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -66,7 +67,10 @@ mod tests {
 
     #[test]
     fn a_processor_does_something() {
-        let peak = Processor::new(1, super::super::kernels::Isa::available()[0]).fma_peak();
-        assert!(peak > 0.1 && peak < 1e6, "{peak} GFLOP/s");
+        let cpu = Processor::new(1, super::super::kernels::Isa::available()[0]);
+        for words in [None, Some(Words::Bf16), Some(Words::Int8)] {
+            let peak = cpu.peak(words);
+            assert!(peak > 0.1 && peak < 1e6, "{words:?}: {peak}");
+        }
     }
 }

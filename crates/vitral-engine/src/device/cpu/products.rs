@@ -1,6 +1,6 @@
 //! Linear maps, with the operations fused into them.
 
-use super::kernels::{Gemm, GemmEpilogue, MatrixA, MatrixB, NormOnLoad, ReadyB};
+use super::kernels::{Gemm, GemmEpilogue, MatrixA, MatrixB, NormOnLoad, PanelKind, ReadyB};
 use super::multiply::multiply;
 use super::pack_cache::Towards;
 use super::parameter::{self, Matrix, matrix, plain};
@@ -56,7 +56,18 @@ impl Products for Cpu {
             if let Some(range) = weight_range {
                 let a = MatrixA::Columns { data: values(grad), stride: columns };
                 let b = MatrixB::Rows { data: values(x), stride: depth };
-                multiply(cpu, (columns, rows, depth), a, b, &mut sums[range], true);
+                let (b, epilogue) = (ReadyB::of(cpu, self.panel_kind(), b, rows, depth), GemmEpilogue::default());
+                let product = Gemm {
+                    rows: columns,
+                    columns: depth,
+                    depth: rows,
+                    a,
+                    norm: None,
+                    panels: b.panels(),
+                    epilogue,
+                    accumulate: true,
+                };
+                product.run(cpu, &mut sums[range]);
             }
             if let Some(range) = bias_range {
                 cpu.add_row_sums(values(grad), &mut sums[range]);
@@ -112,12 +123,18 @@ impl Cpu {
             Towards::Input => (MatrixB::Rows { data, stride: width }, out, width),
         };
         let cpu = &self.processor;
+        let kind = self.panel_kind();
         match &self.packs {
-            Some(packs) => ReadyB::or_packed(cpu.isa(), b, columns, || {
-                packs.packed(cpu, (parameter.index, towards), (b, depth, columns))
+            Some(packs) => ReadyB::or_packed(cpu.isa(), kind, b, columns, || {
+                packs.packed(cpu, (parameter.index, towards), kind, (b, depth, columns))
             }),
-            None => ReadyB::new(cpu, b, depth, columns),
+            None => ReadyB::of(cpu, kind, b, depth, columns),
         }
+    }
+
+    /// What matrices that may change are packed in.
+    fn panel_kind(&self) -> PanelKind {
+        if self.rounds_to_bf16() { PanelKind::Bf16 } else { PanelKind::Float }
     }
 
     /// How a map to queries, keys and values is split if few queries are used; `None` if it is computed whole.

@@ -3,9 +3,18 @@
 use std::sync::OnceLock;
 
 use super::buffer::Buffer;
-use super::kernels::{Isa, MatrixB, PackedB, pack};
+use super::kernels::{Isa, MatrixB, PackedB, Words, pack, pack_narrow};
 use super::processor::Processor;
 use crate::dtype::DType;
+
+/// How a matrix is kept.
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    /// In a type, for products in 32 bits.
+    As(DType),
+    /// In words, for products in 16 or 8 bits.
+    Words(Words),
+}
 
 /// A parameter that does not change.
 pub(crate) enum PreparedWeight {
@@ -24,8 +33,11 @@ pub(crate) enum PreparedWeight {
 
 impl PreparedWeight {
     /// A matrix `[out, in]`, packed and stored in a type.
-    pub(super) fn matrix(cpu: &Processor, values: &[f32], [out, width]: [usize; 2], dtype: DType) -> Self {
-        let packed = pack(cpu, MatrixB::Columns { data: values, stride: width }, width, out, dtype);
+    pub(super) fn matrix(cpu: &Processor, values: &[f32], [out, width]: [usize; 2], stored: Stored) -> Self {
+        let packed = match stored {
+            Stored::Words(words) => pack_narrow(cpu, values, width, out, words),
+            Stored::As(dtype) => pack(cpu, MatrixB::Columns { data: values, stride: width }, width, out, dtype),
+        };
         PreparedWeight::Packed { packed, isa: cpu.isa(), transposed: OnceLock::new() }
     }
 

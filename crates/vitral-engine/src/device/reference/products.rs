@@ -1,6 +1,7 @@
 //! Linear maps, number by number.
 
 use super::norms::normalized;
+use super::operands::Operands;
 use super::{Parameter, Reference, convolution, elements, stored};
 use crate::device::backend::{ConvolutionCall, ConvolutionGradients, LinearBackward, LinearCall, Products};
 use crate::tensor::Tensor;
@@ -39,6 +40,11 @@ impl Products for Reference {
 
     fn linear_backward(&self, x: &Tensor, grad: &Tensor, call: LinearBackward<'_>) -> Option<Tensor> {
         let (columns, depth) = (call.weight.shape[0], call.weight.shape[1]);
+        // Products of what may change are rounded both ways, others not.
+        let operands = match Parameter::of(call.weight).stored {
+            None => self.rounding(None),
+            Some(_) => Operands::Exact,
+        };
         if let Some(gradients) = call.gradients {
             if let Some(range) = call.weight_range {
                 self.change(gradients, [stored(x), stored(grad)], move |[x, grad], out| {
@@ -46,7 +52,8 @@ impl Products for Reference {
                     for row in 0..grad.len() / columns {
                         for column in 0..columns {
                             for k in 0..depth {
-                                out[column * depth + k] += grad[row * columns + column] * x[row * depth + k];
+                                let (grad, x) = (grad[row * columns + column], x[row * depth + k]);
+                                out[column * depth + k] += operands.value(grad) * operands.value(x);
                             }
                         }
                     }
@@ -67,7 +74,9 @@ impl Products for Reference {
                 let weight = &weight[range];
                 for (i, out) in out.iter_mut().enumerate() {
                     let (row, k) = (i / depth, i % depth);
-                    *out = (0..columns).map(|c| grad[row * columns + c] * weight[c * depth + k]).sum();
+                    let product =
+                        |c: usize| operands.value(grad[row * columns + c]) * operands.value(weight[c * depth + k]);
+                    *out = (0..columns).map(product).sum();
                 }
             })
         })

@@ -13,10 +13,11 @@ use vitral_engine::ParameterSpec;
 use super::dialect::{Dialect, matches_glob};
 use super::error::Mismatch;
 use super::resample::resample_positions;
-use super::{Container, WeightsError};
+use super::{Container, DataType, WeightsError};
 use crate::config::Size;
 pub use options::{PositionAdaptation, ResolveOptions};
 use plan::{Misfit, Piece, Planner, Resampling};
+pub(super) use values::SCALES;
 
 /// Parameters with the tensors they are read from.
 #[derive(Debug)]
@@ -125,6 +126,10 @@ fn matched<'a>(
         match claimed.get(name) {
             None if shape.contains(&0) || dialect.is_leftover(name) || ignored(name) => {}
             None if wrapper::is_beside(dialect, container, name) => {}
+            // The scales of a matrix in 8 bits are read with it.
+            None if name
+                .strip_suffix(values::SCALES)
+                .is_some_and(|matrix| container.data_type(matrix) == Some(DataType::Int8)) => {}
             None => mismatch.unused.push((name.to_owned(), shape.to_owned())),
             // Parameters must use up a tensor that they share; otherwise one of them has a wrong width.
             Some(claim) if claim.free != 0 => {
@@ -225,6 +230,12 @@ impl Assignment<'_> {
     /// A parameter's shape.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.sources.get(name).map(|resolved| resolved.shape.as_slice())
+    }
+
+    /// Whether a parameter is stored in 8 bits.
+    pub(crate) fn is_int8(&self, name: &str) -> bool {
+        let pieces = self.sources.get(name).map_or(&[][..], |resolved| &resolved.pieces);
+        pieces.iter().any(|piece| self.container.data_type(&piece.name) == Some(DataType::Int8))
     }
 
     /// A parameter's values in our layout: borrowed from the file if they are stored that way, converted otherwise.

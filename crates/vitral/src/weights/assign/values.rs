@@ -13,6 +13,9 @@ use crate::weights::{Container, DataType, WeightsError};
 /// The values of a piece of a tensor.
 pub(super) fn read<'a>(container: &'a Container, piece: &Piece, patch: Size) -> Result<Cow<'a, [f32]>, WeightsError> {
     let view = container.tensor(&piece.name).ok_or_else(|| WeightsError::NotAssigned(piece.name.clone()))?;
+    if view.data_type == DataType::Int8 && matches!(piece.part, Part::Whole) && piece.layout.is_none() {
+        return dequantized(container, &piece.name, &view);
+    }
     let full = view.shape.to_vec();
     let values = floats(part(view, piece), &piece.name)?;
     let Some(layout) = piece.layout else { return Ok(values) };
@@ -28,6 +31,25 @@ pub(super) fn read<'a>(container: &'a Container, piece: &Piece, patch: Size) -> 
             channels_first(&transposed(&values, last), values.len() / last.max(1), places).into()
         }
     })
+}
+
+/// What stands beside a matrix in 8 bits: the scale of each of its rows.
+pub(in crate::weights) const SCALES: &str = ".scale";
+
+/// The values of a matrix in 8 bits.
+fn dequantized<'a>(container: &Container, name: &str, view: &TensorView<'_>) -> Result<Cow<'a, [f32]>, WeightsError> {
+    let beside = format!("{name}{SCALES}");
+    let scales = container.tensor(&beside).ok_or(WeightsError::NotAssigned(beside.clone()))?;
+    let scales = floats(scales, &beside)?;
+    let width = view.bytes.len() / scales.len().max(1);
+    if view.shape.first() != Some(&scales.len()) || view.bytes.len() != width * scales.len() {
+        let found = format!("{} scales for {:?} integers", scales.len(), view.shape);
+        return Err(WeightsError::DataType { name: name.to_owned(), found });
+    }
+    let rows = view.bytes.chunks_exact(width.max(1)).zip(scales.iter());
+    let mut values = Vec::with_capacity(view.bytes.len());
+    rows.for_each(|(row, &scale)| values.extend(row.iter().map(|&byte| f32::from(byte as i8) * scale)));
+    Ok(values.into())
 }
 
 /// The bytes of a tensor that belong to a piece.

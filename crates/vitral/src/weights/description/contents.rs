@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
+use vitral_engine::Precision;
 
 use crate::config::ModelConfig;
 use crate::image::{ImageError, Preprocess};
@@ -22,6 +23,8 @@ pub struct Description {
     pub labels: Option<Vec<String>>,
     /// The weights' license, if stated.
     pub license: Option<String>,
+    /// The precision that the model is meant to be computed in, if its files say so.
+    pub precision: Option<Precision>,
     /// The dialect of the weight files; if absent, it is recognized from tensor names.
     pub dialect: Option<String>,
     /// Names that differ from the dialect's.

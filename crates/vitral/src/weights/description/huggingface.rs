@@ -110,6 +110,7 @@ pub(super) fn folder(
         preprocess,
         labels,
         license: fields.text("license")?.map(str::to_owned),
+        precision: None,
         dialect: Some(dialect.into()),
         names: Vec::new(),
         files,

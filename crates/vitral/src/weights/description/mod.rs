@@ -19,7 +19,7 @@ use crate::config::ModelConfig;
 use fields::{Fields, read_json};
 
 pub(crate) use self::imagenet::is_known;
-pub(crate) use self::vitral::FORMAT;
+pub(crate) use self::vitral::{FORMAT, INT8_FORMAT};
 pub use contents::{Description, PreprocessSource};
 
 /// Weight files in the order they are looked for in a folder.

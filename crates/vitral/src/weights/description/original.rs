@@ -87,6 +87,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
         preprocess: PreprocessSource::Absent,
         labels,
         license: None,
+        precision: None,
         dialect: Some("timm".into()),
         names: Vec::new(),
         files: vec![PathBuf::from(path)],

@@ -115,6 +115,7 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
         preprocess: PreprocessSource::Timm(pretrained.to_value()),
         labels,
         license: pretrained.text("license")?.map(str::to_owned),
+        precision: None,
         dialect: Some(dialect.into()),
         names: Vec::new(),
         files,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use vitral_engine::Precision;
 
 use super::contents::{Description, PreprocessSource};
 use super::fields::read_json;
@@ -21,6 +22,9 @@ struct File {
     _format: Option<u32>,
     #[serde(default)]
     name: Option<String>,
+    /// What products are meant to be computed in, in bundles in 8 bits.
+    #[serde(default)]
+    precision: Option<String>,
     model: ModelConfig,
     #[serde(default)]
     dialect: Option<String>,
@@ -36,6 +40,8 @@ struct File {
 
 /// The bundle format that is written. Format 1 is read as well.
 pub(crate) const FORMAT: u32 = 2;
+/// The format of bundles whose weights are in 8 bits: format 2 with `precision`, and matrices with scales beside them.
+pub(crate) const INT8_FORMAT: u32 = 3;
 
 /// Keys that format 1 spells differently.
 const RENAMED: [(&str, &str); 4] = [
@@ -92,12 +98,12 @@ impl Description {
 
 fn described(file: &Path, mut value: Value, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
     match value.get("format") {
-        Some(format) if *format == FORMAT => {}
+        Some(format) if *format == FORMAT || *format == INT8_FORMAT => {}
         // A file that describes a single checkpoint has no format.
         None => migrate(&mut value),
         Some(format) if *format == 1 => migrate(&mut value),
         Some(found) => {
-            let fault = format!("expected format {FORMAT} or 1, found {found}; use a newer Vitral");
+            let fault = format!("expected format 1, {FORMAT} or {INT8_FORMAT}, found {found}; use a newer Vitral");
             return Err(WeightsError::description(file, fault));
         }
     }
@@ -105,6 +111,8 @@ fn described(file: &Path, mut value: Value, stem: String, files: Vec<PathBuf>) -
     if let Some(dialect) = &read.dialect {
         Dialect::named(dialect)?;
     }
+    let precision = read.precision.map(|name| name.parse::<Precision>()).transpose();
+    let precision = precision.map_err(|fault| WeightsError::description(file, format!("`precision`: {fault}")))?;
     if let Some(labels) = read.labels.as_ref().filter(|labels| labels.len() != read.model.classes) {
         return Err(WeightsError::description(
             file,
@@ -133,6 +141,7 @@ fn described(file: &Path, mut value: Value, stem: String, files: Vec<PathBuf>) -
         preprocess: read.preprocess.map_or(PreprocessSource::Absent, PreprocessSource::Vitral),
         labels,
         license: read.license,
+        precision,
         dialect: read.dialect,
         names,
         files,

@@ -10,13 +10,14 @@ mod words;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use vitral_engine::Precision;
 
 use super::naming::Naming;
 use super::source::ExportSource;
 use super::target::Target;
 use crate::config::{Activation, ModelConfig, NormKind, Pooling, Positions, Size};
 use crate::weights::WeightsError;
-use crate::weights::description::FORMAT;
+use crate::weights::description::{FORMAT, INT8_FORMAT};
 pub(super) use huggingface::reads_class_and_mean;
 use words::write;
 
@@ -47,6 +48,14 @@ pub(super) fn describe(model: &ExportSource<'_>, target: Target, folder: &Path) 
             plain("vitral")
         }
     }
+}
+
+/// Writes the description of a bundle in 8 bits.
+pub(super) fn int8_bundle(model: &ExportSource<'_>, folder: &Path) -> Result<(), WeightsError> {
+    let precision = Precision::Int8.name();
+    let value =
+        json!({ "format": INT8_FORMAT, "name": model.name, "precision": precision, "model": model.vit.config() });
+    write(folder, "vitral.json", &with_rest(value, model))
 }
 
 /// Adds preprocessing, labels and license in our own format.

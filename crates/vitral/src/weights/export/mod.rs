@@ -7,6 +7,7 @@ mod describe;
 mod invert;
 mod naming;
 mod preprocess;
+mod quantized;
 mod rewrite;
 mod source;
 mod target;
@@ -29,6 +30,7 @@ use crate::config::{ModelConfig, OtherSizes, Size};
 use crate::image::Preprocess;
 use crate::model::Vit;
 
+pub use quantized::quantized;
 pub use source::{ExportSource, Read};
 pub use target::Target;
 

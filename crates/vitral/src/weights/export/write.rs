@@ -167,22 +167,22 @@ fn bytes(values: &[f32]) -> Cow<'_, [u8]> {
 }
 
 /// A file that is flushed to disk before it is used.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     path: &'a Path,
     file: BufWriter<File>,
 }
 
 impl<'a> Writer<'a> {
-    fn create(path: &'a Path) -> Result<Self, WeightsError> {
+    pub(super) fn create(path: &'a Path) -> Result<Self, WeightsError> {
         let file = File::create(path).map_err(|source| WeightsError::writing(path, source))?;
         Ok(Writer { path, file: BufWriter::new(file) })
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
         self.file.write_all(bytes).map_err(|source| WeightsError::writing(self.path, source))
     }
 
-    fn finish(self) -> Result<(), WeightsError> {
+    pub(super) fn finish(self) -> Result<(), WeightsError> {
         let file = self.file.into_inner().map_err(|error| WeightsError::writing(self.path, error.into_error()))?;
         file.sync_all().map_err(|source| WeightsError::writing(self.path, source))
     }

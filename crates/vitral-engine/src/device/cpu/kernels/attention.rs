@@ -6,7 +6,9 @@
 
 use std::cell::RefCell;
 
-use super::gemm::{Gemm, GemmEpilogue};
+use super::epilogue::GemmEpilogue;
+use super::gemm::Gemm;
+use super::isa::Isa;
 use super::lanes::{Kernel, Lanes};
 use super::matrix_a::MatrixA;
 use super::matrix_b::{MatrixB, Panels, pack_serial, packed_len};
@@ -18,12 +20,12 @@ use crate::device::cpu::processor::Processor;
 use crate::random::uniform;
 
 /// Rows of scores made at a time: two tiles of the widest kernel.
-const QUERY_ROWS: usize = 28;
+pub(super) const QUERY_ROWS: usize = 28;
 
 /// One attention over slices.
 #[derive(Clone, Copy)]
 pub(crate) struct Problem<'a> {
-    call: &'a AttentionCall,
+    pub(super) call: &'a AttentionCall,
     qkv: &'a [f32],
     key_mask: Option<&'a [f32]>,
     bias: Option<&'a [f32]>,
@@ -39,8 +41,15 @@ impl<'a> Problem<'a> {
         Problem { call, qkv: values(&call.qkv), key_mask, bias }
     }
 
+    /// Into how many parts the queries of a head are cut: only where heads alone would leave threads idle, because each part
+    /// packs the keys and values again.
+    pub(super) fn parts(&self, threads: usize) -> usize {
+        let &AttentionCall { batch, heads, queries, .. } = self.call;
+        (2 * threads).div_ceil((batch * heads).max(1)).clamp(1, queries.div_ceil(4 * QUERY_ROWS).max(1))
+    }
+
     /// Queries (0), keys (1) or values (2) of one head, from the first token on, a stride apart.
-    fn part(&self, image: usize, head: usize, which: usize) -> &'a [f32] {
+    pub(super) fn part(&self, image: usize, head: usize, which: usize) -> &'a [f32] {
         &self.qkv[self.call.start(image, head, which)..]
     }
 
@@ -59,7 +68,7 @@ impl<'a> Problem<'a> {
         packed: &[f32],
         (scores, stride): (&mut [f32], usize),
     ) -> f32 {
-        let AttentionCall { tokens, width, scale, .. } = *self.call;
+        let AttentionCall { width, .. } = *self.call;
         let queries = &self.part(at.image, at.head, 0)[at.query * self.call.stride()..];
         let gemm = Gemm {
             rows,
@@ -72,6 +81,13 @@ impl<'a> Problem<'a> {
             accumulate: false,
         };
         gemm.run_serial(cpu.isa(), scores, stride);
+        self.adjust(cpu.isa(), at, rows, (scores, stride))
+    }
+
+    /// Masks and biases `rows` of scores from query `at` on, `stride` apart, if they are to be. Gives what is left to scale
+    /// them by, as [`Problem::scores`].
+    pub(super) fn adjust(&self, isa: Isa, at: At, rows: usize, (scores, stride): (&mut [f32], usize)) -> f32 {
+        let AttentionCall { tokens, scale, .. } = *self.call;
         if self.key_mask.is_none() && self.bias.is_none() && scale > 0.0 {
             return scale;
         }
@@ -79,7 +95,7 @@ impl<'a> Problem<'a> {
         for (row, scores) in scores.chunks_exact_mut(stride).take(rows).enumerate() {
             let scores = &mut scores[..tokens];
             let bias = self.bias.map(|bias| &bias[(at.head * tokens + at.query + row) * tokens..][..tokens]);
-            cpu.isa().run(Adjust { scores, scale, bias, mask });
+            isa.run(Adjust { scores, scale, bias, mask });
         }
         1.0
     }
@@ -98,7 +114,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Which weights are dropped, as factors on one row.
-    fn drop_row(&self, at: At, row: usize, weights: &mut [f32]) {
+    pub(super) fn drop_row(&self, at: At, row: usize, weights: &mut [f32]) {
         if let Some((draw, rate)) = self.call.dropout {
             let first = self.call.first_draw(draw, at.image, at.head, at.query + row);
             let keep = if rate < 1.0 { 1.0 / (1.0 - rate) } else { 0.0 };
@@ -111,10 +127,10 @@ impl<'a> Problem<'a> {
 
 /// One head of one image, from one query on.
 #[derive(Clone, Copy)]
-struct At {
-    image: usize,
-    head: usize,
-    query: usize,
+pub(super) struct At {
+    pub(super) image: usize,
+    pub(super) head: usize,
+    pub(super) query: usize,
 }
 
 /// `scores · scale + bias + mask`.
@@ -152,7 +168,7 @@ impl Kernel for Exponentials<'_> {
     }
 }
 
-struct ScaleRow<'a>(&'a mut [f32], f32);
+pub(super) struct ScaleRow<'a>(pub(super) &'a mut [f32], pub(super) f32);
 
 impl Kernel for ScaleRow<'_> {
     type Output = ();
@@ -178,8 +194,7 @@ pub(crate) fn attention(cpu: &Processor, problem: Problem<'_>, out: &mut [f32], 
     assert_eq!(out.len(), batch * asking * heads * width, "an output of another shape");
     let out = DisjointMut::new(out);
     let weights = weights.map(DisjointMut::new);
-    // Queries are cut only where heads alone would leave threads idle: each part packs the keys and values again.
-    let parts = (2 * cpu.threads()).div_ceil((batch * heads).max(1)).clamp(1, asking.div_ceil(4 * QUERY_ROWS).max(1));
+    let parts = problem.parts(cpu.threads());
     let small = batch * heads * asking * tokens * width < 100_000;
     let work = |task: usize| {
         let (pair, part) = (task / parts, task % parts);

@@ -60,6 +60,27 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], v: __m256) {
+        let mut bytes = [0u8; 16];
+        unsafe {
+            let words = _mm256_cvtps_epi32(v);
+            let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm_packus_epi16(halves, halves));
+        }
+        let count = to.len().min(8);
+        to[..count].copy_from_slice(&bytes[..count]);
+    }
+
+    #[inline(always)]
+    fn centered(self, sums: &[i32], zero: i32, of: &[i32]) -> __m256 {
+        assert!(sums.len() >= 8 && of.len() >= 8);
+        unsafe {
+            let [sums, of] = [sums, of].map(|values| _mm256_loadu_si256(values.as_ptr().cast()));
+            _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, _mm256_mullo_epi32(of, _mm256_set1_epi32(zero))))
+        }
+    }
+
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_add_ps(a, b) }
     }

@@ -18,6 +18,15 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
 }
 
+/// As [`run`], with the conversions to bfloat16.
+///
+/// # Safety
+/// As for [`run`], and the processor has AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+pub(super) unsafe fn run_bf16<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
 #[inline(always)]
 fn first_lanes(count: usize) -> __mmask16 {
     if count >= 16 { !0 } else { (1u16 << count) - 1 }
@@ -114,6 +123,41 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn select_less(self, x: __m512, y: __m512, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, y), b, a) }
+    }
+
+    #[inline(always)]
+    fn store_bf16(self, to: &mut [u16], v: __m512) {
+        unsafe {
+            let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+            _mm256_mask_storeu_epi16(to.as_mut_ptr().cast(), first_lanes(to.len()), rounded);
+        }
+    }
+
+    const LOOKS_UP: bool = true;
+
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 32], places: __m512) -> __m512 {
+        unsafe {
+            let [low, high] = [0, 16].map(|first| _mm512_loadu_ps(table.as_ptr().add(first)));
+            _mm512_permutex2var_ps(low, _mm512_castps_si512(places), high)
+        }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], v: __m512) {
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+            _mm_mask_storeu_epi8(to.as_mut_ptr().cast(), first_lanes(to.len()), bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn centered(self, sums: &[i32], zero: i32, of: &[i32]) -> __m512 {
+        assert!(sums.len() >= 16 && of.len() >= 16);
+        unsafe {
+            let (sums, of) = (_mm512_loadu_epi32(sums.as_ptr()), _mm512_loadu_epi32(of.as_ptr()));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_mullo_epi32(of, _mm512_set1_epi32(zero))))
+        }
     }
 
     #[inline(always)]

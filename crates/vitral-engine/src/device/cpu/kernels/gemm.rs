@@ -11,13 +11,14 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::cache::Scratch;
+use super::epilogue::GemmEpilogue;
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes};
 use super::matrix_a::{self, MatrixA, NormOnLoad, Statistics};
 use super::matrix_b::{PackedB, Panels};
+use super::narrow::WordProduct;
 use super::shared::DisjointMut;
 use super::tile::{Init, MAX_PANEL, MAX_TILE_ROWS, PrefetchShares, Tiles};
-use crate::activation::Activation;
 use crate::device::cpu::math;
 use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 
@@ -25,16 +26,6 @@ use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 const DEPTH_BLOCK: usize = 384;
 /// Values of `A` that a task keeps in the L2 cache.
 const A_IN_CACHE: usize = 48 * 1024;
-
-/// What happens to the product before it is stored: `residual + scale · activation(product + bias)`.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct GemmEpilogue<'a> {
-    pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) activation: Option<Activation>,
-    pub(crate) scale: Option<&'a [f32]>,
-    /// `[rows, columns]`, contiguous.
-    pub(crate) residual: Option<&'a [f32]>,
-}
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -84,6 +75,20 @@ impl<'a> Gemm<'a> {
             return;
         }
         assert!(stride >= self.columns && c.len() >= (self.rows - 1) * stride + self.columns);
+        if let Panels::Words(panels) = self.panels {
+            let (rows, columns, depth) = (self.rows, self.columns, self.depth);
+            let product = WordProduct {
+                rows,
+                columns,
+                depth,
+                a: self.a,
+                norm: self.norm,
+                panels,
+                epilogue: self.epilogue,
+                accumulate: self.accumulate,
+            };
+            return product.run(cpu, (DisjointMut::new(c), 0, stride));
+        }
         let tiles = self.rows.div_ceil(isa.tile_rows());
         let panels = self.columns.div_ceil(isa.panel());
         let (row_parts, column_parts) = if self.rows * self.columns * self.depth < SERIAL_WORK || cpu.threads() == 1 {
@@ -116,6 +121,7 @@ impl<'a> Gemm<'a> {
             return;
         }
         assert!(stride >= self.columns && c.len() - start >= (self.rows - 1) * stride + self.columns);
+        debug_assert!(!matches!(self.panels, Panels::Words(_)), "products in words run on a processor");
         let panels = 0..self.columns.div_ceil(isa.panel());
         self.run_part(isa, (c, start, stride), 0..self.rows, panels);
     }
@@ -254,13 +260,6 @@ impl<'a> Gemm<'a> {
                 }
             }
         });
-    }
-}
-
-impl GemmEpilogue<'_> {
-    /// Whether more follows than the bias, which sums begin with.
-    fn continues(&self) -> bool {
-        self.activation.is_some() || self.scale.is_some() || self.residual.is_some()
     }
 }
 

@@ -69,6 +69,26 @@ impl Isa {
         }
     }
 
+    /// Whether products of bfloat16 are faster here than those of 32-bit floats.
+    pub(crate) fn multiplies_bf16(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512bf16"),
+            _ => false,
+        }
+    }
+
+    /// Runs a kernel that stores bfloat16, on a processor that multiplies them.
+    pub(super) fn run_bf16<K: Kernel>(self, kernel: K) -> K::Output {
+        assert!(self.multiplies_bf16(), "{} does not multiply bfloat16", self.name());
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: asserted on the line above; `Isa::Avx512` is only made where the other features were detected.
+            Isa::Avx512 => unsafe { super::avx512::run_bf16(kernel) },
+            _ => unreachable!("asserted above"),
+        }
+    }
+
     /// Most rows of a tile.
     pub(crate) const fn tile_rows(self) -> usize {
         match self {

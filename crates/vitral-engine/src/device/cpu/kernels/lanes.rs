@@ -39,6 +39,45 @@ pub(crate) trait Lanes: Copy {
     /// Greatest of all lanes.
     fn greatest(self, a: Self::V) -> f32;
 
+    /// Stores values as bfloat16, rounded to the nearest, as many as the slice has room for. Only where
+    /// [`Isa::multiplies_bf16`](super::Isa::multiplies_bf16).
+    #[inline(always)]
+    fn store_bf16(self, to: &mut [u16], v: Self::V) {
+        let mut values = [0.0; 16];
+        self.store(&mut values, v);
+        to.iter_mut().zip(&values[..Self::N]).for_each(|(to, &x)| *to = half::bf16::from_f32(x).to_bits());
+    }
+
+    /// Stores integral values of 0…255 as bytes, as many as the slice has room for.
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], v: Self::V) {
+        let mut values = [0.0; 16];
+        self.store(&mut values, v);
+        to.iter_mut().zip(&values[..Self::N]).for_each(|(to, &x)| *to = x as u8);
+    }
+
+    /// `N` values of `sums − zero · of`, exact in integers, then as floats.
+    #[inline(always)]
+    fn centered(self, sums: &[i32], zero: i32, of: &[i32]) -> Self::V {
+        let mut values = [0.0; 16];
+        for ((value, &sum), &of) in values[..Self::N].iter_mut().zip(&sums[..Self::N]).zip(&of[..Self::N]) {
+            *value = sum.wrapping_sub(zero.wrapping_mul(of)) as f32;
+        }
+        self.load(&values)
+    }
+
+    /// Whether [`Lanes::look_up`] takes but a few instructions.
+    const LOOKS_UP: bool = false;
+
+    /// Entries of a table, by the lowest five bits of each lane.
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 32], places: Self::V) -> Self::V {
+        let mut values = [0.0; 16];
+        self.store(&mut values, places);
+        values.iter_mut().for_each(|value| *value = table[value.to_bits() as usize % 32]);
+        self.load(&values)
+    }
+
     /// Prefetches the memory `ahead` values after the start of the slice. A hint: the address need not be valid.
     #[inline(always)]
     fn prefetch(self, from: &[f32], ahead: usize) {

@@ -7,6 +7,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use super::cache::{grown, stays};
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes};
+use super::narrow::{PackedWords, WordPanels};
 use super::tile::BTile;
 use crate::device::cpu::buffer::Buffer;
 use crate::dtype::DType;
@@ -26,6 +27,8 @@ pub(crate) enum Panels<'a> {
     F32(&'a [f32]),
     Bf16(&'a [u16]),
     F16(&'a [u16]),
+    /// For products in 16 or 8 bits.
+    Words(WordPanels<'a>),
     /// Not packed: element `(k, n)` at `k · stride + n`, and columns fill whole panels.
     Rows {
         data: &'a [f32],
@@ -53,6 +56,7 @@ impl<'a> Panels<'a> {
         match *self {
             Panels::F32(panels) => panels.len() == packed,
             Panels::Bf16(panels) | Panels::F16(panels) => panels.len() == packed,
+            Panels::Words(panels) => panels.fits(isa, depth, columns),
             Panels::Rows { data, stride } => {
                 columns.is_multiple_of(isa.panel())
                     && (depth == 0 || columns == 0 || data.len() >= (depth - 1) * stride + columns)
@@ -71,7 +75,7 @@ impl<'a> Panels<'a> {
             Panels::Rows { data, stride } => {
                 Some(BTile { data: data.as_ptr().wrapping_add(start * stride + panel * width), step: stride })
             }
-            Panels::Bf16(_) | Panels::F16(_) => None,
+            Panels::Bf16(_) | Panels::F16(_) | Panels::Words(_) => None,
         }
     }
 
@@ -83,6 +87,7 @@ impl<'a> Panels<'a> {
             Panels::F32(panels) => Panels::F32(&panels[range]),
             Panels::Bf16(panels) => Panels::Bf16(&panels[range]),
             Panels::F16(panels) => Panels::F16(&panels[range]),
+            Panels::Words(panels) => Panels::Words(panels.columns(isa, depth, columns)),
             Panels::Rows { data, stride } => Panels::Rows { data: &data[columns.start..], stride },
         }
     }
@@ -109,7 +114,7 @@ impl<'a> Panels<'a> {
             Panels::F32(panels) => out.copy_from_slice(&panels[range]),
             Panels::Bf16(panels) => isa.run(Widen { panels: &panels[range], out }),
             Panels::F16(panels) => panels[range].reinterpret_cast::<half::f16>().convert_to_f32_slice(out),
-            Panels::Rows { .. } => unreachable!("not packed"),
+            Panels::Words(_) | Panels::Rows { .. } => unreachable!("products read them as they are"),
         }
     }
 }
@@ -142,6 +147,7 @@ enum StoredPanels {
     F32(Buffer),
     Bf16(Vec<u16>),
     F16(Vec<u16>),
+    Words(Box<PackedWords>),
 }
 
 impl PackedB {
@@ -150,6 +156,7 @@ impl PackedB {
             StoredPanels::F32(panels) => Panels::F32(panels.as_slice()),
             StoredPanels::Bf16(panels) => Panels::Bf16(panels),
             StoredPanels::F16(panels) => Panels::F16(panels),
+            StoredPanels::Words(words) => Panels::Words(words.panels()),
         }
     }
 
@@ -157,11 +164,15 @@ impl PackedB {
         match &self.panels {
             StoredPanels::F32(panels) => 4 * panels.len(),
             StoredPanels::Bf16(panels) | StoredPanels::F16(panels) => 2 * panels.len(),
+            StoredPanels::Words(words) => words.bytes(),
         }
     }
 
     /// The matrix `[columns, depth]` that was packed, rounded to what it is stored in.
     pub(crate) fn to_rows(&self, isa: Isa) -> Vec<f32> {
+        if let StoredPanels::Words(words) = &self.panels {
+            return words.to_rows(isa, self.depth, self.columns);
+        }
         let width = isa.panel();
         let mut panels = vec![0.0; packed_len(isa, self.depth, self.columns)];
         self.panels().widen(isa, 0..panels.len(), &mut panels);
@@ -180,9 +191,14 @@ impl PackedB {
             DType::F32 => StoredPanels::F32(panels),
             DType::Bf16 => StoredPanels::Bf16(narrow(|x| half::bf16::from_f32(x).to_bits())),
             DType::F16 => StoredPanels::F16(narrow(|x| half::f16::from_f32(x).to_bits())),
-            DType::I8 => unreachable!("the processor does not offer this precision"),
+            DType::I8 => unreachable!("packed in words"),
         };
         PackedB { panels, depth, columns }
+    }
+
+    /// Words.
+    pub(super) fn narrow(words: PackedWords, (depth, columns): (usize, usize)) -> Self {
+        PackedB { panels: StoredPanels::Words(Box::new(words)), depth, columns }
     }
 }
 

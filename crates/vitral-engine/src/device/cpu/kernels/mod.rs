@@ -17,12 +17,15 @@ macro_rules! for_rows {
 
 mod attention;
 mod cache;
+mod epilogue;
 mod gemm;
 mod isa;
 mod lanes;
 mod matrix_a;
 mod matrix_b;
+mod narrow;
 mod pack;
+mod panel_kind;
 mod shared;
 mod shared_pack;
 mod tile;
@@ -38,11 +41,16 @@ mod portable;
 mod tests;
 
 pub(crate) use attention::{Problem, attention, attention_backward, output_backward, weights_backward};
-pub(crate) use gemm::{Gemm, GemmEpilogue};
+pub(crate) use epilogue::GemmEpilogue;
+pub(crate) use gemm::Gemm;
 pub(crate) use isa::Isa;
 pub(crate) use lanes::{Kernel, Lanes};
 pub(crate) use matrix_a::{MatrixA, NormOnLoad};
-pub(crate) use matrix_b::{MatrixB, PackedB, packed_len};
-pub(crate) use pack::{ReadyB, pack};
+#[cfg(test)]
+pub(crate) use matrix_b::packed_len;
+pub(crate) use matrix_b::{MatrixB, PackedB};
+pub(crate) use narrow::{Words, attention as attention_bf16, chains as word_chains};
+pub(crate) use pack::{ReadyB, pack, pack_narrow};
+pub(crate) use panel_kind::PanelKind;
 pub(crate) use shared::prefer_huge_pages;
 pub(crate) use shared_pack::SharedPack;

@@ -60,3 +60,33 @@ impl<'a> DisjointMut<'a> {
         self.start.wrapping_add(start)
     }
 }
+
+/// The two halves of every word, the lower first.
+pub(super) fn as_halves_mut(words: &mut [f32]) -> &mut [u16] {
+    // SAFETY: the same memory, of which any bits are numbers of either kind, less aligned.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 2 * words.len()) }
+}
+
+/// The four bytes of every word, the lowest first.
+pub(super) fn as_bytes_mut(words: &mut [f32]) -> &mut [u8] {
+    // SAFETY: as in `as_halves_mut`.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 4 * words.len()) }
+}
+
+/// As [`as_bytes_mut`], to be read.
+pub(super) fn as_bytes(words: &[f32]) -> &[u8] {
+    // SAFETY: as in `as_halves_mut`.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), 4 * words.len()) }
+}
+
+/// Words as integers.
+pub(super) fn as_integers(words: &[f32]) -> &[i32] {
+    // SAFETY: the same memory, of which any bits are numbers of either kind.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+}
+
+/// As [`as_integers`], to be written.
+pub(super) fn as_integers_mut(words: &mut [f32]) -> &mut [i32] {
+    // SAFETY: as in `as_integers`.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+}

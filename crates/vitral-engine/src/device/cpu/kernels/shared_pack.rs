@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::isa::Isa;
-use super::matrix_b::{MatrixB, pack_panel, packed_len};
+use super::matrix_b::MatrixB;
+use super::panel_kind::PanelKind;
 use crate::device::cpu::buffer::Buffer;
 
 /// Memory for panels, and how many are packed. Each thread that needs them packs those that no other has taken, then
@@ -31,9 +32,9 @@ impl SharedPack {
     }
 
     /// Packs the panels that no thread has taken, on the calling thread. All callers must pass the same arguments.
-    pub(crate) fn help(&self, isa: Isa, b: MatrixB<'_>, depth: usize, columns: usize) {
-        assert_eq!(self.buffer.len(), packed_len(isa, depth, columns));
-        let (length, count) = (isa.panel() * depth, columns.div_ceil(isa.panel()));
+    pub(crate) fn help(&self, isa: Isa, kind: PanelKind, b: MatrixB<'_>, depth: usize, columns: usize) {
+        assert_eq!(self.buffer.len(), kind.packed_len(isa, depth, columns));
+        let (length, count) = (kind.panel_len(isa, depth), columns.div_ceil(isa.panel()));
         loop {
             let panel = self.taken.fetch_add(1, Ordering::Relaxed);
             if panel >= count {
@@ -44,7 +45,7 @@ impl SharedPack {
             // SAFETY: within the buffer by the assertion; the number was given to this thread alone, and no thread reads
             // before all are done.
             let out = unsafe { std::slice::from_raw_parts_mut(self.panels.add(panel * length), length) };
-            pack_panel(isa, b, depth, columns, panel, out);
+            kind.pack(isa, b, [depth, columns], panel, out);
             self.done.fetch_add(1, Ordering::Release);
         }
     }

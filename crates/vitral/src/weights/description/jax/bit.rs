@@ -58,6 +58,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
         preprocess: PreprocessSource::Vitral(preprocess),
         labels: LabelSet::of_jax(&stem, classes).map(LabelSet::names),
         license: None,
+        precision: None,
         dialect: Some("bit".into()),
         names: Vec::new(),
         files: vec![PathBuf::from(path)],
