@@ -105,7 +105,10 @@ impl<'a> Run<'a> {
         let classes = sets.train.classes();
         let loss = recipe.loss(sets.train.labeling())?;
         // The parameters' device is that of the steps; evaluations have the run's own.
-        let stepping = device.clone().with_precision(recipe.run.precision.into())?;
+        let stepping = match recipe.run.precision {
+            Some(precision) => device.clone().with_precision(precision.into())?,
+            None => device.clone(),
+        };
         let Start { vit, parameters, preprocess } =
             recipe.start(classes.len(), loss, models.learned.as_ref(), &stepping)?;
         // Only the teacher is needed during training.

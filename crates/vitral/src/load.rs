@@ -151,7 +151,9 @@ impl Model {
         options: &LoadOptions,
         device: &Device,
     ) -> Result<Self, Error> {
-        let device = &match options.precision.or(description.precision) {
+        // What a bundle asks for is a wish: a GPU has no 8 bits, and computes it in its own precision.
+        let wished = description.precision.filter(|precision| device.precisions().contains(precision));
+        let device = &match options.precision.or(wished) {
             Some(precision) => device.clone().with_precision(precision)?,
             None => device.clone(),
         };

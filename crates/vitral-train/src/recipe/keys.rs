@@ -157,10 +157,10 @@ pub struct RunRecipe {
     /// results.
     #[serde(default)]
     pub recompute: bool,
-    /// What a step's products are computed in. Weights, sums, gradients and moments are in 32 bits either way, and so are
-    /// evaluations.
-    #[serde(default, skip_serializing_if = "TrainingPrecision::is_usual")]
-    pub precision: TrainingPrecision,
+    /// What a step's products are computed in: by default f32, on a GPU bf16. Weights, sums, gradients of weights and moments
+    /// are in 32 bits whatever it is. Evaluations are in the device's own precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<TrainingPrecision>,
     /// Epochs between evaluations on the validation images; the last epoch is always evaluated, and 0 means only the
     /// last.
     #[serde(default = "every_epoch", skip_serializing_if = "is_every_epoch")]
@@ -174,26 +174,22 @@ pub struct RunRecipe {
 }
 
 /// What products are computed in while training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainingPrecision {
     /// 32-bit floats.
-    #[default]
     F32,
+    /// Operands rounded to 10 bits after the point, on a GPU.
+    Tf32,
     /// Operands rounded to bfloat16.
     Bf16,
-}
-
-impl TrainingPrecision {
-    fn is_usual(&self) -> bool {
-        *self == TrainingPrecision::F32
-    }
 }
 
 impl From<TrainingPrecision> for Precision {
     fn from(precision: TrainingPrecision) -> Self {
         match precision {
             TrainingPrecision::F32 => Precision::F32,
+            TrainingPrecision::Tf32 => Precision::Tf32,
             TrainingPrecision::Bf16 => Precision::Bf16,
         }
     }

@@ -1,4 +1,7 @@
 //! Convolutions as products: what is under the kernel at every place is laid out as a row first, a few images at a time.
+//!
+//! Feature maps and operands are in 32 bits in every precision, products in TF32 in all but `f32`: dozens of convolutions follow
+//! one another without a residual stream of tokens, and their rounding would add up.
 
 use super::api::blas::Ending;
 use super::launch::{Arg, Source, rows, spread};
@@ -40,11 +43,11 @@ impl Cuda {
     /// A part of a tensor's images, as products take them.
     fn images(&self, x: &Memory, each: usize, range: &std::ops::Range<usize>) -> Memory {
         if range.len() * each == x.len() {
-            return self.as_element(x, self.operand());
+            return self.wide(x);
         }
         let part = self.allocate(x.element, range.len() * each);
         self.inner.run(|driver| driver.copy(part.address(0), x.address(range.start * each), part.bytes()));
-        self.as_element(&part, self.operand())
+        self.wide(&part)
     }
 
     fn unfold(&self, x: &Memory, extents: &ConvolutionExtents, images: usize) -> Memory {
@@ -59,13 +62,13 @@ impl Cuda {
     /// The weight as it is multiplied: standardized where that is asked for.
     fn convolution_weight(&self, call: &ConvolutionCall<'_>) -> (Memory, usize) {
         let weight = Parameter::of(call.weight);
-        let Some(epsilon) = call.standardize else { return weight.as_element(self, self.operand()) };
+        let Some(epsilon) = call.standardize else { return weight.wide(self) };
         let values = self.values_of(weight);
         let out = self.allocate(Element::F32, values.len());
         let depth = call.extents.depth();
         let arguments = [Arg::Of(&values), Arg::Of(&out), Arg::Int(depth), Arg::Float(epsilon)];
         self.launch(Source::Convolution, "standardize", rows(call.extents.outputs), &arguments);
-        (self.as_element(&out, self.operand()), 0)
+        (out, 0)
     }
 }
 
@@ -74,7 +77,6 @@ pub(super) fn forward(device: &Cuda, x: &Tensor, call: &ConvolutionCall<'_>) -> 
     let (weight, at) = device.convolution_weight(call);
     let shape = [extents.batch, extents.grid[0], extents.grid[1], extents.outputs];
     let places = extents.grid[0] * extents.grid[1];
-    // Feature maps stay in 32 bits between convolutions: many of them follow one another without a residual stream.
     let out = device.allocate(Element::F32, shape.iter().product());
     let bias = call.bias.map(|bias| Parameter::of(bias).as_element(device, Element::F32));
     for range in parts(&extents) {

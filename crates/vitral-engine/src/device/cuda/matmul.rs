@@ -176,7 +176,7 @@ impl Cuda {
             transposed: [product.transposed[1], product.transposed[0]],
             inputs: matrix_type(product.a.0),
             output: matrix_type(product.c.0),
-            tf32: self.precision == Precision::Tf32,
+            tf32: self.precision != Precision::F32 && !product.a.0.is_half(),
             ending: product.ending,
             batch: product.batch,
             alignment: alignment([a, b, c, d]),
