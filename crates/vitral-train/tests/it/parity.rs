@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitral::Device;
+use vitral::{Device, Precision};
 use vitral::model::{Input, Vit};
 use vitral::numbers::{apart, largest};
 use vitral::weights::{Container, ResolveOptions, load_description, recognize, resolve};
@@ -12,6 +12,22 @@ use vitral_train::optimize::{Clip, GroupOptions, MatrixRate, Optimizer, Schedule
 use vitral_train::step::{Batch, Rules, Trainer};
 
 const CASES: [&str; 5] = ["vit", "deit_distilled", "hybrid", "beit", "bit"];
+
+/// Devices to compare, with how near gradients and losses have to be: the CPU, and a GPU that is emulated where there is a
+/// C++ compiler.
+fn devices() -> Vec<(Device, [f32; 2])> {
+    let mut devices = vec![(Device::cpu(2), [1e-4; 2])];
+    match vitral_emulator::driver(false) {
+        Ok(folder) => {
+            let gpu = Device::cuda(0, Some(&folder)).unwrap();
+            devices.push((gpu.clone(), [1e-4; 2]));
+            devices.push((gpu.with_precision(Precision::Bf16).unwrap(), [8e-2, 3e-2]));
+        }
+        Err(missing) if missing.skips() => eprintln!("no GPU is compared: {missing}"),
+        Err(missing) => panic!("{missing}"),
+    }
+    devices
+}
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/training").join(case)
@@ -62,8 +78,8 @@ fn expected(case: &str, name: &str) -> Vec<f32> {
 
 #[test]
 fn gradients_of_every_parameter_equal_pytorch() {
-    for case in CASES {
-        let device = Device::cpu(2);
+    for (case, (device, [tolerance, _])) in CASES.iter().flat_map(|case| devices().into_iter().map(move |it| (*case, it))) {
+        let case_on = format!("{case} on {device:?} in {}", device.precision());
         let (vit, parameters, reference) = load(case, &device);
         let batch = batch(case, &device);
         // Without splitting the batch, whatever the device would choose.
@@ -79,17 +95,17 @@ fn gradients_of_every_parameter_equal_pytorch() {
             let scale = largest(reference.iter().map(|g| g.abs()).chain([1e-3]));
             let worst = apart(found, reference) as f32;
             let name = &vit.declarations().spec(id).name;
-            assert!(worst <= 1e-4 * scale, "{case} `{name}`: off by {worst:.1e} of {scale:.1e}");
+            assert!(worst <= tolerance * scale, "{case_on} `{name}`: off by {worst:.1e} of {scale:.1e}");
         }
         let norm = gradients.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32;
         let known = expected(case, "gradient_norm")[0];
-        assert!((norm - known).abs() < 1e-4 * known, "{case}: norm {norm} for {known}");
+        assert!((norm - known).abs() < tolerance * known, "{case_on}: norm {norm} for {known}");
     }
 }
 
 #[test]
 fn ten_losses_equal_pytorch_and_timm() {
-    for case in CASES {
+    for (case, (device, [_, tolerance])) in CASES.iter().flat_map(|case| devices().into_iter().map(move |it| (*case, it))) {
         for (name, optimizer, rate, weight_decay, clip) in [
             (
                 "losses.adamw",
@@ -129,7 +145,6 @@ fn ten_losses_equal_pytorch_and_timm() {
             ),
             ("losses.lion", Optimizer::Lion { beta1: 0.9, beta2: 0.99 }, 1e-4, 0.05, None),
         ] {
-            let device = Device::cpu(2);
             let (vit, parameters, _) = load(case, &device);
             let groups =
                 groups(&vit, &parameters, &GroupOptions { weight_decay, ..GroupOptions::default() }, &optimizer);
@@ -148,8 +163,8 @@ fn ten_losses_equal_pytorch_and_timm() {
             let reference = expected(case, name);
             for known in reference {
                 let report = trainer.step(&[batch(case, &device)], None).unwrap();
-                let near = (report.loss - known).abs() <= 1e-4 * known;
-                assert!(near, "{case} {name} step {}: {} for {known}", report.step, report.loss);
+                let near = (report.loss - known).abs() <= tolerance * known;
+                assert!(near, "{case} on {device:?} in {}, {name} step {}: {} for {known}", device.precision(), report.step, report.loss);
             }
         }
     }

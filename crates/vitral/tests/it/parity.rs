@@ -132,6 +132,15 @@ fn every_golden_model_matches_its_library_on_the_reference_device() {
 }
 
 #[test]
+fn every_golden_model_matches_its_library_on_a_gpu() {
+    match vitral_emulator::driver(false) {
+        Ok(folder) => compare_all(&Device::cuda(0, Some(&folder)).unwrap()),
+        Err(missing) if missing.skips() => eprintln!("no GPU is compared: {missing}"),
+        Err(missing) => panic!("{missing}"),
+    }
+}
+
+#[test]
 fn a_batch_is_downloaded_once() {
     let device = Device::reference();
     let model = load(&goldens().join("models/timm_plain"), &device);
