@@ -205,14 +205,14 @@ using namespace driver;
 // ---- allocation ----
 EMU_API int cuMemAlloc_v2(DevicePointer *address, size_t bytes) {
     EMU_CHECK_CONTEXT();
-    if (int code = refuse_any_capture("cuMemAlloc")) return code;
+    if (int code = refuse_captures_here("cuMemAlloc")) return code;
     return allocate(address, bytes);
 }
 
 EMU_API int cuMemFree_v2(DevicePointer address) {
     EMU_CHECK_CONTEXT();
     if (address == 0) return Success;
-    if (int code = refuse_any_capture("cuMemFree")) return code;
+    if (int code = refuse_captures_here("cuMemFree")) return code;
     if (int code = run_all()) return code; // the driver waits for the device, too
     return release(address);
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #define EMU_API extern "C" __attribute__((visibility("default")))
@@ -90,6 +91,8 @@ struct Graph {
     // Memory that was allocated while the graph was captured: its address belongs to the graph as long as that lives.
     std::vector<std::shared_ptr<struct GraphMemory>> memory;
     bool invalidated = false;
+    // Who captures it, where that alone may spoil it: not in the global mode.
+    std::thread::id only;
 };
 
 // The stream of a handle; the null handle is the legacy default stream. Null if there is no such stream.
@@ -104,6 +107,8 @@ int run_all();
 int refuse_capture(Stream *stream, const char *call);
 // The same for a call that concerns the whole device.
 int refuse_any_capture(const char *call);
+// The same of a call that other threads than the capturing one may make, unless it captures in the global mode.
+int refuse_captures_here(const char *call);
 // Counts a launch; the code of a lost device if its time has come (`VITRAL_EMULATOR_LOSE`).
 int count_launch();
 } // namespace driver

@@ -91,6 +91,16 @@ int refuse_any_capture(const char *call) {
     return Success;
 }
 
+int refuse_captures_here(const char *call) {
+    for (Stream *stream : streams()) {
+        if (!stream->capture) continue;
+        std::thread::id only = stream->capture->only;
+        if (only != std::thread::id() && only != std::this_thread::get_id()) continue;
+        if (int code = refuse_capture(stream, call)) return code;
+    }
+    return Success;
+}
+
 // ---- events ----
 struct Event {
     bool timed, recorded = false, done = false;
@@ -285,6 +295,7 @@ EMU_API int cuStreamBeginCapture_v2(void *handle, int mode) {
     if (stream == default_stream()) return CaptureUnsupported;
     if (stream->capture) return CaptureUnmatched;
     stream->capture = std::make_shared<Graph>();
+    if (mode != 0) stream->capture->only = std::this_thread::get_id();
     stream->capture_origin = true;
     return Success;
 }

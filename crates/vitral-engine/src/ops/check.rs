@@ -354,7 +354,12 @@ impl Check {
         let parameters = self.flat(&self.reference);
         let result = f(&begin(&parameters), &self.moved(&self.reference, inputs));
         let upstream: Vec<f32> = (0..result.shape().count()).map(|i| normal(98, i as u64)).collect();
-        let expected = self.gradients(begin(&parameters), inputs, &upstream, f);
+        let ones = |device: &Device| {
+            let mut flat = device.flat_zeros(parameters.flat().len());
+            flat.write(0, &vec![1.0; parameters.flat().len()]);
+            flat
+        };
+        let expected = self.gradients_onto(ones(&self.reference), begin(&parameters), inputs, &upstream, f);
         let inference = f(&Context::inference(&parameters), &self.moved(&self.reference, inputs)).precise();
         let cpu = (self.cpu.clone(), NEAR);
         for (device, tolerance) in std::iter::once(&cpu).chain(&self.others) {
@@ -362,8 +367,8 @@ impl Check {
             let prepared = self.prepared(device);
             let fused = f(&Context::inference(&prepared), &self.moved(device, inputs));
             near(&fused.precise(), &inference, *tolerance, &format!("result on {name}"));
-            let parameters = self.flat(device);
-            let found = self.gradients(begin(&parameters), inputs, &upstream, f);
+            let flat = self.flat(device);
+            let found = self.gradients_onto(ones(device), begin(&flat), inputs, &upstream, f);
             near(
                 &found.result.precise(),
                 &expected.result.precise(),
@@ -403,8 +408,20 @@ impl Check {
     }
 
     fn gradients(&self, context: Context<'_>, inputs: &[Tensor], upstream: &[f32], f: Operation<'_>) -> Gradients {
+        let zeros = context.device().flat_zeros(context.parameters().flat().len());
+        self.gradients_onto(zeros, context, inputs, upstream, f)
+    }
+
+    /// Gradients of parameters are added to what is there.
+    fn gradients_onto(
+        &self,
+        mut parameters: FlatBuffer,
+        context: Context<'_>,
+        inputs: &[Tensor],
+        upstream: &[f32],
+        f: Operation<'_>,
+    ) -> Gradients {
         let device = context.device().clone();
-        let mut parameters = device.flat_zeros(context.parameters().flat().len());
         let watched: Vec<Tensor> = self.moved(&device, inputs).iter().map(|x| context.watch(x)).collect();
         let result = f(&context, &watched);
         let upstream = device.upload(result.shape(), upstream).expect("as many numbers");

@@ -345,3 +345,53 @@ fn a_probe_of_many_tokens() {
         check.against_reference(&inputs, |cx, x| cx.probe_attention(&x[0], &x[1], heads, 0.3));
     }
 }
+
+#[test]
+fn tensors_of_another_precision() {
+    use crate::precision::Precision;
+    let Some(device) = super::check::gpu() else { return };
+    let within = |precision| device.clone().with_precision(precision).expect("a GPU has it");
+    let handles = [Precision::F32, Precision::Bf16, Precision::F16].map(within);
+    let mut declarations = crate::arena::Declarations::default();
+    declarations.declare("weight", &[24, 8], crate::arena::ParameterKind::Matrix);
+    declarations.declare("bias", &[24], crate::arena::ParameterKind::Plain);
+    let mut parameters = crate::arena::Parameters::zeros(declarations, device.clone());
+    let ids: Vec<_> = parameters.declarations().ids().collect();
+    let values = |count: usize| (0..count).map(|i| (i % 7) as f32 * 0.25 - 0.5).collect::<Vec<_>>();
+    for &id in &ids {
+        let count = parameters.declarations().spec(id).count();
+        parameters.write(id, &values(count));
+    }
+    let linear = Linear { weight: ids[0], bias: Some(ids[1]) };
+    for from in &handles {
+        for to in &handles {
+            // Numbers that 16 bits hold exactly, in the memory that one precision keeps tokens in.
+            let crate::device::Device::Cuda(cuda) = from else { unreachable!() };
+            let x = cuda.as_tokens(&from.upload([2, 5, 8], &values(80)).expect("no fault"));
+            let cx = Context::inference(&parameters).on(to);
+            let own = to.upload([2, 5, 8], &values(80)).expect("no fault");
+            let call = Attention {
+                heads: 1,
+                scale: 0.5,
+                key_mask: None,
+                bias: None,
+                dropout: 0.0,
+                queries: None,
+                capture: false,
+            };
+            let run = |x: &Tensor| {
+                let qkv = cx.linear(x, linear);
+                [
+                    x.clone(),
+                    cx.add(x, &own),
+                    cx.tokens(x, 1, 3),
+                    cx.side_by_side(x, &own),
+                    cx.attention(&qkv, call).output,
+                    cx.patches(&x.reshape([2, 5, 4, 2]), [2, 2], [2, 1]),
+                ]
+                .map(|tensor| tensor.values())
+            };
+            assert_eq!(run(&x), run(&own), "from {} to {}", from.precision(), to.precision());
+        }
+    }
+}

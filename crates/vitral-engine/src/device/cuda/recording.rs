@@ -327,4 +327,94 @@ mod tests {
         }
         assert!(locked(&replays.0).values().all(|state| matches!(state, State::Refused)));
     }
+
+    #[test]
+    fn a_pass_that_reads_or_waits_is_not_recorded() {
+        let Some(device) = crate::ops::check::gpu() else { return };
+        let replays = Replays::default();
+        for turn in 1..5 {
+            let x = device.full([4], turn as f32);
+            let pass = |x: &Tensor| {
+                device.wait()?;
+                device.trim();
+                let read = x.to_vec()?;
+                Ok::<_, DeviceError>(vec![device.backend().scale(x, read[0])])
+            };
+            let made = device.replayed(&replays, &x, pass).expect("a pass");
+            assert_eq!(made[0].to_vec(), Ok(vec![(turn * turn) as f32; 4]));
+        }
+        assert!(locked(&replays.0).values().all(|state| matches!(state, State::Refused)));
+    }
+
+    #[test]
+    fn a_pass_that_fails_or_panics_leaves_the_device_as_it_was() {
+        let Some(device) = crate::ops::check::gpu() else { return };
+        let replays = Replays::default();
+        let x = device.full([4], 2.0);
+        let turns = Cell::new(0);
+        for ends in [false, true, false, false] {
+            let pass = |x: &Tensor| {
+                turns.set(turns.get() + 1);
+                let doubled = device.backend().scale(x, 2.0);
+                // The first turn is the one without a recording.
+                if is_recording() && ends {
+                    panic!("as it was asked to");
+                }
+                if is_recording() && turns.get() < 6 {
+                    return Err("as it was asked to".to_owned());
+                }
+                Ok(vec![doubled])
+            };
+            let run = || device.replayed(&replays, &x, pass);
+            match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(made)) => assert_eq!(made[0].to_vec(), Ok(vec![4.0; 4])),
+                Ok(Err(reason)) => assert_eq!(reason, "as it was asked to"),
+                Err(_) => assert!(ends),
+            }
+            assert_eq!(device.full([3], 1.0).to_vec(), Ok(vec![1.0; 3]), "the device goes on");
+            let Device::Cuda(cuda) = &device else { unreachable!() };
+            let pool = locked(&cuda.inner.pool);
+            assert!(pool.recorded.is_none() && !is_recording());
+        }
+    }
+
+    #[test]
+    fn threads_work_beside_one_that_records() {
+        let Some(device) = crate::ops::check::gpu() else { return };
+        let device = device.with_precision(Precision::Bf16).expect("a GPU has it");
+        let mut declarations = Declarations::default();
+        declarations.declare("weight", &[96, 32], ParameterKind::Matrix);
+        declarations.declare("bias", &[96], ParameterKind::Plain);
+        let mut parameters = Parameters::zeros(declarations, device.clone());
+        for id in parameters.declarations().ids().collect::<Vec<_>>() {
+            let count = parameters.declarations().spec(id).count();
+            parameters.write(id, &(0..count).map(|i| 0.2 * normal(1, i as u64)).collect::<Vec<_>>());
+        }
+        let (parameters, replays) = (&parameters, &Replays::default());
+        std::thread::scope(|scope| {
+            for thread in 0..3usize {
+                let device = device.clone();
+                scope.spawn(move || {
+                    for turn in 0..6u64 {
+                        let tokens = 5 + thread;
+                        let pixels: Vec<f32> = (0..tokens * 32).map(|i| normal(turn, i as u64)).collect();
+                        let x = device.upload([1, tokens, 32], &pixels).expect("a device without a fault");
+                        let values = |tensors: Vec<Tensor>| -> Vec<Vec<f32>> {
+                            tensors.iter().map(|tensor| tensor.to_vec().expect("a device without a fault")).collect()
+                        };
+                        let expected = values(pass(parameters, &x).expect("a pass"));
+                        let made = device.replayed(replays, &x, |x| {
+                            // Large enough to go through pinned memory.
+                            drop(device.constant([1 << 18], &vec![1.0; 1 << 18]));
+                            pass(parameters, x)
+                        });
+                        assert_eq!(values(made.expect("a pass")), expected, "thread {thread}, turn {turn}");
+                        let plain = device.replayed(replays, &x, |x| pass(parameters, x)).expect("a pass");
+                        assert_eq!(values(plain), expected, "thread {thread}, turn {turn}");
+                        device.trim();
+                    }
+                });
+            }
+        });
+    }
 }

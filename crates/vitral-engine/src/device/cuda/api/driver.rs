@@ -327,8 +327,13 @@ impl Driver {
     }
 
     pub(in crate::device::cuda) fn clear(&self, to: Address, bytes: usize) -> Result<(), Failure> {
+        self.fill(to, 0, bytes)
+    }
+
+    /// Sets every byte.
+    pub(in crate::device::cuda) fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<(), Failure> {
         // SAFETY: as for copies.
-        self.call("clearing memory", |table| unsafe { (table.cuMemsetD8Async)(to, 0, bytes, self.stream) })
+        self.call("filling memory", |table| unsafe { (table.cuMemsetD8Async)(to, byte, bytes, self.stream) })
     }
 
     /// Waits for everything that was queued.
