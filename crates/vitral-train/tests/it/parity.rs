@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use vitral::{Device, Precision};
 use vitral::model::{Input, Vit};
 use vitral::numbers::{apart, largest};
 use vitral::weights::{Container, ResolveOptions, load_description, recognize, resolve};
+use vitral::{Device, Precision};
 use vitral_engine::{Context, Parameters, Shape};
 use vitral_train::loss::Loss;
 use vitral_train::optimize::{Clip, GroupOptions, MatrixRate, Optimizer, Schedule, Shape as Course, groups};
@@ -78,7 +78,9 @@ fn expected(case: &str, name: &str) -> Vec<f32> {
 
 #[test]
 fn gradients_of_every_parameter_equal_pytorch() {
-    for (case, (device, [tolerance, _])) in CASES.iter().flat_map(|case| devices().into_iter().map(move |it| (*case, it))) {
+    for (case, (device, [tolerance, _])) in
+        CASES.iter().flat_map(|case| devices().into_iter().map(move |it| (*case, it)))
+    {
         let case_on = format!("{case} on {device:?} in {}", device.precision());
         let (vit, parameters, reference) = load(case, &device);
         let batch = batch(case, &device);
@@ -105,7 +107,9 @@ fn gradients_of_every_parameter_equal_pytorch() {
 
 #[test]
 fn ten_losses_equal_pytorch_and_timm() {
-    for (case, (device, [_, tolerance])) in CASES.iter().flat_map(|case| devices().into_iter().map(move |it| (*case, it))) {
+    for (case, (device, [_, tolerance])) in
+        CASES.iter().flat_map(|case| devices().into_iter().map(move |it| (*case, it)))
+    {
         for (name, optimizer, rate, weight_decay, clip) in [
             (
                 "losses.adamw",
@@ -164,7 +168,13 @@ fn ten_losses_equal_pytorch_and_timm() {
             for known in reference {
                 let report = trainer.step(&[batch(case, &device)], None).unwrap();
                 let near = (report.loss - known).abs() <= tolerance * known;
-                assert!(near, "{case} on {device:?} in {}, {name} step {}: {} for {known}", device.precision(), report.step, report.loss);
+                assert!(
+                    near,
+                    "{case} on {device:?} in {}, {name} step {}: {} for {known}",
+                    device.precision(),
+                    report.step,
+                    report.loss
+                );
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::api::driver::{Address, Failure, bytes_of, bytes_of_mut};
+use super::api::driver::{Address, Failure, Plain, bytes_of, bytes_of_mut};
 use super::recording::{give_up, is_recording};
 use super::{Cuda, Inner, locked};
 use crate::device::error::DeviceError;
@@ -46,6 +46,9 @@ impl Element {
         }
     }
 }
+
+/// Tables that are kept on the card at most.
+const MOST_TABLES: usize = 32;
 
 /// Values on the card. Clones share them; the block goes back to the pool when the last one is dropped.
 #[derive(Clone)]
@@ -274,6 +277,30 @@ impl Cuda {
     pub(super) fn uploaded(&self, values: &[f32]) -> Memory {
         let memory = self.allocate(Element::F32, values.len());
         memory.write(0, values);
+        memory
+    }
+
+    /// Memory with a table that every pass needs again: the same memory for the same values, without another copy. A pass
+    /// that copies nothing can be recorded.
+    pub(super) fn table<T: Plain>(&self, values: &[T]) -> Memory {
+        let bytes = bytes_of(values);
+        let mut tables = locked(&self.inner.tables);
+        if let Some(at) = tables.iter().position(|(known, _)| known == bytes) {
+            // What is used stays.
+            let found = tables.remove(at);
+            let memory = found.1.clone();
+            tables.push(found);
+            return memory;
+        }
+        let memory = self.allocate(Element::F32, bytes.len().div_ceil(4));
+        self.inner.upload(memory.address(0), bytes);
+        // While recording nothing was copied: the next pass has to.
+        if !is_recording() {
+            if tables.len() == MOST_TABLES {
+                tables.remove(0);
+            }
+            tables.push((bytes.to_vec(), memory.clone()));
+        }
         memory
     }
 

@@ -67,6 +67,8 @@ struct Inner {
     pool: Mutex<Pool>,
     /// Pinned memory that uploads go through.
     staging: Mutex<transfers::Staging>,
+    /// Tables that passes need again and again, the last used at the end: their bytes, and where they are.
+    tables: Mutex<Vec<(Vec<u8>, Memory)>>,
     /// The table of an optimizer step, kept from step to step.
     runs: Mutex<Option<updates::RunTable>>,
     /// Held by all work, and alone by a thread that records: what other threads queued meanwhile would be recorded too.
@@ -166,6 +168,7 @@ impl Cuda {
             kernels: Mutex::default(),
             pool: Mutex::default(),
             staging: Mutex::default(),
+            tables: Mutex::default(),
             runs: Mutex::default(),
             gate: RwLock::new(()),
             ordinal,

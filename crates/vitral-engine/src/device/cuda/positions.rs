@@ -15,7 +15,7 @@ impl Positions for Cuda {
         let [_, tokens, packed] = qkv.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
         let memory = stored(qkv);
         let out = self.allocate(memory.element, memory.len());
-        let [cosines, sines] = [&rotation.cosines, &rotation.sines].map(|values| self.uploaded(values));
+        let [cosines, sines] = [&rotation.cosines, &rotation.sines].map(|values| self.table(values));
         let arguments = [
             Arg::Of(memory),
             Arg::Of(&out),
@@ -51,7 +51,7 @@ impl Positions for Cuda {
     fn relation_bias(&self, table: &Tensor, tokens: usize, indices: &Arc<[u32]>) -> Tensor {
         let (memory, heads) = (self.wide(stored(table)), table.shape().last());
         let out = self.allocate(Element::F32, heads * tokens * tokens);
-        let indices = self.words(indices);
+        let indices = self.table(indices);
         let arguments = [
             Arg::Of(&memory),
             Arg::Of(&out),
@@ -67,7 +67,7 @@ impl Positions for Cuda {
     fn relation_bias_backward(&self, grad: &Tensor, entries: usize, indices: &Arc<[u32]>) -> Tensor {
         let (memory, heads) = (self.wide(stored(grad)), grad.extent(0));
         let out = self.allocate(Element::F32, entries * heads);
-        let (area, indices) = (indices.len(), self.words(indices));
+        let (area, indices) = (indices.len(), self.table(indices));
         let arguments = [Arg::Of(&memory), Arg::Of(&out), Arg::Count(area), Arg::Int(heads), Arg::Of(&indices)];
         let grid = Grid { blocks: [entries, heads, 1], threads: 256, shared: 0 };
         self.launch(Source::Positions, "relation_bias_backward", grid, &arguments);
@@ -81,7 +81,7 @@ impl Positions for Cuda {
             let extents = if transposed { [axis.to, axis.from] } else { [axis.from, axis.to] };
             (extents, if transposed { [1, axis.from] } else { [axis.from, 1] })
         });
-        let weights = axes.map(|axis| self.uploaded(&axis.weights));
+        let weights = axes.map(|axis| self.table(&axis.weights));
         let out = self.allocate(Element::F32, grids * rows[1] * columns[1] * width);
         let arguments = [
             Arg::Of(&memory),

@@ -313,6 +313,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_with_rotary_positions_is_recorded() {
+        let Some(device) = crate::ops::check::gpu() else { return };
+        let replays = Replays::default();
+        let table = |values: [f32; 4]| Arc::from(values.as_slice());
+        let rotation = crate::device::backend::RotationTable {
+            prefix: 0,
+            pairs: 2,
+            cosines: table([0.0, 1.0, 0.5, 0.25]),
+            sines: table([1.0, 0.0, 0.5, 0.75]),
+        };
+        for turn in 1..5u64 {
+            let values: Vec<f32> = (0..24).map(|i| normal(turn, i)).collect();
+            let x = device.upload([1, 2, 12], &values).expect("a device without a fault");
+            let pass = |x: &Tensor| Ok::<_, DeviceError>(vec![device.backend().rotate(x, &rotation, false)]);
+            let expected = pass(&x).expect("a pass")[0].to_vec();
+            let made = device.replayed(&replays, &x, pass).expect("a pass");
+            assert_eq!(made[0].to_vec(), expected, "turn {turn}");
+        }
+        assert!(locked(&replays.0).values().all(|state| matches!(state, State::Recorded(_))));
+    }
+
+    #[test]
     fn a_pass_that_copies_from_the_host_is_not_recorded() {
         let Some(device) = crate::ops::check::gpu() else { return };
         let replays = Replays::default();
