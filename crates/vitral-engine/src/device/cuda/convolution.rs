@@ -5,7 +5,7 @@
 
 use super::api::blas::Ending;
 use super::launch::{Arg, Source, rows, spread};
-use super::matmul::Product;
+use super::matmul::{Product, Rounding};
 use super::memory::{Element, Memory};
 use super::{Cuda, Parameter, gradient_memory, stored};
 use crate::device::backend::{ConvolutionCall, ConvolutionExtents, ConvolutionGradients};
@@ -88,6 +88,7 @@ pub(super) fn forward(device: &Cuda, x: &Tensor, call: &ConvolutionCall<'_>) -> 
             b: (&weight, at),
             c: (&out, range.start * places * extents.outputs),
             bias: bias.as_ref().map(|(memory, at)| (memory, *at)),
+            rounding: Rounding::Convolution,
             ending: if bias.is_some() { Ending::Bias } else { Ending::Plain },
             ..product
         });
@@ -116,7 +117,7 @@ pub(super) fn backward(
                 let counts = [outputs, depth, images.len() * places];
                 let to = own.as_ref().map_or((sums, range.start), |own| (own, 0));
                 let product = Product::new(&upstream, &unfolded, to.0, [true, false], counts);
-                device.multiply(&Product { c: to, accumulate: true, ..product });
+                device.multiply(&Product { c: to, accumulate: true, rounding: Rounding::Convolution, ..product });
             }
             if let Some((own, epsilon)) = own.zip(call.standardize) {
                 let values = device.values_of(Parameter::of(call.weight));
@@ -142,7 +143,7 @@ pub(super) fn backward(
             let count = images.len() * places;
             let unfolded = device.allocate(Element::F32, count * depth);
             let product = Product::new(&upstream, &weight, &unfolded, [false, false], [count, depth, outputs]);
-            device.multiply(&Product { b: (&weight, at), ..product });
+            device.multiply(&Product { b: (&weight, at), rounding: Rounding::Convolution, ..product });
             let (words, values) = (structure(&extents), images.len() * extents.sample());
             let arguments = [
                 Arg::Of(&unfolded),

@@ -94,6 +94,17 @@ fn read_choices(text: &str) -> BTreeMap<String, Algorithm> {
         .collect()
 }
 
+/// How operands of 32 bits may be rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// To TF32 in the precision of that name alone.
+    Usual,
+    /// To TF32 in every precision but `f32`.
+    Convolution,
+    /// Never.
+    None,
+}
+
 /// A product, row by row: `C [m, n] = alpha · op(A) [m, k] op(B) [k, n] + beta · C + bias`.
 #[derive(Clone, Copy)]
 pub(super) struct Product<'a> {
@@ -113,6 +124,7 @@ pub(super) struct Product<'a> {
     pub(super) ending: Ending,
     pub(super) alpha: f32,
     pub(super) batch: usize,
+    pub(super) rounding: Rounding,
 }
 
 impl<'a> Product<'a> {
@@ -130,6 +142,7 @@ impl<'a> Product<'a> {
             ending: Ending::Plain,
             alpha: 1.0,
             batch: 1,
+            rounding: Rounding::Usual,
         }
     }
 }
@@ -168,6 +181,12 @@ impl Cuda {
         let (a, b) = (product.b.0.address(product.b.1), product.a.0.address(product.a.1));
         let d = product.c.0.address(product.c.1);
         let c = product.from.map_or(d, |from| from.address(0));
+        let tf32 = match product.rounding {
+            _ if product.a.0.is_half() => false,
+            Rounding::Usual => self.precision == Precision::Tf32,
+            Rounding::Convolution => self.precision != Precision::F32,
+            Rounding::None => false,
+        };
         // Row by row is column by column of the transposed: C' = op(B)' op(A)'.
         let shape = Shape {
             m: n,
@@ -176,7 +195,7 @@ impl Cuda {
             transposed: [product.transposed[1], product.transposed[0]],
             inputs: matrix_type(product.a.0),
             output: matrix_type(product.c.0),
-            tf32: self.precision != Precision::F32 && !product.a.0.is_half(),
+            tf32,
             ending: product.ending,
             batch: product.batch,
             alignment: alignment([a, b, c, d]),

@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::launch::{Arg, Source, spread};
-use super::matmul::Product;
+use super::matmul::{Product, Rounding};
 use super::memory::{Element, Memory};
 use super::updates::Step;
 use crate::device::backend::UpdateGroup;
@@ -22,7 +22,7 @@ impl Cuda {
 
     fn product(&self, a: &Memory, b: &Memory, transposed: [bool; 2], extents: [usize; 3]) -> Memory {
         let c = self.allocate(Element::F32, extents[0] * extents[1]);
-        self.multiply(&Product::new(a, b, &c, transposed, extents));
+        self.multiply(&Product { rounding: Rounding::None, ..Product::new(a, b, &c, transposed, extents) });
         c
     }
 
