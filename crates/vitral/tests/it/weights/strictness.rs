@@ -233,6 +233,6 @@ fn bundles_of_the_first_format_are_read() {
     };
     let new = of(written(2, "license", "gray", "center-crop", "normalize").expect("format 2"));
     assert_eq!(of(written(1, "licence", "grey", "centre-crop", "normalise").expect("format 1")), new);
-    let error = written(3, "license", "gray", "center-crop", "normalize").expect_err("format 3").to_string();
-    assert!(error.contains("expected format 2 or 1, found 3; use a newer Vitral"), "{error}");
+    let error = written(4, "license", "gray", "center-crop", "normalize").expect_err("format 4").to_string();
+    assert!(error.contains("expected format 1, 2 or 3, found 4; use a newer Vitral"), "{error}");
 }
