@@ -16,6 +16,7 @@ use cpu::Cpu;
 use cpu::plan::BatchExtent;
 use cpu::weight::PreparedWeight;
 use cuda::Cuda;
+use cuda::recording::Replays;
 use error::DeviceError;
 use reference::Reference;
 use storage::{FlatBuffer, FlatStorage, Weight};
@@ -283,6 +284,23 @@ impl Device {
             Device::Cpu(cpu) => cpu.trim(),
             Device::Reference(_) => {}
             Device::Cuda(cuda) => cuda.trim(),
+        }
+    }
+
+    /// Runs a pass `input` to tensors, which must be the same operations whenever the shape of the input is: a GPU records
+    /// small ones when they come for the second time, and replays the recording from then on. Other devices just run it.
+    ///
+    /// # Errors
+    /// Whatever the pass gives.
+    pub fn replayed<E>(
+        &self,
+        replays: &Replays,
+        input: &Tensor,
+        pass: impl Fn(&Tensor) -> Result<Vec<Tensor>, E>,
+    ) -> Result<Vec<Tensor>, E> {
+        match self {
+            Device::Cuda(cuda) => cuda.replayed(replays, input, pass),
+            _ => pass(input),
         }
     }
 

@@ -21,7 +21,7 @@ fn devices() -> Vec<(Device, [f32; 2])> {
         Ok(folder) => {
             let gpu = Device::cuda(0, Some(&folder)).unwrap();
             devices.push((gpu.clone(), [1e-4; 2]));
-            devices.push((gpu.with_precision(Precision::Bf16).unwrap(), [8e-2, 3e-2]));
+            devices.push((gpu.with_precision(Precision::Bf16).unwrap(), [0.15, 5e-2]));
         }
         Err(missing) if missing.skips() => eprintln!("no GPU is compared: {missing}"),
         Err(missing) => panic!("{missing}"),

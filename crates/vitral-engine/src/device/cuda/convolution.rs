@@ -7,7 +7,8 @@ use super::api::blas::Ending;
 use super::launch::{Arg, Source, rows, spread};
 use super::matmul::{Product, Rounding};
 use super::memory::{Element, Memory};
-use super::{Cuda, Parameter, gradient_memory, stored};
+use super::parameters::Parameter;
+use super::{Cuda, gradient_memory, stored};
 use crate::device::backend::{ConvolutionCall, ConvolutionExtents, ConvolutionGradients};
 use crate::tensor::Tensor;
 

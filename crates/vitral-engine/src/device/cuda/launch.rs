@@ -1,71 +1,20 @@
 //! Kernels: their sources, compiled when they are first needed and kept on disk, and how they are launched.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::api::driver::{Function, Grid, Module, Value};
+use super::cache::{cache_folder, keep};
+use super::heap::locked;
 use super::memory::{Element, Memory};
-use super::{Cuda, Inner, locked};
+pub(super) use super::sources::Source;
+use super::sources::WORDS;
+use super::{Cuda, Inner};
 use crate::device::error::DeviceError;
 use crate::precision::Precision;
 
 /// Threads of a block where nothing else is asked for.
 pub(super) const THREADS: usize = 256;
-
-/// A file of kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
-    Attention,
-    Convolution,
-    Elements,
-    Heads,
-    Images,
-    Losses,
-    Norms,
-    Positions,
-    Products,
-    Tokens,
-    Transfers,
-    Updates,
-}
-
-/// What stands before every file.
-const WORDS: &str = include_str!("kernels/words.cuh");
-
-impl Source {
-    fn file(self) -> (&'static str, &'static str) {
-        macro_rules! file {
-            ($name:literal) => {
-                ($name, include_str!(concat!("kernels/", $name)))
-            };
-        }
-        match self {
-            Source::Attention => file!("attention.cu"),
-            Source::Convolution => file!("convolution.cu"),
-            Source::Elements => file!("elements.cu"),
-            Source::Heads => file!("heads.cu"),
-            Source::Images => file!("images.cu"),
-            Source::Losses => file!("losses.cu"),
-            Source::Norms => file!("norms.cu"),
-            Source::Positions => file!("positions.cu"),
-            Source::Products => file!("products.cu"),
-            Source::Tokens => file!("tokens.cu"),
-            Source::Transfers => file!("transfers.cu"),
-            Source::Updates => file!("updates.cu"),
-        }
-    }
-}
-
-/// Kernels that are on the card.
-#[derive(Default)]
-pub(super) struct Kernels {
-    modules: HashMap<(Source, bool), Module>,
-    /// Each with the dynamic shared memory that it may have.
-    functions: HashMap<(Source, bool), HashMap<String, (Function, usize)>>,
-}
 
 /// An argument of a kernel.
 #[derive(Clone, Copy)]
@@ -136,29 +85,6 @@ impl Inner {
             keep(&path, &code);
         }
         Ok(module)
-    }
-}
-
-/// Where what takes time to make is kept between runs: `$VITRAL_CACHE/cuda`, or `vitral/cuda` in the user's folder of
-/// caches.
-pub(super) fn cache_folder() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let caches = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME").or_else(|| set("USERPROFILE"))?.join(".cache")));
-    Some(set("VITRAL_CACHE").or_else(|| Some(caches()?.join("vitral")))?.join("cuda"))
-}
-
-/// Writes a file of the cache, whole or not at all. A cache that cannot be written costs time, not the run.
-pub(super) fn keep(path: &std::path::Path, contents: &[u8]) {
-    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
-    let Some(folder) = path.parent() else { return };
-    // Others may write the same file at this moment, threads of this program among them.
-    let own = format!("{}-{}.tmp", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed));
-    let unfinished = path.with_extension(own);
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&unfinished, contents))
-        .and_then(|()| std::fs::rename(&unfinished, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&unfinished);
     }
 }
 

@@ -5,15 +5,15 @@
 //! first time a product of a shape is computed, eight ways are timed. What was chosen is written to a file for the card and
 //! the library's version, and used by every later run: bits stay the same from run to run.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
-
-use super::api::blas::{Algorithm, Blas, Ending, MatrixType, Operands, Plan, Shape};
-use super::api::driver::{Address, Driver};
-use super::launch::{Arg, Source, cache_folder, keep, rows};
+use super::Cuda;
+use super::api::blas::{Ending, MatrixType, Operands, Plan, Shape};
+use super::api::driver::Address;
+use super::cache::keep;
+use super::choices::{Key, Multiplier, read_choices, write_choices};
+use super::gate::is_recording;
+use super::heap::locked;
+use super::launch::{Arg, Source, rows};
 use super::memory::{Element, Memory};
-use super::recording::is_recording;
-use super::{Cuda, locked};
 use crate::activation::Activation;
 use crate::precision::Precision;
 
@@ -23,76 +23,6 @@ const WORKSPACE: usize = 64 << 20;
 const WAYS: [usize; 2] = [16, 24];
 /// A product with fewer multiplications is a short one.
 const SHORT: usize = 1 << 33;
-
-/// cuBLASLt, and what is known about products.
-pub(super) struct Multiplier {
-    blas: Blas,
-    plans: HashMap<Key, Option<Plan>>,
-    workspace: Option<Memory>,
-    /// Algorithms by the text of a product's key.
-    chosen: BTreeMap<String, Algorithm>,
-    /// Where they are kept.
-    file: Option<PathBuf>,
-    /// Whether ways are timed; otherwise the first is taken.
-    timed: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    shape: Shape,
-    /// Whether something is added to.
-    adds: bool,
-}
-
-impl Key {
-    fn text(&self) -> String {
-        let Shape { m, n, k, transposed, inputs, output, tf32, ending, batch, alignment } = self.shape;
-        let turned = transposed.map(|turned| if turned { 't' } else { 'n' });
-        format!(
-            "{inputs:?}-{output:?}{} {}{} {m}x{n}x{k} batch {batch} aligned {alignment} {ending:?}{}",
-            if tf32 { " tf32" } else { "" },
-            turned[0],
-            turned[1],
-            if self.adds { " adds" } else { "" }
-        )
-    }
-}
-
-impl Multiplier {
-    pub(super) fn open(driver: &Driver, folder: Option<&Path>) -> Result<Self, String> {
-        let blas = Blas::open(driver.version, folder)?;
-        let library = blas.name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-        let clean = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        let name = format!("products-{}-{}-{}.txt", clean(&driver.name), clean(&library), driver.version);
-        let file = cache_folder().map(|folder| folder.join(name));
-        let chosen = file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-        let timed = std::env::var_os("VITRAL_CUDA_TUNE").is_none_or(|value| value != "0");
-        let chosen = chosen.map(|text| read_choices(&text)).unwrap_or_default();
-        Ok(Multiplier { blas, plans: HashMap::new(), workspace: None, chosen, file, timed })
-    }
-}
-
-/// Choices as text: a line each, the product and the algorithm's words.
-fn write_choices(chosen: &BTreeMap<String, Algorithm>) -> String {
-    chosen
-        .iter()
-        .map(|(key, Algorithm(words))| {
-            let words: Vec<String> = words.iter().map(|word| format!("{word:x}")).collect();
-            format!("{key} = {}\n", words.join(" "))
-        })
-        .collect()
-}
-
-/// Reads choices; lines that are not understood are left out, and their products timed anew.
-fn read_choices(text: &str) -> BTreeMap<String, Algorithm> {
-    text.lines()
-        .filter_map(|line| {
-            let (key, words) = line.split_once(" = ")?;
-            let words: Option<Vec<u64>> = words.split(' ').map(|word| u64::from_str_radix(word, 16).ok()).collect();
-            Some((key.to_owned(), Algorithm(words?.try_into().ok()?)))
-        })
-        .collect()
-}
 
 /// How operands of 32 bits may be rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,21 +264,5 @@ impl Cuda {
         let mut multiplier = locked(&self.inner.multiplier);
         multiplier.plans.clear();
         multiplier.chosen.extend(read_choices(text));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn choices_are_read_back() {
-        let chosen = BTreeMap::from([
-            ("Bf16-F32 nt 3x4x5 batch 1 aligned 256 Plain adds".to_owned(), Algorithm([1, 2, 3, 4, 5, 6, 7, u64::MAX])),
-            ("F32-F32 nn 1x1x1 batch 2 Bias".to_owned(), Algorithm([0; 8])),
-        ]);
-        let text = write_choices(&chosen);
-        assert_eq!(read_choices(&text), chosen);
-        assert_eq!(read_choices(&format!("nonsense\nx = 1 2\n{text}")), chosen);
     }
 }

@@ -1,14 +1,10 @@
-//! The card's memory: blocks that are given back to a pool, which gives them out again in the order of the stream.
+//! Values on the card, and parameters there.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::api::driver::{Address, Failure, Plain, bytes_of, bytes_of_mut};
-use super::recording::{give_up, is_recording};
-use super::{Cuda, Inner, locked};
+use super::api::driver::{Address, bytes_of, bytes_of_mut};
+use super::heap::{Block, Heap, locked};
 use crate::device::error::DeviceError;
-use crate::precision::Precision;
-use crate::shape::Shape;
 
 /// What the values of a tensor are on the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,15 +25,6 @@ impl Element {
         }
     }
 
-    /// The precision whose tokens it is.
-    fn precision(self) -> Precision {
-        match self {
-            Element::F32 => Precision::F32,
-            Element::Bf16 => Precision::Bf16,
-            Element::F16 => Precision::F16,
-        }
-    }
-
     /// The suffix of kernels for it.
     pub(super) fn suffix(self) -> &'static str {
         match self {
@@ -47,9 +34,6 @@ impl Element {
     }
 }
 
-/// Tables that are kept on the card at most.
-const MOST_TABLES: usize = 32;
-
 /// Values on the card. Clones share them; the block goes back to the pool when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct Memory {
@@ -58,63 +42,12 @@ pub(crate) struct Memory {
     count: usize,
 }
 
-struct Block {
-    address: Address,
-    bytes: usize,
-    inner: Arc<Inner>,
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        if self.address != 0 {
-            let mut pool = locked(&self.inner.pool);
-            pool.used -= self.bytes;
-            pool.free.entry(self.bytes).or_default().push(self.address);
-        }
-    }
-}
-
-/// Blocks that nobody uses. All work is in one stream, so a block may be used again at once: what still reads it was queued
-/// before.
-#[derive(Default)]
-pub(super) struct Pool {
-    /// By size in bytes.
-    pub(super) free: BTreeMap<usize, Vec<Address>>,
-    /// Bytes in use.
-    pub(super) used: usize,
-    /// The most bytes that the pool ever held, in use or not.
-    pub(super) peak: usize,
-    pub(super) held: usize,
-    pub(super) allocations: usize,
-    /// While a pass is recorded: the blocks that were given out for it.
-    pub(super) recorded: Option<HashSet<Address>>,
-}
-
-impl Pool {
-    /// Ends a recording: blocks that it uses and that are free now belong to it, because replays write to them.
-    pub(super) fn take_recorded(&mut self) -> BTreeMap<usize, Vec<Address>> {
-        let recorded = self.recorded.take().unwrap_or_default();
-        let mut taken = BTreeMap::new();
-        for (&bytes, addresses) in &mut self.free {
-            let (own, others): (Vec<_>, _) = addresses.drain(..).partition(|address| recorded.contains(address));
-            *addresses = others;
-            self.used += bytes * own.len();
-            taken.insert(bytes, own);
-        }
-        taken
-    }
-}
-
-/// Sizes are rounded up, so that tensors of nearly one size share blocks. Not in tests, where the emulator has to see what
-/// is touched beyond a tensor.
-fn rounded(bytes: usize) -> usize {
-    if cfg!(test) {
-        return bytes.max(1);
-    }
-    bytes.max(1).next_multiple_of(if bytes < 1 << 20 { 512 } else { 1 << 17 })
-}
-
 impl Memory {
+    /// Fresh memory, whose values are anything.
+    pub(super) fn new(heap: &Arc<Heap>, element: Element, count: usize) -> Self {
+        Memory { block: heap.block(count * element.bytes()), element, count }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count
     }
@@ -134,199 +67,29 @@ impl Memory {
 
     /// Copies the values to the host as 32-bit floats. Waits for the card.
     pub(crate) fn download(&self) -> Result<Vec<f32>, DeviceError> {
-        let cuda = Cuda { inner: Arc::clone(&self.block.inner), precision: self.element.precision() };
-        cuda.wide(self).read(0, self.count)
+        if self.element == Element::F32 {
+            return self.read(0, self.count);
+        }
+        let mut bits = vec![0u16; self.count];
+        self.block.heap.download(self.address(0), bytes_of_mut(&mut bits))?;
+        Ok(match self.element {
+            Element::F16 => bits.into_iter().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
+            _ => bits.into_iter().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+        })
     }
 
     /// A part of 32-bit values. Waits for the card.
     pub(in crate::device) fn read(&self, start: usize, count: usize) -> Result<Vec<f32>, DeviceError> {
         assert!(!self.is_half() && start + count <= self.count, "{count} values from {start} on, of {}", self.count);
         let mut values = vec![0.0f32; count];
-        self.block.inner.download(self.address(start), bytes_of_mut(&mut values))?;
+        self.block.heap.download(self.address(start), bytes_of_mut(&mut values))?;
         Ok(values)
     }
 
     /// Writes a part of 32-bit values.
     pub(in crate::device) fn write(&self, start: usize, values: &[f32]) {
         assert!(!self.is_half() && start + values.len() <= self.count, "{} values from {start} on", values.len());
-        self.block.inner.upload(self.address(start), bytes_of(values));
-    }
-}
-
-impl Inner {
-    /// Copies from the host. While a pass is recorded nothing is copied, and the recording is given up: a replay would
-    /// read memory of the host that is gone.
-    fn upload(&self, to: Address, bytes: &[u8]) {
-        if is_recording() {
-            return give_up();
-        }
-        self.run(|driver| driver.upload(to, bytes));
-    }
-
-    /// A block. If there is no memory left, an error sticks, and the block is empty.
-    fn block(self: &Arc<Self>, bytes: usize) -> Arc<Block> {
-        let bytes = rounded(bytes);
-        let empty = || Arc::new(Block { address: 0, bytes: 0, inner: Arc::clone(self) });
-        if self.fault().is_some() {
-            return empty();
-        }
-        let _entered = self.enter();
-        let mut pool = locked(&self.pool);
-        pool.allocations += 1;
-        let kept = pool.free.get_mut(&bytes).and_then(Vec::pop);
-        // What nobody has written since is not what it was.
-        #[cfg(test)]
-        let poisoned = kept;
-        let found = match kept {
-            Some(address) => {
-                if let Some(recorded) = &mut pool.recorded {
-                    recorded.insert(address);
-                }
-                Ok(address)
-            }
-            None if is_recording() => {
-                give_up();
-                return empty();
-            }
-            None => self.fresh(&mut pool, bytes),
-        };
-        match found {
-            Ok(address) => {
-                pool.used += bytes;
-                drop(pool);
-                #[cfg(test)]
-                if poisoned.is_some() {
-                    self.run(|driver| driver.fill(address, 0xff, bytes));
-                }
-                Arc::new(Block { address, bytes, inner: Arc::clone(self) })
-            }
-            Err(failure) => {
-                let used = pool.used;
-                drop(pool);
-                self.fail_to_allocate(&failure, bytes, used);
-                empty()
-            }
-        }
-    }
-
-    /// Memory from the driver, after what nobody uses was given back if that is needed.
-    fn fresh(&self, pool: &mut Pool, bytes: usize) -> Result<Address, Failure> {
-        let mut made = self.driver.allocate(bytes);
-        if made.as_ref().is_err_and(|failure| failure.out_of_memory) {
-            self.release(pool);
-            made = self.driver.allocate(bytes);
-        }
-        if made.is_ok() {
-            pool.held += bytes;
-            pool.peak = pool.peak.max(pool.held);
-        }
-        made
-    }
-
-    fn fail_to_allocate(&self, failure: &Failure, asked: usize, used: usize) {
-        if failure.out_of_memory {
-            let free = self.driver.memory().map_or(0, |[free, _]| free);
-            self.fail(DeviceError::OutOfDeviceMemory { device: self.name(), asked, used, free });
-        } else {
-            self.fail_with(failure);
-        }
-    }
-
-    /// Memory that is never given back to the pool, or nothing after an error that sticks.
-    pub(super) fn kept_memory(&self, bytes: usize) -> Option<Address> {
-        if self.fault().is_some() {
-            return None;
-        }
-        let _entered = self.enter();
-        let mut pool = locked(&self.pool);
-        let made = self.fresh(&mut pool, bytes);
-        pool.used += if made.is_ok() { bytes } else { 0 };
-        let used = pool.used;
-        drop(pool);
-        made.map_err(|failure| self.fail_to_allocate(&failure, bytes, used)).ok()
-    }
-
-    /// Gives memory of [`Inner::kept_memory`] back to the driver, once nothing uses it.
-    pub(super) fn free_kept(&self, address: Address, bytes: usize) {
-        let mut pool = locked(&self.pool);
-        pool.used -= bytes;
-        pool.held -= bytes;
-        drop(pool);
-        self.run(|driver| driver.free(address));
-    }
-
-    /// Gives every block that nobody uses back to the driver.
-    pub(super) fn release(&self, pool: &mut Pool) {
-        let free = std::mem::take(&mut pool.free);
-        for (bytes, addresses) in free {
-            pool.held -= bytes * addresses.len();
-            for address in addresses {
-                self.run(|driver| driver.free(address));
-            }
-        }
-    }
-}
-
-impl Cuda {
-    /// Fresh memory, whose values are anything.
-    pub(super) fn allocate(&self, element: Element, count: usize) -> Memory {
-        Memory { block: self.inner.block(count * element.bytes()), element, count }
-    }
-
-    /// Memory with a copy of values.
-    pub(super) fn uploaded(&self, values: &[f32]) -> Memory {
-        let memory = self.allocate(Element::F32, values.len());
-        memory.write(0, values);
-        memory
-    }
-
-    /// Memory with a table that every pass needs again: the same memory for the same values, without another copy. A pass
-    /// that copies nothing can be recorded.
-    pub(super) fn table<T: Plain>(&self, values: &[T]) -> Memory {
-        let bytes = bytes_of(values);
-        let mut tables = locked(&self.inner.tables);
-        if let Some(at) = tables.iter().position(|(known, _)| known == bytes) {
-            // What is used stays.
-            let found = tables.remove(at);
-            let memory = found.1.clone();
-            tables.push(found);
-            return memory;
-        }
-        let memory = self.allocate(Element::F32, bytes.len().div_ceil(4));
-        self.inner.upload(memory.address(0), bytes);
-        // While recording nothing was copied: the next pass has to.
-        if !is_recording() {
-            if tables.len() == MOST_TABLES {
-                tables.remove(0);
-            }
-            tables.push((bytes.to_vec(), memory.clone()));
-        }
-        memory
-    }
-
-    /// Memory with a copy of 32-bit words that are not values: indices, tables.
-    pub(super) fn words(&self, words: &[u32]) -> Memory {
-        let memory = self.allocate(Element::F32, words.len());
-        self.inner.upload(memory.address(0), bytes_of(words));
-        memory
-    }
-
-    pub(super) fn zeroed(&self, element: Element, count: usize) -> Memory {
-        let memory = self.allocate(element, count);
-        self.clear_memory(&memory);
-        memory
-    }
-
-    pub(super) fn clear_memory(&self, memory: &Memory) {
-        if memory.len() > 0 {
-            self.inner.run(|driver| driver.clear(memory.address(0), memory.bytes()));
-        }
-    }
-
-    /// What a tensor of this shape is made of: tokens and feature maps are in 16 bits where the precision has 16 bits,
-    /// whatever has fewer than three extents (pooled features, logits, losses) in 32.
-    pub(super) fn element_of(&self, shape: &Shape) -> Element {
-        if shape.len() >= 3 { self.operand() } else { Element::F32 }
+        self.block.heap.upload(self.address(start), bytes_of(values));
     }
 }
 
@@ -351,10 +114,11 @@ impl CudaWeight {
         self.memory.download()
     }
 
-    pub(super) fn half(&self, cuda: &Cuda) -> &Memory {
+    /// The same in 16 bits, as `narrow` makes it the first time.
+    pub(super) fn half(&self, narrow: impl FnOnce(&Memory) -> Memory) -> &Memory {
         // Not while holding what a thread that records may wait for.
-        let _entered = cuda.inner.enter();
-        self.half.get_or_init(|| cuda.narrow(&self.memory))
+        let _entered = self.memory.block.heap.enter();
+        self.half.get_or_init(|| narrow(&self.memory))
     }
 }
 
@@ -388,17 +152,18 @@ impl CudaFlat {
         locked(&self.copy).1 = false;
     }
 
-    /// All values in 16 bits.
-    pub(super) fn half(&self, cuda: &Cuda) -> Memory {
+    /// All values in 16 bits of a kind, as `narrow` writes them from one memory to another.
+    pub(super) fn half(&self, element: Element, narrow: impl FnOnce(&Memory, &Memory)) -> Memory {
+        let heap = &self.memory.block.heap;
         // Not while holding what a thread that records may wait for.
-        let _entered = cuda.inner.enter();
+        let _entered = heap.enter();
         let mut copy = locked(&self.copy);
-        let fits = copy.0.clone().filter(|memory| memory.element == cuda.operand());
+        let fits = copy.0.clone().filter(|memory| memory.element == element);
         let made = fits.is_none();
-        let memory = fits.unwrap_or_else(|| cuda.allocate(cuda.operand(), self.memory.len()));
+        let memory = fits.unwrap_or_else(|| Memory::new(heap, element, self.memory.len()));
         copy.0 = Some(memory.clone());
         if made || !copy.1 {
-            cuda.narrow_into(&self.memory, &memory);
+            narrow(&self.memory, &memory);
             copy.1 = true;
         }
         memory

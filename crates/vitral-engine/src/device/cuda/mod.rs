@@ -12,9 +12,14 @@
 
 mod api;
 mod attention;
+mod cache;
+mod choices;
+mod conversions;
 mod convolution;
 mod elements;
+mod gate;
 mod heads;
+mod heap;
 mod images;
 mod launch;
 mod losses;
@@ -22,35 +27,37 @@ mod matmul;
 pub(super) mod memory;
 mod muon;
 mod norms;
+mod parameters;
 mod positions;
 mod products;
-mod recording;
+pub(crate) mod recording;
+mod runs;
+mod sources;
+mod staging;
+mod step;
+mod tensors;
 mod tokens;
 mod transfers;
 mod updates;
 
-use std::borrow::Cow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 
 use api::compiler::Compiler;
-use api::driver::{Address, Driver, Failure, Refused};
-use launch::Kernels;
-use matmul::Multiplier;
-use memory::{CudaFlat, CudaWeight, Element, Memory, Pool};
+use api::driver::{Driver, Plain, Refused, Staging, bytes_of};
+use choices::Multiplier;
+use gate::{give_up, is_recording};
+use heap::{Heap, locked};
+use memory::{Element, Memory};
+use runs::RunTable;
+use sources::Kernels;
 
 use super::backend::Backend;
 use super::error::DeviceError;
-use super::storage::{FlatBuffer, ParameterView, Place, Storage, Weight};
-use crate::dtype::DType;
+use super::storage::{FlatBuffer, Storage};
 use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-
-use recording::{give_up, is_given_up, is_recording};
-
-pub use recording::Replays;
 
 /// A GPU of NVIDIA's. Clones mean the same device.
 #[derive(Clone)]
@@ -60,93 +67,30 @@ pub struct Cuda {
 }
 
 struct Inner {
-    driver: Driver,
+    heap: Arc<Heap>,
     compiler: Compiler,
     multiplier: Mutex<Multiplier>,
     kernels: Mutex<Kernels>,
-    pool: Mutex<Pool>,
     /// Pinned memory that uploads go through.
-    staging: Mutex<transfers::Staging>,
+    staging: Mutex<Staging>,
     /// Tables that passes need again and again, the last used at the end: their bytes, and where they are.
     tables: Mutex<Vec<(Vec<u8>, Memory)>>,
     /// The table of an optimizer step, kept from step to step.
-    runs: Mutex<Option<updates::RunTable>>,
-    /// Held by all work, and alone by a thread that records: what other threads queued meanwhile would be recorded too.
-    gate: RwLock<()>,
-    ordinal: usize,
-    faulty: AtomicBool,
-    fault: Mutex<Option<DeviceError>>,
-    downloads: AtomicUsize,
+    runs: Mutex<Option<RunTable>>,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Heap;
+
+    fn deref(&self) -> &Heap {
+        &self.heap
+    }
 }
 
 impl Backend for Cuda {}
 
-/// Locks, also after a panic elsewhere: what is behind these locks is never left half done.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Inner {
-    fn name(&self) -> String {
-        format!("cuda:{} ({})", self.ordinal, self.driver.name)
-    }
-
-    /// The error that sticks, if there is one.
-    fn fault(&self) -> Option<DeviceError> {
-        if !self.faulty.load(Ordering::Acquire) {
-            return None;
-        }
-        locked(&self.fault).clone()
-    }
-
-    fn fail(&self, error: DeviceError) {
-        locked(&self.fault).get_or_insert(error);
-        self.faulty.store(true, Ordering::Release);
-    }
-
-    fn error(&self, failure: &Failure) -> DeviceError {
-        DeviceError::Failed { device: self.name(), reason: failure.text.clone() }
-    }
-
-    fn unusable(&self, reason: String) -> DeviceError {
-        DeviceError::Unusable { device: self.name(), reason }
-    }
-
-    fn fail_with(&self, failure: &Failure) {
-        self.fail(self.error(failure));
-    }
-
-    /// Queues work, unless there was a fault.
-    fn run(&self, work: impl FnOnce(&Driver) -> Result<(), Failure>) {
-        let _entered = self.enter();
-        if self.fault().is_none()
-            && !is_given_up()
-            && let Err(failure) = work(&self.driver)
-        {
-            self.fail_with(&failure);
-        }
-    }
-
-    fn download(&self, from: Address, to: &mut [u8]) -> Result<(), DeviceError> {
-        self.downloads.fetch_add(1, Ordering::Relaxed);
-        if let Some(fault) = self.fault() {
-            return Err(fault);
-        }
-        if to.is_empty() {
-            return Ok(());
-        }
-        if is_recording() {
-            // There is nothing to wait for yet. What the pass makes of zeros is not used.
-            give_up();
-            return Ok(());
-        }
-        let _entered = self.enter();
-        self.driver.download(from, to).map_err(|failure| {
-            self.fail_with(&failure);
-            self.fault().unwrap_or_else(|| self.error(&failure))
-        })
-    }
-}
+/// Tables that are kept on the card at most.
+const MOST_TABLES: usize = 32;
 
 impl Cuda {
     /// Opens a card, the first being 0, in 32 bits. NVIDIA's libraries are looked for in `folder` first.
@@ -162,19 +106,13 @@ impl Cuda {
         let compiler = Compiler::open(driver.version, folder).map_err(missing)?;
         let multiplier = Multiplier::open(&driver, folder).map_err(missing)?;
         let inner = Inner {
-            driver,
+            heap: Arc::new(Heap::new(driver, ordinal)),
             compiler,
             multiplier: Mutex::new(multiplier),
             kernels: Mutex::default(),
-            pool: Mutex::default(),
             staging: Mutex::default(),
             tables: Mutex::default(),
             runs: Mutex::default(),
-            gate: RwLock::new(()),
-            ordinal,
-            faulty: AtomicBool::new(false),
-            fault: Mutex::default(),
-            downloads: AtomicUsize::new(0),
         };
         Ok(Cuda { inner: Arc::new(inner), precision: Precision::F32 })
     }
@@ -206,7 +144,7 @@ impl Cuda {
 
     /// How many downloads there were from the device.
     pub fn downloads(&self) -> usize {
-        self.inner.downloads.load(Ordering::Relaxed)
+        self.inner.downloads()
     }
 
     /// How many times memory was asked for.
@@ -253,50 +191,80 @@ impl Cuda {
         self.operand() != Element::F32
     }
 
-    pub(super) fn upload(&self, shape: Shape, values: &[f32]) -> Result<Tensor, DeviceError> {
-        let tensor = self.constant(shape, values);
-        self.inner.fault().map_or(Ok(tensor), Err)
-    }
-
-    pub(super) fn constant(&self, shape: Shape, values: &[f32]) -> Tensor {
-        let memory = self.allocate(Element::F32, values.len());
-        self.stage(&memory, values);
-        Tensor::new(shape, Storage::Cuda(memory))
-    }
-
-    pub(super) fn flat_zeros(&self, length: usize) -> CudaFlat {
-        CudaFlat::new(self.zeroed(Element::F32, length))
-    }
-
-    /// A parameter that does not change: a matrix as it is multiplied, anything else in 32 bits.
-    pub(super) fn prepare(&self, values: &[f32], is_matrix: bool, dtype: DType) -> CudaWeight {
-        let rounded: Cow<'_, [f32]> = match dtype {
-            DType::Bf16 if is_matrix => values.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect(),
-            DType::F16 if is_matrix => values.iter().map(|&x| half::f16::from_f32(x).to_f32()).collect(),
-            _ => Cow::Borrowed(values),
-        };
-        let memory = self.uploaded(&rounded);
-        CudaWeight::new(if is_matrix && self.is_half() { self.narrow(&memory) } else { memory })
-    }
-
-    /// A tensor as operations pass it on: in 16 bits if it is of tokens and the precision has 16 bits.
-    #[cfg(test)]
-    pub(crate) fn as_tokens(&self, x: &Tensor) -> Tensor {
-        Cuda::tensor(x.shape(), self.as_element(stored(x), self.element_of(&x.shape())))
-    }
-
-    /// Gives unused memory back to the driver.
-    pub(super) fn trim(&self) {
-        if is_recording() {
-            return give_up();
-        }
-        // Before the pool is locked, for which a thread that records may wait.
-        let _entered = self.inner.enter();
-        self.inner.release(&mut locked(&self.inner.pool));
-    }
-
     fn tensor(shape: impl Into<Shape>, memory: Memory) -> Tensor {
         Tensor::new(shape, Storage::Cuda(memory))
+    }
+}
+
+impl Cuda {
+    /// Fresh memory, whose values are anything.
+    fn allocate(&self, element: Element, count: usize) -> Memory {
+        Memory::new(&self.inner.heap, element, count)
+    }
+
+    /// Memory with a copy of values.
+    fn uploaded(&self, values: &[f32]) -> Memory {
+        let memory = self.allocate(Element::F32, values.len());
+        memory.write(0, values);
+        memory
+    }
+
+    /// Memory with a table that every pass needs again: the same memory for the same values, without another copy. A pass
+    /// that copies nothing can be recorded.
+    fn table<T: Plain>(&self, values: &[T]) -> Memory {
+        let bytes = bytes_of(values);
+        let mut tables = locked(&self.inner.tables);
+        if let Some(at) = tables.iter().position(|(known, _)| known == bytes) {
+            // What is used stays.
+            let found = tables.remove(at);
+            let memory = found.1.clone();
+            tables.push(found);
+            return memory;
+        }
+        let memory = self.allocate(Element::F32, bytes.len().div_ceil(4));
+        self.inner.upload(memory.address(0), bytes);
+        // While recording nothing was copied: the next pass has to.
+        if !is_recording() {
+            if tables.len() == MOST_TABLES {
+                tables.remove(0);
+            }
+            tables.push((bytes.to_vec(), memory.clone()));
+        }
+        memory
+    }
+
+    /// Memory with a copy of 32-bit words that are not values: indices, tables.
+    fn words(&self, words: &[u32]) -> Memory {
+        let memory = self.allocate(Element::F32, words.len());
+        self.inner.upload(memory.address(0), bytes_of(words));
+        memory
+    }
+
+    fn zeroed(&self, element: Element, count: usize) -> Memory {
+        let memory = self.allocate(element, count);
+        self.clear_memory(&memory);
+        memory
+    }
+
+    fn clear_memory(&self, memory: &Memory) {
+        if memory.len() > 0 {
+            self.inner.run(|driver| driver.clear(memory.address(0), memory.bytes()));
+        }
+    }
+
+    /// What a tensor of this shape is made of: tokens and feature maps are in 16 bits where the precision has 16 bits,
+    /// whatever has fewer than three extents (pooled features, logits, losses) in 32.
+    fn element_of(&self, shape: &Shape) -> Element {
+        if shape.len() >= 3 { self.operand() } else { Element::F32 }
+    }
+
+    /// What products take: 16 bits in the precisions that have them.
+    fn operand(&self) -> Element {
+        match self.precision {
+            Precision::Bf16 => Element::Bf16,
+            Precision::F16 => Element::F16,
+            _ => Element::F32,
+        }
     }
 }
 
@@ -309,49 +277,6 @@ impl std::fmt::Debug for Cuda {
 /// The memory of a tensor.
 fn stored(tensor: &Tensor) -> &Memory {
     tensor.storage().cuda()
-}
-
-/// A parameter: 32-bit values or a matrix as it is multiplied, and where it begins in its memory.
-#[derive(Clone, Copy)]
-struct Parameter<'a> {
-    place: Where<'a>,
-    start: usize,
-    count: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Where<'a> {
-    Flat(&'a CudaFlat),
-    Prepared(&'a CudaWeight),
-}
-
-impl<'a> Parameter<'a> {
-    fn of(view: ParameterView<'a>) -> Self {
-        let count = view.count();
-        match view.place {
-            Place::Flat(buffer, start) => Parameter { place: Where::Flat(buffer.cuda()), start, count },
-            Place::Prepared(Weight::Cuda(weight)) => Parameter { place: Where::Prepared(weight), start: 0, count },
-            Place::Prepared(_) => panic!("a weight of another device given to the GPU"),
-        }
-    }
-
-    /// Its values in 32 bits, and where they begin.
-    fn wide(&self, cuda: &Cuda) -> (Memory, usize) {
-        match self.place {
-            Where::Flat(flat) => (flat.memory.clone(), self.start),
-            Where::Prepared(weight) => (cuda.wide(&weight.memory), 0),
-        }
-    }
-
-    /// Its values in an element, and where they begin.
-    fn as_element(&self, cuda: &Cuda, element: Element) -> (Memory, usize) {
-        match (element, self.place) {
-            (Element::F32, _) => self.wide(cuda),
-            (_, Where::Flat(flat)) => (flat.half(cuda), self.start),
-            (_, Where::Prepared(weight)) if weight.memory.is_half() => (cuda.as_element(&weight.memory, element), 0),
-            (_, Where::Prepared(weight)) => (cuda.as_element(weight.half(cuda), element), 0),
-        }
-    }
 }
 
 /// The values of a parameter that may not be there, in 32 bits, copied out if they do not begin their memory.

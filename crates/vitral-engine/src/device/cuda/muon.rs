@@ -4,7 +4,7 @@ use super::Cuda;
 use super::launch::{Arg, Source, spread};
 use super::matmul::{Product, Rounding};
 use super::memory::{Element, Memory};
-use super::updates::Step;
+use super::step::Step;
 use crate::device::backend::UpdateGroup;
 use crate::device::cpu::updates::muon_scale;
 
@@ -45,34 +45,33 @@ impl Cuda {
     }
 }
 
-impl Step<'_> {
-    pub(super) fn muon(&self, group: &UpdateGroup, momentum: f32, nesterov: bool, match_adamw: bool) {
-        let shape = group.matrix.expect("what is not a hidden matrix has a rule of its own");
-        // The padding after a matrix is not part of it.
-        let (start, count) = (group.range.start, shape[0] * shape[1]);
-        let along = self.device.allocate(Element::F32, count);
-        let arguments = [
-            Arg::Of(self.gate),
-            Arg::From(self.first, start),
-            Arg::From(self.gradients, start),
-            Arg::Of(&along),
-            Arg::Count(count),
-            Arg::Float(momentum),
-            Arg::Int(usize::from(nesterov)),
-        ];
-        self.device.launch(Source::Updates, "muon_momentum", spread(count), &arguments);
-        let update = self.device.orthogonalized(&along, shape);
-        let rate = self.call.learning_rate * group.learning_rate_scale;
-        let copy = self.copy.as_ref().map_or(Arg::Maybe(None), |copy| Arg::From(copy, start));
-        let arguments = [
-            Arg::Of(self.gate),
-            Arg::From(&self.parameters.memory, start),
-            Arg::Of(&update),
-            copy,
-            Arg::Count(count),
-            Arg::Float(1.0 - rate * group.weight_decay),
-            Arg::Float(rate * muon_scale(shape, match_adamw)),
-        ];
-        self.launch("muon_step", spread(count), &arguments);
-    }
+/// Steps one matrix.
+pub(super) fn step(of: &Step<'_>, group: &UpdateGroup, momentum: f32, nesterov: bool, match_adamw: bool) {
+    let shape = group.matrix.expect("what is not a hidden matrix has a rule of its own");
+    // The padding after a matrix is not part of it.
+    let (start, count) = (group.range.start, shape[0] * shape[1]);
+    let along = of.device.allocate(Element::F32, count);
+    let arguments = [
+        Arg::Of(of.gate),
+        Arg::From(of.first, start),
+        Arg::From(of.gradients, start),
+        Arg::Of(&along),
+        Arg::Count(count),
+        Arg::Float(momentum),
+        Arg::Int(usize::from(nesterov)),
+    ];
+    of.device.launch(Source::Updates, "muon_momentum", spread(count), &arguments);
+    let update = of.device.orthogonalized(&along, shape);
+    let rate = of.call.learning_rate * group.learning_rate_scale;
+    let copy = of.copy.as_ref().map_or(Arg::Maybe(None), |copy| Arg::From(copy, start));
+    let arguments = [
+        Arg::Of(of.gate),
+        Arg::From(&of.parameters.memory, start),
+        Arg::Of(&update),
+        copy,
+        Arg::Count(count),
+        Arg::Float(1.0 - rate * group.weight_decay),
+        Arg::Float(rate * muon_scale(shape, match_adamw)),
+    ];
+    of.launch("muon_step", spread(count), &arguments);
 }

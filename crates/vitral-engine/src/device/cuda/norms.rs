@@ -3,7 +3,8 @@
 use super::api::driver::Grid;
 use super::launch::{Arg, Source, rows, spread};
 use super::memory::{Element, Memory};
-use super::{Cuda, Parameter, gradient_memory, stored};
+use super::parameters::Parameter;
+use super::{Cuda, gradient_memory, stored};
 use crate::device::backend::{ChannelNormCall, Elements, GradientRange, GroupNormCall, NormCall, Norms, Segments};
 use crate::device::storage::FlatBuffer;
 use crate::tensor::Tensor;
@@ -67,15 +68,6 @@ impl Cuda {
         let grid = Grid { blocks: [layout.segments.div_ceil(WARPS), 1, 1], threads: 32 * WARPS as u32, shared: 0 };
         let name = in_registers(which.width, 8).map_or("norm_any".to_owned(), |times| format!("norm_{times}"));
         self.launch_for(x.element, Source::Norms, &name, grid, &arguments);
-    }
-
-    /// A copy of values on the card.
-    pub(super) fn copied(&self, x: &Memory) -> Memory {
-        let out = self.allocate(x.element, x.len());
-        if x.len() > 0 {
-            self.inner.run(|driver| driver.copy(out.address(0), x.address(0), x.bytes()));
-        }
-        out
     }
 
     /// Gradients of a norm with given weights, which are added where they are wanted.

@@ -3,22 +3,11 @@
 use super::api::blas::Ending;
 use super::matmul::Product;
 use super::memory::{Element, Memory};
-use super::{Cuda, Parameter, convolution, gradient_memory, stored};
+use super::parameters::Parameter;
+use super::{Cuda, convolution, gradient_memory, stored};
 use crate::activation::Activation;
 use crate::device::backend::{ConvolutionCall, ConvolutionGradients, LinearBackward, LinearCall, Products};
-use crate::precision::Precision;
 use crate::tensor::Tensor;
-
-impl Cuda {
-    /// What products take: 16 bits in the precisions that have them.
-    pub(super) fn operand(&self) -> Element {
-        match self.precision {
-            Precision::Bf16 => Element::Bf16,
-            Precision::F16 => Element::F16,
-            _ => Element::F32,
-        }
-    }
-}
 
 impl Products for Cuda {
     fn linear(&self, x: &Tensor, call: &LinearCall<'_>) -> Tensor {

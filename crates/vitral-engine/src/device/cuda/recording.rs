@@ -1,14 +1,14 @@
 //! Passes that are recorded once and replayed (CUDA graphs): small batches are bound by the time that launches take.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex};
 
 use super::api::driver::{Address, Recorded};
+use super::gate;
+use super::heap::{Heap, locked};
 use super::memory::{Element, Memory};
-use super::{Cuda, Inner, locked, stored};
-use crate::device::Device;
+use super::{Cuda, stored};
 use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -17,77 +17,6 @@ use crate::tensor::Tensor;
 const MOST_VALUES: usize = 64 * 3 * 224 * 224;
 /// Recordings of one model; each keeps the memory that its pass needs.
 const MOST_RECORDINGS: usize = 8;
-
-/// What a thread records.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Now {
-    Nothing,
-    /// A pass that can be replayed so far.
-    Pass,
-    /// A pass that did what cannot be replayed: nothing more of it is queued.
-    Unfit,
-}
-
-thread_local! {
-    static RECORDING: Cell<Now> = const { Cell::new(Now::Nothing) };
-    /// How often this thread has entered the gate of a device.
-    static ENTERED: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Whether this thread records a pass.
-pub(super) fn is_recording() -> bool {
-    RECORDING.get() != Now::Nothing
-}
-
-/// Whether this thread records a pass that was given up: it may hold empty memory, which nothing may touch.
-pub(super) fn is_given_up() -> bool {
-    RECORDING.get() == Now::Unfit
-}
-
-/// Gives up what this thread records.
-pub(super) fn give_up() {
-    RECORDING.set(Now::Unfit);
-}
-
-/// A thread at work on a device.
-pub(super) struct Entered<'a> {
-    _gate: Option<RwLockReadGuard<'a, ()>>,
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        ENTERED.set(ENTERED.get() - 1);
-    }
-}
-
-impl Inner {
-    /// Waits while another thread records. A thread that is inside already goes on.
-    pub(super) fn enter(&self) -> Entered<'_> {
-        let first = ENTERED.replace(ENTERED.get() + 1) == 0;
-        let gate = || self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        Entered { _gate: (first && !is_recording()).then(gate) }
-    }
-}
-
-/// The only thread at work on a device.
-struct Alone<'a> {
-    _gate: RwLockWriteGuard<'a, ()>,
-}
-
-impl<'a> Alone<'a> {
-    fn enter(inner: &'a Inner) -> Self {
-        let gate = inner.gate.write().unwrap_or_else(PoisonError::into_inner);
-        ENTERED.set(ENTERED.get() + 1);
-        Alone { _gate: gate }
-    }
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        RECORDING.set(Now::Nothing);
-        ENTERED.set(ENTERED.get() - 1);
-    }
-}
 
 /// Passes of one model that a device has recorded, by the shape of their input. On devices that record nothing it stays
 /// empty.
@@ -119,53 +48,35 @@ struct Recording {
     outputs: Vec<Tensor>,
     /// Blocks that the pass uses in between.
     blocks: BTreeMap<usize, Vec<Address>>,
-    inner: Arc<Inner>,
+    heap: Arc<Heap>,
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.inner.run(|driver| driver.forget(&self.recorded));
-        give_back(&self.inner, std::mem::take(&mut self.blocks));
+        self.heap.run(|driver| driver.forget(&self.recorded));
+        give_back(&self.heap, std::mem::take(&mut self.blocks));
     }
 }
 
 /// Puts blocks into the pool that everybody uses.
-fn give_back(inner: &Inner, blocks: BTreeMap<usize, Vec<Address>>) {
-    let mut pool = locked(&inner.pool);
+fn give_back(heap: &Heap, blocks: BTreeMap<usize, Vec<Address>>) {
+    let mut pool = locked(&heap.pool);
     for (bytes, addresses) in blocks {
         pool.used -= bytes * addresses.len();
         pool.free.entry(bytes).or_default().extend(addresses);
     }
 }
 
-impl Device {
-    /// Runs a pass `input` to tensors, which must be the same operations whenever the shape of the input is: a GPU records
-    /// small ones when they come for the second time, and replays the recording from then on. Other devices just run it.
-    ///
-    /// # Errors
-    /// Whatever the pass gives.
-    pub fn replayed<E>(
-        &self,
-        replays: &Replays,
-        input: &Tensor,
-        pass: impl Fn(&Tensor) -> Result<Vec<Tensor>, E>,
-    ) -> Result<Vec<Tensor>, E> {
-        match self {
-            Device::Cuda(cuda) if input.shape().count() <= MOST_VALUES => cuda.replayed(replays, input, pass),
-            _ => pass(input),
-        }
-    }
-}
-
 impl Cuda {
-    fn replayed<E>(
+    /// See [`Device::replayed`](crate::Device::replayed).
+    pub(in crate::device) fn replayed<E>(
         &self,
         replays: &Replays,
         input: &Tensor,
         pass: impl Fn(&Tensor) -> Result<Vec<Tensor>, E>,
     ) -> Result<Vec<Tensor>, E> {
-        // Within a pass that is recorded everything is part of that.
-        if ENTERED.get() > 0 {
+        // Within a pass that is recorded everything is part of that; large ones gain nothing.
+        if gate::is_inside() || input.shape().count() > MOST_VALUES {
             return pass(input);
         }
         let mut states = locked(&replays.0);
@@ -208,7 +119,7 @@ impl Cuda {
         input: &Tensor,
         pass: impl Fn(&Tensor) -> Result<Vec<Tensor>, E>,
     ) -> Result<Option<Recording>, E> {
-        let alone = Alone::enter(&self.inner);
+        let alone = self.inner.gate.alone();
         let memory = self.allocate(Element::F32, input.shape().count());
         let own = Cuda::tensor(input.shape(), memory.clone());
         // Once more unrecorded, so that the pool has every block that the pass needs: none can be had while recording.
@@ -221,10 +132,10 @@ impl Cuda {
             return Ok(None);
         }
         locked(&self.inner.pool).recorded = Some(HashSet::new());
-        RECORDING.set(Now::Pass);
+        gate::begin();
         // A panic goes on when the stream is as it was.
         let outputs = catch_unwind(AssertUnwindSafe(|| pass(&own)));
-        let given_up = RECORDING.replace(Now::Nothing) == Now::Unfit;
+        let given_up = !gate::end();
         let ended = self.inner.driver.end_recording();
         let blocks = locked(&self.inner.pool).take_recorded();
         drop(alone);
@@ -248,8 +159,8 @@ impl Cuda {
         };
         match outputs {
             Ok(outputs) => {
-                let inner = Arc::clone(&self.inner);
-                Ok(Some(Recording { recorded, input: memory, outputs, blocks, inner }))
+                let heap = Arc::clone(&self.inner.heap);
+                Ok(Some(Recording { recorded, input: memory, outputs, blocks, heap }))
             }
             Err(error) => {
                 give_back(&self.inner, blocks);
@@ -261,8 +172,12 @@ impl Cuda {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use super::super::gate::is_recording;
     use super::*;
     use crate::arena::{Declarations, ParameterKind, Parameters};
+    use crate::device::Device;
     use crate::device::DeviceError;
     use crate::dtype::DType;
     use crate::ops::{Attention, Linear};

@@ -1,70 +1,15 @@
 //! Making tensors and copying parts of them.
 
-use rayon::prelude::*;
-
-use super::api::driver::{Slot, bytes_of};
 use super::launch::{self, Arg, Source, spread};
 use super::memory::{Element, Memory};
-use super::recording::is_recording;
-use super::{Cuda, Parameter, locked, stored};
+use super::parameters::Parameter;
+use super::{Cuda, stored};
 use crate::device::backend::{self, Blocks, Source as Piece};
 use crate::device::storage::ParameterView;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// Uploads of at least this many bytes go through pinned memory.
-const PINNED_FROM: usize = 1 << 20;
-/// And of at most this many: pinned memory, and as much of the card's, is kept.
-const PINNED_TO: usize = 1 << 30;
-/// Bytes that one thread copies at a time.
-const CHUNK: usize = 4 << 20;
-
-/// Room for two uploads: one is written while the other is copied.
-#[derive(Default)]
-pub(super) struct Staging {
-    slots: [Option<Slot>; 2],
-    turn: usize,
-}
-
 impl Cuda {
-    /// Copies values to the card. Large ones go through pinned memory, which the card reads at its own speed and while it
-    /// computes.
-    pub(super) fn stage(&self, memory: &Memory, values: &[f32]) {
-        let bytes = bytes_of(values);
-        if !(PINNED_FROM..=PINNED_TO).contains(&bytes.len()) || is_recording() {
-            return memory.write(0, values);
-        }
-        // Before the lock, for which a thread that records may wait.
-        let _entered = self.inner.enter();
-        let mut staging = locked(&self.inner.staging);
-        staging.turn = (staging.turn + 1) % staging.slots.len();
-        let turn = staging.turn;
-        let slot = &mut staging.slots[turn];
-        if let Some(old) = slot.take_if(|slot| slot.pinned.len() < bytes.len()) {
-            // What was copied from there may not be where it is wanted yet.
-            self.inner.run(|driver| driver.wait());
-            self.inner.free_kept(old.address, old.pinned.len());
-        }
-        if slot.is_none() {
-            let Some(address) = self.inner.kept_memory(bytes.len()) else { return };
-            match self.inner.driver.slot(address, bytes.len()) {
-                Ok(made) => *slot = Some(made),
-                // The host has no such memory to give: the driver copies through its own.
-                Err(_) => {
-                    self.inner.free_kept(address, bytes.len());
-                    return memory.write(0, values);
-                }
-            }
-        }
-        let Some(slot) = slot else { return };
-        self.inner.run(|driver| {
-            driver.wait_for(slot)?;
-            let chunks = slot.pinned.as_mut()[..bytes.len()].par_chunks_mut(CHUNK);
-            chunks.zip(bytes.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
-            driver.upload_beside(memory.address(0), slot, bytes.len())
-        });
-    }
-
     /// The transposed of `batch` matrices.
     pub(super) fn transposed(&self, x: &Memory, batch: usize, [rows, columns]: [usize; 2]) -> Memory {
         let out = self.allocate(x.element, x.len());

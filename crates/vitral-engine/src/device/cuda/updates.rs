@@ -1,30 +1,18 @@
 //! Gradients summed, clipped, and followed.
 
 use super::api::driver::Grid;
+use super::heap::locked;
 use super::launch::{Arg, Source, rows, spread};
-use super::memory::{CudaFlat, Element, Memory};
-use super::{Cuda, locked, stored};
+use super::memory::Element;
+use super::runs::RunTable;
+use super::step::Step;
+use super::{Cuda, muon, stored};
 use crate::device::backend::{ClipCall, UpdateBuffers, UpdateCall, UpdateGroup, UpdateRule, Updates};
 use crate::device::storage::FlatBuffer;
 use crate::tensor::Tensor;
 
 /// Values that a block steps.
 const RUN: usize = 4096;
-/// Values of a block of sums of squares, as the kernel has it.
-const SQUARES: usize = 4096;
-
-/// The groups of an optimizer step, cut into runs of at most [`RUN`] values.
-#[derive(Clone)]
-pub(super) struct RunTable {
-    groups: Vec<UpdateGroup>,
-    /// Three 64-bit words a run: the start; length and the first run of its group; rate and decay.
-    memory: Memory,
-    /// How many runs the group has that begins at a run.
-    tensors: Memory,
-    /// For each group, its first run and how many it has.
-    of_groups: Vec<(usize, usize)>,
-}
-
 impl Cuda {
     /// The table of a step: that of the step before, if the groups are the same.
     fn runs(&self, groups: &[UpdateGroup]) -> RunTable {
@@ -51,19 +39,6 @@ impl Cuda {
             RunTable { groups: groups.to_vec(), memory: self.words(&words), tensors: self.words(&tensors), of_groups };
         *kept = Some(table.clone());
         table
-    }
-
-    /// The Euclidean norm of values, as a memory of one number.
-    pub(super) fn norm_of(&self, x: (&Memory, usize), count: usize) -> Memory {
-        let blocks = count.div_ceil(SQUARES);
-        // Double precision takes two words each.
-        let partial = self.allocate(Element::F32, 2 * blocks.max(1));
-        let out = self.allocate(Element::F32, 1);
-        let arguments = [Arg::From(x.0, x.1), Arg::Of(&partial), Arg::Count(count)];
-        self.launch(Source::Updates, "square_sums", rows(blocks), &arguments);
-        let arguments = [Arg::Of(&partial), Arg::Of(&out), Arg::Count(blocks)];
-        self.launch(Source::Updates, "norm_of_sums", rows(1), &arguments);
-        out
     }
 }
 
@@ -175,30 +150,11 @@ impl Updates for Cuda {
     }
 }
 
-/// One optimizer step, with what it reads and writes.
-pub(super) struct Step<'a> {
-    pub(super) device: &'a Cuda,
-    pub(super) call: &'a UpdateCall<'a>,
-    pub(super) parameters: &'a CudaFlat,
-    pub(super) gradients: &'a Memory,
-    pub(super) first: &'a Memory,
-    pub(super) second: &'a Memory,
-    pub(super) gate: &'a Memory,
-    /// Parameters in 16 bits, to be kept in step.
-    pub(super) copy: Option<Memory>,
-}
-
 impl Step<'_> {
     /// Queues a kernel that writes the parameters, rounding them as the copy in 16 bits is.
     pub(super) fn launch(&self, name: &str, grid: Grid, arguments: &[Arg<'_>]) {
         let f16 = self.copy.as_ref().is_some_and(|copy| copy.element == Element::F16);
         self.device.launch_in(f16, Source::Updates, name, grid, arguments);
-    }
-
-    /// What a moment is multiplied by, so that its first steps are not too small.
-    fn correction(&self, beta: f32) -> f32 {
-        let steps = self.call.step.min(i32::MAX as u64) as i32;
-        (1.0 / (1.0 - f64::from(beta).powi(steps))) as f32
     }
 
     fn apply(&self, rule: UpdateRule, groups: &[UpdateGroup]) {
@@ -208,7 +164,7 @@ impl Step<'_> {
             UpdateRule::Lion { beta1, beta2 } => self.elementwise(2, groups, [beta1, beta2], 0.0, false),
             UpdateRule::Lamb { beta1, beta2, epsilon } => self.lamb(groups, [beta1, beta2], epsilon),
             UpdateRule::Muon { momentum, nesterov, match_adamw } => {
-                groups.iter().for_each(|group| self.muon(group, momentum, nesterov, match_adamw));
+                groups.iter().for_each(|group| muon::step(self, group, momentum, nesterov, match_adamw));
             }
         }
     }

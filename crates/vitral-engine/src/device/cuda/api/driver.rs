@@ -495,6 +495,13 @@ pub(in crate::device::cuda) struct Slot {
     used: Event,
 }
 
+/// Room for two uploads: one is written while the other is copied.
+#[derive(Default)]
+pub(in crate::device::cuda) struct Staging {
+    pub(in crate::device::cuda) slots: [Option<Slot>; 2],
+    pub(in crate::device::cuda) turn: usize,
+}
+
 /// A place in a stream.
 struct Event {
     handle: Handle,
