@@ -13,7 +13,8 @@ use vitral_train::step::{Batch, Rules, Trainer};
 
 const CASES: [&str; 5] = ["vit", "deit_distilled", "hybrid", "beit", "bit"];
 
-/// Devices to compare, with how near gradients and losses have to be: the CPU, and a GPU that is emulated where there is a
+/// Devices to compare, with how near gradients and losses have to be (in bfloat16 ten steps of Lion, which follows signs, are
+/// up to 6 % apart): the CPU, and a GPU that is emulated where there is a
 /// C++ compiler.
 fn devices() -> Vec<(Device, [f32; 2])> {
     let mut devices = vec![(Device::cpu(2), [1e-4; 2])];
@@ -21,7 +22,7 @@ fn devices() -> Vec<(Device, [f32; 2])> {
         Ok(folder) => {
             let gpu = Device::cuda(0, Some(&folder)).unwrap();
             devices.push((gpu.clone(), [1e-4; 2]));
-            devices.push((gpu.with_precision(Precision::Bf16).unwrap(), [0.15, 5e-2]));
+            devices.push((gpu.with_precision(Precision::Bf16).unwrap(), [8e-2, 0.1]));
         }
         Err(missing) if missing.skips() => eprintln!("no GPU is compared: {missing}"),
         Err(missing) => panic!("{missing}"),
@@ -91,6 +92,15 @@ fn gradients_of_every_parameter_equal_pytorch() {
         let mut gradients = device.flat_zeros(parameters.flat().len());
         whole.backward(&loss, &mut gradients);
         let gradients = gradients.to_vec().unwrap();
+        if device.precision() == Precision::Bf16 {
+            // Rounding sends single gradients other ways through maxima and rectifiers; together they stay near.
+            let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
+            let apart = square(&mut gradients.iter().zip(&reference).map(|(found, known)| found - known));
+            let share = (apart / square(&mut reference.iter().copied())).sqrt();
+            println!("{case_on}: gradients are {share:.1e} apart");
+            assert!(share <= f64::from(tolerance), "{case_on}: gradients are {share:.1e} apart");
+            continue;
+        }
         for id in vit.declarations().ids() {
             let range = parameters.range(id);
             let (found, reference) = (&gradients[range.clone()], &reference[range]);
