@@ -106,7 +106,10 @@ impl<'a> Run<'a> {
         let loss = recipe.loss(sets.train.labeling())?;
         // The parameters' device is that of the steps; evaluations have the run's own.
         let stepping = match recipe.run.precision {
-            Some(precision) => device.clone().with_precision(precision.into())?,
+            Some(precision) => {
+                let stepping = device.clone().with_precision(precision.into());
+                stepping.map_err(|error| fault("run.precision", error.to_string()))?
+            }
             None => device.clone(),
         };
         let Start { vit, parameters, preprocess } =

@@ -51,7 +51,7 @@ pub(crate) enum Argument<'a> {
 }
 
 impl Device {
-    /// None where there is no C++ compiler; the test has nothing to test then.
+    /// `None` on a machine without a C++ compiler, which has nothing to test.
     pub(crate) fn new(checked: bool) -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
         static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();

@@ -45,9 +45,8 @@ impl Key {
 impl Multiplier {
     pub(super) fn open(driver: &Driver, folder: Option<&Path>) -> Result<Self, String> {
         let blas = Blas::open(driver.version, folder)?;
-        let library = blas.name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-        let clean = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        let name = format!("products-{}-{}-{}.txt", clean(&driver.name), clean(&library), driver.version);
+        let card = driver.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let name = format!("products-{card}-{}.txt", blas.version);
         let file = cache_folder().map(|folder| folder.join(name));
         let chosen = file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
         let timed = std::env::var_os("VITRAL_CUDA_TUNE").is_none_or(|value| value != "0");

@@ -56,6 +56,13 @@ impl Gate {
         let gate = || self.0.read().unwrap_or_else(PoisonError::into_inner);
         Entered { _gate: (first && !is_recording()).then(gate) }
     }
+
+    /// Waits until no other thread is at work, and keeps them out.
+    pub(super) fn alone(&self) -> Alone<'_> {
+        let gate = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        ENTERED.set(ENTERED.get() + 1);
+        Alone { _gate: gate }
+    }
 }
 
 /// Whether this thread is at work on a device.
@@ -76,15 +83,6 @@ pub(super) fn end() -> bool {
 /// The only thread at work on a device.
 pub(super) struct Alone<'a> {
     _gate: RwLockWriteGuard<'a, ()>,
-}
-
-impl Gate {
-    /// Waits until no other thread is at work, and keeps them out.
-    pub(super) fn alone(&self) -> Alone<'_> {
-        let gate = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        ENTERED.set(ENTERED.get() + 1);
-        Alone { _gate: gate }
-    }
 }
 
 impl Drop for Alone<'_> {

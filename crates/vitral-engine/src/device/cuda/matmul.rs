@@ -2,7 +2,7 @@
 //! on this card.
 //!
 //! cuBLASLt knows several ways to compute a product, and the one it names first is up to 15 % slower than the best. The
-//! first time a product of a shape is computed, eight ways are timed. What was chosen is written to a file for the card and
+//! first time a product of a shape is computed, up to 16 ways are timed, of short ones up to 24. What was chosen is written to a file for the card and
 //! the library's version, and used by every later run: bits stay the same from run to run.
 
 use super::Cuda;
@@ -252,17 +252,49 @@ impl Cuda {
         self.activate(product.c.0, product.c.0, after);
     }
 
-    /// How the products so far are computed, as text that [`Cuda::use_choices`] takes.
+    /// How the products so far are computed, as text that [`Cuda::use_choices`] takes: first for which card and library.
     pub(in crate::device) fn choices(&self) -> String {
         let multiplier = locked(&self.inner.multiplier);
         let plans = multiplier.plans.iter().filter_map(|(key, plan)| Some((key.text(), plan.as_ref()?.algorithm)));
-        write_choices(&plans.collect())
+        format!("{}\n{}", self.chooser(&multiplier), write_choices(&plans.collect()))
     }
 
-    /// Computes products as another run did. Ways that this card or library does not have are left out.
+    /// Computes products as another run did, if that had the same kind of card and the same version of the library: what
+    /// was chosen means nothing to another.
     pub(in crate::device) fn use_choices(&self, text: &str) {
         let mut multiplier = locked(&self.inner.multiplier);
-        multiplier.plans.clear();
-        multiplier.chosen.extend(read_choices(text));
+        if let Some((chooser, choices)) = text.split_once('\n')
+            && chooser == self.chooser(&multiplier)
+        {
+            multiplier.plans.clear();
+            multiplier.chosen.extend(read_choices(choices));
+        }
+    }
+
+    fn chooser(&self, multiplier: &Multiplier) -> String {
+        format!("{}, cuBLASLt {}", self.inner.driver.name, multiplier.blas.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_of_another_card_or_version_are_not_used() {
+        let Some(crate::Device::Cuda(cuda)) = crate::ops::check::gpu() else { return };
+        let [a, b, c] = [(); 3].map(|()| cuda.zeroed(Element::F32, 64));
+        cuda.multiply(&Product::new(&a, &b, &c, [false, true], [8, 8, 8]));
+        let choices = cuda.choices();
+        let known = locked(&cuda.inner.multiplier).chosen.len();
+        assert!(choices.lines().count() == 2 && known > 0, "{choices}");
+        let count = |text: &str| {
+            cuda.use_choices(text);
+            locked(&cuda.inner.multiplier).chosen.len()
+        };
+        let others = choices.replacen("8x8x8", "9x9x9", 1);
+        assert_eq!(count(&others.replacen("cuBLASLt ", "cuBLASLt 9", 1)), known);
+        assert_eq!(count(&others), known + 1);
+        assert_eq!(count("nonsense"), known + 1);
     }
 }

@@ -73,8 +73,7 @@ struct Inner {
     kernels: Mutex<Kernels>,
     /// Pinned memory that uploads go through.
     staging: Mutex<Staging>,
-    /// Tables that passes need again and again, the last used at the end: their bytes, and where they are.
-    tables: Mutex<Vec<(Vec<u8>, Memory)>>,
+    tables: Mutex<Tables>,
     /// The table of an optimizer step, kept from step to step.
     runs: Mutex<Option<RunTable>>,
 }
@@ -89,8 +88,17 @@ impl std::ops::Deref for Inner {
 
 impl Backend for Cuda {}
 
-/// Tables that are kept on the card at most.
+/// Tables that are kept on the card at most, besides those that recordings read.
 const MOST_TABLES: usize = 32;
+
+/// Tables that passes need again and again.
+#[derive(Default)]
+struct Tables {
+    /// Their bytes, and where they are; the last used at the end.
+    kept: Vec<(Vec<u8>, Memory)>,
+    /// What the pass reads that is recorded now, and its replays will.
+    recorded: Vec<Memory>,
+}
 
 impl Cuda {
     /// Opens a card, the first being 0, in 32 bits. NVIDIA's libraries are looked for in `folder` first.
@@ -194,9 +202,7 @@ impl Cuda {
     fn tensor(shape: impl Into<Shape>, memory: Memory) -> Tensor {
         Tensor::new(shape, Storage::Cuda(memory))
     }
-}
 
-impl Cuda {
     /// Fresh memory, whose values are anything.
     fn allocate(&self, element: Element, count: usize) -> Memory {
         Memory::new(&self.inner.heap, element, count)
@@ -213,22 +219,27 @@ impl Cuda {
     /// that copies nothing can be recorded.
     fn table<T: Plain>(&self, values: &[T]) -> Memory {
         let bytes = bytes_of(values);
+        // Before the lock, for which a thread that records may wait.
+        let _entered = self.inner.enter();
         let mut tables = locked(&self.inner.tables);
-        if let Some(at) = tables.iter().position(|(known, _)| known == bytes) {
+        if let Some(at) = tables.kept.iter().position(|(known, _)| known == bytes) {
             // What is used stays.
-            let found = tables.remove(at);
+            let found = tables.kept.remove(at);
             let memory = found.1.clone();
-            tables.push(found);
+            tables.kept.push(found);
+            if is_recording() {
+                tables.recorded.push(memory.clone());
+            }
             return memory;
         }
         let memory = self.allocate(Element::F32, bytes.len().div_ceil(4));
         self.inner.upload(memory.address(0), bytes);
         // While recording nothing was copied: the next pass has to.
         if !is_recording() {
-            if tables.len() == MOST_TABLES {
-                tables.remove(0);
+            if tables.kept.len() == MOST_TABLES {
+                tables.kept.remove(0);
             }
-            tables.push((bytes.to_vec(), memory.clone()));
+            tables.kept.push((bytes.to_vec(), memory.clone()));
         }
         memory
     }
@@ -279,7 +290,7 @@ fn stored(tensor: &Tensor) -> &Memory {
     tensor.storage().cuda()
 }
 
-/// The values of a parameter that may not be there, in 32 bits, copied out if they do not begin their memory.
+/// The memory that gradients of parameters are added to.
 fn gradient_memory(buffer: &mut FlatBuffer) -> &Memory {
     &buffer.cuda().memory
 }

@@ -48,6 +48,8 @@ struct Recording {
     outputs: Vec<Tensor>,
     /// Blocks that the pass uses in between.
     blocks: BTreeMap<usize, Vec<Address>>,
+    /// Tables that the pass reads, which stay as long as it can be replayed.
+    _tables: Vec<Memory>,
     heap: Arc<Heap>,
 }
 
@@ -132,12 +134,14 @@ impl Cuda {
             return Ok(None);
         }
         locked(&self.inner.pool).recorded = Some(HashSet::new());
+        locked(&self.inner.tables).recorded.clear();
         gate::begin();
         // A panic goes on when the stream is as it was.
         let outputs = catch_unwind(AssertUnwindSafe(|| pass(&own)));
         let given_up = !gate::end();
         let ended = self.inner.driver.end_recording();
         let blocks = locked(&self.inner.pool).take_recorded();
+        let tables = std::mem::take(&mut locked(&self.inner.tables).recorded);
         drop(alone);
         let outputs = match outputs {
             Ok(outputs) => outputs,
@@ -160,7 +164,7 @@ impl Cuda {
         match outputs {
             Ok(outputs) => {
                 let heap = Arc::clone(&self.inner.heap);
-                Ok(Some(Recording { recorded, input: memory, outputs, blocks, heap }))
+                Ok(Some(Recording { recorded, input: memory, outputs, blocks, _tables: tables, heap }))
             }
             Err(error) => {
                 give_back(&self.inner, blocks);
@@ -179,6 +183,7 @@ mod tests {
     use crate::arena::{Declarations, ParameterKind, Parameters};
     use crate::device::Device;
     use crate::device::DeviceError;
+    use crate::device::backend::RotationTable;
     use crate::dtype::DType;
     use crate::ops::{Attention, Linear};
     use crate::random::normal;
@@ -232,7 +237,7 @@ mod tests {
         let Some(device) = crate::ops::check::gpu() else { return };
         let replays = Replays::default();
         let table = |values: [f32; 4]| Arc::from(values.as_slice());
-        let rotation = crate::device::backend::RotationTable {
+        let rotation = RotationTable {
             prefix: 0,
             pairs: 2,
             cosines: table([0.0, 1.0, 0.5, 0.25]),
@@ -247,6 +252,17 @@ mod tests {
             assert_eq!(made[0].to_vec(), expected, "turn {turn}");
         }
         assert!(locked(&replays.0).values().all(|state| matches!(state, State::Recorded(_))));
+        // Tables of others push this one out; the recording still has it.
+        let x = device.upload([1, 2, 12], &[1.0; 24]).expect("a device without a fault");
+        let pass = |x: &Tensor| Ok::<_, DeviceError>(vec![device.backend().rotate(x, &rotation, false)]);
+        let expected = pass(&x).expect("a pass")[0].to_vec();
+        for other in 0..40 {
+            let others = table([other as f32 + 0.125, 2.0, 3.0, 4.0]);
+            let other = RotationTable { cosines: Arc::clone(&others), sines: others, ..rotation.clone() };
+            device.backend().rotate(&x, &other, false);
+        }
+        let made = device.replayed(&replays, &x, pass).expect("a pass");
+        assert_eq!(made[0].to_vec(), expected);
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Operands {
     /// Attention's weights for one query. They are rounded as exponentials, of which the greatest is 1, before they are
     /// divided by their sum.
     pub(super) fn weights(self, weights: &[f64]) -> Vec<f64> {
+        // A NaN is a NaN below, whatever the greatest of the others is.
         let most = weights.iter().copied().fold(0.0, f64::max);
         match self {
             Operands::Bf16 if most > 0.0 => weights.iter().map(|weight| bf16(weight / most) * most).collect(),

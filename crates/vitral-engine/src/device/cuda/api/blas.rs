@@ -121,8 +121,8 @@ pub(in crate::device::cuda) struct Operands {
 pub(in crate::device::cuda) struct Blas {
     table: Table,
     handle: Handle,
-    /// The library that was found.
-    pub(in crate::device::cuda) name: String,
+    /// Its version, as in 130100: an [`Algorithm`] is of that version alone.
+    pub(in crate::device::cuda) version: usize,
 }
 
 // SAFETY: cuBLASLt's handle may be used from several threads at once.
@@ -142,12 +142,17 @@ impl Blas {
                  Python package `nvidia-cublas`; name its folder with `--cuda-path`"
             )
         })?;
-        let name = found.name.clone();
+        let name = found.name;
+        // SAFETY: the type is that of NVIDIA's documentation, and the library is there.
+        let version = unsafe {
+            found.library.get::<unsafe extern "C" fn() -> usize>(b"cublasLtGetVersion\0").map(|version| version())
+        };
+        let version = version.map_err(|_| format!("`{name}` is not cuBLASLt: it has no `cublasLtGetVersion`"))?;
         let table = Table::of(found.library).map_err(|why| format!("`{name}` is not cuBLASLt: {why}"))?;
         let mut handle = null_mut();
         // SAFETY: the handle lives through the call.
         match unsafe { (table.cublasLtCreate)(&mut handle) } {
-            0 => Ok(Blas { table, handle, name }),
+            0 => Ok(Blas { table, handle, version }),
             code => Err(format!("cuBLASLt does not start (code {code})")),
         }
     }
