@@ -7,12 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
+use vitral::explain::representation::cosine;
 use vitral::image::{Limits, open};
 use vitral::pipeline::{BatchOptions, batches};
 use vitral::quantize::{Calibration, Quantization, QuantizedLayer};
 use vitral::{DType, LoadOptions, Model, Precision};
 use vitral_train::data::{Loader, LoaderOptions, Relabeled, Split, ValidationSplit, open_part};
-use vitral_train::evaluate::{Features, features};
+use vitral_train::evaluate::{Features, accuracy, features};
+use vitral_train::loss::argmax;
 
 use crate::fault::Usage;
 use crate::outcome::Outcome;
@@ -107,7 +109,7 @@ pub(crate) fn run(args: &QuantizeArgs, settings: &Settings, printer: &Printer) -
     let mut cosines = Vec::new();
     for image in &images {
         let [ours, theirs] = [&model, &int8].map(|model| model.features(image, Default::default()));
-        cosines.push(cosine(&ours?.to_vec()?, &theirs?.to_vec()?));
+        cosines.push(f64::from(cosine(&ours?.to_vec()?, &theirs?.to_vec()?)));
     }
     let report = Report {
         destination: &args.destination,
@@ -199,16 +201,8 @@ fn accuracies(
 
 /// The share of rows whose largest number is that of their label.
 fn share(logits: &Features) -> f64 {
-    let right = (0..logits.len()).filter(|&row| {
-        let best = logits.row(row).iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(class, _)| class);
-        best == Some(logits.labels()[row])
-    });
-    right.count() as f64 / logits.len().max(1) as f64
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-    inner(a, b) / (inner(a, a) * inner(b, b)).sqrt()
+    let predicted: Vec<usize> = (0..logits.len()).map(|row| argmax(logits.row(row))).collect();
+    accuracy(&predicted, logits.labels())
 }
 
 impl<'a> Layer<'a> {
