@@ -41,6 +41,8 @@ pub(crate) struct Wanted {
     pub(crate) head: Option<i64>,
     /// Column and row of a pixel of the image as it was sent.
     pub(crate) at: Option<[usize; 2]>,
+    /// The same patch by its number, row by row.
+    pub(crate) patch: Option<usize>,
     /// Masks of RISE, steps of integrated gradients, samples of SmoothGrad.
     pub(crate) passes: Option<usize>,
 }

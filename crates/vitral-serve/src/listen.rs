@@ -16,7 +16,8 @@ use crate::app::App;
 use crate::error::ServeError;
 use crate::oip::grpc::Service;
 
-/// How long connections stay open after the server has begun to end: requests that are on their way still get an answer.
+/// How long connections are still taken after the server has begun to end: requests that are on their way get an answer,
+/// and those who balance load have time to notice.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long to wait when the system has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -32,15 +33,21 @@ pub(crate) async fn http(app: Arc<App>, router: Router, listener: TcpListener, m
     let mut builder = http1::Builder::new();
     // Also the time after which a connection without requests is closed.
     builder.timer(TokioTimer::new()).header_read_timeout(app.options.header_time);
+    let linger = LINGER.min(app.options.grace);
+    let over = async move {
+        let _ = ending.wait_for(|ending| *ending).await;
+        tokio::time::sleep(linger).await;
+    };
+    tokio::pin!(over);
     loop {
         let place = tokio::select! {
             place = Arc::clone(&connections).acquire_owned() => place,
-            _ = ending.wait_for(|ending| *ending) => break,
+            () = &mut over => break,
         };
         let Ok(place) = place else { break };
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = ending.wait_for(|ending| *ending) => break,
+            () = &mut over => break,
         };
         let Some(stream) = accepted(stream).await else { continue };
         let service = TowerToHyperService::new(router.clone());
@@ -53,7 +60,6 @@ pub(crate) async fn http(app: Arc<App>, router: Router, listener: TcpListener, m
         });
     }
     drop(listener);
-    tokio::time::sleep(LINGER.min(app.options.grace)).await;
     if tokio::time::timeout(app.options.grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests were not finished in {:?}", app.options.grace);
     }

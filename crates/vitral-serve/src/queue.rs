@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::batcher::{Choice, Rule};
-use crate::job::{Job, Prepared};
+use crate::job::{Job, Prepared, Ticket};
 
 /// Why jobs were not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +46,15 @@ impl State {
         self.closed && self.encoded.is_empty() && self.decoding == 0
     }
 
-    /// Takes out the jobs that nobody waits for.
-    fn abandoned(&mut self) -> Vec<Job> {
-        let (gone, kept) = std::mem::take(&mut self.encoded).into_iter().partition(|job| job.ticket.is_abandoned());
+    /// Takes out what nobody waits for.
+    fn abandoned(&mut self) -> Vec<Ticket> {
+        let (gone, kept): (VecDeque<Job>, _) =
+            std::mem::take(&mut self.encoded).into_iter().partition(|job| job.ticket.is_abandoned());
         self.encoded = kept;
-        Vec::from_iter::<VecDeque<Job>>(gone)
+        let (late, kept): (VecDeque<Prepared>, _) =
+            std::mem::take(&mut self.ready).into_iter().partition(|prepared| prepared.ticket.is_abandoned());
+        self.ready = kept;
+        gone.into_iter().map(|job| job.ticket).chain(late.into_iter().map(|prepared| prepared.ticket)).collect()
     }
 }
 
@@ -86,7 +90,7 @@ impl Queue {
         }
         drop(state);
         self.to_decode.notify_all();
-        gone.into_iter().for_each(|job| job.ticket.abandon());
+        gone.into_iter().for_each(Ticket::abandon);
         if fits { Ok(()) } else { Err(Refusal::Full) }
     }
 

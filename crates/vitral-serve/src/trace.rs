@@ -49,9 +49,9 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, request: Request, next: N
         };
     }
     match status {
-        500.. => line!(warn),
         // Those who watch the server ask all the time.
         _ if path.starts_with("/v2/health") || path == "/health" || path == "/metrics" => line!(debug),
+        500.. => line!(warn),
         _ => line!(info),
     }
     let headers = response.headers_mut();

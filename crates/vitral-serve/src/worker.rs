@@ -137,7 +137,14 @@ fn explain(model: &Model, image: &RgbImage, wanted: &Wanted) -> Result<Explained
     let heads = if config.depth == 0 { 0 } else { config.heads };
     options.layer = wanted.layer.map(|layer| place(layer, config.depth, "layer")).transpose()?;
     options.head = wanted.head.map(|head| place(head, heads, "head")).transpose()?;
-    options.patch = wanted.at.map(|pixel| input.patch_at(model, pixel)).transpose()?;
+    options.patch = match (wanted.at, wanted.patch) {
+        (Some(pixel), _) => Some(input.patch_at(model, pixel)?),
+        (None, patch) => patch,
+    };
+    let patches = input.layout.grid.area();
+    if let Some(patch) = options.patch.filter(|&patch| patch >= patches) {
+        return Err(Fault::bad(format!("expected a `patch` from 0 to {}, found {patch}", patches - 1)));
+    }
     if let Some(passes) = wanted.passes {
         options.rise.masks = passes;
         options.steps = passes;

@@ -176,7 +176,30 @@ pub(crate) struct ModelEntry {
     /// What products are computed in.
     precision: &'static str,
     /// The maps that it has.
-    methods: Vec<&'static str>,
+    methods: Vec<MapEntry>,
+}
+
+/// A kind of map, and what it depends on.
+#[derive(Debug, Serialize, ToSchema)]
+struct MapEntry {
+    name: &'static str,
+    title: &'static str,
+    /// Whether there is one for each layer.
+    layer: bool,
+    /// Whether there is one for each head.
+    head: bool,
+    /// Whether it is about one patch.
+    patch: bool,
+}
+
+fn map_entry(method: &Method) -> MapEntry {
+    MapEntry {
+        name: method.name(),
+        title: method.about().title,
+        layer: method.uses_layer(),
+        head: method.uses_head(),
+        patch: method.needs_patch(),
+    }
 }
 
 fn entry(runner: &Runner) -> ModelEntry {
@@ -197,7 +220,7 @@ fn entry(runner: &Runner) -> ModelEntry {
         depth: config.depth,
         heads: if config.depth == 0 { 0 } else { config.heads },
         precision: model.precision().name(),
-        methods: Method::ALL.iter().filter(|method| has(method)).map(|method| method.name()).collect(),
+        methods: Method::ALL.iter().filter(|method| has(method)).map(map_entry).collect(),
     }
 }
 

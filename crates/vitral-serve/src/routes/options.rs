@@ -139,6 +139,9 @@ pub(crate) struct ExplainOptions {
     /// Column and row, as `X,Y`, of the pixel whose patch `patch` and `similarity` are about; the center if absent
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<String>,
+    /// The same patch by its number, row by row from 0
+    #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub(crate) patch: Option<usize>,
     /// Masks of `rise`, steps of `integrated-gradients`, images of `smoothgrad`
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 2000)]

@@ -1,18 +1,25 @@
 //! What the server says about itself: metrics, its description, the page.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use vitral::explain::paint;
 
 use crate::app::App;
 use crate::fault::{Fault, Kind};
 use crate::openapi::{self, VitralFaults};
 
-const PAGE: &str = include_str!("../page/index.html");
+/// The page, with the colors of maps where it has a place for them.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let color = |i: u16| paint::color(f32::from(i) / f32::from(COLORS - 1));
+    let colors: Vec<[u8; 3]> = (0..COLORS).map(color).collect();
+    include_str!("../page/index.html").replace("['COLORS']", &format!("{colors:?}"))
+});
+const COLORS: u16 = 33;
 
 /// The page uses nothing from anywhere else, and nobody may put it into a frame.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -42,5 +49,5 @@ pub(crate) async fn page() -> Response {
         (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    (headers, Html(PAGE)).into_response()
+    (headers, Html(PAGE.as_str())).into_response()
 }

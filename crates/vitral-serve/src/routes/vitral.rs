@@ -264,7 +264,11 @@ fn wanted(runner: &Runner, options: &ExplainOptions) -> Result<Wanted, Fault> {
     }
     let passes = options.passes.or((method == Method::Rise).then_some(PASSES));
     let at = options.at.as_deref().map(pixel).transpose()?;
-    Ok(Wanted { method, class: options.class.clone(), layer: options.layer, head: options.head, at, passes })
+    let &ExplainOptions { layer, head, patch, .. } = options;
+    if at.is_some() && patch.is_some() {
+        return Err(Fault::bad("expected `at` or `patch`, found both"));
+    }
+    Ok(Wanted { method, class: options.class.clone(), layer, head, at, patch, passes })
 }
 
 fn map(runner: &Runner, method: Method, explained: Explained) -> Result<ImageMap, Fault> {

@@ -37,7 +37,7 @@ pub(crate) fn image(text: &str) -> Result<Bytes, Fault> {
     } else {
         data.to_owned()
     };
-    let data: Vec<u8> = data.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let data: Vec<u8> = data.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | b'\t')).collect();
     let alphabet = if data.iter().any(|byte| matches!(byte, b'-' | b'_')) { &FOR_URLS } else { &PLAIN };
     let decoded = alphabet.decode(&data).map_err(|fault| {
         let start: String = text.chars().take(16).collect();
@@ -68,7 +68,7 @@ mod tests {
         ] {
             assert_eq!(image(text).expect(text)[..], bytes, "{text}");
         }
-        assert_eq!(image("").expect("empty")[..], []);
+        assert!(image("").expect("empty").is_empty());
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         for (text, says) in [
             ("https://example.org/cat.jpg", "fetches nothing"),
             ("data:image/png,abc", "data URI"),
-            ("a cat!", "begins with `a cat!`"),
+            ("a cat", "begins with `a cat`"),
             ("A", "base64"),
         ] {
             let message = image(text).expect_err(text).message().to_owned();
