@@ -36,6 +36,8 @@ mod oip;
 mod openapi;
 mod options;
 mod pace;
+#[doc(hidden)]
+pub mod parse;
 mod protocol;
 mod queue;
 mod registry;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::app::App;
@@ -19,6 +20,8 @@ use crate::oip::grpc::Service;
 /// How long connections are still taken after the server has begun to end: requests that are on their way get an answer,
 /// and those who balance load have time to notice.
 const LINGER: Duration = Duration::from_millis(500);
+/// How long a connection that came last has to send its request before silent connections are closed.
+const SETTLING: Duration = Duration::from_millis(250);
 /// How long to wait when the system has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Requests of one gRPC connection at the same time.
@@ -39,6 +42,16 @@ pub(crate) async fn http(app: Arc<App>, router: Router, listener: TcpListener, m
         tokio::time::sleep(linger).await;
     };
     tokio::pin!(over);
+    let take = |stream: TcpStream, place: Option<OwnedSemaphorePermit>| {
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(fault) = connection.await {
+                tracing::debug!("a connection ended: {fault}");
+            }
+            drop(place);
+        });
+    };
     loop {
         let place = tokio::select! {
             place = Arc::clone(&connections).acquire_owned() => place,
@@ -49,17 +62,16 @@ pub(crate) async fn http(app: Arc<App>, router: Router, listener: TcpListener, m
             accepted = listener.accept() => accepted,
             () = &mut over => break,
         };
-        let Some(stream) = accepted(stream).await else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(fault) = connection.await {
-                tracing::debug!("a connection ended: {fault}");
-            }
-            drop(place);
-        });
+        if let Some(stream) = accepted(stream).await {
+            take(stream, Some(place));
+        }
+    }
+    // The system has accepted these already: their clients wait for an answer.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        take(stream, None);
     }
     drop(listener);
+    tokio::time::sleep(SETTLING.min(app.options.grace)).await;
     if tokio::time::timeout(app.options.grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests were not finished in {:?}", app.options.grace);
     }

@@ -73,32 +73,12 @@ impl Service {
     async fn answer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Fault> {
         self.0.registry.check_version(&request.model_name, &request.model_version)?;
         let runner = self.0.model(Some(&request.model_name))?;
-        let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents: raw, .. } = request;
-        if !raw.is_empty() && raw.len() != inputs.len() {
-            return Err(Fault::bad(format!(
-                "expected `raw_input_contents` for each of {} inputs, found {}",
-                inputs.len(),
-                raw.len()
-            )));
-        }
-        // Contents come all in one way or all in the other, and so do the answer's.
-        let binary = !raw.is_empty();
-        let mut raw = raw.into_iter();
-        let inputs = inputs.into_iter().map(|input| tensor(input, raw.next())).collect::<Result<_, _>>()?;
-        let wanted = |wanted: crate::wire::inference::model_infer_request::InferRequestedOutputTensor| WantedOutput {
-            classes: number(&wanted.parameters, "classification") as usize,
-            name: wanted.name,
-            binary,
-        };
-        let outputs = outputs.into_iter().map(wanted).collect();
-        let timeout = super::timeout(number(&parameters, "timeout"));
-        let (outputs, _) = infer(&runner, InferRequest { inputs, outputs, binary, timeout }).await?;
-        let mut response = ModelInferResponse {
-            model_name: request.model_name,
-            model_version: VERSION.to_owned(),
-            id,
-            ..ModelInferResponse::default()
-        };
+        let (model_name, id) = (request.model_name.clone(), request.id.clone());
+        let request = parsed(request)?;
+        let binary = request.binary;
+        let (outputs, _) = infer(&runner, request).await?;
+        let mut response =
+            ModelInferResponse { model_name, model_version: VERSION.to_owned(), id, ..ModelInferResponse::default() };
         for OutputTensor { name, shape, data, .. } in outputs {
             let datatype = data.datatype().to_owned();
             let mut contents = None;
@@ -125,6 +105,30 @@ impl Service {
         }
         Ok(response)
     }
+}
+
+/// What a message asks for.
+pub(crate) fn parsed(request: ModelInferRequest) -> Result<InferRequest, Fault> {
+    let ModelInferRequest { parameters, inputs, outputs, raw_input_contents: raw, .. } = request;
+    if !raw.is_empty() && raw.len() != inputs.len() {
+        return Err(Fault::bad(format!(
+            "expected `raw_input_contents` for each of {} inputs, found {}",
+            inputs.len(),
+            raw.len()
+        )));
+    }
+    // Contents come all in one way or all in the other, and so do the answer's.
+    let binary = !raw.is_empty();
+    let mut raw = raw.into_iter();
+    let inputs = inputs.into_iter().map(|input| tensor(input, raw.next())).collect::<Result<_, _>>()?;
+    let wanted = |wanted: crate::wire::inference::model_infer_request::InferRequestedOutputTensor| WantedOutput {
+        classes: number(&wanted.parameters, "classification") as usize,
+        name: wanted.name,
+        binary,
+    };
+    let outputs = outputs.into_iter().map(wanted).collect();
+    let timeout = super::timeout(number(&parameters, "timeout"));
+    Ok(InferRequest { inputs, outputs, binary, timeout })
 }
 
 /// A parameter that is a number and not negative; 0 if it is absent.

@@ -17,7 +17,7 @@ use super::json::{
 };
 use super::{IMAGES, InferRequest, InputData, InputTensor, OutputData, OutputTensor, WantedOutput, describe, infer};
 use crate::app::App;
-use crate::body::{self, Received};
+use crate::body;
 use crate::fault::Fault;
 use crate::metrics::{Total, VERSION};
 use crate::openapi::PlainFaults;
@@ -84,7 +84,7 @@ pub(crate) async fn ready(State(app): AppState) -> Response {
 
 /// Inputs and outputs of a model
 #[utoipa::path(get, path = "/v2/models/{model}", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     responses((status = 200, description = "Its tensors", body = ModelBody), PlainFaults))]
 pub(crate) async fn metadata(state: AppState, Path(model): Path<String>) -> Result<Json<ModelBody>, Fault> {
     metadata_of(state, Path((model, String::new()))).await
@@ -107,7 +107,7 @@ async fn metadata_of(State(app): AppState, Path((model, version)): Version) -> R
 
 /// Whether a model takes requests
 #[utoipa::path(get, path = "/v2/models/{model}/ready", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     responses((status = 200, description = "It does", body = ModelReadyBody), PlainFaults))]
 pub(crate) async fn model_ready(state: AppState, Path(model): Path<String>) -> Result<Json<ModelReadyBody>, Fault> {
     model_ready_of(state, Path((model, String::new()))).await
@@ -121,7 +121,7 @@ async fn model_ready_of(State(app): AppState, Path((model, version)): Version) -
 
 /// How a model is served
 #[utoipa::path(get, path = "/v2/models/{model}/config", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     responses((status = 200, description = "Batching and queue, under Triton's names", body = ConfigBody), PlainFaults))]
 pub(crate) async fn config(state: AppState, Path(model): Path<String>) -> Result<Json<ConfigBody>, Fault> {
     config_of(state, Path((model, String::new()))).await
@@ -170,7 +170,7 @@ pub(crate) async fn all_statistics(State(app): AppState) -> Json<StatisticsBody>
 
 /// What has happened so far, with one model
 #[utoipa::path(get, path = "/v2/models/{model}/stats", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     responses((status = 200, description = "Counts and times", body = StatisticsBody), PlainFaults))]
 pub(crate) async fn statistics(state: AppState, Path(model): Path<String>) -> Result<Json<StatisticsBody>, Fault> {
     statistics_of(state, Path((model, String::new()))).await
@@ -217,7 +217,7 @@ pub(super) fn statistics_body(runner: &Runner) -> ModelStatisticsBody {
 /// `images` are encoded images: in base64 in JSON, or in binary form after the JSON, whose length the header
 /// `Inference-Header-Content-Length` then states. `pixel_values` are preprocessed images.
 #[utoipa::path(post, path = "/v2/models/{model}/infer", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     request_body(content((InferBody = "application/json"), (Vec<u8> = "application/octet-stream"))),
     responses((status = 200, description = "Its outputs", content((InferAnswer = "application/json"), (Vec<u8> = "application/octet-stream"))), PlainFaults))]
 pub(crate) async fn infer_latest(
@@ -236,30 +236,30 @@ async fn infer_version(
     app.registry.check_version(&model, &version)?;
     let runner = app.model(Some(&model))?;
     let received = body::read(&app, request).await?;
-    let (id, request) = parsed(&received)?;
+    let length = received.parts.headers.get(HEADER_LENGTH).map(HeaderValue::as_bytes);
+    let (id, request) = parsed(length, received.body.clone())?;
     let (outputs, images) = infer(&runner, request).await?;
     let mut response = written(&model, id, outputs)?;
     response.extensions_mut().insert(Served { model, images });
     Ok(response)
 }
 
-/// A message of JSON, and perhaps of tensors in binary form after it.
-fn parsed(received: &Received) -> Result<(Option<String>, InferRequest), Fault> {
-    let whole = received.body.len();
-    let length = match received.parts.headers.get(HEADER_LENGTH) {
+/// A message of JSON, and perhaps of tensors in binary form after it; `length` is the header that says how long the JSON is.
+pub(crate) fn parsed(length: Option<&[u8]>, message: Bytes) -> Result<(Option<String>, InferRequest), Fault> {
+    let whole = message.len();
+    let length = match length {
         None => whole,
-        Some(value) => {
-            let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        Some(text) => {
+            let length = std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
             length.filter(|&length| length <= whole).ok_or_else(|| {
-                Fault::bad(format!(
-                    "expected `Inference-Header-Content-Length` of at most {whole} bytes, found {value:?}"
-                ))
+                let found = String::from_utf8_lossy(text);
+                Fault::bad(format!("expected `Inference-Header-Content-Length` of at most {whole}, found `{found}`"))
             })?
         }
     };
-    let body: InferBody = serde_json::from_slice(&received.body[..length])
+    let body: InferBody = serde_json::from_slice(&message[..length])
         .map_err(|fault| Fault::bad(format!("expected a request for inference in JSON: {fault}")))?;
-    let mut rest = received.body.slice(length..);
+    let mut rest = message.slice(length..);
     let inputs = body.inputs.into_iter().map(|input| tensor(input, &mut rest)).collect::<Result<_, _>>()?;
     if !rest.is_empty() {
         return Err(Fault::bad(format!(
@@ -388,7 +388,7 @@ fn optional<T: serde::de::DeserializeOwned + Default>(body: &[u8]) -> Result<T, 
 ///
 /// Until it has run once, the one that was loaded before answers. The body may be empty.
 #[utoipa::path(post, path = "/v2/repository/models/{model}/load", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model that the server was started with")),
+    params(("model" = String, Path, description = "Name of a model that the server was started with", example = "cifar10")),
     responses((status = 200, description = "It is loaded", body = Object), PlainFaults))]
 pub(crate) async fn load(
     State(app): AppState,
@@ -412,7 +412,7 @@ pub(crate) async fn load(
 ///
 /// What it has accepted is answered. The body may be empty.
 #[utoipa::path(post, path = "/v2/repository/models/{model}/unload", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     responses((status = 200, description = "It is unloaded", body = Object), PlainFaults))]
 pub(crate) async fn unload(
     State(app): AppState,

@@ -75,7 +75,7 @@ pub(crate) async fn first(State(app): State<Arc<App>>, request: Request) -> Resu
 
 /// Labels of an image
 #[utoipa::path(post, path = "/models/{model}", tag = "Hugging Face",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     request_body(content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (ImageBody = "application/json"))),
     responses((status = 200, description = "Labels, the best first", body = Vec<Scored>), PlainFaults))]
 pub(crate) async fn named(

@@ -233,7 +233,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Json<ModelList> {
 
 /// One model
 #[utoipa::path(get, path = "/v1/models/{model}", tag = "OpenAI",
-    params(("model" = String, Path, description = "Name of a model")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
     responses((status = 200, description = "The model", body = ModelEntry), OpenAiFaults))]
 pub(crate) async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelEntry>, Fault> {
     Ok(Json(entry(&*app.registry.get(Some(&name))?)))

@@ -35,8 +35,8 @@ fn number<'de, D: Deserializer<'de>, T: FromStr<Err: Display> + Deserialize<'de>
 /// Checks a time in seconds.
 pub(crate) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
     let Some(seconds) = seconds else { return Ok(None) };
-    if !(seconds > 0.0 && seconds <= 3600.0) {
-        return Err(Fault::bad(format!("expected a `timeout` above 0 and up to 3600 seconds, found {seconds}")));
+    if !(0.001..=3600.0).contains(&seconds) {
+        return Err(Fault::bad(format!("expected a `timeout` from 0.001 to 3600 seconds, found {seconds}")));
     }
     Ok(Some(Duration::from_secs_f64(seconds)))
 }
@@ -48,6 +48,7 @@ pub(crate) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
 pub(crate) struct ClassifyOptions {
     /// Name of the model; the first if absent
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = "cifar10")]
     pub(crate) model: Option<String>,
     /// Labels for each image, at most; 5 if absent
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
@@ -55,6 +56,7 @@ pub(crate) struct ClassifyOptions {
     pub(crate) top: Option<u32>,
     /// Seconds that the request may take
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0.001, maximum = 3600)]
     pub(crate) timeout: Option<f64>,
 }
 
@@ -96,12 +98,14 @@ impl Pool {
 pub(crate) struct EmbedOptions {
     /// Name of the model; the first if absent
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = "cifar10")]
     pub(crate) model: Option<String>,
     /// Which features: `pooled`, `class`, `mean`, `class-and-mean` or `tokens`
     #[param(inline)]
     pub(crate) pool: Pool,
     /// Seconds that the request may take
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0.001, maximum = 3600)]
     pub(crate) timeout: Option<f64>,
 }
 
@@ -123,6 +127,7 @@ pub(crate) enum MapFormat {
 pub(crate) struct ExplainOptions {
     /// Name of the model; the first if absent
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = "cifar10")]
     pub(crate) model: Option<String>,
     /// The map, such as `attention`, `rollout`, `chefer` or `gradcam`; if absent, one that suits the model
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,6 +160,7 @@ pub(crate) struct ExplainOptions {
     pub(crate) opacity: Option<f32>,
     /// Seconds that the request may take
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0.001, maximum = 3600)]
     pub(crate) timeout: Option<f64>,
 }
 

@@ -6,3 +6,4 @@ mod grpc;
 mod hostile;
 mod load;
 mod started;
+mod wire;
