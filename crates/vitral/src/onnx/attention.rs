@@ -1,0 +1,178 @@
+//! Multi-head self-attention with its projections.
+
+use super::attribute::int;
+use super::graph::{Graph, Value};
+use super::initializer::Weights;
+use super::layers::transposed;
+use crate::config::{Positions, RelativePositions, Size};
+use crate::model::{relation_entries, rotation_angles};
+use crate::weights::adapt::relative_positions_at;
+
+/// What the attention of every block is given.
+#[derive(Clone, Copy)]
+pub(super) struct BlockContext {
+    /// The patch grid.
+    pub(super) grid: Size,
+    /// How many tokens of the block's output are used, counted from the first; `None` for all.
+    pub(super) tokens_read: Option<usize>,
+}
+
+impl Graph<'_> {
+    /// Attention of `x`, `[batch, tokens, width]`, and its projection, for the tokens that are used.
+    pub(super) fn attention(&mut self, place: &str, x: &Value, context: BlockContext) -> Value {
+        let config = self.config();
+        let (heads, width) = (config.heads, config.head_width);
+        let inner = heads * width;
+        let at = |part: &str| format!("{place}.{part}");
+
+        let qkv = match config.qkv_bias && !config.key_bias {
+            true => {
+                let bias = self.query_value_bias(place, inner);
+                self.linear_with(&at("qkv"), &at("qkv"), x, Some(bias))
+            }
+            false => self.linear(&at("qkv"), x),
+        };
+        let [query, key, value] = self.split(&at("parts"), &qkv, [("query", inner), ("key", inner), ("value", inner)]);
+        let query = match context.tokens_read {
+            Some(read) => self.tokens(&at("queries"), &query, 0, read),
+            None => query,
+        };
+
+        // [batch, tokens, heads, head width], normed, to [batch, heads, tokens, head width].
+        let mut in_heads = |name: &str, x: &Value, normed: bool| {
+            let split = self.reshape(&at(&format!("{name}.split")), x, &[0, 0, heads, width]);
+            self.norm_if(normed, &at(&format!("{name}_norm")), &split)
+        };
+        let [query, key] = [("query", query), ("key", key)].map(|(name, x)| in_heads(name, &x, config.qk_norm));
+        let value = in_heads("value", &value, false);
+        let mut query = self.transpose(&at("query.heads"), &query, &[0, 2, 1, 3]);
+        let value = self.transpose(&at("value.heads"), &value, &[0, 2, 1, 3]);
+        // Prefix tokens do not turn, and only they are read alone.
+        let keys = if let Positions::Rotary { .. } = config.positions {
+            if context.tokens_read.is_none() {
+                query = self.rotated(&at("query.rotated"), &query, context.grid);
+            }
+            let key = self.transpose(&at("key.heads"), &key, &[0, 2, 1, 3]);
+            let key = self.rotated(&at("key.rotated"), &key, context.grid);
+            self.transpose(&at("key.transposed"), &key, &[0, 1, 3, 2])
+        } else {
+            self.transpose(&at("key.transposed"), &key, &[0, 2, 3, 1])
+        };
+        let scale = self.number("attention_scale", config.attention_scale());
+        let query = self.multiply(&at("query.scaled"), &query, &scale);
+
+        let mut scores = self.product(&at("scores"), &query, &keys);
+        if let Some(bias) = self.relative_bias(place, context) {
+            scores = self.add(&at("biased"), &scores, &bias);
+        }
+        let weights = self.softmax(&at("weights"), &scores);
+        let mixed = self.product(&at("mixed"), &weights, &value);
+        let mixed = self.transpose(&at("mixed.tokens"), &mixed, &[0, 2, 1, 3]);
+        let mixed = self.reshape(&at("mixed.joined"), &mixed, &[0, 0, inner]);
+        let mixed = self.norm_if(config.attention_norm, &at("norm"), &mixed);
+        if config.attention_projection { self.linear(&at("projection"), &mixed) } else { mixed }
+    }
+
+    /// The bias of queries and values, with zeros for keys.
+    fn query_value_bias(&mut self, place: &str, inner: usize) -> Value {
+        let [query, value] = ["query", "value"].map(|part| format!("{place}.{part}.bias"));
+        for name in [&query, &value] {
+            self.spec(name);
+        }
+        self.calculated(&format!("{place}.qkv.bias"), &[3 * inner], move |weights| {
+            let mut bias = weights.values(&query)?.into_owned();
+            bias.resize(2 * inner, 0.0);
+            bias.extend_from_slice(&weights.values(&value)?);
+            Ok(bias)
+        })
+    }
+
+    /// `x cos + turned(x) sin`, in which a head's second half comes first, negated.
+    fn rotated(&mut self, name: &str, x: &Value, grid: Size) -> Value {
+        let at = |part: &str| format!("{name}.{part}");
+        let half = self.config().head_width / 2;
+        let [cosines, sines] = [("cosines", f32::cos as fn(f32) -> f32, 1.0), ("sines", f32::sin, 0.0)]
+            .map(|(name, function, unturned)| self.rotation_table(name, grid, function, unturned));
+        let [first, second] = self.split(&at("halves"), x, [("first", half), ("second", half)]);
+        let negated = self.node("Neg", &at("negated"), &[&second], vec![]);
+        let turned = self.concatenate(&at("turned"), &[&negated, &first], -1);
+        let along = self.multiply(&at("along"), x, &cosines);
+        let across = self.multiply(&at("across"), &turned, &sines);
+        self.add(name, &along, &across)
+    }
+
+    /// A function of the angle of every token and channel, `[tokens, head width]`; all blocks share it.
+    fn rotation_table(&mut self, name: &str, grid: Size, function: fn(f32) -> f32, unturned: f32) -> Value {
+        let name = format!("rotation.{name}");
+        let config = self.config().clone();
+        let (prefix, width) = (config.prefix_tokens(), config.head_width);
+        if let Some(table) = self.there(&name) {
+            return table;
+        }
+        self.calculated(&name, &[prefix + grid.area(), width], move |_| {
+            let mut table = vec![unturned; prefix * width];
+            let angles = rotation_angles(&config, grid).expect("a model with rotary positions");
+            for angles in angles.chunks_exact(width / 2) {
+                // Both channels of a pair turn by one angle.
+                table.extend(angles.iter().chain(angles).map(|&angle| function(angle)));
+            }
+            Ok(table)
+        })
+    }
+
+    /// The bias of every head, query and key, `[heads, queries, tokens]`, looked up in the tables of relative positions.
+    fn relative_bias(&mut self, place: &str, context: BlockContext) -> Option<Value> {
+        let config = self.config();
+        let kind = config.relative_positions;
+        if kind == RelativePositions::None {
+            return None;
+        }
+        let BlockContext { grid, tokens_read } = context;
+        let tokens = config.prefix_tokens() + grid.area();
+        let queries = tokens_read.unwrap_or(tokens);
+        let label = tokens_read.map_or("relations".into(), |read| format!("relations.first_{read}"));
+        let entries = self.integer_table(&label, &[queries, tokens], || {
+            relation_entries(grid).into_iter().take(queries * tokens).map(i64::from).collect()
+        });
+        let own = kind.in_blocks().then(|| format!("{place}.relative_positions"));
+        let shared = kind.shared().then(|| "relative_positions".to_owned());
+        // Blocks that only use the shared table have one bias.
+        let name = own.clone().or_else(|| shared.clone()).expect("one of them");
+        let bias = match (&own, tokens_read) {
+            (Some(_), _) => format!("{place}.relative_positions.bias"),
+            (None, None) => "relative_positions.bias".to_owned(),
+            (None, Some(read)) => format!("relative_positions.bias.first_{read}"),
+        };
+        if let Some(bias) = self.there(&bias) {
+            return Some(bias);
+        }
+        let table = self.relative_table(&name, own.into_iter().chain(shared).collect(), grid);
+        Some(self.node("Gather", &bias, &[&table, &entries], vec![int("axis", 1)]))
+    }
+
+    /// The sum of tables `[entries, heads]` for this grid, as `[heads, entries]`.
+    fn relative_table(&mut self, name: &str, tables: Vec<String>, grid: Size) -> Value {
+        let config = self.config().clone();
+        let as_stored = tables.len() == 1 && config.grid() == grid;
+        let (heads, entries) = (config.heads, RelativePositions::entries(grid));
+        tables.iter().for_each(|table| {
+            self.spec(table);
+        });
+        if let Some(table) = self.there(name) {
+            return table;
+        }
+        let calculate = move |weights: &Weights<'_, '_>| {
+            let mut sum: Vec<f32> = weights.values(&tables[0])?.into_owned();
+            for table in &tables[1..] {
+                sum.iter_mut().zip(weights.values(table)?.iter()).for_each(|(sum, value)| *sum += value);
+            }
+            let resized = relative_positions_at(sum.into(), &config, grid);
+            Ok(transposed(&resized, entries, heads))
+        };
+        // Sums and what is resampled are no longer values that 16 bits hold.
+        match as_stored {
+            true => self.stored(name, &[heads, entries], calculate),
+            false => self.calculated(name, &[heads, entries], calculate),
+        }
+    }
+}
