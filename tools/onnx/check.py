@@ -121,8 +121,17 @@ def deviation(found, expected):
     for name, values in expected.items():
         if found[name].shape != values.shape or not numpy.isfinite(found[name]).all():
             return float("inf")
-        worst = max(worst, float(numpy.abs(found[name] - values).max() / values.std()))
+        worst = max(worst, apart(found[name], values, values))
     return worst
+
+
+def apart(found, expected, reference):
+    """The largest difference over the deviation of the reference; a head of zeros must give zeros."""
+    worst = float(numpy.abs(found - expected).max())
+    if worst == 0.0:
+        return 0.0
+    spread = float(reference.std())
+    return worst / spread if spread > 0.0 and numpy.isfinite(worst) else float("inf")
 
 
 def compare(run, path, pixels, expected):
@@ -135,7 +144,7 @@ def compare(run, path, pixels, expected):
     for name, values in one.items():
         if name not in alone or alone[name].shape != values.shape:
             return float("inf")
-        worst = max(worst, float(numpy.abs(alone[name] - values).max() / expected[name].std()))
+        worst = max(worst, apart(alone[name], values, expected[name]))
     return worst
 
 

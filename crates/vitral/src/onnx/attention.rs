@@ -1,9 +1,10 @@
 //! Multi-head self-attention with its projections.
 
-use super::attribute::int;
+use super::attribute::{float, int};
 use super::graph::{Graph, Value};
 use super::initializer::Weights;
 use super::layers::transposed;
+use super::options::Opset;
 use crate::config::{Positions, RelativePositions, Size};
 use crate::model::{relation_entries, rotation_angles};
 use crate::weights::adapt::relative_positions_at;
@@ -21,8 +22,7 @@ impl Graph<'_> {
     /// Attention of `x`, `[batch, tokens, width]`, and its projection, for the tokens that are used.
     pub(super) fn attention(&mut self, place: &str, x: &Value, context: BlockContext) -> Value {
         let config = self.config();
-        let (heads, width) = (config.heads, config.head_width);
-        let inner = heads * width;
+        let inner = config.attention_width();
         let at = |part: &str| format!("{place}.{part}");
 
         let qkv = match config.qkv_bias && !config.key_bias {
@@ -38,39 +38,96 @@ impl Graph<'_> {
             None => query,
         };
 
-        // [batch, tokens, heads, head width], normed, to [batch, heads, tokens, head width].
-        let mut in_heads = |name: &str, x: &Value, normed: bool| {
-            let split = self.reshape(&at(&format!("{name}.split")), x, &[0, 0, heads, width]);
-            self.norm_if(normed, &at(&format!("{name}_norm")), &split)
+        let bias = self.relative_bias(place, context);
+        let mixed = match self.opset >= Opset::V23 {
+            true => self.mixed_at_once(place, [query, key, value], bias, context),
+            false => self.mixed(place, [query, key, value], bias, context),
         };
-        let [query, key] = [("query", query), ("key", key)].map(|(name, x)| in_heads(name, &x, config.qk_norm));
-        let value = in_heads("value", &value, false);
-        let mut query = self.transpose(&at("query.heads"), &query, &[0, 2, 1, 3]);
-        let value = self.transpose(&at("value.heads"), &value, &[0, 2, 1, 3]);
-        // Prefix tokens do not turn, and only they are read alone.
-        let keys = if let Positions::Rotary { .. } = config.positions {
-            if context.tokens_read.is_none() {
-                query = self.rotated(&at("query.rotated"), &query, context.grid);
+        let mixed = self.norm_if(config.attention_norm, &at("norm"), &mixed);
+        if config.attention_projection { self.linear(&at("projection"), &mixed) } else { mixed }
+    }
+
+    /// Attention in the steps that runtimes recognize: `[batch, queries, heads · head width]`.
+    fn mixed(
+        &mut self,
+        place: &str,
+        [query, key, value]: [Value; 3],
+        bias: Option<Value>,
+        context: BlockContext,
+    ) -> Value {
+        let config = self.config();
+        let at = |part: &str| format!("{place}.{part}");
+        let query = self.in_heads(place, "query", &query, context);
+        let keys = match config.positions {
+            Positions::Rotary { .. } => {
+                let key = self.in_heads(place, "key", &key, context);
+                self.transpose(&at("key.transposed"), &key, &[0, 1, 3, 2])
             }
-            let key = self.transpose(&at("key.heads"), &key, &[0, 2, 1, 3]);
-            let key = self.rotated(&at("key.rotated"), &key, context.grid);
-            self.transpose(&at("key.transposed"), &key, &[0, 1, 3, 2])
-        } else {
-            self.transpose(&at("key.transposed"), &key, &[0, 2, 3, 1])
+            _ => {
+                let key = self.split_heads(place, "key", &key);
+                self.transpose(&at("key.transposed"), &key, &[0, 2, 3, 1])
+            }
         };
+        let value = self.in_heads(place, "value", &value, context);
         let scale = self.number("attention_scale", config.attention_scale());
         let query = self.multiply(&at("query.scaled"), &query, &scale);
-
         let mut scores = self.product(&at("scores"), &query, &keys);
-        if let Some(bias) = self.relative_bias(place, context) {
+        if let Some(bias) = bias {
             scores = self.add(&at("biased"), &scores, &bias);
         }
         let weights = self.softmax(&at("weights"), &scores);
         let mixed = self.product(&at("mixed"), &weights, &value);
-        let mixed = self.transpose(&at("mixed.tokens"), &mixed, &[0, 2, 1, 3]);
-        let mixed = self.reshape(&at("mixed.joined"), &mixed, &[0, 0, inner]);
-        let mixed = self.norm_if(config.attention_norm, &at("norm"), &mixed);
-        if config.attention_projection { self.linear(&at("projection"), &mixed) } else { mixed }
+        self.joined(place, &mixed)
+    }
+
+    /// The same as one operator.
+    fn mixed_at_once(
+        &mut self,
+        place: &str,
+        [query, key, value]: [Value; 3],
+        bias: Option<Value>,
+        context: BlockContext,
+    ) -> Value {
+        let config = self.config();
+        let scale = float("scale", config.attention_scale());
+        // The operator splits into heads by itself, unless something else happens to heads first.
+        let whole = !config.qk_norm && !matches!(config.positions, Positions::Rotary { .. });
+        let parts = [("query", query), ("key", key), ("value", value)];
+        let parts = parts.map(|(name, x)| if whole { x } else { self.in_heads(place, name, &x, context) });
+        let mut attributes = vec![scale];
+        if whole {
+            attributes.extend(["q_num_heads", "kv_num_heads"].map(|name| int(name, config.heads as i64)));
+        }
+        let inputs: Vec<&Value> = parts.iter().chain(&bias).collect();
+        let mixed = self.node("Attention", &format!("{place}.mixed"), &inputs, attributes);
+        if whole { mixed } else { self.joined(place, &mixed) }
+    }
+
+    /// `[batch, tokens, heads · head width]` to `[batch, tokens, heads, head width]`, normed where queries and keys are.
+    fn split_heads(&mut self, place: &str, name: &str, x: &Value) -> Value {
+        let config = self.config();
+        let split = self.reshape(&format!("{place}.{name}.split"), x, &[0, 0, config.heads, config.head_width]);
+        self.norm_if(config.qk_norm && name != "value", &format!("{place}.{name}_norm"), &split)
+    }
+
+    /// The same, then to `[batch, heads, tokens, head width]`, turned by the tokens' places where queries and keys are.
+    fn in_heads(&mut self, place: &str, name: &str, x: &Value, context: BlockContext) -> Value {
+        let split = self.split_heads(place, name, x);
+        let heads = self.transpose(&format!("{place}.{name}.heads"), &split, &[0, 2, 1, 3]);
+        let rotary = matches!(self.config().positions, Positions::Rotary { .. });
+        // Prefix tokens do not turn, and only they are read alone.
+        let turns = name == "key" || name == "query" && context.tokens_read.is_none();
+        match rotary && turns {
+            true => self.rotated(&format!("{place}.{name}.rotated"), &heads, context.grid),
+            false => heads,
+        }
+    }
+
+    /// `[batch, heads, tokens, head width]` to `[batch, tokens, heads · head width]`.
+    fn joined(&mut self, place: &str, x: &Value) -> Value {
+        let inner = self.config().attention_width();
+        let tokens = self.transpose(&format!("{place}.mixed.tokens"), x, &[0, 2, 1, 3]);
+        self.reshape(&format!("{place}.mixed.joined"), &tokens, &[0, 0, inner])
     }
 
     /// The bias of queries and values, with zeros for keys.

@@ -129,14 +129,15 @@ fn external(tensor: &TensorProto, size: usize, path: &Path) -> Result<Bytes, Str
         return Err(format!("the constant `{name}` is not in a file beside the graph"));
     }
     let (offset, length) = (number("offset")?, number("length")?);
-    if length != size || offset % alignment(size) != 0 {
+    let end = offset.checked_add(length).filter(|_| length == size && offset % alignment(size) == 0);
+    let Some(end) = end else {
         return Err(format!("the constant `{name}` of {size} bytes is {length} bytes at {offset} of its file"));
-    }
+    };
     let file = path.with_file_name(location);
     let read = || {
         let mut file = File::open(&file)?;
         // Before memory is asked for: the file may be shorter than the graph says.
-        if file.metadata()?.len() < (offset + length) as u64 {
+        if file.metadata()?.len() < end as u64 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         file.seek(SeekFrom::Start(offset as u64))?;

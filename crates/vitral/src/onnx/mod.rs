@@ -15,6 +15,8 @@ mod graph;
 mod head;
 mod initializer;
 mod inspect;
+#[cfg(test)]
+mod interpreter;
 mod layers;
 mod metadata;
 mod operations;
@@ -23,6 +25,8 @@ mod patches;
 mod proto;
 mod resnet;
 mod shapes;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod write;
 

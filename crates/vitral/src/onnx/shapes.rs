@@ -115,6 +115,7 @@ pub(super) fn infer(node: &NodeProto, inputs: &Inputs<'_>) -> Result<Vec<Shape>,
         }
         "Add" | "Mul" | "Div" | "Pow" => one(all.get(1).and_then(|second| broadcast(&first.0, &second.0)).map(Shape)),
         "MatMul" => one(all.get(1).and_then(|second| matmul(first, second))),
+        "Attention" => one(attention(node, all)),
         "Gemm" => one(gemm(node, all)),
         "Conv" => one(all.get(1).and_then(|weight| convolution(node, first, weight))),
         "MaxPool" => one(pooled(node, first, None)),
@@ -149,7 +150,7 @@ fn ints(node: &NodeProto, name: &str) -> Vec<i64> {
 /// An axis, counted from the end if it is negative.
 fn axis(axis: Option<i64>, rank: usize) -> Option<usize> {
     let axis = axis?;
-    let place = if axis < 0 { axis + rank as i64 } else { axis };
+    let place = if axis < 0 { axis.checked_add(rank as i64)? } else { axis };
     usize::try_from(place).ok().filter(|&place| place < rank)
 }
 
@@ -172,6 +173,25 @@ fn matmul(a: &Shape, b: &Shape) -> Option<Shape> {
     (depth == inner).then_some(Shape(shape))
 }
 
+/// Queries, keys and values split into heads, or packed, with a bias of every head, query and key.
+fn attention(node: &NodeProto, all: &[&Shape]) -> Option<Shape> {
+    let (query, key) = (*all.first()?, *all.get(1)?);
+    let (heads, queries, keys) = match (&query.0[..], &key.0[..]) {
+        ([_, heads, queries, width], [_, key_heads, keys, key_width]) => {
+            (heads == key_heads && width == key_width).then_some((*heads, *queries, *keys))?
+        }
+        ([_, queries, packed], [_, keys, key_packed]) => {
+            let heads = int(node, "q_num_heads").and_then(|heads| usize::try_from(heads).ok())?;
+            let Of(width) = packed else { return None };
+            let whole = heads > 0 && width.is_multiple_of(heads) && int(node, "kv_num_heads") == Some(heads as i64);
+            (packed == key_packed && whole).then_some((Of(heads), *queries, *keys))?
+        }
+        _ => return None,
+    };
+    let bias = all.get(3).is_none_or(|bias| bias.0 == [heads, queries, keys]);
+    (all.get(2) == Some(&key) && bias && query.0.first() == key.0.first()).then(|| query.clone())
+}
+
 /// `a bᵀ + c`, the only form that is written.
 fn gemm(node: &NodeProto, all: &[&Shape]) -> Option<Shape> {
     let ([rows, depth], [columns, inner]) = (&all.first()?.0[..], &all.get(1)?.0[..]) else { return None };
@@ -190,9 +210,10 @@ fn pooled(node: &NodeProto, x: &Shape, channels: Option<Extent>) -> Option<Shape
     let [batch, own, Of(height), Of(width)] = x.0[..] else { return None };
     let (kernel, strides, pads) = (ints(node, "kernel_shape"), ints(node, "strides"), ints(node, "pads"));
     let side = |extent: usize, axis: usize| {
-        let padded = extent as i64 + pads.get(axis)? + pads.get(axis + 2)?;
-        let room = padded - kernel.get(axis)?;
-        (room >= 0).then(|| Of((room / strides[axis].max(1)) as usize + 1))
+        let padded = (extent as i64).checked_add(*pads.get(axis)?)?.checked_add(*pads.get(axis + 2)?)?;
+        let room = padded.checked_sub(*kernel.get(axis)?)?;
+        let stride = *strides.get(axis)?;
+        (room >= 0 && stride > 0).then(|| Of((room / stride) as usize + 1))
     };
     Some(Shape(vec![batch, channels.unwrap_or(own), side(height, 0)?, side(width, 1)?]))
 }
@@ -213,18 +234,19 @@ fn reshaped(x: &Shape, to: &[i64]) -> Option<Shape> {
     let shape: Vec<Extent> = to.iter().enumerate().map(extent).collect::<Option<_>>()?;
     let count = |shape: &[Extent]| {
         let fixed = |extent: &Extent| if let Of(extent) = extent { *extent } else { 1 };
-        (shape.iter().filter(|extent| **extent == Batch).count(), shape.iter().map(fixed).product::<usize>())
+        let values = shape.iter().map(fixed).try_fold(1usize, usize::checked_mul)?;
+        Some((shape.iter().filter(|extent| **extent == Batch).count(), values))
     };
-    (count(&shape) == count(&x.0)).then_some(Shape(shape))
+    (count(&shape)? == count(&x.0)?).then_some(Shape(shape))
 }
 
 fn concatenated(at: Option<i64>, all: &[&Shape]) -> Option<Shape> {
     let mut shape = (*all.first()?).clone();
     let at = axis(at, shape.rank())?;
-    let mut total = 0;
+    let mut total = 0usize;
     for other in all {
         let Some(Of(extent)) = other.0.get(at) else { return None };
-        total += extent;
+        total = extent.checked_add(total)?;
         shape.0[at] = Of(*extent);
         if shape != **other {
             return None;
@@ -239,10 +261,11 @@ fn split(at: Option<i64>, x: &Shape, sizes: &[i64]) -> Option<Vec<Shape>> {
     let Of(extent) = x.0[at] else { return None };
     let part = |&size: &i64| {
         let mut shape = x.clone();
-        shape.0[at] = Of(size as usize);
-        shape
+        shape.0[at] = Of(usize::try_from(size).ok()?);
+        Some(shape)
     };
-    (sizes.iter().sum::<i64>() == extent as i64).then(|| sizes.iter().map(part).collect())
+    let total = sizes.iter().try_fold(0i64, |total, &size| total.checked_add(size))?;
+    sizes.iter().map(part).collect::<Option<Vec<_>>>().filter(|_| total == extent as i64)
 }
 
 fn sliced(x: &Shape, starts: &[i64], ends: &[i64], axes: &[i64]) -> Option<Shape> {
@@ -267,12 +290,12 @@ fn gathered(at: Option<i64>, x: &Shape, indices: &Shape) -> Option<Shape> {
 
 fn padded(x: &Shape, pads: &[i64]) -> Option<Shape> {
     let rank = x.rank();
-    let extent = |(at, extent): (usize, &Extent)| match (extent, pads[at] + pads[at + rank]) {
+    let extent = |(at, extent): (usize, &Extent)| match (extent, pads.get(at)?.checked_add(*pads.get(at + rank)?)?) {
         (extent, 0) => Some(*extent),
-        (Of(extent), more) => usize::try_from(*extent as i64 + more).ok().map(Of),
+        (Of(extent), more) => usize::try_from((*extent as i64).checked_add(more)?).ok().map(Of),
         (Batch, _) => None,
     };
-    (pads.len() == 2 * rank).then(|| x.0.iter().enumerate().map(extent).collect::<Option<Vec<_>>>())?.map(Shape)
+    x.0.iter().enumerate().map(extent).collect::<Option<Vec<_>>>().filter(|_| pads.len() == 2 * rank).map(Shape)
 }
 
 fn reduced(x: &Shape, axes: &[i64], keep: bool) -> Option<Shape> {
