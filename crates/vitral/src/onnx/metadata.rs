@@ -1,6 +1,6 @@
 //! What a graph says about itself: where it comes from, its labels and its preprocessing.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 use vitral_engine::DType;
 
 use super::proto::StringStringEntryProto;
@@ -21,31 +21,28 @@ pub(super) fn metadata(model: &ExportSource<'_>, dialect: &str, image: Size) -> 
         ("name", model.name.to_owned()),
         ("source", dialect.to_owned()),
         ("problem", config.problem.name().to_owned()),
-        ("image_size", json!([image.height, image.width]).to_string()),
+        ("image_size", written(&[image.height, image.width])),
         ("weights", stored.to_owned()),
-        ("model", json!(config).to_string()),
+        ("model", written(config)),
     ];
     entries.extend(model.license.map(|license| ("license", license.to_owned())));
-    entries.extend(model.labels.map(|labels| ("labels", json!(labels).to_string())));
+    entries.extend(model.labels.map(|labels| ("labels", written(labels))));
     if let Some(preprocess) = &model.preprocess {
-        entries.push(("preprocess", json!(preprocess).to_string()));
-        entries.extend(steps(preprocess).into_iter().map(|(key, value)| (key, text(value))));
+        entries.push(("preprocess", written(preprocess)));
+        entries.extend(steps(preprocess));
     }
     let entry = |(key, value): (&str, String)| StringStringEntryProto { key: key.into(), value };
     entries.into_iter().map(entry).collect()
 }
 
-/// A text as it is, everything else as JSON.
-fn text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
+/// Plain data as JSON. Numbers of 32 bits are written as such: 0.485, not the nearest of 64.
+fn written<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain data with texts as keys")
 }
 
 /// The preprocessing in single entries, for programs that do not read ours: `(value · scale + offset − mean) / std` after
 /// the steps that there are.
-fn steps(preprocess: &Preprocess) -> Vec<(&'static str, Value)> {
+fn steps(preprocess: &Preprocess) -> Vec<(&'static str, String)> {
     let channels = match preprocess.channels {
         Channels::Rgb => "rgb",
         Channels::Gray => "gray",
@@ -61,19 +58,19 @@ fn steps(preprocess: &Preprocess) -> Vec<(&'static str, Value)> {
         None => (vec![0.0; count], vec![1.0; count]),
     };
     let mut entries = vec![
-        ("channels", json!(channels)),
-        ("scale", json!(scale)),
-        ("offset", json!(offset)),
-        ("mean", json!(mean)),
-        ("std", json!(std)),
+        ("channels", channels.to_owned()),
+        ("scale", written(&scale)),
+        ("offset", written(&offset)),
+        ("mean", written(&mean)),
+        ("std", written(&std)),
     ];
     for step in &preprocess.steps {
         match step {
             Step::Resize { to, filter } | Step::ResizeNumbers { to, filter } => {
-                entries.push(("resize", json!(to)));
-                entries.push(("interpolation", json!(filter.to_string().to_lowercase())));
+                entries.push(("resize", written(to)));
+                entries.push(("interpolation", filter.to_string().to_lowercase()));
             }
-            Step::CenterCrop { size, .. } => entries.push(("crop", json!([size.height, size.width]))),
+            Step::CenterCrop { size, .. } => entries.push(("crop", written(&[size.height, size.width]))),
         }
     }
     entries
