@@ -77,8 +77,7 @@ fn compare(path: &Path, shape: [usize; 4], values: &[f32], output: Output) -> Re
             return Err(format!("`{name}` is {:?}, expected {:?}", found.dims, expected.shape()));
         }
         let deviation = deviation(&found.values, &expected.to_vec().unwrap());
-        // Not a number is not below anything.
-        if !(deviation < TOLERANCE) {
+        if deviation.is_nan() || deviation >= TOLERANCE {
             return Err(format!("`{name}` differs by {deviation:.1e} standard deviations"));
         }
     }
