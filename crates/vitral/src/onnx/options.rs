@@ -16,7 +16,7 @@ pub enum Opset {
     V17,
     /// Has a GELU of its own.
     V20,
-    /// Has RMSNormalization.
+    /// Has RMSNormalization and Attention.
     V23,
 }
 
