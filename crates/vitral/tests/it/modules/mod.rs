@@ -26,6 +26,7 @@ const ALLOWED: [(&str, &[Rule]); 4] = [
             ("npy", &[]),
             ("atomic", &[]),
             ("pipeline", &["config", "image"]),
+            ("onnx", &["atomic", "config", "image", "model", "weights"]),
             // Reads intermediates of the forward pass; never weight files.
             ("explain", &["config", "error", "image", "labels", "load", "model", "numbers", "predict", "trace"]),
         ],
