@@ -2,10 +2,8 @@
 
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use pyo3::prelude::*;
-use vitral::Device;
 use vitral::choice::{DeviceChoice, Opened};
 
 use crate::faults::Fault;
@@ -24,14 +22,11 @@ pub(crate) fn open(py: Python<'_>, name: &str, threads: usize, cuda: Option<Path
     Ok(opened)
 }
 
-/// Runs work whose parallel parts are beside the device, on the device's threads or, if it has none, on as many of our own: the
-/// threads that are used otherwise are started once for a process, and would be missing in a fork of it.
-pub(crate) fn beside<R: Send>(device: &Device, threads: NonZero<usize>, work: impl FnOnce() -> R + Send) -> R {
-    match device {
-        Device::Cpu(cpu) if cpu.threads() > 1 => device.scope(work),
-        _ => match rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build().map(Arc::new) {
-            Ok(pool) => pool.install(work),
-            Err(_) => work(),
-        },
+/// Runs work that computes beside the device, too, on this many threads of its own. The threads that are used otherwise are
+/// started once for a process, and would be missing in a fork of it.
+pub(crate) fn beside<R: Send>(threads: NonZero<usize>, work: impl FnOnce() -> R + Send) -> R {
+    match rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
     }
 }

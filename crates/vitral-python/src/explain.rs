@@ -2,8 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use numpy::IntoPyArray;
-use numpy::ndarray::ArrayD;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use vitral::Model;
@@ -11,12 +9,12 @@ use vitral::explain::attention::{self, Fusion};
 use vitral::explain::{Aim, InputImage, Method, Options, paint};
 use vitral::image::RgbImage;
 
+use crate::answers::{array, pixels};
 use crate::device::beside;
 use crate::faults::Fault;
 use crate::interrupt::Stop;
-use crate::model::Loaded;
+use crate::loaded::Loaded;
 use crate::sources::{Notes, Source};
-use crate::stream::array;
 
 /// Number of classes to show.
 const SHOWN: usize = 5;
@@ -151,16 +149,10 @@ impl Explained {
     }
 }
 
-fn pixels<'py>(py: Python<'py>, image: &RgbImage) -> PyResult<Bound<'py, PyAny>> {
-    let array = ArrayD::from_shape_vec(vec![image.height(), image.width(), 3], image.pixels().to_vec());
-    let array = array.map_err(|error| Fault::config(error.to_string()))?;
-    Ok(array.into_pyarray(py).into_any())
-}
-
 /// Makes a map.
 pub(crate) fn explain(loaded: &Loaded, source: Source, wanted: &Wanted, stop: &Stop) -> Result<Explained, Fault> {
     let model = &loaded.model;
-    beside(model.parameters().device(), loaded.threads, || {
+    beside(loaded.threads, || {
         let name = match &source {
             Source::File(path) => path.display().to_string(),
             Source::Encoded(_) | Source::Pixels(_) => "the image".to_owned(),

@@ -12,11 +12,12 @@ use vitral_train::run::{Models, run as train};
 use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
+use crate::answers::json;
 use crate::device::{self, beside};
 use crate::faults::{Fault, Kind};
 use crate::interrupt::{Ending, Event, Stop, Teller, run_telling};
+use crate::loaded::located;
 use crate::log::{Level, Report};
-use crate::model::{json, located};
 
 /// An epoch that is done.
 struct Epoch {
@@ -96,7 +97,7 @@ pub(crate) fn finetune(
     let opened = device::open(py, device, threads, cuda_path)?;
     let callback = callback.map(Arc::new);
     let work = move |stop: &Stop, teller: &Teller<_>| -> Result<Option<serde_json::Value>, Fault> {
-        beside(&opened.device, opened.threads, || {
+        beside(opened.threads, || {
             let mut sets = open_sets(&recipe)?;
             let load = |name: &str, options: &LoadOptions| -> Result<Model, Fault> {
                 Ok(Model::load(located(name.as_ref(), teller)?, options, &opened.device)?)

@@ -1,11 +1,13 @@
 //! The compiled part of the Python package `vitral`: a thin layer over the library. What Python can do as well (forms of
 //! input and answer, defaults, documentation) is in `python/vitral`.
 
+mod answers;
 mod device;
 mod explain;
 mod faults;
 mod finetune;
 mod interrupt;
+mod loaded;
 mod log;
 mod measure;
 mod model;
@@ -24,6 +26,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tools::convert, module)?)?;
     module.add_function(wrap_pyfunction!(tools::doctor, module)?)?;
     module.add_function(wrap_pyfunction!(tools::images_in, module)?)?;
+    module.add_function(wrap_pyfunction!(log::warn, module)?)?;
     module.add_function(wrap_pyfunction!(explain::methods, module)?)?;
     module.add_function(wrap_pyfunction!(finetune::finetune, module)?)?;
     Ok(())

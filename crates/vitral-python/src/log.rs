@@ -12,9 +12,22 @@ pub(crate) enum Level {
     Warning,
 }
 
+/// Logs a warning.
+#[pyfunction]
+pub(crate) fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
+    log(py, Level::Warning, text)
+}
+
 /// Logs a sentence.
 pub(crate) fn log(py: Python<'_>, level: Level, text: &str) -> PyResult<()> {
     static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if matches!(level, Level::Info) && LOGGER.get(py).is_none() {
+        // Whoever wants to read these has imported `logging`, which takes as long as all of this package.
+        let modules = py.import("sys")?.getattr("modules")?;
+        if !modules.contains("logging")? {
+            return Ok(());
+        }
+    }
     let logger = LOGGER.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
         Ok(py.import("logging")?.call_method1("getLogger", ("vitral",))?.unbind())
     })?;

@@ -10,11 +10,12 @@ use vitral::features::FeatureKind;
 use vitral_train::data::Split;
 use vitral_train::evaluate::{Evaluation, ModelEvaluation, ProbeOptions, Watcher, evaluate_model};
 
+use crate::answers::json;
 use crate::device::beside;
 use crate::faults::Fault;
 use crate::interrupt::{Ending, Stop, Teller, run_telling};
+use crate::loaded::Loaded;
 use crate::log::{Level, Report};
-use crate::model::{Loaded, json};
 
 /// Logs what there is to say, and stops when asked to.
 struct Follower<'a, R> {
@@ -66,7 +67,7 @@ pub(crate) fn evaluate(
     let loaded = Arc::clone(loaded);
     let work = move |stop: &Stop, teller: &Teller<_>| -> Result<Computed, Fault> {
         let model = &loaded.model;
-        beside(model.parameters().device(), loaded.threads, || {
+        beside(loaded.threads, || {
             let report = evaluate_model(model, &data, &options, &mut Follower { stop, teller })?;
             Ok(Computed { precision: model.precision().name(), report })
         })
@@ -86,7 +87,7 @@ pub(crate) fn probe(
     let loaded = Arc::clone(loaded);
     let work = move |stop: &Stop, teller: &Teller<_>| -> Result<_, Fault> {
         let model = &loaded.model;
-        beside(model.parameters().device(), loaded.threads, || {
+        beside(loaded.threads, || {
             Ok(vitral_train::evaluate::probe(model, &data, &options, &mut Follower { stop, teller })?)
         })
     };

@@ -1,6 +1,5 @@
 //! A loaded model.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,54 +13,21 @@ use vitral::info::Info;
 use vitral::model::variants;
 use vitral::trace::TraceOptions;
 use vitral::weights::adapt::{Adaptation, HeadChoice};
-use vitral::weights::hub;
-use vitral::{Device, LoadOptions, Model as Vitral, Precision, Tensor};
+use vitral::{LoadOptions, Model as Vitral, Precision, Tensor};
 
+use crate::answers::{array, json};
 use crate::device;
 use crate::explain::{self, Explained, Wanted};
 use crate::faults::Fault;
 use crate::interrupt::{Ending, Teller, run, run_telling};
-use crate::log::{Level, Report, log};
+use crate::loaded::{Loaded, about, load};
+use crate::log::{Level, log};
 use crate::measure;
 use crate::sources::Source;
-use crate::stream::{Stream, Task, array};
+use crate::stream::{Stream, Task};
 
 /// Bytes that decoding takes for each pixel, at most: so many are allowed when more pixels are.
 const BYTES_PER_PIXEL: u64 = 12;
-
-/// Multiply-accumulates of a batch, at most, if nobody says how large it is: less than a second, on a slow processor.
-const BATCH_MACS: u64 = 150_000_000_000;
-
-/// Images in a batch, at most, if nobody says.
-const BATCH: usize = 8;
-
-/// A model, and what is needed to use it. It knows nothing of Python, so that threads may outlive the call they work for.
-pub(crate) struct Loaded {
-    pub(crate) model: Vitral,
-    pub(crate) threads: NonZero<usize>,
-    pub(crate) decoding: DecodeOptions,
-    /// The path or the name that was given.
-    given: Option<PathBuf>,
-    config: Option<PathBuf>,
-}
-
-impl Loaded {
-    /// Images in a batch. Results do not depend on it.
-    fn batch(&self, asked: Option<usize>) -> Result<NonZero<usize>, Fault> {
-        if let Some(asked) = asked {
-            return NonZero::new(asked).ok_or_else(|| {
-                Fault::config("`batch_size`: expected at least 1, found 0; leave it out for the default")
-            });
-        }
-        let config = self.model.vit().config();
-        let size = self.model.preprocess().ok().and_then(|preprocess| preprocess.output_size());
-        let macs = self.model.vit().macs(size.unwrap_or(config.image_size)).map_or(1, |macs| macs.total().max(1));
-        let threads = self.threads.get();
-        let most = usize::try_from(BATCH_MACS / macs).unwrap_or(usize::MAX).clamp(1, BATCH);
-        // Every thread gets the same number of images.
-        Ok(NonZero::new(most.next_multiple_of(threads)).unwrap_or(NonZero::<usize>::MIN))
-    }
-}
 
 /// The compiled side of `vitral.Model`.
 #[pyclass(frozen, module = "vitral._native")]
@@ -309,39 +275,6 @@ impl Model {
     }
 }
 
-/// Loads a model by its path or name; without one the built-in model.
-fn load<R>(path: Option<PathBuf>, options: &LoadOptions, device: &Device, teller: &Teller<R>) -> Result<Vitral, Fault> {
-    match path {
-        Some(path) => Ok(Vitral::load(located(&path, teller)?, options, device)?),
-        None => Ok(Vitral::embedded_with(options, device)?),
-    }
-}
-
-/// The folder of a model given by its path, or by its name on a hub, which is then downloaded.
-pub(crate) fn located<R>(path: &std::path::Path, teller: &Teller<R>) -> Result<PathBuf, Fault> {
-    let Some(name) = path.to_str() else { return Ok(path.to_owned()) };
-    let mut shown = String::new();
-    let mut report = |progress: hub::Progress<'_>| {
-        if progress.file != shown {
-            shown = progress.file.to_owned();
-            teller.tell(Report(Level::Info, format!("downloading `{shown}` of `{name}`")));
-        }
-    };
-    Ok(hub::locate(name, &mut report)?)
-}
-
-/// What there is to say about a model that was loaded.
-fn about(model: &Vitral) -> String {
-    let (name, dialect, precision) = (model.name(), model.dialect(), model.precision());
-    let device = model.parameters().device().described();
-    let preprocess = match model.preprocess() {
-        Ok(steps) => steps.to_string(),
-        Err(vitral::Error::NoPreprocessing { .. }) => "not stated in the model's files".to_owned(),
-        Err(fault) => fault.to_string(),
-    };
-    format!("loaded `{name}` ({dialect} names), computing in {precision} on {device}; preprocessing: {preprocess}")
-}
-
 /// A tensor as `vitral forward` writes it.
 struct Named {
     name: String,
@@ -388,10 +321,4 @@ pub(crate) fn kind(pool: &str) -> Result<FeatureKind, Fault> {
             "`pool`: expected `pooled`, `class`, `mean`, `class-and-mean` or `tokens`, found `{pool}`"
         ))),
     }
-}
-
-/// A value as JSON.
-pub(crate) fn json(value: &impl serde::Serialize) -> PyResult<String> {
-    serde_json::to_string(value)
-        .map_err(|error| Fault { kind: crate::faults::Kind::Other, text: error.to_string() }.into())
 }

@@ -3,8 +3,6 @@
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use numpy::IntoPyArray;
-use numpy::ndarray::{ArrayD, IxDyn};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 use vitral::config::Problem;
@@ -13,10 +11,11 @@ use vitral::image::ImageError;
 use vitral::labels::{Ranked, top};
 use vitral::pipeline::{Batch, BatchOptions, Feed};
 
-use crate::faults::{Fault, in_options};
+use crate::answers::{array, said};
+use crate::faults::Fault;
 use crate::interrupt::run;
+use crate::loaded::Loaded;
 use crate::log::{Level, log};
-use crate::model::Loaded;
 use crate::sources::{Notes, Source};
 
 /// What is wanted of each image.
@@ -122,22 +121,6 @@ impl Stream {
         };
         Ok(Some((places, faults, found).into_pyobject(py)?))
     }
-}
-
-/// What is wrong with an image; one without a name is called by its place.
-pub(crate) fn said(place: usize, fault: &ImageError) -> String {
-    let text = in_options(&vitral::message::line(fault));
-    match fault {
-        ImageError::Read { .. } | ImageError::InFile { .. } => text,
-        _ => format!("image {place}: {text}"),
-    }
-}
-
-/// An array of Python's, which takes the values over.
-pub(crate) fn array<'py>(py: Python<'py>, shape: &[usize], values: Vec<f32>) -> PyResult<Bound<'py, PyAny>> {
-    let array = ArrayD::from_shape_vec(IxDyn(shape), values);
-    let array = array.map_err(|error| Fault::config(format!("results of different shapes: {error}")))?;
-    Ok(array.into_pyarray(py).into_any())
 }
 
 /// Runs the model over a batch.

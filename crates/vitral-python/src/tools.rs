@@ -7,11 +7,12 @@ use vitral::config::Size;
 use vitral::weights::export::{self, ConvertOptions, Target};
 use vitral::{DType, LoadOptions, doctor as library, files};
 
+use crate::answers::json;
 use crate::device;
 use crate::faults::{Fault, Kind};
 use crate::interrupt::{Ending, Stop, Teller, run, run_telling};
+use crate::loaded::located;
 use crate::log::{Level, log};
-use crate::model::{json, located};
 
 /// Writes a model in another library's format; the differences that were allowed, as `(field, model, target)`.
 #[pyfunction]
@@ -58,7 +59,7 @@ pub(crate) fn doctor(py: Python<'_>, model: PathBuf, config: Option<PathBuf>) ->
     let options = LoadOptions::default().config(config);
     let work = move |_: &Stop, teller: &Teller<_>| -> Result<_, Fault> {
         let path = located(&model, teller)?;
-        Ok(device::beside(&opened.device, opened.threads, || library::examine(&path, &options, &opened.device)))
+        Ok(device::beside(opened.threads, || library::examine(&path, &options, &opened.device)))
     };
     json(&run_telling(py, Ending::Abandoned, work)??)
 }

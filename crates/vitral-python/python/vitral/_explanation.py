@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -51,6 +50,9 @@ class Map:
         ending = os.path.splitext(path)[1].lower()
         if ending not in (".png", ".npy"):
             raise ConfigError(f"`{path}`: expected a name that ends in .png or .npy, found `{ending}`")
+        # Not at the top: it takes longer to import than all of this package.
+        import tempfile
+
         # The file appears when it is complete.
         folder = os.path.dirname(path) or "."
         with tempfile.NamedTemporaryFile(dir=folder, suffix=ending, delete=False) as file:

@@ -136,6 +136,9 @@ def finetune(
     :returns: ``best_accuracy``, ``epoch``, ``chosen_on``, ``test_accuracy``, and the paths ``model`` and ``report``.
     """
 
+    if threads is not None and not 1 <= threads <= 1024:
+        raise ConfigError(f"`threads`: expected 1 to 1024, or None for all, found {threads}")
+
     def told(entry: str, best: bool) -> None:
         if on_epoch is not None:
             on_epoch({**json.loads(entry), "best": best})

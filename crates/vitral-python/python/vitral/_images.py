@@ -64,7 +64,8 @@ def is_one(images: Any) -> bool:
     if hasattr(images, "read"):
         return True
     shape = getattr(images, "shape", None)
-    return shape is not None and len(shape) <= 3
+    # An array of paths is several images.
+    return shape is not None and len(shape) in (2, 3)
 
 
 def sources(images: Images) -> Iterator[str | bytes | NDArray[np.uint8]]:
@@ -74,7 +75,8 @@ def sources(images: Images) -> Iterator[str | bytes | NDArray[np.uint8]]:
         return
     if hasattr(images, "__dlpack__") or hasattr(images, "__array_interface__"):
         images = array(images)
-    for image in images:  # type: ignore[union-attr]
+    several: Any = images
+    for image in several:
         yield source(image)
 
 

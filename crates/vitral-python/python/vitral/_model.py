@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from . import _images, _native
 from ._errors import ConfigError, ImageError
 from ._explanation import Map
-from ._logging import logger
 
 if TYPE_CHECKING:
     from typing_extensions import TypeAlias
@@ -32,7 +31,7 @@ class Prediction(NamedTuple):
     """Its name."""
     score: float
     """Its probability; for a regression the number itself."""
-    index: int
+    class_index: int
     """Its number."""
     logit: float
     """What the model gave for it."""
@@ -54,6 +53,8 @@ class Model:
         unknown = set(options) - set(_DEFAULTS)
         if unknown:
             raise TypeError(f"unexpected option `{sorted(unknown)[0]}`; expected one of `{'`, `'.join(_DEFAULTS)}`")
+        if options["threads"] is not None and not 1 <= options["threads"] <= 1024:
+            raise ConfigError(f"`threads`: expected 1 to 1024, or None for all, found {options['threads']}")
         self._options = {"path": path if path is None else _whole(path), **options}
         self._native = _native.Model.load(
             None if path is None else os.fspath(path),
@@ -117,8 +118,9 @@ class Model:
             sample_range=sample_range,
         )
 
+    # A string or bytes is an iterable, too, but one image.
     @overload
-    def classify(
+    def classify(  # type: ignore[overload-overlap]
         self, images: Image, top_k: int = ..., *, batch_size: int | None = ..., skip_errors: Literal[False] = ...
     ) -> list[Prediction]: ...
     @overload
@@ -141,6 +143,8 @@ class Model:
         :param skip_errors: an image that cannot be read gives ``None`` and a warning in the log, instead of an error.
         :returns: for one image the best classes, best first; for several a list of such lists.
         """
+        if top_k < 1:
+            raise ConfigError(f"`top_k`: expected at least 1, found {top_k}")
         found: list[Any] = []
         for places, rows in self._batches(images, "classify", batch_size, skip_errors, top_k=top_k):
             _extend(found, places, rows, lambda row: [Prediction(*each) for each in row])
@@ -394,7 +398,7 @@ class Model:
             for place, fault in faults:
                 if not skip_errors:
                     raise ImageError(fault)
-                logger.warning("skipped: %s", fault)
+                _native.warn(f"skipped: {fault}")
                 yield [place], None
             if places:
                 yield places, found

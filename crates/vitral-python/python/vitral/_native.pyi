@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__: list[str]
 __version__: str
 
 _Ranked = tuple[str, float, int, float]
@@ -88,6 +89,7 @@ class Explained:
     @property
     def ranked(self) -> list[_Ranked]: ...
 
+def warn(text: str) -> None: ...
 def methods() -> list[tuple[str, str, str]]: ...
 def convert(
     model: str,

@@ -32,7 +32,7 @@ class ImageClassificationPipeline:
         batch_size: int | None = None,
     ) -> None:
         self.model = model
-        self._defaults = dict(top_k=top_k, function_to_apply=function_to_apply, batch_size=batch_size)
+        self._defaults: dict[str, Any] = dict(top_k=top_k, function_to_apply=function_to_apply, batch_size=batch_size)
 
     def __call__(
         self,
@@ -53,7 +53,7 @@ class ImageClassificationPipeline:
             any other iterable an iterator of them.
         """
         given = dict(top_k=top_k, function_to_apply=function_to_apply, batch_size=batch_size)
-        options = {name: self._defaults[name] if value is ... else value for name, value in given.items()}
+        options: dict[str, Any] = {name: self._defaults[name] if value is ... else value for name, value in given.items()}
         inputs = _given(inputs, images)
         return _answer(inputs, self._answers(inputs, **options))
 
@@ -77,7 +77,7 @@ class ImageFeatureExtractionPipeline:
         self, model: Model, *, pool: bool = False, return_tensors: bool = False, batch_size: int | None = None
     ) -> None:
         self.model = model
-        self._defaults = dict(pool=pool, return_tensors=return_tensors, batch_size=batch_size)
+        self._defaults: dict[str, Any] = dict(pool=pool, return_tensors=return_tensors, batch_size=batch_size)
 
     def __call__(
         self,
@@ -97,7 +97,7 @@ class ImageFeatureExtractionPipeline:
         :returns: for one image its features; for a list of images a list of them; for any other iterable an iterator.
         """
         given = dict(pool=pool, return_tensors=return_tensors, batch_size=batch_size)
-        options = {name: self._defaults[name] if value is ... else value for name, value in given.items()}
+        options: dict[str, Any] = {name: self._defaults[name] if value is ... else value for name, value in given.items()}
         inputs = _given(inputs, images)
         return _answer(inputs, self._answers(inputs, **options))
 

@@ -139,7 +139,8 @@ fn corners(data: &Arc<dyn Dataset>, preprocess: &Preprocess) -> Result<Vec<(View
     let all: Option<Vec<_>> = views.into_iter().collect();
     all.ok_or_else(|| TrainError::Data {
         path: data.name(0).into(),
-        fault: "expected preprocessing that ends in a crop, found none, so that all views would be the same".to_owned(),
+        fault: "expected preprocessing to end in a crop, found that it does not: all views would be the same"
+            .to_owned(),
         hint: "leave the five crops out",
     })
 }
