@@ -9,6 +9,7 @@ model once. A task whose worker dies is done again by Spark. Images must be at t
 
 import argparse
 import os
+import sys
 
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import SparkSession
@@ -38,6 +39,8 @@ def main():
     parser.add_argument("--rows", type=int, default=64, help="images of a partition, the part that is done again after a failure")
     arguments = parser.parse_args()
 
+    # On this machine, workers run in the environment of this program.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName("vitral embed")
     spark = (builder.master(arguments.master) if arguments.master else builder).getOrCreate()
     paths = vitral.images_in(os.path.abspath(arguments.images))

@@ -93,7 +93,11 @@ pub(crate) fn run_telling<R: Send + 'static>(
                 let _ = has_told.send(());
                 told
             }
-            Err(RecvTimeoutError::Timeout) => py.check_signals(),
+            // Whoever asks twice does not want to wait.
+            Err(RecvTimeoutError::Timeout) => match (py.check_signals(), &mut fault) {
+                (Err(_), fault @ Some(_)) => return Err(fault.take().expect("just seen")),
+                (signals, _) => signals,
+            },
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
                 Err(panic) => std::panic::resume_unwind(panic),
                 Ok(()) => unreachable!("a thread without a panic sends its result"),

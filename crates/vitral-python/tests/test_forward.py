@@ -55,11 +55,12 @@ def test_masks(golden):
     patch = model.info["config"]["patch_size"]
     grid = (height // patch, width // patch)
     mask = np.ones((2, *grid), bool)
-    assert np.array_equal(model.forward(pixels, mask=mask)["features"], model.forward(pixels)["features"])
+    # With a mask, attention takes another path, which rounds otherwise.
+    assert np.allclose(model.forward(pixels, mask=mask)["features"], model.forward(pixels)["features"], atol=1e-5)
     mask[:, 0] = False
     found = model.forward(pixels, mask=mask.astype(np.uint8), attentions=True, batch_size=1)
     hidden = found["attentions.0"][..., 1 : 1 + grid[1]]
-    assert not hidden.any() and not np.array_equal(found["features"], model.forward(pixels)["features"])
+    assert not hidden.any() and not np.allclose(found["features"], model.forward(pixels)["features"], atol=1e-5)
     with pytest.raises(vitral.ConfigError, match="expected `mask` of shape"):
         model.forward(pixels, mask=mask[:1])
     with pytest.raises(vitral.ConfigError, match="expected `mask` in uint8 or bool"):

@@ -7,7 +7,19 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__: list[str]
+__all__ = [
+    "__version__",
+    "Model",
+    "Stream",
+    "Explained",
+    "convert",
+    "doctor",
+    "images_in",
+    "warn",
+    "methods",
+    "finetune",
+]
+
 __version__: str
 
 _Ranked = tuple[str, float, int, float]
