@@ -3,6 +3,10 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use vitral::message;
+
+pub(crate) use message::plain;
+
 /// Kind of error that ended a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -59,36 +63,9 @@ impl Fault {
     }
 }
 
-/// An error and its causes on one line. A cause that the message already contains is not repeated.
+/// An error and its causes on one line.
 pub(crate) fn line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        if line.is_empty() {
-            line = text;
-        } else if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-    }
-    plain(&line)
-}
-
-/// A message without the numbers of the system's errors, which say nothing to a user: `(os error 2)`.
-pub(crate) fn plain(message: &str) -> String {
-    // Names of files may hold characters that move the cursor or change colors.
-    let message: String =
-        message.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    let mut parts = message.split(" (os error ");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        match rest.strip_prefix(')') {
-            Some(rest) if rest.len() < part.len() => plain.push_str(rest),
-            _ => plain.extend([" (os error ", part]),
-        }
-    }
-    plain
+    message::line(error.as_ref())
 }
 
 #[cfg(test)]
@@ -102,13 +79,6 @@ mod tests {
         let cause = std::io::Error::other("disk on fire");
         let error = anyhow::Error::new(cause).context("`a`: not written: disk on fire").context("saving");
         assert_eq!(line(&error), "saving: `a`: not written: disk on fire");
-    }
-
-    #[test]
-    fn numbers_of_system_errors_are_left_out() {
-        let error = std::io::Error::from_raw_os_error(2).to_string();
-        assert_eq!(plain(&format!("`a`: {error}: twice {error}")).matches("os error").count(), 0);
-        assert_eq!(plain("an (os error of mine)"), "an (os error of mine)");
     }
 
     #[test]

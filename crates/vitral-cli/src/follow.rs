@@ -8,7 +8,7 @@ use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, RunSize, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::labeling::Labeling;
-use vitral_train::recipe::{NewHead, Recipe};
+use vitral_train::recipe::Recipe;
 use vitral_train::report::ChosenOn;
 use vitral_train::run::{Models, run as train};
 use vitral_train::sets::open_sets;
@@ -35,17 +35,7 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
     let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
         Ok(Model::load(&located(Path::new(name), settings)?, options, &settings.device)?)
     };
-    let mut models = Models::default();
-    if let Some(from) = &recipe.model.from {
-        let model = load(from, &recipe.load_options(sets.train.classes().len())?)?;
-        if recipe.model.head == NewHead::Keep {
-            sets.keep_classes(&model)?;
-        }
-        models.learned = Some(model);
-    }
-    if let Some(teaching) = &recipe.distillation {
-        models.teacher = Some(load(&teaching.teacher, &LoadOptions::default())?);
-    }
+    let models = Models::load(recipe, &mut sets, load)?;
     sets.notes.iter().for_each(|note| printer.note(note));
     let reported =
         if sets.chosen_on == ChosenOn::ValidationSplit { "validation" } else { sets.chosen_on.reported_on() };

@@ -14,6 +14,7 @@ mod interrupt;
 mod outcome;
 mod output;
 mod printer;
+mod progress;
 mod run_args;
 mod settings;
 mod sparkline;

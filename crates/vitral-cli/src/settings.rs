@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
+use vitral::choice::{DeviceChoice, Opened};
 use vitral::weights::hub;
-use vitral::{Cpu, Device, DeviceError, LoadOptions, Model, Precision};
+use vitral::{Device, LoadOptions, Model, Precision};
 
 use crate::download::Download;
 use crate::fault::Usage;
@@ -33,34 +34,6 @@ pub(crate) struct GlobalArgs {
     json: bool,
 }
 
-/// Compute devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DeviceChoice {
-    /// A GPU where there is one, else the CPU.
-    Auto,
-    Cpu,
-    Reference,
-    /// A GPU, by its number.
-    Cuda(usize),
-}
-
-impl std::str::FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(DeviceChoice::Auto),
-            "cpu" => Ok(DeviceChoice::Cpu),
-            "reference" => Ok(DeviceChoice::Reference),
-            "cuda" => Ok(DeviceChoice::Cuda(0)),
-            _ => {
-                let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-                number.map(DeviceChoice::Cuda).ok_or_else(|| "expected auto, cpu, cuda, cuda:N or reference".to_owned())
-            }
-        }
-    }
-}
-
 /// Settings that every command shares, resolved.
 pub(crate) struct Settings {
     /// Compute device.
@@ -78,53 +51,22 @@ pub(crate) struct Settings {
 impl Settings {
     /// `computes` is whether the command computes with a model: only then is a GPU looked for.
     pub(crate) fn resolve(args: &GlobalArgs, computes: bool) -> anyhow::Result<Self> {
-        let cpu = cpu(args.threads.map_or(0, usize::from))?;
-        let threads = NonZero::new(cpu.threads()).unwrap_or(NonZero::<usize>::MIN);
-        let gpu = |number| -> Result<Device, DeviceError> {
-            // Training and inference are as accurate in bfloat16, and many times faster.
-            Device::cuda(number, args.cuda_path.as_deref())?.with_precision(Precision::Bf16)
+        let choice = match args.device {
+            DeviceChoice::Auto if !computes => DeviceChoice::Cpu,
+            choice => choice,
         };
-        let using = |device: &Device| Some(format!("using {}, in {}", device.described(), device.precision()));
-        let (device, device_note) = match args.device {
-            DeviceChoice::Cpu => (cpu.into(), None),
-            DeviceChoice::Reference => (Device::reference(), None),
-            DeviceChoice::Cuda(number) => {
-                let device = gpu(number).map_err(|fault| Usage(format!("`--device cuda`: {fault}")))?;
-                (device, None)
-            }
-            DeviceChoice::Auto if !computes => (cpu.into(), None),
-            DeviceChoice::Auto => match gpu(0) {
-                Ok(device) => {
-                    let note = using(&device);
-                    (device, note)
-                }
-                Err(DeviceError::Absent { .. }) => (cpu.into(), None),
-                // There is a card, so somebody wants it used.
-                Err(fault) => (cpu.into(), Some(format!("using the CPU: {fault}"))),
-            },
-        };
+        let opened = choice.open(args.threads.map_or(0, usize::from), args.cuda_path.as_deref());
+        let Opened { device, note, threads } = opened.map_err(|fault| Usage(fault.to_string()))?;
         // Decoding and statistics run next to the device, on the same number of threads. The pool can only be set once,
         // here.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-        Ok(Settings { device, device_note, threads, quiet: args.quiet, json: args.json })
+        Ok(Settings { device, device_note: note, threads, quiet: args.quiet, json: args.json })
     }
 
     /// Number of threads, in the type that the library takes.
     pub(crate) fn threads(&self) -> NonZero<usize> {
         self.threads
     }
-}
-
-/// The CPU, with the instruction set in `VITRAL_ISA` or the best available.
-fn cpu(threads: usize) -> anyhow::Result<Cpu> {
-    let Some(name) = std::env::var_os("VITRAL_ISA").filter(|name| !name.is_empty()) else {
-        return Ok(Cpu::with_threads(threads));
-    };
-    let name = name.to_string_lossy();
-    Cpu::with_instruction_set(threads, &name).ok_or_else(|| {
-        let has = Cpu::instruction_sets().join("`, `");
-        Usage(format!("`VITRAL_ISA` is `{name}`; expected an instruction set that this CPU has: `{has}`")).into()
-    })
 }
 
 /// The choice of model.

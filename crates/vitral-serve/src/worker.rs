@@ -1,10 +1,12 @@
 //! The thread that computes batches with the model and answers.
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vitral::config::Size;
+use vitral::explain::Progress;
 use vitral::explain::{Aim, InputImage, Options, Target};
 use vitral::features::FeatureKind;
 use vitral::image::RgbImage;
@@ -41,8 +43,9 @@ impl Worker {
             };
             let Some((task, contents, tickets)) = parts(batch) else { continue };
             // A fault in one batch must not end the server.
-            let found = catch_unwind(AssertUnwindSafe(|| self.compute(&task, contents, images, &mut times.computing)))
-                .unwrap_or_else(|_| Err(Fault::new(Kind::Internal, "the model failed; please report it")));
+            let found =
+                catch_unwind(AssertUnwindSafe(|| self.compute(&task, contents, &tickets, &mut times.computing)))
+                    .unwrap_or_else(|_| Err(Fault::new(Kind::Internal, "the model failed; please report it")));
             drop(turn);
             self.pace.add(started.elapsed() / images.max(1) as u32);
             match found {
@@ -61,16 +64,24 @@ impl Worker {
         &self,
         task: &Task,
         contents: Vec<Content>,
-        images: usize,
+        tickets: &[Ticket],
         computing: &mut Duration,
     ) -> Result<Vec<Answer>, Fault> {
         let started = Instant::now();
+        let images = tickets.len();
         match task {
             Task::Explain(wanted) => {
                 let [Content::Image(image)] = &contents[..] else {
                     return Err(Fault::bad("a map needs an image; `pixel_values` are none"));
                 };
-                let explained = explain(&self.model, image, wanted)?;
+                let explained = explain(&self.model, image, wanted, &mut |_| {
+                    // A map of many passes ends as soon as nobody waits for it.
+                    if tickets.iter().all(Ticket::is_abandoned) {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                })?;
                 *computing = started.elapsed();
                 Ok(vec![Answer::Explained(Box::new(explained))])
             }
@@ -130,7 +141,7 @@ fn rows(tensor: &Tensor, images: usize) -> Result<Vec<Row>, Fault> {
 }
 
 /// The map of an image.
-fn explain(model: &Model, image: &RgbImage, wanted: &Wanted) -> Result<Explained, Fault> {
+fn explain(model: &Model, image: &RgbImage, wanted: &Wanted, progress: Progress<'_>) -> Result<Explained, Fault> {
     let input = InputImage::new(model, "image", image)?;
     let config = model.vit().config();
     let mut options = Options::default();
@@ -156,7 +167,7 @@ fn explain(model: &Model, image: &RgbImage, wanted: &Wanted) -> Result<Explained
         None => Aim::Feature,
     };
     let prediction = model.explained(&input, aim, 1)?;
-    let map = model.explain(&input, wanted.method, prediction.target.as_ref(), &options, &mut |_| ())?;
+    let map = model.explain(&input, wanted.method, prediction.target.as_ref(), &options, progress)?;
     let (class, target) = match (&prediction.target, wanted.method.needs_target()) {
         (_, false) => (None, "no class: the map is the same for all".to_owned()),
         (Some(Target::Class(class)), true) => (Some(*class), prediction.explained),

@@ -75,6 +75,9 @@ pub enum TrainError {
         /// Where the step's images and targets were written.
         batch: Option<PathBuf>,
     },
+    /// The caller stopped the work.
+    #[error("stopped before the end")]
+    Stopped,
 }
 
 impl TrainError {

@@ -1,6 +1,7 @@
 //! Recipes: a run described in TOML. `keys.rs` defines every key with its default, `check.rs` the values it may have.
 
 mod check;
+mod finetuning;
 mod keys;
 mod renamed;
 
@@ -8,6 +9,7 @@ use std::path::Path;
 
 use crate::error::TrainError;
 
+pub use finetuning::Finetuning;
 pub use keys::{DataRecipe, ModelRecipe, NewHead, Recipe, RunRecipe, SubsetRecipe, TeacherRecipe, TrainingPrecision};
 
 /// A recipe key set from outside, as in `schedule.learning_rate=3e-4`.

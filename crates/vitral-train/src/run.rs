@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::lora;
 use crate::loss::Loss;
 use crate::optimize::groups;
-use crate::recipe::Recipe;
+use crate::recipe::{NewHead, Recipe};
 use crate::report::{self, Chosen};
 use crate::sets::Sets;
 use crate::start::Start;
@@ -51,6 +51,32 @@ pub struct Models {
     pub learned: Option<Model>,
     /// The teacher (`distillation.teacher`).
     pub teacher: Option<Model>,
+}
+
+impl Models {
+    /// Loads the models that a recipe names; `load` loads one by its path or name. If the recipe keeps the classifier, the
+    /// images get its classes.
+    ///
+    /// # Errors
+    /// The first error of `load`, or if the images have classes that the classifier does not have.
+    pub fn load<E: From<TrainError>>(
+        recipe: &Recipe,
+        sets: &mut Sets,
+        load: impl Fn(&str, &LoadOptions) -> Result<Model, E>,
+    ) -> Result<Self, E> {
+        let mut models = Models::default();
+        if let Some(from) = &recipe.model.from {
+            let model = load(from, &recipe.load_options(sets.train.classes().len())?)?;
+            if recipe.model.head == NewHead::Keep {
+                sets.keep_classes(&model)?;
+            }
+            models.learned = Some(model);
+        }
+        if let Some(teaching) = &recipe.distillation {
+            models.teacher = Some(load(&teaching.teacher, &LoadOptions::default())?);
+        }
+        Ok(models)
+    }
 }
 
 /// Runs a recipe in a folder, or resumes the run that is there.

@@ -3,6 +3,8 @@
 //!
 //!     VITRAL_BENCH_MODEL=dinov2-small cargo bench -p vitral --bench explain
 
+use std::ops::ControlFlow;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use vitral::explain::figures::{Gathered, Statistics};
 use vitral::explain::{Aim, InputImage, Method, Options};
@@ -46,7 +48,8 @@ fn explain(criterion: &mut Criterion) {
         Method::IntegratedGradients,
     ] {
         group.bench_function(method.name(), |bencher| {
-            bencher.iter(|| model.explain(&input, method, target.as_ref(), &options, &mut |_| {}))
+            bencher
+                .iter(|| model.explain(&input, method, target.as_ref(), &options, &mut |_| ControlFlow::Continue(())))
         });
     }
     group.finish();

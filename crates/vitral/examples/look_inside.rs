@@ -1,5 +1,7 @@
 //! Where a model looks: `cargo run --release -p vitral --example look_inside -- IMAGE OUT.png`.
 
+use std::ops::ControlFlow;
+
 use vitral::explain::{Aim, InputImage, Method, Options, paint};
 use vitral::image::{Limits, decode};
 use vitral::{Device, Model};
@@ -13,7 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prediction = model.explained(&input, Aim::Predicted, 1)?;
     // How much each patch speaks for the predicted class (Chefer et al., arXiv:2103.15679).
     let options = Options::default();
-    let map = model.explain(&input, Method::Chefer, prediction.target.as_ref(), &options, &mut |_| ())?;
+    let map = model
+        .explain(&input, Method::Chefer, prediction.target.as_ref(), &options, &mut |_| ControlFlow::Continue(()))?;
     let shown = paint::overlay(&paint::enlarged(&input.shown), &map, 0.6)?;
     std::fs::write(out, paint::png(&shown)?)?;
     println!("{path}: {} ({out} shows why)", prediction.explained);

@@ -21,8 +21,16 @@ impl Model {
     /// # Errors
     /// None in a correct build.
     pub fn embedded(device: &Device) -> Result<Self, Error> {
+        Model::embedded_with(&LoadOptions::default(), device)
+    }
+
+    /// The built-in model, loaded with options.
+    ///
+    /// # Errors
+    /// If the options do not fit it.
+    pub fn embedded_with(options: &LoadOptions, device: &Device) -> Result<Self, Error> {
         let description = Description::from_bundle(NAME, DESCRIPTION)?;
-        Model::assemble(Path::new(NAME), description, &Model::embedded_weights()?, &LoadOptions::default(), device)
+        Model::assemble(Path::new(NAME), description, &Model::embedded_weights()?, options, device)
     }
 
     /// The weights of the built-in model, as stored.

@@ -25,6 +25,7 @@
 
 #[doc(hidden)]
 pub mod atomic;
+pub mod choice;
 pub mod config;
 pub mod doctor;
 #[cfg(feature = "embedded-model")]
@@ -36,8 +37,11 @@ pub mod features;
 #[doc(hidden)]
 pub mod files;
 pub mod image;
+pub mod info;
 pub mod labels;
 mod load;
+#[doc(hidden)]
+pub mod message;
 pub mod model;
 #[doc(hidden)]
 pub mod npy;

@@ -1,11 +1,15 @@
 //! Runs many images through one model: reading and preprocessing run ahead of it, in order and with bounded memory.
 
+mod feed;
+
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::config::Size;
 use crate::image::{ImageError, Preprocess, RgbImage};
 use crate::{Device, DeviceError, Tensor};
+
+pub use feed::Feed;
 
 /// How many results each thread may be ahead.
 const AHEAD: usize = 4;
@@ -88,16 +92,14 @@ pub fn batches<S: Sync, E: From<DeviceError>>(
                     if gathering.size.is_some_and(|other| other != size) {
                         each(gathering.take(channels, device)?)?;
                     }
-                    gathering.size = Some(size);
-                    gathering.indices.push(index);
-                    gathering.pixels.extend(pixels);
+                    gathering.add(index, size, pixels);
                     if gathering.indices.len() == options.batch.get() {
                         each(gathering.take(channels, device)?)?;
                     }
                 }
             }
         }
-        if gathering.indices.is_empty() && gathering.faults.is_empty() {
+        if gathering.is_empty() {
             return Ok(());
         }
         each(gathering.take(channels, device)?)
@@ -113,6 +115,16 @@ struct Gathering {
 }
 
 impl Gathering {
+    fn is_empty(&self) -> bool {
+        self.indices.is_empty() && self.faults.is_empty()
+    }
+
+    fn add(&mut self, index: usize, size: Size, pixels: Vec<f32>) {
+        self.size = Some(size);
+        self.indices.push(index);
+        self.pixels.extend(pixels);
+    }
+
     fn take(&mut self, channels: usize, device: &Device) -> Result<Batch, DeviceError> {
         let Gathering { size, indices, pixels, faults } = std::mem::take(self);
         let size = size.unwrap_or(Size { height: 0, width: 0 });

@@ -1,21 +1,15 @@
 //! `vitral finetune`: fine-tune a pretrained model on your own images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use vitral_train::recipe::{Recipe, Setting};
+use vitral_train::recipe::{Finetuning, Recipe};
 
 use crate::follow::follow;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::run_args::RunArgs;
 use crate::settings::Settings;
-
-/// The default recipe.
-const DEFAULT: &str = include_str!("../../recipes/finetune.toml");
-
-/// The default recipe with LoRA.
-const LORA: &str = include_str!("../../recipes/lora.toml");
 
 /// Fine-tune a model on a folder of images
 ///
@@ -57,18 +51,11 @@ pub(crate) struct FinetuneArgs {
 }
 
 pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let path = |path: &Path| path.to_string_lossy().into_owned();
-    let mut set = vec![Setting::new("model.from", args.model.clone()), Setting::new("data.train", path(&args.data))];
-    set.extend(args.test.as_deref().map(|test| Setting::new("data.test", path(test))));
-    set.extend(args.image_size.map(|size| Setting::new("model.set.image_size", i64::from(size))));
-    set.extend(args.lora.map(|rank| Setting::new("lora.rank", i64::from(rank))));
-    set.extend(args.run.settings()?);
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path, &set)?,
-        None => {
-            let text = if args.lora.is_some() { LORA } else { DEFAULT };
-            Recipe::parse(text, Path::new("the default recipe"), &set)?
-        }
-    };
+    let mut wanted = Finetuning::new(args.model.clone(), &args.data);
+    wanted.test = args.test.clone();
+    wanted.image_size = args.image_size;
+    wanted.lora = args.lora;
+    wanted.recipe = args.recipe.clone();
+    let recipe = Recipe::finetuning(&wanted, &args.run.settings()?)?;
     follow(&recipe, &args.run.out, settings, printer)
 }

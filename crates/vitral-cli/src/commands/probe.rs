@@ -1,32 +1,15 @@
 //! `vitral probe`: measure a model's features without training it further.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
-use vitral::Model;
 use vitral::features::FeatureKind;
-use vitral::image::Preprocess;
-use vitral_train::data::{Dataset, Loader, LoaderOptions, Split, ValidationSplit, open_part, with_classes};
-use vitral_train::evaluate::{Features, FewShot, Neighbors, Ridge, Scaling, accuracy, features, few_shot};
-use vitral_train::labeling::Labeling;
+use vitral_train::evaluate::{FewShot, Nearest, ProbeLinear, ProbeOptions, ProbeReport, probe};
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
+use crate::progress::Progress;
 use crate::settings::{ModelArgs, Settings};
-
-/// Candidate penalties for the linear classifier, chosen on a fifth of the training features.
-const PENALTIES: [f64; 11] = [0.01, 0.1, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
-
-/// Candidates for the few-shot classifier: whitened features with each penalty, and features scaled to length 1, which
-/// need smaller penalties.
-fn candidates() -> Vec<Ridge> {
-    let whitened = PENALTIES.map(|l2| Ridge { l2, ..Ridge::default() });
-    let of_length_1 = PENALTIES.map(|l2| Ridge { l2: l2 / 4096.0, scaling: Scaling::UnitLength, ..Ridge::default() });
-    [whitened, of_length_1].concat()
-}
 
 /// Evaluate a model's features with simple classifiers
 ///
@@ -88,127 +71,32 @@ impl From<Pool> for FeatureKind {
     }
 }
 
-/// The results.
-#[derive(Serialize)]
-struct Found {
-    precision: &'static str,
-    train: usize,
-    test: usize,
-    width: usize,
-    neighbors: Vec<Nearest>,
-    linear: Linear,
-    few_shot: Vec<FewShot>,
-    few_shot_chosen: Vec<FewShot>,
-}
-
-#[derive(Serialize)]
-struct Nearest {
-    k: usize,
-    accuracy: f64,
-}
-
-#[derive(Serialize)]
-struct Linear {
-    penalty: f64,
-    accuracy: f64,
-}
-
 pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     if args.neighbors.contains(&0) || args.shots.contains(&0) {
         return Err(crate::fault::Usage("neighbors and shots must be above 0".into()).into());
     }
     let model = args.model.load(settings)?;
-    if args.pool == Pool::Pooled {
-        model.check_pools("feature")?;
-    }
-    let preprocess = model.preprocess()?;
-    let own = |fraction| match args.test {
-        Some(_) => ValidationSplit { fraction, ..ValidationSplit::default() },
-        None => ValidationSplit::default(),
-    };
-    let known = open_part(&args.data, Split::Train, own(0.0))?;
-    let unknown = open_part(args.test.as_ref().unwrap_or(&args.data), Split::Test, own(1.0))?;
-    let mut notes = known.notes;
-    unknown.notes.into_iter().for_each(|note| {
-        if !notes.contains(&note) {
-            notes.push(note)
-        }
-    });
-    notes.iter().for_each(|note| printer.note(note));
-    let unknown = with_classes(unknown.dataset, known.dataset.classes())?;
-    let known = known.dataset;
-    if known.labeling() == Labeling::Several {
-        bail!("`{}`: expected one label for each image, found several; use `vitral evaluate`", args.data.display());
-    }
-    if let [only] = known.classes() {
-        bail!("`{}`: expected at least two classes, found one, `{only}`", args.data.display());
-    }
-    printer.start_progress(known.len() + unknown.len(), "images");
-    let mut skipped = 0;
-    let mut seen = |data: Arc<dyn Dataset>| -> anyhow::Result<Features> {
-        let (features, missing) = of(&model, &preprocess, data, args, printer)?;
-        skipped += missing;
-        Ok(features)
-    };
-    let features = seen(known).and_then(|known| Ok((known, seen(unknown)?)));
+    let mut options = ProbeOptions::default();
+    options.test = args.test.clone();
+    options.pool = args.pool.into();
+    options.neighbors = args.neighbors.clone();
+    options.shots = args.shots.clone();
+    options.batch = args.batch.into();
+    let mut watcher = Progress::new(printer);
+    let found = probe(&model, &args.data, &options, &mut watcher);
     printer.finish_progress();
-    let (known, unknown) = features?;
-
-    let share = |classes: Vec<usize>| accuracy(&classes, unknown.labels());
-    let nearest =
-        |&k: &usize| Nearest { k, accuracy: share(Neighbors { k, temperature: None }.classify(&known, &unknown)) };
-    let ridge = Ridge::default().chosen(&known, &PENALTIES, 0);
-    let most = (0..known.classes())
-        .map(|class| known.labels().iter().filter(|&&label| label == class).count())
-        .max()
-        .unwrap_or(0);
-    let shots: Vec<usize> = args.shots.iter().copied().filter(|&shots| shots <= most).collect();
-    let few = |ridge: &dyn Fn(&Features) -> Ridge| few_shot(&known, &unknown, &shots, &[0, 1, 2], ridge);
-    let found = Found {
-        precision: model.precision().name(),
-        train: known.len(),
-        test: unknown.len(),
-        width: known.width(),
-        neighbors: args.neighbors.iter().filter(|&&k| k <= known.len()).map(nearest).collect(),
-        linear: Linear { penalty: ridge.l2, accuracy: share(ridge.fit(&known).classify(&unknown)) },
-        few_shot: few(&|_| Ridge::default()),
-        few_shot_chosen: few(&|known| Ridge::chosen_leaving_one_out(known, &candidates())),
-    };
+    watcher.report_unreadable();
+    let found = found?;
     if settings.json {
         printer.json(&found)?;
     } else {
         show(&found, printer)?;
     }
-    Ok(if skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
+    Ok(if found.skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
 }
 
-/// Features of a data set, and how many images could not be read.
-fn of(
-    model: &Model,
-    preprocess: &Preprocess,
-    data: Arc<dyn Dataset>,
-    args: &ProbeArgs,
-    printer: &Printer,
-) -> anyhow::Result<(Features, usize)> {
-    let options = LoaderOptions::evaluation(preprocess.clone(), args.batch.into());
-    let loader = Loader::new(data, options, model.parameters().device())?;
-    let features = features(&loader, |pixels| {
-        let features = model.features(pixels, args.pool.into())?;
-        // A closed output is noticed when the result is printed.
-        let _ = printer.advance(pixels.extent(0));
-        Ok(features)
-    })?;
-    for skipped in loader.skipped() {
-        printer.fault(format_args!("skipped: {}", skipped.fault));
-    }
-    if features.is_empty() {
-        bail!("none of the images could be read");
-    }
-    Ok((features, loader.skipped().len()))
-}
-
-fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
-    let Found { precision, train, test, width, neighbors, linear, few_shot, few_shot_chosen } = found;
+fn show(found: &ProbeReport, printer: &Printer) -> anyhow::Result<()> {
+    let ProbeReport { precision, train, test, width, neighbors, linear, few_shot, few_shot_chosen, .. } = found;
     printer.line(format_args!(
         "features of width {width}, computed in {precision}; fitted on {train} images, tested on {test}"
     ))?;
@@ -216,7 +104,7 @@ fn show(found: &Found, printer: &Printer) -> anyhow::Result<()> {
         let name = if *k == 1 { "nearest neighbor".to_owned() } else { format!("{k} nearest neighbors") };
         printer.line(format_args!("{name:<22} {:6.2} %", 100.0 * accuracy))?;
     }
-    let Linear { penalty, accuracy } = linear;
+    let ProbeLinear { penalty, accuracy } = linear;
     printer.line(format_args!(
         "{:<22} {:6.2} %   penalty {penalty}, chosen on the training images",
         "linear",

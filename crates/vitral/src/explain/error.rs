@@ -6,6 +6,9 @@ use crate::config::Size;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
+    /// The caller stopped the work.
+    #[error("the map was stopped before it was finished")]
+    Stopped,
     /// The layer does not exist.
     #[error("layer {asked} does not exist: the model `{model}` has layers 0 to {last}, from the input to the output")]
     Layer {

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use vitral_engine::Tensor;
 use vitral_engine::random::mix;
 
-use super::perturb::{Progress, scores};
-use super::{InputImage, Map, Method, Target};
+use super::perturb::scores;
+use super::{InputImage, Map, Method, Progress, Target};
 use crate::error::Error;
 use crate::load::Model;
 

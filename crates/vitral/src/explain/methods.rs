@@ -4,10 +4,10 @@ use vitral_engine::random::uniform;
 
 use super::attention::{self, Fusion};
 use super::cam::{self, Cam};
-use super::perturb::{self, Progress, RiseOptions};
+use super::perturb::{self, RiseOptions};
 use super::pixels::{self, Channels};
 use super::rollout::{self, RolloutOptions};
-use super::{ExplainError, InputImage, Layout, Map, Method, Target, Wanted};
+use super::{ExplainError, InputImage, Layout, Map, Method, Progress, Target, Wanted};
 use crate::config::Pooling;
 use crate::error::Error;
 use crate::load::Model;
@@ -84,11 +84,14 @@ impl Options {
         }
     }
 
-    /// The number of sequential forward passes that a method reports to `progress`, for an image with this many patches.
+    /// The number of passes that a method reports to `progress`, for an image with this many patches; 0 if it needs so few
+    /// that it reports none.
     pub const fn passes(&self, method: Method, patches: usize) -> usize {
         match method {
             Method::Rise => self.rise.masks,
             Method::Occlusion => patches + 1,
+            Method::IntegratedGradients => self.steps,
+            Method::SmoothGrad => self.samples,
             _ => 0,
         }
     }
@@ -104,8 +107,8 @@ impl Options {
 }
 
 impl Model {
-    /// Computes the map of an image with one method. `progress` gets the number of forward passes done, for the methods
-    /// that take many.
+    /// Computes the map of an image with one method. `progress` gets the number of passes done, for the methods that take
+    /// many, and can stop them.
     ///
     /// # Errors
     /// If there is no such layer or head, or no target for a method that needs one.
@@ -160,11 +163,12 @@ impl Model {
             }
             Method::IntegratedGradients => {
                 let baseline = self.parameters.device().zeros(pixels.shape());
-                let found = pixels::integrated(self, pixels, target()?, &baseline, options.steps)?;
+                let found = pixels::integrated(self, pixels, target()?, &baseline, options.steps, progress)?;
                 Ok(pixels::over_channels(&found.values, layout.image, Channels::Sum))
             }
             Method::SmoothGrad => {
-                let found = pixels::smooth(self, pixels, target()?, options.samples, options.noise, options.seed)?;
+                let drawn = (options.samples, options.noise, options.seed);
+                let found = pixels::smooth(self, pixels, target()?, drawn, progress)?;
                 Ok(pixels::over_channels(&found, layout.image, Channels::Greatest))
             }
             Method::Occlusion => perturb::occlusion(self, pixels, layout, target()?, options.window, progress),

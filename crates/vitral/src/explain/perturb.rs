@@ -5,15 +5,13 @@
 use vitral_engine::Tensor;
 use vitral_engine::random::{mix, uniform};
 
+use super::progress::{Progress, report};
 use super::{Layout, Map, Target};
 use crate::error::Error;
 use crate::load::Model;
 
 /// Images per batch.
 const BATCH: usize = 16;
-
-/// Called with the number of forward passes done.
-pub type Progress<'a> = &'a mut dyn FnMut(usize);
 
 /// The scores of `count` variants of an image; `variant(i)` changes the pixels `[channels, height · width]` of the
 /// `i`-th.
@@ -35,7 +33,7 @@ pub(super) fn scores(
         variants.par_chunks_exact_mut(whole.len()).enumerate().for_each(|(i, out)| variant(first + i, out));
         let batch = device.upload([size, channels, height, width], &variants)?;
         found.extend(target.scores(model, &model.run(&batch, None)?)?);
-        progress(size);
+        report(progress, size)?;
     }
     Ok(found)
 }

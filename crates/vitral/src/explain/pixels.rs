@@ -5,6 +5,7 @@
 use vitral_engine::Tensor;
 use vitral_engine::random::normal;
 
+use super::progress::{Progress, report};
 use super::{Map, Target, Wanted};
 use crate::config::Size;
 use crate::error::Error;
@@ -32,6 +33,7 @@ fn mean_gradient(
     pixels: &Tensor,
     target: &Target,
     count: usize,
+    progress: Progress<'_>,
     variant: impl Fn(usize, &mut [f32]),
 ) -> Result<Vec<f64>, Error> {
     let one = pixels.shape().count();
@@ -45,6 +47,7 @@ fn mean_gradient(
         for gradient in gradient(model, &batch, target)?.chunks_exact(one) {
             sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += f64::from(*gradient));
         }
+        report(progress, size)?;
     }
     sum.iter_mut().for_each(|sum| *sum /= count as f64);
     Ok(sum)
@@ -65,16 +68,17 @@ pub struct Integrated {
 /// parts, with the gradient at the midpoint of each.
 ///
 /// # Errors
-/// Those of [`Model::gradients`].
+/// Those of [`Model::gradients`], and if `progress` stops it.
 pub fn integrated(
     model: &Model,
     pixels: &Tensor,
     target: &Target,
     baseline: &Tensor,
     steps: usize,
+    progress: Progress<'_>,
 ) -> Result<Integrated, Error> {
     let (from, to) = (baseline.to_vec()?, pixels.to_vec()?);
-    let mean = mean_gradient(model, pixels, target, steps, |step, out| {
+    let mean = mean_gradient(model, pixels, target, steps, progress, |step, out| {
         let share = ((step as f64 + 0.5) / steps as f64) as f32;
         out.iter_mut().zip(from.iter().zip(&to)).for_each(|(out, (from, to))| *out = from + share * (to - from));
     })?;
@@ -92,20 +96,19 @@ pub fn integrated(
 /// noise, whose standard deviation is `noise` times the range of the pixels.
 ///
 /// # Errors
-/// Those of [`Model::gradients`].
+/// Those of [`Model::gradients`], and if `progress` stops it.
 pub fn smooth(
     model: &Model,
     pixels: &Tensor,
     target: &Target,
-    samples: usize,
-    noise: f32,
-    seed: u64,
+    (samples, noise, seed): (usize, f32, u64),
+    progress: Progress<'_>,
 ) -> Result<Vec<f32>, Error> {
     let values = pixels.to_vec()?;
     let low = smallest(values.iter().copied());
     let high = largest(values.iter().copied());
     let deviation = noise * (high - low);
-    let mean = mean_gradient(model, pixels, target, samples, |sample, out| {
+    let mean = mean_gradient(model, pixels, target, samples, progress, |sample, out| {
         let first = (sample * values.len()) as u64;
         for (i, (out, value)) in out.iter_mut().zip(&values).enumerate() {
             *out = value + deviation * normal(seed, first + i as u64);

@@ -1,5 +1,7 @@
 //! Explanations compared with independent implementations, and properties that hold for every model.
 
+use std::ops::ControlFlow;
+
 use vitral::config::Size;
 use vitral::explain::attention::Fusion;
 use vitral::explain::figures::{self, Gathered, Statistics};
@@ -82,7 +84,10 @@ fn maps_and_figures_match_the_goldens() {
         let input = first(&model, &all);
         let mut compared = Compared { stored: &stored, case, worst: 0.0, faults: vec![] };
         let map = |method: Method, options: Options| {
-            model.explain(&input, method, Some(&CLASS), &options, &mut |_| ()).expect("a map").values
+            model
+                .explain(&input, method, Some(&CLASS), &options, &mut |_| ControlFlow::Continue(()))
+                .expect("a map")
+                .values
         };
         let plain = Options::default();
         for (name, fusion) in [("mean", Fusion::Mean), ("max", Fusion::Max), ("min", Fusion::Min)] {
@@ -107,7 +112,8 @@ fn maps_and_figures_match_the_goldens() {
         }
         compared.hold("gradient", &pixels::gradient(&model, &input.pixels, &CLASS).expect("gradients"));
         let black = Device::cpu(1).zeros(input.pixels.shape());
-        let found = pixels::integrated(&model, &input.pixels, &CLASS, &black, 8).expect("gradients");
+        let found = pixels::integrated(&model, &input.pixels, &CLASS, &black, 8, &mut |_| ControlFlow::Continue(()))
+            .expect("gradients");
         compared.hold("integrated", &found.values);
 
         let gathered = Gathered { distance: true, entropy: true, ..Gathered::default() };
@@ -204,12 +210,14 @@ fn every_method_works_with_every_kind_of_model() {
         });
         options.rise.masks = 3;
         for method in Method::ALL {
-            let map = model.explain(&input, method, Some(&target), &options, &mut |_| ());
+            let map = model.explain(&input, method, Some(&target), &options, &mut |_| ControlFlow::Continue(()));
             let map = map.unwrap_or_else(|error| panic!("{case}: {}: {error}", method.name()));
             assert!(map.values.iter().all(|x| x.is_finite()), "{case}: {}", method.name());
             assert!(map.size == input.layout.grid || map.size == input.layout.image, "{case}");
             if method.is_attribution() {
-                let found = faithfulness::faithfulness(&model, &input, &target, &map, 4, &mut |_| ()).expect("curves");
+                let found =
+                    faithfulness::faithfulness(&model, &input, &target, &map, 4, &mut |_| ControlFlow::Continue(()))
+                        .expect("curves");
                 // Nothing hidden at one end, everything revealed at the other.
                 let (first, last) = (found.deletion.scores[0], found.insertion.scores[4]);
                 assert!((first - last).abs() < 1e-6, "{case}: {first} {last}");
@@ -225,13 +233,16 @@ fn integrated_gradients_add_up_and_occlusion_finds_the_stroke() {
     let prediction = model.explained(&input, Default::default(), 3).expect("explained");
     let target = prediction.target.expect("a class");
     let black = Device::cpu(1).zeros(input.pixels.shape());
-    let found = pixels::integrated(&model, &input.pixels, &target, &black, 128).expect("gradients");
+    let found = pixels::integrated(&model, &input.pixels, &target, &black, 128, &mut |_| ControlFlow::Continue(()))
+        .expect("gradients");
     assert!((found.sum - found.expected).abs() < 0.05 * found.expected.abs().max(1.0), "{found:?}");
     // A map of what matters is better than a random one, and shuffled weights change it.
     let options = Options::default();
     let area = |model: &Model, method: Method| {
-        let map = model.explain(&input, method, Some(&target), &options, &mut |_| ()).expect("a map");
-        let found = faithfulness::faithfulness(model, &input, &target, &map, 7, &mut |_| ()).expect("curves");
+        let map =
+            model.explain(&input, method, Some(&target), &options, &mut |_| ControlFlow::Continue(())).expect("a map");
+        let found = faithfulness::faithfulness(model, &input, &target, &map, 7, &mut |_| ControlFlow::Continue(()))
+            .expect("curves");
         (found.insertion.area() - found.deletion.area(), map)
     };
     let (occluded, map) = area(&model, Method::Occlusion);
@@ -248,7 +259,7 @@ fn impossible_requests_are_reported_with_the_alternatives() {
     let model = digits(1);
     let input = digit(&model, "two.png");
     let explain = |options: Options, target: Option<&Target>| {
-        let found = model.explain(&input, Method::GradCam, target, &options, &mut |_| ());
+        let found = model.explain(&input, Method::GradCam, target, &options, &mut |_| ControlFlow::Continue(()));
         found.expect_err("refused").to_string()
     };
     let target = Target::Class(2);

@@ -1,5 +1,7 @@
 //! What `Model::classify` and `Model::pixels` reject.
 
+use std::ops::ControlFlow;
+
 use vitral::explain::{Aim, InputImage, Method, Options};
 use vitral::image::RgbImage;
 use vitral::{Device, LoadOptions, Model};
@@ -31,7 +33,9 @@ fn a_model_that_does_not_pool_gives_no_ranking() {
     let image = InputImage::new(&model, "even", &image).expect("taken");
     let prediction = model.explained(&image, Aim::Predicted, 1).expect("nothing to explain");
     assert!(prediction.ranked.is_empty() && prediction.target.is_none());
-    model.explain(&image, Method::Rollout, None, &Options::default(), &mut |_| ()).expect("a map");
+    model
+        .explain(&image, Method::Rollout, None, &Options::default(), &mut |_| ControlFlow::Continue(()))
+        .expect("a map");
     for aim in [Aim::Class(3), Aim::Feature] {
         let said = model.explained(&image, aim, 1).expect_err("an answer for each token").to_string();
         assert!(said.contains("expected one output per image"), "{said}");

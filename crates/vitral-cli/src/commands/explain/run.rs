@@ -1,5 +1,7 @@
 //! A run of `explain`, image by image.
 
+use std::ops::ControlFlow;
+
 use serde_json::{Value, json};
 use vitral::Model;
 use vitral::explain::faithfulness;
@@ -171,6 +173,7 @@ impl<'a> Work<'a> {
             if passes > 0 && fault.is_ok() {
                 fault = self.printer.advance(done);
             }
+            if fault.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         self.printer.finish_progress();
         fault?;
@@ -191,7 +194,8 @@ impl<'a> Work<'a> {
             return Ok(Value::Null);
         };
         let steps = usize::from(self.args.test_steps);
-        let found = faithfulness::faithfulness(self.model, input, target, map, steps, &mut |_| ())?;
+        let found =
+            faithfulness::faithfulness(self.model, input, target, map, steps, &mut |_| ControlFlow::Continue(()))?;
         // A random map does not depend on the weights, so comparing it would say nothing.
         let alike = match method {
             Method::Random => 0.0,

@@ -21,6 +21,7 @@ mod pooling;
 mod positions;
 pub(crate) mod processor;
 mod products;
+mod threads;
 mod tokens;
 pub(in crate::device) mod updates;
 pub(crate) mod weight;

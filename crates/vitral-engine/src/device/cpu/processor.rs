@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::buffer::{Buffer, BufferPool};
 use super::kernels::Isa;
+use super::threads::Threads;
 
 /// Multiply-adds below which a second thread costs more than it brings.
 pub(crate) const SERIAL_WORK: usize = 100_000;
@@ -16,7 +17,7 @@ pub(crate) const SERIAL_WORK: usize = 100_000;
 pub(crate) struct Processor {
     isa: Isa,
     threads: usize,
-    pool: Option<Arc<rayon::ThreadPool>>,
+    pool: Option<Arc<Threads>>,
     memory: Arc<BufferPool>,
 }
 
@@ -26,12 +27,7 @@ impl Processor {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { available() } else { threads };
         // Without a pool (one thread, or the system refuses more) everything runs on the caller.
-        let pool = (threads > 1)
-            .then(|| {
-                rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("vitral-{i}")).build()
-            })
-            .and_then(Result::ok)
-            .map(Arc::new);
+        let pool = (threads > 1).then(|| Threads::start(threads)).flatten().map(Arc::new);
         let threads = if pool.is_some() { threads } else { 1 };
         Processor { isa, threads, pool, memory: Arc::default() }
     }
