@@ -1,9 +1,9 @@
-// Uses the page of `vitral serve` in a headless Chromium as a person would, and takes pictures of it.
+// Uses the page of `vitral serve` in a headless Chromium as a person would, and takes screenshots of it.
 //
 //     npm install playwright-core @sparticuz/chromium        (in a folder outside the repository)
-//     node tools/page/check.mjs target/release/vitral FOLDER [PICTURES]
+//     node tools/page/check.mjs target/release/vitral FOLDER [SCREENSHOTS]
 //
-// FOLDER is where the packages are; `CHROMIUM` names another browser than the package's. Pictures go to PICTURES.
+// FOLDER is where the packages are; `CHROMIUM` names another browser than the package's. Screenshots go to SCREENSHOTS.
 
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -12,7 +12,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { mkdirSync } from 'node:fs';
 import assert from 'node:assert/strict';
 
-const [binary, folder, pictures] = process.argv.slice(2);
+const [binary, folder, screenshots] = process.argv.slice(2);
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const require = createRequire(pathToFileURL(`${resolve(folder)}/`));
 const { chromium } = (await import(pathToFileURL(require.resolve('playwright-core')))).default;
@@ -33,7 +33,7 @@ const browser = await chromium.launch({
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
   headless: true,
 });
-if (pictures) mkdirSync(pictures, { recursive: true });
+if (screenshots) mkdirSync(screenshots, { recursive: true });
 let failed = 0;
 
 async function test(name, options, body) {
@@ -53,7 +53,7 @@ async function test(name, options, body) {
   await page.close();
 }
 
-const picture = async (page, name) => { if (pictures) await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true }); };
+const shoot = async (page, name) => { if (screenshots) await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true }); };
 const first = page => page.locator('#labels li .name').first();
 const settled = async page => {
   await page.waitForFunction(() => document.querySelector('#meaning').textContent.length > 0);
@@ -78,7 +78,7 @@ try {
     await page.locator('#method').selectOption('gradcam');
     await page.waitForFunction(() => document.querySelector('#meaning').textContent.startsWith('Grad-CAM'));
     await settled(page);
-    await picture(page, 'desktop');
+    await shoot(page, 'desktop');
     const before = await pixels();
     await page.locator('#opacity').fill('0');
     assert.notEqual(await pixels(), before);
@@ -149,7 +149,7 @@ try {
       await settled(page);
       const [whole, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
       assert.ok(whole <= seen, `${whole} pixels wide in a window of ${seen}`);
-      await picture(page, name);
+      await shoot(page, name);
     });
   }
 } finally { server.end(); }
