@@ -49,7 +49,9 @@ fn main() -> ExitCode {
             return Fault::of(&error).exit_code();
         }
     };
-    interrupt::watch();
+    if !cli.command.handles_signals() {
+        interrupt::watch();
+    }
     let printer = Printer::new(&settings);
     if let Some(note) = &settings.device_note {
         printer.note(note);

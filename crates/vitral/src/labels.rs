@@ -52,6 +52,12 @@ pub(crate) fn probability(logits: &[f32], problem: Problem) -> impl Fn(f32) -> f
     }
 }
 
+/// What all logits of an image become: probabilities, or in a regression themselves.
+pub fn probabilities(logits: &[f32], problem: Problem) -> Vec<f32> {
+    let probability = probability(logits, problem);
+    logits.iter().map(|&logit| probability(logit) as f32).collect()
+}
+
 /// The `count` most likely classes, best first; ties in class order.
 pub fn top(logits: &[f32], count: usize, labels: &Labels, problem: Problem) -> Vec<Ranked> {
     let probability = probability(logits, problem);

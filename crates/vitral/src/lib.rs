@@ -47,6 +47,7 @@ pub mod model;
 pub mod npy;
 #[doc(hidden)]
 pub mod numbers;
+pub mod onnx;
 pub mod pipeline;
 mod predict;
 pub mod quantize;

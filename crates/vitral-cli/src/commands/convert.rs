@@ -1,11 +1,13 @@
 //! `vitral convert`: write a model in another library's format.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use vitral::DType;
 use vitral::config::Size;
+use vitral::onnx::{self, OnnxOptions, Opset};
 use vitral::weights::export::{self, ConvertOptions, Target};
 
 use crate::fault::Usage;
@@ -13,40 +15,87 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, located};
 
-/// Convert a model to another library's format
+/// Convert a model to another library's format, or to ONNX
 ///
 /// Reads a model in any supported format and writes it as Hugging Face, timm, torchvision, Google's JAX code or Vitral
 /// stores it. Anything the target cannot express is refused by name. What was written is loaded again and must compute the
 /// same; otherwise it is deleted.
+///
+/// With `--to onnx` it writes a graph for ONNX Runtime, OpenVINO and others, with the input `pixel_values` [batch, channels,
+/// height, width] and the outputs `logits` (if there is a head) and `features`, for any batch and one image size. What was
+/// written is read again, and must be whole and have the model's values; it is not run.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   vitral convert vit-base-patch16-224 vit-timm --to timm
   vitral convert dinov2-small dinov2-timm --to timm --image-size 224
-  vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon")]
+  vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon
+  vitral convert vit-base-patch16-224 vit.onnx --to onnx
+  vitral convert dinov2-small dinov2.onnx --to onnx --image-size 224x448 --dtype f16")]
 pub(crate) struct ConvertArgs {
     /// The model (a folder, a checkpoint with `--config`, a `.npz` from Google's JAX code, or a name on the hub such as
-    /// `hf:ORG/NAME`), then where to write: a new folder, or a `.npz` file with `--to jax` or `big_vision`
+    /// `hf:ORG/NAME`), then where to write: a new folder, a `.npz` file with `--to jax` or `big_vision`, or a new file with
+    /// `--to onnx`
     #[arg(value_names = ["MODEL", "DESTINATION"], num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,
     /// The model, in place of the first argument
     #[arg(long, short, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Target format: huggingface, timm, jax, big_vision (blocks stacked), torchvision or bundle
+    /// Target format: huggingface, timm, jax, big_vision (blocks stacked), torchvision, bundle or onnx
     #[arg(long)]
-    to: Target,
+    to: To,
     /// A config file, for a checkpoint that comes without one
     #[arg(long)]
     config: Option<PathBuf>,
     /// What may differ in the target, by the name in the refusal message (`norm_epsilon`, `activation`, `preprocess`…)
     #[arg(long, value_name = "FIELD")]
     allow: Vec<String>,
-    /// A different image size, in pixels: position embeddings are resampled, and the preprocessing follows
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=32_768))]
-    image_size: Option<u32>,
-    /// Type of the stored weights: 16 bits take half the space
+    /// A different image size, in pixels: `224`, or height and width as `224x448`. Position embeddings are resampled, and
+    /// the preprocessing follows
+    #[arg(long, value_name = "PIXELS", value_parser = image_size)]
+    image_size: Option<Size>,
+    /// Type of the stored weights: 16 bits take half the space. An ONNX graph computes in 32 bits in any case
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
     dtype: Stored,
+    /// Version of ONNX's operators: 17, 20 or 23 [default: 17]
+    #[arg(long, value_name = "VERSION", help_heading = "With --to onnx")]
+    opset: Option<Opset>,
+    /// Put the weights into a file beside the graph, `DESTINATION.data`, also below 2 GB, beyond which that is always done
+    #[arg(long, help_heading = "With --to onnx")]
+    external_data: bool,
+}
+
+/// What a model can be converted to.
+#[derive(Clone, Copy, Debug)]
+enum To {
+    Library(Target),
+    Onnx,
+}
+
+impl FromStr for To {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("onnx") {
+            return Ok(To::Onnx);
+        }
+        text.parse().map(To::Library).map_err(|fault: String| format!("{fault}, onnx"))
+    }
+}
+
+/// Reads `224` or `224x448`.
+fn image_size(text: &str) -> Result<Size, String> {
+    const GREATEST: usize = 32_768;
+    let side = |text: &str| {
+        let side = text.parse().ok().filter(|side| (1..=GREATEST).contains(side));
+        side.ok_or_else(|| {
+            format!("expected sides of 1 to {GREATEST} pixels, as in `224` or `224x448`, found `{text}`")
+        })
+    };
+    match text.split_once(['x', '×']) {
+        None => side(text).map(Size::square),
+        Some((height, width)) => Ok(Size { height: side(height)?, width: side(width)? }),
+    }
 }
 
 /// Type of the stored weights.
@@ -72,8 +121,7 @@ impl From<Stored> for DType {
 
 /// Runs `convert`.
 pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let ConvertArgs { paths, model, to, config, allow, dtype, image_size } = args;
-    let (source, destination) = match (model, &paths[..]) {
+    let (source, destination) = match (&args.model, &args.paths[..]) {
         (None, [source, destination]) => (source, destination),
         (Some(source), [destination]) => (source, destination),
         (Some(_), _) => {
@@ -81,24 +129,81 @@ pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) ->
         }
         (None, _) => return Err(Usage("expected a model and where to write it, found one path".into()).into()),
     };
+    match args.to {
+        To::Library(target) => to_library(args, source, destination, target, settings, printer),
+        To::Onnx => to_onnx(args, source, destination, settings, printer),
+    }
+}
+
+fn to_library(
+    args: &ConvertArgs,
+    source: &Path,
+    destination: &Path,
+    target: Target,
+    settings: &Settings,
+    printer: &Printer,
+) -> anyhow::Result<Outcome> {
+    if args.opset.is_some() || args.external_data {
+        let flag = if args.external_data { "--external-data" } else { "--opset" };
+        return Err(Usage(format!("`{flag}` is for `--to onnx`, found `--to {target}`; leave it out")).into());
+    }
     let options = ConvertOptions::default()
-        .config(config.clone())
-        .allow(allow)
-        .storage((*dtype).into())
-        .image_size(image_size.map(|side| Size::square(side as usize)));
-    let differences = export::convert(&located(source, settings)?, destination, *to, &options)
+        .config(args.config.clone())
+        .allow(&args.allow)
+        .storage(args.dtype.into())
+        .image_size(args.image_size);
+    let differences = export::convert(&located(source, settings)?, destination, target, &options)
         .with_context(|| format!("cannot convert `{}`", source.display()))?;
     if settings.json {
         let listed: Vec<_> = differences
             .iter()
             .map(|each| serde_json::json!({ "field": each.field, "model": each.ours, "target": each.theirs }))
             .collect();
-        printer.json(&serde_json::json!({ "destination": destination, "to": to.name(), "differences": listed }))?;
+        printer.json(&serde_json::json!({ "destination": destination, "to": target.name(), "differences": listed }))?;
     } else {
-        printer.line(format_args!("wrote {} for {to}", destination.display()))?;
+        printer.line(format_args!("wrote {} for {target}", destination.display()))?;
         for difference in &differences {
             printer.line(format_args!("  not kept: {difference}"))?;
         }
+    }
+    Ok(Outcome::Done)
+}
+
+fn to_onnx(
+    args: &ConvertArgs,
+    source: &Path,
+    destination: &Path,
+    settings: &Settings,
+    printer: &Printer,
+) -> anyhow::Result<Outcome> {
+    if !args.allow.is_empty() {
+        let fault =
+            "`--allow` is for other targets: a graph computes what the model does, or is not written; leave it out";
+        return Err(Usage(fault.into()).into());
+    }
+    let opset = args.opset.unwrap_or_default();
+    let options = OnnxOptions::default()
+        .config(args.config.clone())
+        .opset(opset)
+        .storage(args.dtype.into())
+        .image_size(args.image_size)
+        .external_data(args.external_data);
+    let exported = onnx::convert(&located(source, settings)?, destination, &options)
+        .with_context(|| format!("cannot convert `{}`", source.display()))?;
+    let size = exported.image_size;
+    if settings.json {
+        let files: Vec<_> =
+            exported.files.iter().map(|(path, bytes)| serde_json::json!({ "path": path, "bytes": bytes })).collect();
+        printer.json(&serde_json::json!({
+            "destination": destination,
+            "to": "onnx",
+            "opset": opset.number(),
+            "image_size": [size.height, size.width],
+            "nodes": exported.nodes,
+            "files": files,
+        }))?;
+    } else {
+        printer.line(format_args!("wrote {} for ONNX: opset {opset}, images of {size}", destination.display()))?;
     }
     Ok(Outcome::Done)
 }

@@ -19,6 +19,8 @@ mod preprocess;
 mod probe;
 mod pull;
 mod quantize;
+#[cfg(feature = "serve")]
+mod serve;
 mod study;
 mod train;
 
@@ -33,7 +35,7 @@ use crate::settings::{GlobalArgs, Settings};
 #[command(
     name = "vitral",
     version,
-    about = "Vision Transformers: classify, embed, inspect, measure",
+    about = "Vision Transformers: classify, embed, serve, train, inspect, measure",
     long_about = "Vision Transformers: classify images, extract features, inspect and benchmark models.\n\n\
         A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a config file. The \
         default is the built-in model, which knows ten classes: airplanes, automobiles, birds, cats, deer, dogs, \
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     Convert(convert::ConvertArgs),
     Quantize(quantize::QuantizeArgs),
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::ServeArgs>),
     Pull(pull::PullArgs),
     Models(models::ModelsArgs),
     Train(train::TrainArgs),
@@ -75,8 +79,21 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it decides itself what happens when it is interrupted.
+    pub(crate) fn handles_signals(&self) -> bool {
+        #[cfg(feature = "serve")]
+        if matches!(self, Command::Serve(_)) {
+            return true;
+        }
+        false
+    }
+
     /// Whether it computes with a model, on whatever device there is.
     pub(crate) fn computes(&self) -> bool {
+        #[cfg(feature = "serve")]
+        if matches!(self, Command::Serve(_)) {
+            return true;
+        }
         matches!(
             self,
             Command::Classify(_)
@@ -106,6 +123,8 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Doctor(args) => doctor::run(&args, settings, printer),
         Command::Convert(args) => convert::run(&args, settings, printer),
         Command::Quantize(args) => quantize::run(&args, settings, printer),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args, settings, printer),
         Command::Pull(args) => pull::run(&args, settings, printer),
         Command::Models(args) => models::run(&args, settings, printer),
         Command::Train(args) => train::run(&args, settings, printer),

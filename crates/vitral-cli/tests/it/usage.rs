@@ -15,7 +15,13 @@ fn wrong_command_lines_exit_with_code_2() {
         (vec!["forward"], "--model <PATH>"),
         (vec!["completions", "cmd"], "possible values"),
         (vec!["train"], "<RECIPE>"),
-        (vec!["convert", "a", "b", "--to", "keras"], "huggingface, timm, jax, big_vision, torchvision, bundle"),
+        (vec!["convert", "a", "b", "--to", "keras"], "huggingface, timm, jax, big_vision, torchvision, bundle, onnx"),
+        (vec!["convert", "a", "b", "--to", "onnx", "--opset", "18"], "expected opset 17, 20 or 23, found `18`"),
+        (vec!["convert", "a", "b", "--to", "onnx", "--allow", "positions"], "`--allow` is for other targets"),
+        (vec!["convert", "a", "b", "--to", "timm", "--opset", "17"], "`--opset` is for `--to onnx`"),
+        (vec!["convert", "a", "b", "--to", "timm", "--external-data"], "`--external-data` is for `--to onnx`"),
+        (vec!["convert", "a", "b", "--to", "onnx", "--image-size", "224x"], "expected sides of 1 to 32768 pixels"),
+        (vec!["convert", "a", "b", "--to", "onnx", "--image-size", "0"], "expected sides of 1 to 32768 pixels"),
         (vec!["paint"], "unrecognized subcommand"),
     ] {
         let said = vitral(&args).fails(2);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{finished, folder, root, vitral};
+use super::{finished, folder, names_in, root, vitral};
 
 #[test]
 fn conversion_to_another_library_preserves_outputs() {
@@ -21,6 +21,28 @@ fn conversion_to_another_library_preserves_outputs() {
     assert!(read("a") == read("b") && read("b") == read("c"), "conversion changed the outputs");
     let again = vitral(["convert", source, &path("hf"), "--to", "huggingface"]).fails(1);
     assert!(again.contains("already exists"), "{again}");
+}
+
+#[test]
+fn a_model_becomes_an_onnx_file() {
+    let place = folder();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let said = vitral(["convert", "assets/digits", &path("digits.onnx"), "--to", "onnx"]).ok();
+    assert!(said.contains("opset 17, images of 28"), "{said}");
+    let more = ["--to", "onnx", "--opset", "23", "--dtype", "bf16", "--external-data", "--json"];
+    let small = path("small.onnx");
+    let args = ["convert", "assets/digits", &small].into_iter().chain(more);
+    let found: Value = serde_json::from_str(&vitral(args).ok()).expect("JSON");
+    assert_eq!((&found["opset"], &found["image_size"]), (&23.into(), &serde_json::json!([28, 28])));
+    let bytes = |at: usize| found["files"][at]["bytes"].as_u64().expect("a size");
+    let whole = std::fs::metadata(place.path().join("digits.onnx")).expect("a file").len();
+    assert!(10 * (bytes(0) + bytes(1)) < 8 * whole, "{found} for {whole}");
+    assert!(vitral(["convert", "assets/digits", &small, "--to", "onnx"]).fails(1).contains("already exists"));
+    let said = vitral(["convert", "assets/digits", &path("a/b.onnx"), "--to", "onnx"]).fails(1);
+    assert!(said.contains("found no folder"), "{said}");
+    let said = vitral(["convert", "README.md", &path("c.onnx"), "--to", "onnx"]).fails(1);
+    assert!(said.contains("README.md"), "{said}");
+    assert_eq!(names_in(place.path()), ["digits.onnx", "small.onnx", "small.onnx.data"]);
 }
 
 #[test]

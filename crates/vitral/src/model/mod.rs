@@ -23,5 +23,7 @@ mod vit;
 pub use error::ModelError;
 pub use init::Initialization;
 pub use output::{Input, Output};
+pub(crate) use relative::relation_entries;
 pub use storage::storage;
+pub(crate) use tokens::{rotation_angles, sin_cos_2d};
 pub use vit::Vit;

@@ -55,8 +55,12 @@ impl RelativeResample {
     }
 }
 
-/// The table entry of each pair of tokens: the class token, then patches row by row.
 fn relations(grid: Size) -> Relations {
+    Relations::new(1 + grid.area(), RelativePositions::entries(grid), relation_entries(grid))
+}
+
+/// The table entry of each pair of tokens, queries before keys: the class token, then patches row by row.
+pub(crate) fn relation_entries(grid: Size) -> Vec<u32> {
     let offsets = RelativePositions::offsets(grid);
     let entries = RelativePositions::entries(grid);
     let place = |token: usize| token.checked_sub(1).map(|patch| (patch / grid.width, patch % grid.width));
@@ -69,6 +73,5 @@ fn relations(grid: Size) -> Relations {
         (Some(_), None) => entries - 2,
         (None, None) => entries - 1,
     };
-    let indices = (0..tokens * tokens).map(|pair| entry(pair / tokens, pair % tokens) as u32).collect();
-    Relations::new(tokens, entries, indices)
+    (0..tokens * tokens).map(|pair| entry(pair / tokens, pair % tokens) as u32).collect()
 }

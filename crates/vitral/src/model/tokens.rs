@@ -111,7 +111,7 @@ impl PositionResample {
 
 /// Sine-cosine positions `[rows · columns, width]` as in big_vision and lucidrains' SimpleViT: sine and cosine of the
 /// column, then of the row, at frequencies from 1 down to 1/10,000.
-fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
+pub(crate) fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
     let quarter = width / 4;
     let frequency = |i: usize| 1.0 / 10_000f64.powf(i as f64 / (quarter.max(2) - 1) as f64);
     let mut positions = Vec::with_capacity(grid.area() * width);
@@ -127,10 +127,16 @@ fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
     positions
 }
 
-/// The rotations of each patch's queries and keys, as in DINOv3: a quarter of a head's width for the row, then one for
-/// the column, each at frequencies from 2π per unit down to 2π/θ; both coordinates are those of cell centers and run
-/// from −1 to 1 over the image.
+/// The rotations of each patch's queries and keys.
 pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
+    let angles = rotation_angles(config, grid)?;
+    Some(Rotation::new(config.prefix_tokens(), config.head_width / 4 * 2, &angles))
+}
+
+/// The angles by which each patch's queries and keys turn, `[patches, head width / 2]`, as in DINOv3: a quarter of a head's
+/// width for the row, then one for the column, each at frequencies from 2π per unit down to 2π/θ; both coordinates are those
+/// of cell centers and run from −1 to 1 over the image.
+pub(crate) fn rotation_angles(config: &ModelConfig, grid: Size) -> Option<Vec<f32>> {
     let Positions::Rotary { theta } = config.positions else { return None };
     let quarter = config.head_width / 4;
     let frequency = |i: usize| theta.powf(-(i as f32 / quarter as f32));
@@ -143,7 +149,7 @@ pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
             }
         }
     }
-    Some(Rotation::new(config.prefix_tokens(), 2 * quarter, &angles))
+    Some(angles)
 }
 
 impl ModelConfig {

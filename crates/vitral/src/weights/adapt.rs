@@ -112,7 +112,7 @@ impl Adaptation {
         let hybrid = !matches!(source.stem, Stem::Patches);
         Ok(match spec.name.as_str() {
             "positions" => self.positions_of(values, source, target),
-            name if name.ends_with("relative_positions") => relative_positions_of(values, source, target),
+            name if name.ends_with("relative_positions") => relative_positions_at(values, source, target.grid()),
             "patches.weight" => {
                 let (mut values, mut channels) = (values, source.channels);
                 if hybrid {
@@ -165,9 +165,9 @@ impl Adaptation {
     }
 }
 
-/// A relative position table for the target's grid; the class token's entries are kept.
-fn relative_positions_of<'a>(values: Cow<'a, [f32]>, source: &ModelConfig, target: &ModelConfig) -> Cow<'a, [f32]> {
-    let [from, to] = [source.grid(), target.grid()].map(RelativePositions::offsets);
+/// A relative position table of this model for another grid; the class token's entries are kept.
+pub(crate) fn relative_positions_at<'a>(values: Cow<'a, [f32]>, source: &ModelConfig, grid: Size) -> Cow<'a, [f32]> {
+    let [from, to] = [source.grid(), grid].map(RelativePositions::offsets);
     if from == to {
         return values;
     }

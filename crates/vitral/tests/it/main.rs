@@ -6,6 +6,7 @@ mod field;
 mod geometry;
 mod image;
 mod modules;
+mod onnx;
 mod parity;
 mod predict;
 mod relative;

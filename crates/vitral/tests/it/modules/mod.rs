@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use graph::{Graph, cycles, graph};
 
-const CRATES: [&str; 5] = ["vitral-engine", "vitral", "vitral-train", "vitral-cli", "vitral-python"];
+const CRATES: [&str; 6] = ["vitral-engine", "vitral", "vitral-train", "vitral-serve", "vitral-cli", "vitral-python"];
 
 /// A top-level module, and the top-level modules of its crate that it may use.
 type Rule = (&'static str, &'static [&'static str]);
 
 /// The rules of each crate. Modules that are not listed may use everything.
-const ALLOWED: [(&str, &[Rule]); 4] = [
+const ALLOWED: [(&str, &[Rule]); 5] = [
     (
         "vitral",
         &[
@@ -28,6 +28,7 @@ const ALLOWED: [(&str, &[Rule]); 4] = [
             ("npy", &[]),
             ("atomic", &[]),
             ("pipeline", &["config", "image"]),
+            ("onnx", &["atomic", "config", "image", "model", "weights"]),
             // Reads intermediates of the forward pass; never weight files.
             ("explain", &["config", "error", "image", "labels", "load", "model", "numbers", "predict", "trace"]),
         ],
@@ -52,6 +53,36 @@ const ALLOWED: [(&str, &[Rule]); 4] = [
             ("recipe", &["augment", "data", "error", "lora", "loss", "optimize"]),
             ("report", &["data", "error", "evaluate", "journal"]),
             ("study", &["error", "journal", "report"]),
+        ],
+    ),
+    (
+        "vitral-serve",
+        &[
+            ("fault", &[]),
+            ("error", &[]),
+            ("options", &[]),
+            ("source", &[]),
+            ("budget", &[]),
+            ("turns", &[]),
+            ("pace", &[]),
+            ("metrics", &[]),
+            ("keys", &["fault"]),
+            ("protocol", &["fault"]),
+            ("wire", &["fault"]),
+            ("job", &["fault"]),
+            ("batcher", &["job"]),
+            ("queue", &["batcher", "job"]),
+            ("decoder", &["fault", "job", "metrics", "queue"]),
+            ("worker", &["batcher", "fault", "job", "metrics", "pace", "queue", "turns"]),
+            // A loaded model knows nothing of protocols.
+            (
+                "runner",
+                &["batcher", "decoder", "fault", "job", "metrics", "options", "pace", "queue", "turns", "worker"],
+            ),
+            ("registry", &["fault", "metrics", "options", "runner", "source", "turns"]),
+            ("app", &["budget", "fault", "keys", "metrics", "options", "registry", "runner", "source"]),
+            ("body", &["app", "budget", "fault"]),
+            ("trace", &["app", "fault"]),
         ],
     ),
     (
@@ -96,6 +127,7 @@ const ALLOWED: [(&str, &[Rule]); 4] = [
                     "fault",
                     "follow",
                     "inputs",
+                    "interrupt",
                     "outcome",
                     "output",
                     "printer",

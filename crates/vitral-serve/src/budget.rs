@@ -1,0 +1,48 @@
+//! How many bytes of requests are held at the same time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// A number of bytes that all requests share.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    held: AtomicUsize,
+    limit: usize,
+}
+
+/// Bytes that are held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Budget { held: AtomicUsize::new(0), limit })
+    }
+}
+
+impl Held {
+    /// Holds nothing yet.
+    pub(crate) fn nothing(budget: &Arc<Budget>) -> Self {
+        Held { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Holds this many bytes more, if there is room.
+    #[must_use]
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        if self.budget.held.fetch_add(bytes, Relaxed) + bytes > self.budget.limit {
+            self.budget.held.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(self.bytes, Relaxed);
+    }
+}

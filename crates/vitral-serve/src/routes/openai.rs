@@ -1,0 +1,240 @@
+//! OpenAI's paths: embeddings of images, and the list of models.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use vitral::explain::Method;
+
+use super::upload::kind;
+use super::vitral::features;
+use crate::app::App;
+use crate::body;
+use crate::fault::Fault;
+use crate::job::{Input, Task};
+use crate::openapi::OpenAiFaults;
+use crate::runner::Runner;
+use crate::trace::Served;
+use crate::wire::{encoded, tensors};
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/embeddings", post(embeddings))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{model}", get(model))
+}
+
+/// A request for embeddings.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct EmbeddingsBody {
+    /// Name of a model; the first if absent.
+    #[serde(default)]
+    model: Option<String>,
+    /// One image as a data URI (or in base64), or a list of them.
+    #[schema(examples("data:image/png;base64,iVBORw0KGgo…"))]
+    input: Value,
+    /// `float` or `base64`: four bytes a number, little-endian.
+    #[serde(default)]
+    encoding_format: Option<Encoding>,
+    /// The width of the vectors; only the model's own.
+    #[serde(default)]
+    dimensions: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+/// Embeddings.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Embeddings {
+    /// `list`
+    object: &'static str,
+    data: Vec<Embedding>,
+    model: String,
+    usage: Usage,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Embedding {
+    /// `embedding`
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+/// Numbers, or their bytes in base64.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Vector {
+    Numbers(Vec<f32>),
+    Text(String),
+}
+
+/// There are no tokens of text.
+#[derive(Debug, Serialize, ToSchema)]
+struct Usage {
+    prompt_tokens: u64,
+    total_tokens: u64,
+}
+
+/// Embeddings of images
+#[utoipa::path(post, path = "/v1/embeddings", tag = "OpenAI", request_body = EmbeddingsBody,
+    responses((status = 200, description = "A vector for each image", body = Embeddings), OpenAiFaults))]
+pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, Fault> {
+    app.check_open()?;
+    let received = body::read(&app, request).await?;
+    let body: EmbeddingsBody = serde_json::from_slice(&received.body)
+        .map_err(|fault| Fault::bad(format!("expected a request for embeddings in JSON: {fault}")))?;
+    let runner = app.model(body.model.as_deref())?;
+    runner.model().check_pools("feature")?;
+    let width = width(&runner);
+    if let Some(asked) = body.dimensions.filter(|&asked| asked != width) {
+        return Err(Fault::bad(format!("expected `dimensions` of {width}, the model's own, found {asked}")));
+    }
+    let texts = match body.input {
+        Value::String(text) => vec![text],
+        Value::Array(list) => {
+            let text = |(index, element)| match element {
+                Value::String(text) => Ok(text),
+                other => {
+                    let found = kind(&other);
+                    Err(Fault::bad(format!("input {index}: expected an image as a data URI, found {found}")))
+                }
+            };
+            list.into_iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?
+        }
+        other => return Err(Fault::bad(format!("expected images as data URIs in `input`, found {}", kind(&other)))),
+    };
+    let image = |(index, text): (usize, &String)| {
+        encoded::image(text).map(Input::Encoded).map_err(|fault| fault.at(&format!("input {index}")))
+    };
+    let inputs = texts.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>()?;
+    let images = inputs.len();
+    let answers = runner.run(inputs, Task::Outputs, None).await?;
+    let format = body.encoding_format.unwrap_or_default();
+    let embedding = |(index, answer)| {
+        let values = features(&runner, answer)?.values;
+        let embedding = match format {
+            Encoding::Float => Vector::Numbers(values),
+            Encoding::Base64 => Vector::Text(encoded::base64(&tensors::from_floats(&values))),
+        };
+        Ok(Embedding { object: "embedding", index, embedding })
+    };
+    let data = answers.into_iter().enumerate().map(embedding).collect::<Result<Vec<_>, Fault>>()?;
+    let model = runner.name().to_owned();
+    let usage = Usage { prompt_tokens: 0, total_tokens: 0 };
+    let mut response = Json(Embeddings { object: "list", data, model: model.clone(), usage }).into_response();
+    response.extensions_mut().insert(Served { model, images });
+    Ok(response)
+}
+
+fn width(runner: &Runner) -> usize {
+    match runner.projects() {
+        true => runner.model().vit().config().classes,
+        false => runner.features().last().copied().unwrap_or(0),
+    }
+}
+
+/// All models that can be used.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelList {
+    /// `list`
+    object: &'static str,
+    data: Vec<ModelEntry>,
+}
+
+/// A model; beside OpenAI's fields, what it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelEntry {
+    id: String,
+    /// `model`
+    object: &'static str,
+    /// Always 0: weights do not say when they were made.
+    created: u64,
+    owned_by: &'static str,
+    /// Whether it gives labels.
+    classifies: bool,
+    classes: usize,
+    /// Width of its vectors.
+    width: usize,
+    /// Height and width of its input.
+    image_size: [usize; 2],
+    /// Blocks.
+    depth: usize,
+    /// Heads of each block.
+    heads: usize,
+    /// What products are computed in.
+    precision: &'static str,
+    /// The maps that it has.
+    methods: Vec<MapEntry>,
+}
+
+/// A kind of map, and what it depends on.
+#[derive(Debug, Serialize, ToSchema)]
+struct MapEntry {
+    name: &'static str,
+    title: &'static str,
+    /// Whether there is one for each layer.
+    layer: bool,
+    /// Whether there is one for each head.
+    head: bool,
+    /// Whether it is about one patch.
+    patch: bool,
+}
+
+fn map_entry(method: &Method) -> MapEntry {
+    MapEntry {
+        name: method.name(),
+        title: method.about().title,
+        layer: method.uses_layer(),
+        head: method.uses_head(),
+        patch: method.needs_patch(),
+    }
+}
+
+fn entry(runner: &Runner) -> ModelEntry {
+    let model = runner.model();
+    let config = model.vit().config();
+    let classifies = model.check_classifies().is_ok();
+    let pools = model.check_pools("map").is_ok();
+    let has = |method: &Method| (!method.needs_attention() || config.depth > 0) && (!method.needs_target() || pools);
+    ModelEntry {
+        id: runner.name().to_owned(),
+        object: "model",
+        created: 0,
+        owned_by: "vitral",
+        classifies,
+        classes: if classifies { config.classes } else { 0 },
+        width: width(runner),
+        image_size: [config.image_size.height, config.image_size.width],
+        depth: config.depth,
+        heads: if config.depth == 0 { 0 } else { config.heads },
+        precision: model.precision().name(),
+        methods: Method::ALL.iter().filter(|method| has(method)).map(map_entry).collect(),
+    }
+}
+
+/// The models that can be used
+#[utoipa::path(get, path = "/v1/models", tag = "OpenAI",
+    responses((status = 200, description = "All models", body = ModelList), OpenAiFaults))]
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Json<ModelList> {
+    Json(ModelList { object: "list", data: app.registry.running().iter().map(|runner| entry(runner)).collect() })
+}
+
+/// One model
+#[utoipa::path(get, path = "/v1/models/{model}", tag = "OpenAI",
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
+    responses((status = 200, description = "The model", body = ModelEntry), OpenAiFaults))]
+pub(crate) async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelEntry>, Fault> {
+    Ok(Json(entry(&*app.registry.get(Some(&name))?)))
+}

@@ -1,0 +1,71 @@
+//! Where a model comes from.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+#[cfg(feature = "embedded-model")]
+use vitral::Precision;
+use vitral::{Device, LoadOptions, Model};
+
+/// Where a model comes from, so that it can be loaded, and loaded again.
+#[derive(Clone, Debug)]
+pub struct ModelSource(From);
+
+#[derive(Clone, Debug)]
+enum From {
+    #[cfg(feature = "embedded-model")]
+    Embedded {
+        precision: Option<Precision>,
+    },
+    Path {
+        path: PathBuf,
+        options: LoadOptions,
+    },
+}
+
+/// What a model's files looked like: names, sizes and times.
+pub(crate) type Fingerprint = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+impl ModelSource {
+    /// The built-in model, in the device's precision unless another is named.
+    #[cfg(feature = "embedded-model")]
+    pub fn embedded(precision: impl Into<Option<Precision>>) -> Self {
+        ModelSource(From::Embedded { precision: precision.into() })
+    }
+
+    /// A folder or a checkpoint, as [`Model::load`] takes it.
+    pub fn path(path: impl Into<PathBuf>, options: LoadOptions) -> Self {
+        ModelSource(From::Path { path: path.into(), options })
+    }
+
+    pub(crate) fn load(&self, device: &Device) -> Result<Model, vitral::Error> {
+        match &self.0 {
+            #[cfg(feature = "embedded-model")]
+            From::Embedded { precision: Some(precision) } => {
+                Model::embedded(&device.clone().with_precision(*precision)?)
+            }
+            #[cfg(feature = "embedded-model")]
+            From::Embedded { precision: None } => Model::embedded(device),
+            From::Path { path, options } => Model::load(path, options, device),
+        }
+    }
+
+    /// What the files look like now; empty for a model without files.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let path = match &self.0 {
+            #[cfg(feature = "embedded-model")]
+            From::Embedded { .. } => return Vec::new(),
+            From::Path { path, .. } => path,
+        };
+        let entry = |path: &Path| {
+            let data = path.metadata().ok()?;
+            data.is_file().then(|| (path.to_owned(), data.len(), data.modified().ok()))
+        };
+        let mut files: Fingerprint = match path.read_dir() {
+            Ok(entries) => entries.flatten().filter_map(|file| entry(&file.path())).collect(),
+            Err(_) => entry(path).into_iter().collect(),
+        };
+        files.sort();
+        files
+    }
+}
