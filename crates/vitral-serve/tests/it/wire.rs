@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use proptest::prelude::RngCore;
+use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use vitral_serve::parse;
 

@@ -29,7 +29,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..ROUNDS {
         times[0].push(timed(|| model.run(&image.pixels, None).map(drop))?);
         for (times, method) in times[1..].iter_mut().zip(METHODS) {
-            let explain = || model.explain(&image, method, Some(&target), &options, &mut |_| ()).map(drop);
+            let explain = || {
+                model
+                    .explain(&image, method, Some(&target), &options, &mut |_| std::ops::ControlFlow::Continue(()))
+                    .map(drop)
+            };
             times.push(timed(explain)?);
         }
     }
