@@ -45,6 +45,7 @@ mod routes;
 mod runner;
 mod server;
 mod source;
+mod statuses;
 mod trace;
 mod turns;
 mod wire;

@@ -16,7 +16,7 @@ use crate::body;
 use crate::fault::{Fault, Kind};
 use crate::job::{Answer, Input, Task};
 use crate::oip::describe::SERVER;
-use crate::openapi::PlainFaults;
+use crate::statuses::PlainFaults;
 use crate::trace::Served;
 use crate::wire::encoded;
 

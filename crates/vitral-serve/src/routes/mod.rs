@@ -14,6 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -21,7 +22,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::app::App;
 use crate::fault::{Fault, Kind};
-use crate::{keys, oip, protocol, trace};
+use crate::{keys, oip, openapi, protocol, trace};
 
 /// The router: paths inside, and around them, from the outside: the log, the form of errors, CORS, keys, compression.
 pub(crate) fn router(app: &Arc<App>) -> Router {
@@ -31,6 +32,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(openai::routes())
         .merge(vitral::routes())
         .merge(service::routes())
+        .route("/openapi.json", get(openapi::describe))
         .fallback(missing)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(app));

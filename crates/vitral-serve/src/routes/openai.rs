@@ -17,8 +17,8 @@ use crate::app::App;
 use crate::body;
 use crate::fault::Fault;
 use crate::job::{Input, Task};
-use crate::openapi::OpenAiFaults;
 use crate::runner::Runner;
+use crate::statuses::OpenAiFaults;
 use crate::trace::Served;
 use crate::wire::{encoded, tensors};
 

@@ -11,7 +11,7 @@ use vitral::explain::paint;
 
 use crate::app::App;
 use crate::fault::{Fault, Kind};
-use crate::openapi::{self, VitralFaults};
+use crate::statuses::VitralFaults;
 
 /// The page, with the colors of maps where it has a place for them.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
@@ -27,7 +27,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       base-uri 'none'";
 
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/metrics", get(metrics)).route("/openapi.json", get(openapi::describe))
+    Router::new().route("/metrics", get(metrics))
 }
 
 /// Metrics in Prometheus's text format
