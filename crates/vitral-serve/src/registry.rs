@@ -148,8 +148,16 @@ impl Registry {
         Err(Fault::new(Kind::NotFound, format!("expected version `{VERSION}` of `{name}`, found `{version}`")))
     }
 
-    /// Loads a model, or loads it again; until the new one has run, the old one answers.
+    /// Loads a model, or loads it again; until the new one has run, the old one answers. The log says what went wrong.
     pub(crate) async fn load(self: &Arc<Self>, name: &str) -> Result<(), LoadFault> {
+        let loaded = self.try_load(name).await;
+        if let Err(LoadFault::Failed(fault)) = &loaded {
+            tracing::error!(model = name, "{fault}");
+        }
+        loaded
+    }
+
+    async fn try_load(self: &Arc<Self>, name: &str) -> Result<(), LoadFault> {
         let place = self.entries.iter().position(|entry| entry.name == name);
         let Some(place) = place else { return Err(LoadFault::Unknown(self.entry(name).err())) };
         let entry = &self.entries[place];
@@ -169,7 +177,6 @@ impl Registry {
                 entry.change(|now| {
                     now.status = if now.runner.is_some() { Status::Ready } else { Status::Failed };
                 });
-                tracing::error!(model = name, "{fault}");
                 Err(LoadFault::Failed(fault))
             }
         }
@@ -217,7 +224,7 @@ impl Registry {
             entry.change(|now| now.status = Status::Loading);
         }
         for entry in &self.entries {
-            self.load(&entry.name).await.map_err(|fault| (entry.name.clone(), fault))?;
+            self.try_load(&entry.name).await.map_err(|fault| (entry.name.clone(), fault))?;
         }
         Ok(())
     }

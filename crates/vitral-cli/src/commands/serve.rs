@@ -183,7 +183,9 @@ pub(crate) fn run(args: &ServeArgs, settings: &Settings, printer: &Printer) -> a
 
 async fn listener(host: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(host, port);
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; choose another `--port`"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another `--port` or `--host`"))
 }
 
 /// The models and their names.
@@ -233,7 +235,13 @@ fn options(args: &ServeArgs, settings: &Settings) -> anyhow::Result<Options> {
     let some = |n| NonZero::new(n).unwrap_or(NonZero::<usize>::MIN);
     let usual = if matches!(settings.device, vitral::Device::Cuda(_)) { 64 } else { 8 };
     let max_batch = batching.max_batch_size.unwrap_or(some(usual));
-    let mut keys: Vec<String> = access.api_key.iter().filter(|key| !key.is_empty()).cloned().collect();
+    if access.api_key.iter().any(|key| key.trim().is_empty()) {
+        // A variable that is not set must not open the server to everybody.
+        bail!(Usage(
+            "`--api-key` or `VITRAL_API_KEY`: expected a key, found an empty one; leave it out for no key".into()
+        ));
+    }
+    let mut keys = access.api_key.clone();
     if let Some(file) = &access.api_key_file {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the keys in `{}`; check `--api-key-file`", file.display()))?;

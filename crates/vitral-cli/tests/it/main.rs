@@ -9,6 +9,8 @@ mod forward;
 mod found;
 mod gpu;
 mod info;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 mod train;
 mod usage;
 mod weights;
