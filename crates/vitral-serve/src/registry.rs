@@ -41,8 +41,9 @@ struct Now {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Status {
     #[default]
-    Unloaded,
     Loading,
+    /// By a request.
+    Unloaded,
     Ready,
     Failed,
 }
@@ -104,7 +105,6 @@ impl Registry {
         let mut states = self.entries.iter().map(|entry| entry.read(|now| (now.status, now.runner.is_some())));
         // One that is loaded again still answers; one that was unloaded is not missed.
         states.all(|(status, runs)| runs || status == Status::Unloaded)
-            && self.entries.iter().any(|entry| entry.read(|now| now.runner.is_some()))
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, Fault> {
@@ -196,7 +196,7 @@ impl Registry {
     pub(crate) async fn unload(&self, name: &str) -> Result<(), Fault> {
         let entry = self.entry(name)?;
         let _one_at_a_time = entry.loading.lock().await;
-        entry.change(|now| *now = Now::default());
+        entry.change(|now| *now = Now { status: Status::Unloaded, ..Now::default() });
         tracing::info!(model = name, "unloaded");
         Ok(())
     }

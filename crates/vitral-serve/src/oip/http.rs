@@ -74,8 +74,8 @@ pub(crate) async fn live() -> Json<LiveBody> {
 
 /// Whether every model has answered a warm-up, and the server takes requests
 #[utoipa::path(get, path = "/v2/health/ready", tag = "Open Inference Protocol",
-    responses((status = 200, description = "It is ready", body = ReadyBody),
-              (status = 503, description = "It is not", body = ReadyBody), PlainFaults))]
+    responses(PlainFaults, (status = 200, description = "It is ready", body = ReadyBody),
+              (status = 503, description = "It is not", body = ReadyBody)))]
 pub(crate) async fn ready(State(app): AppState) -> Response {
     let ready = app.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -388,7 +388,7 @@ fn optional<T: serde::de::DeserializeOwned + Default>(body: &[u8]) -> Result<T, 
 ///
 /// Until it has run once, the one that was loaded before answers. The body may be empty.
 #[utoipa::path(post, path = "/v2/repository/models/{model}/load", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model that the server was started with", example = "cifar10")),
+    params(("model" = String, Path, description = "Name of a model that the server was started with")),
     responses((status = 200, description = "It is loaded", body = Object), PlainFaults))]
 pub(crate) async fn load(
     State(app): AppState,
@@ -412,7 +412,7 @@ pub(crate) async fn load(
 ///
 /// What it has accepted is answered. The body may be empty.
 #[utoipa::path(post, path = "/v2/repository/models/{model}/unload", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
+    params(("model" = String, Path, description = "Name of a model")),
     responses((status = 200, description = "It is unloaded", body = Object), PlainFaults))]
 pub(crate) async fn unload(
     State(app): AppState,
