@@ -35,8 +35,8 @@ fn number<'de, D: Deserializer<'de>, T: FromStr<Err: Display> + Deserialize<'de>
 /// Checks a time in seconds.
 pub(crate) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
     let Some(seconds) = seconds else { return Ok(None) };
-    if !(0.001..=3600.0).contains(&seconds) {
-        return Err(Fault::bad(format!("expected a `timeout` from 0.001 to 3600 seconds, found {seconds}")));
+    if !(0.1..=3600.0).contains(&seconds) {
+        return Err(Fault::bad(format!("expected a `timeout` from 0.1 to 3600 seconds, found {seconds}")));
     }
     Ok(Some(Duration::from_secs_f64(seconds)))
 }
@@ -56,7 +56,7 @@ pub(crate) struct ClassifyOptions {
     pub(crate) top: Option<u32>,
     /// Seconds that the request may take
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 0.001, maximum = 3600)]
+    #[param(minimum = 0.1, maximum = 3600)]
     pub(crate) timeout: Option<f64>,
 }
 
@@ -105,7 +105,7 @@ pub(crate) struct EmbedOptions {
     pub(crate) pool: Pool,
     /// Seconds that the request may take
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 0.001, maximum = 3600)]
+    #[param(minimum = 0.1, maximum = 3600)]
     pub(crate) timeout: Option<f64>,
 }
 
@@ -160,7 +160,7 @@ pub(crate) struct ExplainOptions {
     pub(crate) opacity: Option<f32>,
     /// Seconds that the request may take
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 0.001, maximum = 3600)]
+    #[param(minimum = 0.1, maximum = 3600)]
     pub(crate) timeout: Option<f64>,
 }
 
