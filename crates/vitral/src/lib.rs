@@ -44,6 +44,8 @@ mod load;
 pub mod message;
 pub mod model;
 #[doc(hidden)]
+pub mod nested;
+#[doc(hidden)]
 pub mod npy;
 #[doc(hidden)]
 pub mod numbers;

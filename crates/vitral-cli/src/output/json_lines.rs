@@ -1,7 +1,8 @@
 //! JSON Lines: one object per image, `{"image": …, "features": […]}`.
 
 use serde::Serialize;
-use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{SerializeMap, Serializer};
+use vitral::nested::Nested;
 
 use super::output_file::OutputFile;
 use super::rows::Rows;
@@ -18,26 +19,8 @@ impl Serialize for JsonLines<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut line = serializer.serialize_map(Some(2))?;
         line.serialize_entry("image", self.image)?;
-        line.serialize_entry(self.tensor, &Nested(self.shape, self.values))?;
+        line.serialize_entry(self.tensor, &Nested { shape: self.shape, values: self.values })?;
         line.end()
-    }
-}
-
-/// Values as lists nested according to their shape.
-struct Nested<'a>(&'a [usize], &'a [f32]);
-
-impl Serialize for Nested<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            [] | [_] => self.1.serialize(serializer),
-            [outer, inner @ ..] => {
-                let mut list = serializer.serialize_seq(Some(*outer))?;
-                for values in self.1.chunks_exact(inner.iter().product::<usize>().max(1)) {
-                    list.serialize_element(&Nested(inner, values))?;
-                }
-                list.end()
-            }
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use vitral::config::Problem;
 use vitral::explain::{Method, paint};
 use vitral::labels::{Ranked, top};
+use vitral::nested::Nested;
 
 use super::options::{ClassifyOptions, EmbedOptions, ExplainOptions, MapFormat, Pool, pixel, timeout};
 use super::upload::{self, Upload, Uploads};
@@ -22,7 +23,6 @@ use crate::runner::Runner;
 use crate::statuses::VitralFaults;
 use crate::trace::Served;
 use crate::wire::encoded::base64;
-use crate::wire::nested::Nested;
 use crate::worker::task_for;
 
 pub(crate) fn routes() -> Router<Arc<App>> {

@@ -2,7 +2,6 @@
 
 pub(crate) mod encoded;
 pub(crate) mod multipart;
-pub(crate) mod nested;
 pub(crate) mod numbers;
 pub(crate) mod tensors;
 

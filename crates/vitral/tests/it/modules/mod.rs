@@ -25,6 +25,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("numbers", &[]),
             ("message", &[]),
             ("choice", &[]),
+            ("nested", &[]),
             ("npy", &[]),
             ("atomic", &[]),
             ("pipeline", &["config", "image"]),
