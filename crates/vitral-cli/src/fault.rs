@@ -55,11 +55,15 @@ impl Fault {
     }
 
     pub(crate) fn exit_code(self) -> ExitCode {
-        ExitCode::from(match self {
+        ExitCode::from(self.code())
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
             Fault::OutputClosed => 0,
             Fault::Failed => 1,
             Fault::Usage => 2,
-        })
+        }
     }
 }
 

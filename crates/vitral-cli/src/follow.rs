@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use vitral::{LoadOptions, Model};
+use vitral_ranks::Reduction;
 use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, RunSize, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::labeling::Labeling;
 use vitral_train::recipe::Recipe;
 use vitral_train::report::ChosenOn;
-use vitral_train::run::{Models, run as train};
+use vitral_train::run::{Models, RunOn, run as train};
 use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
@@ -30,7 +31,14 @@ const NAMED: usize = 5;
 const SPARKLINE: usize = 16;
 
 /// Loads the data and models of a recipe and runs it in a folder, from the beginning or from where it stopped.
-pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+pub(crate) fn follow(
+    recipe: &Recipe,
+    out: &Path,
+    reduction: Reduction,
+    settings: &Settings,
+    printer: &Printer,
+) -> anyhow::Result<Outcome> {
+    let ranks = settings.ranks.clone().with_reduction(reduction);
     let mut sets = open_sets(recipe)?;
     let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
         Ok(Model::load(&located(Path::new(name), settings)?, options, &settings.device)?)
@@ -54,8 +62,15 @@ pub(crate) fn follow(recipe: &Recipe, out: &Path, settings: &Settings, printer: 
         bar: false,
         losses: Losses::default(),
     };
-    let ended = train(recipe, &sets, models, out, &settings.device, interrupt::gracefully(), &mut watcher);
+    let on = RunOn { device: &settings.device, ranks: ranks.clone(), interrupted: interrupt::gracefully() };
+    let ended = train(recipe, &sets, models, out, on, &mut watcher);
     printer.finish_progress();
+    if ranks.is_several() {
+        let (spent, all) = (ranks.time_spent().as_secs_f64(), watcher.begun.elapsed().as_secs_f64());
+        let share = 100.0 * spent / all.max(1e-9);
+        printer
+            .note(format_args!("rank 0 spent {spent:.1} s of {all:.1} ({share:.1} %) with others, waiting included"));
+    }
     match ended? {
         Ended::Finished { best, epoch, test } => {
             let (folder, report) = (out.join("best"), out.join("report.html"));

@@ -1,5 +1,6 @@
 //! Images given on the command line: files, folders, patterns, standard input.
 
+mod dealt;
 mod found;
 mod notes;
 mod skipped;
@@ -63,15 +64,11 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
         mut each: impl FnMut(&[String], &Batch) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let found = self.find(printer)?;
-        self.batches(
-            found,
-            model,
-            settings,
-            printer,
-            |batch, names, _| {
-                if names.is_empty() { Ok(()) } else { each(names, batch) }
-            },
-        )
+        let count = found.count();
+        let skipped = self.take_batches(found, model, settings, printer, |batch, names, _| {
+            if names.is_empty() { Ok(()) } else { each(names, batch) }
+        })?;
+        summarize(skipped, count, printer)
     }
 
     /// Like [`InputArgs::each_batch`], for results of which each is printed: `each` returns a row of results for every
@@ -88,31 +85,34 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
         let records = found.records;
         let record = |skipped: &Skipped| if records == Records::Json { skipped.print(printer) } else { Ok(()) };
         found.skipped.iter().try_for_each(record)?;
-        self.batches(found, model, settings, printer, |batch, names, skipped| {
+        let count = found.count();
+        let skipped = self.take_batches(found, model, settings, printer, |batch, names, skipped| {
             let rows = if names.is_empty() { vec![] } else { each(names, batch)? };
-            let mut skipped = skipped.iter().peekable();
+            let mut skipped = skipped.into_iter().peekable();
             for ((index, name), row) in batch.indices.iter().zip(names).zip(rows) {
                 while let Some((_, before)) = skipped.next_if(|(place, _)| place < index) {
-                    record(before)?;
+                    record(&before)?;
                 }
                 show(name, row)?;
             }
-            skipped.try_for_each(|(_, after)| record(after))
-        })
+            skipped.try_for_each(|(_, after)| record(&after))
+        })?;
+        summarize(skipped, count, printer)
     }
 
-    /// Passes images on in batches, with their names, and those between them that cannot be used, with their places.
-    fn batches(
+    /// Passes images on in batches, with their names, and those between them that cannot be used, with their places. Gives
+    /// the number of those that cannot be used.
+    fn take_batches(
         &self,
         found: Found,
         model: &Model,
         settings: &Settings,
         printer: &Printer,
-        mut each: impl FnMut(&Batch, &[String], &[(usize, Skipped)]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Outcome> {
+        mut each: impl FnMut(&Batch, &[String], Vec<(usize, Skipped)>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<usize> {
         let preprocess = model.preprocess()?;
         let Found { sources, skipped, .. } = found;
-        let (mut skipped, count) = (skipped.len(), sources.len() + skipped.len());
+        let mut skipped = skipped.len();
         let batch = NonZero::new(usize::from(self.batch)).unwrap_or(NonZero::<usize>::MIN);
         let options = BatchOptions { batch, threads: settings.threads() };
         let (mut notes, decoding) = (Notes::default(), self.decoding());
@@ -127,11 +127,11 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
             skipped += faults.len();
             let names: Vec<String> = batch.indices.iter().map(|&index| sources[index].name()).collect();
             names.iter().for_each(|name| notes.print(name, printer));
-            each(&batch, &names, &faults)?;
+            each(&batch, &names, faults)?;
             Ok(printer.advance(batch.indices.len() + batch.faults.len())?)
         })?;
         printer.finish_progress();
-        summarize(skipped, count, printer)
+        Ok(skipped)
     }
 
     /// Passes images on unprocessed, one by one, with their names. Those that cannot be read, or for which `each` returns

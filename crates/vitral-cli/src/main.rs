@@ -23,6 +23,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use vitral_ranks::Ranks;
 
 use commands::Cli;
 use fault::Fault;
@@ -42,7 +43,11 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let settings = match Settings::resolve(&cli.global, cli.command.computes()) {
+    let ranks = if cli.command.is_dealt() { Ranks::of_environment() } else { Ok(Ranks::alone()) };
+    let resolved = ranks
+        .map_err(anyhow::Error::from)
+        .and_then(|ranks| Settings::resolve(&cli.global, cli.command.computes(), ranks));
+    let settings = match resolved {
         Ok(settings) => settings,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}", fault::line(&error));
@@ -56,11 +61,14 @@ fn main() -> ExitCode {
     if let Some(note) = &settings.device_note {
         printer.note(note);
     }
+    if let Some(carrier) = settings.ranks.carrier().filter(|_| settings.ranks.is_several()) {
+        printer.note(format_args!("{} ranks over {} (`{}`)", settings.ranks.size(), carrier.name, carrier.path));
+    }
     let outcome = commands::run(cli.command, &settings, &printer).and_then(|outcome| {
         printer.flush()?;
         Ok(outcome)
     });
-    match outcome {
+    match together(&settings.ranks, outcome) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => ExitCode::from(1),
         Ok(Outcome::Interrupted) => ExitCode::from(interrupt::CODE),
@@ -75,4 +83,19 @@ fn main() -> ExitCode {
             fault.exit_code()
         }
     }
+}
+
+/// How a command ended for all ranks: if one has failed, for all.
+fn together(ranks: &Ranks, outcome: anyhow::Result<Outcome>) -> anyhow::Result<Outcome> {
+    let outcome = if !ranks.is_several() || ranks.has_failed() {
+        outcome
+    } else {
+        let (outcome, told) = match outcome {
+            Ok(outcome) => (Some(outcome), Ok(Vec::new())),
+            Err(error) => (None, Err(error)),
+        };
+        settings::agree(ranks, told).map(|_| outcome.expect("no error"))
+    };
+    ranks.finish();
+    outcome
 }

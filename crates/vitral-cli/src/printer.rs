@@ -24,12 +24,20 @@ pub(crate) struct Printer {
     bar: RefCell<Option<ProgressBar>>,
     quiet: bool,
     terminal: bool,
+    /// On a rank that is not the first, which prints for all: what it would have said.
+    said: Option<RefCell<Vec<String>>>,
 }
 
 impl Printer {
     pub(crate) fn new(settings: &Settings) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        Printer { waiting: RefCell::default(), bar: RefCell::default(), quiet: settings.quiet, terminal }
+        let said = (!settings.ranks.is_first()).then(RefCell::default);
+        Printer { waiting: RefCell::default(), bar: RefCell::default(), quiet: settings.quiet, terminal, said }
+    }
+
+    /// What this rank would have said, if it is not the one that prints.
+    pub(crate) fn take_said(&self) -> Vec<String> {
+        self.said.as_ref().map(RefCell::take).unwrap_or_default()
     }
 
     /// Whether standard output is a terminal.
@@ -49,6 +57,9 @@ impl Printer {
 
     /// Prints bytes of results.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), StandardOutput> {
+        if self.said.is_some() {
+            return Ok(());
+        }
         self.waiting.borrow_mut().extend_from_slice(bytes);
         if self.waiting.borrow().len() < MUCH { Ok(()) } else { self.flush() }
     }
@@ -99,6 +110,10 @@ impl Printer {
     /// Prints an error. If it cannot be written either, nothing can be done.
     pub(crate) fn fault(&self, text: impl Display) {
         let text = plain(&text.to_string());
+        if let Some(said) = &self.said {
+            said.borrow_mut().push(text);
+            return;
+        }
         let write = || drop(writeln!(std::io::stderr(), "{text}"));
         match self.bar.borrow().as_ref() {
             Some(bar) => bar.suspend(write),
@@ -108,7 +123,7 @@ impl Printer {
 
     /// Shows a progress bar for long work, on a terminal.
     pub(crate) fn start_progress(&self, total: usize, unit: &str) {
-        if self.quiet || total <= FEW || !std::io::stderr().is_terminal() {
+        if self.quiet || self.said.is_some() || total <= FEW || !std::io::stderr().is_terminal() {
             return;
         }
         let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{rate}}  {{eta}} left  {{wide_msg}}");

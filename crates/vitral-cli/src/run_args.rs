@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use vitral_ranks::Reduction;
 use vitral_train::recipe::Setting;
 
 use crate::fault::Usage;
@@ -25,9 +26,31 @@ pub(crate) struct RunArgs {
     /// Seed for initial values, order, augmentation and dropout
     #[arg(long, value_name = "SEED")]
     seed: Option<u32>,
+    /// How several ranks add up their gradients
+    #[arg(long, value_enum, default_value_t, value_name = "WAY")]
+    pub(crate) all_reduce: AllReduce,
     /// Change a key of the recipe, as in `schedule.learning_rate=3e-4`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+/// How ranks add up gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AllReduce {
+    /// In pairs: the same bits for any number of ranks
+    #[default]
+    Tree,
+    /// By the MPI library's own all-reduce, which knows the network; bits depend on the number of ranks
+    Library,
+}
+
+impl From<AllReduce> for Reduction {
+    fn from(way: AllReduce) -> Self {
+        match way {
+            AllReduce::Tree => Reduction::Tree,
+            AllReduce::Library => Reduction::Library,
+        }
+    }
 }
 
 impl RunArgs {

@@ -8,9 +8,10 @@ use clap::{ArgGroup, Args};
 use vitral::choice::{DeviceChoice, Opened};
 use vitral::weights::hub;
 use vitral::{Device, LoadOptions, Model, Precision};
+use vitral_ranks::{Failed, Launcher, Ranks};
 
 use crate::download::Download;
-use crate::fault::Usage;
+use crate::fault::{self, Usage};
 
 /// Options of every command.
 #[derive(Args, Debug)]
@@ -46,26 +47,73 @@ pub(crate) struct Settings {
     pub(crate) quiet: bool,
     /// Print results as JSON.
     pub(crate) json: bool,
+    /// The processes that work on the command together.
+    pub(crate) ranks: Ranks,
 }
 
 impl Settings {
-    /// `computes` is whether the command computes with a model: only then is a GPU looked for.
-    pub(crate) fn resolve(args: &GlobalArgs, computes: bool) -> anyhow::Result<Self> {
+    /// `computes` is whether the command computes with a model: only then is a GPU looked for. `ranks` are those that work
+    /// on the command together.
+    pub(crate) fn resolve(args: &GlobalArgs, computes: bool, ranks: Ranks) -> anyhow::Result<Self> {
         let choice = match args.device {
             DeviceChoice::Auto if !computes => DeviceChoice::Cpu,
             choice => choice,
         };
-        let opened = choice.open(args.threads.map_or(0, usize::from), args.cuda_path.as_deref());
+        let launcher = Launcher::of_environment().filter(|_| ranks.is_several());
+        let threads = args.threads.map_or_else(|| own_threads(launcher.as_ref()), usize::from);
+        let open = |choice: DeviceChoice| choice.open(threads, args.cuda_path.as_deref());
+        // Each process of a machine has a GPU of its own, unless its launcher shows it but one.
+        let local = launcher.as_ref().and_then(|launcher| launcher.local_rank).unwrap_or(0);
+        let own = match choice {
+            DeviceChoice::Auto | DeviceChoice::Cuda(0) if local > 0 => open(DeviceChoice::Cuda(local)).ok(),
+            _ => None,
+        };
+        let opened = own.map_or_else(|| open(choice), Ok);
         let Opened { device, note, threads } = opened.map_err(|fault| Usage(fault.to_string()))?;
         // Decoding and statistics run next to the device, on the same number of threads. The pool can only be set once,
         // here.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-        Ok(Settings { device, device_note: note, threads, quiet: args.quiet, json: args.json })
+        Ok(Settings { device, device_note: note, threads, quiet: args.quiet, json: args.json, ranks })
     }
 
     /// Number of threads, in the type that the library takes.
     pub(crate) fn threads(&self) -> NonZero<usize> {
         self.threads
+    }
+}
+
+/// Threads of a process that shares its machine with others, unless its launcher has given it processors of its own; 0 is
+/// one for each processor.
+fn own_threads(launcher: Option<&Launcher>) -> usize {
+    let neighbors = launcher.and_then(|launcher| launcher.local_size).unwrap_or(1);
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    if neighbors > 1 && available >= processors().unwrap_or(available) { (available / neighbors).max(1) } else { 0 }
+}
+
+/// The machine's processors, bound to this process or not.
+fn processors() -> Option<usize> {
+    let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let ranges = listed.trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+    });
+    ranges.sum()
+}
+
+/// Goes on if all ranks are well, with what each gives, in the order of ranks.
+pub(crate) fn agree(ranks: &Ranks, given: anyhow::Result<Vec<u8>>) -> anyhow::Result<Vec<Vec<u8>>> {
+    ranks.gather_if_well(given.map_err(Told)).map_err(|failed| match failed {
+        Failed::Here(Told(error)) => error,
+        Failed::Elsewhere(error) => error.into(),
+    })
+}
+
+/// An error as it is told to other ranks: on one line, with its causes.
+struct Told(anyhow::Error);
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&fault::line(&self.0))
     }
 }
 
@@ -142,13 +190,27 @@ impl ModelArgs {
     }
 }
 
-/// The folder of a model given by its path, or by its name on a hub, which is then downloaded.
+/// The folder of a model given by its path, or by its name on a hub, which is then downloaded: by the first of several
+/// ranks, before the others look.
 pub(crate) fn located(given: &Path, settings: &Settings) -> anyhow::Result<PathBuf> {
     let Some(name) = given.to_str() else { return Ok(given.to_owned()) };
-    let mut bar = Download::new(settings.quiet);
-    let folder = hub::locate(name, &mut |progress| bar.show(progress));
-    bar.finish();
-    Ok(folder?)
+    let ranks = &settings.ranks;
+    let locate = || {
+        let mut bar = Download::new(settings.quiet || !ranks.is_first());
+        let folder = hub::locate(name, &mut |progress| bar.show(progress));
+        bar.finish();
+        anyhow::Ok(folder?)
+    };
+    let first = if ranks.is_first() { Some(locate()) } else { None };
+    if !ranks.is_several() {
+        return first.unwrap_or_else(locate);
+    }
+    let (folder, result) = match first.transpose() {
+        Ok(folder) => (folder, Ok(Vec::new())),
+        Err(error) => (None, Err(error)),
+    };
+    agree(ranks, result)?;
+    folder.map_or_else(locate, Ok)
 }
 
 /// The choice of model, for commands about a model, whose first argument may be the model as well.

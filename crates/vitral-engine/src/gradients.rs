@@ -7,8 +7,9 @@ use crate::device::Device;
 use crate::device::cpu::plan::BatchExtent;
 use crate::device::storage::FlatBuffer;
 
-/// Sums of gradients, laid out like [`Parameters::flat`]. A device may keep several that grow side by side and are
-/// added up at the end.
+/// Sums of gradients, laid out like [`Parameters::flat`]. A batch has leaves ([`leaves`](crate::leaves)), and each leaf
+/// its own sum; they are added in pairs, and the pairs in pairs. So the total has the same bits whoever computes which
+/// of the leaves: the threads of one process, or several processes that own whole subtrees.
 #[derive(Debug)]
 pub struct GradientSum {
     device: Device,
@@ -16,10 +17,13 @@ pub struct GradientSum {
 }
 
 impl GradientSum {
-    /// Zeros for the parameters of a flat buffer.
-    pub fn zeros(parameters: &Parameters) -> Self {
+    /// Zeros for the parameters of a flat buffer, one sum for each of so many leaves, a power of two. A GPU takes a batch
+    /// as a whole, and has one sum.
+    pub fn zeros(parameters: &Parameters, leaves: usize) -> Self {
+        assert!(leaves.is_power_of_two(), "{leaves} leaves, which is not a power of two");
         let device = parameters.device().clone();
-        let lanes = (0..device.gradient_lanes()).map(|_| device.flat_zeros(parameters.flat().len())).collect();
+        let lanes = if device.keeps_leaves() { leaves } else { 1 };
+        let lanes = (0..lanes).map(|_| device.flat_zeros(parameters.flat().len())).collect();
         GradientSum { device, lanes }
     }
 
@@ -28,30 +32,40 @@ impl GradientSum {
         self.lanes.iter_mut().for_each(|lane| self.device.backend().clear(lane));
     }
 
-    /// Adds the gradients of a batch. The device decides how the batch is cut: `part` is called with the device to
-    /// compute on, a range of images, and where their gradients go, for ranges that together are the batch. What the
-    /// calls give comes back in the order of images. How a batch is cut depends on the batch alone, so sums have the
-    /// same bits whatever the threads.
+    /// Adds the gradients of a batch with these leaves, as many as there are sums. The device decides how a leaf is cut:
+    /// `part` is called with the device to compute on, a range of images, and where their gradients go, for ranges that
+    /// together are the batch. What the calls give comes back in the order of images. How a leaf is cut depends on the
+    /// leaf alone, so sums have the same bits whatever the threads.
     ///
     /// # Errors
     /// The first that a part gives.
     pub fn accumulate<T: Send, E: Send>(
         &mut self,
         batch: BatchExtent,
+        leaves: &[Range<usize>],
         parameters: &Parameters,
         part: impl Fn(&Device, Range<usize>, &mut FlatBuffer) -> Result<T, E> + Sync + Send,
     ) -> Result<Vec<T>, E> {
         let count = parameters.declarations().specs().len();
-        self.device.each_part(batch, count, &mut self.lanes, part)
+        self.device.each_part(batch, leaves, count, &mut self.lanes, part)
     }
 
-    /// Adds up the sums that were kept side by side and multiplies the total by a factor; it is then
-    /// [`GradientSum::sum`].
-    pub fn join(&mut self, factor: f32) {
-        let Some((sum, others)) = self.lanes.split_first_mut() else { return };
-        others.iter().for_each(|other| self.device.backend().accumulate(sum, other));
+    /// Adds up the sums of the leaves; the total is then [`GradientSum::sum`].
+    pub fn join(&mut self) {
+        let (count, mut apart) = (self.lanes.len(), 1);
+        while apart < count {
+            for pair in self.lanes.chunks_mut(2 * apart) {
+                let (left, right) = pair.split_at_mut(apart);
+                self.device.backend().accumulate(&mut left[0], &right[0]);
+            }
+            apart *= 2;
+        }
+    }
+
+    /// Multiplies the joined sum by a factor.
+    pub fn scale(&mut self, factor: f32) {
         if factor != 1.0 {
-            self.device.backend().scale_buffer(sum, factor);
+            self.device.backend().scale_buffer(&mut self.lanes[0], factor);
         }
     }
 
@@ -60,7 +74,8 @@ impl GradientSum {
         &self.lanes[0]
     }
 
-    pub(crate) fn sum_mut(&mut self) -> &mut FlatBuffer {
+    /// The sum, to be joined with those of others.
+    pub fn sum_mut(&mut self) -> &mut FlatBuffer {
         &mut self.lanes[0]
     }
 }

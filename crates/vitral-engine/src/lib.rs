@@ -48,7 +48,7 @@ pub use arena::{Adapter, Declarations, ParameterId, ParameterKind, ParameterSpec
 pub use device::Device;
 pub use device::backend::{UpdateGroup, UpdateRule};
 pub use device::cpu::Cpu;
-pub use device::cpu::plan::BatchExtent;
+pub use device::cpu::plan::{BatchExtent, leaves};
 pub use device::cuda::Cuda;
 pub use device::cuda::recording::Replays;
 pub use device::error::DeviceError;

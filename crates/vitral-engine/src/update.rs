@@ -1,5 +1,7 @@
 //! From gradients to better parameters: clipping, optimizer steps, the average.
 
+use std::ops::Range;
+
 use crate::arena::Parameters;
 use crate::device::Device;
 use crate::device::backend::{ClipCall, UpdateBuffers, UpdateCall, UpdateGroup, UpdateRule};
@@ -33,7 +35,7 @@ impl GradientSum {
 }
 
 /// The runs of the flat buffer that adaptive clipping looks at, each with the length of its units.
-fn units(parameters: &Parameters) -> Vec<(std::ops::Range<usize>, usize)> {
+fn units(parameters: &Parameters) -> Vec<(Range<usize>, usize)> {
     let flat = parameters.declarations().ids().filter(|&id| parameters.is_flat(id));
     flat.map(|id| {
         let spec = parameters.declarations().spec(id);
@@ -46,21 +48,33 @@ fn units(parameters: &Parameters) -> Vec<(std::ops::Range<usize>, usize)> {
     .collect()
 }
 
-/// What an optimizer remembers between steps, laid out like the parameters.
+/// What an optimizer remembers between steps, laid out like the parameters, or like a share of them.
 #[derive(Debug)]
 pub struct Moments {
     /// First moment, or velocity.
     pub first: FlatBuffer,
     /// Second moment; empty where none is kept.
     pub second: FlatBuffer,
+    /// Where in the parameters they begin.
+    start: usize,
 }
 
 impl Moments {
     /// Zeros, as a rule needs them.
     pub fn zeros(parameters: &Parameters, rule: UpdateRule) -> Self {
-        let keeps_second = matches!(rule, UpdateRule::Adamw { .. } | UpdateRule::Lamb { .. } | UpdateRule::Muon { .. });
-        let (device, count) = (parameters.device(), parameters.flat().len());
-        Moments { first: device.flat_zeros(count), second: device.flat_zeros(if keeps_second { count } else { 0 }) }
+        Moments::of_share(parameters, rule, 0..parameters.flat().len())
+    }
+
+    /// Zeros for some of the parameters, where others keep the moments of the rest.
+    pub fn of_share(parameters: &Parameters, rule: UpdateRule, share: Range<usize>) -> Self {
+        let (device, count) = (parameters.device(), share.len());
+        let second = device.flat_zeros(if rule.keeps_second() { count } else { 0 });
+        Moments { first: device.flat_zeros(count), second, start: share.start }
+    }
+
+    /// The parameters that they belong to, as a range of the flat buffer.
+    pub fn share(&self) -> Range<usize> {
+        self.start..self.start + self.first.len()
     }
 }
 
@@ -82,7 +96,7 @@ impl Update<'_> {
     /// holds 0.
     ///
     /// # Panics
-    /// If gradients or moments are not laid out like the parameters.
+    /// If gradients are not laid out like the parameters, or a group has no moments.
     pub fn apply(&self, parameters: &mut Parameters, gradients: &GradientSum, moments: &mut Moments, gate: &Tensor) {
         let device = parameters.device().clone();
         let call =
@@ -92,6 +106,7 @@ impl Update<'_> {
             gradients: gradients.sum(),
             first: &mut moments.first,
             second: &mut moments.second,
+            moments_from: moments.start,
         };
         device.backend().update(&call, buffers, gate);
     }

@@ -11,6 +11,7 @@ use vitral_engine::random::normal;
 use vitral_engine::{
     Activation, BatchExtent, Clip, Context, Cpu, DType, Declarations, Device, DeviceError, DrawKey, GradientSum,
     Moments, ParameterId, ParameterKind, Parameters, Precision, Reference, Tensor, Update, UpdateGroup, UpdateRule,
+    leaves,
 };
 
 const WIDTH: usize = 8;
@@ -82,7 +83,7 @@ fn train(device: &Device) -> Result<(Vec<f32>, Vec<f32>), DeviceError> {
     let mut parameters = block.parameters(device);
     let rule = UpdateRule::Adamw { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
     let mut moments = Moments::zeros(&parameters, rule);
-    let mut gradients = GradientSum::zeros(&parameters);
+    let mut gradients = GradientSum::zeros(&parameters, 2);
     let groups = [UpdateGroup {
         range: 0..parameters.flat().len(),
         weight_decay: 0.01,
@@ -97,8 +98,8 @@ fn train(device: &Device) -> Result<(Vec<f32>, Vec<f32>), DeviceError> {
         let targets = device.one_hot(&[0, 1, 2, 0, 1, 2], 3, 0.1)?;
         gradients.clear();
         let before = device.downloads();
-        let extent = BatchExtent { images: 6, tokens: 5, convolutions: false };
-        let parts = gradients.accumulate(extent, &parameters, |device, images, gradients| {
+        let extent = BatchExtent { tokens: 5, convolutions: false };
+        let parts = gradients.accumulate(extent, &leaves(6, 2), &parameters, |device, images, gradients| {
             let draws = DrawKey { seed: 1, step, first_image: images.start };
             let cx = Context::training(&parameters, draws).on(device);
             let logits = block.forward(&cx, &device.slice(&x, images.clone()));
@@ -107,7 +108,7 @@ fn train(device: &Device) -> Result<(Vec<f32>, Vec<f32>), DeviceError> {
             cx.backward_from(&loss, share, Some(gradients));
             Ok::<_, DeviceError>((loss, images.len() as f32 / 6.0))
         })?;
-        gradients.join(1.0);
+        gradients.join();
         let norm = gradients.clip(Some(Clip::Norm(1.0)), &parameters);
         let gate = device.all_finite(&[&norm, &parts[0].0]);
         let update = Update { rule, groups: &groups, learning_rate: 1e-2, step: step + 1 };
@@ -232,8 +233,8 @@ fn parameters_stay_where_a_loss_is_not_finite() {
         // The first step is poisoned: nothing has moved before it.
         let mut parameters = block.parameters(&device);
         let mut moments = Moments::zeros(&parameters, UpdateRule::Lion { beta1: 0.9, beta2: 0.99 });
-        let mut gradients = GradientSum::zeros(&parameters);
-        gradients.join(1.0);
+        let mut gradients = GradientSum::zeros(&parameters, 2);
+        gradients.join();
         let norm = gradients.clip(None, &parameters);
         let gate = device.all_finite(&[&norm, &device.full([1], f32::NAN)]);
         let whole = 0..parameters.flat().len();

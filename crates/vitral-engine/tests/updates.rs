@@ -8,7 +8,7 @@ use vitral_engine::ops::Linear;
 use vitral_engine::random::normal;
 use vitral_engine::{
     BatchExtent, Clip, Context, Declarations, Device, DeviceError, GradientSum, Moments, ParameterId, ParameterKind,
-    Parameters, Precision, Update, UpdateGroup, UpdateRule,
+    Parameters, Precision, Update, UpdateGroup, UpdateRule, leaves,
 };
 
 /// A high and a wide matrix, a vector of no round length, and one of several runs.
@@ -35,14 +35,14 @@ fn parameters(device: &Device) -> Parameters {
 
 /// Gradients with these values, laid out like the parameters.
 fn gradients(parameters: &Parameters, values: &[f32]) -> GradientSum {
-    let mut sum = GradientSum::zeros(parameters);
-    let extent = BatchExtent { images: 1, tokens: 1, convolutions: false };
-    let written = sum.accumulate(extent, parameters, |_, _, flat| {
+    let mut sum = GradientSum::zeros(parameters, 1);
+    let extent = BatchExtent { tokens: 1, convolutions: false };
+    let written = sum.accumulate(extent, &leaves(1, 1), parameters, |_, _, flat| {
         flat.write(0, values);
         Ok::<_, DeviceError>(())
     });
     written.expect("no fault");
-    sum.join(1.0);
+    sum.join();
     sum
 }
 
@@ -196,7 +196,8 @@ fn sums_and_averages_are_those_of_the_reference_device() {
         let parameters = parameters(device);
         let count = parameters.flat().len();
         let mut sum = gradients(&parameters, &noise(8, count, 1.0));
-        sum.join(0.25);
+        sum.join();
+        sum.scale(0.25);
         let mut average = device.flat_zeros(count);
         average.write(0, &noise(9, count, 1.0));
         let before = average.to_vec().expect("no fault");

@@ -8,7 +8,7 @@ use vitral::{LoadOptions, Model};
 use vitral_train::fit::{Outcome, RunSize, Watcher};
 use vitral_train::journal::Entry;
 use vitral_train::recipe::{Finetuning, Recipe, Setting};
-use vitral_train::run::{Models, run as train};
+use vitral_train::run::{Models, RunOn, run as train};
 use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
@@ -105,7 +105,7 @@ pub(crate) fn finetune(
             let models = Models::load(&recipe, &mut sets, load)?;
             let mut watcher = Follower { teller, callback, epochs: recipe.run.epochs };
             sets.notes.iter().for_each(|note| watcher.note(note));
-            match train(&recipe, &sets, models, &out, &opened.device, stop.flag(), &mut watcher)? {
+            match train(&recipe, &sets, models, &out, RunOn::alone(&opened.device, stop.flag()), &mut watcher)? {
                 Outcome::Finished { best, epoch, test } => Ok(Some(serde_json::json!({
                     "best_accuracy": best,
                     "epoch": epoch,

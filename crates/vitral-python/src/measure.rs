@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use serde::Serialize;
 use vitral::features::FeatureKind;
+use vitral_ranks::Ranks;
 use vitral_train::data::Split;
 use vitral_train::evaluate::{Evaluation, ModelEvaluation, ProbeOptions, Watcher, evaluate_model};
 
@@ -68,7 +69,7 @@ pub(crate) fn evaluate(
     let work = move |stop: &Stop, teller: &Teller<_>| -> Result<Computed, Fault> {
         let model = &loaded.model;
         beside(loaded.threads, || {
-            let report = evaluate_model(model, &data, &options, &mut Follower { stop, teller })?;
+            let report = evaluate_model(model, &data, &options, &Ranks::alone(), &mut Follower { stop, teller })?;
             Ok(Computed { precision: model.precision().name(), report })
         })
     };
@@ -88,7 +89,7 @@ pub(crate) fn probe(
     let work = move |stop: &Stop, teller: &Teller<_>| -> Result<_, Fault> {
         let model = &loaded.model;
         beside(loaded.threads, || {
-            Ok(vitral_train::evaluate::probe(model, &data, &options, &mut Follower { stop, teller })?)
+            Ok(vitral_train::evaluate::probe(model, &data, &options, &Ranks::alone(), &mut Follower { stop, teller })?)
         })
     };
     json(&run_telling(py, Ending::Abandoned, work)??)

@@ -11,7 +11,7 @@ use vitral::{Device, Model};
 use vitral_train::fit::Watcher;
 use vitral_train::journal::Entry;
 use vitral_train::recipe::{Recipe, Setting};
-use vitral_train::run::{Models, run};
+use vitral_train::run::{Models, RunOn, run};
 use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let learned = Some(Model::load(model, &recipe.load_options(classes)?, &device)?);
     let interrupted = AtomicBool::new(false);
     let models = Models { learned, teacher: None };
-    let outcome = run(&recipe, &sets, models, out.as_ref(), &device, &interrupted, &mut Printer)?;
+    let outcome = run(&recipe, &sets, models, out.as_ref(), RunOn::alone(&device, &interrupted), &mut Printer)?;
     println!("{outcome:?}; the best model is in {out}/best");
     Ok(())
 }

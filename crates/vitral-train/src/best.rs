@@ -6,16 +6,18 @@ use vitral::atomic::AtomicFolder;
 use vitral::image::Preprocess;
 use vitral::model::Input;
 use vitral::weights::export::{ExportSource, Target, export};
-use vitral::{Device, DeviceError};
+use vitral::{Device, DeviceError, LoadOptions, Model};
 use vitral_engine::{Context, DType, ParameterSpec, Parameters};
+use vitral_ranks::Ranks;
 
 use crate::data::Loader;
 use crate::epoch::Score;
 use crate::error::TrainError;
-use crate::evaluate::{Errors, SeveralMetrics};
+use crate::evaluate::{Errors, SeveralMetrics, each_in_order};
 use crate::labeling::Labeling;
 use crate::lora;
-use crate::step::Trainer;
+use crate::ranks;
+use crate::step::{Batch, Trainer};
 
 /// The parameters that are evaluated and kept, prepared for inference: the exponential average if the run has one.
 fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
@@ -26,6 +28,43 @@ fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
         lora::merged(&trainer.parameters, &flat, id).map(Into::into)
     };
     Parameters::prepared(declarations.clone(), device.clone(), DType::F32, read)
+}
+
+/// Loads the best model of a run, which the first of several ranks reads for all: the others need not see its folder.
+///
+/// # Errors
+/// If it is not there, or cannot be loaded.
+pub(crate) fn load(folder: &Path, device: &Device, ranks: &Ranks) -> Result<Model, TrainError> {
+    let best = folder.join("best");
+    let names = ranks::from_first(ranks, || {
+        if !best.is_dir() {
+            return Err(TrainError::Data {
+                path: best.clone(),
+                fault: "expected the run's best model, found none".to_owned(),
+                hint: "restore it, or train again in another folder",
+            });
+        }
+        let listing = || TrainError::file(&best, "listing the best model");
+        let entries = std::fs::read_dir(&best).map_err(listing())?;
+        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(listing())?;
+        let files = entries.iter().filter(|entry| entry.path().is_file());
+        Ok(files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>())
+    })?;
+    if !ranks.is_several() {
+        return Ok(Model::load(best, &LoadOptions::default(), device)?);
+    }
+    let copy = tempfile::tempdir().map_err(TrainError::file(std::env::temp_dir(), "making a folder"));
+    let copy = ranks::agree(ranks, copy)?;
+    for name in names {
+        let path = best.join(&name);
+        let read = || std::fs::read(&path).map_err(TrainError::file(&path, "reading the best model"));
+        let bytes = ranks::bytes_from_first(ranks, read)?;
+        let path = copy.path().join(&name);
+        let written = if ranks.is_first() { Ok(()) } else { std::fs::write(&path, bytes) };
+        ranks::agree(ranks, written.map_err(TrainError::file(&path, "copying the best model")))?;
+    }
+    let seen = if ranks.is_first() { &best } else { copy.path() };
+    ranks::agree(ranks, Model::load(seen, &LoadOptions::default(), device).map_err(TrainError::from))
 }
 
 /// Evaluates the model as it is now: mean loss, and the fraction of images classified correctly; where images have several
@@ -39,8 +78,7 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result
     let mut errors = Errors::default();
     let mut metrics = SeveralMetrics::new(test.dataset().classes());
     let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0usize);
-    for batch in Loader::epoch(test, 0, 0) {
-        let batch = batch?;
+    let answer = |batch: &Batch| {
         let values = device.scope(|| {
             let cx = Context::inference(&parameters);
             let input = Input { pixels: &batch.pixels, mask: None };
@@ -57,15 +95,19 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result
             };
             Ok::<_, TrainError>(device.concatenate(&values))
         })?;
-        let values = values.to_vec()?;
-        seen += batch.labels.len();
-        loss += f64::from(values[0]) * batch.labels.len() as f64;
+        Ok(values.to_vec()?)
+    };
+    each_in_order(test, answer, |answers| {
+        let (values, images) = (&answers.values, answers.labels.len());
+        seen += images;
+        loss += f64::from(values[0]) * images as f64;
         match labeling {
-            Labeling::Several => metrics.add_batch(&values[1..], &batch.targets.to_vec()?),
-            Labeling::Number => errors.add(&values[1..], &batch.targets.to_vec()?),
+            Labeling::Several => metrics.add_batch(&values[1..], &answers.targets),
+            Labeling::Number => errors.add(&values[1..], &answers.targets),
             Labeling::One => correct += f64::from(values[1]),
         }
-    }
+        Ok(())
+    })?;
     let accuracy = match labeling {
         Labeling::One => correct / seen.max(1) as f64,
         Labeling::Several => metrics.report(0).mean_average_precision,

@@ -7,12 +7,14 @@ mod recipes;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 use vitral_engine::FlatBuffer;
+use vitral_ranks::Failed;
 
 use crate::epoch::{EpochStats, Score};
 use crate::error::TrainError;
@@ -104,21 +106,52 @@ const POSITION: &str = "vitral.position";
 /// The key of how a GPU computes products, so that the run goes on with the same bits.
 const PRODUCTS: &str = "vitral.products";
 
-/// Writes a checkpoint to a temporary file, then renames it, so that the file of that name is always complete.
+/// Writes a checkpoint to a temporary file, then renames it, so that the file of that name is always complete. With
+/// several ranks the first one writes, and gets the moments that others keep; all of them call this.
 ///
 /// # Errors
 /// If it cannot be written; the previous file is then kept.
 pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), TrainError> {
-    let flat = |buffer: &FlatBuffer| -> Result<Flat, TrainError> {
-        let numbers = buffer.to_vec()?;
-        Ok(Flat { shape: [numbers.len()], numbers })
-    };
-    let mut tensors = vec![("parameters", flat(trainer.parameters.flat())?), ("first", flat(&trainer.moments.first)?)];
-    if !trainer.moments.second.is_empty() {
-        tensors.push(("second", flat(&trainer.moments.second)?));
+    let ranks = trainer.ranks();
+    let first = moment(trainer, &trainer.moments.first)?;
+    let keeps_second = trainer.rules().optimizer.rule().keeps_second();
+    let second = if keeps_second { moment(trainer, &trainer.moments.second)? } else { Vec::new() };
+    let written = if ranks.is_first() { write(path, trainer, position, first, second) } else { Ok(()) };
+    ranks.agree(written).map_err(Failed::into_error)
+}
+
+/// A moment of all parameters, on the first rank.
+fn moment(trainer: &Trainer, own: &FlatBuffer) -> Result<Vec<f32>, TrainError> {
+    let Some(shares) = trainer.shares() else { return Ok(own.to_vec()?) };
+    let ranks = trainer.ranks();
+    let own = own.to_vec()?;
+    if !ranks.is_first() {
+        ranks.send(0, bytemuck::cast_slice(&own))?;
+        return Ok(Vec::new());
+    }
+    let mut whole = own;
+    for (rank, share) in shares.ranges().iter().enumerate().skip(1) {
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&ranks.receive(rank)?);
+        debug_assert_eq!(values.len(), share.len());
+        whole.extend(values);
+    }
+    Ok(whole)
+}
+
+fn write(
+    path: &Path,
+    trainer: &Trainer,
+    position: &Position,
+    first: Vec<f32>,
+    second: Vec<f32>,
+) -> Result<(), TrainError> {
+    let flat = |numbers: Vec<f32>| Flat { shape: [numbers.len()], numbers };
+    let mut tensors = vec![("parameters", flat(trainer.parameters.flat().to_vec()?)), ("first", flat(first))];
+    if !second.is_empty() {
+        tensors.push(("second", flat(second)));
     }
     if let Some(ema) = &trainer.ema {
-        tensors.push(("ema", flat(ema)?));
+        tensors.push(("ema", flat(ema.to_vec()?)));
     }
     let position = serde_json::to_string(position).expect("plain data");
     let products = trainer.parameters.device().choices().map(|choices| (PRODUCTS.to_owned(), choices));
@@ -127,16 +160,21 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<(), T
     vitral::atomic::write(path, &bytes).map_err(TrainError::file(path, "writing a checkpoint"))
 }
 
-/// Restores a trainer from a checkpoint. The recipe may differ in what does not change the steps taken so far: the number
+/// Restores a trainer from the bytes of a checkpoint. The recipe may differ in what does not change the steps taken so far: the number
 /// of epochs, how often the model is evaluated and saved, and where data and models are.
 ///
 /// # Errors
 /// If the file is damaged, or belongs to another model, recipe or data.
-pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str, data: &TrainedOn) -> Result<Position, TrainError> {
+pub fn load(
+    path: &Path,
+    bytes: &[u8],
+    trainer: &mut Trainer,
+    recipe: &str,
+    data: &TrainedOn,
+) -> Result<Position, TrainError> {
     let fault = |fault: String| TrainError::Checkpoint { path: path.to_owned(), fault };
-    let bytes = std::fs::read(path).map_err(TrainError::file(path, "reading a checkpoint"))?;
     let damaged = |fault: String| TrainError::Damaged { path: path.to_owned(), fault };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
     let position = header.metadata().as_ref().and_then(|header| header.get(POSITION)).cloned();
     let position = position.ok_or_else(|| fault("it has no position in the run".into()))?;
     // Before anything else: the keys of another format would be reported as unknown.
@@ -157,24 +195,26 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str, data: &TrainedOn) 
     if position.base != trainer.base() {
         return Err(fault("it belongs to another model: the frozen parameters differ".into()));
     }
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let read = |name: &str, into: &mut FlatBuffer| {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
+    let total = trainer.parameters.flat().len();
+    let read = |name: &str, into: &mut FlatBuffer, share: Range<usize>| {
         let tensor = file.tensor(name).map_err(|error| fault(format!("`{name}`: {error}")))?;
-        if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * into.len() {
+        if tensor.dtype() != Dtype::F32 || tensor.data().len() != 4 * total {
             let found = tensor.data().len() / 4;
-            return Err(fault(format!("`{name}` holds {found} values, expected {}", into.len())));
+            return Err(fault(format!("`{name}` holds {found} values, expected {total}")));
         }
-        let numbers: Vec<f32> = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        into.write(0, &numbers);
+        let numbers = tensor.data()[4 * share.start..4 * share.end].as_chunks().0.iter();
+        into.write(0, &numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect::<Vec<f32>>());
         Ok(())
     };
-    read("parameters", trainer.parameters.flat_mut())?;
-    read("first", &mut trainer.moments.first)?;
+    read("parameters", trainer.parameters.flat_mut(), 0..total)?;
+    let share = trainer.moments.share();
+    read("first", &mut trainer.moments.first, share.clone())?;
     if !trainer.moments.second.is_empty() {
-        read("second", &mut trainer.moments.second)?;
+        read("second", &mut trainer.moments.second, share)?;
     }
     if let Some(ema) = &mut trainer.ema {
-        read("ema", ema)?;
+        read("ema", ema, 0..total)?;
     }
     if let Some(choices) = header.metadata().as_ref().and_then(|header| header.get(PRODUCTS)) {
         trainer.parameters.device().use_choices(choices);

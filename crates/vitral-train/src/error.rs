@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use vitral_ranks::RanksError;
+
 /// An error in training. None of them loses anything already written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,6 +14,9 @@ pub enum TrainError {
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] vitral::DeviceError),
+    /// Ranks cannot go on together, or another one failed.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// A file or folder could not be read or written.
     #[error("`{}`: {doing}: {fault}", path.display())]
     File {

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use vitral_engine::Tensor;
+use vitral_ranks::Ranks;
 
 use crate::checkpoint::{self, Position, TrainedOn};
 use crate::epoch::{EpochStats, Score};
 use crate::error::TrainError;
 use crate::journal::{Entry, Journal};
+use crate::ranks;
 use crate::step::{Batch, StepReport, TeacherFn, Trainer};
 
 /// The report's files.
@@ -118,7 +120,8 @@ pub enum Outcome {
     },
 }
 
-/// Runs a run to its end, from the newest checkpoint if there is one. `score` evaluates the model; `keep_best` is
+/// Runs a run to its end, from the newest checkpoint if there is one, together with the trainer's other ranks: the first
+/// writes and keeps the best model; `score` is called on all. `score` evaluates the model; `keep_best` is
 /// called when it is better than ever before.
 ///
 /// # Errors
@@ -131,12 +134,16 @@ pub fn fit(
     plan: &Plan<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
+    let ranks = trainer.ranks().clone();
     // Resume from the newest checkpoint, or start.
     let checkpoints = plan.folder.join("checkpoints");
-    std::fs::create_dir_all(&checkpoints).map_err(TrainError::file(&checkpoints, "making the folder"))?;
+    ranks::on_first(&ranks, || {
+        std::fs::create_dir_all(&checkpoints).map_err(TrainError::file(&checkpoints, "making the folder"))
+    })?;
     let mut position = match newest(&checkpoints, trainer, plan, watcher)? {
         Some((mut position, path)) => {
-            go_on(&mut position, plan, &path, watcher)?;
+            let prepared = go_on(&mut position, plan, (&path, ranks.is_first()), watcher);
+            ranks::agree(&ranks, prepared)?;
             position
         }
         None => Position {
@@ -151,13 +158,13 @@ pub fn fit(
             data: plan.data.clone(),
         },
     };
-    let mut journal = Journal::open(plan.folder, position.epoch)?;
-    let before = journal.entries().last().map_or(0.0, |entry| entry.seconds);
+    let mut journal = ranks::on_first(&ranks, || Journal::open(plan.folder, position.epoch))?;
+    let before = journal.as_ref().and_then(|journal| journal.entries().last()).map_or(0.0, |entry| entry.seconds);
     let begun = Instant::now();
     let save = |trainer: &Trainer, position: &mut Position| {
         position.step = trainer.step;
         checkpoint::save(&checkpoint::name(&checkpoints, trainer.step), trainer, position)?;
-        checkpoint::prune(&checkpoints, plan.keep)
+        ranks::on_first(&ranks, || checkpoint::prune(&checkpoints, plan.keep)).map(|_| ())
     };
 
     let mut reported = HashSet::new();
@@ -169,15 +176,17 @@ pub fn fit(
         let batches = train.batches();
         let mut source = train.epoch(position.epoch, position.batch);
         loop {
-            let group: Vec<Batch> = source.by_ref().take(plan.accumulate.max(1)).collect::<Result<_, _>>()?;
+            let group = source.by_ref().take(plan.accumulate.max(1)).collect::<Result<Vec<Batch>, _>>();
+            let group = ranks::agree(&ranks, group)?;
             if group.is_empty() {
                 break;
             }
-            let report = trainer.step(&group, plan.teacher).map_err(|error| with_batch(error, plan.folder, &group))?;
+            let report = trainer.step(&group, plan.teacher);
+            let report = report.map_err(|error| with_batch(error, plan.folder, &group, &ranks))?;
             position.batch += group.len();
             position.stats.add(&report);
             watcher.step(&report, position.batch, batches);
-            let stop = plan.interrupted.load(Ordering::Relaxed);
+            let stop = ranks.any(plan.interrupted.load(Ordering::Relaxed))?;
             if stop || (plan.checkpoint_every > 0 && trainer.step.is_multiple_of(plan.checkpoint_every)) {
                 save(trainer, &mut position)?;
             }
@@ -188,7 +197,8 @@ pub fn fit(
         drop(source);
         let images = position.stats.seen() - seen_before;
         let images_per_second = images as f64 / epoch_begun.elapsed().as_secs_f64().max(1e-9);
-        let met: Vec<String> = train.unreadable().into_iter().filter(|fault| reported.insert(fault.clone())).collect();
+        let met = ranks::gather(&ranks, &train.unreadable())?;
+        let met: Vec<String> = met.into_iter().flatten().filter(|fault| reported.insert(fault.clone())).collect();
         watcher.unreadable(&met);
 
         // Evaluation, the best model, the journal, a checkpoint.
@@ -199,12 +209,12 @@ pub fn fit(
         let best = score.filter(better);
         if let Some(score) = best {
             position.best = Some((score, position.epoch));
-            keep_best(trainer)?;
+            ranks::on_first(&ranks, || keep_best(trainer))?;
         }
         let seconds = before + begun.elapsed().as_secs_f64();
         let stats = std::mem::take(&mut position.stats);
         let entry = stats.entry(position.epoch, trainer.step, score, images_per_second, seconds);
-        journal.push(entry)?;
+        ranks::on_first(&ranks, || journal.as_mut().map_or(Ok(()), |journal| journal.push(entry)))?;
         save(trainer, &mut position)?;
         watcher.epoch(&entry, best.is_some());
     }
@@ -213,22 +223,30 @@ pub fn fit(
 }
 
 /// The newest checkpoint that can be read. One that is damaged, as by a full disk, is passed over with a note if there is
-/// another.
+/// another. The first rank reads; the others need not see the folder.
 fn newest(
     folder: &Path,
     trainer: &mut Trainer,
     plan: &Plan<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<(Position, PathBuf)>, TrainError> {
-    let mut left = checkpoint::list(folder);
+    let ranks = trainer.ranks().clone();
+    let mut left = ranks::from_first(&ranks, || Ok(checkpoint::list(folder)))?;
     while let Some(path) = left.pop() {
-        match checkpoint::load(&path, trainer, plan.recipe, plan.data) {
-            Ok(position) => return Ok(Some((position, path))),
+        let read = || std::fs::read(&path).map_err(TrainError::file(&path, "reading a checkpoint"));
+        let bytes = ranks::bytes_from_first(&ranks, read)?;
+        match checkpoint::load(&path, &bytes, trainer, plan.recipe, plan.data) {
+            Ok(position) => {
+                ranks::agree(&ranks, Ok(()))?;
+                return Ok(Some((position, path)));
+            }
             Err(TrainError::Damaged { path, fault }) if !left.is_empty() => {
                 watcher.note(&format!("`{}` is damaged ({fault}): the one before it is used", path.display()));
-                std::fs::remove_file(&path).map_err(TrainError::file(&path, "removing a damaged checkpoint"))?;
+                let remove = || std::fs::remove_file(&path);
+                let removing = TrainError::file(&path, "removing a damaged checkpoint");
+                ranks::on_first(&ranks, || remove().map_err(removing))?;
             }
-            Err(error) => return Err(error),
+            Err(error) => return ranks::agree(&ranks, Err(error)),
         }
     }
     Ok(None)
@@ -238,7 +256,7 @@ fn newest(
 fn go_on(
     position: &mut Position,
     plan: &Plan<'_>,
-    checkpoint: &Path,
+    (checkpoint, writes): (&Path, bool),
     watcher: &mut dyn Watcher,
 ) -> Result<(), TrainError> {
     let (done, epochs) = (position.epoch, plan.epochs);
@@ -253,7 +271,7 @@ fn go_on(
         // What an earlier, shorter run reported would no longer be true.
         for name in REPORTS {
             let path = plan.folder.join(name);
-            if path.exists() {
+            if writes && path.exists() {
                 std::fs::remove_file(&path).map_err(TrainError::file(&path, "removing the report of fewer epochs"))?;
             }
         }
@@ -261,10 +279,13 @@ fn go_on(
     Ok(())
 }
 
-/// Writes the batches of a diverged step to a file, so that they can be examined.
-fn with_batch(error: TrainError, folder: &Path, group: &[Batch]) -> TrainError {
+/// Writes the batches of a diverged step to a file, so that they can be examined; each of several ranks its part.
+fn with_batch(error: TrainError, folder: &Path, group: &[Batch], ranks: &Ranks) -> TrainError {
     let TrainError::Diverged { step, loss, gradient_norm, .. } = error else { return error };
-    let path = folder.join("diverged.safetensors");
+    let path = match ranks.rank() {
+        0 => folder.join("diverged.safetensors"),
+        rank => folder.join(format!("diverged-{rank}.safetensors")),
+    };
     let bytes = |tensor: &Tensor| -> Vec<u8> {
         // If the device fails as well, the file lacks these values; the divergence is still reported.
         tensor.to_vec().unwrap_or_default().iter().flat_map(|value| value.to_le_bytes()).collect()

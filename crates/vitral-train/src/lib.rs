@@ -8,7 +8,7 @@
 //! use vitral_train::fit::Watcher;
 //! use vitral_train::journal::Entry;
 //! use vitral_train::recipe::Recipe;
-//! use vitral_train::run::{Models, run};
+//! use vitral_train::run::{Models, RunOn, run};
 //! use vitral_train::sets::open_sets;
 //! use vitral_train::step::StepReport;
 //!
@@ -24,7 +24,8 @@
 //! let recipe = Recipe::load("recipes/cifar10.toml".as_ref(), &[])?;
 //! let (sets, stop) = (open_sets(&recipe)?, AtomicBool::new(false));
 //! let folder = "runs/cifar10".as_ref();
-//! run(&recipe, &sets, Models::default(), folder, &Device::cpu(0), &stop, &mut Printer)?;
+//! let device = Device::cpu(0);
+//! run(&recipe, &sets, Models::default(), folder, RunOn::alone(&device, &stop), &mut Printer)?;
 //! # Ok::<(), vitral_train::TrainError>(())
 //! ```
 
@@ -43,10 +44,12 @@ pub mod labeling;
 pub mod lora;
 pub mod loss;
 pub mod optimize;
+mod ranks;
 pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod sets;
+mod shares;
 pub mod start;
 pub mod step;
 pub mod study;

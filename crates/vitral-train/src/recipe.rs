@@ -10,6 +10,7 @@ use std::path::Path;
 use crate::error::TrainError;
 
 pub use finetuning::Finetuning;
+pub(crate) use keys::LEAVES;
 pub use keys::{DataRecipe, ModelRecipe, NewHead, Recipe, RunRecipe, SubsetRecipe, TeacherRecipe, TrainingPrecision};
 
 /// A recipe key set from outside, as in `schedule.learning_rate=3e-4`.

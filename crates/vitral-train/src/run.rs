@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use vitral::files::{is_hidden, is_image};
 use vitral::image::Preprocess;
 use vitral::{Device, LoadOptions, Model, Tensor, atomic};
+use vitral_ranks::Ranks;
 
 use crate::best;
 use crate::checkpoint::{self, TrainedOn};
@@ -20,6 +21,7 @@ use crate::journal::Journal;
 use crate::lora;
 use crate::loss::Loss;
 use crate::optimize::groups;
+use crate::ranks;
 use crate::recipe::{NewHead, Recipe};
 use crate::report::{self, Chosen};
 use crate::sets::Sets;
@@ -79,6 +81,24 @@ impl Models {
     }
 }
 
+/// What a run runs on, and what stops it.
+#[derive(Clone, Debug)]
+pub struct RunOn<'a> {
+    /// The device of this process.
+    pub device: &'a Device,
+    /// The processes that train together. Only the first needs the folder of the run.
+    pub ranks: Ranks,
+    /// Set from outside to stop after the step in progress.
+    pub interrupted: &'a AtomicBool,
+}
+
+impl<'a> RunOn<'a> {
+    /// One process.
+    pub fn alone(device: &'a Device, interrupted: &'a AtomicBool) -> Self {
+        RunOn { device, ranks: Ranks::alone(), interrupted }
+    }
+}
+
 /// Runs a recipe in a folder, or resumes the run that is there.
 ///
 /// # Errors
@@ -88,12 +108,14 @@ pub fn run(
     sets: &Sets,
     models: Models,
     folder: &Path,
-    device: &Device,
-    interrupted: &AtomicBool,
+    on: RunOn<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
-    let (run, mut trainer) = Run::prepare(recipe, sets, models, folder, device, watcher)?;
-    match run.fit(&mut trainer, interrupted, watcher)? {
+    let ranks = on.ranks.clone();
+    let prepared = Run::prepare(recipe, sets, models, folder, on, watcher);
+    let (run, mut trainer) = ranks::agree(&ranks, prepared)?;
+    let _lock = ranks::on_first(&ranks, || run.open_folder())?;
+    match run.fit(&mut trainer, watcher)? {
         Outcome::Finished { best, epoch, .. } => {
             drop(trainer);
             run.report(Chosen { on: sets.chosen_on, epoch, accuracy: best }, watcher)
@@ -109,25 +131,24 @@ struct Run<'a> {
     resolved: String,
     sets: &'a Sets,
     folder: &'a Path,
-    device: &'a Device,
+    on: RunOn<'a>,
     preprocess: Preprocess,
     teacher: Option<Teacher>,
     train: Loader,
     choosing: Loader,
-    /// Held while the run is at work.
-    _lock: File,
 }
 
 impl<'a> Run<'a> {
-    /// Opens the loaders, makes the model and its trainer, and writes the recipe into the run's folder.
+    /// Opens the loaders, and makes the model and its trainer.
     fn prepare(
         recipe: &'a Recipe,
         sets: &'a Sets,
         models: Models,
         folder: &'a Path,
-        device: &'a Device,
+        on: RunOn<'a>,
         watcher: &mut dyn Watcher,
     ) -> Result<(Self, Trainer), TrainError> {
+        let device = on.device;
         let classes = sets.train.classes();
         let loss = recipe.loss(sets.train.labeling())?;
         // The parameters' device is that of the steps; evaluations have the run's own.
@@ -151,8 +172,9 @@ impl<'a> Run<'a> {
         // A small data set is one batch, rather than none.
         let batch = recipe.run.batch.min(sets.train.len());
         let resolved = toml::to_string_pretty(recipe).map_err(|error| fault("[model]", error.to_string()))?;
-        let train = Loader::new(cached(&sets.train), training(recipe, &preprocess, batch)?, device)?;
-        let options = LoaderOptions::evaluation(preprocess.clone(), recipe.run.batch);
+        let options = training(recipe, &preprocess, batch)?.in_leaves(recipe.run.leaves, &on.ranks);
+        let train = Loader::new(cached(&sets.train), options, device)?;
+        let options = LoaderOptions::evaluation(preprocess.clone(), recipe.run.batch).dealt_to(&on.ranks);
         let choosing = Loader::new(cached(sets.choosing()), options, device)?;
 
         let frozen = recipe.groups.frozen(&vit).map_err(|found| fault("[model]", found))?;
@@ -172,9 +194,15 @@ impl<'a> Run<'a> {
             let (warmup, total) = (rules.schedule.warmup_steps, rules.total_steps);
             watcher.note(&format!("warm-up takes {warmup} of {total} steps: the peak learning rate is never reached"));
         }
-        let trainer = Trainer::new(vit, parameters, groups, rules)?;
+        let trainer = Trainer::on_ranks(vit, parameters, groups, rules, on.ranks.clone())?;
+        let run = Run { recipe, resolved, sets, folder, on, preprocess, teacher, train, choosing };
+        Ok((run, trainer))
+    }
 
-        refuse_other_files(folder, &resolved)?;
+    /// Takes possession of the run's folder, for as long as the file is open, and writes the recipe into it.
+    fn open_folder(&self) -> Result<File, TrainError> {
+        let folder = self.folder;
+        refuse_other_files(folder, &self.resolved)?;
         std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "creating the run's folder"))?;
         let lock = locked(folder)?;
         let best = folder.join("best");
@@ -182,19 +210,14 @@ impl<'a> Run<'a> {
         let path = folder.join("recipe.toml");
         // With a checkpoint, the recipe is only replaced once it is known to go on with it.
         if !path.exists() || checkpoint::list(&folder.join("checkpoints")).is_empty() {
-            write_recipe(folder, &resolved)?;
+            write_recipe(folder, &self.resolved)?;
         }
-        let run = Run { recipe, resolved, sets, folder, device, preprocess, teacher, train, choosing, _lock: lock };
-        Ok((run, trainer))
+        Ok(lock)
     }
 
     /// Trains until the last epoch, or until it is interrupted.
-    fn fit(
-        &self,
-        trainer: &mut Trainer,
-        interrupted: &AtomicBool,
-        watcher: &mut dyn Watcher,
-    ) -> Result<Outcome, TrainError> {
+    fn fit(&self, trainer: &mut Trainer, watcher: &mut dyn Watcher) -> Result<Outcome, TrainError> {
+        let RunOn { device, ranks, interrupted } = &self.on;
         let teach = |pixels: &Tensor| self.teacher.as_ref().expect("asked only if there is one").logits(pixels);
         let settings = &self.recipe.run;
         let plan = Plan {
@@ -209,49 +232,46 @@ impl<'a> Run<'a> {
             teacher: self.teacher.is_some().then_some(&teach),
             interrupted,
         };
-        let score = |trainer: &Trainer| best::score(trainer, &self.choosing, self.device);
+        let score = |trainer: &Trainer| best::score(trainer, &self.choosing, device);
         let classes = self.sets.train.classes();
-        let keep = |trainer: &Trainer| best::keep(trainer, &self.preprocess, classes, self.folder, self.device);
+        let keep = |trainer: &Trainer| best::keep(trainer, &self.preprocess, classes, self.folder, device);
         let outcome = fit::fit(trainer, &self.train, &score, &keep, &plan, watcher)?;
-        watcher.unreadable(&Source::unreadable(&self.choosing));
-        write_recipe(self.folder, &self.resolved)?;
+        watcher.unreadable(&ranks::gather(ranks, &Source::unreadable(&self.choosing))?.concat());
+        ranks::on_first(ranks, || write_recipe(self.folder, &self.resolved))?;
         Ok(outcome)
     }
 
     /// Evaluates the best model on the test images and writes the report, unless a finished run has one already. If the
     /// epoch was chosen on validation images, the test images are used here for the first time.
     fn report(self, chosen: Chosen, watcher: &mut dyn Watcher) -> Result<Outcome, TrainError> {
-        let separate = self.sets.validation.is_some();
-        if !self.folder.join("report.html").exists() || !self.folder.join("best").exists() {
+        let RunOn { device, ranks, .. } = &self.on;
+        let (folder, separate) = (self.folder, self.sets.validation.is_some());
+        let wanted = || Ok(!folder.join("report.html").exists() || !folder.join("best").exists());
+        if ranks::from_first(ranks, wanted)? {
             let test = if separate {
-                let options = LoaderOptions::evaluation(self.preprocess.clone(), self.recipe.run.batch);
-                Loader::new(Arc::clone(&self.sets.test), options, self.device)?
+                let options = LoaderOptions::evaluation(self.preprocess.clone(), self.recipe.run.batch).dealt_to(ranks);
+                Loader::new(Arc::clone(&self.sets.test), options, device)?
             } else {
                 self.choosing
             };
-            if !self.folder.join("best").exists() {
-                return Err(TrainError::Data {
-                    path: self.folder.join("best"),
-                    fault: "expected the run's best model, found none".to_owned(),
-                    hint: "restore it, or train again in another folder",
-                });
-            }
-            let best = Model::load(self.folder.join("best"), &LoadOptions::default(), self.device)?;
+            let best = best::load(folder, device, ranks)?;
             let evaluation = evaluate(&test, |pixels| Ok(best.logits(pixels)?))?;
-            let sources = report::Sources {
-                recipe: &self.resolved,
-                entries: &Journal::read(self.folder)?,
-                chosen: &chosen,
-                evaluation: &evaluation,
-                dataset: test.dataset().as_ref(),
-            };
-            report::write(self.folder, sources)?;
+            ranks::on_first(ranks, || {
+                let sources = report::Sources {
+                    recipe: &self.resolved,
+                    entries: &Journal::read(folder)?,
+                    chosen: &chosen,
+                    evaluation: &evaluation,
+                    dataset: test.dataset().as_ref(),
+                };
+                report::write(folder, sources)
+            })?;
             if separate {
-                watcher.unreadable(&Source::unreadable(&test));
+                watcher.unreadable(&ranks::gather(ranks, &Source::unreadable(&test))?.concat());
             }
         }
-        let test = if separate { report::measure(self.folder) } else { None };
-        Ok(Outcome::Finished { best: chosen.accuracy, epoch: chosen.epoch, test })
+        let measured = || Ok(if separate { report::measure(folder) } else { None });
+        Ok(Outcome::Finished { best: chosen.accuracy, epoch: chosen.epoch, test: ranks::from_first(ranks, measured)? })
     }
 }
 
@@ -282,6 +302,8 @@ fn rules(recipe: &Recipe, loss: Loss, batch: usize, batches: usize, taught: bool
         distillation: recipe.distillation.as_ref().filter(|_| taught).map(|teaching| teaching.how),
         recompute: settings.recompute,
         seed: settings.seed,
+        leaves: settings.leaves,
+        share_moments: settings.share_moments,
     }
 }
 

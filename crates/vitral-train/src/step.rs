@@ -5,16 +5,17 @@ use std::ops::Range;
 use vitral::config::Stem;
 use vitral::model::{Input, Vit};
 use vitral_engine::{
-    BatchExtent, Context, Device, DeviceError, DrawKey, FlatBuffer, GradientSum, Moments, Parameters, Tensor, Update,
-    UpdateGroup,
+    BatchExtent, Context, Device, DrawKey, FlatBuffer, GradientSum, Moments, Parameters, Tensor, Update, UpdateGroup,
 };
+use vitral_ranks::{Failed, Ranks};
 
 use crate::error::TrainError;
 use crate::lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer, Schedule};
+use crate::shares::{self, Shares};
 
-/// Images and their targets.
+/// Images and their targets: a whole batch, or a rank's part of it.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[batch, channels, height, width]`.
@@ -23,6 +24,24 @@ pub struct Batch {
     pub targets: Tensor,
     /// The classes that the images are labeled with, before any mixing.
     pub labels: Vec<usize>,
+    /// The place of the images in the whole batch.
+    pub place: Place,
+}
+
+/// Where images are among those of all ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Images before them.
+    pub first: usize,
+    /// Images in all.
+    pub of: usize,
+}
+
+impl Place {
+    /// Of so many images that are a whole batch.
+    pub fn whole(images: usize) -> Self {
+        Place { first: 0, of: images }
+    }
 }
 
 /// A teacher: pixels `[batch, channels, height, width]` to logits `[batch, classes]`.
@@ -42,8 +61,12 @@ pub struct Trainer {
     /// Steps taken.
     pub(crate) step: u64,
     gradients: GradientSum,
+    /// The groups that this rank updates.
     groups: Vec<UpdateGroup>,
+    /// Who updates what, where ranks share the moments.
+    shares: Option<Shares>,
     rules: Rules,
+    ranks: Ranks,
     base: u32,
 }
 
@@ -68,6 +91,10 @@ pub struct Rules {
     pub recompute: bool,
     /// Seeds dropout and drop path.
     pub seed: u64,
+    /// Parts of a batch whose gradients are summed apart, then in pairs: a power of two, and at most so many ranks.
+    pub leaves: usize,
+    /// Whether each rank keeps and updates a share of the moments only (ZeRO's first stage, arXiv:1910.02054).
+    pub share_moments: bool,
 }
 
 /// What a step reports.
@@ -88,26 +115,59 @@ pub struct StepReport {
 }
 
 impl Trainer {
-    /// A trainer before its first step. `parameters` are flat and initialized.
+    /// A trainer before its first step, of one process. `parameters` are flat and initialized.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn new(vit: Vit, parameters: Parameters, groups: Vec<UpdateGroup>, rules: Rules) -> Result<Self, DeviceError> {
+    pub fn new(vit: Vit, parameters: Parameters, groups: Vec<UpdateGroup>, rules: Rules) -> Result<Self, TrainError> {
+        Trainer::on_ranks(vit, parameters, groups, rules, Ranks::alone())
+    }
+
+    /// As [`Trainer::new`], of one of several ranks, which all begin with the same parameters.
+    ///
+    /// # Errors
+    /// If the device fails, or the number of ranks does not fit the leaves of a batch.
+    pub fn on_ranks(
+        vit: Vit,
+        parameters: Parameters,
+        groups: Vec<UpdateGroup>,
+        rules: Rules,
+        ranks: Ranks,
+    ) -> Result<Self, TrainError> {
+        shares::check(&ranks, rules.leaves, rules.share_moments, parameters.device())?;
         let ema = match rules.ema_decay {
             Some(_) => Some(parameters.device().flat_copy(parameters.flat())?),
             None => None,
         };
+        let shares = (rules.share_moments && ranks.is_several()).then(|| Shares::of(&parameters, ranks.size()));
+        let own = shares.as_ref().map_or(0..parameters.flat().len(), |shares| shares.owned(ranks.rank()));
+        let groups = match &shares {
+            Some(_) => shares::cut(&groups, &own),
+            None => groups,
+        };
         Ok(Trainer {
             ema,
-            moments: Moments::zeros(&parameters, rules.optimizer.rule()),
-            gradients: GradientSum::zeros(&parameters),
+            moments: Moments::of_share(&parameters, rules.optimizer.rule(), own),
+            gradients: GradientSum::zeros(&parameters, rules.leaves / ranks.size()),
             step: 0,
             base: lora::checksum(&parameters)?,
             vit,
             parameters,
             groups,
+            shares,
             rules,
+            ranks,
         })
+    }
+
+    /// The ranks that train together.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
+    /// Who keeps which moments, where ranks share them.
+    pub(crate) fn shares(&self) -> Option<&Shares> {
+        self.shares.as_ref()
     }
 
     /// A checksum of the frozen parameters, which checkpoints leave out.
@@ -145,23 +205,26 @@ impl Trainer {
         self.gradients.sum()
     }
 
-    /// One optimizer step over one or more batches, whose gradients are averaged. `teacher` gives a teacher's logits.
+    /// One optimizer step over one or more batches, or a rank's parts of them, whose gradients are averaged. `teacher`
+    /// gives a teacher's logits. Ranks report the same, of all images.
     ///
     /// # Errors
-    /// If a batch does not fit the model, the device fails, or loss or gradients are not finite; the parameters are
-    /// then unchanged.
+    /// If a batch does not fit the model, the device fails, another rank does, or loss or gradients are not finite; the
+    /// parameters are then unchanged.
     pub fn step(&mut self, batches: &[Batch], teacher: Option<&TeacherFn<'_>>) -> Result<StepReport, TrainError> {
         let device = self.parameters.device().clone();
 
         // Forward, loss and backward.
-        self.gradients.clear();
-        let (mut parts, mut seen) = (Vec::new(), 0);
-        for batch in batches {
-            let taught = teacher.map(|teacher| teacher(&batch.pixels)).transpose()?;
-            parts.extend(self.add_gradients(batch, taught.as_ref(), seen)?);
-            seen += batch.labels.len();
+        let parts = self.add_all_gradients(batches, teacher);
+        let parts = if self.ranks.is_several() { self.parts_of_all(parts, batches.len())? } else { parts? };
+        let seen = batches.iter().map(|batch| batch.place.of).sum();
+        self.gradients.join();
+        // The one place where gradients go from rank to rank.
+        if self.ranks.is_several() {
+            let sum = self.gradients.sum_mut();
+            sum.change(0..sum.len(), |values| self.ranks.sum(values))??;
         }
-        self.gradients.join(1.0 / batches.len().max(1) as f32);
+        self.gradients.scale(1.0 / batches.len().max(1) as f32);
 
         // Clipping and the update. The device leaves the parameters unchanged if anything is not finite.
         let norm = self.gradients.clip(self.rules.clip.map(Into::into), &self.parameters);
@@ -171,6 +234,10 @@ impl Trainer {
         let (rule, groups, step) = (self.rules.optimizer.rule(), &self.groups, self.step + 1);
         let update = Update { rule, groups, learning_rate, step };
         update.apply(&mut self.parameters, &self.gradients, &mut self.moments, &gate);
+        if let Some(shares) = &self.shares {
+            let flat = self.parameters.flat_mut();
+            flat.change(0..flat.len(), |values| self.ranks.share_out(values, shares.ranges()))??;
+        }
         if let (Some(ema), Some(decay)) = (&mut self.ema, self.rules.ema_decay) {
             device.ema_update(ema, &self.parameters, decay, &gate);
         }
@@ -192,22 +259,78 @@ impl Trainer {
         Ok(StepReport { step, loss, correct, seen, gradient_norm, learning_rate })
     }
 
-    /// Adds the gradients of a batch. Its first image is the `first`-th of the step.
+    /// Adds the gradients of this rank's images.
+    fn add_all_gradients(
+        &mut self,
+        batches: &[Batch],
+        teacher: Option<&TeacherFn<'_>>,
+    ) -> Result<Vec<PartReport>, TrainError> {
+        self.gradients.clear();
+        let (mut parts, mut seen) = (Vec::new(), 0);
+        for (number, batch) in batches.iter().enumerate() {
+            if batch.labels.is_empty() {
+                // A small batch has fewer images than leaves.
+                seen += batch.place.of;
+                continue;
+            }
+            let taught = teacher.map(|teacher| teacher(&batch.pixels)).transpose()?;
+            let of_batch = self.add_gradients(batch, taught.as_ref(), seen)?;
+            parts.extend(of_batch.into_iter().map(|part| PartReport { batch: number, ..part }));
+            seen += batch.place.of;
+        }
+        Ok(parts)
+    }
+
+    /// The parts of all ranks, in the order of one process: batch by batch, and in a batch by the place of the images.
+    fn parts_of_all(
+        &self,
+        parts: Result<Vec<PartReport>, TrainError>,
+        batches: usize,
+    ) -> Result<Vec<PartReport>, TrainError> {
+        let device = self.parameters.device();
+        // This waits for the device, before the gradients do.
+        let told = parts.and_then(|parts| {
+            let values: Vec<Tensor> = parts.iter().flat_map(|part| [part.loss.clone(), part.correct.clone()]).collect();
+            let values = if values.is_empty() { Vec::new() } else { device.concatenate(&values).to_vec()? };
+            let words = parts.iter().zip(values.chunks_exact(2));
+            let words = words.flat_map(|(part, values)| [part.batch as f32, values[0], values[1], part.share]);
+            Ok(bytemuck::cast_slice(&words.collect::<Vec<f32>>()).to_vec())
+        });
+        let all = self.ranks.gather_if_well(told).map_err(Failed::<TrainError>::into_error)?;
+        let mut found: Vec<PartReport> = Vec::new();
+        for told in all {
+            let words: Vec<f32> = bytemuck::pod_collect_to_vec(&told);
+            found.extend(words.as_chunks().0.iter().map(|&[batch, loss, correct, share]| PartReport {
+                batch: batch as usize,
+                loss: device.constant([1], &[loss]),
+                correct: device.constant([1], &[correct]),
+                share,
+            }));
+        }
+        debug_assert!(found.iter().all(|part| part.batch < batches), "ranks are at the same step");
+        // Stable: ranks are in the order of places.
+        found.sort_by_key(|part| part.batch);
+        Ok(found)
+    }
+
+    /// Adds the gradients of a batch, before which there were `seen` images in the step.
     fn add_gradients(
         &mut self,
         batch: &Batch,
         taught: Option<&Tensor>,
-        first: usize,
+        seen: usize,
     ) -> Result<Vec<PartReport>, TrainError> {
-        let Trainer { vit, parameters, gradients, rules, step, .. } = self;
-        let images = batch.labels.len();
+        let Trainer { vit, parameters, gradients, rules, ranks, step, .. } = self;
+        let (images, Place { first, of }) = (batch.labels.len(), batch.place);
+        let own = shares::own_leaves(of, rules.leaves, ranks);
+        assert_eq!(first..first + images, shares::span(&own), "a rank's images are those of its leaves");
+        let own: Vec<Range<usize>> = own.into_iter().map(|leaf| leaf.start - first..leaf.end - first).collect();
         let cells = batch.pixels.shape().count() / (vit.config().channels * vit.config().token_stride().area()).max(1);
-        let extent =
-            BatchExtent { images, tokens: cells / images.max(1), convolutions: vit.config().stem != Stem::Patches };
-        gradients.accumulate(extent, parameters, |device, range: Range<usize>, gradients| {
+        let extent = BatchExtent { tokens: cells / images.max(1), convolutions: vit.config().stem != Stem::Patches };
+        gradients.accumulate(extent, &own, parameters, |device, range: Range<usize>, gradients| {
             let part = batch.part(device, range.clone());
             let taught = taught.map(|taught| device.slice(taught, range.clone()));
-            let draws = DrawKey { seed: rules.seed, step: *step, first_image: first + range.start };
+            let draws = DrawKey { seed: rules.seed, step: *step, first_image: seen + first + range.start };
             let context = Context::training(parameters, draws).on(device);
             let context = if rules.recompute { context.with_checkpoints() } else { context };
             let output =
@@ -216,20 +339,27 @@ impl Trainer {
             let logits = output.logits.as_ref().expect("a model that is trained has a head");
             let labels: Vec<f32> = part.labels.iter().map(|&label| label as f32).collect();
             let correct = context.count_correct(logits, &device.constant([labels.len()], &labels));
-            // The part's share of the mean over the batch.
-            let share = range.len() as f32 / images as f32;
+            // The part's share of the mean over the batch of all ranks.
+            let share = range.len() as f32 / of as f32;
             context.backward_from(&loss, device.full(loss.shape(), share), Some(gradients));
-            Ok(PartReport { loss, correct, share })
+            Ok(PartReport { batch: 0, loss, correct, share })
         })
     }
 }
 
 impl Batch {
+    /// A whole batch.
+    pub fn whole(pixels: Tensor, targets: Tensor, labels: Vec<usize>) -> Self {
+        let place = Place::whole(labels.len());
+        Batch { pixels, targets, labels, place }
+    }
+
     /// Some of its images.
     fn part(&self, device: &Device, images: Range<usize>) -> Batch {
         Batch {
             pixels: device.slice(&self.pixels, images.clone()),
             targets: device.slice(&self.targets, images.clone()),
+            place: Place { first: self.place.first + images.start, of: self.place.of },
             labels: self.labels[images].to_vec(),
         }
     }
@@ -237,6 +367,8 @@ impl Batch {
 
 /// The result of a part of a batch; each tensor holds one value.
 struct PartReport {
+    /// Which of the step's batches.
+    batch: usize,
     loss: Tensor,
     correct: Tensor,
     share: f32,

@@ -16,6 +16,7 @@ use crate::error::TrainError;
 use crate::lora::{self, Lora};
 use crate::loss::Loss;
 use crate::optimize::{GroupOptions, Optimizer, Schedule, groups};
+use crate::recipe::LEAVES;
 use crate::step::{Batch, Rules, Trainer};
 
 /// How a step saves memory.
@@ -112,7 +113,7 @@ pub fn time_steps(
     let noise: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 2.0 * uniform(0, i as u64) - 1.0).collect();
     let pixels = device.upload(shape, &noise)?;
     let labels: Vec<usize> = (0..batch as u64).map(|i| (mix(i) % classes as u64) as usize).collect();
-    let batch = [Batch { pixels, targets: device.one_hot(&labels, classes, 0.0)?, labels }];
+    let batch = [Batch::whole(pixels, device.one_hot(&labels, classes, 0.0)?, labels)];
     let mut trainer = trainer(vit, device, saving, runs as u64 + 1)?;
     let mut steps = Vec::with_capacity(runs);
     for run in 0..=runs {
@@ -140,9 +141,11 @@ fn trainer(vit: Vit, device: &Device, saving: &Saving, total_steps: u64) -> Resu
         distillation: None,
         recompute: saving.recompute,
         seed: 0,
+        leaves: LEAVES,
+        share_moments: false,
     };
     let parameters = lora::prepare(&vit, parameters, &[], saving.lora.as_ref(), 0)?;
     let options = GroupOptions { weight_decay: 0.05, ..GroupOptions::default() };
     let groups = groups(&vit, &parameters, &options, &rules.optimizer);
-    Ok(Trainer::new(vit, parameters, groups, rules)?)
+    Trainer::new(vit, parameters, groups, rules)
 }

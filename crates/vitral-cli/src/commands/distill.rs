@@ -62,5 +62,5 @@ pub(crate) fn run(args: &DistillArgs, settings: &Settings, printer: &Printer) ->
         set.push(Setting::new("distillation.temperature", f64::from(args.temperature)));
     }
     set.extend(args.run.settings()?);
-    follow(&Recipe::load(&args.recipe, &set)?, &args.run.out, settings, printer)
+    follow(&Recipe::load(&args.recipe, &set)?, &args.run.out, args.run.all_reduce.into(), settings, printer)
 }

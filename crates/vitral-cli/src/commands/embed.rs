@@ -85,21 +85,22 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
     if let Some((path, _)) = &args.output {
         args.inputs.refuse_output(path, args.model.chosen().as_deref())?;
     }
-    let mut rows = args.output.as_ref().map(|(path, format)| format.create(path, TENSOR)).transpose()?;
+    let output = args.output.as_ref().filter(|_| settings.ranks.is_first());
+    let mut rows = output.map(|(path, format)| format.create(path, TENSOR)).transpose()?;
     let model = args.model.load(settings)?;
     printer.note_precision(&model);
     let mut count = 0;
     // A file has rows of features only.
-    let records = if rows.is_some() { Records::None } else { Records::Json };
+    let records = if args.output.is_some() { Records::None } else { Records::Json };
     let found = args.inputs.find(printer)?.with(records);
-    let look = |names: &[String], batch: &Batch| -> anyhow::Result<Vec<(Vec<usize>, Vec<f32>)>> {
+    let look = |_: &[String], batch: &Batch| -> anyhow::Result<Vec<(Vec<usize>, Vec<f32>)>> {
         let features = model.features(&batch.pixels, args.pool.into())?;
         let shape = features.shape()[1..].to_vec();
         let width = shape.iter().product::<usize>().max(1);
-        count += names.len();
         Ok(features.to_vec()?.chunks_exact(width).map(|values| (shape.clone(), values.to_vec())).collect())
     };
-    let outcome = args.inputs.each_row(found, &model, settings, printer, look, |image, (shape, values)| {
+    let outcome = args.inputs.each_row_dealt(found, &model, settings, printer, look, |image, (shape, values)| {
+        count += 1;
         let (shape, values) = (&shape[..], &values[..]);
         match &mut rows {
             Some(rows) => rows.row(image, shape, values),

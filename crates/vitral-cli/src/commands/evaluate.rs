@@ -74,7 +74,7 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     let options = ModelEvaluation { mirror: args.mirror, five_crops: args.five_crops, ..ModelEvaluation::default() };
     let options = options.split(args.split.into()).batch(args.batch.into());
     let mut watcher = Progress::new(printer);
-    let report = evaluate_model(&model, &args.data, &options, &mut watcher);
+    let report = evaluate_model(&model, &args.data, &options, &settings.ranks, &mut watcher);
     printer.finish_progress();
     let report = report?;
     watcher.report_unreadable();

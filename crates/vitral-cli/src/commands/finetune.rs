@@ -57,5 +57,5 @@ pub(crate) fn run(args: &FinetuneArgs, settings: &Settings, printer: &Printer) -
     wanted.lora = args.lora;
     wanted.recipe = args.recipe.clone();
     let recipe = Recipe::finetuning(&wanted, &args.run.settings()?)?;
-    follow(&recipe, &args.run.out, settings, printer)
+    follow(&recipe, &args.run.out, args.run.all_reduce.into(), settings, printer)
 }

@@ -19,6 +19,7 @@ mod preprocess;
 mod probe;
 mod pull;
 mod quantize;
+mod ranks;
 #[cfg(feature = "serve")]
 mod serve;
 mod study;
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Probe(probe::ProbeArgs),
     Bench(bench::BenchArgs),
+    Ranks(ranks::RanksArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -86,6 +88,21 @@ impl Command {
             return true;
         }
         false
+    }
+
+    /// Whether the processes that a launcher starts share its work.
+    pub(crate) fn is_dealt(&self) -> bool {
+        matches!(
+            self,
+            Command::Embed(_)
+                | Command::Train(_)
+                | Command::Finetune(_)
+                | Command::Distill(_)
+                | Command::Study(_)
+                | Command::Evaluate(_)
+                | Command::Probe(_)
+                | Command::Ranks(_)
+        )
     }
 
     /// Whether it computes with a model, on whatever device there is.
@@ -134,6 +151,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Evaluate(args) => evaluate::run(&args, settings, printer),
         Command::Probe(args) => probe::run(&args, settings, printer),
         Command::Bench(args) => bench::run(&args, settings, printer),
+        Command::Ranks(_) => ranks::run(settings, printer),
         Command::Completions(args) => completions::run(&args, Cli::command(), printer),
         Command::Man(args) => man::run(&args, Cli::command(), printer),
     }

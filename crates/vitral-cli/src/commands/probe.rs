@@ -83,7 +83,7 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     options.shots = args.shots.clone();
     options.batch = args.batch.into();
     let mut watcher = Progress::new(printer);
-    let found = probe(&model, &args.data, &options, &mut watcher);
+    let found = probe(&model, &args.data, &options, &settings.ranks, &mut watcher);
     printer.finish_progress();
     watcher.report_unreadable();
     let found = found?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use vitral::{LoadOptions, Model};
+use vitral_ranks::{Ranks, Reduction};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::sets::open_sets;
 use vitral_train::study::{Cell, best, write};
@@ -15,7 +16,7 @@ use crate::follow::follow;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::run_args::parsed;
-use crate::settings::Settings;
+use crate::settings::{Settings, agree};
 
 /// Train models on growing fractions of the data, and compare them
 ///
@@ -68,7 +69,10 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
     let mut fractions = args.fractions.clone();
     fractions.sort_by(f64::total_cmp);
     fractions.dedup();
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create `{}`", args.out.display()))?;
+    let ranks = &settings.ranks;
+    on_first(ranks, || {
+        std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create `{}`", args.out.display()))
+    })?;
     let mut cells = Vec::new();
     for &fraction in &fractions {
         for path in &args.recipes {
@@ -90,21 +94,23 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
             let folder = args.out.join(&model).join(fraction.to_string());
             let images = open_sets(&recipe)?.train.len();
             printer.note(format_args!("{model} on {images} images ({fraction}): {}", folder.display()));
-            if follow(&recipe, &folder, settings, printer)? == Outcome::Interrupted {
+            if follow(&recipe, &folder, Reduction::Tree, settings, printer)? == Outcome::Interrupted {
                 return Ok(Outcome::Interrupted);
             }
-            let (accuracy, best_epoch, seconds) =
-                best(&folder)?.with_context(|| format!("`{}` has no epoch", folder.display()))?;
-            let kept = Model::load(folder.join("best"), &LoadOptions::default(), &settings.device)?;
-            let parameters = kept.vit().declarations().count();
-            let epochs = recipe.run.epochs;
-            let cell = Cell { model, parameters, fraction, images, epochs, accuracy, best_epoch, seconds, folder };
-            if settings.json {
-                printer.json_line(&cell)?;
-            }
-            cells.push(cell);
-            // Makes partial results available while the rest is trained.
-            write(&args.out, &cells)?;
+            on_first(ranks, || {
+                let (accuracy, best_epoch, seconds) =
+                    best(&folder)?.with_context(|| format!("`{}` has no epoch", folder.display()))?;
+                let kept = Model::load(folder.join("best"), &LoadOptions::default(), &settings.device)?;
+                let parameters = kept.vit().declarations().count();
+                let epochs = recipe.run.epochs;
+                let cell = Cell { model, parameters, fraction, images, epochs, accuracy, best_epoch, seconds, folder };
+                if settings.json {
+                    printer.json_line(&cell)?;
+                }
+                cells.push(cell);
+                // Makes partial results available while the rest is trained.
+                Ok(write(&args.out, &cells)?)
+            })?;
         }
     }
     if !settings.json {
@@ -112,6 +118,12 @@ pub(crate) fn run(args: &StudyArgs, settings: &Settings, printer: &Printer) -> a
     }
     printer.note(format_args!("curve: {}", args.out.join("study.svg").display()));
     Ok(Outcome::Done)
+}
+
+/// Does something on the first rank only, where all wait for it.
+fn on_first(ranks: &Ranks, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let done = if ranks.is_first() { work() } else { Ok(()) };
+    agree(ranks, done.map(|()| Vec::new())).map(|_| ())
 }
 
 /// One row per model, one column per fraction.

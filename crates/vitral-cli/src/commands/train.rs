@@ -33,5 +33,5 @@ pub(crate) struct TrainArgs {
 
 pub(crate) fn run(args: &TrainArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let recipe = Recipe::load(&args.recipe, &args.run.settings()?)?;
-    follow(&recipe, &args.run.out, settings, printer)
+    follow(&recipe, &args.run.out, args.run.all_reduce.into(), settings, printer)
 }

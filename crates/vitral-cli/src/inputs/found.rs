@@ -68,6 +68,11 @@ impl Found {
         self.sources.is_empty() && self.skipped.is_empty()
     }
 
+    /// How many images there are, those that could not be looked at among them.
+    pub(super) fn count(&self) -> usize {
+        self.sources.len() + self.skipped.len()
+    }
+
     /// The images' names in results, in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         self.sources.iter().map(Source::name)

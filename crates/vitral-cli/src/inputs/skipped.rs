@@ -1,6 +1,6 @@
 //! Images that could not be used.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fault;
 use crate::printer::Printer;
@@ -16,7 +16,7 @@ pub(crate) enum Records {
 }
 
 /// An image that could not be used: it is reported when it becomes known.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Skipped {
     image: String,
     error: String,

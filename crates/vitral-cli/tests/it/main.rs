@@ -9,6 +9,7 @@ mod forward;
 mod found;
 mod gpu;
 mod info;
+mod ranks;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
 mod train;

@@ -342,19 +342,21 @@ impl Device {
         }
     }
 
-    /// How many sums of gradients the device makes side by side.
-    pub(crate) fn gradient_lanes(&self) -> usize {
+    /// Whether the leaves of a batch have sums of gradients of their own, so that the total does not depend on who
+    /// computes which. A GPU wants its batch in one piece.
+    pub(crate) fn keeps_leaves(&self) -> bool {
         match self {
-            Device::Cpu(_) => 2,
-            Device::Reference(_) | Device::Cuda(_) => 1,
+            Device::Cpu(_) | Device::Reference(_) => true,
+            Device::Cuda(_) => false,
         }
     }
 
-    /// Takes a batch through `task(device, images, lane)` as the device likes best; each part of the batch adds to one
-    /// lane.
+    /// Takes the leaves of a batch through `task(device, images, lane)` as the device likes best; each leaf adds to its
+    /// own lane, if there is more than one.
     pub(crate) fn each_part<L: Send, T: Send, E: Send>(
         &self,
         batch: BatchExtent,
+        leaves: &[Range<usize>],
         parameters: usize,
         lanes: &mut [L],
         task: impl Fn(&Device, Range<usize>, &mut L) -> Result<T, E> + Sync + Send,
@@ -362,10 +364,16 @@ impl Device {
         match self {
             Device::Cpu(cpu) => {
                 let task = |cpu: &Cpu, images, lane: &mut L| task(&Device::Cpu(cpu.clone()), images, lane);
-                cpu.each_half(batch, parameters, lanes, task)
+                cpu.each_leaf(batch, leaves, parameters, lanes, task)
             }
-            Device::Reference(_) | Device::Cuda(_) if batch.images == 0 => Ok(Vec::new()),
-            Device::Reference(_) | Device::Cuda(_) => Ok(vec![task(self, 0..batch.images, &mut lanes[0])?]),
+            Device::Reference(_) => {
+                let filled = leaves.iter().zip(lanes).filter(|(leaf, _)| !leaf.is_empty());
+                filled.map(|(leaf, lane)| task(self, leaf.clone(), lane)).collect()
+            }
+            Device::Cuda(_) => {
+                let images = leaves.first().map_or(0, |leaf| leaf.start)..leaves.last().map_or(0, |leaf| leaf.end);
+                if images.is_empty() { Ok(Vec::new()) } else { Ok(vec![task(self, images, &mut lanes[0])?]) }
+            }
         }
     }
 }

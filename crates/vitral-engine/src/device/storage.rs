@@ -136,6 +136,24 @@ impl FlatBuffer {
         }
     }
 
+    /// Lets `change` work on some of its values. On the CPU it works in place; from another device they are copied and
+    /// written back.
+    ///
+    /// # Errors
+    /// Whatever went wrong on the device.
+    ///
+    /// # Panics
+    /// If the range is out of bounds.
+    pub fn change<R>(&mut self, range: Range<usize>, change: impl FnOnce(&mut [f32]) -> R) -> Result<R, DeviceError> {
+        if let FlatStorage::Cpu(buffer, _) = &mut self.0 {
+            return Ok(change(&mut buffer.as_mut_slice()[range]));
+        }
+        let mut values = self.read(range.clone())?;
+        let result = change(&mut values);
+        self.write(range.start, &values);
+        Ok(result)
+    }
+
     #[cfg(test)]
     pub(crate) fn reference_memory(&self) -> &Memory {
         self.reference()

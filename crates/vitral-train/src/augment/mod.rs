@@ -18,6 +18,8 @@ mod operation;
 mod policy;
 mod rand;
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use vitral::config::Size;
 use vitral::image::RgbImage;
@@ -217,10 +219,28 @@ impl Augment {
         }
     }
 
-    /// Mixes images `[batch, channels, height, width]` and their targets in pairs.
-    pub fn mix(&self, shape: [usize; 4], pixels: &mut [f32], targets: &mut [f32], draws: &mut Draws) {
-        if let Some(blend) = self.mixing.and_then(|mixing| mixing.draw([shape[2], shape[3]], draws)) {
-            blend.apply(shape, pixels, targets);
+    /// Whether images may be mixed.
+    pub(crate) fn mixes(&self) -> bool {
+        self.mixing.is_some_and(|mixing| mixing.mixup > 0.0 || mixing.cutmix > 0.0)
+    }
+
+    /// Mixes images `[batch, channels, height, width]` and their targets in pairs, all in the same way, each with another
+    /// of its group. Groups are runs of images.
+    pub fn mix(
+        &self,
+        shape: [usize; 4],
+        groups: &[Range<usize>],
+        pixels: &mut [f32],
+        targets: &mut [f32],
+        draws: &mut Draws,
+    ) {
+        let [batch, channels, height, width] = shape;
+        let Some(blend) = self.mixing.and_then(|mixing| mixing.draw([height, width], draws)) else { return };
+        let (of_image, of_target) = (channels * height * width, targets.len() / batch.max(1));
+        for group in groups.iter().filter(|group| !group.is_empty()) {
+            let part = |each: usize| group.start * each..group.end * each;
+            let shape = [group.len(), channels, height, width];
+            blend.apply(shape, &mut pixels[part(of_image)], &mut targets[part(of_target)]);
         }
     }
 }

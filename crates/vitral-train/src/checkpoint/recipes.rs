@@ -4,8 +4,9 @@ use toml::{Table, Value};
 
 /// Keys that may change between a checkpoint and its continuation: the steps so far do not depend on them, or what they
 /// name is recognized in another way (data by its classes, a model by its parameters).
-const FREE: [&str; 8] = [
+const FREE: [&str; 9] = [
     "run.epochs",
+    "run.share_moments",
     "run.keep",
     "run.checkpoint_every",
     "run.evaluate_every",

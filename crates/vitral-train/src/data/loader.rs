@@ -1,6 +1,7 @@
 //! Batches, prepared ahead of the step that uses them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -10,13 +11,15 @@ use vitral::config::Size;
 use vitral::image::preprocess::{Channels, Halving, Normalize, Rescale, Step, Target};
 use vitral::image::{Filter, Preprocess, RgbImage};
 use vitral_engine::{Device, DeviceError};
+use vitral_ranks::Ranks;
 
 use super::{Dataset, Order, fault, shuffled};
 use crate::augment::Augment;
 use crate::draws::Draws;
 use crate::error::TrainError;
 use crate::labeling::Labeling;
-use crate::step::Batch;
+use crate::shares;
+use crate::step::{Batch, Place};
 
 /// Batches waiting for the consumer, besides the one being prepared.
 const AHEAD: usize = 2;
@@ -50,26 +53,57 @@ pub struct LoaderOptions {
     last: LastBatch,
     /// Threads that decode and augment; 0 means rayon's default, as many as for other work outside the device.
     threads: usize,
+    /// Who works on the batches.
+    ranks: Ranks,
+    /// Leaves of a batch, which are dealt to ranks; without, whole batches are.
+    leaves: Option<usize>,
 }
 
 impl LoaderOptions {
     /// Shuffled and augmented, complete batches only.
     pub fn training(preprocess: Preprocess, augment: Augment, batch: usize, seed: u64) -> Self {
         let (order, last) = (Order::Shuffled, LastBatch::Drop);
-        LoaderOptions { batch, seed, preprocess, augment, plain_from: u64::MAX, order, last, threads: 0 }
+        LoaderOptions {
+            batch,
+            seed,
+            preprocess,
+            augment,
+            plain_from: u64::MAX,
+            order,
+            last,
+            threads: 0,
+            ranks: Ranks::alone(),
+            leaves: None,
+        }
     }
 
     /// Every image once, in order, with the model's own preprocessing.
     pub fn evaluation(preprocess: Preprocess, batch: usize) -> Self {
         let (order, last) = (Order::Listed, LastBatch::Keep);
         let (augment, plain_from) = (Augment::default(), u64::MAX);
-        LoaderOptions { batch, seed: 0, preprocess, augment, plain_from, order, last, threads: 0 }
+        let (ranks, leaves) = (Ranks::alone(), None);
+        LoaderOptions { batch, seed: 0, preprocess, augment, plain_from, order, last, threads: 0, ranks, leaves }
     }
 
     /// Reduces augmentation from this epoch on, counted from 0 ([`Augment::plainer`]).
     #[must_use]
     pub fn plain_from(mut self, epoch: u64) -> Self {
         self.plain_from = epoch;
+        self
+    }
+
+    /// Cuts each batch into leaves ([`vitral_engine::leaves`]), and gives a rank those that are its own. The images, and
+    /// with whom they are mixed, depend on the number of leaves, not on that of ranks.
+    #[must_use]
+    pub fn in_leaves(mut self, leaves: usize, ranks: &Ranks) -> Self {
+        (self.leaves, self.ranks) = (Some(leaves), ranks.clone());
+        self
+    }
+
+    /// Gives whole batches to ranks, one after the other.
+    #[must_use]
+    pub fn dealt_to(mut self, ranks: &Ranks) -> Self {
+        self.ranks = ranks.clone();
         self
     }
 
@@ -106,7 +140,7 @@ pub struct Skipped {
 
 /// Prepares batches of a data set.
 ///
-/// A batch depends only on the seed, the epoch and the batch's number, not on threads, so a run can resume at any
+/// A batch depends only on the seed, the epoch and the batch's number, not on threads and ranks, so a run can resume at any
 /// batch. An image that cannot be used is recorded once; in a shuffled epoch the next usable one of the data set
 /// replaces it, in a listed one it is left out.
 #[derive(Debug)]
@@ -170,7 +204,23 @@ impl Loader {
         }
     }
 
-    /// Images that could not be used so far, in the order of the data set.
+    /// Who works on the batches.
+    pub fn ranks(&self) -> &Ranks {
+        &self.work.options.ranks
+    }
+
+    /// The number of a batch of a listed epoch, from its place.
+    pub(crate) fn number(&self, place: Place) -> usize {
+        place.first / self.work.options.batch
+    }
+
+    /// Notes images that others could not use.
+    pub(crate) fn note_skipped(&self, others: impl IntoIterator<Item = (usize, String)>) {
+        self.work.noted().extend(others);
+    }
+
+    /// Images that could not be used so far, in the order of the data set; what other ranks met is
+    /// known once the epoch was gathered.
     pub fn skipped(&self) -> Vec<Skipped> {
         self.work.noted().iter().map(|(&index, fault)| Skipped { index, fault: fault.clone() }).collect()
     }
@@ -222,17 +272,28 @@ struct Prepared {
     pixels: Vec<f32>,
     targets: Vec<f32>,
     labels: Vec<usize>,
+    place: Place,
 }
 
 impl Prepared {
     fn on(self, device: &Device) -> Result<Batch, DeviceError> {
-        let Prepared { shape, pixels, targets, labels } = self;
+        let Prepared { shape, pixels, targets, labels, place } = self;
         Ok(Batch {
             pixels: device.upload(shape, &pixels)?,
-            targets: device.upload([labels.len(), targets.len() / labels.len()], &targets)?,
+            targets: device.upload([labels.len(), targets.len() / labels.len().max(1)], &targets)?,
             labels,
+            place,
         })
     }
+}
+
+/// A rank's part of a batch, in places of images.
+struct Part {
+    own: Range<usize>,
+    /// The images to prepare: its own, and those that they are mixed with.
+    needed: Range<usize>,
+    /// The groups in which they are mixed, in places among the prepared ones.
+    groups: Vec<Range<usize>>,
 }
 
 impl Work {
@@ -245,20 +306,17 @@ impl Work {
         if epoch < self.options.plain_from { &self.options.augment } else { &self.plainer }
     }
 
-    fn run(
-        &self,
-        epoch: u64,
-        range: std::ops::Range<usize>,
-        device: &Device,
-        send: &SyncSender<Result<Batch, TrainError>>,
-    ) {
+    fn run(&self, epoch: u64, range: Range<usize>, device: &Device, send: &SyncSender<Result<Batch, TrainError>>) {
         let LoaderOptions { batch, seed, order, .. } = self.options;
         let count = self.dataset.len();
         let order = match order {
             Order::Shuffled => self.options.augment.repeated(shuffled(count, seed, epoch)),
             Order::Listed => (0..count).collect(),
         };
-        for number in range {
+        // Whole batches go to ranks by turns.
+        let ranks = &self.options.ranks;
+        let turn = |number: &usize| self.options.leaves.is_some() || number % ranks.size() == ranks.rank();
+        for number in range.filter(turn) {
             let places = number * batch..((number + 1) * batch).min(count);
             let prepared = self.prepare(epoch, number, &order[places.clone()], places.start);
             // A GPU copies what comes next while it computes.
@@ -273,7 +331,7 @@ impl Work {
         }
     }
 
-    /// A batch, or `None` if none of its images can be used.
+    /// A batch, or this rank's part of it; `None` if none of the images of a listed batch can be used.
     fn prepare(
         &self,
         epoch: u64,
@@ -282,14 +340,17 @@ impl Work {
         first_place: usize,
     ) -> Result<Option<Prepared>, TrainError> {
         let (seed, augment) = (self.options.seed, self.augment(epoch));
+        let Part { own, needed, groups } = self.part(indices.len(), augment);
         let one = |(offset, &index): (usize, &usize)| {
             // The position distinguishes the repetitions of one image.
-            let repetition = if augment.repeats > 1 { (first_place + offset) as u64 } else { 0 };
+            let repetition = if augment.repeats > 1 { (first_place + needed.start + offset) as u64 } else { 0 };
             self.usable(index, augment, Draws::new(seed ^ repetition.rotate_left(32), epoch, index as u64))
         };
-        let made: Vec<_> = self.pool.install(|| indices.par_iter().enumerate().map(one).collect::<Result<_, _>>())?;
+        let wanted = indices[needed.clone()].par_iter().enumerate();
+        let made: Vec<_> = self.pool.install(|| wanted.map(one).collect::<Result<_, _>>())?;
         let made: Vec<(usize, Vec<f32>)> = made.into_iter().flatten().collect();
-        if made.is_empty() {
+        let listed = self.options.order == Order::Listed;
+        if made.is_empty() && listed {
             return Ok(None);
         }
         let classes = self.dataset.classes().len();
@@ -304,9 +365,41 @@ impl Work {
         let channels = self.options.preprocess.channels.count();
         let shape = [made.len(), channels, self.size.height, self.size.width];
         let mut draws = Draws::new(seed, epoch, !(number as u64) ^ 1 << 63);
-        augment.mix(shape, &mut pixels, &mut targets, &mut draws);
-        let labels = made.iter().map(|(index, _)| self.dataset.label(*index)).collect();
-        Ok(Some(Prepared { shape, pixels, targets, labels }))
+        augment.mix(shape, &groups, &mut pixels, &mut targets, &mut draws);
+        let mut labels: Vec<usize> = made.iter().map(|(index, _)| self.dataset.label(*index)).collect();
+        if listed {
+            let place = Place { first: first_place, of: self.dataset.len() };
+            return Ok(Some(Prepared { shape, pixels, targets, labels, place }));
+        }
+        // Of the images that others were mixed with, the own ones stay.
+        let kept = own.start - needed.start..own.end - needed.start;
+        let cut = |values: &mut Vec<f32>| {
+            let each = values.len() / made.len().max(1);
+            values.truncate(kept.end * each);
+            values.drain(..kept.start * each);
+        };
+        cut(&mut pixels);
+        cut(&mut targets);
+        labels.truncate(kept.end);
+        labels.drain(..kept.start);
+        let shape = [own.len(), channels, self.size.height, self.size.width];
+        Ok(Some(Prepared { shape, pixels, targets, labels, place: Place { first: own.start, of: indices.len() } }))
+    }
+
+    /// Which of a batch's images this rank trains on, which it needs for that, and the groups in which they are mixed.
+    fn part(&self, images: usize, augment: &Augment) -> Part {
+        let Some(count) = self.options.leaves else {
+            return Part { own: 0..images, needed: 0..images, groups: vec![0..images] };
+        };
+        let own = shares::span(&shares::own_leaves(images, count, &self.options.ranks));
+        if !augment.mixes() {
+            return Part { own: own.clone(), needed: own, groups: Vec::new() };
+        }
+        let mut groups = shares::mixing_groups(images, count);
+        groups.retain(|group| group.start < own.end && own.start < group.end);
+        let needed = shares::span(&groups);
+        groups.iter_mut().for_each(|group| *group = group.start - needed.start..group.end - needed.start);
+        Part { own, needed, groups }
     }
 
     /// The image at an index, or the next one that can be used.

@@ -4,6 +4,7 @@
 mod cholesky;
 mod features;
 mod few_shot;
+mod gather;
 mod metrics;
 mod model;
 mod neighbors;
@@ -16,6 +17,7 @@ mod several;
 
 pub use features::Features;
 pub use few_shot::{FewShot, few_shot};
+pub(crate) use gather::each_in_order;
 pub use metrics::Metrics;
 pub use model::{ModelEvaluation, Watcher, evaluate_model};
 pub use neighbors::Neighbors;

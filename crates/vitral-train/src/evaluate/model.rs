@@ -7,12 +7,15 @@ use std::sync::Arc;
 use vitral::config::Problem;
 use vitral::image::Preprocess;
 use vitral::{Model, Tensor};
+use vitral_ranks::Ranks;
 
-use super::{Evaluation, Features, evaluate, features, mirrored};
+use super::run::own_features;
+use super::{Evaluation, Features, evaluate, mirrored};
 use crate::data::{
     Corner, Dataset, Loader, LoaderOptions, Match, Relabeled, Split, ValidationSplit, View, open_numbers, open_part,
 };
 use crate::error::TrainError;
+use crate::ranks;
 
 /// Follows an evaluation, to show its progress.
 pub trait Watcher {
@@ -70,7 +73,8 @@ impl ModelEvaluation {
     }
 }
 
-/// Evaluates a classifier on labeled images. The data's classes are matched to the model's by name.
+/// Evaluates a classifier on labeled images, together with other ranks. The data's classes are matched to the model's by
+/// name.
 ///
 /// # Errors
 /// If the model does not classify, the data cannot be opened or does not fit the model, or `watcher` stops the work.
@@ -78,6 +82,7 @@ pub fn evaluate_model(
     model: &Model,
     path: &Path,
     options: &ModelEvaluation,
+    ranks: &Ranks,
     watcher: &mut dyn Watcher,
 ) -> Result<Evaluation, TrainError> {
     let &ModelEvaluation { split, batch, mirror, five_crops } = options;
@@ -107,18 +112,20 @@ pub fn evaluate_model(
     let data: Arc<dyn Dataset> = matched.clone().map_or(data, |matched| matched);
     let device = model.parameters().device();
     let views = if five_crops { corners(&data, &preprocess)? } else { Vec::new() };
-    let loader = Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, batch), device)?;
+    let loader = Loader::new(Arc::clone(&data), LoaderOptions::evaluation(preprocess, batch).dealt_to(ranks), device)?;
     watcher.begin((1 + views.len()) * data.len());
     let mut shown = |pixels: &Tensor| -> Result<Tensor, TrainError> {
         let logits = logits(model, pixels, mirror)?;
-        advance(watcher, pixels.extent(0))?;
+        // Others are about as far.
+        advance(watcher, pixels.extent(0) * ranks.size())?;
         Ok(logits)
     };
-    let mut seen_views: Vec<Features> = Vec::with_capacity(views.len());
+    let mut seen_views = Vec::with_capacity(views.len());
     for (view, after) in views {
-        let loader = Loader::new(Arc::new(view), LoaderOptions::evaluation(after, batch), device)?;
-        seen_views.push(features(&loader, &mut shown)?);
+        let loader = Loader::new(Arc::new(view), LoaderOptions::evaluation(after, batch).dealt_to(ranks), device)?;
+        seen_views.push(own_features(&loader, &mut shown));
     }
+    let seen_views: Vec<Features> = ranks::agree(ranks, seen_views.into_iter().collect())?;
     let mut seen = 0;
     let mut report = evaluate(&loader, |pixels| {
         let middle = shown(pixels)?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use vitral::Model;
 use vitral::features::FeatureKind;
 use vitral::image::Preprocess;
+use vitral_ranks::Ranks;
 
 use super::model::{Watcher, advance};
 use super::{Features, FewShot, Neighbors, Ridge, Scaling, accuracy, features, few_shot};
@@ -91,7 +92,8 @@ pub struct ProbeLinear {
     pub accuracy: f64,
 }
 
-/// Measures a model's features on labeled images: nearest neighbors, a linear classifier, few shots.
+/// Measures a model's features on labeled images: nearest neighbors, a linear classifier, few shots. Ranks share the
+/// features.
 ///
 /// # Errors
 /// If the data cannot be opened, has one class or several labels for an image, the model gives no feature for an image, or
@@ -100,6 +102,7 @@ pub fn probe(
     model: &Model,
     data: &Path,
     options: &ProbeOptions,
+    ranks: &Ranks,
     watcher: &mut dyn Watcher,
 ) -> Result<ProbeReport, TrainError> {
     let fault = |fault: String, hint| TrainError::Data { path: data.to_owned(), fault, hint };
@@ -135,7 +138,7 @@ pub fn probe(
     watcher.begin(known.len() + unknown.len());
     let mut skipped = 0;
     let mut seen = |images: Arc<dyn Dataset>| -> Result<Features, TrainError> {
-        let (features, missing) = of(model, &preprocess, images, options, watcher)?;
+        let (features, missing) = of(model, &preprocess, images, (options, ranks), watcher)?;
         skipped += missing;
         if features.is_empty() {
             return Err(fault("none of the images could be read".into(), "see what is said about each"));
@@ -172,14 +175,15 @@ fn of(
     model: &Model,
     preprocess: &Preprocess,
     data: Arc<dyn Dataset>,
-    options: &ProbeOptions,
+    (options, ranks): (&ProbeOptions, &Ranks),
     watcher: &mut dyn Watcher,
 ) -> Result<(Features, usize), TrainError> {
-    let loading = LoaderOptions::evaluation(preprocess.clone(), options.batch);
+    let loading = LoaderOptions::evaluation(preprocess.clone(), options.batch).dealt_to(ranks);
     let loader = Loader::new(data, loading, model.parameters().device())?;
     let features = features(&loader, |pixels| {
         let features = model.features(pixels, options.pool)?;
-        advance(watcher, pixels.extent(0))?;
+        // Others are about as far.
+        advance(watcher, pixels.extent(0) * ranks.size())?;
         Ok(features)
     })?;
     let skipped = loader.skipped();

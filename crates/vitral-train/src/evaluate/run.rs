@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 use vitral::Tensor;
 use vitral_engine::Device;
 
-use super::{Errors, Features, Metrics, NumbersReport, Report, SeveralMetrics, SeveralReport, UnknownClass};
+use super::{
+    Errors, Features, Metrics, NumbersReport, Report, SeveralMetrics, SeveralReport, UnknownClass, each_in_order,
+};
 use crate::data::{Loader, Relabeled};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
+use crate::step::Batch;
 
 /// What an evaluation found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,7 +80,8 @@ enum Accumulated {
     Numbers(Errors),
 }
 
-/// Classifies every image of a loader, in data set order; `forward` gives logits `[batch, classes]` for pixels.
+/// Classifies every image of a loader, in data set order; `forward` gives logits `[batch, classes]` for pixels. The
+/// loader's ranks share the work, and all get the whole.
 ///
 /// # Errors
 /// The first error of the loader or `forward`, or if the model's classes differ in number from the data's, or if the
@@ -92,27 +96,31 @@ pub fn evaluate(
         Labeling::Several => Accumulated::Several(SeveralMetrics::new(dataset.classes())),
         Labeling::Number => Accumulated::Numbers(Errors::default()),
     };
-    for batch in loader.epoch(0, 0) {
-        let batch = batch?;
+    let classes = dataset.classes().len();
+    let answer = |batch: &Batch| {
         let logits = forward(&batch.pixels)?;
         one_row_each(&logits, batch.labels.len(), "logits", loader)?;
-        let (found, expected) = (logits.shape().last(), dataset.classes().len());
-        if found != expected {
+        let found = logits.shape().last();
+        if found != classes {
             return Err(TrainError::Data {
                 path: dataset.name(0).into(),
-                fault: format!("expected a model with {expected} classes, as in the data, found one with {found}"),
+                fault: format!("expected a model with {classes} classes, as in the data, found one with {found}"),
                 hint: "evaluate it on data with its own classes, or give it a head for these",
             });
         }
-        let logits = logits.to_vec()?;
+        Ok(logits.to_vec()?)
+    };
+    each_in_order(loader, answer, |answers| {
         match &mut metrics {
             Accumulated::One(metrics) => {
-                logits.chunks_exact(found).zip(&batch.labels).for_each(|(row, &label)| metrics.add(row, label));
+                let rows = answers.values.chunks_exact(classes);
+                rows.zip(&answers.labels).for_each(|(row, &label)| metrics.add(row, label));
             }
-            Accumulated::Several(metrics) => metrics.add_batch(&logits, &batch.targets.to_vec()?),
-            Accumulated::Numbers(errors) => errors.add(&logits, &batch.targets.to_vec()?),
+            Accumulated::Several(metrics) => metrics.add_batch(&answers.values, &answers.targets),
+            Accumulated::Numbers(errors) => errors.add(&answers.values, &answers.targets),
         }
-    }
+        Ok(())
+    })?;
     let skipped: Vec<usize> = loader.skipped().into_iter().map(|skipped| skipped.index).collect();
     let seen: Vec<usize> = (0..dataset.len()).filter(|index| skipped.binary_search(index).is_err()).collect();
     Ok(match metrics {
@@ -124,11 +132,32 @@ pub fn evaluate(
     })
 }
 
-/// Features of every image of a loader; `forward` gives `[batch, width]` for pixels.
+/// Features of every image of a loader; `forward` gives `[batch, width]` for pixels. The loader's ranks share the work,
+/// and all get the whole.
 ///
 /// # Errors
 /// The first error of the loader or `forward`.
 pub fn features(
+    loader: &Loader,
+    mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
+) -> Result<Features, TrainError> {
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    let answer = |batch: &Batch| {
+        let found = forward(&batch.pixels)?;
+        one_row_each(&found, batch.labels.len(), "features", loader)?;
+        Ok(found.to_vec()?)
+    };
+    each_in_order(loader, answer, |answers| {
+        values.extend(&answers.values);
+        labels.extend(&answers.labels);
+        Ok(())
+    })?;
+    let width = values.len() / labels.len().max(1);
+    Ok(Features::new(values, width, labels, loader.dataset().classes().len()))
+}
+
+/// As [`features`], of the images only that are this rank's.
+pub(super) fn own_features(
     loader: &Loader,
     mut forward: impl FnMut(&Tensor) -> Result<Tensor, TrainError>,
 ) -> Result<Features, TrainError> {

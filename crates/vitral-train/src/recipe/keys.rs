@@ -141,6 +141,14 @@ pub struct RunRecipe {
     /// Batches whose gradients are accumulated for one step.
     #[serde(default = "one")]
     pub accumulate: usize,
+    /// Parts of a batch whose gradients are summed apart, and then in pairs: a power of two. So many ranks can train at
+    /// most, with the same bits as one; each part takes as much memory as the parameters.
+    #[serde(default = "leaves", skip_serializing_if = "is_default_leaves")]
+    pub leaves: usize,
+    /// Whether each of several ranks keeps and updates a share of the optimizer's moments only: less memory, more
+    /// communication, identical results.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub share_moments: bool,
     /// Seed for initial values, order, augmentation, dropout and drop path.
     #[serde(default)]
     pub seed: u64,
@@ -201,6 +209,17 @@ fn one() -> usize {
 
 fn two() -> usize {
     2
+}
+
+/// Leaves of a batch, where a recipe does not say.
+pub(crate) const LEAVES: usize = 4;
+
+fn leaves() -> usize {
+    LEAVES
+}
+
+fn is_default_leaves(leaves: &usize) -> bool {
+    *leaves == LEAVES
 }
 
 fn every_epoch() -> u64 {

@@ -6,6 +6,7 @@ mod hostile;
 mod lora;
 mod parity;
 mod parquet;
+mod ranks;
 mod read;
 mod recompute;
 mod resume;

@@ -66,7 +66,7 @@ fn batch(case: &str, device: &Device) -> Batch {
     let labels: Vec<usize> =
         labels.bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as usize).collect();
     let pixels = device.upload(Shape::new(&shape), &values).unwrap();
-    Batch { pixels, targets: device.one_hot(&labels, 5, 0.0).unwrap(), labels }
+    Batch::whole(pixels, device.one_hot(&labels, 5, 0.0).unwrap(), labels)
 }
 
 const ADAMW: Optimizer = Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -175,6 +175,8 @@ fn ten_losses_equal_pytorch_and_timm() {
                 distillation: None,
                 recompute: false,
                 seed: 0,
+                leaves: 2,
+                share_moments: false,
             };
             let mut trainer = Trainer::new(vit, parameters, groups, rules).unwrap();
             let reference = expected(case, name);
@@ -209,6 +211,8 @@ fn threads_do_not_change_training() {
             distillation: None,
             recompute: false,
             seed: 7,
+            leaves: 2,
+            share_moments: false,
         };
         let mut trainer = Trainer::new(vit, parameters, groups, rules).unwrap();
         for _ in 0..3 {
@@ -233,7 +237,7 @@ fn splitting_and_threads_do_not_change_gradients() {
         shape[0] *= times;
         let labels = once.labels.repeat(times);
         let targets = device.one_hot(&labels, 5, 0.0).unwrap();
-        let repeated = Batch { pixels: device.upload(Shape::new(&shape), &pixels).unwrap(), targets, labels };
+        let repeated = Batch::whole(device.upload(Shape::new(&shape), &pixels).unwrap(), targets, labels);
         let groups = groups(&vit, &parameters, &GroupOptions::default(), &ADAMW);
         let rules = Rules {
             optimizer: Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
@@ -245,6 +249,8 @@ fn splitting_and_threads_do_not_change_gradients() {
             distillation: None,
             recompute: false,
             seed: 7,
+            leaves: 2,
+            share_moments: false,
         };
         let mut trainer = Trainer::new(vit, parameters, groups, rules).unwrap();
         trainer.step(&[repeated], None).unwrap();

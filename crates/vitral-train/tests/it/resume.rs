@@ -10,12 +10,12 @@ use vitral_train::checkpoint;
 use vitral_train::fit::{Outcome, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
-use vitral_train::run::{Models, run};
+use vitral_train::run::{Models, RunOn, run};
 use vitral_train::sets::open_sets;
 use vitral_train::step::StepReport;
 
 /// Two classes of eight noisy images, one darker than the other.
-fn images(folder: &Path) {
+pub(crate) fn images(folder: &Path) {
     for (class, name) in ["dark", "light"].iter().enumerate() {
         let place = folder.join("images").join(name);
         std::fs::create_dir_all(&place).unwrap();
@@ -74,7 +74,15 @@ fn train(folder: &Path, out: &str, threads: usize, after: Option<u64>, settings:
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let device = Device::cpu(threads);
-    run(&recipe, &sets, Models::default(), &folder.join(out), &device, &flag, &mut Stop { after, flag: &flag }).unwrap()
+    run(
+        &recipe,
+        &sets,
+        Models::default(),
+        &folder.join(out),
+        RunOn::alone(&device, &flag),
+        &mut Stop { after, flag: &flag },
+    )
+    .unwrap()
 }
 
 #[test]
@@ -159,7 +167,7 @@ fn throughput_counts_only_images_of_this_process() {
     let recipe = Recipe::load(&folder.path().join("recipe.toml"), &settings).unwrap();
     let (sets, flag, out) = (open_sets(&recipe).unwrap(), AtomicBool::new(false), folder.path().join("out"));
     let step = Duration::from_millis(200);
-    run(&recipe, &sets, Models::default(), &out, &Device::cpu(1), &flag, &mut Slow(step)).unwrap();
+    run(&recipe, &sets, Models::default(), &out, RunOn::alone(&Device::cpu(1), &flag), &mut Slow(step)).unwrap();
     let last = Journal::read(&out).unwrap()[0];
     assert_eq!(last.step, 6);
     // One step of two images in at least 0.2 seconds.
@@ -177,8 +185,15 @@ fn a_run_is_not_resumed_with_another_recipe() {
     let sets = open_sets(&recipe).unwrap();
     let flag = AtomicBool::new(false);
     let mut stop = Stop { after: None, flag: &flag };
-    let error = run(&recipe, &sets, Models::default(), &folder.path().join("run"), &Device::cpu(1), &flag, &mut stop)
-        .unwrap_err();
+    let error = run(
+        &recipe,
+        &sets,
+        Models::default(),
+        &folder.path().join("run"),
+        RunOn::alone(&Device::cpu(1), &flag),
+        &mut stop,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("another recipe"), "{error}");
 }
 
@@ -191,8 +206,9 @@ fn more_plain_epochs_than_epochs_are_refused() {
     let flag = AtomicBool::new(false);
     let (sets, mut stop) = (open_sets(&recipe).unwrap(), Stop { after: None, flag: &flag });
     let out = folder.path().join("run");
-    let error =
-        run(&recipe, &sets, Models::default(), &out, &Device::cpu(1), &flag, &mut stop).unwrap_err().to_string();
+    let error = run(&recipe, &sets, Models::default(), &out, RunOn::alone(&Device::cpu(1), &flag), &mut stop)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("at most the 3 epochs, found 4"), "{error}");
 }
 
@@ -207,8 +223,9 @@ fn a_run_that_diverges_saves_its_batch() {
     let flag = AtomicBool::new(false);
     let out = folder.path().join("run");
     let mut stop = Stop { after: None, flag: &flag };
-    let error =
-        run(&recipe, &sets, Models::default(), &out, &Device::cpu(1), &flag, &mut stop).unwrap_err().to_string();
+    let error = run(&recipe, &sets, Models::default(), &out, RunOn::alone(&Device::cpu(1), &flag), &mut stop)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("diverged") && error.contains("diverged.safetensors"), "{error}");
     let bytes = std::fs::read(out.join("diverged.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();

@@ -31,16 +31,15 @@ fn steps(device: &Device) -> (Vec<StepReport>, Vec<f32>, Vec<usize>) {
         distillation: None,
         recompute: false,
         seed: 5,
+        leaves: 2,
+        share_moments: false,
     };
     let mut trainer = Trainer::new(vit, parameters, groups, rules).unwrap();
     let batch = |first: usize| {
         let pixels: Vec<f32> = (0..3 * 3 * 16 * 16).map(|i| ((i + 31 * first) as f32 * 0.7).sin()).collect();
         let targets = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0];
-        Batch {
-            pixels: device.upload([3, 3, 16, 16], &pixels).unwrap(),
-            targets: device.upload([3, 2], &targets).unwrap(),
-            labels: vec![0, 1, 0],
-        }
+        let (pixels, targets) = (device.upload([3, 3, 16, 16], &pixels), device.upload([3, 2], &targets));
+        Batch::whole(pixels.unwrap(), targets.unwrap(), vec![0, 1, 0])
     };
     let batches = [batch(0), batch(1)];
     let (mut reports, mut downloads) = (Vec::new(), Vec::new());

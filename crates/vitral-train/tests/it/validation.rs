@@ -9,7 +9,7 @@ use vitral_train::fit::{Outcome, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::report::ChosenOn;
-use vitral_train::run::{Models, run};
+use vitral_train::run::{Models, RunOn, run};
 use vitral_train::sets::{Sets, open_sets};
 use vitral_train::step::StepReport;
 
@@ -57,7 +57,7 @@ fn recipe(folder: &Path, settings: &[Setting]) -> Recipe {
 fn trained(folder: &Path, sets: &Sets, out: &str, settings: &[Setting]) -> Outcome {
     let (recipe, out) = (recipe(folder, settings), folder.join(out));
     let (device, go_on) = (Device::cpu(1), AtomicBool::new(false));
-    run(&recipe, sets, Models::default(), &out, &device, &go_on, &mut Silent).unwrap()
+    run(&recipe, sets, Models::default(), &out, RunOn::alone(&device, &go_on), &mut Silent).unwrap()
 }
 
 #[test]

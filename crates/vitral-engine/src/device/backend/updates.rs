@@ -55,6 +55,8 @@ pub(crate) struct UpdateBuffers<'a> {
     pub(crate) first: &'a mut FlatBuffer,
     /// Second moment; empty where none is kept.
     pub(crate) second: &'a mut FlatBuffer,
+    /// The parameter that the moments begin with.
+    pub(crate) moments_from: usize,
 }
 
 /// How parameters follow their gradients.
@@ -103,6 +105,13 @@ pub enum UpdateRule {
         /// Whether steps are as large as AdamW's (`0.2 · √max(out, in)`), or Muon's own (`√max(1, out / in)`).
         match_adamw: bool,
     },
+}
+
+impl UpdateRule {
+    /// Whether it remembers a second moment.
+    pub fn keeps_second(self) -> bool {
+        matches!(self, UpdateRule::Adamw { .. } | UpdateRule::Lamb { .. } | UpdateRule::Muon { .. })
+    }
 }
 
 /// A run of the flat buffer that is stepped alike.

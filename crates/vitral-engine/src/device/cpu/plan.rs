@@ -1,9 +1,9 @@
 //! How the CPU takes a batch: which images together, on which threads, one after the other or side by side.
 //!
 //! In inference each thread takes images through the whole model by itself, so that none waits for another at every
-//! operation and its result stays in its cache. In training a batch goes in two halves, each on half of the threads,
-//! and a half in parts. How a batch is cut depends on the model and the batch alone, so sums keep their bits whatever
-//! the threads.
+//! operation and its result stays in its cache. In training a batch goes in leaves, half of them on half of the threads,
+//! and a leaf in parts. How a leaf is cut depends on the model and the leaf alone, so sums keep their bits whatever the
+//! threads, and whoever works on the other leaves.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::pack_cache::PackCache;
 /// Rows of tokens that a thread takes through all blocks at a time: enough that weights are worth fetching, few enough
 /// that their results stay in its cache.
 const ROWS_AT_ONCE: usize = 192;
-/// Tokens that a half of a batch takes forward and back at a time: few enough that what must be remembered of them is
+/// Tokens that a leaf of a batch takes forward and back at a time: few enough that what must be remembered of them is
 /// small and near, enough that fetching weights for them costs little.
 const TOKENS_AT_ONCE: usize = 1024;
 /// The same if there are convolutions before the blocks, whose weights are standardized and packed for every part.
@@ -23,12 +23,28 @@ const CELLS_AT_ONCE: usize = 4096;
 /// A batch, as a plan needs to know it.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchExtent {
-    /// Images in the batch.
-    pub images: usize,
     /// Tokens (or cells of a feature map) of an image.
     pub tokens: usize,
     /// Whether there are convolutions before the blocks.
     pub convolutions: bool,
+}
+
+/// Cuts a batch of so many images into leaves, by halving it again and again; `count` is a power of two. With fewer
+/// images than leaves, some are empty.
+///
+/// # Panics
+/// If the count is not a power of two.
+pub fn leaves(images: usize, count: usize) -> Vec<Range<usize>> {
+    assert!(count.is_power_of_two(), "{count} leaves, which is not a power of two");
+    let mut leaves = vec![0..images];
+    while leaves.len() < count {
+        let halved = leaves.iter().flat_map(|leaf| {
+            let middle = leaf.start + leaf.len().div_ceil(2);
+            [leaf.start..middle, middle..leaf.end]
+        });
+        leaves = halved.collect();
+    }
+    leaves
 }
 
 impl Cpu {
@@ -56,44 +72,45 @@ impl Cpu {
         self.processor.parallel_map(groups.len(), |group| task(&alone, groups[group].clone()))
     }
 
-    /// How a batch is cut for training: the parts of its two halves.
-    fn training_parts(batch: BatchExtent) -> [Vec<Range<usize>>; 2] {
+    /// The parts of a leaf.
+    fn parts(batch: BatchExtent, leaf: &Range<usize>) -> Vec<Range<usize>> {
         let at_once = if batch.convolutions { CELLS_AT_ONCE } else { TOKENS_AT_ONCE };
-        let middle = batch.images.div_ceil(2);
-        [0..middle, middle..batch.images].map(|half| {
-            let images = half.len();
-            let parts = (images * batch.tokens / at_once).clamp(usize::from(images > 0), images);
-            let at = |index: usize| half.start + images * index / parts.max(1);
-            (0..parts).map(|index| at(index)..at(index + 1)).collect()
-        })
+        let images = leaf.len();
+        let parts = (images * batch.tokens / at_once).clamp(usize::from(images > 0), images);
+        let at = |index: usize| leaf.start + images * index / parts.max(1);
+        (0..parts).map(|index| at(index)..at(index + 1)).collect()
     }
 
-    /// Takes both halves of a batch through `task(device, images, lane)`, at the same time if there are enough threads.
-    /// The lane is that of the half.
-    pub(crate) fn each_half<L: Send, T: Send, E: Send>(
+    /// Takes the leaves of a batch through `task(device, images, lane)`, the first half of them and the second at the
+    /// same time if there are enough threads. Each leaf has its own lane.
+    pub(crate) fn each_leaf<L: Send, T: Send, E: Send>(
         &self,
         batch: BatchExtent,
+        leaves: &[Range<usize>],
         parameters: usize,
         lanes: &mut [L],
         task: impl Fn(&Cpu, Range<usize>, &mut L) -> Result<T, E> + Sync + Send,
     ) -> Result<Vec<T>, E> {
-        let [front, back] = Cpu::training_parts(batch);
-        let packs = Some(Arc::new(PackCache::new(parameters, front.len() + back.len())));
-        let [first, second] = lanes else { panic!("two lanes, one for each half") };
-        let half = |device: &Cpu, parts: Vec<Range<usize>>, lane: &mut L| {
-            device.scope(|| parts.into_iter().map(|images| task(device, images, lane)).collect::<Result<Vec<T>, E>>())
+        assert_eq!(leaves.len(), lanes.len(), "each leaf has a lane");
+        let cut: Vec<_> = leaves.iter().map(|leaf| Cpu::parts(batch, leaf)).collect();
+        let packs = Some(Arc::new(PackCache::new(parameters, cut.iter().map(Vec::len).sum())));
+        let run = |device: &Cpu, parts: &[Vec<Range<usize>>], lanes: &mut [L]| {
+            let each = |(parts, lane): (&Vec<Range<usize>>, &mut L)| {
+                parts.iter().map(|images| task(device, images.clone(), lane)).collect::<Result<Vec<T>, E>>()
+            };
+            device.scope(|| {
+                let done: Result<Vec<_>, E> = parts.iter().zip(lanes).map(each).collect();
+                Ok(done?.into_iter().flatten().collect::<Vec<T>>())
+            })
         };
-        let (front, back) = match self.halves.get_or_init(|| self.processor.halves()) {
-            Some(halves) => {
-                let [one, other] =
-                    halves.clone().map(|half| Cpu { packs: packs.clone(), precision: self.precision, ..Cpu::of(half) });
-                self.processor.both(|| half(&one, front, first), || half(&other, back, second))
-            }
-            None => {
-                let device = Cpu { packs, ..self.clone() };
-                (half(&device, front, first), half(&device, back, second))
-            }
-        };
+        let middle = leaves.len() / 2;
+        let halves = self.halves.get_or_init(|| self.processor.halves()).as_ref().filter(|_| middle > 0);
+        let Some(halves) = halves else { return run(&Cpu { packs, ..self.clone() }, &cut, lanes) };
+        let [one, other] =
+            halves.clone().map(|half| Cpu { packs: packs.clone(), precision: self.precision, ..Cpu::of(half) });
+        let (first, second) = lanes.split_at_mut(middle);
+        let (front, back) =
+            self.processor.both(|| run(&one, &cut[..middle], first), || run(&other, &cut[middle..], second));
         let mut all = front?;
         all.extend(back?);
         Ok(all)
@@ -108,10 +125,15 @@ mod tests {
     fn every_image_is_in_one_part() {
         for images in [0, 1, 2, 3, 8, 33] {
             for tokens in [1, 65, 197, 5000] {
-                for convolutions in [false, true] {
-                    let parts = Cpu::training_parts(BatchExtent { images, tokens, convolutions }).concat();
-                    let all: Vec<usize> = parts.into_iter().flatten().collect();
+                for (convolutions, count) in [(false, 1), (true, 2), (false, 4), (true, 8)] {
+                    let batch = BatchExtent { tokens, convolutions };
+                    let cut = leaves(images, count);
+                    let all: Vec<usize> = cut.iter().flat_map(|leaf| Cpu::parts(batch, leaf)).flatten().collect();
                     assert_eq!(all, (0..images).collect::<Vec<_>>());
+                    // A half of the batch has the leaves that half as many would make of it.
+                    if let Some(first) = cut.get(..count / 2).filter(|first| !first.is_empty()) {
+                        assert_eq!(*first, leaves(images.div_ceil(2), count / 2));
+                    }
                 }
                 let groups = Cpu::with_threads(3).inference_groups(images, tokens);
                 let all: Vec<usize> = groups.into_iter().flatten().collect();

@@ -103,17 +103,18 @@ impl Updates for Cpu {
         if !is_open(gate) {
             return;
         }
-        let UpdateBuffers { parameters, gradients, first, second } = buffers;
+        let UpdateBuffers { parameters, gradients, first, second, moments_from } = buffers;
         let (parameters, gradients) = (parameters.cpu_mut(), gradients.cpu());
         assert_eq!(parameters.len(), gradients.len(), "gradients are laid out like the parameters");
         let (first, second) = (first.cpu_mut(), second.cpu_mut());
         for group in call.groups {
             let Range { start, end } = group.range.clone();
+            let moments = start - moments_from..end - moments_from;
             let slices = Slices {
                 parameters: &mut parameters[start..end],
                 gradients: &gradients[start..end],
-                first: &mut first[start..end],
-                second: second.get_mut(start..end).unwrap_or_default(),
+                first: &mut first[moments.clone()],
+                second: second.get_mut(moments).unwrap_or_default(),
             };
             slices.step(&self.processor, call, group);
         }

@@ -106,6 +106,7 @@ impl Updates for Cuda {
     }
 
     fn update(&self, call: &UpdateCall<'_>, buffers: UpdateBuffers<'_>, gate: &Tensor) {
+        assert_eq!(buffers.moments_from, 0, "moments of a share are kept on the CPU");
         let step = Step {
             device: self,
             call,

@@ -68,7 +68,8 @@ impl Updates for Reference {
     }
 
     fn update(&self, call: &UpdateCall<'_>, buffers: UpdateBuffers<'_>, gate: &Tensor) {
-        let UpdateBuffers { parameters, gradients, first, second } = buffers;
+        let UpdateBuffers { parameters, gradients, first, second, moments_from } = buffers;
+        assert_eq!(moments_from, 0, "moments of a share are kept on the CPU");
         let step = Step { rule: call.rule, rate: f64::from(call.learning_rate), number: call.step };
         let groups = call.groups.to_vec();
         let reads = [stored(gate), gradients.reference()];

@@ -1,0 +1,80 @@
+//! `vitral ranks`: the processes that a launcher has started.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Outcome;
+use crate::printer::Printer;
+use crate::settings::{Settings, agree};
+
+/// Show the processes that work together
+///
+/// Under `mpirun`, `mpiexec` or `srun`, the commands that train, evaluate and embed share their work among all processes.
+/// The MPI library is found at run time: the one beside the launcher, or the first that the system finds;
+/// `VITRAL_MPI` names another, by its file or folder.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  mpirun -n 4 vitral ranks
+  VITRAL_MPI=/opt/mpich/lib/libmpi.so.12 mpiexec -n 2 vitral ranks --json")]
+pub(crate) struct RanksArgs {}
+
+/// What one process says of itself.
+#[derive(Serialize, Deserialize)]
+struct Said {
+    rank: usize,
+    host: String,
+    device: String,
+    threads: usize,
+}
+
+/// What all say.
+#[derive(Serialize)]
+struct Together {
+    rank: usize,
+    size: usize,
+    library: Option<String>,
+    path: Option<String>,
+    ranks: Vec<Said>,
+}
+
+pub(crate) fn run(settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let ranks = &settings.ranks;
+    let own = Said {
+        rank: ranks.rank(),
+        host: host(),
+        device: settings.device.name().to_owned(),
+        threads: settings.threads().get(),
+    };
+    let all = agree(ranks, Ok(serde_json::to_vec(&own)?))?;
+    let said = all.iter().map(|said| serde_json::from_slice(said)).collect::<Result<Vec<Said>, _>>()?;
+    let carrier = ranks.carrier();
+    let together = Together {
+        rank: ranks.rank(),
+        size: ranks.size(),
+        library: carrier.as_ref().map(|carrier| carrier.name.clone()),
+        path: carrier.map(|carrier| carrier.path),
+        ranks: said,
+    };
+    if settings.json {
+        printer.json(&together)?;
+        return Ok(Outcome::Done);
+    }
+    match (&together.library, &together.path) {
+        (Some(library), Some(path)) => {
+            printer.line(format_args!("{} ranks over {library} (`{path}`)", together.size))?
+        }
+        _ => printer.line("one process, started by itself")?,
+    }
+    for Said { rank, host, device, threads } in &together.ranks {
+        let noun = if *threads == 1 { "thread" } else { "threads" };
+        printer.line(format_args!("rank {rank:<4} {host}, {device}, {threads} {noun}"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The machine's name.
+fn host() -> String {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    named.map_or_else(|| "this machine".to_owned(), |name| name.trim().to_owned())
+}
