@@ -26,6 +26,20 @@ pub(crate) fn exp_of_nonpositive<L: Lanes>(l: L, x: L::V) -> L::V {
 /// As [`exp`], for values within −104 and 89.
 #[inline(always)]
 fn exp_within<L: Lanes>(l: L, x: L::V) -> L::V {
+    let (p, n) = exp_parts(l, x);
+    l.scale_by_any_power(p, n)
+}
+
+/// As [`exp`], for values within −87 and 88, whose results are normal numbers.
+#[inline(always)]
+fn exp_to_normal<L: Lanes>(l: L, x: L::V) -> L::V {
+    let (p, n) = exp_parts(l, x);
+    l.scale_by_power(p, n)
+}
+
+/// `p` and an integral `n` with `e^x = p · 2^n`.
+#[inline(always)]
+fn exp_parts<L: Lanes>(l: L, x: L::V) -> (L::V, L::V) {
     let n = l.round(l.mul(x, l.splat(LOG2_E)));
     let r = l.fma(n, l.splat(-LN2_HIGH), x);
     let r = l.fma(n, l.splat(-LN2_LOW), r);
@@ -33,8 +47,7 @@ fn exp_within<L: Lanes>(l: L, x: L::V) -> L::V {
     for &coefficient in &EXP[1..] {
         p = l.fma(p, r, l.splat(coefficient));
     }
-    let p = l.fma(l.mul(r, r), p, l.add(r, l.splat(1.0)));
-    l.scale_by_any_power(p, n)
+    (l.fma(l.mul(r, r), p, l.add(r, l.splat(1.0))), n)
 }
 
 /// (e^r − 1 − r) / r² on |r| ≤ ln 2 / 2.
@@ -78,7 +91,8 @@ pub(crate) fn normal_cdf<L: Lanes>(l: L, x: L::V) -> L::V {
     for &coefficient in &NORMAL_TAIL[1..] {
         p = l.fma(p, t, l.splat(coefficient));
     }
-    let tail = exp_within(l, p);
+    // Φ(−6) is not below 2^−31.
+    let tail = exp_to_normal(l, p);
     let tail = l.select_less(l.splat(6.0), l.abs(x), l.splat(0.0), tail);
     l.select_less(x, l.splat(0.0), tail, l.sub(l.splat(1.0), tail))
 }

@@ -72,14 +72,14 @@ impl Cpu {
 
     /// As [`Cpu::with_threads`], with one of [`Cpu::instruction_sets`]; `None` if the processor does not have it.
     pub fn with_instruction_set(threads: usize, name: &str) -> Option<Self> {
-        let isa = Isa::available().into_iter().find(|isa| isa.name() == name)?;
+        let isa = Isa::caps().into_iter().find(|isa| isa.name() == name)?;
         Some(Cpu::of(Processor::new(threads, isa)))
     }
 
-    /// The instruction sets that this processor has kernels for, the best first: of `avx512`, `avx2`, `neon`,
-    /// `portable`.
+    /// The instruction sets that this processor has kernels for, the best first: of `avx512-bf16`, `avx512-vnni`,
+    /// `avx512`, `avx2-vnni`, `avx2`, `neon`, `portable`.
     pub fn instruction_sets() -> Vec<&'static str> {
-        Isa::available().into_iter().map(Isa::name).collect()
+        Isa::caps().into_iter().map(Isa::name).collect()
     }
 
     /// The same processor, multiplying in another precision.

@@ -19,8 +19,16 @@ use crate::device::cpu::math;
 use crate::device::cpu::processor::Processor;
 use crate::random::uniform;
 
-/// Rows of scores made at a time: two tiles of the widest kernel.
+/// About how many rows of scores are made at a time.
 pub(super) const QUERY_ROWS: usize = 28;
+/// The same in whole tiles, for the instruction set that makes the most of it.
+const MOST_QUERY_ROWS: usize = 32;
+
+/// Rows of scores made at a time: whole tiles.
+fn query_rows(isa: Isa) -> usize {
+    let tile = isa.tile_rows();
+    (QUERY_ROWS + tile / 2) / tile * tile
+}
 
 /// One attention over slices.
 #[derive(Clone, Copy)]
@@ -208,13 +216,14 @@ pub(crate) fn attention(cpu: &Processor, problem: Problem<'_>, out: &mut [f32], 
             pack_serial(isa, rows, tokens, width, values);
             // Rows of whole panels: no product has an edge, and no row shares a cache line.
             let stride = tokens.next_multiple_of(isa.panel());
-            let scores = grown(scores, QUERY_ROWS * stride);
-            let product = grown(product, QUERY_ROWS * width);
-            let mut sums = [0.0f32; QUERY_ROWS];
+            let at_once = query_rows(isa);
+            let scores = grown(scores, at_once * stride);
+            let product = grown(product, at_once * width);
+            let mut sums = [0.0f32; MOST_QUERY_ROWS];
             let queries = asking * part / parts..asking * (part + 1) / parts;
-            for first in queries.clone().step_by(QUERY_ROWS) {
+            for first in queries.clone().step_by(at_once) {
                 let at = At { image, head, query: first };
-                let rows = QUERY_ROWS.min(queries.end - first);
+                let rows = at_once.min(queries.end - first);
                 let scale = problem.scores(cpu, at, rows, keys, (scores, stride));
                 for (row, scores) in scores.chunks_exact_mut(stride).take(rows).enumerate() {
                     let scores = &mut scores[..tokens];

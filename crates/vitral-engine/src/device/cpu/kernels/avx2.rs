@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{Kernel, Lanes};
-use super::tile::{ATile, BTile, Init, Prefetch};
+use super::tile::{ATile, BTile, Init, PREFETCH_EVERY, Prefetch};
 
 /// The token of AVX2 with FMA; made only in [`run`].
 #[derive(Clone, Copy)]
@@ -45,6 +45,9 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> __m256 {
+        if from.len() >= 8 {
+            return self.load(from);
+        }
         unsafe { _mm256_maskload_ps(from.as_ptr(), first_lanes(from.len())) }
     }
 
@@ -56,6 +59,10 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn store_part(self, to: &mut [f32], v: __m256) {
+        // Processors of AMD's take many cycles for a masked store.
+        if to.len() >= 8 {
+            return self.store(to, v);
+        }
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), first_lanes(to.len()), v) }
     }
 
@@ -162,7 +169,7 @@ impl Lanes for Avx2 {
     }
 }
 
-/// A tile of `M × 16`: `c = init + a · b`.
+/// A tile of `M × 16`: `c = init + a · b`. It prefetches what is needed next.
 ///
 /// # Safety
 /// AVX2 and FMA are present; `a` has `M` rows and `k` steps, `b` has `k` rows of 16 values, `c` has `M` rows of as
@@ -175,7 +182,7 @@ pub(super) unsafe fn tile<const M: usize>(
     c: *mut f32,
     stride: usize,
     init: Init,
-    _prefetch: Prefetch,
+    prefetch: Prefetch,
 ) {
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
@@ -186,19 +193,40 @@ pub(super) unsafe fn tile<const M: usize>(
                 *sum = [_mm256_loadu_ps(init), _mm256_loadu_ps(init.add(8))];
             }
         }
-        let mut a_rows = a.thirds::<M>();
-        let mut b_data = b.data;
-        for _ in 0..k {
-            let b_row = [_mm256_loadu_ps(b_data), _mm256_loadu_ps(b_data.add(8))];
-            for_rows!(M, ROW => {
-                let value = _mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride));
-                sums[ROW][0] = _mm256_fmadd_ps(value, b_row[0], sums[ROW][0]);
-                sums[ROW][1] = _mm256_fmadd_ps(value, b_row[1], sums[ROW][1]);
-            });
-            for row in &mut a_rows {
-                *row = row.wrapping_add(a.step);
+        if init.data != c.cast_const() {
+            for row in 0..M {
+                _mm_prefetch::<_MM_HINT_T0>(c.add(row * stride).cast());
             }
-            b_data = b_data.wrapping_add(b.step);
+        }
+        let mut a_rows = a.thirds::<M>();
+        let (mut b_data, mut next) = (b.data, prefetch.from);
+        // One step of the depth.
+        macro_rules! step {
+            () => {{
+                let b_row = [_mm256_loadu_ps(b_data), _mm256_loadu_ps(b_data.add(8))];
+                for_rows!(M, ROW => {
+                    let value = _mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride));
+                    sums[ROW][0] = _mm256_fmadd_ps(value, b_row[0], sums[ROW][0]);
+                    sums[ROW][1] = _mm256_fmadd_ps(value, b_row[1], sums[ROW][1]);
+                });
+                for row in &mut a_rows {
+                    *row = row.wrapping_add(a.step);
+                }
+                b_data = b_data.wrapping_add(b.step);
+            }};
+        }
+        for _ in 0..k / PREFETCH_EVERY {
+            for _ in 0..prefetch.rows {
+                // A hint: an address that is not there does no harm.
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(b.step);
+            }
+            for _ in 0..PREFETCH_EVERY {
+                step!();
+            }
+        }
+        for _ in 0..k % PREFETCH_EVERY {
+            step!();
         }
         for (row, sum) in sums.iter().enumerate() {
             let c = c.add(row * stride);

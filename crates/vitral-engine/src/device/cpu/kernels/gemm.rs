@@ -22,8 +22,6 @@ use super::tile::{Init, MAX_PANEL, MAX_TILE_ROWS, PrefetchShares, Tiles};
 use crate::device::cpu::math;
 use crate::device::cpu::processor::{Processor, SERIAL_WORK};
 
-/// Depth of a block: two blocks of a panel and a tile of `A` fit the L1 cache.
-const DEPTH_BLOCK: usize = 384;
 /// Values of `A` that a task keeps in the L2 cache.
 const A_IN_CACHE: usize = 48 * 1024;
 
@@ -150,7 +148,7 @@ impl<'a> Gemm<'a> {
     }
 
     fn tiles_in_cache(&self, isa: Isa) -> usize {
-        (A_IN_CACHE / (self.depth.clamp(1, DEPTH_BLOCK) * isa.tile_rows())).max(1)
+        (A_IN_CACHE / (self.depth.clamp(1, isa.depth_block(self.depth)) * isa.tile_rows())).max(1)
     }
 
     /// Into how many parts rows and columns are cut: enough tasks that a slow thread does not hold up the others, few
@@ -181,8 +179,9 @@ impl<'a> Gemm<'a> {
             let width = isa.panel();
             let mut edge = [0.0f32; MAX_TILE_ROWS * MAX_PANEL];
             let mut edge_bias = [0.0f32; MAX_PANEL];
-            for start in (0..self.depth.max(1)).step_by(DEPTH_BLOCK) {
-                let depth = DEPTH_BLOCK.min(self.depth - start);
+            let at_once = isa.depth_block(self.depth);
+            for start in (0..self.depth.max(1)).step_by(at_once) {
+                let depth = at_once.min(self.depth - start);
                 let last = start + depth >= self.depth;
                 let a_rows = matrix_a::prepare(isa, (self.a, self.norm), scratch, &rows, start..start + depth);
                 let shares = PrefetchShares::new(depth, tiles.count);

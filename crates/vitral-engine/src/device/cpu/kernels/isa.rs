@@ -7,16 +7,31 @@ use super::tile::Tile;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512(Extra512),
+    /// With AVX-VNNI, or without.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2 {
+        vnni: bool,
+    },
     #[cfg(target_arch = "aarch64")]
     Neon,
     Portable,
 }
 
+/// What comes with AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extra512 {
+    /// Products of 32-bit floats alone.
+    None,
+    /// AVX512-VNNI: products of bytes.
+    Vnni,
+    /// AVX512-BF16, too.
+    Bf16,
+}
+
 impl Isa {
-    /// All that this processor has, the best first.
+    /// All that this processor has, the best first, each with all that comes with it.
     pub(crate) fn available() -> Vec<Isa> {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -28,10 +43,15 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
             {
-                found.push(Isa::Avx512);
+                let vnni = is_x86_feature_detected!("avx512vnni");
+                found.push(Isa::Avx512(match vnni && is_x86_feature_detected!("avx512bf16") {
+                    true => Extra512::Bf16,
+                    false if vnni => Extra512::Vnni,
+                    false => Extra512::None,
+                }));
             }
             if fma && is_x86_feature_detected!("avx2") {
-                found.push(Isa::Avx2);
+                found.push(Isa::Avx2 { vnni: is_x86_feature_detected!("avxvnni") });
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -40,13 +60,38 @@ impl Isa {
         found
     }
 
+    /// All that a processor with [`Isa::available`] can be kept to, the best first.
+    pub(crate) fn caps() -> Vec<Isa> {
+        Isa::available().into_iter().flat_map(Isa::lesser).collect()
+    }
+
+    /// The same instruction set, with less and less of what comes with it.
+    fn lesser(self) -> Vec<Isa> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(extra) => {
+                let all = [Extra512::Bf16, Extra512::Vnni, Extra512::None];
+                all.into_iter().skip_while(|other| *other != extra).map(Isa::Avx512).collect()
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 { vnni: true } => vec![self, Isa::Avx2 { vnni: false }],
+            _ => vec![self],
+        }
+    }
+
     /// A name for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => "avx512",
+            Isa::Avx512(Extra512::Bf16) => "avx512-bf16",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => "avx2",
+            Isa::Avx512(Extra512::Vnni) => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(Extra512::None) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 { vnni: true } => "avx2-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 { vnni: false } => "avx2",
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => "neon",
             Isa::Portable => "portable",
@@ -58,10 +103,10 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Isa::Avx512` is only made where the features were detected.
-            Isa::Avx512 => unsafe { super::avx512::run(kernel) },
+            Isa::Avx512(_) => unsafe { super::avx512::run(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Isa::Avx2` is only made where the features were detected.
-            Isa::Avx2 => unsafe { super::avx2::run(kernel) },
+            Isa::Avx2 { .. } => unsafe { super::avx2::run(kernel) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: every aarch64 processor that Rust's std supports has NEON.
             Isa::Neon => unsafe { super::neon::run(kernel) },
@@ -73,8 +118,18 @@ impl Isa {
     pub(crate) fn multiplies_bf16(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => is_x86_feature_detected!("avx512bf16"),
+            Isa::Avx512(extra) => extra == Extra512::Bf16,
             _ => false,
+        }
+    }
+
+    /// Whether it has products of bytes of its own.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn multiplies_bytes(self) -> bool {
+        match self {
+            Isa::Avx512(extra) => extra != Extra512::None,
+            Isa::Avx2 { vnni } => vnni,
+            Isa::Portable => false,
         }
     }
 
@@ -84,7 +139,7 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: asserted on the line above; `Isa::Avx512` is only made where the other features were detected.
-            Isa::Avx512 => unsafe { super::avx512::run_bf16(kernel) },
+            Isa::Avx512(_) => unsafe { super::avx512::run_bf16(kernel) },
             _ => unreachable!("asserted above"),
         }
     }
@@ -93,12 +148,22 @@ impl Isa {
     pub(crate) const fn tile_rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 14,
+            Isa::Avx512(_) => 14,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 6,
+            Isa::Avx2 { .. } => 6,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => 12,
             Isa::Portable => 4,
+        }
+    }
+
+    /// How much of a depth is taken at once: in AVX2 a block of a panel and a tile of `A` stay in an L1 cache of 32 KiB,
+    /// since each step needs a line of the panel; the wide tiles of AVX-512 need it less often, and stream it from the L2.
+    pub(crate) fn depth_block(self, depth: usize) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 { .. } => depth.div_ceil(depth.div_ceil(256).max(1)).max(1),
+            _ => 384,
         }
     }
 
@@ -106,9 +171,9 @@ impl Isa {
     pub(crate) const fn panel(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 32,
+            Isa::Avx512(_) => 32,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 16,
+            Isa::Avx2 { .. } => 16,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => 8,
             Isa::Portable => 8,
@@ -125,9 +190,9 @@ impl Isa {
         }
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => table!(avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            Isa::Avx512(_) => table!(avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => table!(avx2: 1 2 3 4 5 6),
+            Isa::Avx2 { .. } => table!(avx2: 1 2 3 4 5 6),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => table!(neon: 1 2 3 4 5 6 7 8 9 10 11 12),
             Isa::Portable => table!(portable: 1 2 3 4),

@@ -255,7 +255,7 @@ pub(super) fn pack_panel(isa: Isa, b: MatrixB<'_>, depth: usize, columns: usize,
             let data = &data[first * stride..];
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => {
+                Isa::Avx512(_) => {
                     assert!(data.len() >= (count - 1) * stride + depth && out.len() >= depth * width);
                     // SAFETY: the instruction set was detected; lengths are checked on the line above.
                     unsafe { super::avx512::pack_columns(data.as_ptr(), stride, count, depth, out.as_mut_ptr()) };

@@ -36,8 +36,8 @@ impl Dot {
                 let mut found = vec![];
                 #[cfg(target_arch = "x86_64")]
                 match isa {
-                    Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => found.push(Dot::Int8Avx512),
-                    Isa::Avx2 if is_x86_feature_detected!("avxvnni") => found.push(Dot::Int8Avx2),
+                    Isa::Avx512(_) if isa.multiplies_bytes() => found.push(Dot::Int8Avx512),
+                    Isa::Avx2 { .. } if isa.multiplies_bytes() => found.push(Dot::Int8Avx2),
                     _ => {}
                 }
                 found.push(Dot::Int8Float);
