@@ -13,7 +13,8 @@ use crate::weights::export::ExportSource;
 pub(super) fn metadata(model: &ExportSource<'_>, dialect: &str, image: Size) -> Vec<StringStringEntryProto> {
     let config = model.vit.config();
     let stored = match model.storage {
-        DType::F32 | DType::I8 => "f32",
+        DType::F32 => "f32",
+        DType::I8 => "int8",
         DType::Bf16 => "bf16",
         DType::F16 => "f16",
     };
