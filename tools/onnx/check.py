@@ -7,7 +7,8 @@
 Each model is exported for opsets 17, 20 and 23, checked by `onnx.checker`, and run by ONNX Runtime with one image and with
 three; OpenVINO takes the first models of each family. Deviations are the largest difference of a value, over the standard
 deviation of the reference's values. The exit code is 1 if one is above 2e-4, or a model is neither exported nor refused by
-name. DINOv2 S/14 is checked too where its weights are in `~/.cache/vitral-data` (`VITRAL_DATA`).
+name. The first model of each family that says how images are prepared is also quantized by `vitral quantize` and exported in 8
+bits, and compared with the bundle's own rounded weights in double precision. DINOv2 S/14 is checked too where its weights are in `~/.cache/vitral-data` (`VITRAL_DATA`).
 """
 
 import argparse
@@ -25,6 +26,8 @@ from safetensors.numpy import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 2e-4
+# Where a runtime rounds to 8 bits what the weights are multiplied with.
+ROUNDED = 0.2
 OPSETS = (17, 20, 23)
 
 # The start of a golden's name, longest first, and the family it belongs to.
@@ -95,9 +98,11 @@ class Checker:
         run = self.vitral("convert", model, path, "--to", "onnx", *config, "--image-size", f"{size[0]}x{size[1]}", *more)
         return (path, None) if run.returncode == 0 else (None, run.stderr.strip())
 
-    def onnxruntime(self, path, pixels):
+    def onnxruntime(self, path, pixels, entries={}):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, {"pixel_values": pixels})))
@@ -106,8 +111,8 @@ class Checker:
         import openvino
 
         self.openvino = self.openvino or openvino.Core()
-        # Its default would be bfloat16 on processors that have it.
-        precision = {"INFERENCE_PRECISION_HINT": "f32"}
+        # Its default would be bfloat16 on processors that have it, and 8 bits for what matrices in 8 bits are multiplied with.
+        precision = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
         model = self.openvino.compile_model(self.openvino.read_model(str(path)), "CPU", precision)
         found = model({"pixel_values": pixels})
         return {output.any_name: found[output] for output in model.outputs}
@@ -204,6 +209,41 @@ def check_sixteen_bits(checker, model, config, pixels):
     return found
 
 
+def in_floats(checker, path, pixels):
+    """In ONNX Runtime, which would otherwise round what matrices in 8 bits are multiplied with to 8 bits, too."""
+    return checker.onnxruntime(path, pixels, {"session.qdq_matmulnbits_accuracy_level": "1"})
+
+
+def check_eight_bits(checker, model, config, pixels, opsets):
+    """Deviations of a graph in 8 bits: in floats, in OpenVINO, in ONNX Runtime as it comes; and its size over that in f32.
+
+    None if the model does not say how images are prepared, or has no matrices.
+    """
+    bundle = checker.scratch / f"bundle-{model.name}-int8"
+    run = checker.vitral("quantize", model, bundle, *config, "--images", ROOT / "assets/images")
+    if "how images are preprocessed" in run.stderr:
+        return None
+    assert run.returncode == 0, run.stderr
+    expected = checker.forward(bundle, ["--device", "reference", "--precision", "f32"], pixels)
+    found = {"floats": 0.0, "openvino": 0.0, "as it comes": 0.0}
+    for opset in opsets:
+        for more in ((), ("--external-data",)):
+            path, refused = checker.export(bundle, [], pixels.shape[2:], "--opset", opset, *more)
+            assert not refused, refused
+            onnx.checker.check_model(str(path), full_check=True)
+            kinds = {tensor.data_type for tensor in onnx.load(path, load_external_data=False).graph.initializer}
+            if onnx.TensorProto.INT8 not in kinds:
+                return None  # A ResNet has filters alone.
+            floats = compare(lambda *given: in_floats(checker, *given), path, pixels, expected)
+            found["floats"] = max(found["floats"], floats)
+        found["openvino"] = max(found["openvino"], compare(checker.with_openvino, path, pixels, expected))
+        found["as it comes"] = max(found["as it comes"], compare(checker.onnxruntime, path, pixels, expected))
+    size = sum(file.stat().st_size for file in checker.scratch.glob("model.onnx*"))
+    checker.export(bundle, [], pixels.shape[2:], "--opset", opsets[-1], "--dtype", "f32")
+    found["size"] = size / sum(file.stat().st_size for file in checker.scratch.glob("model.onnx*"))
+    return found
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("binary")
@@ -212,7 +252,7 @@ def main():
     arguments.add_argument("--openvino", type=int, default=3, help="how many models of each family OpenVINO takes")
     arguments = arguments.parse_args()
     opsets = [int(opset) for opset in arguments.opsets.split(",")]
-    rows, sixteen = {}, {}
+    rows, sixteen, eight = {}, {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         checker = Checker(arguments.binary, scratch)
         models = sorted(path for path in (ROOT / "goldens/models").iterdir() if arguments.only in path.name)
@@ -230,6 +270,10 @@ def main():
             if row["models"] == 1:
                 for dtype, worst in check_sixteen_bits(checker, model, config, pixels).items():
                     sixteen[dtype] = max(sixteen.get(dtype, (0.0, "")), (worst, model.name))
+            if family(model.name) not in eight:
+                found = check_eight_bits(checker, model, config, pixels, opsets)
+                if found:
+                    eight[family(model.name)] = (model.name, found)
             print(f"\r{model.name:40}", end="", file=sys.stderr, flush=True)
         real = Path(os.environ.get("VITRAL_DATA", Path.home() / ".cache/vitral-data")) / "dinov2-s14"
         if real.is_dir() and not arguments.only:
@@ -237,6 +281,7 @@ def main():
             rows["DINOv2 S/14, real weights, 224 pixels"] = row
             pixels = numpy.random.default_rng(7).standard_normal((3, 3, 224, 224), dtype=numpy.float32)
             check_one(checker, real, [], pixels, True, row, opsets)
+            eight["DINOv2 S/14"] = (real.name, check_eight_bits(checker, real, [], pixels, opsets))
         print("\r" + " " * 40, file=sys.stderr)
 
     faults = []
@@ -257,6 +302,14 @@ def main():
     for dtype, (worst, where) in sixteen.items():
         print(f"{dtype}: the first model of each family deviates from Vitral's own in {dtype} by at most {worst:.1e}.")
         faults += [f"{dtype}: {where}: {worst:.1e}"] * (worst > TOLERANCE)
+    for kind, what in [("floats", "ONNX Runtime, in floats"), ("openvino", "OpenVINO, in floats"), ("as it comes", "ONNX Runtime")]:
+        if not eight:
+            break
+        worst, where = max((found[kind], name) for name, found in eight.values())
+        print(f"int8: {len(eight)} models deviate from their rounded weights by at most {worst:.1e} ({what}).")
+        faults += [f"int8, {what}: {where}: {worst:.1e}"] * (worst > (TOLERANCE if kind != "as it comes" else ROUNDED))
+    if "DINOv2 S/14" in eight:
+        print(f"int8: the graph of DINOv2 S/14 takes {eight['DINOv2 S/14'][1]['size']:.3f} of its size in f32.")
     for fault in faults:
         print(f"FAULT {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 use vitral::choice::{DeviceChoice, Opened};
+use vitral::image::Backend;
 use vitral::weights::hub;
 use vitral::{Device, LoadOptions, Model, Precision};
 use vitral_ranks::{Failed, Launcher, Ranks};
@@ -135,6 +136,53 @@ pub(crate) struct ModelArgs {
     pub(crate) precision: PrecisionArgs,
 }
 
+/// The choice of model, for commands that prepare images for it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImageModelArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) backend: BackendArgs,
+}
+
+/// The choice of arithmetic for preparing images.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct BackendArgs {
+    /// Whose arithmetic resizes and normalizes images for Hugging Face's models, as `backend` in transformers: `pil`, or
+    /// `torchvision`, its default for most models; they differ by a few levels of 255 in some pixels [default: what the model's
+    /// bundle says, else `pil`]
+    #[arg(long, value_name = "NAME", value_parser = backend())]
+    backend: Option<Backend>,
+}
+
+fn backend() -> impl TypedValueParser<Value = Backend> {
+    PossibleValuesParser::new(Backend::ALL.map(Backend::name)).try_map(|name| name.parse())
+}
+
+impl BackendArgs {
+    /// Whether there was a choice.
+    pub(crate) fn given(self) -> bool {
+        self.backend.is_some()
+    }
+
+    /// Options of loading with this choice in them.
+    pub(crate) fn within(self, options: LoadOptions) -> LoadOptions {
+        options.backend(self.backend)
+    }
+}
+
+impl ImageModelArgs {
+    /// As [`ModelArgs::chosen`].
+    pub(crate) fn chosen(&self) -> Option<PathBuf> {
+        self.model.chosen()
+    }
+
+    /// Loads the model.
+    pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
+        self.model.load_with(&self.backend.within(self.model.options(settings)?), settings)
+    }
+}
+
 /// The choice of precision.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PrecisionArgs {
@@ -180,12 +228,19 @@ impl ModelArgs {
 
     /// Loads the model.
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
+        self.load_with(&self.options(settings)?, settings)
+    }
+
+    /// How the model is loaded.
+    fn options(&self, settings: &Settings) -> anyhow::Result<LoadOptions> {
         let precision = self.precision.asked(settings)?;
-        let options =
-            LoadOptions::default().config(self.config.clone()).ignore(self.ignore.clone()).precision(precision);
+        Ok(LoadOptions::default().config(self.config.clone()).ignore(self.ignore.clone()).precision(precision))
+    }
+
+    fn load_with(&self, options: &LoadOptions, settings: &Settings) -> anyhow::Result<Model> {
         Ok(match self.chosen() {
-            Some(path) => Model::load(&located(&path, settings)?, &options, &settings.device)?,
-            None => Model::embedded(&self.precision.device(settings)?)?,
+            Some(path) => Model::load(&located(&path, settings)?, options, &settings.device)?,
+            None => Model::embedded_with(options, &settings.device)?,
         })
     }
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator};
 use vitral::config::{Problem, Size};
 use vitral::features::FeatureKind;
-use vitral::image::{DecodeOptions, Limits};
+use vitral::image::{Backend, DecodeOptions, Limits};
 use vitral::info::Info;
 use vitral::model::variants;
 use vitral::trace::TraceOptions;
@@ -38,7 +38,7 @@ pub(crate) struct Model {
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[pyo3(signature = (path, *, config, ignore, precision, device, threads, cuda_path, image_size, without_head, max_pixels, sample_range))]
+    #[pyo3(signature = (path, *, config, ignore, precision, device, threads, cuda_path, image_size, without_head, backend, max_pixels, sample_range))]
     #[allow(clippy::too_many_arguments)]
     fn load(
         py: Python<'_>,
@@ -51,11 +51,14 @@ impl Model {
         cuda_path: Option<PathBuf>,
         image_size: Option<usize>,
         without_head: bool,
+        backend: Option<&str>,
         max_pixels: Option<u64>,
         sample_range: &str,
     ) -> PyResult<Self> {
         let precision: Option<Precision> =
             precision.map(str::parse).transpose().map_err(|fault| Fault::config(format!("`precision`: {fault}")))?;
+        let backend: Option<Backend> =
+            backend.map(str::parse).transpose().map_err(|fault| Fault::config(format!("`backend`: {fault}")))?;
         let range = sample_range.parse().map_err(|fault| Fault::config(format!("`sample_range`: {fault}")))?;
         let limits = max_pixels.map_or(Limits::DEFAULT, |pixels| {
             let bytes = pixels.saturating_mul(BYTES_PER_PIXEL).max(Limits::DEFAULT.max_bytes);
@@ -69,6 +72,7 @@ impl Model {
         let head = if without_head { HeadChoice::Drop } else { HeadChoice::Keep };
         let adapt = Adaptation { image_size: image_size.map(Size::square), head, ..Adaptation::default() };
         let options = LoadOptions::default().config(config.clone()).ignore(ignore).precision(precision).adapt(adapt);
+        let options = options.backend(backend);
         let given = path.clone();
         let work =
             move |_: &_, teller: &Teller<_>| -> Result<Vitral, Fault> { load(path, &options, &opened.device, teller) };

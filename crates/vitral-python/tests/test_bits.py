@@ -45,6 +45,34 @@ def test_every_kind_of_model(cli, golden, images, tmp_path, name):
     assert model.forward(pixels).keys() <= {"logits", "features"}
 
 
+def test_backend(cli, golden, images, tmp_path):
+    name = golden("hf_clip_classifier")
+    for backend in ["pil", "torchvision"]:
+        cli("preprocess", "--model", name, *images, "--backend", backend, "--output", tmp_path / backend)
+        found = vitral.Model.load(name, backend=backend).preprocess(images)
+        assert np.array_equal(found, tensors(tmp_path / backend)["pixel_values"])
+    assert not np.array_equal(found, vitral.Model.load(name).preprocess(images))
+    with pytest.raises(vitral.ConfigError, match="`backend`: expected `pil` or `torchvision`, found `numpy`"):
+        vitral.Model.load(name, backend="numpy")
+    with pytest.raises(vitral.ConfigError, match="leave out the backend `torchvision`"):
+        vitral.Model.load(golden("timm_avg"), backend="torchvision")
+
+
+@pytest.mark.parametrize("backend", ["pil", "torchvision"])
+@pytest.mark.parametrize("name", ["hf_vit_classifier", "hf_dinov2_classifier", "hf_clip_vision", "hf_siglip_classifier", "hf_deit_model"])
+def test_backend_of_transformers(golden, photos, backend, name):
+    pytest.importorskip("torchvision")
+    transformers = pytest.importorskip("transformers")
+    from PIL import Image
+
+    processor = transformers.AutoImageProcessor.from_pretrained(golden(name), backend=backend)
+    model = vitral.Model.load(golden(name), backend=backend)
+    for photo in photos:
+        with Image.open(photo) as image:
+            expected = processor(image.convert("RGB"), return_tensors="np")["pixel_values"]
+        assert np.array_equal(model.preprocess(photo), expected), photo
+
+
 def test_classify(cli, photos):
     lines = [json.loads(line) for line in cli("classify", *photos, "--json").splitlines()]
     rows = vitral.Model.load().classify(photos)

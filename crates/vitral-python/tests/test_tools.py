@@ -1,5 +1,6 @@
 """Loading, converting, checking."""
 
+import importlib.metadata
 import logging
 import subprocess
 import sys
@@ -9,6 +10,14 @@ import pytest
 
 import vitral
 from conftest import ROOT
+
+
+def test_the_package_has_its_licenses():
+    files = {file.name: file for file in importlib.metadata.files("vitral") if ".dist-info/licenses/" in str(file)}
+    assert sorted(files) == ["LICENSE-APACHE", "LICENSE-MIT"]
+    for name, file in files.items():
+        assert file.read_text() == (ROOT / name).read_text()
+    assert importlib.metadata.metadata("vitral")["License-Expression"] == "MIT OR Apache-2.0"
 
 
 def test_converted_models_compute_the_same(golden, images, tmp_path):

@@ -50,11 +50,8 @@ impl Teacher {
         }
         let (order, how) = (matching.to().iter().flatten().copied().collect(), matching.how());
         let line = |preprocess: &Preprocess| -> Vec<(f32, f32)> {
-            let (scale, offset) = match preprocess.rescale {
-                None => (255.0, 0.0),
-                Some(Rescale::Divide255) => (1.0, 0.0),
-                Some(Rescale::Multiply { factor, offset }) => ((255.0 * factor) as f32, offset),
-            };
+            let (factor, offset) = preprocess.rescale.map_or((1.0, 0.0), Rescale::line);
+            let scale = (255.0 * factor) as f32;
             let normalize = preprocess.normalize.as_ref();
             let channel = |c: usize| normalize.map_or((0.0, 1.0), |n| (n.mean[c], n.std[c]));
             // A pixel value is (pixel / 255 · scale + offset − mean) / std.

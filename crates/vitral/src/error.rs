@@ -50,6 +50,14 @@ pub enum Error {
         /// What is wrong with it.
         fault: Box<ImageError>,
     },
+    /// The model's preprocessing is not one that the backend asked for does.
+    #[error("{}: {fault}", path.display())]
+    Backend {
+        /// The model.
+        path: PathBuf,
+        /// What the backend does not do.
+        fault: Box<ImageError>,
+    },
     /// Preprocessing produces images of another shape than the model takes.
     #[error("{}: its preprocessing gives {found}, but the model takes {expected}; correct one of its two files", path.display())]
     Disagreement {

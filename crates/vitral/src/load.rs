@@ -8,6 +8,7 @@ use vitral_engine::{DType, Device, ParameterSpec, Parameters, Precision, Replays
 
 use crate::config::Size;
 use crate::error::Error;
+use crate::image::Backend;
 use crate::labels::Labels;
 use crate::model::{Vit, storage};
 use crate::weights::adapt::{Adaptation, HeadChoice};
@@ -30,6 +31,8 @@ pub struct Model {
     pub(crate) trained_size: Size,
     /// The image size that was asked for on loading; the preprocessing then follows it.
     pub(crate) asked_size: Option<Size>,
+    /// The arithmetic of preprocessing that was asked for on loading.
+    pub(crate) backend: Option<Backend>,
     /// Passes that the device has recorded.
     pub(crate) replays: Replays,
 }
@@ -50,6 +53,7 @@ pub struct LoadOptions {
     pub(crate) ignore: Vec<String>,
     pub(crate) adapt: Adaptation,
     pub(crate) precision: Option<Precision>,
+    pub(crate) backend: Option<Backend>,
 }
 
 impl LoadOptions {
@@ -78,6 +82,14 @@ impl LoadOptions {
     #[must_use]
     pub fn precision(mut self, precision: impl Into<Option<Precision>>) -> Self {
         self.precision = precision.into();
+        self
+    }
+
+    /// Whose arithmetic prepares images, for models of Hugging Face's. Without it, Pillow's, or what a bundle says.
+    /// A model whose preprocessing has no such form is not loaded.
+    #[must_use]
+    pub fn backend(mut self, backend: impl Into<Option<Backend>>) -> Self {
+        self.backend = backend.into();
         self
     }
 }
@@ -198,7 +210,7 @@ impl Model {
             return Err(Error::Labels { path: path.into(), expected: classes, found });
         }
         let labels = Labels::new(description.labels.filter(|_| options.adapt.head == HeadChoice::Keep));
-        Ok(Model {
+        let model = Model {
             path: path.into(),
             name: description.name,
             license: description.license,
@@ -209,8 +221,14 @@ impl Model {
             preprocessing: description.preprocess,
             trained_size: stored.config().image_size,
             asked_size: options.adapt.image_size,
+            backend: options.backend,
             replays: Replays::default(),
-        })
+        };
+        // What was asked for and cannot be had is said now, not with the first image.
+        match model.preprocess() {
+            Err(fault @ Error::Backend { .. }) => Err(fault),
+            _ => Ok(model),
+        }
     }
 
     /// The same model with other weights of the same shapes; `read` gives the values of each parameter.
@@ -237,6 +255,7 @@ impl Model {
             preprocessing: self.preprocessing.clone(),
             trained_size: self.trained_size,
             asked_size: self.asked_size,
+            backend: self.backend,
             replays: Replays::default(),
         })
     }

@@ -52,7 +52,8 @@ impl Model {
         Ok(self.parameters.device().upload(shape, &all)?)
     }
 
-    /// The preprocessing that the model's own files describe, for the size that the model was loaded at.
+    /// The preprocessing that the model's own files describe, for the size and in the arithmetic that the model was loaded
+    /// with.
     ///
     /// # Errors
     /// If its files do not describe any (a guess would silently change the answers), or describe images that the model
@@ -61,6 +62,12 @@ impl Model {
         let path = || self.path.clone();
         let read = self.preprocessing.read().ok_or_else(|| Error::NoPreprocessing { path: path() })?;
         let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault: Box::new(fault) })?;
+        let preprocess = match self.backend {
+            Some(backend) => preprocess
+                .with_backend(backend)
+                .map_err(|fault| Error::Backend { path: path(), fault: Box::new(fault) })?,
+            None => preprocess,
+        };
         let preprocess = match self.asked_size {
             Some(size) => preprocess.for_size(self.trained_size, size),
             None => preprocess,

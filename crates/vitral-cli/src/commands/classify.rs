@@ -10,7 +10,7 @@ use crate::fault::plain;
 use crate::inputs::{InputArgs, Records};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{ImageModelArgs, Settings};
 
 /// Classify images
 ///
@@ -36,7 +36,7 @@ pub(crate) struct ClassifyArgs {
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    model: ImageModelArgs,
     /// Maximum number of labels to print for each image
     #[arg(long, aliases = ["topk", "top-k", "top_k"], value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,

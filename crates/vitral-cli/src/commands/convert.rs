@@ -31,7 +31,8 @@ Examples:
   vitral convert dinov2-small dinov2-timm --to timm --image-size 224
   vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon
   vitral convert vit-base-patch16-224 vit.onnx --to onnx
-  vitral convert dinov2-small dinov2.onnx --to onnx --image-size 224x448 --dtype f16")]
+  vitral convert dinov2-small dinov2.onnx --to onnx --image-size 224x448 --dtype f16
+  vitral convert vit-int8 vit-int8.onnx --to onnx        # a bundle by `vitral quantize`, a quarter of the size")]
 pub(crate) struct ConvertArgs {
     /// The model (a folder, a checkpoint with `--config`, a `.npz` from Google's JAX code, or a name on the hub such as
     /// `hf:ORG/NAME`), then where to write: a new folder, a `.npz` file with `--to jax` or `big_vision`, or a new file with
@@ -54,9 +55,10 @@ pub(crate) struct ConvertArgs {
     /// the preprocessing follows
     #[arg(long, value_name = "PIXELS", value_parser = image_size)]
     image_size: Option<Size>,
-    /// Type of the stored weights: 16 bits take half the space. An ONNX graph computes in 32 bits in any case
-    #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
-    dtype: Stored,
+    /// Type of the stored weights: 16 bits take half the space. An ONNX graph computes in 32 bits in any case [default: f32;
+    /// with `--to onnx` a model in 8 bits stays in 8 bits]
+    #[arg(long, value_enum, value_name = "KIND")]
+    dtype: Option<Stored>,
     /// Version of ONNX's operators: 17, 20 or 23 [default: 17]
     #[arg(long, value_name = "VERSION", help_heading = "With --to onnx")]
     opset: Option<Opset>,
@@ -150,7 +152,7 @@ fn to_library(
     let options = ConvertOptions::default()
         .config(args.config.clone())
         .allow(&args.allow)
-        .storage(args.dtype.into())
+        .storage(args.dtype.unwrap_or(Stored::F32).into())
         .image_size(args.image_size);
     let differences = export::convert(&located(source, settings)?, destination, target, &options)
         .with_context(|| format!("cannot convert `{}`", source.display()))?;
@@ -185,7 +187,7 @@ fn to_onnx(
     let options = OnnxOptions::default()
         .config(args.config.clone())
         .opset(opset)
-        .storage(args.dtype.into())
+        .storage(args.dtype.map(DType::from))
         .image_size(args.image_size)
         .external_data(args.external_data);
     let exported = onnx::convert(&located(source, settings)?, destination, &options)

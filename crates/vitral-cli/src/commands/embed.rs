@@ -10,7 +10,7 @@ use crate::inputs::{InputArgs, Records};
 use crate::outcome::Outcome;
 use crate::output::{Format, JsonLines};
 use crate::printer::Printer;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{ImageModelArgs, Settings};
 
 /// Turn images into feature vectors
 ///
@@ -35,7 +35,7 @@ pub(crate) struct EmbedArgs {
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    model: ImageModelArgs,
     /// Which features to extract
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,

@@ -10,7 +10,7 @@ use vitral_train::evaluate::{ModelEvaluation, evaluate_model};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::progress::Progress;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{ImageModelArgs, Settings};
 
 /// Measure a classifier on labeled images
 ///
@@ -32,7 +32,7 @@ pub(crate) struct EvaluateArgs {
     /// The labeled images
     data: PathBuf,
     #[command(flatten)]
-    model: ModelArgs,
+    model: ImageModelArgs,
     /// Which split of the data to use, if it has splits
     #[arg(long, value_enum, default_value_t)]
     split: Part,

@@ -34,7 +34,11 @@ pub(crate) fn run(args: &ExplainArgs, settings: &Settings, printer: &Printer) ->
     let model = args.model.load(settings)?;
     printer.note_precision(&model);
     let load = |path: &PathBuf| -> anyhow::Result<Model> {
-        Ok(Model::load(&located(path, settings)?, &LoadOptions::default(), &settings.device)?)
+        Ok(Model::load(
+            &located(path, settings)?,
+            &args.model.backend.within(LoadOptions::default()),
+            &settings.device,
+        )?)
     };
     let other = args.compare.as_ref().map(load).transpose()?;
     Work::new(args, &model, other.as_ref(), settings, printer)?.run()

@@ -8,7 +8,7 @@ use crate::inputs::InputArgs;
 use crate::outcome::Outcome;
 use crate::output::Format;
 use crate::printer::Printer;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{ImageModelArgs, Settings};
 
 /// Turn images into the tensor a model takes
 ///
@@ -22,7 +22,7 @@ pub(crate) struct PreprocessArgs {
     #[command(flatten)]
     inputs: InputArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    model: ImageModelArgs,
     /// The .safetensors file to write; image names go into its metadata
     #[arg(long, short, alias = "out", value_name = "OUT.safetensors")]
     output: PathBuf,

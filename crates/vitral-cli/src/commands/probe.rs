@@ -9,7 +9,7 @@ use vitral_train::evaluate::{FewShot, Nearest, ProbeLinear, ProbeOptions, ProbeR
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::progress::Progress;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{ImageModelArgs, Settings};
 
 /// Evaluate a model's features with simple classifiers
 ///
@@ -27,7 +27,7 @@ pub(crate) struct ProbeArgs {
     /// The labeled images, for fitting and for testing
     data: PathBuf,
     #[command(flatten)]
-    model: ModelArgs,
+    model: ImageModelArgs,
     /// Test images [default: those next to the training images, or a tenth split off]
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,

@@ -14,7 +14,7 @@ use vitral_serve::{ModelSource, Options, Server};
 use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{PrecisionArgs, Settings, located};
+use crate::settings::{BackendArgs, PrecisionArgs, Settings, located};
 
 /// Serve models over HTTP and gRPC
 ///
@@ -42,6 +42,8 @@ pub(crate) struct ServeArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     precision: PrecisionArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Address to listen on; 0.0.0.0 is every network that the machine is in
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -202,13 +204,16 @@ fn models(args: &ServeArgs, settings: &Settings) -> anyhow::Result<Vec<(String, 
         )));
     }
     if given.is_empty() {
+        if args.backend.given() {
+            bail!(Usage("`--backend` is for Hugging Face's models, found the built-in one; add `--model PATH`".into()));
+        }
         return Ok(vec![("cifar10".to_owned(), ModelSource::embedded(precision))]);
     }
     let mut models = Vec::with_capacity(given.len());
     for text in &given {
         let (name, path) = named(text);
         let path = located(Path::new(path), settings)?;
-        let options = LoadOptions::default().config(args.config.clone()).precision(precision);
+        let options = args.backend.within(LoadOptions::default().config(args.config.clone()).precision(precision));
         models.push((name, ModelSource::path(path, options)));
     }
     Ok(models)

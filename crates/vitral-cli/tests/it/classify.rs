@@ -206,6 +206,29 @@ fn nearly_black_images_have_a_note_once_and_a_flag() {
 }
 
 #[test]
+fn the_backend_of_preprocessing_is_a_flag() {
+    let (vit, image) = ("goldens/models/hf_vit_classifier", "goldens/image/tall.png");
+    let folder = folder();
+    let written = |backend: &[&str], name: &str| {
+        let out = folder.path().join(name).display().to_string();
+        let run = vitral(&[&["preprocess", "--model", vit, image, "--output", &out], backend].concat()).ok();
+        (run, std::fs::read(&out).unwrap())
+    };
+    let (line, torchvision) = written(&["--backend", "torchvision"], "torchvision.safetensors");
+    assert!(line.contains("by torchvision"), "{line}");
+    let ((line, pil), (_, own)) = (written(&["--backend", "pil"], "pil.safetensors"), written(&[], "own.safetensors"));
+    assert!(!line.contains("by torchvision") && pil == own && pil != torchvision, "{line}");
+
+    let logits = |backend: &[&str]| vitral(&[&["classify", "--model", vit, image, "--json"], backend].concat()).ok();
+    assert_ne!(logits(&["--backend", "torchvision"]), logits(&[]));
+    for model in [&["--model", "goldens/models/timm_plain"][..], &[]] {
+        let said = vitral(&[&["classify", image, "--backend", "torchvision"], model].concat()).fails(1);
+        assert!(said.contains("expected steps of a Hugging Face processor") && said.contains("leave out"), "{said}");
+    }
+    assert!(vitral(["classify", image, "--backend", "numpy"]).fails(2).contains("torchvision"));
+}
+
+#[test]
 fn the_limit_on_pixels_is_a_flag() {
     let said = vitral(["classify", &digit("one"), "--max-pixels", "20"]).fails(1);
     assert!(said.contains("expected at most 20 pixels") && said.contains("raise `--max-pixels`"), "{said}");

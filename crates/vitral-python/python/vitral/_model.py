@@ -66,6 +66,7 @@ class Model:
             cuda_path=None if options["cuda_path"] is None else os.fspath(options["cuda_path"]),
             image_size=options["image_size"],
             without_head=options["without_head"],
+            backend=options["backend"],
             max_pixels=options["max_pixels"],
             sample_range=str(options["sample_range"]),
         )
@@ -83,6 +84,7 @@ class Model:
         cuda_path: Path | None = None,
         image_size: int | None = None,
         without_head: bool = False,
+        backend: Literal["pil", "torchvision"] | None = None,
         max_pixels: int | None = None,
         sample_range: Literal["full", "auto"] | int = "full",
     ) -> Model:
@@ -99,6 +101,8 @@ class Model:
         :param cuda_path: the folder of NVIDIA's libraries, where they are not found by themselves.
         :param image_size: another side in pixels than the model's own: positions are resampled, preprocessing follows.
         :param without_head: leaves the classifier out.
+        :param backend: whose arithmetic resizes and normalizes images for Hugging Face's models, as in transformers: ``pil``,
+            or ``torchvision``, its default for most models; as the model's bundle says, else ``pil``.
         :param max_pixels: the largest image to decode, in pixels.
         :param sample_range: what becomes black to white in images of more than 8 bits: ``full``, ``auto``, or so many bits.
         :raises WeightsError: if its files are missing or damaged, or do not fit each other.
@@ -114,6 +118,7 @@ class Model:
             cuda_path=cuda_path,
             image_size=image_size,
             without_head=without_head,
+            backend=backend,
             max_pixels=max_pixels,
             sample_range=sample_range,
         )
@@ -443,6 +448,7 @@ _DEFAULTS: dict[str, Any] = dict(
     cuda_path=None,
     image_size=None,
     without_head=False,
+    backend=None,
     max_pixels=None,
     sample_range="full",
 )

@@ -38,6 +38,7 @@ class Model:
         cuda_path: str | None,
         image_size: int | None,
         without_head: bool,
+        backend: str | None,
         max_pixels: int | None,
         sample_range: str,
     ) -> Model: ...

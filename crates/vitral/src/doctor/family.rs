@@ -90,10 +90,7 @@ impl Family {
             None => found
                 .push("pixels are not normalized (`do_normalize`); published models of this family: they are".into()),
         }
-        let squashed = preprocess.steps.iter().find_map(|step| match step {
-            Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => Some(matches!(to, Target::Exact(_))),
-            Step::CenterCrop { .. } => None,
-        });
+        let squashed = preprocess.steps.iter().find_map(Step::resize).map(|(to, _)| matches!(to, Target::Exact(_)));
         let says = |yes: bool, one: &str, other: &str| if yes { one.to_owned() } else { other.to_owned() };
         if let (Some(squashed), Some(expected)) = (squashed, self.squashed)
             && squashed != expected
@@ -196,11 +193,8 @@ fn span(preprocess: &Preprocess) -> f64 {
 
 /// What black and white become in each channel.
 fn ends(preprocess: &Preprocess) -> [Vec<f64>; 2] {
-    let rescaled = |value: f64| match preprocess.rescale {
-        None => value,
-        Some(Rescale::Divide255) => value / 255.0,
-        Some(Rescale::Multiply { factor, offset }) => value * factor + f64::from(offset),
-    };
+    let (factor, offset) = preprocess.rescale.map_or((1.0, 0.0), Rescale::line);
+    let rescaled = |value: f64| value * factor + f64::from(offset);
     let (mean, std) = match &preprocess.normalize {
         Some(normalize) => (normalize.mean.clone(), normalize.std.clone()),
         None => (vec![0.0], vec![1.0]),

@@ -187,6 +187,14 @@ pub enum ImageError {
         /// The supported steps.
         known: String,
     },
+    /// Preprocessing that Hugging Face's processors on torchvision do not do.
+    #[error(
+        "expected steps of a Hugging Face processor on torchvision, found {found}; leave out the backend `torchvision`"
+    )]
+    Backend {
+        /// What it has no form of.
+        found: String,
+    },
     /// Our own preprocessing description is malformed.
     #[error("expected `preprocess` in Vitral's format, with `channels`, `steps`, `rescale` and `normalize`: {fault}")]
     OwnForm {

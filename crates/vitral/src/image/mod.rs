@@ -3,7 +3,8 @@
 //! [`decode`](decode::decode) reads any common format into an upright [`RgbImage`], [`resize`](resize::resize)
 //! resamples it like Pillow, and [`Preprocess`] holds every choice a checkpoint makes about its input: size, filter,
 //! crop, scale, mean and standard deviation. The choices are read from the model's own files
-//! ([`Preprocess::from_huggingface`], [`Preprocess::from_timm`], [`Preprocess::from_torchvision`]) and never assumed.
+//! ([`Preprocess::from_huggingface`], [`Preprocess::from_timm`], [`Preprocess::from_torchvision`]) and never assumed. Whose
+//! arithmetic does it is a choice of the caller's, where a library has two ([`Backend`]).
 
 mod as_stored;
 pub mod decode;
@@ -26,6 +27,6 @@ pub use error::ImageError;
 pub use format::Format;
 pub use limits::Limits;
 pub use options::DecodeOptions;
-pub use preprocess::Preprocess;
+pub use preprocess::{Backend, Preprocess};
 pub use resize::{Filter, resize};
 pub use rgb::RgbImage;

@@ -4,6 +4,7 @@
 //! from the model's own files and stored beside the weights; nothing in it is guessed.
 
 mod apply;
+mod backend;
 mod display;
 mod fields;
 mod huggingface;
@@ -12,6 +13,7 @@ mod timm;
 mod torchvision;
 mod vitral;
 
+pub use backend::Backend;
 pub use torchvision::ImageClassification;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +78,14 @@ pub enum Step {
         /// The filter.
         filter: Filter,
     },
+    /// Resamples like PyTorch's `interpolate` of a tensor of bytes, antialiased: the same filters, other rounding (Hugging
+    /// Face's processors on torchvision).
+    ResizeTensor {
+        /// The target size.
+        to: Target,
+        /// The filter.
+        filter: Filter,
+    },
     /// Resamples with the same filters but without rounding to 8 bits, for images rescaled to floats before the resize
     /// (Hugging Face's DINOv3). It must be the last step.
     ResizeNumbers {
@@ -93,6 +103,18 @@ pub enum Step {
         /// Red, green and blue of the padding; for gray, the first.
         fill: [u8; 3],
     },
+}
+
+impl Step {
+    /// The target size and the filter of a resize, whatever its arithmetic.
+    pub fn resize(&self) -> Option<(Target, Filter)> {
+        match self {
+            Step::Resize { to, filter } | Step::ResizeTensor { to, filter } | Step::ResizeNumbers { to, filter } => {
+                Some((*to, *filter))
+            }
+            Step::CenterCrop { .. } => None,
+        }
+    }
 }
 
 /// The size that an image is resized to.
@@ -124,8 +146,10 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Halving {
-    /// Rounded down, also below zero: Hugging Face.
+    /// Rounded down, also below zero: Hugging Face on Pillow.
     Down,
+    /// Rounded toward zero: Hugging Face on torchvision.
+    TowardZero,
     /// Rounded half to even; padding before the image is half of the difference, rounded down: torchvision and timm.
     Even,
 }
@@ -134,7 +158,7 @@ pub enum Halving {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Rescale {
-    /// `value · factor + offset`: multiplied in 64 bits and rounded to 32, then the offset added (Hugging Face).
+    /// `value · factor + offset`: multiplied in 64 bits and rounded to 32, then the offset added (Hugging Face on Pillow).
     Multiply {
         /// The factor, usually 1/255.
         factor: f64,
@@ -143,6 +167,24 @@ pub enum Rescale {
     },
     /// `value / 255` in 32 bits (torchvision's `ToTensor`).
     Divide255,
+    /// Like [`Rescale::Multiply`], in 32 bits; without an offset, mean and standard deviation are divided by the factor
+    /// instead (Hugging Face on torchvision).
+    Fused {
+        /// The factor, usually 1/255.
+        factor: f64,
+        /// The offset, 0 or −1.
+        offset: f32,
+    },
+}
+
+impl Rescale {
+    /// Factor and offset of `value · factor + offset`, whatever the arithmetic.
+    pub fn line(self) -> (f64, f32) {
+        match self {
+            Rescale::Multiply { factor, offset } | Rescale::Fused { factor, offset } => (factor, offset),
+            Rescale::Divide255 => (1.0 / 255.0, 0.0),
+        }
+    }
 }
 
 /// `(value − mean) / std`, channel by channel.

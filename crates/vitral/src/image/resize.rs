@@ -1,4 +1,4 @@
-//! Resampling that matches Pillow's exactly.
+//! Resampling that matches Pillow's exactly, or PyTorch's.
 //!
 //! Checkpoints were trained on images resized by Pillow: antialiased (the filter widens with the reduction), first
 //! along rows and then along columns, in 22-bit fixed point, rounded and clipped to 8 bits between the two. Anything
@@ -7,6 +7,10 @@
 //!
 //! Since version 13, Pillow resizes along columns first if the height shrinks by more than twice as many pixels as the
 //! width. On photographs the order changes values by a level or two; we follow it.
+//!
+//! PyTorch resamples tensors of bytes with the same filters and weights of 16 bits, always along rows first
+//! ([`Arithmetic::Torch`]). These are its bits on processors with AVX2 and on ARM; on others, torchvision resizes
+//! floats instead, and differs from itself.
 
 mod filter;
 mod passes;
@@ -17,6 +21,15 @@ use crate::config::Size;
 use weights::Weights;
 
 pub use filter::Filter;
+
+/// Whose integers an image is resampled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    /// Pillow's `Image.resize`.
+    Pillow,
+    /// PyTorch's `interpolate` of a tensor of bytes, with `antialias`.
+    Torch,
+}
 
 /// A rectangle of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +59,13 @@ pub fn resize(image: &RgbImage, size: Size, filter: Filter) -> RgbImage {
 /// # Panics
 /// If `size` or the window is empty, or the window extends outside `size`.
 pub fn resize_window(image: &RgbImage, size: Size, filter: Filter, window: Window) -> RgbImage {
-    let pixels = resample::<3>(image.pixels(), image.size(), size, filter, window);
+    let pixels = resample::<3>(Arithmetic::Pillow, image.pixels(), image.size(), size, filter, window);
     RgbImage::new(window.size.width, window.size.height, pixels).expect("a window is filled")
 }
 
 /// [`resize_window`] over bytes of `[height, width, CHANNELS]`.
 pub(super) fn resample<const CHANNELS: usize>(
+    arithmetic: Arithmetic,
     pixels: &[u8],
     from: Size,
     to: Size,
@@ -67,14 +81,22 @@ pub(super) fn resample<const CHANNELS: usize>(
     let rows = window.top..window.top + window.size.height;
     let columns = window.left..window.left + window.size.width;
     if filter == Filter::Nearest {
-        let rows = weights::nearest(from.height, to.height, rows);
-        let columns = weights::nearest(from.width, to.width, columns);
+        let nearest = match arithmetic {
+            Arithmetic::Pillow => weights::nearest,
+            Arithmetic::Torch => weights::nearest_exact,
+        };
+        let rows = nearest(from.height, to.height, rows);
+        let columns = nearest(from.width, to.width, columns);
         return passes::gather::<CHANNELS>(pixels, from.width, &rows, &columns);
     }
-    // Pillow skips a pass that does not change the length; its filters are the identity there anyway.
-    let down = Weights::new(filter, from.height, to.height, rows);
-    let across = Weights::new(filter, from.width, to.width, columns);
-    passes::resample::<CHANNELS>(pixels, from.width, &across, &down, columns_first(from, to))
+    // Both skip a pass that does not change the length; their filters are the identity there anyway.
+    let (weights, columns_first) = match arithmetic {
+        Arithmetic::Pillow => (Weights::pillow as fn(_, _, _, _) -> _, columns_first(from, to)),
+        Arithmetic::Torch => (Weights::torch as fn(_, _, _, _) -> _, false),
+    };
+    let down = weights(filter, from.height, to.height, rows);
+    let across = weights(filter, from.width, to.width, columns);
+    passes::resample::<CHANNELS>(pixels, from.width, &across, &down, columns_first)
 }
 
 /// A plane of floats `[height, width]` resized along rows and then along columns, with Pillow's filters and without

@@ -2,8 +2,7 @@
 
 use super::attribute::{float, int};
 use super::graph::{Graph, Value};
-use super::initializer::Weights;
-use super::layers::transposed;
+use super::initializer::{Weights, transposed};
 use super::options::Opset;
 use crate::config::{Positions, RelativePositions, Size};
 use crate::model::{relation_entries, rotation_angles};

@@ -3,7 +3,7 @@
 use vitral_engine::DType;
 
 use super::attention::BlockContext;
-use super::graph::Graph;
+use super::graph::{Graph, Kept};
 use super::initializer::Initializer;
 use super::options::Opset;
 use super::proto::GraphProto;
@@ -17,7 +17,8 @@ pub(super) const PIXELS: &str = "pixel_values";
 /// The name of the graph.
 const GRAPH: &str = "vision_transformer";
 
-/// The graph of a model for images of one size, which its grid belongs to, and its constants.
+/// The graph of a model for images of one size, which its grid belongs to, and its constants. `kept` are parameters that are
+/// stored in another type than `storage`.
 ///
 /// # Panics
 /// If a parameter of the model is not used: the graph would be of another model.
@@ -27,9 +28,10 @@ pub(super) fn build(
     grid: Size,
     opset: Opset,
     storage: DType,
+    kept: &Kept,
 ) -> (GraphProto, Vec<Initializer>) {
     let config = vit.config();
-    let mut graph = Graph::new(vit, opset, storage);
+    let mut graph = Graph::new(vit, opset, storage, kept);
     let pixels = graph.input(PIXELS, Shape::batch_of(&[config.channels, image.height, image.width]));
     let patches = graph.patches(&pixels, grid);
     let mut x = graph.prefixed(&patches, grid);

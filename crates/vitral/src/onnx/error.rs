@@ -46,7 +46,10 @@ pub enum OnnxError {
         path: PathBuf,
     },
     /// A type that weights are not stored in.
-    #[error("ONNX weights are stored in f32, bf16 or f16, not in 8 bits; choose one with `--dtype`")]
+    #[error(
+        "expected a bundle in 8 bits for weights in 8 bits, found a model in floats; choose f32, bf16 or f16, or write the \
+         bundle with `vitral quantize` first"
+    )]
     Storage,
     /// A file could not be written.
     #[error("`{}`: cannot write: {source}", path.display())]

@@ -7,6 +7,7 @@ use vitral_engine::{DType, ParameterSpec};
 
 use super::build::build;
 use super::error::OnnxError;
+use super::graph::Kept;
 use super::initializer::{Initializer, Weights};
 use super::inspect::inspect;
 use super::metadata::metadata;
@@ -55,19 +56,28 @@ pub fn convert(source: &Path, destination: &Path, options: &OnnxOptions) -> Resu
     };
     let assignment = resolve(specs, &dialect, &container, &resolving)?;
     let of_files = ExportSource::of_files(&stored, &description, &assignment);
+    let in_bytes = specs.iter().any(|spec| assignment.is_int8(&spec.name));
+    let (storage, kept) = match options.storage {
+        None | Some(DType::I8) if in_bytes => {
+            let own = |spec: &ParameterSpec| Some((spec.name.clone(), assignment.storage(&spec.name)?));
+            (DType::I8, specs.iter().filter_map(own).collect())
+        }
+        Some(DType::I8) => return Err(OnnxError::Storage),
+        other => (other.unwrap_or(DType::F32), Kept::new()),
+    };
     let trained = stored.config().image_size;
     let Some(size) = options.image_size else {
         let own = of_files.preprocess.as_ref().and_then(|steps| steps.output_size());
         let size = own.filter(|&size| stored.grid(size).is_ok()).unwrap_or(trained);
-        let source = ExportSource { storage: options.storage, ..of_files };
-        return export(&source, dialect.name(), size, destination, options);
+        let source = ExportSource { storage, ..of_files };
+        return written(&source, &kept, dialect.name(), size, destination, options);
     };
     let preprocess = of_files.preprocess.map(|steps| steps.for_size(trained, size));
     match stored.grid(size) {
         // As its own forward pass would take them.
         Ok(_) => {
-            let source = ExportSource { storage: options.storage, preprocess, ..of_files };
-            export(&source, dialect.name(), size, destination, options)
+            let source = ExportSource { storage, preprocess, ..of_files };
+            written(&source, &kept, dialect.name(), size, destination, options)
         }
         Err(ModelError::ImageSize { .. }) => {
             let patch = stored.config().token_stride();
@@ -77,8 +87,10 @@ pub fn convert(source: &Path, destination: &Path, options: &OnnxOptions) -> Resu
             let adapt = Adaptation { image_size: Some(size), ..Adaptation::default() };
             let vit = build(adapt.target(stored.config()))?;
             let read = Box::new(|spec: &ParameterSpec| adapt.read(&assignment, spec, &stored, &vit));
-            let source = ExportSource { vit: &vit, storage: options.storage, preprocess, read, ..of_files };
-            export(&source, dialect.name(), size, destination, options)
+            let source = ExportSource { vit: &vit, storage, preprocess, read, ..of_files };
+            // What was resampled is no longer a number of 16 bits.
+            let kept = kept.into_iter().filter(|(_, kind)| *kind == DType::I8).collect();
+            written(&source, &kept, dialect.name(), size, destination, options)
         }
         Err(fault) => Err(fault.into()),
     }
@@ -98,12 +110,24 @@ pub fn export(
     destination: &Path,
     options: &OnnxOptions,
 ) -> Result<Exported, OnnxError> {
-    let (name, beside) = check_destination(destination)?;
     if model.storage == DType::I8 {
         return Err(OnnxError::Storage);
     }
+    written(model, &Kept::new(), dialect, image, destination, options)
+}
+
+/// The same with types that single parameters are stored in.
+fn written(
+    model: &ExportSource<'_>,
+    kept: &Kept,
+    dialect: &str,
+    image: Size,
+    destination: &Path,
+    options: &OnnxOptions,
+) -> Result<Exported, OnnxError> {
+    let (name, beside) = check_destination(destination)?;
     let grid = model.vit.grid(image)?;
-    let (graph, constants) = build(model.vit, image, grid, options.opset, model.storage);
+    let (graph, constants) = build(model.vit, image, grid, options.opset, model.storage, kept);
     let nodes = graph.node.len();
     let whole = Whole { model: description(model, dialect, image, options), graph, constants: &constants };
     let apart = options.external || whole.needs_two_files();

@@ -1,11 +1,11 @@
 //! A graph under construction: nodes, the shapes of what they compute, and constants.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vitral_engine::{DType, ParameterSpec};
 
 use super::attribute;
-use super::initializer::{Initializer, Values, Weights};
+use super::initializer::{Initializer, Values, Weights, transposed};
 use super::options::Opset;
 use super::proto::tensor_proto::DataType;
 use super::proto::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
@@ -18,12 +18,17 @@ use crate::weights::WeightsError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Value(pub(super) String);
 
+/// Types that single parameters are stored in, by their names.
+pub(super) type Kept = BTreeMap<String, DType>;
+
 /// A graph under construction. Nodes are named as the model names its parts: `blocks.3.attention.scores`.
 pub(super) struct Graph<'a> {
     pub(super) opset: Opset,
     vit: &'a Vit,
     /// The type of stored matrices.
     storage: DataType,
+    /// Parameters that are stored in another type.
+    kept: &'a Kept,
     nodes: Vec<NodeProto>,
     shapes: HashMap<String, Shape>,
     initializers: Vec<Initializer>,
@@ -33,7 +38,8 @@ pub(super) struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    pub(super) fn new(vit: &'a Vit, opset: Opset, storage: DType) -> Self {
+    /// Matrices, filters and tables are stored in `storage`, those in `kept` in a type of their own.
+    pub(super) fn new(vit: &'a Vit, opset: Opset, storage: DType, kept: &'a Kept) -> Self {
         let storage = match storage {
             DType::F32 | DType::I8 => DataType::Float,
             DType::Bf16 => DataType::Bfloat16,
@@ -43,6 +49,7 @@ impl<'a> Graph<'a> {
             opset,
             vit,
             storage,
+            kept,
             nodes: Vec::new(),
             shapes: HashMap::new(),
             initializers: Vec::new(),
@@ -106,7 +113,7 @@ impl<'a> Graph<'a> {
     fn integers_of(&self, value: &Value) -> Option<&[i64]> {
         match &self.initializers[*self.integers.get(&value.0)?].values {
             Values::Integers(values) => Some(values),
-            Values::Floats(_) => None,
+            Values::Floats(_) | Values::Rows(_) => None,
         }
     }
 
@@ -206,13 +213,42 @@ impl<'a> Graph<'a> {
         dims: &[usize],
         values: impl Fn(&Weights<'_, '_>) -> Result<Vec<f32>, WeightsError> + 'static,
     ) -> Value {
-        let stored = self.push(name, dims, self.storage, Values::Floats(Box::new(values)));
-        if self.storage == DataType::Float {
+        let kind = match self.kept.get(name) {
+            Some(DType::Bf16) => DataType::Bfloat16,
+            Some(DType::F16) => DataType::Float16,
+            _ => self.storage,
+        };
+        let stored = self.push(name, dims, kind, Values::Floats(Box::new(values)));
+        if kind == DataType::Float {
             return stored;
         }
         // Runtimes without kernels for 16 bits compute this once, when they load the graph.
         let to = attribute::int("to", i64::from(i32::from(DataType::Float)));
         self.node("Cast", &format!("{name}.f32"), &[&stored], vec![to])
+    }
+
+    /// A matrix as the linear maps take it: `[in, out]`, or `[out, in]` if `rows` are outputs.
+    pub(super) fn matrix(&mut self, name: &str, rows: bool) -> Value {
+        let &[outputs, inputs] = &self.spec(name).shape[..] else { panic!("`{name}` is not a matrix") };
+        let dims = if rows { [outputs, inputs] } else { [inputs, outputs] };
+        let own = name.to_owned();
+        if self.kept.get(name) != Some(&DType::I8) {
+            return self.stored(name, &dims, move |weights| {
+                let values = weights.values(&own)?;
+                Ok(if rows { values.into_owned() } else { transposed(&values, outputs, inputs) })
+            });
+        }
+        let integers = move |weights: &Weights<'_, '_>| {
+            let integers = weights.integers(&own, outputs)?;
+            Ok(if rows { integers } else { transposed(&integers, outputs, inputs) })
+        };
+        let stored = self.push(name, &dims, DataType::Int8, Values::Rows(Box::new(integers)));
+        let own = name.to_owned();
+        let scales =
+            self.calculated(&format!("{name}.scale"), &[outputs], move |weights| weights.scales(&own, outputs));
+        // The zero point is left out: it is zero.
+        let axis = attribute::int("axis", if rows { 0 } else { 1 });
+        self.node("DequantizeLinear", &format!("{name}.f32"), &[&stored, &scales], vec![axis])
     }
 
     /// # Panics

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use half::{bf16, f16};
-use vitral_engine::DType;
+use vitral_engine::{DType, int8};
 
 use super::proto::TensorProto;
 use super::proto::tensor_proto::DataType;
@@ -40,7 +40,34 @@ impl Weights<'_, '_> {
             }),
         }
     }
+
+    /// The scale of each row of a matrix in 8 bits.
+    ///
+    /// # Errors
+    /// As [`Weights::values`].
+    pub(super) fn scales(&self, name: &str, rows: usize) -> Result<Vec<f32>, WeightsError> {
+        let values = self.values(name)?;
+        let width = values.len() / rows.max(1);
+        Ok(values.chunks(width.max(1)).map(int8::row_scale).collect())
+    }
+
+    /// A matrix in units of its rows' scales. It was rounded to multiples of them before, so nothing is rounded here.
+    ///
+    /// # Errors
+    /// As [`Weights::values`].
+    pub(super) fn integers(&self, name: &str, rows: usize) -> Result<Vec<i8>, WeightsError> {
+        let values = self.values(name)?;
+        let width = values.len() / rows.max(1);
+        let row = |row: &[f32]| {
+            let scale = int8::row_scale(row);
+            row.iter().map(|&value| int8::quantized(value, scale)).collect::<Vec<_>>()
+        };
+        Ok(values.chunks(width.max(1)).flat_map(row).collect())
+    }
 }
+
+/// Reads a matrix in 8 bits.
+pub(super) type Rows = dyn Fn(&Weights<'_, '_>) -> Result<Vec<i8>, WeightsError>;
 
 /// Reads or calculates values.
 pub(super) type Calculation = dyn Fn(&Weights<'_, '_>) -> Result<Vec<f32>, WeightsError>;
@@ -49,6 +76,7 @@ pub(super) type Calculation = dyn Fn(&Weights<'_, '_>) -> Result<Vec<f32>, Weigh
 pub(super) enum Values {
     Integers(Vec<i64>),
     Floats(Box<Calculation>),
+    Rows(Box<Rows>),
 }
 
 /// A constant.
@@ -85,6 +113,7 @@ impl Initializer {
     pub(super) fn bytes(&self, weights: &Weights<'_, '_>) -> Result<Vec<u8>, WeightsError> {
         let bytes: Vec<u8> = match &self.values {
             Values::Integers(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Values::Rows(read) => read(weights)?.into_iter().map(|value| value as u8).collect(),
             Values::Floats(calculate) => {
                 let values = calculate(weights)?;
                 match self.kind {
@@ -104,8 +133,25 @@ impl Initializer {
 pub(super) fn width(kind: DataType) -> usize {
     match kind {
         DataType::Undefined => 0,
+        DataType::Int8 => 1,
         DataType::Float => 4,
         DataType::Int64 => 8,
         DataType::Float16 | DataType::Bfloat16 => 2,
     }
+}
+
+/// `[rows, columns]` to `[columns, rows]`, in squares that fit a cache.
+pub(super) fn transposed<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    const SIDE: usize = 32;
+    let mut out = vec![T::default(); values.len()];
+    for top in (0..rows).step_by(SIDE) {
+        for left in (0..columns).step_by(SIDE) {
+            for row in top..rows.min(top + SIDE) {
+                for column in left..columns.min(left + SIDE) {
+                    out[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    out
 }

@@ -75,6 +75,7 @@ fn name(kind: DataType) -> &'static str {
         DataType::Float16 => "f16",
         DataType::Bfloat16 => "bf16",
         DataType::Int64 => "int64",
+        DataType::Int8 => "int8",
         DataType::Undefined => "undefined",
     }
 }

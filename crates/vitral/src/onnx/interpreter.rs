@@ -144,6 +144,7 @@ fn constant(tensor: &TensorProto) -> Array {
     let pairs = || bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
     let values = match DataType::try_from(tensor.data_type).expect("a type") {
         DataType::Float => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+        DataType::Int8 => bytes.iter().map(|&byte| f64::from(byte as i8)).collect(),
         DataType::Int64 => bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
         DataType::Bfloat16 => pairs().map(|pair| half::bf16::from_le_bytes(pair).to_f64()).collect(),
         DataType::Float16 => pairs().map(|pair| half::f16::from_le_bytes(pair).to_f64()).collect(),
@@ -222,6 +223,10 @@ fn compute(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
         "Gemm" => {
             let product = x.matmul(&inputs[1].transposed(&[1, 0]));
             inputs.get(2).map_or_else(|| product.clone(), |bias| product.with(bias, |a, b| a + b))
+        }
+        "DequantizeLinear" => {
+            let (axis, scales) = (axis("axis"), inputs[1]);
+            Array::from(&x.dims, |at| x.at(at) * scales.values[at[axis]])
         }
         "LayerNormalization" => {
             let normed = x.rows(|row| normalized(row, mean(row), float(node, "epsilon")));

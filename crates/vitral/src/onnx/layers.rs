@@ -2,7 +2,6 @@
 
 use super::attribute::int;
 use super::graph::{Graph, Value};
-use super::initializer::Weights;
 use crate::config::NormKind;
 
 impl Graph<'_> {
@@ -24,17 +23,12 @@ impl Graph<'_> {
     /// The same with a bias that is given.
     pub(super) fn linear_with(&mut self, name: &str, place: &str, x: &Value, bias: Option<Value>) -> Value {
         let parameter = format!("{place}.weight");
-        let &[outputs, inputs] = &self.spec(&parameter).shape[..] else { panic!("`{parameter}` is not a matrix") };
-        let own = parameter.clone();
         if self.shape(x).rank() == 2 {
-            let read = move |weights: &Weights<'_, '_>| Ok(weights.values(&own)?.into_owned());
-            let there = self.there(&parameter);
-            let weight = there.unwrap_or_else(|| self.stored(&parameter, &[outputs, inputs], read));
+            let weight = self.there(&parameter).unwrap_or_else(|| self.matrix(&parameter, true));
             let operands: Vec<&Value> = [x, &weight].into_iter().chain(&bias).collect();
             return self.node("Gemm", name, &operands, vec![int("transB", 1)]);
         }
-        let read = move |weights: &Weights<'_, '_>| Ok(transposed(&weights.values(&own)?, outputs, inputs));
-        let weight = self.stored(&parameter, &[inputs, outputs], read);
+        let weight = self.matrix(&parameter, false);
         match bias {
             Some(bias) => {
                 let product = self.product(&format!("{name}.product"), x, &weight);
@@ -78,20 +72,4 @@ impl Graph<'_> {
         let factors = self.vector(parameter, &[width]);
         self.multiply(&format!("{parameter}.product"), x, &factors)
     }
-}
-
-/// `[rows, columns]` to `[columns, rows]`, in squares that fit a cache.
-pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const SIDE: usize = 32;
-    let mut out = vec![0.0; values.len()];
-    for top in (0..rows).step_by(SIDE) {
-        for left in (0..columns).step_by(SIDE) {
-            for row in top..rows.min(top + SIDE) {
-                for column in left..columns.min(left + SIDE) {
-                    out[column * rows + row] = values[row * columns + column];
-                }
-            }
-        }
-    }
-    out
 }

@@ -13,7 +13,8 @@ use crate::weights::export::ExportSource;
 pub(super) fn metadata(model: &ExportSource<'_>, dialect: &str, image: Size) -> Vec<StringStringEntryProto> {
     let config = model.vit.config();
     let stored = match model.storage {
-        DType::F32 | DType::I8 => "f32",
+        DType::F32 => "f32",
+        DType::I8 => "int8",
         DType::Bf16 => "bf16",
         DType::F16 => "f16",
     };
@@ -47,11 +48,7 @@ fn steps(preprocess: &Preprocess) -> Vec<(&'static str, String)> {
         Channels::Rgb => "rgb",
         Channels::Gray => "gray",
     };
-    let (scale, offset) = match preprocess.rescale {
-        None => (1.0, 0.0),
-        Some(Rescale::Divide255) => (1.0 / 255.0, 0.0),
-        Some(Rescale::Multiply { factor, offset }) => (factor, offset),
-    };
+    let (scale, offset) = preprocess.rescale.map_or((1.0, 0.0), Rescale::line);
     let count = preprocess.channels.count();
     let (mean, std) = match &preprocess.normalize {
         Some(normalize) => (normalize.mean.clone(), normalize.std.clone()),
@@ -66,7 +63,7 @@ fn steps(preprocess: &Preprocess) -> Vec<(&'static str, String)> {
     ];
     for step in &preprocess.steps {
         match step {
-            Step::Resize { to, filter } | Step::ResizeNumbers { to, filter } => {
+            Step::Resize { to, filter } | Step::ResizeTensor { to, filter } | Step::ResizeNumbers { to, filter } => {
                 entries.push(("resize", written(to)));
                 entries.push(("interpolation", filter.to_string().to_lowercase()));
             }

@@ -58,14 +58,14 @@ impl FromStr for Opset {
     }
 }
 
-/// How a model is exported. By default for opset 17, in 32 bits, for the images that its own preprocessing gives.
+/// How a model is exported. By default for opset 17, for the images that its own preprocessing gives.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OnnxOptions {
     pub(super) config: Option<PathBuf>,
     pub(super) opset: Opset,
     pub(super) image_size: Option<Size>,
-    pub(super) storage: DType,
+    pub(super) storage: Option<DType>,
     pub(super) external: bool,
 }
 
@@ -91,10 +91,11 @@ impl OnnxOptions {
         self
     }
 
-    /// The type of the stored weights. The graph computes in 32 bits in any case.
+    /// The type of the stored weights. Without it, matrices that the model's files hold in 8 bits stay in 8 bits, beside others
+    /// in bfloat16, and any other model is stored in 32. The graph computes in 32 bits in any case.
     #[must_use]
-    pub fn storage(mut self, storage: DType) -> Self {
-        self.storage = storage;
+    pub fn storage(mut self, storage: impl Into<Option<DType>>) -> Self {
+        self.storage = storage.into();
         self
     }
 

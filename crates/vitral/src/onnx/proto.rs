@@ -106,6 +106,7 @@ pub mod tensor_proto {
     pub enum DataType {
         Undefined = 0,
         Float = 1,
+        Int8 = 3,
         Int64 = 7,
         Float16 = 10,
         Bfloat16 = 16,
@@ -119,6 +120,7 @@ pub mod tensor_proto {
             match self {
                 Self::Undefined => "UNDEFINED",
                 Self::Float => "FLOAT",
+                Self::Int8 => "INT8",
                 Self::Int64 => "INT64",
                 Self::Float16 => "FLOAT16",
                 Self::Bfloat16 => "BFLOAT16",
@@ -129,6 +131,7 @@ pub mod tensor_proto {
             match value {
                 "UNDEFINED" => Some(Self::Undefined),
                 "FLOAT" => Some(Self::Float),
+                "INT8" => Some(Self::Int8),
                 "INT64" => Some(Self::Int64),
                 "FLOAT16" => Some(Self::Float16),
                 "BFLOAT16" => Some(Self::Bfloat16),

@@ -103,6 +103,11 @@ pub(super) fn infer(node: &NodeProto, inputs: &Inputs<'_>) -> Result<Vec<Shape>,
     let one = |shape: Option<Shape>| shape.map(|shape| vec![shape]).ok_or_else(wrong);
     match node.op_type.as_str() {
         "Erf" | "Tanh" | "Sigmoid" | "Relu" | "Sqrt" | "Gelu" | "Neg" | "Softmax" | "Cast" => one(Some(first.clone())),
+        "DequantizeLinear" => {
+            let places = axis(int(node, "axis"), first.rank()).map(|axis| first.0[axis]);
+            let fits = all.len() == 2 && all[1].0[..] == [places.unwrap_or(Batch)];
+            one((fits && places.is_some()).then(|| first.clone()))
+        }
         "LayerNormalization" | "RMSNormalization" => {
             let last = first.0.last().copied();
             let fits = all[1..].iter().all(|shape| shape.rank() == 1 && shape.0.first().copied() == last);

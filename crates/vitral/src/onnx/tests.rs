@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use vitral_engine::{Context, DType, Device, ParameterSpec, Parameters};
+use vitral_engine::{Context, DType, Device, ParameterSpec, Parameters, Precision};
 
 use super::interpreter::{Array, run};
 use super::proto::ModelProto;
@@ -12,7 +12,7 @@ use crate::config::*;
 use crate::load::{LoadOptions, Model};
 use crate::model::{Input, Output, Vit};
 use crate::numbers::apart;
-use crate::weights::export::ExportSource;
+use crate::weights::export::{ExportSource, quantized};
 use crate::weights::{Container, WeightsError};
 
 /// Relative to the reference's standard deviation.
@@ -92,6 +92,55 @@ fn every_golden_model_is_the_same_as_a_graph() {
         for opset in Opset::ALL {
             if let Err(fault) = check(&case, opset, &OnnxOptions::default()) {
                 faults.push(format!("{}, opset {opset}: {fault}", case.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} differ:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Linear maps in 8 bits stay so, others in the type they have, and the graph is that of the rounded weights: compared with
+/// them in double precision.
+#[test]
+fn a_model_in_8_bits_stays_in_8_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut faults = Vec::new();
+    for name in
+        ["hf_vit_classifier", "hf_siglip_classifier", "timm_swiglu_split", "timm_deit_distilled", "hf_beit_classifier"]
+    {
+        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models").join(name);
+        let model = Model::load(&case, &LoadOptions::default(), &Device::cpu(1)).unwrap();
+        let stored = |spec: &ParameterSpec| match spec.shape.len() {
+            2 if spec.name.ends_with("mlp.down.weight") => DType::Bf16,
+            2 if spec.name.starts_with("blocks.") && spec.name.ends_with(".weight") => DType::I8,
+            2 if spec.name == "head.weight" => DType::I8,
+            _ => DType::F32,
+        };
+        let bundle = folder.path().join(name);
+        quantized(&model.exported(), &bundle, &stored).unwrap();
+        let (shape, values) = pixels(&case);
+        let [_, _, height, width] = shape;
+        for opset in Opset::ALL {
+            let options = OnnxOptions::default().opset(opset).image_size(Size { height, width });
+            let as_stored = folder.path().join(format!("{name}-{opset}.onnx"));
+            let floats = folder.path().join(format!("{name}-{opset}-floats.onnx"));
+            convert(&bundle, &as_stored, &options).unwrap();
+            convert(&bundle, &floats, &options.storage(DType::F32)).unwrap();
+            let contents = inspect(&as_stored).unwrap();
+            assert_eq!(contents.metadata["weights"], "int8");
+            for spec in model.vit().declarations().specs().iter().filter(|spec| stored(spec) == DType::I8) {
+                assert_eq!(contents.constants[&spec.name].1, "int8", "{name}: {}", spec.name);
+                let scales = &contents.constants[&format!("{}.scale", spec.name)];
+                assert_eq!((&scales.0[..], scales.1), (&spec.shape[..1], "f32"), "{name}: {}", spec.name);
+            }
+            assert_eq!(contents.constants["blocks.0.mlp.down.weight"].1, "bf16");
+            assert!(!inspect(&floats).unwrap().operators.contains_key("DequantizeLinear"));
+            let rounded = LoadOptions::default().precision(Precision::F32);
+            let rounded = Model::load(&bundle, &rounded, &Device::reference()).unwrap();
+            for path in [&as_stored, &floats] {
+                let pixels = rounded.parameters().device().upload(shape, &values).unwrap();
+                if let Err(fault) = compare(path, shape, &values, rounded.run(&pixels, None).unwrap()) {
+                    faults.push(format!("{}: {fault}", path.display()));
+                }
             }
         }
     }

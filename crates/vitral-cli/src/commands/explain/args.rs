@@ -11,7 +11,7 @@ use vitral::explain::{Method, Options};
 
 use crate::fault::Usage;
 use crate::inputs::OptionalInputArgs;
-use crate::settings::ModelArgs;
+use crate::settings::ImageModelArgs;
 
 /// See inside a model: maps over images, and the ViT paper's figures
 ///
@@ -71,7 +71,7 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(super) inputs: OptionalInputArgs,
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub(super) model: ImageModelArgs,
     /// What to make, separated by commas; `all` is everything that applies to the model and the images, and names what
     /// it leaves out [default: a few maps that suit the model]
     #[arg(long, value_name = "METHOD", value_delimiter = ',', value_parser = whats(), hide_possible_values = true)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::resize::{Window, resample, resample_numbers};
+use super::super::resize::{Arithmetic, Window, resample, resample_numbers};
 use super::super::{Filter, ImageError, RgbImage};
 use super::{Channels, Halving, Normalize, Preprocess, Rescale, Step, Target};
 use crate::config::Size;
@@ -56,12 +56,23 @@ impl Target {
     }
 }
 
+impl Step {
+    /// The size of an image of size `from` after this step.
+    fn size_of(&self, from: Size) -> Size {
+        match self {
+            Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => to.of(from),
+            Step::CenterCrop { size, .. } => *size,
+        }
+    }
+}
+
 impl Halving {
     /// Where a crop of length `to` begins in a side of length `from`; if negative, the amount of padding before it.
     fn offset(self, from: usize, to: usize) -> isize {
         let spare = from as isize - to as isize;
         match self {
             Halving::Down => spare.div_euclid(2),
+            Halving::TowardZero => spare / 2,
             Halving::Even if spare < 0 => -(-spare / 2),
             Halving::Even => (spare as f64 / 2.0).round_ties_even() as isize,
         }
@@ -72,17 +83,14 @@ impl Preprocess {
     /// The size of every tensor, if fixed: that of the last crop or exact resize. `None` if it depends on the image.
     pub fn output_size(&self) -> Option<Size> {
         self.steps.iter().fold(None, |_, step| match step {
-            Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
+            Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
             Step::CenterCrop { size, .. } => Some(*size),
         })
     }
 
     /// The size of the tensor for an image of size `from`.
     pub fn output_size_for(&self, from: Size) -> Size {
-        self.steps.iter().fold(from, |size, step| match step {
-            Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(size),
-            Step::CenterCrop { size, .. } => *size,
-        })
+        self.steps.iter().fold(from, |size, step| step.size_of(size))
     }
 
     /// Where a pixel (row and column) of an image of size `from` is after the steps; `None` if a crop drops it.
@@ -91,7 +99,7 @@ impl Preprocess {
         let mut size = from;
         for step in &self.steps {
             match step {
-                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => {
+                Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => {
                     let to = to.of(size);
                     (row, column) = (row * to.height / size.height.max(1), column * to.width / size.width.max(1));
                     size = to;
@@ -139,8 +147,8 @@ impl Preprocess {
         if let Some((to, filter)) = last {
             let window = Window::whole(to);
             let resized = match self.channels {
-                Channels::Rgb => resample::<3>(&pixels.bytes, pixels.size, to, filter, window),
-                Channels::Gray => resample::<1>(&pixels.bytes, pixels.size, to, filter, window),
+                Channels::Rgb => resample::<3>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
+                Channels::Gray => resample::<1>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
             };
             pixels = Pixels { size: to, bytes: Cow::Owned(resized) };
         }
@@ -179,10 +187,7 @@ impl Preprocess {
         let mut steps = self.steps.iter().peekable();
         while let Some(step) = steps.next() {
             let from = pixels.size;
-            let to = match step {
-                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => to.of(from),
-                Step::CenterCrop { size, .. } => *size,
-            };
+            let to = step.size_of(from);
             let area = to.height.saturating_mul(to.width);
             if area == 0 || area > MOST_PIXELS {
                 let to = format!("{}×{}", to.height, to.width);
@@ -200,15 +205,19 @@ impl Preprocess {
                     }
                     return Ok((pixels, Some((to, *filter))));
                 }
-                Step::Resize { filter, .. } => {
+                Step::Resize { filter, .. } | Step::ResizeTensor { filter, .. } => {
+                    let arithmetic = match step {
+                        Step::ResizeTensor { .. } => Arithmetic::Torch,
+                        _ => Arithmetic::Pillow,
+                    };
                     // Parts dropped by the next crop are not computed.
                     let window = match steps.peek() {
                         Some(Step::CenterCrop { size, halving, .. }) => kept(to, *size, *halving),
                         _ => Window::whole(to),
                     };
                     let resized = match self.channels {
-                        Channels::Rgb => resample::<3>(&pixels.bytes, from, to, *filter, window),
-                        Channels::Gray => resample::<1>(&pixels.bytes, from, to, *filter, window),
+                        Channels::Rgb => resample::<3>(arithmetic, &pixels.bytes, from, to, *filter, window),
+                        Channels::Gray => resample::<1>(arithmetic, &pixels.bytes, from, to, *filter, window),
                     };
                     let part = Pixels { size: window.size, bytes: Cow::Owned(resized) };
                     match steps.next_if(|next| matches!(next, Step::CenterCrop { .. })) {
@@ -258,7 +267,13 @@ impl Preprocess {
 
     /// The float for every 8-bit value in a channel, rounded as in the source library.
     fn table(&self, channel: usize) -> [f32; 256] {
-        std::array::from_fn(|value| self.normalized(channel, self.scaled(value)))
+        std::array::from_fn(|value| match (self.rescale, &self.normalize) {
+            (Some(Rescale::Fused { factor, offset: 0.0 }), Some(Normalize { mean, std })) => {
+                let inverse = (1.0 / factor) as f32;
+                (value as f32 - mean[channel] * inverse) / (std[channel] * inverse)
+            }
+            _ => self.normalized(channel, self.scaled(value)),
+        })
     }
 
     /// An 8-bit value as a float.
@@ -267,6 +282,7 @@ impl Preprocess {
             None => value as f32,
             Some(Rescale::Divide255) => value as f32 / 255.0,
             Some(Rescale::Multiply { factor, offset }) => (value as f64 * factor) as f32 + offset,
+            Some(Rescale::Fused { factor, offset }) => value as f32 * factor as f32 + offset,
         }
     }
 

@@ -21,6 +21,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Resize { to, filter } => write!(f, "resize {to} {filter}"),
+            Step::ResizeTensor { to, filter } => write!(f, "resize {to} {filter} by torchvision"),
             Step::ResizeNumbers { to, filter } => write!(f, "resize {to} {filter} without rounding"),
             Step::CenterCrop { size, fill, .. } if *fill == [0; 3] => write!(f, "center crop {size}"),
             Step::CenterCrop { size, fill: [r, g, b], .. } => write!(f, "center crop {size} on #{r:02x}{g:02x}{b:02x}"),
@@ -32,7 +33,7 @@ impl fmt::Display for Rescale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rescale::Divide255 => f.write_str("/255"),
-            Rescale::Multiply { factor, offset } => {
+            Rescale::Multiply { factor, offset } | Rescale::Fused { factor, offset } => {
                 if *factor == 1.0 / 255.0 {
                     f.write_str("/255")?;
                 } else if *factor == 1.0 / 127.5 {

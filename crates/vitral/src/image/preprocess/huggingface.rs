@@ -2,7 +2,8 @@
 //!
 //! A file may omit any key, which then has the default of its processor's class, so the class must be known. The
 //! classes and their defaults are in one table. Newer (`…ImageProcessor`, `…Fast`, `…Pil`) and older names
-//! (`…FeatureExtractor`) of a class are treated alike; all of them resize like Pillow.
+//! (`…FeatureExtractor`) of a class are treated alike; all of them resize like Pillow, unless torchvision's arithmetic is
+//! chosen ([`Preprocess::with_backend`]): a file does not say which of the two its model was trained or measured with.
 
 use serde_json::Value;
 

@@ -27,7 +27,7 @@ impl Preprocess {
         for step in &mut self.steps {
             match step {
                 Step::CenterCrop { size, .. } => *size = sized(*size),
-                Step::Resize { to, .. } | Step::ResizeNumbers { to, .. } => {
+                Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => {
                     *to = match *to {
                         Target::Exact(size) => Target::Exact(sized(size)),
                         Target::ShortSide(side) => Target::ShortSide(short(side)),

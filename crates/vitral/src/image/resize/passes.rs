@@ -7,10 +7,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::weights::{PRECISION, Weights};
-
-/// One half in fixed point, so that the shift rounds.
-const HALF: i32 = 1 << (PRECISION - 1);
+use super::weights::Weights;
 
 /// Both passes.
 pub(super) fn resample<const CHANNELS: usize>(
@@ -79,6 +76,7 @@ impl<const CHANNELS: usize> WithSimd for AlongRows<'_, CHANNELS> {
         let mut out = vec![0u8; self.rows.len() * narrow];
         let mut columns = vec![[0u8; ROWS * 4]; self.width];
         let source = &self.pixels[self.rows.start * stride..self.rows.end * stride];
+        let precision = self.across.precision();
         for (source, target) in source.chunks(ROWS * stride).zip(out.chunks_mut(ROWS * narrow)) {
             for (row, bytes) in source.chunks_exact(stride).enumerate() {
                 for (lanes, pixel) in columns.iter_mut().zip(bytes.chunks_exact(CHANNELS)) {
@@ -88,7 +86,7 @@ impl<const CHANNELS: usize> WithSimd for AlongRows<'_, CHANNELS> {
             for index in 0..self.across.len() {
                 let (start, weights) = self.across.of(index);
                 let start = start - self.left;
-                let sums = weighted(&columns[start..start + weights.len()], weights);
+                let sums = weighted(&columns[start..start + weights.len()], weights, precision);
                 for (row, line) in target.chunks_exact_mut(narrow).enumerate() {
                     line[index * CHANNELS..(index + 1) * CHANNELS].copy_from_slice(&sums[row * 4..row * 4 + CHANNELS]);
                 }
@@ -100,14 +98,14 @@ impl<const CHANNELS: usize> WithSimd for AlongRows<'_, CHANNELS> {
 
 /// The weighted sum of neighboring columns, lane by lane.
 #[inline(always)]
-fn weighted(columns: &[[u8; ROWS * 4]], weights: &[i32]) -> [u8; ROWS * 4] {
-    let mut sums = [HALF; ROWS * 4];
+fn weighted(columns: &[[u8; ROWS * 4]], weights: &[i32], precision: u32) -> [u8; ROWS * 4] {
+    let mut sums = [half(precision); ROWS * 4];
     for (lanes, &weight) in columns.iter().zip(weights) {
         for (sum, &byte) in sums.iter_mut().zip(lanes) {
             *sum = sum.wrapping_add(i32::from(byte).wrapping_mul(weight));
         }
     }
-    sums.map(clip)
+    sums.map(|sum| clip(sum, precision))
 }
 
 /// The pass that changes the height, over the bytes `bytes` of every row.
@@ -128,13 +126,14 @@ impl WithSimd for DownColumns<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Vec<u8> {
+        let precision = self.down.precision();
         let mut out = vec![0u8; self.down.len() * self.bytes.len()];
         for (index, target) in out.chunks_exact_mut(self.bytes.len()).enumerate() {
             let (start, weights) = self.down.of(index);
             let mut at = (start - self.first) * self.stride + self.bytes.start;
             let mut chunks = target.chunks_exact_mut(LANES);
             for target in &mut chunks {
-                let mut sums = [HALF; LANES];
+                let mut sums = [half(precision); LANES];
                 for (tap, &weight) in weights.iter().enumerate() {
                     let source: &[u8; LANES] =
                         self.pixels[at + tap * self.stride..][..LANES].try_into().expect("lanes");
@@ -143,7 +142,7 @@ impl WithSimd for DownColumns<'_> {
                     }
                 }
                 for (byte, sum) in target.iter_mut().zip(sums) {
-                    *byte = clip(sum);
+                    *byte = clip(sum, precision);
                 }
                 at += LANES;
             }
@@ -151,14 +150,20 @@ impl WithSimd for DownColumns<'_> {
                 let tap = |(tap, &weight): (usize, &i32)| {
                     i32::from(self.pixels[at + lane + tap * self.stride]).wrapping_mul(weight)
                 };
-                *byte = clip(weights.iter().enumerate().map(tap).fold(HALF, i32::wrapping_add));
+                *byte = clip(weights.iter().enumerate().map(tap).fold(half(precision), i32::wrapping_add), precision);
             }
         }
         out
     }
 }
 
+/// One half in fixed point, so that the shift rounds.
 #[inline(always)]
-fn clip(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
+fn half(precision: u32) -> i32 {
+    1 << precision >> 1
+}
+
+#[inline(always)]
+fn clip(sum: i32, precision: u32) -> u8 {
+    (sum >> precision).clamp(0, 255) as u8
 }

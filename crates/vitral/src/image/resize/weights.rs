@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::filter::Filter;
 
-/// Fraction bits of a weight.
-pub(super) const PRECISION: u32 = 32 - 8 - 2;
+/// Fraction bits of Pillow's weights.
+const PILLOW: u32 = 32 - 8 - 2;
 
 /// For every target position of a range: where its source pixels start, and their weights in fixed point.
 pub(super) struct Weights {
@@ -13,6 +13,7 @@ pub(super) struct Weights {
     lengths: Vec<usize>,
     values: Vec<i32>,
     stride: usize,
+    precision: u32,
 }
 
 /// For every target position of a range: its first source pixel, and the weights from there on, which add up to 1.
@@ -40,31 +41,55 @@ pub(super) fn exact(filter: Filter, from: usize, to: usize, range: Range<usize>)
 impl Weights {
     /// The weights for resizing `from` pixels to the targets `range` of `to` pixels, by Pillow's `precompute_coeffs`
     /// and `normalize_coeffs_8bpc`.
-    pub(super) fn new(filter: Filter, from: usize, to: usize, range: Range<usize>) -> Self {
+    pub(super) fn pillow(filter: Filter, from: usize, to: usize, range: Range<usize>) -> Self {
         if from == to {
-            let count = range.len();
-            return Weights {
-                starts: range.collect(),
-                lengths: vec![1; count],
-                values: vec![1 << PRECISION; count],
-                stride: 1,
-            };
+            return Weights::identity(range);
         }
-        let exact = exact(filter, from, to, range);
+        Weights::fixed(&exact(filter, from, to, range), PILLOW)
+    }
+
+    /// The same in 16 bits, by PyTorch's `_compute_index_ranges_int16_weights`: as many fraction bits as the largest
+    /// weight of the whole side leaves, 13 or 14 if the image shrinks little.
+    pub(super) fn torch(filter: Filter, from: usize, to: usize, range: Range<usize>) -> Self {
+        if from == to {
+            return Weights::identity(range);
+        }
+        let exact = exact(filter, from, to, 0..to);
+        let largest = exact.iter().flat_map(|(_, weights)| weights).copied().fold(0.0, f64::max);
+        let fits = |precision: u32| ((0.5 + largest * f64::from(1 << precision)) as i64) < 1 << 15;
+        let precision = (0..PILLOW).find(|precision| !fits(precision + 1)).unwrap_or(PILLOW);
+        Weights::fixed(&exact[range], precision)
+    }
+
+    /// Weights that copy.
+    fn identity(range: Range<usize>) -> Self {
+        let count = range.len();
+        let values = vec![1 << PILLOW; count];
+        Weights { starts: range.collect(), lengths: vec![1; count], values, stride: 1, precision: PILLOW }
+    }
+
+    /// Weights rounded to this many fraction bits.
+    fn fixed(exact: &[(usize, Vec<f64>)], precision: u32) -> Self {
         let stride = exact.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
         let mut weights = Weights {
             starts: exact.iter().map(|(start, _)| *start).collect(),
             lengths: exact.iter().map(|(_, weights)| weights.len()).collect(),
             values: vec![0; exact.len() * stride],
             stride,
+            precision,
         };
         for (row, (_, exact)) in exact.iter().enumerate() {
             for (weight, fixed) in exact.iter().zip(&mut weights.values[row * stride..]) {
                 let half = if *weight < 0.0 { -0.5 } else { 0.5 };
-                *fixed = (half + weight * f64::from(1 << PRECISION)) as i32;
+                *fixed = (half + weight * f64::from(1 << precision)) as i32;
             }
         }
         weights
+    }
+
+    /// Fraction bits of a weight.
+    pub(super) fn precision(&self) -> u32 {
+        self.precision
     }
 
     /// The number of targets.
@@ -99,6 +124,17 @@ pub(super) fn nearest(from: usize, to: usize, range: Range<usize>) -> Vec<usize>
         position += scale;
     }
     sources
+}
+
+/// For every target position of a range, the source pixel that PyTorch's `nearest-exact` takes: the position is rounded
+/// to 32 bits once, as by the multiply-add that its compilers make of it, then to the nearest pixel.
+pub(super) fn nearest_exact(from: usize, to: usize, range: Range<usize>) -> Vec<usize> {
+    let scale = from as f32 / to as f32;
+    let source = |target: usize| {
+        let position = scale.mul_add(target as f32 + 0.5, -0.5);
+        ((f64::from(position) + 0.5) as usize).min(from - 1)
+    };
+    range.map(source).collect()
 }
 
 /// A filter's support and its shape.

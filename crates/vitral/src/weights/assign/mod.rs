@@ -8,7 +8,7 @@ mod wrapper;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use vitral_engine::ParameterSpec;
+use vitral_engine::{DType, ParameterSpec};
 
 use super::dialect::{Dialect, matches_glob};
 use super::error::Mismatch;
@@ -230,6 +230,21 @@ impl Assignment<'_> {
     /// A parameter's shape.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.sources.get(name).map(|resolved| resolved.shape.as_slice())
+    }
+
+    /// The type that a parameter is stored in, if it is the same for all its pieces and one of ours.
+    pub(crate) fn storage(&self, name: &str) -> Option<DType> {
+        let pieces = &self.sources.get(name)?.pieces;
+        let kind = self.container.data_type(&pieces.first()?.name)?;
+        let same = pieces.iter().all(|piece| self.container.data_type(&piece.name) == Some(kind));
+        match kind {
+            _ if !same => None,
+            DataType::Int8 => Some(DType::I8),
+            DataType::BFloat16 => Some(DType::Bf16),
+            DataType::Float16 => Some(DType::F16),
+            DataType::Float32 => Some(DType::F32),
+            _ => None,
+        }
     }
 
     /// Whether a parameter is stored in 8 bits.

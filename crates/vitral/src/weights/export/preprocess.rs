@@ -25,7 +25,12 @@ impl Effect {
         let (mut resize, mut crop, mut rounds) = (None, None, true);
         for step in &preprocess.steps {
             match step {
-                Step::Resize { to, filter } if resize.is_none() && crop.is_none() => resize = Some((*to, *filter)),
+                // Whose integers it is resampled in is not part of a file.
+                Step::Resize { to, filter } | Step::ResizeTensor { to, filter }
+                    if resize.is_none() && crop.is_none() =>
+                {
+                    resize = Some((*to, *filter))
+                }
                 Step::ResizeNumbers { to, filter } if resize.is_none() && crop.is_none() => {
                     (resize, rounds) = (Some((*to, *filter)), false);
                 }
@@ -37,11 +42,8 @@ impl Effect {
         if let Some((Target::Exact(size), _)) = resize {
             crop = crop.filter(|crop| *crop != size);
         }
-        let (factor, offset) = match preprocess.rescale {
-            None => (1.0, 0.0),
-            Some(Rescale::Divide255) => (1.0 / 255.0, 0.0),
-            Some(Rescale::Multiply { factor, offset }) => (factor, f64::from(offset)),
-        };
+        let (factor, offset) = preprocess.rescale.map_or((1.0, 0.0), Rescale::line);
+        let offset = f64::from(offset);
         let numbers = match &preprocess.normalize {
             None => vec![[factor, offset]; preprocess.channels.count()],
             Some(Normalize { mean, std }) => {

@@ -6,6 +6,7 @@ mod kinds;
 mod preprocess;
 mod resize;
 mod shared;
+mod torchvision;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
