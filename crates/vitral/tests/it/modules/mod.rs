@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use graph::{Graph, cycles, graph};
 
-const CRATES: [&str; 6] = ["vitral-engine", "vitral", "vitral-train", "vitral-serve", "vitral-cli", "vitral-python"];
+const CRATES: [&str; 7] =
+    ["vitral-engine", "vitral", "vitral-ranks", "vitral-train", "vitral-serve", "vitral-cli", "vitral-python"];
 
 /// A top-level module, and the top-level modules of its crate that it may use.
 type Rule = (&'static str, &'static [&'static str]);
@@ -44,13 +45,15 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("lora", &["error"]),
             ("optimize", &["error"]),
             ("augment", &["draws", "error", "labeling"]),
-            ("step", &["error", "lora", "loss", "optimize"]),
-            ("data", &["augment", "draws", "error", "labeling", "step"]),
-            ("evaluate", &["data", "error", "labeling", "loss"]),
+            ("shares", &["error"]),
+            ("ranks", &["error"]),
+            ("step", &["error", "lora", "loss", "optimize", "shares"]),
+            ("data", &["augment", "draws", "error", "labeling", "shares", "step"]),
+            ("evaluate", &["data", "error", "labeling", "loss", "ranks", "step"]),
             ("journal", &["error"]),
             ("epoch", &["journal", "step"]),
             ("checkpoint", &["epoch", "error", "step"]),
-            ("fit", &["checkpoint", "epoch", "error", "journal", "step"]),
+            ("fit", &["checkpoint", "epoch", "error", "journal", "ranks", "step"]),
             ("recipe", &["augment", "data", "error", "lora", "loss", "optimize"]),
             ("report", &["data", "error", "evaluate", "journal"]),
             ("study", &["error", "journal", "report"]),
