@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use crate::{Ranks, RanksError};
+use crate::error::RanksError;
+use crate::ranks::Ranks;
 
 /// Why ranks do not go on.
 #[derive(Debug)]

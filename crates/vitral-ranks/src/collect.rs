@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use crate::error::RanksError;
 use crate::link::Link;
-use crate::{Ranks, RanksError, Reduction};
+use crate::ranks::{Ranks, Reduction};
 
 /// Values that are added up at a time: few enough that they stay in the processor's cache between the steps of a sum,
 /// enough that a message is worth its latency.

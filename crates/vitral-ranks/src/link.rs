@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::Carrier;
-
 /// The least that a carrier must do. Every collective operation is made of these.
 pub(crate) trait Link: Send + Sync + fmt::Debug {
     /// The number of this rank, from 0.
@@ -32,4 +30,13 @@ pub(crate) trait Link: Send + Sync + fmt::Debug {
 
     /// Ends this rank's part.
     fn finish(&self);
+}
+
+/// What carries the data between ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carrier {
+    /// Its name and version, on one line.
+    pub name: String,
+    /// The library's file; empty for threads.
+    pub path: String,
 }

@@ -1,8 +1,9 @@
 //! Ranks as threads.
 
 use std::thread;
+use std::time::Duration;
 
-use super::*;
+use crate::{Failed, Ranks};
 
 /// Runs a function on every rank, and gives the results in their order.
 fn on<T: Send>(count: usize, rank: impl Fn(Ranks) -> T + Sync) -> Vec<T> {

@@ -3,8 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use crate::Carrier;
-use crate::link::Link;
+use crate::link::{Carrier, Link};
 
 /// One thread's ends of the channels to all others.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use vitral::atomic::discard_unfinished;
 use vitral::pipeline::Batch;
 use vitral_ranks::Ranks;
 
-use super::{Found, InputArgs, Records, Skipped};
-use crate::fault::{self, Fault};
+use super::{Found, InputArgs, Records, Skipped, Source};
+use crate::fault::{self, Fault, Usage};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, agree};
@@ -59,7 +59,12 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
         let blocks = total.div_ceil(size);
         // Every rank lists the images, which have to be the same.
         let names: Vec<String> = found.names().collect();
-        let listed = agree(ranks, Ok(serde_json::to_vec(&names)?))?;
+        let fed = found.sources.iter().any(|source| matches!(source, Source::StandardInput(_)));
+        let names = match fed {
+            true => Err(Usage("standard input reaches one rank only; give several ranks files".to_owned()).into()),
+            false => Ok(serde_json::to_vec(&names)?),
+        };
+        let listed = agree(ranks, names)?;
         if listed.iter().any(|other| *other != listed[0]) {
             return Err(anyhow!("ranks find different images: every rank has to see the same files"));
         }

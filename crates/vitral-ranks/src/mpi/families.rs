@@ -5,8 +5,8 @@ use std::ffi::{c_int, c_void};
 
 use libloading::os::unix::Library;
 
-use super::Found;
 use super::api::{Api, Calls, Handles};
+use super::find::Found;
 
 /// The functions of a library, with its family's handles.
 ///

@@ -5,14 +5,20 @@ use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use super::Found;
-use crate::{Launcher, RanksError};
+use crate::error::RanksError;
+use crate::launcher::Launcher;
 
 /// The library of the MPI-5 standard ABI.
 const STANDARD: &[&str] = if cfg!(target_os = "macos") { &["libmpi_abi.1.dylib"] } else { &["libmpi_abi.so.1"] };
 const OPEN_MPI: &[&str] = if cfg!(target_os = "macos") { &["libmpi.40.dylib"] } else { &["libmpi.so.40"] };
 const MPICH: &[&str] =
     if cfg!(target_os = "macos") { &["libmpi.12.dylib"] } else { &["libmpi.so.12", "libmpich.so.12"] };
+
+/// A library that was found.
+pub(super) struct Found {
+    pub(super) library: Library,
+    pub(super) path: PathBuf,
+}
 
 /// The variable that names a library, or a folder with one.
 const VARIABLE: &str = "VITRAL_MPI";

@@ -8,11 +8,11 @@ mod families;
 mod find;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Mutex;
 
-use crate::link::Link;
-use crate::{Carrier, Launcher, RanksError};
+use crate::error::RanksError;
+use crate::launcher::Launcher;
+use crate::link::{Carrier, Link};
 
 use api::Calls;
 
@@ -122,10 +122,4 @@ impl Link for MpiLink {
     fn finish(&self) {
         self.call(|calls| calls.finish());
     }
-}
-
-/// A library that was found.
-pub(crate) struct Found {
-    library: libloading::os::unix::Library,
-    path: PathBuf,
 }

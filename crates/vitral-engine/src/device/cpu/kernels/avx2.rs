@@ -235,3 +235,53 @@ pub(super) unsafe fn tile<const M: usize>(
         }
     }
 }
+
+/// Packs `columns ≤ 16` columns of `depth` values, `stride` apart, as `[depth][16]`, with zeros beyond `columns`.
+///
+/// # Safety
+/// AVX2 is present; the columns are readable, and `out` has room for `16 · depth` values.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn pack_columns(data: *const f32, stride: usize, columns: usize, depth: usize, out: *mut f32) {
+    // SAFETY: within the extents that the caller promises; partial loads are masked.
+    unsafe {
+        for half in 0..2 {
+            let rows = columns.saturating_sub(8 * half).min(8);
+            for start in (0..depth).step_by(8) {
+                let steps = (depth - start).min(8);
+                let mut v = [_mm256_setzero_ps(); 8];
+                for (row, v) in v.iter_mut().enumerate().take(rows) {
+                    let from = data.add((8 * half + row) * stride + start);
+                    *v = if steps == 8 { _mm256_loadu_ps(from) } else { _mm256_maskload_ps(from, first_lanes(steps)) };
+                }
+                let v = transpose(v);
+                for (k, v) in v.iter().enumerate().take(steps) {
+                    _mm256_storeu_ps(out.add((start + k) * 16 + 8 * half), *v);
+                }
+            }
+        }
+    }
+}
+
+/// Transposes eight vectors.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+    let zero = _mm256_setzero_ps();
+    let (mut t, mut q, mut out) = ([zero; 8], [zero; 8], [zero; 8]);
+    for i in 0..4 {
+        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    // q[4 i + j] holds, in its 128-bit lane b, column 4 b + j of rows 4 i … 4 i + 3.
+    for i in 0..2 {
+        q[4 * i] = _mm256_shuffle_ps::<0x44>(t[4 * i], t[4 * i + 2]);
+        q[4 * i + 1] = _mm256_shuffle_ps::<0xee>(t[4 * i], t[4 * i + 2]);
+        q[4 * i + 2] = _mm256_shuffle_ps::<0x44>(t[4 * i + 1], t[4 * i + 3]);
+        q[4 * i + 3] = _mm256_shuffle_ps::<0xee>(t[4 * i + 1], t[4 * i + 3]);
+    }
+    for j in 0..4 {
+        out[j] = _mm256_permute2f128_ps::<0x20>(q[j], q[4 + j]);
+        out[4 + j] = _mm256_permute2f128_ps::<0x31>(q[j], q[4 + j]);
+    }
+    out
+}

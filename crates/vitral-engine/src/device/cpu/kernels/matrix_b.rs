@@ -260,6 +260,12 @@ pub(super) fn pack_panel(isa: Isa, b: MatrixB<'_>, depth: usize, columns: usize,
                     // SAFETY: the instruction set was detected; lengths are checked on the line above.
                     unsafe { super::avx512::pack_columns(data.as_ptr(), stride, count, depth, out.as_mut_ptr()) };
                 }
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 { .. } => {
+                    assert!(data.len() >= (count - 1) * stride + depth && out.len() >= depth * width);
+                    // SAFETY: as above.
+                    unsafe { super::avx2::pack_columns(data.as_ptr(), stride, count, depth, out.as_mut_ptr()) };
+                }
                 _ => {
                     // Sixteen steps of depth at a time: whole cache lines on both sides.
                     const STEP: usize = 16;

@@ -20,8 +20,11 @@ pub(super) enum Dot {
     /// AVX-VNNI.
     #[cfg(target_arch = "x86_64")]
     Int8Avx2,
+    /// AVX2 alone: bytes as 16-bit integers. (Adding pairs of products of bytes in 16 bits, as AVX2 does it, would saturate.)
+    #[cfg(target_arch = "x86_64")]
+    Int8Pairs,
     /// Bytes as 32-bit floats, whose products are exact as far as a block of the depth goes: for all other processors, at the
-    /// speed of 32-bit floats. (Adding pairs of products of bytes in 16 bits, as AVX2 does it, would saturate.)
+    /// speed of 32-bit floats.
     Int8Float,
 }
 
@@ -39,6 +42,10 @@ impl Dot {
                     Isa::Avx512(_) if isa.multiplies_bytes() => found.push(Dot::Int8Avx512),
                     Isa::Avx2 { .. } if isa.multiplies_bytes() => found.push(Dot::Int8Avx2),
                     _ => {}
+                }
+                #[cfg(target_arch = "x86_64")]
+                if matches!(isa, Isa::Avx2 { .. }) {
+                    found.push(Dot::Int8Pairs);
                 }
                 found.push(Dot::Int8Float);
                 found
@@ -62,7 +69,7 @@ impl Dot {
                 Dot::Bf16Avx512 => Some(super::x86::bf16_avx512_chains(steps)),
                 Dot::Int8Avx512 => Some(super::x86::int8_avx512_chains(steps)),
                 Dot::Int8Avx2 => Some(super::x86::int8_avx2_chains(steps)),
-                Dot::Int8Float => None,
+                Dot::Int8Pairs | Dot::Int8Float => None,
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -89,6 +96,8 @@ impl Dot {
             Dot::Int8Avx512 => table!(int8_avx512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
             #[cfg(target_arch = "x86_64")]
             Dot::Int8Avx2 => table!(int8_avx2: 1 2 3 4 5 6),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Int8Pairs => table!(int8_avx2_pairs: 1 2 3 4 5 6),
             Dot::Int8Float => None,
         }
     }

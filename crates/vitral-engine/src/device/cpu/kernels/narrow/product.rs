@@ -143,8 +143,11 @@ impl Product<'_> {
         let tiles = Tiles::new(isa.tile_rows(), rows.len());
         let shares = PrefetchShares::new(steps, tiles.count);
         let columns_of_a = matches!(gemm.a, MatrixA::Columns { .. });
-        let floats = match self.dot {
+        // Packed rows in another form, which all panels share.
+        let formed = match self.dot {
             Dot::Int8Float => Some(self.as_floats(a, rows.len(), floats)),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Int8Pairs => Some(self.as_pairs(a, rows.len(), floats)),
             #[cfg(target_arch = "x86_64")]
             _ => None,
         };
@@ -152,7 +155,7 @@ impl Product<'_> {
         for panel in panels.clone() {
             let b = |panel: usize| self.panels.data[panel * steps * width..].as_ptr();
             let next = (panel + 1 < panels.end).then(|| b(panel + 1));
-            if floats.is_some() {
+            if self.dot == Dot::Int8Float {
                 self.widen(panel, widened);
             }
             let first = panel * width;
@@ -168,12 +171,17 @@ impl Product<'_> {
                 let tile = tiles.rows(t);
                 let own =
                     if columns_of_a { &a[tile.start..] } else { &a[tile.start * self.stride..tile.end * self.stride] };
-                match (self.dot.tile(tile.len()), floats) {
-                    (Some(kernel), _) => {
-                        let (row_stride, step) = if columns_of_a { (1, rows.len()) } else { (self.stride, 1) };
-                        let a = ATile { data: own.as_ptr(), row_stride, step };
+                match (self.dot.tile(tile.len()), formed) {
+                    (Some(kernel), formed) => {
+                        let a = match formed {
+                            Some(pairs) => {
+                                ATile { data: pairs[tile.start * 2 * steps..].as_ptr(), row_stride: 2 * steps, step: 2 }
+                            }
+                            None if columns_of_a => ATile { data: own.as_ptr(), row_stride: 1, step: rows.len() },
+                            None => ATile { data: own.as_ptr(), row_stride: self.stride, step: 1 },
+                        };
                         let prefetch = shares.of(t, next, width);
-                        // SAFETY: the instructions were detected; the rows were packed with `steps` words each, or step by step, the
+                        // SAFETY: the instructions were detected; the rows were packed with `steps` words each (twice as many pairs), or step by step, the
                         // panels' length was checked on entry, and the sums have room for the largest tile.
                         unsafe { kernel(steps, a, b(panel), sums.0.as_mut_ptr(), width, prefetch) };
                     }
@@ -200,6 +208,19 @@ impl Product<'_> {
                 });
             }
         }
+    }
+
+    /// Packed bytes as pairs of 16-bit integers, rows `2 · steps` apart.
+    #[cfg(target_arch = "x86_64")]
+    fn as_pairs<'s>(&self, a: &[f32], rows: usize, pairs: &'s mut Option<Buffer>) -> &'s [f32] {
+        let steps = self.panels.words.of(self.gemm.depth);
+        let pairs = grown(pairs, rows * 2 * steps);
+        for (row, pairs) in a.chunks_exact(self.stride).zip(pairs.chunks_exact_mut((2 * steps).max(1))) {
+            for (word, pair) in row[..steps].iter().zip(pairs.as_chunks_mut().0) {
+                *pair = super::x86::byte_pairs(word.to_bits()).map(f32::from_bits);
+            }
+        }
+        pairs
     }
 
     /// Packed bytes as floats, rows `4 · steps` apart.

@@ -1,4 +1,4 @@
-//! Tiles of words with AVX512-BF16, AVX512-VNNI and AVX-VNNI.
+//! Tiles of words with AVX512-BF16, AVX512-VNNI, AVX-VNNI, and with AVX2 alone.
 
 use std::arch::x86_64::*;
 
@@ -120,6 +120,64 @@ pub(super) unsafe fn int8_avx2<const M: usize>(
             _mm256_storeu_si256(out.add(row * stride + 8).cast(), sum[1]);
         }
     }
+}
+
+/// As [`int8_avx2`], without AVX-VNNI: bytes as 16-bit integers, two of which are multiplied and added exactly at once. Of each
+/// four, the first and third are taken together, and the second and fourth.
+///
+/// # Safety
+/// AVX2 is present; `a` has `M` rows of `2 k` words as [`byte_pairs`] makes them, `b` has `k` rows of 16 words, `out` has `M`
+/// rows of 16, `stride` apart.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn int8_avx2_pairs<const M: usize>(
+    k: usize,
+    a: ATile,
+    b: *const f32,
+    out: *mut f32,
+    stride: usize,
+    prefetch: Prefetch,
+) {
+    let mut sums = [[_mm256_setzero_si256(); 2]; M];
+    // SAFETY: all accesses stay within the extents that the caller promises.
+    unsafe {
+        let mut a_rows = a.thirds::<M>();
+        let (mut b_data, mut next) = (b, prefetch.from);
+        for step in 0..k {
+            if step % PREFETCH_EVERY == 0 {
+                for _ in 0..prefetch.rows {
+                    // A hint: an address that is not there does no harm.
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    next = next.wrapping_add(16);
+                }
+            }
+            let words = [_mm256_loadu_si256(b_data.cast()), _mm256_loadu_si256(b_data.add(8).cast())];
+            let even = words.map(|words| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words)));
+            for_rows!(M, ROW => {
+                let pair = _mm256_castps_si256(_mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride)));
+                sums[ROW][0] = _mm256_add_epi32(sums[ROW][0], _mm256_madd_epi16(pair, even[0]));
+                sums[ROW][1] = _mm256_add_epi32(sums[ROW][1], _mm256_madd_epi16(pair, even[1]));
+            });
+            let odd = words.map(|words| _mm256_srai_epi16::<8>(words));
+            for_rows!(M, ROW => {
+                let pair = _mm256_castps_si256(_mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride + 1)));
+                sums[ROW][0] = _mm256_add_epi32(sums[ROW][0], _mm256_madd_epi16(pair, odd[0]));
+                sums[ROW][1] = _mm256_add_epi32(sums[ROW][1], _mm256_madd_epi16(pair, odd[1]));
+            });
+            for row in &mut a_rows {
+                *row = row.wrapping_add(a.step);
+            }
+            b_data = b_data.wrapping_add(16);
+        }
+        for (row, sum) in sums.iter().enumerate() {
+            _mm256_storeu_si256(out.add(row * stride).cast(), sum[0]);
+            _mm256_storeu_si256(out.add(row * stride + 8).cast(), sum[1]);
+        }
+    }
+}
+
+/// A word of four unsigned bytes as two words of two 16-bit integers: the first and third, the second and fourth.
+pub(super) fn byte_pairs(word: u32) -> [u32; 2] {
+    [word & 0x00ff_00ff, word >> 8 & 0x00ff_00ff]
 }
 
 /// Independent chains, as many as hide the latency and fit into registers.
