@@ -1,7 +1,7 @@
 //! Images that are in an index more than once.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use rayon::prelude::*;
 use vitral_engine::Device;
@@ -115,13 +115,15 @@ pub fn duplicates(
         Alike::Picture(least) => edges.extend(pictures(index, &copies, least, device, advance)?),
         Alike::Features(least) => {
             let flat = Flat::new(index.features(), index.width(), device)?;
+            // There may be very many pairs; those that join groups are enough.
+            let mut root: Vec<usize> = (0..index.len()).collect();
             flat.above(index.features(), least, advance, |pairs| {
-                let found = pairs.iter().filter(|(query, row, _)| query < row).map(|&(query, row, cosine)| Edge {
+                let found = pairs.iter().filter(|(query, row, _)| query < row && join(&mut root, *query, *row));
+                edges.extend(found.map(|&(query, row, cosine)| Edge {
                     rows: (query, row),
                     relation: Relation::SimilarFeatures,
                     likeness: cosine.into(),
-                });
-                edges.extend(found);
+                }));
             })?;
         }
     }
@@ -236,22 +238,19 @@ fn keep(candidates: &mut Vec<Candidate>, new: Candidate) {
     }
 }
 
-/// The connected groups of a graph, each as a tree from its first image along the strongest edges.
+/// The connected groups of a graph. Each image is a copy of the first one of its group if there is an edge between the two,
+/// else of one that is as near to it as possible.
 fn groups(index: &Index, mut edges: Vec<Edge>) -> Vec<Group> {
     let rank = |relation: Relation| relation as usize;
     edges.sort_by(|a, b| {
         b.likeness.total_cmp(&a.likeness).then(rank(a.relation).cmp(&rank(b.relation))).then(a.rows.cmp(&b.rows))
     });
-    // A forest of the strongest edges; the others say nothing more.
     let mut root: Vec<usize> = (0..index.len()).collect();
     let mut beside: HashMap<usize, Vec<Edge>> = HashMap::new();
     for edge in edges {
-        let (a, b) = (find(&mut root, edge.rows.0), find(&mut root, edge.rows.1));
-        if a != b {
-            root[a.max(b)] = a.min(b);
-            beside.entry(edge.rows.0).or_default().push(edge);
-            beside.entry(edge.rows.1).or_default().push(edge);
-        }
+        join(&mut root, edge.rows.0, edge.rows.1);
+        beside.entry(edge.rows.0).or_default().push(edge);
+        beside.entry(edge.rows.1).or_default().push(edge);
     }
     let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut rows: Vec<usize> = beside.keys().copied().collect();
@@ -262,14 +261,14 @@ fn groups(index: &Index, mut edges: Vec<Edge>) -> Vec<Group> {
     let group = |rows: Vec<usize>| {
         let size = |row: usize| index.entries()[row].state.bytes;
         let first = rows.iter().copied().min_by_key(|&row| (Reverse(size(row)), row)).unwrap_or_default();
-        let (mut others, mut reached) = (Vec::new(), vec![first]);
-        let mut seen = std::collections::HashSet::from([first]);
-        while let Some(row) = reached.pop() {
+        let (mut others, mut reached) = (Vec::new(), VecDeque::from([first]));
+        let mut seen = HashSet::from([first]);
+        while let Some(row) = reached.pop_front() {
             for edge in &beside[&row] {
                 let other = if edge.rows.0 == row { edge.rows.1 } else { edge.rows.0 };
                 if seen.insert(other) {
                     others.push(Member { row: other, of: row, relation: edge.relation, likeness: edge.likeness });
-                    reached.push(other);
+                    reached.push_back(other);
                 }
             }
         }
@@ -279,6 +278,13 @@ fn groups(index: &Index, mut edges: Vec<Edge>) -> Vec<Group> {
     let mut groups: Vec<Group> = members.into_values().map(group).collect();
     groups.sort_by_key(|group| group.others.iter().map(|member| member.row).fold(group.first, usize::min));
     groups
+}
+
+/// Joins the trees of two rows; whether they were two.
+fn join(root: &mut [usize], a: usize, b: usize) -> bool {
+    let (a, b) = (find(root, a), find(root, b));
+    root[a.max(b)] = a.min(b);
+    a != b
 }
 
 /// The root of a row's tree.

@@ -41,7 +41,8 @@ impl Paint {
             let to = |at: usize, from: f64| from + self.part.2 * at as f64 / self.side as f64;
             let (x, y) = (to(column, self.part.0), to(row, self.part.1));
             for channel in 0..3 {
-                let value = 150.0 * noise(self.seed, 7, x, y) + 50.0 * noise(self.seed + 100 + channel, 19, x, y);
+                let coarse = 110.0 * noise(self.seed, 4, x, y) + 60.0 * noise(self.seed + 50, 9, x, y);
+                let value = coarse + 25.0 * noise(self.seed + 100 + channel, 19, x, y);
                 bytes.push((20.0 + self.lighter + value).clamp(0.0, 255.0) as u8);
             }
         }
