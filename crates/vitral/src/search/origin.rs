@@ -115,8 +115,8 @@ impl Origin {
         }
         if self.preprocess != other.preprocess {
             return Some(format!(
-                "`{ours}` was given images after other preprocessing than `{theirs}` describes; give the model as it was \
-                 when the index was made"
+                "`{ours}` was given images after other preprocessing than `{theirs}` describes; give the model, and \
+                 `--backend`, as when the index was made"
             ));
         }
         if self.sample_range != other.sample_range {

@@ -20,7 +20,7 @@ use crate::outcome::Outcome;
 use crate::output::OutputFile;
 use crate::pool::Pool;
 use crate::printer::Printer;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{ImageModelArgs, Settings};
 
 /// Compute the features of a folder of images, or bring them up to date
 ///
@@ -42,7 +42,7 @@ pub(super) struct IndexArgs {
     #[arg(long, short, alias = "output", value_name = "FILE.safetensors")]
     out: PathBuf,
     #[command(flatten)]
-    model: ModelArgs,
+    model: ImageModelArgs,
     /// Which features to compute
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,

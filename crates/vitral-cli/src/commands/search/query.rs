@@ -1,6 +1,6 @@
 //! `vitral search query`: the images of an index that are nearest to others.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::bail;
 use clap::Args;
@@ -15,7 +15,7 @@ use crate::fault::Usage;
 use crate::inputs::{InputArgs, Records};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
-use crate::settings::{ModelArgs, Settings};
+use crate::settings::{ImageModelArgs, Settings};
 
 /// Find the images of an index that are nearest to some images
 ///
@@ -41,7 +41,7 @@ pub(super) struct QueryArgs {
     #[command(flatten)]
     page: PageArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    model: ImageModelArgs,
 }
 
 /// A line of JSON.
@@ -62,15 +62,7 @@ pub(super) fn run(args: &QueryArgs, settings: &Settings, printer: &Printer) -> a
     args.page.check(&args.index.index)?;
     let index = args.index.open(printer)?;
     let origin = index.origin();
-    let mut chosen = args.model.clone();
-    if chosen.model.is_none() {
-        chosen.model = origin.location().map(PathBuf::from);
-    }
-    let model = match (&chosen.model, &args.model.model) {
-        // An index of the built-in model, whatever the usual model is.
-        (None, None) => vitral::Model::embedded(&chosen.precision.device(settings)?)?,
-        _ => chosen.load(settings)?,
-    };
+    let model = args.model.load_or(origin.location().map(Path::new), settings)?;
     printer.note_precision(&model);
     let range = args.inputs.reading().sample_range();
     if range.to_string() != origin.sample_range() {
