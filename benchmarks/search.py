@@ -79,10 +79,10 @@ def copies(args):
             planted = [(name, of) for name, (its, of) in truth.items() if its == kind]
             hits = sum(group_of.get(name, -1) == group_of.get(of, -2) for name, of in planted)
             line.append(f"{kind} {hits}/{len(planted)}")
-        recall = sum(group_of.get(name, -1) == group_of.get(of, -2) for name, (_, of) in truth.items()) / len(truth)
-        precision = 1 - len(others) / max(found["copies"], 1)
-        print(f"threshold {threshold}: recall {recall:.4f} ({', '.join(line)}), precision {precision:.4f}: "
-              f"{len(others)} of {found['copies']} copies were not planted; {seconds:.0f} s")
+        hits = sum(group_of.get(name, -1) == group_of.get(of, -2) for name, (_, of) in truth.items())
+        print(f"threshold {threshold}: recall {hits / len(truth):.4f} ({', '.join(line)}), precision "
+              f"{hits / max(found['copies'], 1):.4f}: {found['copies'] - hits} of {found['copies']} copies were not planted; "
+              f"{seconds:.0f} s")
         if threshold == args.show:
             print(*sorted(others, reverse=True), sep="\n")
 
