@@ -154,7 +154,7 @@ impl Builder {
         mut self,
         model: &Model,
         options: &BuildOptions,
-        each: &mut dyn FnMut(&Index, Done) -> Result<ControlFlow<()>, E>,
+        mut each: impl FnMut(&Index, Done) -> Result<ControlFlow<()>, E>,
     ) -> Result<(Index, Ended), E> {
         let todo = std::mem::take(&mut self.todo);
         let mut index = self.index;
