@@ -3,30 +3,28 @@
 mod dealt;
 mod found;
 mod notes;
+mod reading;
 mod skipped;
 
 use std::io::Read;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use vitral::Model;
-use vitral::image::{DecodeOptions, ImageError, Limits, RgbImage, SampleRange};
+use vitral::image::{ImageError, Limits, RgbImage};
 use vitral::pipeline::{Batch, BatchOptions, batches};
 use vitral_train::data::ArchivedImages;
 
 pub(crate) use found::{Found, Source};
 use notes::Notes;
+pub(crate) use reading::ReadingArgs;
 pub(crate) use skipped::{Records, Skipped};
 
 use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
-
-/// Bytes that decoding takes for each pixel, at most: so many are allowed when more pixels are.
-const BYTES_PER_PIXEL: u64 = 12;
 
 /// Which images, and how many at a time. Without `REQUIRED`, there may be none.
 #[derive(Args, Debug)]
@@ -38,16 +36,8 @@ pub(crate) struct InputArgs<const REQUIRED: bool = true> {
     /// A text file with one path per line, after those on the command line; `-` is standard input
     #[arg(long, value_name = "FILE")]
     files_from: Option<PathBuf>,
-    /// Batch size; it does not affect the results
-    #[arg(long, alias = "batch-size", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
-    batch: u16,
-    /// Largest image to decode, in pixels
-    #[arg(long, value_name = "N", default_value_t = Limits::DEFAULT.max_pixels)]
-    max_pixels: u64,
-    /// What becomes black to white in images with more than 8 bits per sample: `full` (all that the file declares), a
-    /// number of bits such as `12`, or `auto` (as many bits as each image's largest sample needs)
-    #[arg(long, value_name = "RANGE", default_value = "full")]
-    sample_range: SampleRange,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 /// Images that some uses of a command need and others do not; the command checks.
@@ -113,9 +103,8 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
         let preprocess = model.preprocess()?;
         let Found { sources, skipped, .. } = found;
         let mut skipped = skipped.len();
-        let batch = NonZero::new(usize::from(self.batch)).unwrap_or(NonZero::<usize>::MIN);
-        let options = BatchOptions { batch, threads: settings.threads() };
-        let (mut notes, decoding) = (Notes::default(), self.decoding());
+        let options = BatchOptions { batch: self.reading.batch(), threads: settings.threads() };
+        let (mut notes, decoding) = (Notes::default(), self.reading.decoding());
         let kept = notes.kept();
         let read = |source: &Source| Ok(kept.keep(&source.name(), source.read(&decoding)?));
         printer.start_progress(sources.len(), "images");
@@ -152,7 +141,7 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
             count += 1;
             leave(skipped, &mut each)?;
         }
-        let (mut notes, decoding) = (Notes::default(), self.decoding());
+        let (mut notes, decoding) = (Notes::default(), self.reading.decoding());
         for source in &sources {
             let name = source.name();
             let fault = match source.read(&decoding) {
@@ -192,14 +181,12 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
 
     /// Number of images that go through the model together.
     pub(crate) fn batch(&self) -> usize {
-        usize::from(self.batch)
+        self.reading.batch().get()
     }
 
-    /// How images are decoded. Whoever allows more pixels allows their bytes too.
-    fn decoding(&self) -> DecodeOptions {
-        let bytes = self.max_pixels.saturating_mul(BYTES_PER_PIXEL).max(Limits::DEFAULT.max_bytes);
-        let limits = Limits::DEFAULT.max_pixels(self.max_pixels).max_bytes(bytes);
-        DecodeOptions::default().limits(limits).sample_range(self.sample_range)
+    /// How images are read.
+    pub(crate) fn reading(&self) -> &ReadingArgs {
+        &self.reading
     }
 
     /// All images, in the order given. What could not be looked at is reported and counted.
@@ -230,8 +217,8 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
 }
 
 /// An error of an image, with the flag in place of the library's option.
-fn in_flags(error: &ImageError) -> anyhow::Error {
-    let text = error.to_string();
+pub(crate) fn in_flags(text: &impl std::fmt::Display) -> anyhow::Error {
+    let text = text.to_string();
     let flags = ["`Limits::max_pixels`", "`Limits::max_bytes`"];
     anyhow::anyhow!(flags.iter().fold(text, |text, option| text.replace(option, "`--max-pixels`")))
 }
@@ -245,7 +232,7 @@ pub(crate) enum Seen<'a> {
 }
 
 /// Reports how many images were skipped, and returns the resulting outcome.
-fn summarize(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<Outcome> {
+pub(crate) fn summarize(skipped: usize, count: usize, printer: &Printer) -> anyhow::Result<Outcome> {
     if skipped == 0 {
         return Ok(Outcome::Done);
     }

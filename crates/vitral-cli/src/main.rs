@@ -13,6 +13,7 @@ mod inputs;
 mod interrupt;
 mod outcome;
 mod output;
+mod pool;
 mod printer;
 mod progress;
 mod run_args;

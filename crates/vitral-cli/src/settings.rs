@@ -181,6 +181,13 @@ impl ImageModelArgs {
     pub(crate) fn load(&self, settings: &Settings) -> anyhow::Result<Model> {
         self.model.load_with(&self.backend.within(self.model.options(settings)?), settings)
     }
+
+    /// Loads the model of the command line, or without one that of an index, wherever the usual model is: `location`, or
+    /// the built-in one.
+    pub(crate) fn load_or(&self, location: Option<&Path>, settings: &Settings) -> anyhow::Result<Model> {
+        let options = self.backend.within(self.model.options(settings)?);
+        load_at(self.model.model.as_deref().or(location), &options, settings)
+    }
 }
 
 /// The choice of precision.
@@ -238,11 +245,16 @@ impl ModelArgs {
     }
 
     fn load_with(&self, options: &LoadOptions, settings: &Settings) -> anyhow::Result<Model> {
-        Ok(match self.chosen() {
-            Some(path) => Model::load(&located(&path, settings)?, options, &settings.device)?,
-            None => Model::embedded_with(options, &settings.device)?,
-        })
+        load_at(self.chosen().as_deref(), options, settings)
     }
+}
+
+/// Loads the model at a path, or the built-in one.
+fn load_at(path: Option<&Path>, options: &LoadOptions, settings: &Settings) -> anyhow::Result<Model> {
+    Ok(match path {
+        Some(path) => Model::load(&located(path, settings)?, options, &settings.device)?,
+        None => Model::embedded_with(options, &settings.device)?,
+    })
 }
 
 /// The folder of a model given by its path, or by its name on a hub, which is then downloaded: by the first of several

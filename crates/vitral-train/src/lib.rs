@@ -32,6 +32,7 @@
 pub mod augment;
 mod best;
 pub mod checkpoint;
+pub mod curate;
 pub mod data;
 #[doc(hidden)]
 pub mod draws;

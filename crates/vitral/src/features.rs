@@ -1,5 +1,6 @@
 //! Feature extraction: one vector, or one vector per token, for every image.
 
+use serde::{Deserialize, Serialize};
 use vitral_engine::Context;
 
 use crate::Tensor;
@@ -8,7 +9,8 @@ use crate::error::Error;
 use crate::load::Model;
 
 /// Which features to extract.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FeatureKind {
     /// The model's own pooled features: the input of its classifier, or its embedding if it has one in place of a
     /// classifier (CLIP).
@@ -22,6 +24,19 @@ pub enum FeatureKind {
     ClassAndMean,
     /// All tokens after the final norm: class, distillation or registers, then patches row by row.
     Tokens,
+}
+
+impl FeatureKind {
+    /// The name, as options have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FeatureKind::Pooled => "pooled",
+            FeatureKind::Class => "class",
+            FeatureKind::Mean => "mean",
+            FeatureKind::ClassAndMean => "class-and-mean",
+            FeatureKind::Tokens => "tokens",
+        }
+    }
 }
 
 impl Model {

@@ -13,7 +13,7 @@
 //!
 //! A [`Model`] is an architecture ([`model::Vit`]), weights, and what the model's own files say about preprocessing and
 //! labels. Its methods are grouped by module: classification here, [`features`], [`trace`] (named intermediate tensors),
-//! and, with the feature `explain`, `explain`.
+//! and, with the feature `explain`, `explain`. [`search`] looks for images by their features.
 //!
 //! # Features
 //!
@@ -50,10 +50,13 @@ pub mod npy;
 #[doc(hidden)]
 pub mod numbers;
 pub mod onnx;
+#[doc(hidden)]
+pub mod palette;
 pub mod pipeline;
 mod predict;
 pub mod quantize;
 mod save;
+pub mod search;
 #[doc(hidden)]
 pub mod timing;
 pub mod trace;

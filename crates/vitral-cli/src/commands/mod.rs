@@ -20,6 +20,7 @@ mod probe;
 mod pull;
 mod quantize;
 mod ranks;
+mod search;
 #[cfg(feature = "serve")]
 mod serve;
 mod study;
@@ -36,7 +37,7 @@ use crate::settings::{GlobalArgs, Settings};
 #[command(
     name = "vitral",
     version,
-    about = "Vision Transformers: classify, embed, serve, train, inspect, measure",
+    about = "Vision Transformers: classify, embed, search, serve, train, inspect, measure",
     long_about = "Vision Transformers: classify images, extract features, inspect and benchmark models.\n\n\
         A model is a folder from Hugging Face or timm, a Vitral bundle, or one checkpoint with a config file. The \
         default is the built-in model, which knows ten classes: airplanes, automobiles, birds, cats, deer, dogs, \
@@ -56,6 +57,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Classify(classify::ClassifyArgs),
     Embed(embed::EmbedArgs),
+    Search(Box<search::SearchArgs>),
     Explain(Box<explain::ExplainArgs>),
     Forward(forward::ForwardArgs),
     Preprocess(preprocess::PreprocessArgs),
@@ -115,6 +117,7 @@ impl Command {
             self,
             Command::Classify(_)
                 | Command::Embed(_)
+                | Command::Search(_)
                 | Command::Explain(_)
                 | Command::Forward(_)
                 | Command::Train(_)
@@ -132,6 +135,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
     match command {
         Command::Classify(args) => classify::run(&args, settings, printer),
         Command::Embed(args) => embed::run(&args, settings, printer),
+        Command::Search(args) => search::run(&args, settings, printer),
         Command::Explain(args) => explain::run(&args, settings, printer),
         Command::Forward(args) => forward::run(&args, settings, printer),
         Command::Preprocess(args) => preprocess::run(&args, settings, printer),

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use vitral::features::FeatureKind;
+use clap::Args;
 use vitral_train::evaluate::{FewShot, Nearest, ProbeLinear, ProbeOptions, ProbeReport, probe};
 
 use crate::outcome::Outcome;
+use crate::pool::Pool;
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::settings::{ImageModelArgs, Settings};
@@ -43,32 +43,6 @@ pub(crate) struct ProbeArgs {
     /// Batch size; it does not affect the results
     #[arg(long, alias = "batch-size", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Pool {
-    /// The model's own pooling: what its classifier sees
-    #[default]
-    Pooled,
-    /// The class token after the final norm
-    #[value(alias = "cls")]
-    Class,
-    /// The mean of the patch tokens after the final norm
-    #[value(alias = "avg")]
-    Mean,
-    /// Both, side by side
-    ClassAndMean,
-}
-
-impl From<Pool> for FeatureKind {
-    fn from(pool: Pool) -> Self {
-        match pool {
-            Pool::Pooled => FeatureKind::Pooled,
-            Pool::Class => FeatureKind::Class,
-            Pool::Mean => FeatureKind::Mean,
-            Pool::ClassAndMean => FeatureKind::ClassAndMean,
-        }
-    }
 }
 
 pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {

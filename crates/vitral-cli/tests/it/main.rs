@@ -10,6 +10,7 @@ mod found;
 mod gpu;
 mod info;
 mod ranks;
+mod search;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
 mod train;

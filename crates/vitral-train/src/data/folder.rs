@@ -71,6 +71,18 @@ impl ImageFolder {
     }
 }
 
+/// The classes of images by their paths below a folder, with `/` between folders: the name of the first folder, below those
+/// that are splits if all are. `None` for an image that is in no folder.
+pub fn classes_by_folder(names: &[String]) -> Vec<Option<String>> {
+    let folder = |name: &str, depth: usize| -> Option<String> {
+        let parts: Vec<&str> = name.split('/').collect();
+        parts.get(depth).filter(|_| depth + 1 < parts.len()).map(|part| spelled(part))
+    };
+    let of_split = |name: &String| folder(name, 0).is_some_and(|first| Split::of_name(&first).is_some());
+    let depth = usize::from(!names.is_empty() && names.iter().all(of_split));
+    names.iter().map(|name| folder(name, depth)).collect()
+}
+
 /// The sub-folders that are classes.
 pub(super) struct Folders {
     /// Their names, in order.

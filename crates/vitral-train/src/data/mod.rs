@@ -39,7 +39,7 @@ pub use archive::Archive;
 pub use cached::Cached;
 pub use cifar::Cifar;
 pub(crate) use classes::listed;
-pub use folder::ImageFolder;
+pub use folder::{ImageFolder, classes_by_folder};
 pub use idx::Idx;
 pub use list::List;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};

@@ -2,6 +2,7 @@
 //! [`Ridge`], [`few_shot`]).
 
 mod cholesky;
+mod cross;
 mod features;
 mod few_shot;
 mod gather;
@@ -15,6 +16,7 @@ mod ridge;
 mod run;
 mod several;
 
+pub use cross::{OutOfSample, out_of_sample};
 pub use features::Features;
 pub use few_shot::{FewShot, few_shot};
 pub(crate) use gather::each_in_order;

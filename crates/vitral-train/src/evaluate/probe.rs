@@ -15,14 +15,12 @@ use crate::data::{Dataset, Loader, LoaderOptions, Split, ValidationSplit, open_p
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 
-/// Candidate penalties for the linear classifier, chosen on a fifth of the training features.
-const PENALTIES: [f64; 11] = [0.01, 0.1, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
-
 /// Candidates for the few-shot classifier: whitened features with each penalty, and features scaled to length 1, which
 /// need smaller penalties.
 fn candidates() -> Vec<Ridge> {
-    let whitened = PENALTIES.map(|l2| Ridge { l2, ..Ridge::default() });
-    let of_length_1 = PENALTIES.map(|l2| Ridge { l2: l2 / 4096.0, scaling: Scaling::UnitLength, ..Ridge::default() });
+    let whitened = Ridge::PENALTIES.map(|l2| Ridge { l2, ..Ridge::default() });
+    let of_length_1 =
+        Ridge::PENALTIES.map(|l2| Ridge { l2: l2 / 4096.0, scaling: Scaling::UnitLength, ..Ridge::default() });
     [whitened, of_length_1].concat()
 }
 
@@ -150,7 +148,7 @@ pub fn probe(
     let share = |classes: Vec<usize>| accuracy(&classes, unknown.labels());
     let nearest =
         |&k: &usize| Nearest { k, accuracy: share(Neighbors { k, temperature: None }.classify(&known, &unknown)) };
-    let ridge = Ridge::default().chosen(&known, &PENALTIES, 0);
+    let ridge = Ridge::default().chosen(&known, &Ridge::PENALTIES, 0);
     let most = (0..known.classes())
         .map(|class| known.labels().iter().filter(|&&label| label == class).count())
         .max()

@@ -47,6 +47,9 @@ pub struct LinearProbe {
 }
 
 impl Ridge {
+    /// Penalties to choose from, for whitened features.
+    pub const PENALTIES: [f64; 11] = [0.01, 0.1, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
+
     /// Fits a classifier.
     ///
     /// # Panics

@@ -1,14 +1,10 @@
 //! A human-readable report of a run: curves, confusion matrix and worst mistakes, on one self-contained page.
 
 pub(crate) mod plots;
+mod thumbnail;
 
 use std::fmt::Write as _;
-use std::io::Cursor;
 use std::path::Path;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use image::{ImageFormat, RgbImage as Pixels};
 
 use serde::{Deserialize, Serialize};
 use vitral::atomic;
@@ -19,6 +15,7 @@ use crate::evaluate::{Evaluation, Mistake, Report, SeveralReport};
 use crate::journal::Entry;
 
 pub use plots::{confusion, curves};
+pub(crate) use thumbnail::thumbnail;
 
 /// Pairs of classes shown with images.
 const PAIRS: usize = 5;
@@ -226,7 +223,7 @@ fn one_label(report: &Report, sources: &Sources<'_>, confusion: &str) -> String 
          <div class=\"wide\">{confusion}</div>"
     ));
     let figure = |mistake: &Mistake, caption: &str| {
-        let image = thumbnail(sources.dataset, mistake.index).unwrap_or_default();
+        let image = shown(sources.dataset, mistake.index).unwrap_or_default();
         let sure = 100.0 * mistake.confidence;
         format!("<figure>{image}<figcaption>{caption}{sure:.0} %</figcaption></figure>")
     };
@@ -290,23 +287,12 @@ fn several_labels(report: &SeveralReport) -> String {
 }
 
 /// An image of the data set as an `img` element.
-fn thumbnail(dataset: &dyn Dataset, index: usize) -> Option<String> {
-    let image = dataset.image(index).ok()?;
-    let (width, height) = (image.width() as u32, image.height() as u32);
-    let pixels = Pixels::from_raw(width, height, image.into_pixels())?;
-    let pixels = match width.max(height) {
-        side if side > THUMBNAIL => {
-            let scaled = |side: u32| (side * THUMBNAIL / width.max(height)).max(1);
-            image::imageops::thumbnail(&pixels, scaled(width), scaled(height))
-        }
-        _ => pixels,
-    };
-    let mut bytes = Cursor::new(Vec::new());
-    pixels.write_to(&mut bytes, ImageFormat::Png).ok()?;
-    Some(format!("<img alt=\"\" src=\"data:image/png;base64,{}\">", STANDARD.encode(bytes.into_inner())))
+fn shown(dataset: &dyn Dataset, index: usize) -> Option<String> {
+    let url = thumbnail(dataset.image(index).ok()?, THUMBNAIL)?;
+    Some(format!("<img alt=\"\" src=\"{url}\">"))
 }
 
 /// Text escaped for HTML.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

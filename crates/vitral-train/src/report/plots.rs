@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use vitral::numbers::finite_range;
+use vitral::palette;
 
 use crate::evaluate::{Cell, Report};
 use crate::journal::Entry;
@@ -15,13 +16,19 @@ type Line = (&'static str, RGBColor, fn(&Entry) -> Option<f64>);
 
 pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
 pub(crate) const FAINT: RGBColor = RGBColor(221, 221, 221);
-const TRAIN: RGBColor = RGBColor(230, 159, 0);
-const HELD: RGBColor = RGBColor(0, 114, 178);
+const TRAIN: RGBColor = colored(palette::ORANGE);
+const HELD: RGBColor = colored(palette::BLUE);
+const WRONG: RGBColor = colored(palette::VERMILION);
 /// Maximum number of classes for names, and for numbers in cells.
 const NAMED: usize = 40;
 const NUMBERED: usize = 16;
 /// Maximum number of classes in the confusion matrix.
 const DRAWN: usize = 250;
+
+/// A color of the palette.
+pub(crate) const fn colored((red, green, blue): palette::Rgb) -> RGBColor {
+    RGBColor(red, green, blue)
+}
 
 /// Draws into an SVG string.
 pub(crate) fn svg(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> String {
@@ -173,7 +180,7 @@ fn centered() -> plotters::style::text_anchor::Pos {
 
 /// White to blue for correct predictions, white to orange for mistakes; small fractions remain visible.
 fn shade(share: f64, right: bool) -> RGBColor {
-    let full = if right { HELD } else { RGBColor(213, 94, 0) };
+    let full = if right { HELD } else { WRONG };
     let strength = if share > 0.0 { 0.08 + 0.92 * share.powf(if right { 1.0 } else { 0.6 }) } else { 0.02 };
     let mixed = |channel: u8| (255.0 + (f64::from(channel) - 255.0) * strength) as u8;
     RGBColor(mixed(full.0), mixed(full.1), mixed(full.2))

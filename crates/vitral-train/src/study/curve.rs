@@ -2,19 +2,14 @@
 
 use plotters::prelude::*;
 use vitral::numbers::finite_range;
+use vitral::palette;
 
 use super::cell::Cell;
-use crate::report::plots::{FAINT, INK, svg};
+use crate::report::plots::{FAINT, INK, colored, svg};
 
-/// Colors that are distinguishable with color blindness (Okabe and Ito).
-const COLORS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-];
+/// The colors of the models' lines.
+const COLORS: [palette::Rgb; 6] =
+    [palette::BLUE, palette::VERMILION, palette::GREEN, palette::PURPLE, palette::ORANGE, palette::SKY];
 
 /// Accuracy over the number of images, whose axis is logarithmic.
 pub(super) fn curve(cells: &[Cell]) -> String {
@@ -51,7 +46,7 @@ pub(super) fn curve(cells: &[Cell]) -> String {
             .label_style(("sans-serif", 13).into_font().color(&INK))
             .draw()?;
         for (index, model) in models.iter().enumerate() {
-            let color = COLORS[index % COLORS.len()];
+            let color = colored(COLORS[index % COLORS.len()]);
             let mut points: Vec<(f64, f64)> = cells
                 .iter()
                 .filter(|cell| cell.model == *model)

@@ -1,6 +1,7 @@
 //! Integration tests of training, in one binary.
 
 mod as_found;
+mod curate;
 mod frozen;
 mod hostile;
 mod lora;

@@ -33,6 +33,16 @@ impl SampleRange {
     }
 }
 
+impl fmt::Display for SampleRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SampleRange::Full => f.write_str("full"),
+            SampleRange::Bits(bits) => write!(f, "{bits}"),
+            SampleRange::Auto => f.write_str("auto"),
+        }
+    }
+}
+
 impl FromStr for SampleRange {
     type Err = String;
 

@@ -11,6 +11,7 @@ mod parity;
 mod predict;
 mod relative;
 mod resnet;
+mod search;
 mod sizes;
 mod stem;
 mod tiny_vits;

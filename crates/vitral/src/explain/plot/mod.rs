@@ -9,6 +9,7 @@ use legend::{FONT, Key, MARGIN, Mark, SHOWN, beside, drawing};
 use super::paint::color;
 use crate::error::Error;
 use crate::numbers::finite_range;
+use crate::palette::SERIES;
 
 const SIZE: (u32, u32) = (640, 400);
 
@@ -44,18 +45,6 @@ pub struct Labels<'a> {
     pub y: &'a str,
 }
 
-/// Colors that differ for everyone, also with a color vision deficiency (Okabe & Ito 2008); without its yellow, which is too
-/// pale for a line.
-const COLORS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(0, 0, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-];
-
 /// The color of a mean among single values, and of a baseline.
 const MEAN: RGBColor = RGBColor(140, 140, 140);
 
@@ -69,8 +58,9 @@ fn marks(series: &[Series<'_>]) -> Vec<Mark> {
             marks.push(Mark::Dashed(MEAN, 2));
             continue;
         }
-        let color = COLORS[compared % COLORS.len()];
-        let round = if series.len() == 2 { compared } else { compared / COLORS.len() };
+        let (r, g, b) = SERIES[compared % SERIES.len()];
+        let color = RGBColor(r, g, b);
+        let round = if series.len() == 2 { compared } else { compared / SERIES.len() };
         marks.push(if round == 0 { Mark::Line(color) } else { Mark::Dashed(color, [8, 3, 14][(round - 1) % 3]) });
         compared += 1;
     }

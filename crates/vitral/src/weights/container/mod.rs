@@ -75,6 +75,9 @@ impl Container {
     fn add(&mut self, path: PathBuf, bytes: Bytes, section: Option<&str>) -> Result<(), WeightsError> {
         let entries = if npz::recognizes(&bytes) {
             npz::entries(&path, &bytes)?
+        } else if safetensors::is_whole(&bytes) {
+            // The length of a header may begin like a pickle.
+            safetensors::entries(&path, &bytes)?
         } else if pytorch::recognizes(&bytes) {
             let read = pytorch::entries(&path, &bytes, section)?;
             self.section = read.section;

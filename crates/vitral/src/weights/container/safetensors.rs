@@ -16,6 +16,11 @@ pub(crate) fn recognizes(bytes: &[u8]) -> bool {
     bytes.len() > 8 && bytes[8] == b'{'
 }
 
+/// Whether the bytes look like this format, and the header is not longer than the file.
+pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+    recognizes(bytes) && header(bytes).is_some()
+}
+
 /// Finds every tensor in the file. Nothing is copied or allocated beyond the contents of the header; a header of more
 /// than a hundred million bytes or a million tensors is rejected before it is parsed.
 pub(crate) fn entries(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Entry)>, WeightsError> {

@@ -49,6 +49,14 @@ fn safetensors_with_false_headers() {
     }
 }
 
+/// A header of 640 bytes begins like a pickle: its length is 0x0280.
+#[test]
+fn a_header_that_begins_like_a_pickle_is_read() {
+    let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let container = Container::from_bytes("a", safetensors(&format!("{header:<640}"), &[0; 4])).expect("safetensors");
+    assert_eq!(container.names().collect::<Vec<_>>(), ["a"]);
+}
+
 /// A header with an endless list of tensors is rejected while it is read, in time and memory bounded by its length.
 #[test]
 fn more_tensors_than_any_model_has_are_rejected() {

@@ -1,0 +1,124 @@
+//! `vitral search query`: the images of an index that are nearest to others.
+
+use std::path::Path;
+
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use vitral::pipeline::Batch;
+use vitral::search::{Flat, Hit, Index, Origin};
+use vitral_train::curate::{Card, Gallery, Section};
+
+use super::opened::IndexFile;
+use super::page::{PageArgs, card, count};
+use crate::fault::Usage;
+use crate::inputs::{InputArgs, Records};
+use crate::outcome::Outcome;
+use crate::printer::Printer;
+use crate::settings::{ImageModelArgs, Settings};
+
+/// Find the images of an index that are nearest to some images
+///
+/// By the cosine of their features, exactly: every image of the index is compared. Equal ones are in the order of the index.
+/// The model is the one that the index was made with, unless another place is given for it; a model that gives other features
+/// is refused.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  vitral search query photos.safetensors cat.jpg
+  vitral search query photos.safetensors 'new/*.jpg' --top-k 3 --json
+  vitral search query photos.safetensors cat.jpg --gallery cat.html
+
+With --json: one line for each image, {\"image\": …, \"neighbors\": [{\"image\": …, \"label\": …, \"cosine\": …}, …]}")]
+pub(super) struct QueryArgs {
+    #[command(flatten)]
+    index: IndexFile,
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// Neighbors to find for each image
+    #[arg(long, visible_alias = "top", short = 'k', value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
+    #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
+    model: ImageModelArgs,
+}
+
+/// A line of JSON.
+#[derive(Serialize)]
+struct Found<'a> {
+    image: &'a str,
+    neighbors: Vec<Near<'a>>,
+}
+
+#[derive(Serialize)]
+struct Near<'a> {
+    image: &'a str,
+    label: Option<&'a str>,
+    cosine: f32,
+}
+
+pub(super) fn run(args: &QueryArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    args.page.check(&args.index.index)?;
+    let index = args.index.open(printer)?;
+    let origin = index.origin();
+    let model = args.model.load_or(origin.location().map(Path::new), settings)?;
+    printer.note_precision(&model);
+    let range = args.inputs.reading().sample_range();
+    if range.to_string() != origin.sample_range() {
+        bail!(Usage(format!(
+            "the index was made with another range of samples; add `--sample-range {}`",
+            origin.sample_range()
+        )));
+    }
+    origin.check(&Origin::of(&model, origin.pool(), range, None)?)?;
+    let flat = Flat::new(index.features(), index.width(), model.parameters().device())?;
+    let records = if settings.json { Records::Json } else { Records::None };
+    let found = args.inputs.find(printer)?.with(records);
+    let mut sections = Vec::new();
+    let look = |_: &[String], batch: &Batch| -> anyhow::Result<Vec<Vec<Hit>>> {
+        let features = model.features(&batch.pixels, origin.pool())?.to_vec()?;
+        if !features.iter().all(|value| value.is_finite()) {
+            bail!("expected finite features, found infinity or NaN; check the model's weights and the images");
+        }
+        Ok(flat.nearest(&features, args.top_k as usize)?)
+    };
+    let outcome = args.inputs.each_row(found, &model, settings, printer, look, |image, hits| {
+        if args.page.is_wanted() {
+            sections.push(section(&index, image, &hits));
+        }
+        show(&index, image, &hits, settings, printer)
+    })?;
+    let about = format!(
+        "The nearest of {} by the cosine of their features ({}), the queries in frames.",
+        count(index.len(), "image"),
+        origin.model()
+    );
+    args.page.write(&Gallery { title: "Nearest images".to_owned(), about, sections }, printer)?;
+    Ok(outcome)
+}
+
+fn show(index: &Index, image: &str, hits: &[Hit], settings: &Settings, printer: &Printer) -> anyhow::Result<()> {
+    let entry = |hit: &Hit| &index.entries()[hit.row];
+    if settings.json {
+        let near = |hit| Near { image: &entry(hit).name, label: entry(hit).label.as_deref(), cosine: hit.cosine };
+        return printer.json_line(&Found { image, neighbors: hits.iter().map(near).collect() });
+    }
+    printer.line(printer.heading(image))?;
+    for (rank, hit) in hits.iter().enumerate() {
+        let label = entry(hit).label.as_ref().map_or(String::new(), |label| format!("  ({label})"));
+        printer.line(format_args!("  {:>3}  {:.4}  {}{label}", rank + 1, hit.cosine, entry(hit).name))?;
+    }
+    Ok(())
+}
+
+fn section(index: &Index, image: &str, hits: &[Hit]) -> Section {
+    let query =
+        Card { path: image.into(), name: image.to_owned(), note: "query".into(), first: true, ..Card::default() };
+    let near = |hit: &Hit| Card {
+        value: format!("{:.4}", hit.cosine),
+        note: index.entries()[hit.row].label.clone().unwrap_or_default(),
+        ..card(index, hit.row)
+    };
+    Section { title: String::new(), cards: std::iter::once(query).chain(hits.iter().map(near)).collect() }
+}
