@@ -211,7 +211,7 @@ fn the_backend_of_preprocessing_is_a_flag() {
     let folder = folder();
     let written = |backend: &[&str], name: &str| {
         let out = folder.path().join(name).display().to_string();
-        let run = vitral(&[&["preprocess", "--model", vit, image, "--output", &out], backend].concat()).ok();
+        let run = vitral([&["preprocess", "--model", vit, image, "--output", &out], backend].concat()).ok();
         (run, std::fs::read(&out).unwrap())
     };
     let (line, torchvision) = written(&["--backend", "torchvision"], "torchvision.safetensors");
@@ -219,10 +219,10 @@ fn the_backend_of_preprocessing_is_a_flag() {
     let ((line, pil), (_, own)) = (written(&["--backend", "pil"], "pil.safetensors"), written(&[], "own.safetensors"));
     assert!(!line.contains("by torchvision") && pil == own && pil != torchvision, "{line}");
 
-    let logits = |backend: &[&str]| vitral(&[&["classify", "--model", vit, image, "--json"], backend].concat()).ok();
+    let logits = |backend: &[&str]| vitral([&["classify", "--model", vit, image, "--json"], backend].concat()).ok();
     assert_ne!(logits(&["--backend", "torchvision"]), logits(&[]));
     for model in [&["--model", "goldens/models/timm_plain"][..], &[]] {
-        let said = vitral(&[&["classify", image, "--backend", "torchvision"], model].concat()).fails(1);
+        let said = vitral([&["classify", image, "--backend", "torchvision"], model].concat()).fails(1);
         assert!(said.contains("expected steps of a Hugging Face processor") && said.contains("leave out"), "{said}");
     }
     assert!(vitral(["classify", image, "--backend", "numpy"]).fails(2).contains("torchvision"));

@@ -389,7 +389,7 @@ impl Work {
     /// Which of a batch's images this rank trains on, which it needs for that, and the groups in which they are mixed.
     fn part(&self, images: usize, augment: &Augment) -> Part {
         let Some(count) = self.options.leaves else {
-            return Part { own: 0..images, needed: 0..images, groups: vec![0..images] };
+            return Part { own: 0..images, needed: 0..images, groups: shares::mixing_groups(images, 1) };
         };
         let own = shares::span(&shares::own_leaves(images, count, &self.options.ranks));
         if !augment.mixes() {

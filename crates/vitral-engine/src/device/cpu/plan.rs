@@ -36,7 +36,7 @@ pub struct BatchExtent {
 /// If the count is not a power of two.
 pub fn leaves(images: usize, count: usize) -> Vec<Range<usize>> {
     assert!(count.is_power_of_two(), "{count} leaves, which is not a power of two");
-    let mut leaves = vec![0..images];
+    let mut leaves: Vec<Range<usize>> = std::iter::once(0..images).collect();
     while leaves.len() < count {
         let halved = leaves.iter().flat_map(|leaf| {
             let middle = leaf.start + leaf.len().div_ceil(2);
