@@ -9,7 +9,7 @@
 //! width. On photographs the order changes values by a level or two; we follow it.
 //!
 //! PyTorch resamples tensors of bytes with the same filters and weights of 16 bits, always along rows first
-//! ([`Arithmetic::Torch`]). These are its bits on processors with AVX2 and on ARM; on others, torchvision resizes
+//! (`Arithmetic::Torch`). These are its bits on processors with AVX2 and on ARM; on others, torchvision resizes
 //! floats instead, and differs from itself.
 
 mod filter;
