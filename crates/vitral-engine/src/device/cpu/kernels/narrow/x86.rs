@@ -150,19 +150,19 @@ pub(super) unsafe fn int8_avx2_pairs<const M: usize>(
                     next = next.wrapping_add(16);
                 }
             }
-            let words = [_mm256_loadu_si256(b_data.cast()), _mm256_loadu_si256(b_data.add(8).cast())];
-            let even = words.map(|words| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words)));
-            for_rows!(M, ROW => {
-                let pair = _mm256_castps_si256(_mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride)));
-                sums[ROW][0] = _mm256_add_epi32(sums[ROW][0], _mm256_madd_epi16(pair, even[0]));
-                sums[ROW][1] = _mm256_add_epi32(sums[ROW][1], _mm256_madd_epi16(pair, even[1]));
-            });
-            let odd = words.map(|words| _mm256_srai_epi16::<8>(words));
-            for_rows!(M, ROW => {
-                let pair = _mm256_castps_si256(_mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride + 1)));
-                sums[ROW][0] = _mm256_add_epi32(sums[ROW][0], _mm256_madd_epi16(pair, odd[0]));
-                sums[ROW][1] = _mm256_add_epi32(sums[ROW][1], _mm256_madd_epi16(pair, odd[1]));
-            });
+            // Half a panel at a time: the sums leave four registers.
+            for half in 0..2 {
+                let words = _mm256_loadu_si256(b_data.add(8 * half).cast());
+                let (even, odd) =
+                    (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words)), _mm256_srai_epi16::<8>(words));
+                for_rows!(M, ROW => {
+                    let pairs = a_rows[ROW / 3].add(ROW % 3 * a.row_stride);
+                    let first = _mm256_castps_si256(_mm256_broadcast_ss(&*pairs));
+                    sums[ROW][half] = _mm256_add_epi32(sums[ROW][half], _mm256_madd_epi16(first, even));
+                    let second = _mm256_castps_si256(_mm256_broadcast_ss(&*pairs.add(1)));
+                    sums[ROW][half] = _mm256_add_epi32(sums[ROW][half], _mm256_madd_epi16(second, odd));
+                });
+            }
             for row in &mut a_rows {
                 *row = row.wrapping_add(a.step);
             }
