@@ -12,6 +12,7 @@ from pathlib import Path
 import timm.layers
 import torch
 import torch.nn.functional as F
+import torchvision
 from safetensors.torch import save_file
 from timm.layers.conv2d_same import conv2d_same
 from timm.layers.pool2d_same import MaxPool2dSame
@@ -262,6 +263,65 @@ def losses():
         )
 
 
+def class_losses():
+    """Losses with weights of classes, and focal losses. They have a generator of their own: cases may be added before."""
+    generator = torch.Generator().manual_seed(20170802)
+
+    def normal(*shape, std=1.0):
+        return torch.randn(*shape, generator=generator) * std
+
+    weight = torch.tensor([0.25, 1.0, 3.0, 0.5, 2.0, 1.5, 0.1])
+    labels = torch.tensor([0, 6, 3, 3, 1], dtype=torch.int64)
+    soft = normal(5, 7).softmax(-1)
+    yes_or_no = (normal(5, 7) > 0.5).float() * 0.9 + 0.05
+
+    # PyTorch divides by the weights of hard labels, by the samples where targets are distributions.
+    case(
+        "weighted_cross_entropy_hard",
+        lambda x, labels, weight: F.cross_entropy(x, labels, weight, reduction="sum") / len(labels),
+        dict(x=normal(5, 7, std=3.0)),
+        constant=dict(labels=labels, weight=weight),
+    )
+    weighted = dict(targets=soft, weight=weight)
+    case(
+        "weighted_cross_entropy",
+        lambda x, targets, weight: F.cross_entropy(x, targets, weight),
+        dict(x=normal(5, 7, std=3.0)),
+        constant=weighted,
+    )
+    case(
+        "weighted_bce",
+        lambda x, targets, weight: F.binary_cross_entropy_with_logits(x, targets, pos_weight=weight),
+        dict(x=normal(5, 7, std=4.0)),
+        constant=dict(targets=yes_or_no, weight=weight),
+    )
+
+    # The definitions (arXiv:1708.02002, equation 4), summed over distributions.
+    def focal(x, targets, weight, gamma):
+        log = x.log_softmax(-1)
+        return -(weight * targets * (1 - log.exp()) ** gamma * log).sum(-1).mean()
+
+    def binary_focal(x, targets, weight, gamma):
+        p = x.sigmoid()
+        yes = weight * targets * (1 - p) ** gamma * F.logsigmoid(x)
+        return -(yes + (1 - targets) * p**gamma * F.logsigmoid(-x)).mean()
+
+    for name, gamma in [("2", 2.0), ("half", 0.5)]:
+        case(f"focal_{name}", lambda x, targets, weight, g=gamma: focal(x, targets, weight, g), dict(x=normal(5, 7)), weighted)
+        case(
+            f"binary_focal_{name}",
+            lambda x, targets, weight, g=gamma: binary_focal(x, targets, weight, g),
+            dict(x=normal(5, 7)),
+            dict(targets=yes_or_no, weight=weight),
+        )
+    case(
+        "torchvision_focal",
+        lambda x, targets: torchvision.ops.sigmoid_focal_loss(x, targets, alpha=-1, gamma=2, reduction="mean"),
+        dict(x=normal(5, 7)),
+        constant=dict(targets=(normal(5, 7) > 0.5).float()),
+    )
+
+
 def positions():
     def resample(x, size, **kwargs):
         return F.interpolate(x.permute(2, 0, 1)[None], size=size, **kwargs)[0].permute(1, 2, 0)
@@ -344,7 +404,7 @@ def relative_positions():
 def main():
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
-    for group in [linear, norms, attention, activations, convolutions, pools, losses, positions, attention_weights, relative_positions]:
+    for group in [linear, norms, attention, activations, convolutions, pools, losses, positions, attention_weights, relative_positions, class_losses]:
         group()
     OUT.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, OUT)

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use vitral::{LoadOptions, Model};
 use vitral_ranks::Reduction;
+use vitral_train::balance::ChooseBy;
 use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, RunSize, Watcher};
 use vitral_train::journal::{Entry, Journal};
@@ -57,6 +58,7 @@ pub(crate) fn follow(
         json: settings.json,
         epochs: recipe.run.epochs,
         labeling: sets.train.labeling(),
+        choose_by: recipe.run.choose_by,
         begun: Instant::now(),
         first: None,
         bar: false,
@@ -86,6 +88,7 @@ pub(crate) fn follow(
             } else {
                 let labeling = sets.train.labeling();
                 let (measure, of) = match labeling {
+                    Labeling::One if recipe.run.choose_by == ChooseBy::BalancedAccuracy => ("balanced accuracy ", "on"),
                     Labeling::One => ("", "of"),
                     Labeling::Several => ("mean average precision ", "on"),
                     Labeling::Number => ("R² ", "on"),
@@ -134,6 +137,7 @@ struct Lines<'a> {
     epochs: u64,
     /// What the images are labeled with, which decides the measure.
     labeling: Labeling,
+    choose_by: ChooseBy,
     /// Start time of this process, and its first completed epoch.
     begun: Instant,
     first: Option<u64>,
@@ -225,6 +229,9 @@ impl Watcher for Lines<'_> {
                 entry.validation_loss.zip(entry.validation_accuracy).map_or(String::new(), |(loss, accuracy)| {
                     let best = if best { " best" } else { "" };
                     let (name, value) = match self.labeling {
+                        Labeling::One if self.choose_by == ChooseBy::BalancedAccuracy => {
+                            ("balanced ", format!("{:.2} %", 100.0 * accuracy))
+                        }
                         Labeling::One => ("", format!("{:.2} %", 100.0 * accuracy)),
                         Labeling::Several => ("mAP ", format!("{:.2} %", 100.0 * accuracy)),
                         Labeling::Number => ("R² ", format!("{accuracy:.4}")),

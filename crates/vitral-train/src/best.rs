@@ -10,10 +10,11 @@ use vitral::{Device, DeviceError, LoadOptions, Model};
 use vitral_engine::{Context, DType, ParameterSpec, Parameters};
 use vitral_ranks::Ranks;
 
+use crate::balance::ChooseBy;
 use crate::data::Loader;
 use crate::epoch::Score;
 use crate::error::TrainError;
-use crate::evaluate::{Errors, SeveralMetrics, each_in_order};
+use crate::evaluate::{Errors, Metrics, SeveralMetrics, each_in_order};
 use crate::labeling::Labeling;
 use crate::lora;
 use crate::ranks;
@@ -67,16 +68,18 @@ pub(crate) fn load(folder: &Path, device: &Device, ranks: &Ranks) -> Result<Mode
     ranks::agree(ranks, Model::load(seen, &LoadOptions::default(), device).map_err(TrainError::from))
 }
 
-/// Evaluates the model as it is now: mean loss, and the fraction of images classified correctly; where images have several
-/// labels the mean average precision, and where they have numbers R².
+/// Evaluates the model as it is now: mean loss, in which all classes count the same, and the fraction of images classified
+/// correctly, or its mean over the classes; where images have several labels the mean average precision, and where they
+/// have numbers R².
 ///
 /// # Errors
 /// If an image does not fit the model, or the device fails.
-pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result<Score, TrainError> {
+pub(crate) fn score(trainer: &Trainer, test: &Loader, by: ChooseBy, device: &Device) -> Result<Score, TrainError> {
     let parameters = kept(trainer, device)?;
     let labeling = test.dataset().labeling();
     let mut errors = Errors::default();
     let mut metrics = SeveralMetrics::new(test.dataset().classes());
+    let mut of_classes = Metrics::new(test.dataset().classes());
     let (mut loss, mut correct, mut seen) = (0.0, 0.0, 0usize);
     let answer = |batch: &Batch| {
         let values = device.scope(|| {
@@ -84,10 +87,12 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result
             let input = Input { pixels: &batch.pixels, mask: None };
             let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
             let logits = output.logits.expect("a model that is trained has a head");
-            let loss = trainer.rules().loss.of(&cx, &logits, &batch.targets);
-            let values = match labeling {
-                Labeling::Several | Labeling::Number => [loss, logits.reshape([logits.shape().count()])],
-                Labeling::One => {
+            let loss = trainer.rules().loss.of(&cx, &logits, &batch.targets, None);
+            let values = match (labeling, by) {
+                (Labeling::Several | Labeling::Number, _) | (Labeling::One, ChooseBy::BalancedAccuracy) => {
+                    [loss, logits.reshape([logits.shape().count()])]
+                }
+                (Labeling::One, ChooseBy::Accuracy) => {
                     let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
                     let labels = device.constant([labels.len()], &labels);
                     [loss, cx.count_correct(&logits, &labels)]
@@ -101,17 +106,22 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, device: &Device) -> Result
         let (values, images) = (&answers.values, answers.labels.len());
         seen += images;
         loss += f64::from(values[0]) * images as f64;
-        match labeling {
-            Labeling::Several => metrics.add_batch(&values[1..], &answers.targets),
-            Labeling::Number => errors.add(&values[1..], &answers.targets),
-            Labeling::One => correct += f64::from(values[1]),
+        match (labeling, by) {
+            (Labeling::Several, _) => metrics.add_batch(&values[1..], &answers.targets),
+            (Labeling::Number, _) => errors.add(&values[1..], &answers.targets),
+            (Labeling::One, ChooseBy::Accuracy) => correct += f64::from(values[1]),
+            (Labeling::One, ChooseBy::BalancedAccuracy) => {
+                let rows = values[1..].chunks_exact(test.dataset().classes().len());
+                rows.zip(&answers.labels).for_each(|(row, &label)| of_classes.add(row, label));
+            }
         }
         Ok(())
     })?;
-    let accuracy = match labeling {
-        Labeling::One => correct / seen.max(1) as f64,
-        Labeling::Several => metrics.report(0).mean_average_precision,
-        Labeling::Number => errors.report(0).r_squared,
+    let accuracy = match (labeling, by) {
+        (Labeling::One, ChooseBy::Accuracy) => correct / seen.max(1) as f64,
+        (Labeling::One, ChooseBy::BalancedAccuracy) => of_classes.balanced_accuracy(),
+        (Labeling::Several, _) => metrics.report(0).mean_average_precision,
+        (Labeling::Number, _) => errors.report(0).r_squared,
     };
     Ok(Score { loss: loss / seen.max(1) as f64, accuracy })
 }

@@ -10,8 +10,8 @@ use crate::step::StepReport;
 pub struct Score {
     /// Mean loss.
     pub loss: f64,
-    /// Fraction classified correctly; the mean average precision where images have several labels, R² where
-    /// labels are numbers.
+    /// Fraction classified correctly, or its mean over the classes; the mean average precision where images have several
+    /// labels, R² where labels are numbers.
     pub accuracy: f64,
 }
 

@@ -30,6 +30,7 @@
 //! ```
 
 pub mod augment;
+pub mod balance;
 mod best;
 pub mod checkpoint;
 pub mod curate;

@@ -195,12 +195,36 @@ mod tests {
             ("lora={ rank = 0 }", "lora.rank"),
             ("distillation={ teacher = 't', kind = 'soft', share = 2, temperature = 1 }", "distillation.share"),
             ("model.set.classes=5", "model.set.classes"),
+            ("run.loss={ focal = { gamma = -1 } }", "run.loss.focal.gamma"),
+            ("run.loss={ binary-focal = { gamma = -1 } }", "run.loss.binary-focal.gamma"),
+            ("run.class_weights={ effective = { beta = 1 } }", "run.class_weights.effective.beta"),
+            ("run.class_weights={ rose = -1 }", "run.class_weights"),
+            ("run.class_weights=2", "run.class_weights"),
         ] {
             let error = written(SMALL, &[setting]).expect_err(setting).to_string();
             assert!(error.contains(&format!("`{key}`")), "{setting}: {error}");
         }
         let clipped = written(SMALL, &["run.clip=1"]).expect("a number is a norm");
         assert_eq!(clipped.run.clip, Some(Clip::Norm(1.0)));
+    }
+
+    #[test]
+    fn a_name_alone_has_default_numbers_and_a_resolved_recipe_says_the_same() {
+        for (short, long) in [
+            ("run.loss=focal", "run.loss={ focal = { gamma = 2 } }"),
+            ("run.loss=binary-focal", "run.loss={ binary-focal = { gamma = 2.0 } }"),
+            ("run.class_weights=effective", "run.class_weights={ effective = { beta = 0.999 } }"),
+            ("run.class_weights=inverse", "run.class_weights='inverse'"),
+            ("run.class_weights={ effective = 2 }", "run.class_weights={ effective = 2.0 }"),
+            ("run.sampling=each", "run.choose_by=accuracy"),
+        ] {
+            let [recipe, other] = [short, long].map(|setting| written(SMALL, &[setting]).expect(setting));
+            assert_eq!(recipe, other, "{short}");
+            let resolved = toml::to_string_pretty(&recipe).expect("TOML");
+            assert_eq!(written(&resolved, &[]).expect(&resolved), recipe, "{short}");
+        }
+        let plain = toml::to_string_pretty(&written(SMALL, &[]).expect("a recipe")).expect("TOML");
+        assert!(!["class_weights", "sampling", "choose_by"].iter().any(|key| plain.contains(key)), "{plain}");
     }
 
     #[test]
@@ -321,7 +345,7 @@ mod tests {
             r#"distillation={ teacher = "t", kind = "soft", other = 1 }"#.into(),
         ];
         let choices = "model.initialize model.head data.filter augment.crop.kind augment.erasing.filling optimizer.kind \
-                       schedule.shape run.clip run.loss";
+                       schedule.shape run.clip run.loss run.class_weights run.sampling run.choose_by";
         settings.extend(choices.split_whitespace().map(|key| format!("{key}=other")));
         for kind in ["sgd", "lion", "lamb", "muon"] {
             settings.push(format!("optimizer={{ kind = \"{kind}\", other = 1 }}"));

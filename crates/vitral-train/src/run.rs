@@ -118,7 +118,8 @@ pub fn run(
     match run.fit(&mut trainer, watcher)? {
         Outcome::Finished { best, epoch, .. } => {
             drop(trainer);
-            run.report(Chosen { on: sets.chosen_on, epoch, accuracy: best }, watcher)
+            let by = recipe.run.choose_by;
+            run.report(Chosen { on: sets.chosen_on, by, epoch, accuracy: best }, watcher)
         }
         stopped => Ok(stopped),
     }
@@ -151,6 +152,7 @@ impl<'a> Run<'a> {
         let device = on.device;
         let classes = sets.train.classes();
         let loss = recipe.loss(sets.train.labeling())?;
+        let class_weights = recipe.class_weights(sets.train.as_ref())?;
         // The parameters' device is that of the steps; evaluations have the run's own.
         let stepping = match recipe.run.precision {
             Some(precision) => {
@@ -195,6 +197,10 @@ impl<'a> Run<'a> {
             watcher.note(&format!("warm-up takes {warmup} of {total} steps: the peak learning rate is never reached"));
         }
         let trainer = Trainer::on_ranks(vit, parameters, groups, rules, on.ranks.clone())?;
+        let trainer = match class_weights {
+            Some(weights) => trainer.with_class_weights(&weights)?,
+            None => trainer,
+        };
         let run = Run { recipe, resolved, sets, folder, on, preprocess, teacher, train, choosing };
         Ok((run, trainer))
     }
@@ -232,7 +238,7 @@ impl<'a> Run<'a> {
             teacher: self.teacher.is_some().then_some(&teach),
             interrupted,
         };
-        let score = |trainer: &Trainer| best::score(trainer, &self.choosing, device);
+        let score = |trainer: &Trainer| best::score(trainer, &self.choosing, settings.choose_by, device);
         let classes = self.sets.train.classes();
         let keep = |trainer: &Trainer| best::keep(trainer, &self.preprocess, classes, self.folder, device);
         let outcome = fit::fit(trainer, &self.train, &score, &keep, &plan, watcher)?;
@@ -282,7 +288,8 @@ fn training(recipe: &Recipe, preprocess: &Preprocess, batch: usize) -> Result<Lo
         let found = augment.plain_epochs;
         fault("augment", format!("expected `plain_epochs` to be at most the {epochs} epochs, found {found}"))
     })?;
-    Ok(LoaderOptions::training(preprocess.clone(), augment, batch, recipe.run.seed).plain_from(plain_from))
+    let options = LoaderOptions::training(preprocess.clone(), augment, batch, recipe.run.seed);
+    Ok(options.plain_from(plain_from).sampling(recipe.run.sampling))
 }
 
 /// The rules of every step, with the schedule in steps. `batches` is the number of batches in an epoch.

@@ -9,7 +9,8 @@ use vitral::weights::adapt::{Adaptation, HeadChoice};
 use vitral::{Device, LoadOptions, Model};
 use vitral_engine::Parameters;
 
-use crate::data::plain;
+use crate::balance::ChooseBy;
+use crate::data::{Dataset, Sampling, plain};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
 use crate::loss::Loss;
@@ -84,6 +85,9 @@ impl Recipe {
             (Labeling::Several, _) if self.distillation.is_some() => {
                 Err(problem("a teacher, which gives one label", "train without `distillation`"))
             }
+            (Labeling::Several, Some(Loss::Focal { gamma } | Loss::BinaryFocal { gamma })) => {
+                Ok(Loss::BinaryFocal { gamma })
+            }
             (Labeling::Several, _) => Ok(Loss::Binary),
             (Labeling::One, loss) => Ok(loss.unwrap_or_default()),
             (Labeling::Number, _) if self.distillation.is_some() => {
@@ -91,6 +95,35 @@ impl Recipe {
             }
             (Labeling::Number, _) => Ok(Loss::Squared),
         }
+    }
+
+    /// Refuses keys for uneven classes that do not fit what the images are labeled with.
+    ///
+    /// # Errors
+    /// If one does not; the error names it.
+    fn check_balance(&self, labeling: Labeling) -> Result<(), TrainError> {
+        let run = &self.run;
+        let refused = |key: &str, fits: &str| {
+            let found = if labeling == Labeling::Number { "numbers in place of classes" } else { "several labels" };
+            Err(fault(format!("`run.{key}` is for images with {fits}, and these have {found}; leave it out")))
+        };
+        match labeling {
+            Labeling::Number if run.class_weights.is_some() => refused("class_weights", "classes"),
+            Labeling::Number if run.sampling != Sampling::Each => refused("sampling", "classes"),
+            Labeling::Number | Labeling::Several if run.choose_by != ChooseBy::Accuracy => {
+                refused("choose_by", "one label each")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the classes of the training images count in the loss, if they do not all count the same.
+    ///
+    /// # Errors
+    /// If the recipe names a class that there is not, or what is for classes and the images have none.
+    pub(crate) fn class_weights(&self, dataset: &dyn Dataset) -> Result<Option<Vec<f32>>, TrainError> {
+        self.check_balance(dataset.labeling())?;
+        self.run.class_weights.as_ref().map(|weights| weights.of(dataset)).transpose()
     }
 
     /// The model to train on data with this many classes, with a loss from [`Recipe::loss`]. `learned` is the model in
@@ -116,8 +149,8 @@ impl Recipe {
         };
         // With a binary loss for each class, any number of classes can apply.
         let problem = match loss {
-            Loss::CrossEntropy => Problem::SingleLabel,
-            Loss::Binary => Problem::MultiLabel,
+            Loss::CrossEntropy | Loss::Focal { .. } => Problem::SingleLabel,
+            Loss::Binary | Loss::BinaryFocal { .. } => Problem::MultiLabel,
             Loss::Squared => Problem::Regression,
         };
         let config = ModelConfig { problem, ..config };
@@ -239,4 +272,26 @@ fn take_over(vit: &Vit, parameters: &mut Parameters, learned: &Model) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_for_uneven_classes_are_refused_where_there_are_none() {
+        let fault = |key: &str, labeling| {
+            let text = "[model]\nfrom = 'model'\n[data]\ntrain = 'images'\n[optimizer]\nkind = 'adamw'\n[schedule]\n\
+                        [run]\nepochs = 1\nbatch = 1\n";
+            let recipe = Recipe::parse(&format!("{text}{key}"), "recipe.toml".as_ref(), &[]).expect("a recipe");
+            recipe.check_balance(labeling).err().map(|error| error.to_string())
+        };
+        for key in ["class_weights = 'inverse'", "sampling = 'sqrt'", "choose_by = 'balanced-accuracy'"] {
+            let found = fault(key, Labeling::Number).expect(key);
+            assert!(found.contains(key.split(' ').next().expect("a key")) && found.contains("numbers"), "{found}");
+            assert_eq!(fault(key, Labeling::One), None);
+            let found = fault(key, Labeling::Several);
+            assert_eq!(found.is_some_and(|found| found.contains("several labels")), key.contains("choose_by"));
+        }
+    }
 }

@@ -66,6 +66,8 @@ pub struct Trainer {
     /// Who updates what, where ranks share the moments.
     shares: Option<Shares>,
     rules: Rules,
+    /// What the terms of the classes' targets are multiplied by, `[classes]`.
+    class_weights: Option<Tensor>,
     ranks: Ranks,
     base: u32,
 }
@@ -156,8 +158,22 @@ impl Trainer {
             groups,
             shares,
             rules,
+            class_weights: None,
             ranks,
         })
+    }
+
+    /// Multiplies the term of each class's target by a weight in the loss that is trained on ([`Loss::of`]).
+    ///
+    /// # Errors
+    /// If the device has no memory for them.
+    ///
+    /// # Panics
+    /// If there is not one weight for each class.
+    pub fn with_class_weights(mut self, weights: &[f32]) -> Result<Self, TrainError> {
+        assert_eq!(weights.len(), self.vit.config().classes, "one weight for each class");
+        self.class_weights = Some(self.parameters.device().upload([weights.len()], weights)?);
+        Ok(self)
     }
 
     /// The ranks that train together.
@@ -320,7 +336,7 @@ impl Trainer {
         taught: Option<&Tensor>,
         seen: usize,
     ) -> Result<Vec<PartReport>, TrainError> {
-        let Trainer { vit, parameters, gradients, rules, ranks, step, .. } = self;
+        let Trainer { vit, parameters, gradients, rules, class_weights, ranks, step, .. } = self;
         let (images, Place { first, of }) = (batch.labels.len(), batch.place);
         let own = shares::own_leaves(of, rules.leaves, ranks);
         assert_eq!(first..first + images, shares::span(&own), "a rank's images are those of its leaves");
@@ -335,7 +351,8 @@ impl Trainer {
             let context = if rules.recompute { context.with_checkpoints() } else { context };
             let output =
                 vit.forward(&context, Input { pixels: &part.pixels, mask: None }).map_err(vitral::Error::from)?;
-            let loss = rules.loss.of_output(&context, &output, &part.targets, taught.as_ref().zip(rules.distillation));
+            let (weights, teacher) = (class_weights.as_ref(), taught.as_ref().zip(rules.distillation));
+            let loss = rules.loss.of_output(&context, &output, &part.targets, weights, teacher);
             let logits = output.logits.as_ref().expect("a model that is trained has a head");
             let labels: Vec<f32> = part.labels.iter().map(|&label| label as f32).collect();
             let correct = context.count_correct(logits, &device.constant([labels.len()], &labels));

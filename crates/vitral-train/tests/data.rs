@@ -8,7 +8,9 @@ use vitral::Device;
 use vitral::config::Size;
 use vitral::image::{Filter, Preprocess};
 use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
-use vitral_train::data::{Cached, Dataset, Loader, LoaderOptions, Split, Summary, ValidationSplit, open, plain};
+use vitral_train::data::{
+    Cached, Dataset, Loader, LoaderOptions, Sampling, Split, Subset, Summary, ValidationSplit, open, plain,
+};
 
 /// An image of a single color as an uncompressed 24-bit BMP.
 fn bmp(width: usize, height: usize, color: [u8; 3]) -> Vec<u8> {
@@ -285,6 +287,20 @@ fn batches_depend_on_the_seed_but_not_on_threads_or_the_starting_point() {
     let repeats = loader(2, &Augment { repeats: 3, ..augment.clone() });
     let repeated = contents(&repeats, 0, 0);
     assert!(repeated.len() == 6 && repeated[0].2[0] == repeated[0].2[2]);
+
+    // Of two classes, one with a single image: it is half of an epoch, augmented in another way each time.
+    let even = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");
+    let dog = (0..even.len()).find(|&index| even.label(index) == 1).expect("a dog");
+    let few: Arc<dyn Dataset> = Arc::new(Subset::new(even, (0..=dog).collect()));
+    let options = LoaderOptions::training(small(), Augment { mixing: None, ..augment.clone() }, 6, 3);
+    let balanced = Loader::new(few, options.sampling(Sampling::Balanced), &Device::cpu(1)).expect("a loader");
+    let mut dogs = Vec::new();
+    for (pixels, _, labels) in contents(&balanced, 0, 0) {
+        let rows = pixels.chunks_exact(pixels.len() / labels.len()).zip(labels);
+        dogs.extend(rows.filter(|(_, label)| *label == 1).map(|(row, _)| row.to_vec()));
+    }
+    assert!((6..=11).contains(&dogs.len()), "{} of 18 images", dogs.len());
+    assert!(dogs.iter().any(|dog| dog != &dogs[0]), "all repetitions are augmented the same");
 
     // The last epochs have less augmentation, and the ones before are unchanged.
     let set = open(root.path(), Split::Train, ValidationSplit { fraction: 0.0, seed: 0 }).expect("a folder");

@@ -63,8 +63,16 @@ fn metrics_equal_numpy() {
     let mut confusion = vec![0.0; CLASSES * CLASSES];
     report.confusion.iter().for_each(|cell| confusion[cell.label * CLASSES + cell.predicted] = cell.images as f64);
     assert_eq!(confusion, golden.doubles("confusion"));
-    let classes: Vec<f64> = report.classes.iter().flat_map(|c| [c.precision, c.recall, c.f1]).collect();
+    assert!(report.classes.is_sorted_by(|a, b| (b.images, a.number) < (a.images, b.number) || a.images > b.images));
+    let mut in_order = report.classes.clone();
+    in_order.sort_by_key(|class| class.number);
+    assert!(in_order.iter().zip(&names).all(|(class, name)| class.name == *name));
+    let classes: Vec<f64> = in_order.iter().flat_map(|c| [c.precision, c.recall, c.f1]).collect();
     close(&classes, &golden.doubles("classes"), 1e-12);
+    let present: Vec<f64> = in_order.iter().filter(|class| class.images > 0).map(|class| class.recall).collect();
+    let balanced = present.iter().sum::<f64>() / present.len() as f64;
+    close(&[report.balanced_accuracy], &[balanced], 1e-12);
+    assert!((report.balanced_accuracy - report.top1).abs() > 1e-6, "classes have different numbers of images");
     for pair in &report.confused {
         assert_eq!(pair.examples.len(), pair.count.min(6));
         assert!(pair.examples.iter().all(|one| (&one.label, &one.predicted) == (&pair.label, &pair.predicted)));

@@ -14,7 +14,8 @@ use crate::settings::{ImageModelArgs, Settings};
 
 /// Measure a classifier on labeled images
 ///
-/// Top-1 and top-5 accuracy, loss, calibration error, per-class precision, recall and F1, and a confusion matrix; for
+/// Top-1, balanced and top-5 accuracy, loss, calibration error, per-class precision, recall and F1 (classes with the most
+/// images first), and a confusion matrix; for
 /// images with several labels, average precision and F1; for a regression, its errors. The data's classes are matched to the model's by name, and
 /// images of classes that the model does not know are left out and reported. Only if no name fits are classes matched by
 /// number, or in order if there are as many.

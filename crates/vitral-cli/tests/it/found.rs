@@ -42,6 +42,7 @@ fn classes_are_matched_by_name() {
     let json = vitral(["evaluate", "--model", &model, &data, "--json"]).ok();
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((&json["top1"], &json["unknown"][0]["name"]), (&1.0.into(), &"d".into()));
+    assert_eq!(json["balanced_accuracy"], 1.0);
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod sizes;
 pub use attention::{Attention, AttentionOutput};
 pub use convolution::{Convolution, Padding};
 pub use linear::{Epilogue, Linear};
+pub use loss::ClassLoss;
 pub use norm::{ChannelNorm, Norm, NormKind};
 pub use relation::Relations;
 pub use resample::{AxisWeights, resample};

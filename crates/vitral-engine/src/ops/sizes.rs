@@ -3,7 +3,9 @@
 //! feature maps, which a GPU may have in 16 bits.
 
 use super::check::Check;
-use super::{Attention, AxisWeights, Convolution, Epilogue, Linear, Norm, NormKind, Padding, Relations, Rotation};
+use super::{
+    Attention, AxisWeights, ClassLoss, Convolution, Epilogue, Linear, Norm, NormKind, Padding, Relations, Rotation,
+};
 use crate::activation::Activation;
 use crate::tape::Context;
 use crate::tensor::Tensor;
@@ -299,6 +301,17 @@ fn losses() {
         check.against_reference(&inputs[..], |cx, x| cx.binary_cross_entropy(&x[0], &x[1]));
         check.against_reference(&inputs[..], |cx, x| cx.squared_error(&x[0], &x[1]));
         check.against_reference(&inputs[..], |cx, x| cx.kl_divergence(&x[0], &x[1], 2.5));
+        let weights: Vec<f32> = check.input(&[classes]).values().iter().map(|x| x.abs()).collect();
+        let weighted = [&inputs[..], &[check.tensor(&[classes], &weights)]].concat();
+        let kinds = [
+            ClassLoss::CrossEntropy,
+            ClassLoss::Binary,
+            ClassLoss::Focal { gamma: 2.0 },
+            ClassLoss::BinaryFocal { gamma: 1.5 },
+        ];
+        for kind in kinds {
+            check.against_reference(&weighted, |cx, x| cx.class_loss(kind, &x[0], &x[1], Some(&x[2])));
+        }
         for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = inputs[0].values();
             values[classes - 1] = wrong;
@@ -306,6 +319,9 @@ fn losses() {
             check.run(&poisoned, |cx, x| cx.cross_entropy(&x[0], &x[1]));
             check.run(&poisoned, |cx, x| cx.binary_cross_entropy(&x[0], &x[1]));
             check.run(&poisoned, |cx, x| cx.kl_divergence(&x[0], &x[1], 2.5));
+            for kind in kinds {
+                check.run(&poisoned, |cx, x| cx.class_loss(kind, &x[0], &x[1], None));
+            }
         }
     }
 }

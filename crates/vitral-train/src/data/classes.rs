@@ -85,7 +85,7 @@ impl<'a> Classes<'a> {
 }
 
 /// A name in one spelling: macOS writes letters with accents in two characters, other systems in one.
-pub(super) fn spelled(name: &str) -> String {
+pub(crate) fn spelled(name: &str) -> String {
     name.nfc().collect()
 }
 

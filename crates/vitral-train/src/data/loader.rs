@@ -13,7 +13,8 @@ use vitral::image::{Filter, Preprocess, RgbImage};
 use vitral_engine::{Device, DeviceError};
 use vitral_ranks::Ranks;
 
-use super::{Dataset, Order, fault, shuffled};
+use super::sampling::Sampler;
+use super::{Dataset, Order, Sampling, fault};
 use crate::augment::Augment;
 use crate::draws::Draws;
 use crate::error::TrainError;
@@ -49,6 +50,8 @@ pub struct LoaderOptions {
     plain_from: u64,
     /// The order of an epoch.
     order: Order,
+    /// How often the images of each class come in a shuffled epoch.
+    sampling: Sampling,
     /// What to do with the last images.
     last: LastBatch,
     /// Threads that decode and augment; 0 means rayon's default, as many as for other work outside the device.
@@ -70,6 +73,7 @@ impl LoaderOptions {
             augment,
             plain_from: u64::MAX,
             order,
+            sampling: Sampling::Each,
             last,
             threads: 0,
             ranks: Ranks::alone(),
@@ -81,8 +85,28 @@ impl LoaderOptions {
     pub fn evaluation(preprocess: Preprocess, batch: usize) -> Self {
         let (order, last) = (Order::Listed, LastBatch::Keep);
         let (augment, plain_from) = (Augment::default(), u64::MAX);
+        let sampling = Sampling::Each;
         let (ranks, leaves) = (Ranks::alone(), None);
-        LoaderOptions { batch, seed: 0, preprocess, augment, plain_from, order, last, threads: 0, ranks, leaves }
+        LoaderOptions {
+            batch,
+            seed: 0,
+            preprocess,
+            augment,
+            plain_from,
+            order,
+            sampling,
+            last,
+            threads: 0,
+            ranks,
+            leaves,
+        }
+    }
+
+    /// Draws the images of a shuffled epoch by their classes.
+    #[must_use]
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
     }
 
     /// Reduces augmentation from this epoch on, counted from 0 ([`Augment::plainer`]).
@@ -156,6 +180,7 @@ struct Work {
     plainer: Augment,
     numbers: Preprocess,
     size: Size,
+    sampler: Sampler,
     pool: rayon::ThreadPool,
     skipped: Mutex<BTreeMap<usize, String>>,
 }
@@ -187,7 +212,8 @@ impl Loader {
         };
         let numbers = Preprocess { steps: Vec::new(), ..options.preprocess.clone() };
         let plainer = options.augment.plainer();
-        let work = Work { dataset, options, plainer, numbers, size, pool, skipped: Mutex::default() };
+        let sampler = Sampler::new(options.sampling, dataset.as_ref());
+        let work = Work { dataset, options, plainer, numbers, size, sampler, pool, skipped: Mutex::default() };
         Ok(Loader { work: Arc::new(work), device: device.clone() })
     }
 
@@ -310,7 +336,7 @@ impl Work {
         let LoaderOptions { batch, seed, order, .. } = self.options;
         let count = self.dataset.len();
         let order = match order {
-            Order::Shuffled => self.options.augment.repeated(shuffled(count, seed, epoch)),
+            Order::Shuffled => self.options.augment.repeated(self.sampler.order(seed, epoch)),
             Order::Listed => (0..count).collect(),
         };
         // Whole batches go to ranks by turns.
@@ -343,7 +369,8 @@ impl Work {
         let Part { own, needed, groups } = self.part(indices.len(), augment);
         let one = |(offset, &index): (usize, &usize)| {
             // The position distinguishes the repetitions of one image.
-            let repetition = if augment.repeats > 1 { (first_place + needed.start + offset) as u64 } else { 0 };
+            let repeated = augment.repeats > 1 || self.sampler.repeats();
+            let repetition = if repeated { (first_place + needed.start + offset) as u64 } else { 0 };
             self.usable(index, augment, Draws::new(seed ^ repetition.rotate_left(32), epoch, index as u64))
         };
         let wanted = indices[needed.clone()].par_iter().enumerate();

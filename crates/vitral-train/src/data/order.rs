@@ -17,9 +17,12 @@ pub enum Order {
 /// `0 … count − 1` in the order of an epoch (Fisher–Yates shuffle).
 pub fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
-    let mut draws = Draws::new(seed, epoch, u64::MAX);
-    for last in (1..count).rev() {
+    shuffle(&mut order, &mut Draws::new(seed, epoch, u64::MAX));
+    order
+}
+
+pub(super) fn shuffle(order: &mut [usize], draws: &mut Draws) {
+    for last in (1..order.len()).rev() {
         order.swap(last, draws.below(last + 1));
     }
-    order
 }

@@ -67,12 +67,18 @@ impl Metrics {
         self.seen += 1;
     }
 
+    /// The mean recall of the classes that have images.
+    pub fn balanced_accuracy(&self) -> f64 {
+        mean_of_present(&self.classes(), |class| class.recall)
+    }
+
     /// The report. `image` gives the index and the name of the n-th image that was added.
     pub fn report(mut self, skipped: usize, image: impl Fn(usize) -> (usize, String)) -> Report {
-        let classes = self.classes();
-        let present = || classes.iter().filter(|class| class.images > 0);
-        let mean = |value: fn(&ClassReport) -> f64| present().map(value).sum::<f64>() / present().count().max(1) as f64;
-        let (mean_recall, mean_f1) = (mean(|class| class.recall), mean(|class| class.f1));
+        let mut classes = self.classes();
+        let balanced_accuracy = mean_of_present(&classes, |class| class.recall);
+        let mean_f1 = mean_of_present(&classes, |class| class.f1);
+        // Stable: classes with as many images stay in order.
+        classes.sort_by_key(|class| std::cmp::Reverse(class.images));
         let images = self.seen;
         let share = |count: f64| count / images.max(1) as f64;
         let correct = self.confusion.iter().filter(|((l, p), _)| l == p).map(|(_, n)| n).sum::<usize>();
@@ -97,10 +103,10 @@ impl Metrics {
             images,
             skipped,
             top1: share(correct as f64),
+            balanced_accuracy,
             top5: share(self.among_five as f64),
             loss: share(self.loss),
             calibration_error: share(gap),
-            mean_recall,
             mean_f1,
             mistakes: mistakes.collect(),
             classes,
@@ -123,12 +129,18 @@ impl Metrics {
             counts[predicted].1 += images;
             counts[label].2 += if label == predicted { images } else { 0 };
         }
-        let report = |(name, (images, taken, correct)): (&String, (usize, usize, usize))| {
+        let report = |(number, (name, (images, taken, correct))): (usize, (&String, (usize, usize, usize)))| {
             let share = |of: usize| if of > 0 { correct as f64 / of as f64 } else { 0.0 };
             let (precision, recall) = (share(taken), share(images));
             let f1 = if correct > 0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
-            ClassReport { name: name.clone(), images, precision, recall, f1 }
+            ClassReport { number, name: name.clone(), images, precision, recall, f1 }
         };
-        self.names.iter().zip(counts).map(report).collect()
+        self.names.iter().zip(counts).enumerate().map(report).collect()
     }
+}
+
+/// The mean of a measure over the classes that have images.
+fn mean_of_present(classes: &[ClassReport], measure: fn(&ClassReport) -> f64) -> f64 {
+    let present = || classes.iter().filter(|class| class.images > 0);
+    present().map(measure).sum::<f64>() / present().count().max(1) as f64
 }

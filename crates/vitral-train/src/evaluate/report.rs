@@ -15,17 +15,18 @@ pub struct Report {
     pub skipped: usize,
     /// Fraction whose most likely class is their label.
     pub top1: f64,
+    /// The mean recall of the classes that have images: with as many images of each, `top1`.
+    #[serde(alias = "mean_recall")]
+    pub balanced_accuracy: f64,
     /// Fraction whose label is among the five most likely classes.
     pub top5: f64,
     /// Mean cross-entropy.
     pub loss: f64,
     /// Expected calibration error over 15 bins of confidence (Naeini and others 2015).
     pub calibration_error: f64,
-    /// The mean of the per-class recall.
-    pub mean_recall: f64,
-    /// The mean of the per-class F1.
+    /// The mean F1 of the classes that have images.
     pub mean_f1: f64,
-    /// Results per class.
+    /// Results per class, those with the most images first.
     pub classes: Vec<ClassReport>,
     /// The confusion matrix: its cells that are not zero, by label, then by predicted class.
     pub confusion: Vec<Cell>,
@@ -64,6 +65,8 @@ pub struct UnknownClass {
 /// Results of one class. Ratios with a zero denominator are 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassReport {
+    /// Its number, from 0, as in the confusion matrix.
+    pub number: usize,
     /// Its name.
     pub name: String,
     /// Images with this label.
@@ -132,7 +135,7 @@ impl fmt::Display for Beside<'_> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| 100.0 * share;
-        write!(f, "top-1 {:.2} %", percent(self.top1))?;
+        write!(f, "top-1 {:.2} %   balanced {:.2} %", percent(self.top1), percent(self.balanced_accuracy))?;
         if self.classes.len() > 5 {
             write!(f, "   top-5 {:.2} %", percent(self.top5))?;
         }
@@ -157,7 +160,7 @@ impl fmt::Display for Report {
         }
         let present = || self.classes.iter().filter(|class| class.images > 0);
         let precision = present().map(|class| class.precision).sum::<f64>() / present().count().max(1) as f64;
-        line("mean", self.images, [precision, self.mean_recall, self.mean_f1])?;
+        line("mean", self.images, [precision, self.balanced_accuracy, self.mean_f1])?;
         if !self.confused.is_empty() {
             write!(f, "\n\nmost confused")?;
         }

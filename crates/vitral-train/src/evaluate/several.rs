@@ -35,7 +35,7 @@ pub struct SeveralReport {
     pub exact: f64,
     /// Mean binary cross-entropy, over all images and classes.
     pub loss: f64,
-    /// Results per class.
+    /// Results per class, those with the most images first.
     pub classes: Vec<SeveralClass>,
     /// How the data's classes were matched to the model's, if they are not the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,15 +143,19 @@ impl SeveralMetrics {
             present().map(value).sum::<f64>() / present().count().max(1) as f64
         };
         let [precision, recall, f1] = ratios(right, predicted, labeled);
+        let (mean_average_precision, mean_f1) =
+            (mean(|class| class.average_precision.unwrap_or(0.0)), mean(|class| class.f1));
+        // Stable: classes with as many images stay in order.
+        reports.sort_by_key(|class| std::cmp::Reverse(class.images));
         SeveralReport {
             images,
             skipped,
-            mean_average_precision: mean(|class| class.average_precision.unwrap_or(0.0)),
+            mean_average_precision,
             threshold: THRESHOLD,
             precision,
             recall,
             f1,
-            mean_f1: mean(|class| class.f1),
+            mean_f1,
             exact: self.exact as f64 / images.max(1) as f64,
             loss: self.loss / self.labels.len().max(1) as f64,
             classes: reports,

@@ -19,7 +19,9 @@ pub struct Entry {
     /// `test_loss`.
     #[serde(alias = "test_loss")]
     pub validation_loss: Option<f64>,
-    /// Fraction of these images that were classified correctly, if they were evaluated.
+    /// Fraction of these images that were classified correctly, if they were evaluated, or the measure that takes its place:
+    /// balanced accuracy if the recipe chooses the best epoch by it, the mean average precision where images have several
+    /// labels, R² where labels are numbers.
     #[serde(alias = "test_accuracy")]
     pub validation_accuracy: Option<f64>,
     /// Mean norm of the gradients.

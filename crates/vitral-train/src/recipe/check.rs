@@ -2,7 +2,8 @@
 //! by name.
 
 use super::keys::Recipe;
-use crate::loss::Distillation;
+use crate::balance::{ClassRule, ClassWeights};
+use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer};
 
 /// A key's value and the values that it may have.
@@ -68,6 +69,20 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
         Clip::Value(limit) => Rule::above_zero("run.clip.value", limit),
         Clip::Adaptive(share) => Rule::above_zero("run.clip.adaptive", share),
     }));
+    rules.extend(match run.loss {
+        Some(Loss::Focal { gamma }) => Some(Rule::not_negative("run.loss.focal.gamma", gamma)),
+        Some(Loss::BinaryFocal { gamma }) => Some(Rule::not_negative("run.loss.binary-focal.gamma", gamma)),
+        Some(Loss::CrossEntropy | Loss::Binary | Loss::Squared) | None => None,
+    });
+    match &run.class_weights {
+        Some(ClassWeights::By(ClassRule::Effective { beta })) => {
+            rules.push(Rule("run.class_weights.effective.beta", *beta, "from 0 to below 1", (0.0..1.0).contains(beta)));
+        }
+        Some(ClassWeights::Given(weights)) => {
+            rules.extend(weights.values().map(|&weight| Rule::not_negative("run.class_weights", weight)));
+        }
+        Some(ClassWeights::By(ClassRule::Inverse)) | None => {}
+    }
     rules.extend(data.std.iter().flatten().map(|&std| Rule::above_zero("data.std", std)));
     if let Some(lora) = &recipe.lora {
         rules.extend([

@@ -8,7 +8,8 @@ use vitral::image::Filter;
 use vitral::model::init::Initialization;
 
 use crate::augment::Augment;
-use crate::data::ValidationSplit;
+use crate::balance::{ChooseBy, ClassWeights};
+use crate::data::{Sampling, ValidationSplit};
 use crate::lora::Lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, GroupOptions, Optimizer, Schedule};
@@ -161,6 +162,15 @@ pub struct RunRecipe {
     /// Loss function. By default cross-entropy, or the binary loss for images with several labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
+    /// What the classes count in the loss, for data with few images of some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
+    /// How often the images of each class come in an epoch.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sampling: Sampling,
+    /// What the best epoch is chosen by, and the journal shows of the validation images.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub choose_by: ChooseBy,
     /// Whether blocks keep only their input and are recomputed in the backward pass: less memory, more time, identical
     /// results.
     #[serde(default)]
@@ -220,6 +230,10 @@ fn leaves() -> usize {
 
 fn is_default_leaves(leaves: &usize) -> bool {
     *leaves == LEAVES
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn every_epoch() -> u64 {

@@ -51,6 +51,15 @@ pub(super) fn migrate(recipe: &mut Table) -> Result<(), String> {
     if let Some(clip) = clip.filter(|clip| clip.is_float() || clip.is_integer()) {
         *clip = Value::Table(Table::from_iter([("norm".to_owned(), clip.clone())]));
     }
+    // A name alone stands for what has numbers, with their defaults.
+    for (key, names) in [("loss", &["focal", "binary-focal"][..]), ("class_weights", &["effective"])] {
+        let value = recipe.get_mut("run").and_then(|run| run.get_mut(key));
+        if let Some(value) = value
+            && let Some(name) = value.as_str().filter(|name| names.contains(name)).map(str::to_owned)
+        {
+            *value = Value::Table(Table::from_iter([(name, Value::Table(Table::new()))]));
+        }
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use vitral::atomic;
 
+use crate::balance::ChooseBy;
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, Mistake, Report, SeveralReport};
@@ -67,9 +68,12 @@ pub struct Chosen {
     /// What it was chosen on.
     #[serde(rename = "chosen_on")]
     pub on: ChosenOn,
+    /// What it was chosen by.
+    #[serde(rename = "chosen_by", default)]
+    pub by: ChooseBy,
     /// The epoch, from 1.
     pub epoch: u64,
-    /// The fraction of those images that were classified correctly.
+    /// The fraction of those images that were classified correctly, or what else it was chosen by.
     pub accuracy: f64,
 }
 
@@ -83,10 +87,14 @@ struct Whole<'a> {
 }
 
 /// The best model's main measure according to a finished run's `report.json`: the fraction of images classified
-/// correctly, or the mean average precision where images have several labels.
+/// correctly, its mean over the classes if the epoch was chosen by it, the mean average precision where images have several
+/// labels, R² where labels are numbers.
 pub fn measure(folder: &Path) -> Option<f64> {
     let text = std::fs::read(folder.join("report.json")).ok()?;
     let report: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    if report["best"]["chosen_by"] == serde_json::to_value(ChooseBy::BalancedAccuracy).ok()? {
+        return report["balanced_accuracy"].as_f64();
+    }
     ["top1", "mean_average_precision", "r_squared"].iter().find_map(|key| report[key].as_f64())
 }
 
@@ -114,7 +122,7 @@ pub fn write(folder: &Path, sources: Sources<'_>) -> Result<(), TrainError> {
     let Sources { entries, chosen, evaluation, .. } = sources;
     let whole_report = Whole { best: chosen, reported_on: chosen.on.reported_on(), report: evaluation };
     let json = serde_json::to_string_pretty(&whole_report).expect("plain data");
-    let curves = curves(entries);
+    let curves = curves(entries, chosen.by);
     let mut files = vec![("report.json", json)];
     let body = match evaluation {
         Evaluation::One(report) => {
@@ -173,6 +181,7 @@ fn page(sources: &Sources<'_>, curves: &str, body: &str) -> String {
                 percent(report.top1),
                 report.images
             ));
+            add(format_args!("Balanced accuracy {}. ", percent(report.balanced_accuracy)));
             if report.classes.len() > 5 {
                 add(format_args!("Top-5 {}. ", percent(report.top5)));
             }
@@ -197,11 +206,17 @@ fn page(sources: &Sources<'_>, curves: &str, body: &str) -> String {
     if evaluation.skipped() > 0 {
         add(format_args!("{} images could not be read. ", evaluation.skipped()));
     }
-    let Chosen { on, epoch, accuracy } = chosen;
+    let Chosen { on, by, epoch, accuracy } = chosen;
     add(format_args!("This is the model in <code>best</code>, of epoch {epoch}: the best epoch was {}. ", on.how()));
+    if *by == ChooseBy::BalancedAccuracy {
+        add(format_args!("It was chosen by balanced accuracy. "));
+    }
     if *on == ChosenOn::Validation {
         let chosen = percent(*accuracy);
         match evaluation {
+            Evaluation::One(_) if *by == ChooseBy::BalancedAccuracy => {
+                add(format_args!("On the validation images it was {chosen}. "));
+            }
             Evaluation::One(_) => add(format_args!("Of the validation images, {chosen} were correct. ")),
             Evaluation::Several(_) => {
                 add(format_args!("On the validation images, the mean average precision was {chosen}. "));
@@ -245,7 +260,8 @@ fn one_label(report: &Report, sources: &Sources<'_>, confusion: &str) -> String 
         add(format_args!("</div>"));
     }
     add(format_args!(
-        "<h2>Classes</h2><div class=\"wide\"><table><tr><th>class<th>images<th>precision<th>recall<th>F1</tr>"
+        "<h2>Classes</h2><p>Those with the most images first. Balanced accuracy is the mean of their recall.</p>\
+         <div class=\"wide\"><table><tr><th>class<th>images<th>precision<th>recall<th>F1</tr>"
     ));
     for class in report.classes.iter().filter(|class| class.images > 0 || class.precision > 0.0) {
         add(format_args!(

@@ -7,7 +7,8 @@ use plotters::prelude::*;
 use vitral::numbers::finite_range;
 use vitral::palette;
 
-use crate::evaluate::{Cell, Report};
+use crate::balance::ChooseBy;
+use crate::evaluate::{Cell, ClassReport, Report};
 use crate::journal::Entry;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -41,15 +42,20 @@ pub(crate) fn svg(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_
     text
 }
 
-/// Training and validation loss and accuracy of every epoch.
-pub fn curves(entries: &[Entry]) -> String {
+/// Training and validation loss and accuracy of every epoch; of the validation images, the accuracy that the best epoch is
+/// chosen by.
+pub fn curves(entries: &[Entry], by: ChooseBy) -> String {
+    let validation = match by {
+        ChooseBy::Accuracy => "validation",
+        ChooseBy::BalancedAccuracy => "validation, balanced",
+    };
     svg((960, 340), |area| {
         let (left, right) = area.split_horizontally(480);
         let loss: [Line; 2] =
             [("training", TRAIN, |entry| Some(entry.train_loss)), ("validation", HELD, |entry| entry.validation_loss)];
         let accuracy: [Line; 2] = [
             ("training, as augmented", TRAIN, |entry| Some(100.0 * entry.train_accuracy)),
-            ("validation", HELD, |entry| entry.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
+            (validation, HELD, |entry| entry.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
         ];
         panel(&left, "loss", entries, loss)?;
         panel(&right, "accuracy, %", entries, accuracy)
@@ -122,8 +128,9 @@ fn shown(report: &Report) -> Vec<usize> {
 pub fn confusion(report: &Report) -> String {
     let shown = shown(report);
     let classes = shown.len();
+    let known: HashMap<usize, &ClassReport> = report.classes.iter().map(|class| (class.number, class)).collect();
     let places: HashMap<usize, i32> = shown.iter().zip(0..).map(|(&class, place)| (class, place)).collect();
-    let names: Vec<&str> = shown.iter().map(|&class| report.classes[class].name.as_str()).collect();
+    let names: Vec<&str> = shown.iter().map(|class| known[class].name.as_str()).collect();
     let named = classes <= NAMED;
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(24) as i32;
     let edge = if named { 24 + 7 * longest } else { 40 };
@@ -142,7 +149,7 @@ pub fn confusion(report: &Report) -> String {
         }
         for &Cell { label, predicted, images } in &report.confusion {
             let (Some(&row), Some(&column)) = (places.get(&label), places.get(&predicted)) else { continue };
-            let share = images as f64 / report.classes[label].images.max(1) as f64;
+            let share = images as f64 / known[&label].images.max(1) as f64;
             area.draw(&square(row, column, shade(share, row == column)))?;
             if classes <= NUMBERED {
                 let size = (cell as u32 / 3).clamp(8, 14);

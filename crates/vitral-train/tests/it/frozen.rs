@@ -20,7 +20,7 @@ fn gradients(vit: &Vit, frozen: &[&str]) -> Vec<(String, Vec<f32>)> {
     let mut flat = device.flat_zeros(parameters.flat().len());
     let cx = Context::training(&parameters, DrawKey { seed: 1, step: 0, first_image: 0 });
     let output = vit.forward(&cx, vitral::model::Input { pixels: &pixels, mask: None }).unwrap();
-    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None, None);
     cx.backward(&loss, &mut flat);
     let flat = flat.to_vec().unwrap();
     let named = |id| (vit.declarations().spec(id).name.clone(), flat[parameters.range(id)].to_vec());

@@ -36,7 +36,7 @@ fn pass(vit: &Vit, parameters: &Parameters) -> (Vec<f32>, Vec<f32>) {
     let mut flat = device.flat_zeros(parameters.flat().len());
     let cx = Context::recording(parameters);
     let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
-    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None, None);
     let logits = output.logits.as_ref().unwrap().to_vec().unwrap();
     cx.backward(&loss, &mut flat);
     (logits, flat.to_vec().unwrap())

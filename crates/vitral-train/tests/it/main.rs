@@ -12,4 +12,5 @@ mod read;
 mod recompute;
 mod resume;
 mod step;
+mod uneven;
 mod validation;

@@ -87,7 +87,7 @@ fn gradients_of_every_parameter_equal_pytorch() {
         // Without splitting the batch, whatever the device would choose.
         let whole = Context::recording(&parameters);
         let output = vit.forward(&whole, Input { pixels: &batch.pixels, mask: None }).unwrap();
-        let loss = Loss::CrossEntropy.of_output(&whole, &output, &batch.targets, None);
+        let loss = Loss::CrossEntropy.of_output(&whole, &output, &batch.targets, None, None);
         let mut gradients = device.flat_zeros(parameters.flat().len());
         whole.backward(&loss, &mut gradients);
         let gradients = gradients.to_vec().unwrap();

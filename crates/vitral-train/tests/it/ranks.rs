@@ -175,6 +175,19 @@ fn low_rank_updates() {
 }
 
 #[test]
+fn weights_focal_loss_and_sampling() {
+    let settings = [
+        "run.class_weights={ dark = 3.0, light = 0.5 }",
+        "run.sampling=balanced",
+        "run.loss=focal",
+        "run.choose_by=balanced-accuracy",
+    ];
+    let settings = settings.map(|setting| Setting::parse(setting).unwrap());
+    same_on_any_number(PLAIN, &settings);
+    same_on_any_number(HYBRID, &settings);
+}
+
+#[test]
 fn moments_may_be_shared() {
     for kind in ["adamw", "sgd", "lion", "lamb", "muon"] {
         let folder = tempfile::tempdir().unwrap();

@@ -103,7 +103,7 @@ fn gradients_match_the_full_computation() {
     let gradients = |vit: &Vit, parameters: &Parameters, cx: Context<'_>| {
         let mut flat = device.flat_zeros(parameters.flat().len());
         let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
-        let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+        let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None, None);
         let value = loss.to_vec().unwrap()[0].to_bits();
         cx.backward(&loss, &mut flat);
         (value, flat.to_vec().unwrap())

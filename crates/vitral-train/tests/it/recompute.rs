@@ -22,7 +22,7 @@ fn gradients(vit: &Vit, frozen: &[&str], threads: usize, recompute: bool) -> (u3
     let cx = Context::training(&parameters, DrawKey { seed: 1, step: 0, first_image: 0 });
     let cx = if recompute { cx.with_checkpoints() } else { cx };
     let output = vit.forward(&cx, Input { pixels: &pixels, mask: None }).unwrap();
-    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None);
+    let loss = Loss::CrossEntropy.of_output(&cx, &output, &targets, None, None);
     let value = loss.to_vec().unwrap()[0].to_bits();
     cx.backward(&loss, &mut flat);
     (value, flat.to_vec().unwrap())

@@ -98,6 +98,12 @@ fn lora_runs_resume_too() {
 }
 
 #[test]
+fn runs_with_weights_and_sampling_resume_too() {
+    let settings = ["run.class_weights=effective", "run.sampling=sqrt", "run.loss=binary-focal"];
+    resumed_equals_straight(&settings.map(|setting| Setting::parse(setting).unwrap()));
+}
+
+#[test]
 fn evaluates_at_the_recipes_interval_and_after_the_last_epoch() {
     let folder = tempfile::tempdir().unwrap();
     images(folder.path());

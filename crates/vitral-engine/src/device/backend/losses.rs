@@ -20,6 +20,9 @@ pub(crate) struct LossCall {
     pub(crate) kind: LossKind,
     pub(crate) logits: Tensor,
     pub(crate) targets: Tensor,
+    /// What the term of each class's target is multiplied by, `[classes]`; absent is 1. Of the binary forms, only the
+    /// term of what a target has of 1. The squared error and the divergence have no such terms, and no weights.
+    pub(crate) weights: Option<Tensor>,
 }
 
 /// Which loss.
@@ -27,10 +30,15 @@ pub(crate) struct LossCall {
 pub(crate) enum LossKind {
     /// `mean over samples of −Σ target · log softmax(logits)`.
     CrossEntropy,
-    /// A mean over all values.
+    /// A mean over all values of `−(target · log σ(logit) + (1 − target) · log(1 − σ(logit)))`.
     BinaryCrossEntropy,
     /// `mean of (logit − target)²` over all values.
     SquaredError,
     /// Of the student's softmax from the teacher's, both at a temperature: targets are the teacher's logits.
     KlDivergence { temperature: f32 },
+    /// `mean over samples of −Σ target · (1 − p)^gamma · log p`, with p of the softmax.
+    Focal { gamma: f32 },
+    /// A mean over all values of `−(target · (1 − p)^gamma · log p + (1 − target) · p^gamma · log(1 − p))`, with p of the
+    /// sigmoid.
+    BinaryFocal { gamma: f32 },
 }

@@ -1,5 +1,7 @@
 //! Losses, and counts of correct answers.
 
+use std::borrow::Cow;
+
 use super::{Cpu, values};
 use crate::device::backend::{Elements, LossCall, LossKind, Losses};
 use crate::tensor::Tensor;
@@ -14,6 +16,56 @@ fn log_softmax(row: &[f32]) -> impl Iterator<Item = f64> {
 
 fn cooled(x: &[f32], temperature: f32) -> Vec<f32> {
     x.iter().map(|x| x / temperature).collect()
+}
+
+/// The logarithms of the sigmoid of a number, and of one less it.
+fn log_sigmoids(x: f64) -> [f64; 2] {
+    let rest = (-x.abs()).exp().ln_1p();
+    [x.min(0.0) - rest, -x.max(0.0) - rest]
+}
+
+/// `−(1 − p)^gamma · log p`, of `log p`. Rounding may leave a logarithm above 0.
+fn focal(log: f64, gamma: f64) -> f64 {
+    let log = if log > 0.0 { 0.0 } else { log };
+    (-log.exp_m1()).powf(gamma) * -log
+}
+
+/// The derivative of [`focal`].
+fn focal_slope(log: f64, gamma: f64) -> f64 {
+    let log = if log > 0.0 { 0.0 } else { log };
+    let (p, rest) = (log.exp(), -log.exp_m1());
+    // The limit of log p over 1 − p, where p is 1; and p · log p is 0, where p is.
+    let ratio = if rest == 0.0 { -1.0 } else { log / rest };
+    rest.powf(gamma) * (if p == 0.0 { 0.0 } else { gamma * p * ratio } - 1.0)
+}
+
+/// The targets, times the weights of their classes.
+fn weighted(loss: &LossCall) -> Cow<'_, [f32]> {
+    let targets = values(&loss.targets);
+    match loss.weights.as_ref().map(values) {
+        None => Cow::Borrowed(targets),
+        Some(weights) => targets.iter().zip(weights.iter().cycle()).map(|(target, weight)| target * weight).collect(),
+    }
+}
+
+/// A number of the binary losses.
+struct Question {
+    logit: f32,
+    /// What its target has of 1, weighted.
+    yes: f32,
+    /// What it lacks.
+    no: f32,
+    /// Both together: exactly 1 without a weight.
+    mass: f32,
+}
+
+fn questions(loss: &LossCall) -> impl Iterator<Item = Question> {
+    let (logits, targets, classes) = (values(&loss.logits), values(&loss.targets), loss.logits.shape().last());
+    let weights = loss.weights.as_ref().map(values);
+    logits.iter().zip(targets).enumerate().map(move |(i, (&logit, &target))| {
+        let weight = weights.map_or(1.0, |weights| weights[i % classes]);
+        Question { logit, yes: weight * target, no: 1.0 - target, mass: 1.0 + (weight - 1.0) * target }
+    })
 }
 
 /// The class with the greatest number; the first of equals.
@@ -32,24 +84,37 @@ impl Losses for Cpu {
         let (logits, targets) = (values(&loss.logits), values(&loss.targets));
         let (batch, classes) = (loss.logits.rows(), loss.logits.shape().last());
         let mean = match loss.kind {
-            LossKind::CrossEntropy => {
+            LossKind::CrossEntropy | LossKind::Focal { .. } => {
+                let targets = weighted(loss);
                 let rows = logits.chunks_exact(classes).zip(targets.chunks_exact(classes));
+                let term = |log: f64| match loss.kind {
+                    LossKind::Focal { gamma } => focal(log, gamma.into()),
+                    _ => -log,
+                };
                 let total: f64 = rows
                     .map(|(logits, targets)| {
-                        -log_softmax(logits)
+                        log_softmax(logits)
                             .zip(targets)
-                            .map(|(l, &t)| if t == 0.0 { 0.0 } else { l * f64::from(t) })
+                            .map(|(l, &t)| if t == 0.0 { 0.0 } else { term(l) * f64::from(t) })
                             .sum::<f64>()
                     })
                     .sum();
                 total / batch as f64
             }
             LossKind::BinaryCrossEntropy => {
-                let total: f64 = (logits.iter().zip(targets))
-                    .map(|(&x, &t)| (f64::from(x), f64::from(t)))
-                    .map(|(x, t)| x.max(0.0) - x * t + (-x.abs()).exp().ln_1p())
-                    .sum();
-                total / logits.len() as f64
+                let of_one = |Question { logit, yes, mass, .. }| {
+                    let (x, yes, mass) = (f64::from(logit), f64::from(yes), f64::from(mass));
+                    mass * x.max(0.0) - x * yes + mass * (-x.abs()).exp().ln_1p()
+                };
+                questions(loss).map(of_one).sum::<f64>() / logits.len() as f64
+            }
+            LossKind::BinaryFocal { gamma } => {
+                let of_one = |Question { logit, yes, no, .. }| {
+                    let ([log, log_rest], gamma) = (log_sigmoids(logit.into()), f64::from(gamma));
+                    let gained = f64::from(yes) * log_rest.exp().powf(gamma) * log;
+                    -(gained + f64::from(no) * log.exp().powf(gamma) * log_rest)
+                };
+                questions(loss).map(of_one).sum::<f64>() / logits.len() as f64
             }
             LossKind::SquaredError => {
                 let square = |(&x, &t): (&f32, &f32)| (f64::from(x) - f64::from(t)).powi(2);
@@ -74,6 +139,7 @@ impl Losses for Cpu {
             LossKind::CrossEntropy => {
                 let factor = upstream / batch as f32;
                 let softmax = self.softmax(&loss.logits);
+                let targets = weighted(loss);
                 self.tensor(loss.logits.shape(), |out| {
                     let rows = out.chunks_exact_mut(classes).zip(values(&softmax).chunks_exact(classes));
                     for ((out, softmax), targets) in rows.zip(targets.chunks_exact(classes)) {
@@ -87,8 +153,38 @@ impl Losses for Cpu {
             LossKind::BinaryCrossEntropy => {
                 let factor = upstream / logits.len() as f32;
                 self.tensor(loss.logits.shape(), |out| {
-                    for ((out, &x), t) in out.iter_mut().zip(logits).zip(targets) {
-                        *out = factor * (1.0 / (1.0 + (-x).exp()) - t);
+                    for (out, Question { logit, yes, mass, .. }) in out.iter_mut().zip(questions(loss)) {
+                        *out = factor * (mass / (1.0 + (-logit).exp()) - yes);
+                    }
+                })
+            }
+            LossKind::Focal { gamma } => {
+                let factor = f64::from(upstream / batch as f32);
+                let targets = weighted(loss);
+                self.tensor(loss.logits.shape(), |out| {
+                    let rows = out.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+                    for ((out, logits), targets) in rows.zip(targets.chunks_exact(classes)) {
+                        let slope = |(log, &target): (f64, &f32)| match target {
+                            0.0 => 0.0,
+                            target => f64::from(target) * focal_slope(log, gamma.into()),
+                        };
+                        let slopes: Vec<f64> = log_softmax(logits).zip(targets).map(slope).collect();
+                        let total: f64 = slopes.iter().sum();
+                        for ((out, log), slope) in out.iter_mut().zip(log_softmax(logits)).zip(slopes) {
+                            *out = (factor * (slope - total * log.exp())) as f32;
+                        }
+                    }
+                })
+            }
+            LossKind::BinaryFocal { gamma } => {
+                let (factor, gamma) = (f64::from(upstream / logits.len() as f32), f64::from(gamma));
+                self.tensor(loss.logits.shape(), |out| {
+                    for (out, Question { logit, yes, no, .. }) in out.iter_mut().zip(questions(loss)) {
+                        let [log, log_rest] = log_sigmoids(logit.into());
+                        let (p, rest) = (log.exp(), log_rest.exp());
+                        let gained = f64::from(yes) * rest.powf(gamma) * (gamma * p * log - rest);
+                        let lost = f64::from(no) * p.powf(gamma) * (p - gamma * rest * log_rest);
+                        *out = (factor * (gained + lost)) as f32;
                     }
                 })
             }

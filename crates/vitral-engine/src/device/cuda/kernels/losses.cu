@@ -1,6 +1,6 @@
 // Losses, and counts of correct answers; a block a row of logits [batch, classes].
 
-enum { CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SQUARED_ERROR, KL_DIVERGENCE };
+enum { CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SQUARED_ERROR, KL_DIVERGENCE, FOCAL, BINARY_FOCAL };
 
 // The logarithm of the sum of exponentials of a row, divided by a temperature.
 DEVICE float log_total(const float* row, int classes, float cool, float* room) {
@@ -11,25 +11,62 @@ DEVICE float log_total(const float* row, int classes, float cool, float* room) {
     return top + logf(block_sum(total, room));
 }
 
-// The loss of each row; means over the batch, or over all values, come after.
-KERNEL void row_losses(const float* logits, const float* targets, float* out, int classes, int kind, float cool) {
+// The weight of a class, 1 where there are none.
+DEVICE float weight(const float* weights, int c) { return weights ? weights[c] : 1.f; }
+
+// The logarithm of a probability, which rounding may leave above 0. What is no number stays so.
+DEVICE float at_most_zero(float log) { return log > 0.f ? 0.f : log; }
+
+// The logarithm of the sigmoid of x; with -x, that of one less it.
+DEVICE float log_sigmoid(float x) { return (x < 0.f ? x : 0.f) - log1pf(expf(-fabsf(x))); }
+
+// What the target's share of class c, times its weight, has for a slope by the logarithm of its probability.
+DEVICE float focal_slope(float yes, float log, float gamma) {
+    if (yes == 0.f) return 0.f;
+    log = at_most_zero(log);
+    float p = expf(log), rest = -expm1f(log);
+    // The limit of log / rest, where p is 1; and p · log is 0, where p is.
+    float ratio = rest == 0.f ? -1.f : log / rest;
+    return yes * powf(rest, gamma) * ((p == 0.f ? 0.f : gamma * p * ratio) - 1.f);
+}
+
+// The loss of each row; means over the batch, or over all values, come after. `number` is what logits are multiplied by, or
+// the exponent of a focal loss; there may be a weight for each class, of the part of a loss that its target has of 1.
+KERNEL void row_losses(const float* logits, const float* targets, const float* weights, float* out, int classes, int kind,
+                       float number) {
     __shared__ float room[32];
     const float* x = logits + (u64)blockIdx.x * classes;
     const float* t = targets + (u64)blockIdx.x * classes;
     float sum = 0.f;
-    if (kind == CROSS_ENTROPY) {
+    if (kind == CROSS_ENTROPY || kind == FOCAL) {
         float total = log_total(x, classes, 1.f, room);
-        for (int c = threadIdx.x; c < classes; c += blockDim.x) sum += t[c] == 0.f ? 0.f : t[c] * (total - x[c]);
-    } else if (kind == KL_DIVERGENCE) {
-        float student = log_total(x, classes, cool, room), teacher = log_total(t, classes, cool, room);
         for (int c = threadIdx.x; c < classes; c += blockDim.x) {
-            float p = t[c] * cool - teacher;
-            sum += expf(p) * (p - (x[c] * cool - student));
+            float yes = t[c] * weight(weights, c), log = x[c] - total;
+            if (kind == FOCAL) {
+                log = at_most_zero(log);
+                sum -= yes == 0.f ? 0.f : yes * powf(-expm1f(log), number) * log;
+            } else {
+                sum -= yes == 0.f ? 0.f : yes * log;
+            }
+        }
+    } else if (kind == KL_DIVERGENCE) {
+        float student = log_total(x, classes, number, room), teacher = log_total(t, classes, number, room);
+        for (int c = threadIdx.x; c < classes; c += blockDim.x) {
+            float p = t[c] * number - teacher;
+            sum += expf(p) * (p - (x[c] * number - student));
         }
     } else if (kind == BINARY_CROSS_ENTROPY) {
         for (int c = threadIdx.x; c < classes; c += blockDim.x) {
-            float above = x[c] > 0.f || x[c] != x[c] ? x[c] : 0.f;
-            sum += above - x[c] * t[c] + log1pf(expf(-fabsf(x[c])));
+            float above = x[c] > 0.f || x[c] != x[c] ? x[c] : 0.f, w = weight(weights, c);
+            // Exactly 1 without a weight.
+            float mass = 1.f + (w - 1.f) * t[c];
+            sum += mass * above - x[c] * (w * t[c]) + mass * log1pf(expf(-fabsf(x[c])));
+        }
+    } else if (kind == BINARY_FOCAL) {
+        for (int c = threadIdx.x; c < classes; c += blockDim.x) {
+            float log = log_sigmoid(x[c]), log_rest = log_sigmoid(-x[c]);
+            sum -= weight(weights, c) * t[c] * powf(expf(log_rest), number) * log +
+                   (1.f - t[c]) * powf(expf(log), number) * log_rest;
         }
     } else {
         for (int c = threadIdx.x; c < classes; c += blockDim.x) sum += (x[c] - t[c]) * (x[c] - t[c]);
@@ -48,23 +85,40 @@ KERNEL void total(const float* x, float* out, u64 count, float share) {
 }
 
 // The gradient of the logits; `share` is 1 over the batch, or over all values.
-KERNEL void loss_backward(const float* logits, const float* targets, const float* grad, float* out, int classes,
-                          int kind, float cool, float share) {
+KERNEL void loss_backward(const float* logits, const float* targets, const float* weights, const float* grad, float* out,
+                          int classes, int kind, float number, float share) {
     __shared__ float room[32];
     u64 start = (u64)blockIdx.x * classes;
     const float *x = logits + start, *t = targets + start;
     float g = grad[0] * share;
     if (kind == CROSS_ENTROPY) {
         float total = log_total(x, classes, 1.f, room), mass = 0.f;
-        for (int c = threadIdx.x; c < classes; c += blockDim.x) mass += t[c];
+        for (int c = threadIdx.x; c < classes; c += blockDim.x) mass += t[c] * weight(weights, c);
         mass = block_sum(mass, room);
-        for (int c = threadIdx.x; c < classes; c += blockDim.x) out[start + c] = g * (mass * expf(x[c] - total) - t[c]);
-    } else if (kind == KL_DIVERGENCE) {
-        float student = log_total(x, classes, cool, room), teacher = log_total(t, classes, cool, room);
         for (int c = threadIdx.x; c < classes; c += blockDim.x)
-            out[start + c] = g * cool * (expf(x[c] * cool - student) - expf(t[c] * cool - teacher));
+            out[start + c] = g * (mass * expf(x[c] - total) - t[c] * weight(weights, c));
+    } else if (kind == FOCAL) {
+        float total = log_total(x, classes, 1.f, room), slopes = 0.f;
+        for (int c = threadIdx.x; c < classes; c += blockDim.x)
+            slopes += focal_slope(t[c] * weight(weights, c), x[c] - total, number);
+        slopes = block_sum(slopes, room);
+        for (int c = threadIdx.x; c < classes; c += blockDim.x)
+            out[start + c] = g * (focal_slope(t[c] * weight(weights, c), x[c] - total, number) - slopes * expf(x[c] - total));
+    } else if (kind == KL_DIVERGENCE) {
+        float student = log_total(x, classes, number, room), teacher = log_total(t, classes, number, room);
+        for (int c = threadIdx.x; c < classes; c += blockDim.x)
+            out[start + c] = g * number * (expf(x[c] * number - student) - expf(t[c] * number - teacher));
     } else if (kind == BINARY_CROSS_ENTROPY) {
-        for (int c = threadIdx.x; c < classes; c += blockDim.x) out[start + c] = g * (1.f / (1.f + expf(-x[c])) - t[c]);
+        for (int c = threadIdx.x; c < classes; c += blockDim.x) {
+            float w = weight(weights, c), mass = 1.f + (w - 1.f) * t[c];
+            out[start + c] = g * (mass / (1.f + expf(-x[c])) - w * t[c]);
+        }
+    } else if (kind == BINARY_FOCAL) {
+        for (int c = threadIdx.x; c < classes; c += blockDim.x) {
+            float log = log_sigmoid(x[c]), log_rest = log_sigmoid(-x[c]), p = expf(log), rest = expf(log_rest);
+            float gained = weight(weights, c) * t[c] * powf(rest, number) * (number * p * log - rest);
+            out[start + c] = g * (gained + (1.f - t[c]) * powf(p, number) * (p - number * rest * log_rest));
+        }
     } else {
         for (int c = threadIdx.x; c < classes; c += blockDim.x) out[start + c] = g * 2.f * (x[c] - t[c]);
     }
