@@ -137,7 +137,7 @@ pub(super) unsafe fn int8_avx2_pairs<const M: usize>(
     stride: usize,
     prefetch: Prefetch,
 ) {
-    let mut sums = [[_mm256_setzero_si256(); 2]; M];
+    let mut sums = [[_mm256_setzero_si256(); M]; 2];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
         let mut a_rows = a.thirds::<M>();
@@ -151,16 +151,16 @@ pub(super) unsafe fn int8_avx2_pairs<const M: usize>(
                 }
             }
             // Half a panel at a time: the sums leave four registers.
-            for half in 0..2 {
+            for (half, sums) in sums.iter_mut().enumerate() {
                 let words = _mm256_loadu_si256(b_data.add(8 * half).cast());
                 let (even, odd) =
                     (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words)), _mm256_srai_epi16::<8>(words));
                 for_rows!(M, ROW => {
                     let pairs = a_rows[ROW / 3].add(ROW % 3 * a.row_stride);
                     let first = _mm256_castps_si256(_mm256_broadcast_ss(&*pairs));
-                    sums[ROW][half] = _mm256_add_epi32(sums[ROW][half], _mm256_madd_epi16(first, even));
+                    sums[ROW] = _mm256_add_epi32(sums[ROW], _mm256_madd_epi16(first, even));
                     let second = _mm256_castps_si256(_mm256_broadcast_ss(&*pairs.add(1)));
-                    sums[ROW][half] = _mm256_add_epi32(sums[ROW][half], _mm256_madd_epi16(second, odd));
+                    sums[ROW] = _mm256_add_epi32(sums[ROW], _mm256_madd_epi16(second, odd));
                 });
             }
             for row in &mut a_rows {
@@ -168,9 +168,10 @@ pub(super) unsafe fn int8_avx2_pairs<const M: usize>(
             }
             b_data = b_data.wrapping_add(16);
         }
-        for (row, sum) in sums.iter().enumerate() {
-            _mm256_storeu_si256(out.add(row * stride).cast(), sum[0]);
-            _mm256_storeu_si256(out.add(row * stride + 8).cast(), sum[1]);
+        for (half, sums) in sums.iter().enumerate() {
+            for (row, sum) in sums.iter().enumerate() {
+                _mm256_storeu_si256(out.add(row * stride + 8 * half).cast(), *sum);
+            }
         }
     }
 }
