@@ -14,17 +14,17 @@ use super::pixels::{COARSE, Sums, Window, mirrored};
 /// What makes two images duplicates, besides equal pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Alike {
-    /// The same picture: the brightness of one correlates at least this much with that of the other, with its mirror image
+    /// The same image: the brightness of one correlates at least this much with that of the other, with its mirror image
     /// or with a part of it.
-    Picture(f64),
+    Image(f64),
     /// Similar contents: the cosine of the features is at least this.
     Features(f32),
 }
 
 impl Default for Alike {
-    /// The same picture, at a correlation of 0.97.
+    /// The same image, at a correlation of 0.97.
     fn default() -> Self {
-        Alike::Picture(0.97)
+        Alike::Image(0.97)
     }
 }
 
@@ -34,8 +34,8 @@ impl Default for Alike {
 pub enum Relation {
     /// The pixels are equal, whatever the files.
     SamePixels,
-    /// The same picture with other pixels: encoded again, resized, in other colors.
-    SamePicture,
+    /// The same image with other pixels: encoded again, resized, in other colors.
+    SameImage,
     /// Its mirror image.
     Mirrored,
     /// A part of it, or the whole of which it is a part.
@@ -51,7 +51,7 @@ impl Relation {
     pub const fn words(self) -> &'static str {
         match self {
             Relation::SamePixels => "same pixels",
-            Relation::SamePicture => "same picture",
+            Relation::SameImage => "same image",
             Relation::Mirrored => "mirrored",
             Relation::Cropped => "cropped",
             Relation::MirroredAndCropped => "mirrored and cropped",
@@ -112,7 +112,7 @@ pub fn duplicates(
     // Of images with equal pixels, one is enough.
     let copies: Vec<usize> = edges.iter().map(|edge| edge.rows.1).collect();
     match alike {
-        Alike::Picture(least) => edges.extend(pictures(index, &copies, least, device, advance)?),
+        Alike::Image(least) => edges.extend(same_images(index, &copies, least, device, advance)?),
         Alike::Features(least) => {
             let flat = Flat::new(index.features(), index.width(), device)?;
             // There may be very many pairs; those that join groups are enough.
@@ -133,7 +133,7 @@ pub fn duplicates(
 /// How many times [`duplicates`] goes through all images.
 pub fn rounds(alike: Alike) -> usize {
     match alike {
-        Alike::Picture(_) => Window::starts().len(),
+        Alike::Image(_) => Window::starts().len(),
         Alike::Features(_) => 1,
     }
 }
@@ -160,8 +160,8 @@ struct Candidate {
     mirrored: bool,
 }
 
-/// Images that show the same picture.
-fn pictures(
+/// Files that show the same image.
+fn same_images(
     index: &Index,
     without: &[usize],
     least: f64,
@@ -204,7 +204,7 @@ fn pictures(
             let other = if candidate.mirrored { &turned[candidate.other] } else { &sums[candidate.other] };
             let (likeness, part) = sums[row].best_part(&other.fine(), starts[candidate.start]);
             let relation = match (candidate.mirrored, part.area() >= WHOLE) {
-                (false, true) => Relation::SamePicture,
+                (false, true) => Relation::SameImage,
                 (true, true) => Relation::Mirrored,
                 (false, false) => Relation::Cropped,
                 (true, false) => Relation::MirroredAndCropped,

@@ -1,4 +1,4 @@
-//! Whether two images show the same picture: encoded again, resized, mirrored, or a part of it.
+//! Whether two files show the same image: encoded again, resized, mirrored, or a part of it.
 //!
 //! Features answer another question. Two photographs of the same kind of car are as near to each other as a photograph and
 //! a part of it. So an index also keeps each image in gray with 32 pixels a side, stretched to a square, and images are
@@ -246,7 +246,7 @@ mod tests {
             assert!(found > 0.99, "{found} {window:?}");
             assert!((window.left - left).abs() < 0.03 && (window.bottom - top - side).abs() < 0.03, "{window:?}");
         }
-        // Another picture is not.
+        // Another image is not.
         let other = Sums::of(&small(&image(240, 160, |x, y| scene(y, 1.0 - x * x)))).fine();
         assert!(Window::starts().into_iter().all(|start| whole.best_part(&other, start).0 < 0.9));
         // Flat images have nothing to compare.

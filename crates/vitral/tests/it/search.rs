@@ -178,7 +178,7 @@ fn features_of_another_model_are_refused() {
 }
 
 #[test]
-fn the_same_picture_is_found_in_every_form() {
+fn the_same_image_is_found_in_every_form() {
     let place = tempfile::tempdir().expect("a folder");
     let folder = place.path();
     for seed in 0..20 {
@@ -205,7 +205,7 @@ fn the_same_picture_is_found_in_every_form() {
             vec![
                 ("copies/equal.ppm", Relation::SamePixels),
                 ("copies/part.ppm", Relation::Cropped),
-                ("copies/smaller.ppm", Relation::SamePicture),
+                ("copies/smaller.ppm", Relation::SameImage),
                 ("copies/turned.ppm", Relation::Mirrored),
             ],
         ),

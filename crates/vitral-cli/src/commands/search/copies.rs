@@ -13,9 +13,9 @@ use crate::settings::Settings;
 
 /// Find images that are in an index more than once
 ///
-/// By default, images that show the same picture: with equal pixels, encoded again, resized, mirrored, or a part of at least
+/// By default, files that show the same image: with equal pixels, encoded again, resized, mirrored, or a part of at least
 /// two thirds of a side. They are compared by the correlation of their brightness, not by the model's features, for which two
-/// similar subjects are as near as two versions of one picture. With `--cosine`, images with similar features instead. The
+/// similar subjects are as near as two versions of one image. With `--cosine`, images with similar features instead. The
 /// first image of a group is the one with the largest file.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
@@ -27,10 +27,10 @@ Examples:
 pub(super) struct DuplicatesArgs {
     #[command(flatten)]
     index: IndexFile,
-    /// Correlation from which two images show the same picture, from 0.9 to 1
+    /// Correlation from which two files show the same image, from 0.9 to 1
     #[arg(long, value_name = "R", default_value = "0.97", value_parser = correlation)]
     threshold: f64,
-    /// Group images whose features have at least this cosine, instead of the same picture
+    /// Group images whose features have at least this cosine, instead of the same image
     #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = cosine, conflicts_with = "threshold")]
     cosine: Option<f32>,
     #[command(flatten)]
@@ -72,7 +72,7 @@ struct Copied<'a> {
 pub(super) fn run(args: &DuplicatesArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     args.page.check(&args.index.index)?;
     let index = args.index.open(printer)?;
-    let alike = args.cosine.map_or(Alike::Picture(args.threshold), Alike::Features);
+    let alike = args.cosine.map_or(Alike::Image(args.threshold), Alike::Features);
     printer.start_progress(rounds(alike) * index.len(), "comparisons");
     let found = duplicates(&index, alike, &settings.device, &mut |images| {
         // A closed output is noticed when the result is printed.
