@@ -38,6 +38,8 @@ mod options;
 mod pace;
 #[doc(hidden)]
 pub mod parse;
+#[cfg(target_os = "linux")]
+mod process;
 mod protocol;
 mod queue;
 mod registry;

@@ -126,7 +126,7 @@ impl Metrics {
         let request_seconds =
             histogram("vitral_request_seconds", "Time from a request's header to its answer", &SECONDS, &["route"])?;
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(crate::process::Process::new()?))?;
         Ok(Metrics { registry, requests, request_seconds, families })
     }
 
