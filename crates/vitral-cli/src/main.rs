@@ -11,6 +11,7 @@ mod follow;
 mod hints;
 mod inputs;
 mod interrupt;
+mod labels;
 mod outcome;
 mod output;
 mod pool;

@@ -7,12 +7,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 use vitral::choice::{DeviceChoice, Opened};
 use vitral::image::Backend;
+use vitral::text::TextModel;
 use vitral::weights::hub;
 use vitral::{Device, LoadOptions, Model, Precision};
 use vitral_ranks::{Failed, Launcher, Ranks};
 
 use crate::download::Download;
 use crate::fault::{self, Usage};
+use crate::labels::LabelArgs;
 
 /// Options of every command.
 #[derive(Args, Debug)]
@@ -182,12 +184,47 @@ impl ImageModelArgs {
         self.model.load_with(&self.backend.within(self.model.options(settings)?), settings)
     }
 
+    /// Loads the model, with classes in words if there are any.
+    pub(crate) fn load_with_labels(&self, labels: &LabelArgs, settings: &Settings) -> anyhow::Result<Model> {
+        let labels = labels.labels()?;
+        if labels.is_some() && self.chosen().is_none() {
+            return Err(no_text_tower());
+        }
+        self.load_with(settings, |options| options.labels(labels))
+    }
+
+    /// Loads the model with more options.
+    pub(crate) fn load_with(
+        &self,
+        settings: &Settings,
+        more: impl FnOnce(LoadOptions) -> LoadOptions,
+    ) -> anyhow::Result<Model> {
+        let options = self.backend.within(self.model.options(settings)?);
+        self.model.load_with(&more(options), settings)
+    }
+
+    /// The text tower beside the model, wherever that is: at `location` if the command line names none.
+    pub(crate) fn load_texts(&self, location: Option<&Path>, settings: &Settings) -> anyhow::Result<TextModel> {
+        let asked = self.model.model.clone().or_else(|| location.map(Path::to_owned));
+        let Some(path) = asked.or_else(|| self.model.chosen()) else {
+            return Err(Usage(
+                "the built-in model has no text tower; give one of CLIP or SigLIP with `--model`".into(),
+            )
+            .into());
+        };
+        Ok(TextModel::load(&located(&path, settings)?, self.model.config.as_deref(), &settings.device)?)
+    }
+
     /// Loads the model of the command line, or without one that of an index, wherever the usual model is: `location`, or
     /// the built-in one.
     pub(crate) fn load_or(&self, location: Option<&Path>, settings: &Settings) -> anyhow::Result<Model> {
         let options = self.backend.within(self.model.options(settings)?);
         load_at(self.model.model.as_deref().or(location), &options, settings)
     }
+}
+
+fn no_text_tower() -> anyhow::Error {
+    Usage("the built-in model has no text tower; give one of CLIP or SigLIP with `--model`".into()).into()
 }
 
 /// The choice of precision.

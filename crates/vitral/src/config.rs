@@ -10,6 +10,7 @@ mod error;
 mod positions;
 mod size;
 mod stem;
+mod text;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ pub use error::ConfigError;
 pub use positions::{OtherSizes, PositionResample, Positions, RelativePositions, RelativeResample};
 pub use size::Size;
 pub use stem::{Border, ConvolutionalStem, ResNetV2, Root, Stem, StemLayer};
+pub use text::{TextConfig, TextPooling};
 
 /// Everything that defines a Vision Transformer's computation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -91,6 +91,22 @@ pub enum Error {
         /// Size of this image.
         found: Size,
     },
+    /// Classes cannot be made of these labels.
+    #[error("labels: {fault}")]
+    TextLabels {
+        /// What is wrong with them.
+        fault: String,
+    },
+    /// A text is longer than the model takes.
+    #[error("`{text}`: {found} tokens, expected 1 to {expected}; shorten the text")]
+    Text {
+        /// The text.
+        text: String,
+        /// The largest number of tokens.
+        expected: usize,
+        /// The number there are.
+        found: usize,
+    },
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -107,7 +123,7 @@ pub enum Error {
     /// A classification was requested from a model whose head projects to an embedding.
     #[error(
         "the model `{name}`: expected a classifier, found a projection to an embedding of {width} numbers, without \
-         classes; use `embed`, or fine-tune it"
+         classes; use `embed`, fine-tune it, or, if it has a text tower, give classes in words with `--labels`"
     )]
     Projects {
         /// The model.

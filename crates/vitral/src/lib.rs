@@ -22,6 +22,7 @@
 //! - `hub`: `weights::hub`, which pulls models by name; brings TLS.
 //! - `explain`: saliency maps, lenses and figures; brings plots.
 //! - `embedded-model`: `Model::embedded`, a small model inside the library.
+//! - `text`: `text`, the text towers of CLIP and SigLIP, and classes that are described in words; brings tokenizers.
 
 #[doc(hidden)]
 pub mod atomic;
@@ -57,6 +58,8 @@ mod predict;
 pub mod quantize;
 mod save;
 pub mod search;
+#[cfg(feature = "text")]
+pub mod text;
 #[doc(hidden)]
 pub mod timing;
 pub mod trace;

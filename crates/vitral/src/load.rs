@@ -11,6 +11,8 @@ use crate::error::Error;
 use crate::image::Backend;
 use crate::labels::Labels;
 use crate::model::{Vit, storage};
+#[cfg(feature = "text")]
+use crate::text::{TextClasses, TextLabels, TextModel};
 use crate::weights::adapt::{Adaptation, HeadChoice};
 use crate::weights::{self, Description, PreprocessSource, ResolveOptions};
 
@@ -54,6 +56,8 @@ pub struct LoadOptions {
     pub(crate) adapt: Adaptation,
     pub(crate) precision: Option<Precision>,
     pub(crate) backend: Option<Backend>,
+    #[cfg(feature = "text")]
+    pub(crate) labels: Option<TextLabels>,
 }
 
 impl LoadOptions {
@@ -85,12 +89,33 @@ impl LoadOptions {
         self
     }
 
+    /// Makes a classifier of a model of images and texts (CLIP, SigLIP): its classes are what these labels say.
+    #[cfg(feature = "text")]
+    #[must_use]
+    pub fn labels(mut self, labels: impl Into<Option<TextLabels>>) -> Self {
+        self.labels = labels.into();
+        self
+    }
+
     /// Whose arithmetic prepares images, for models of Hugging Face's. Without it, Pillow's, or what a bundle says.
     /// A model whose preprocessing has no such form is not loaded.
     #[must_use]
     pub fn backend(mut self, backend: impl Into<Option<Backend>>) -> Self {
         self.backend = backend.into();
         self
+    }
+}
+
+#[cfg(feature = "text")]
+impl LoadOptions {
+    /// The classes that the labels describe, by the text tower at the same path.
+    fn classes(&self, path: &Path, device: &Device) -> Result<Option<TextClasses>, Error> {
+        let Some(labels) = &self.labels else { return Ok(None) };
+        if self.adapt.head != HeadChoice::Keep {
+            let fault = "a new classifier takes the place of classes that are described in words; ask for one of them";
+            return Err(Error::TextLabels { fault: fault.to_owned() });
+        }
+        Ok(Some(TextModel::load(path, self.config.as_deref(), device)?.classes(labels)?))
     }
 }
 
@@ -186,12 +211,28 @@ impl Model {
         device
             .check_memory(specs.iter().map(|spec| (spec.count() * precision.storage().bytes()) as u64).sum::<u64>())?;
         let assignment = weights::resolve(specs, &dialect, container, &resolving)?;
-        let vit = build(options.adapt.target(stored.config()))?;
+        let target = options.adapt.target(stored.config());
+        #[cfg(feature = "text")]
+        let in_words = options.classes(path, device)?;
+        #[cfg(feature = "text")]
+        let target = in_words.as_ref().map_or(Ok(target.clone()), |classes| classes.target(&target))?;
+        let vit = build(target)?;
         // One pass over the files: the pages of a tensor are released before the next one is touched.
         let mut packed: Option<String> = None;
         let read = |spec: &ParameterSpec| {
             if let Some(packed) = packed.replace(spec.name.clone()) {
                 assignment.release(&packed);
+            }
+            #[cfg(feature = "text")]
+            if let Some(classes) = &in_words {
+                let [projection, stored] = TextClasses::PROJECTION;
+                let values = match spec.name == projection {
+                    true => Some(assignment.read(stored)?),
+                    false => classes.values(spec).map(Cow::from),
+                };
+                if let Some(values) = values {
+                    return Ok(values);
+                }
             }
             let values = options.adapt.read(&assignment, spec, &stored, &vit)?;
             weights::assign::finite(&spec.name, &values).map(|()| values)
@@ -209,7 +250,10 @@ impl Model {
         {
             return Err(Error::Labels { path: path.into(), expected: classes, found });
         }
-        let labels = Labels::new(description.labels.filter(|_| options.adapt.head == HeadChoice::Keep));
+        let labels = description.labels.filter(|_| options.adapt.head == HeadChoice::Keep);
+        #[cfg(feature = "text")]
+        let labels = in_words.map(|classes| classes.labels().to_vec()).or(labels);
+        let labels = Labels::new(labels);
         let model = Model {
             path: path.into(),
             name: description.name,

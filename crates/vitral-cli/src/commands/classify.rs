@@ -8,6 +8,7 @@ use vitral::pipeline::Batch;
 
 use crate::fault::plain;
 use crate::inputs::{InputArgs, Records};
+use crate::labels::LabelArgs;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ImageModelArgs, Settings};
@@ -22,6 +23,8 @@ Examples:
   vitral classify digit.png
   vitral classify --model vit-base-patch16-224 --top 3 photos/
   vitral classify --model vit-base-patch16-224 'photos/**/*.jpg' --csv > labels.csv
+  vitral classify --model clip-vit-base-patch32 cat.jpg --labels 'a photo of a cat,a photo of a dog'
+  vitral classify --model clip-vit-base-patch32 photos/ --labels cat,dog,horse --template 'a photo of a {}.'
   curl -s https://example.org/cat.jpg | vitral classify -m vit-base-patch16-224 - --json
 
 With --json, one line per image:
@@ -37,6 +40,8 @@ pub(crate) struct ClassifyArgs {
     inputs: InputArgs,
     #[command(flatten)]
     model: ImageModelArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Maximum number of labels to print for each image
     #[arg(long, aliases = ["topk", "top-k", "top_k"], value_name = "K", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
@@ -73,7 +78,7 @@ impl<'a> Label<'a> {
 }
 
 pub(crate) fn run(args: &ClassifyArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let model = args.model.load(settings)?;
+    let model = args.model.load_with_labels(&args.labels, settings)?;
     model.check_classifies()?;
     let problem = model.vit().config().problem;
     printer.note_precision(&model);

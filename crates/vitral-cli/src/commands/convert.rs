@@ -5,12 +5,15 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use vitral::DType;
 use vitral::config::Size;
 use vitral::onnx::{self, OnnxOptions, Opset};
-use vitral::weights::export::{self, ConvertOptions, Target};
+use vitral::text::TextLabels;
+use vitral::weights::adapt::Adaptation;
+use vitral::weights::export::{self, ConvertOptions, ExportSource, Target};
+use vitral::{DType, Device, LoadOptions, Model};
 
 use crate::fault::Usage;
+use crate::labels::LabelArgs;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, located};
@@ -32,6 +35,7 @@ Examples:
   vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon
   vitral convert vit-base-patch16-224 vit.onnx --to onnx
   vitral convert dinov2-small dinov2.onnx --to onnx --image-size 224x448 --dtype f16
+  vitral convert clip-vit-base-patch32 pets --to bundle --labels cat,dog,horse --template 'a photo of a {}.'
   vitral convert vit-int8 vit-int8.onnx --to onnx        # a bundle by `vitral quantize`, a quarter of the size")]
 pub(crate) struct ConvertArgs {
     /// The model (a folder, a checkpoint with `--config`, a `.npz` from Google's JAX code, or a name on the hub such as
@@ -62,6 +66,8 @@ pub(crate) struct ConvertArgs {
     /// Version of ONNX's operators: 17, 20 or 23 [default: 17]
     #[arg(long, value_name = "VERSION", help_heading = "With --to onnx")]
     opset: Option<Opset>,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Put the weights into a file beside the graph, `DESTINATION.data`, also below 2 GB, beyond which that is always done
     #[arg(long, help_heading = "With --to onnx")]
     external_data: bool,
@@ -131,10 +137,43 @@ pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) ->
         }
         (None, _) => return Err(Usage("expected a model and where to write it, found one path".into()).into()),
     };
+    if let Some(labels) = args.labels.labels()? {
+        return with_labels(args, labels, [source, destination], settings, printer);
+    }
     match args.to {
         To::Library(target) => to_library(args, source, destination, target, settings, printer),
         To::Onnx => to_onnx(args, source, destination, settings, printer),
     }
+}
+
+/// Writes a bundle of a model of images and texts with classes in words.
+fn with_labels(
+    args: &ConvertArgs,
+    labels: TextLabels,
+    [source, destination]: [&Path; 2],
+    settings: &Settings,
+    printer: &Printer,
+) -> anyhow::Result<Outcome> {
+    if !matches!(args.to, To::Library(Target::Bundle)) {
+        let fault =
+            "a model with classes in words is written with `--to bundle`; convert the bundle further from there";
+        return Err(Usage(fault.into()).into());
+    }
+    let adapt = Adaptation { image_size: args.image_size, ..Adaptation::default() };
+    let options = LoadOptions::default().config(args.config.clone()).adapt(adapt).labels(labels);
+    let model = Model::load(&located(source, settings)?, &options, &Device::cpu(0))?;
+    let exported = ExportSource { storage: args.dtype.unwrap_or(Stored::F32).into(), ..model.exported() };
+    export::export(&exported, destination, Target::Bundle, &args.allow)
+        .with_context(|| format!("cannot convert `{}`", source.display()))?;
+    let classes = model.vit().config().classes;
+    if settings.json {
+        printer.json(
+            &serde_json::json!({ "destination": destination, "to": Target::Bundle.name(), "classes": classes }),
+        )?;
+    } else {
+        printer.line(format_args!("wrote {} for bundle: {classes} classes in words", destination.display()))?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn to_library(

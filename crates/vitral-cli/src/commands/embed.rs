@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use vitral::features::FeatureKind;
 use vitral::pipeline::Batch;
 
-use crate::inputs::{InputArgs, Records};
+use crate::fault::Usage;
+use crate::inputs::{OptionalInputArgs, Records};
 use crate::outcome::Outcome;
 use crate::output::{Format, JsonLines};
 use crate::printer::Printer;
@@ -21,6 +23,7 @@ use crate::settings::{ImageModelArgs, Settings};
 Examples:
   vitral embed --model dinov2-small photos/ --output photos.npy
   vitral embed --model vit-base-patch16-224 --pool mean 'photos/*.jpg' --output photos.safetensors
+  vitral embed --model clip-vit-base-patch32 --text 'a cat on a sofa' --text 'a dog' --output texts.npy
   vitral embed --model dinov2-small cat.jpg | jq .features[0]
 
 Formats, by the extension of the output file:
@@ -33,9 +36,16 @@ Formats, by the extension of the output file:
 On standard output, an image that cannot be read has a line in its place: {\"image\": …, \"error\": …}")]
 pub(crate) struct EmbedArgs {
     #[command(flatten)]
-    inputs: InputArgs,
+    inputs: OptionalInputArgs,
     #[command(flatten)]
     model: ImageModelArgs,
+    /// A text, in place of images, for a model of images and texts (CLIP, SigLIP); may be given several times. Its vector is
+    /// to be compared with those of images by the cosine
+    #[arg(long, value_name = "TEXT")]
+    text: Vec<String>,
+    /// A file of texts, one on each line
+    #[arg(long, value_name = "FILE")]
+    texts_from: Option<PathBuf>,
     /// Which features to extract
     #[arg(long, value_enum, default_value_t)]
     pool: Pool,
@@ -85,6 +95,12 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
     if let Some((path, _)) = &args.output {
         args.inputs.refuse_output(path, args.model.chosen().as_deref())?;
     }
+    if !args.text.is_empty() || args.texts_from.is_some() {
+        return texts(args, settings, printer);
+    }
+    if args.inputs.is_empty() {
+        return Err(Usage("expected images, or texts by `--text`".into()).into());
+    }
     let output = args.output.as_ref().filter(|_| settings.ranks.is_first());
     let mut rows = output.map(|(path, format)| format.create(path, TENSOR)).transpose()?;
     let model = args.model.load(settings)?;
@@ -125,4 +141,34 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
         }
     }
     Ok(outcome)
+}
+
+/// The vectors of texts, in the order in which they were given.
+fn texts(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    if !args.inputs.is_empty() {
+        return Err(Usage("expected images or texts, found both; embed them one after the other".into()).into());
+    }
+    if args.pool != Pool::Pooled {
+        return Err(Usage("`--pool` is for images: a text has one vector".into()).into());
+    }
+    let mut texts = args.text.clone();
+    if let Some(file) = &args.texts_from {
+        let read = std::fs::read_to_string(file).with_context(|| format!("`{}`: cannot read", file.display()))?;
+        texts.extend(read.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
+    }
+    let model = args.model.load_texts(None, settings)?;
+    let output = args.output.as_ref().filter(|_| settings.ranks.is_first());
+    let mut rows = output.map(|(path, format)| format.create(path, TENSOR)).transpose()?;
+    for (text, values) in texts.iter().zip(model.embed(&texts)?) {
+        let (shape, values) = (&[values.len()][..], &values[..]);
+        match &mut rows {
+            Some(rows) => rows.row(text, shape, values)?,
+            None => printer.json_line(&JsonLines { tensor: TENSOR, image: text, shape, values })?,
+        }
+    }
+    if let (Some(rows), Some((path, _))) = (rows, &args.output) {
+        rows.finish()?;
+        printer.note(format_args!("{} texts to `{}`", texts.len(), path.display()));
+    }
+    Ok(Outcome::Done)
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use vitral_train::data::Split;
+use vitral::Model;
+use vitral::text::TextLabels;
+use vitral_train::data::{Split, ValidationSplit, open_part};
 use vitral_train::evaluate::{ModelEvaluation, evaluate_model};
 
 use crate::outcome::Outcome;
@@ -25,6 +27,7 @@ Examples:
   vitral evaluate --model runs/flowers/best flowers/
   vitral evaluate --model vit-base-patch16-224 imagenet/val --batch 32 --mirror
   vitral evaluate --model runs/flowers/best flowers/ --five-crops --mirror
+  vitral evaluate --model clip-vit-base-patch32 flowers/ --template 'a photo of a {}, a type of flower.'
   vitral evaluate --model runs/flowers/best flowers/ --json | jq .top1
 
 Images: a folder with one sub-folder per class, optionally inside `train` and `test` (or `val`) folders, a tar of such a \
@@ -34,6 +37,10 @@ pub(crate) struct EvaluateArgs {
     data: PathBuf,
     #[command(flatten)]
     model: ImageModelArgs,
+    /// The text for a class, whose name takes the place of `{}`, such as 'a photo of a {}.': measures a model of images and
+    /// texts (CLIP, SigLIP) on the classes of the images; given several times, the mean of the texts is used
+    #[arg(long, value_name = "TEXT")]
+    template: Vec<String>,
     /// Which split of the data to use, if it has splits
     #[arg(long, value_enum, default_value_t)]
     split: Part,
@@ -70,7 +77,7 @@ impl From<Part> for Split {
 }
 
 pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
-    let model = args.model.load(settings)?;
+    let model = load(args, settings)?;
     model.check_classifies()?;
     let options = ModelEvaluation { mirror: args.mirror, five_crops: args.five_crops, ..ModelEvaluation::default() };
     let options = options.split(args.split.into()).batch(args.batch.into());
@@ -86,6 +93,17 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
         printer.line(format_args!("computed in {}", model.precision()))?;
     }
     Ok(if report.skipped() > 0 { Outcome::Incomplete } else { Outcome::Done })
+}
+
+/// Loads the model; with templates, the classes are those of the images, in words.
+fn load(args: &EvaluateArgs, settings: &Settings) -> anyhow::Result<Model> {
+    if args.template.is_empty() {
+        return args.model.load(settings);
+    }
+    let all = ValidationSplit { fraction: 1.0, ..ValidationSplit::default() };
+    let data = open_part(&args.data, args.split.into(), all)?.dataset;
+    let names = TextLabels::of_names(data.classes().iter().map(String::as_str));
+    args.model.load_with(settings, |options| options.labels(names.templates(args.template.clone())))
 }
 
 /// A report, and the precision that it was computed in.

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &ExplainArgs, settings: &Settings, printer: &Printer) ->
         bail!(Usage("`--compare` only applies to `cka`; add `--method cka`".into()));
     }
     args.check_images()?;
-    let model = args.model.load(settings)?;
+    let model = args.model.load_with_labels(&args.labels, settings)?;
     printer.note_precision(&model);
     let load = |path: &PathBuf| -> anyhow::Result<Model> {
         Ok(Model::load(

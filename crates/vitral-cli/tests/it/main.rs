@@ -16,6 +16,7 @@ mod serve;
 mod train;
 mod usage;
 mod weights;
+mod words;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -35,6 +35,9 @@ impl ModelConfig {
         if matches!(self.head, Head::Mlp { width: 0, .. }) {
             return Err(ConfigError::Zero { field: "head.mlp.width" });
         }
+        if matches!(self.head, Head::Cosine { space: Some(0) }) {
+            return Err(ConfigError::Zero { field: "head.cosine.space" });
+        }
         let contradiction = |problem: String, hint| Err(ConfigError::Contradiction { problem, hint });
         let grid = self.grid();
         if grid.area() == 0 {
@@ -45,6 +48,10 @@ impl ModelConfig {
         if needs_class && !self.class_token {
             let problem = "pools the class token but has none".to_owned();
             return contradiction(problem, "set `class_token` or another `pooling`");
+        }
+        if matches!(self.head, Head::Cosine { .. }) && self.distillation_head {
+            let problem = "has a cosine head and a distillation head".to_owned();
+            return contradiction(problem, "a cosine head stands alone");
         }
         if self.distillation_head && !(self.distillation_token && self.class_token) {
             let problem = "has a distillation head but lacks a class or distillation token".to_owned();

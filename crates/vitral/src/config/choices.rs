@@ -92,6 +92,12 @@ pub enum Head {
         /// Its activation function.
         activation: Activation,
     },
+    /// Classes are directions, as in CLIP's zero-shot classification (arXiv:2103.00020): features, mapped to a shared space if
+    /// there is one, are brought to the length √width by a root-mean-square norm, and a linear map follows.
+    Cosine {
+        /// Width of the space that features are mapped to, without a bias.
+        space: Option<usize>,
+    },
 }
 
 /// What the logits say about an image, and so how they become what is shown.

@@ -85,6 +85,10 @@ pub(super) fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         }
         (classes, Head::Linear) => format!("linear, {classes} classes{problem}"),
         (classes, Head::Mlp { width, .. }) => format!("MLP of width {width}, {classes} classes{problem}"),
+        (classes, Head::Cosine { space: Some(space) }) => {
+            format!("cosine in a space of width {space}, {classes} classes{problem}")
+        }
+        (classes, Head::Cosine { space: None }) => format!("cosine, {classes} classes{problem}"),
     };
     lines.push(("head", head));
     lines

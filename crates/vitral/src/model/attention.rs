@@ -12,6 +12,8 @@ use crate::config::RelativePositions;
 pub(super) struct BlockContext<'a> {
     /// Added to the attention scores of each key.
     pub(super) key_mask: Option<&'a Tensor>,
+    /// Added to all attention scores, `[heads, tokens, tokens]`; only for models without relative positions.
+    pub(super) score_bias: Option<&'a Tensor>,
     /// How queries and keys are rotated.
     pub(super) rotation: Option<&'a Rotation>,
     /// Relative positions of the tokens, if scores depend on them.
@@ -107,7 +109,7 @@ impl SelfAttention {
             heads: self.heads,
             scale: self.scale,
             key_mask: context.key_mask,
-            bias: bias.as_ref(),
+            bias: bias.as_ref().or(context.score_bias),
             dropout: self.dropout,
             queries: context.tokens_read,
             capture,

@@ -107,6 +107,8 @@ fn head(config: &ModelConfig, patches: usize, tokens: usize) -> usize {
     let classifier = match config.head {
         config::Head::Linear => features * config.classes,
         config::Head::Mlp { width, .. } => (features + config.classes) * width,
+        config::Head::Cosine { space: None } => features * config.classes,
+        config::Head::Cosine { space: Some(space) } => (features + config.classes) * space,
     };
     let classifier = if config.classes == 0 { 0 } else { classifier };
     let pre_logits = config.pre_logits.map_or(0, |features| pooled * features);

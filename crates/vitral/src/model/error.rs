@@ -40,4 +40,12 @@ pub enum ModelError {
         /// Values there are.
         found: usize,
     },
+    /// A text of more tokens than the text tower takes, or of none.
+    #[error("the model takes texts of 1 to {context} tokens, found {length}")]
+    Text {
+        /// The largest number of tokens.
+        context: usize,
+        /// The number that was given.
+        length: usize,
+    },
 }

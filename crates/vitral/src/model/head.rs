@@ -1,6 +1,6 @@
 //! From tokens to features and logits.
 
-use vitral_engine::ops::{Epilogue, Linear, Norm};
+use vitral_engine::ops::{Epilogue, Linear, Norm, NormKind};
 use vitral_engine::{Activation, Context, ParameterId, Tensor};
 
 use super::build::Builder;
@@ -17,6 +17,7 @@ pub(super) enum Pooled {
 enum Classifier {
     Linear(Linear),
     Mlp { up: Linear, activation: Activation, down: Linear },
+    Cosine { projection: Option<Linear>, norm: Norm, classes: Linear },
 }
 
 pub(super) struct Head {
@@ -46,6 +47,23 @@ impl Head {
                     up: place.linear("up", features, width, config.head_bias),
                     activation: activation.into(),
                     down: place.linear("down", width, config.classes, config.head_bias),
+                }
+            }
+            config::Head::Cosine { space } => {
+                let mut place = builder.at("head");
+                let projection = space.map(|space| place.linear("projection", features, space, false));
+                let width = space.unwrap_or(features);
+                // Only lengths of exactly 0 would need an epsilon.
+                let norm = Norm {
+                    weight: place.at("norm").plain("weight", &[width]),
+                    bias: None,
+                    epsilon: 0.0,
+                    kind: NormKind::Rms,
+                };
+                Classifier::Cosine {
+                    projection,
+                    norm,
+                    classes: builder.linear("head", width, config.classes, config.head_bias),
                 }
             }
         });
@@ -138,6 +156,10 @@ impl Classifier {
             Classifier::Mlp { up, activation, down } => {
                 let hidden = Epilogue { activation: Some(activation), ..Epilogue::default() };
                 cx.linear(&cx.linear_with(x, None, up, hidden), down)
+            }
+            Classifier::Cosine { projection, ref norm, classes } => {
+                let x = projection.map_or_else(|| x.clone(), |projection| cx.linear(x, projection));
+                cx.linear(&cx.norm(&x, norm), classes)
             }
         }
     }

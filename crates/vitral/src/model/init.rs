@@ -4,10 +4,11 @@ use std::convert::Infallible;
 
 use rayon::prelude::*;
 use vitral_engine::random::{mix, normal, uniform};
-use vitral_engine::{Device, ParameterId, ParameterSpec, Parameters};
+use vitral_engine::{Declarations, Device, ParameterId, ParameterSpec, Parameters};
 
-use super::Vit;
+use super::masked::MaskedAutoencoder;
 use super::storage::storage;
+use super::vit::Vit;
 use crate::config::ModelConfig;
 
 /// The library whose initialization scheme is followed.
@@ -45,7 +46,7 @@ enum Role {
         weight: bool,
     },
     LayerScale,
-    /// Class, distillation and register tokens, and an attention pool's probe.
+    /// Class, distillation and register tokens, an attention pool's probe, and what stands for hidden patches.
     Token,
     Positions,
     RelativePositions,
@@ -77,7 +78,7 @@ fn role(name: &str) -> Role {
         Role::Positions
     } else if leaf == "relative_positions" {
         Role::RelativePositions
-    } else if parts[0] == "tokens" || leaf == "probe" {
+    } else if parts[0] == "tokens" || leaf == "probe" || leaf == "mask" {
         Role::Token
     } else if parts[0] == "patches" || parts[0] == "stem" {
         Role::Convolution { weight }
@@ -186,9 +187,28 @@ pub fn initialize(vit: &Vit, parameters: &mut Parameters, scheme: Initialization
 
 /// The initial values of one parameter.
 pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialization, seed: u64) -> Vec<f32> {
-    let spec = vit.declarations().spec(id);
+    drawn(vit.declarations(), vit.config(), id, scheme, seed)
+}
+
+impl MaskedAutoencoder {
+    /// Fills flat parameters with initial values, the decoder's like the encoder's, which are those of [`initialize`].
+    pub fn initialize(&self, parameters: &mut Parameters, scheme: Initialization, seed: u64) {
+        for id in self.declarations().ids() {
+            parameters.write(id, &drawn(self.declarations(), self.vit().config(), id, scheme, seed));
+        }
+    }
+}
+
+fn drawn(
+    declarations: &Declarations,
+    config: &ModelConfig,
+    id: ParameterId,
+    scheme: Initialization,
+    seed: u64,
+) -> Vec<f32> {
+    let spec = declarations.spec(id);
     let mut values = vec![0.0; spec.count()];
-    fill(vit, spec, scheme, seed, &mut values);
+    fill(declarations, config, spec, scheme, seed, &mut values);
     values
 }
 
@@ -196,7 +216,7 @@ pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialization, seed: 
 pub fn frozen(vit: &Vit, scheme: Initialization, seed: u64, device: &Device) -> Parameters {
     let read = |spec: &ParameterSpec| {
         let mut values = vec![0.0; spec.count()];
-        fill(vit, spec, scheme, seed, &mut values);
+        fill(vit.declarations(), vit.config(), spec, scheme, seed, &mut values);
         Ok::<_, Infallible>(values.into())
     };
     let stored = |spec: &ParameterSpec| storage(device.precision(), &spec.name);
@@ -204,8 +224,14 @@ pub fn frozen(vit: &Vit, scheme: Initialization, seed: u64, device: &Device) -> 
     parameters
 }
 
-fn fill(vit: &Vit, spec: &ParameterSpec, scheme: Initialization, seed: u64, values: &mut [f32]) {
-    let config = vit.config();
+fn fill(
+    declarations: &Declarations,
+    config: &ModelConfig,
+    spec: &ParameterSpec,
+    scheme: Initialization,
+    seed: u64,
+    values: &mut [f32],
+) {
     let of_name = spec.name.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte)));
     // A bias is drawn like the weight it belongs to.
     let weight = spec.name.strip_suffix(".bias").map(|stem| match stem.rsplit_once('.') {
@@ -213,7 +239,7 @@ fn fill(vit: &Vit, spec: &ParameterSpec, scheme: Initialization, seed: u64, valu
         Some((attention, "query" | "value")) if attention.ends_with(".attention") => format!("{attention}.qkv.weight"),
         _ => format!("{stem}.weight"),
     });
-    let weight = weight.and_then(|weight| vit.declarations().find(&weight)).map(|id| vit.declarations().spec(id));
+    let weight = weight.and_then(|weight| declarations.find(&weight)).map(|id| declarations.spec(id));
     let fan = || fans(weight.unwrap_or(spec), config);
     let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));
     const CHUNK: usize = 1 << 14;

@@ -112,8 +112,17 @@ impl PositionResample {
 /// Sine-cosine positions `[rows · columns, width]` as in big_vision and lucidrains' SimpleViT: sine and cosine of the
 /// column, then of the row, at frequencies from 1 down to 1/10,000.
 pub(crate) fn sin_cos_2d(grid: Size, width: usize) -> Vec<f32> {
+    sines_and_cosines(grid, width, ((width / 4).max(2) - 1) as f64)
+}
+
+/// Positions as [`sin_cos_2d`], at frequencies from 1 down to 1/10,000 without the last, as in MAE (arXiv:2111.06377).
+pub(super) fn sin_cos_2d_of_mae(grid: Size, width: usize) -> Vec<f32> {
+    sines_and_cosines(grid, width, (width / 4) as f64)
+}
+
+fn sines_and_cosines(grid: Size, width: usize, steps: f64) -> Vec<f32> {
     let quarter = width / 4;
-    let frequency = |i: usize| 1.0 / 10_000f64.powf(i as f64 / (quarter.max(2) - 1) as f64);
+    let frequency = |i: usize| 1.0 / 10_000f64.powf(i as f64 / steps);
     let mut positions = Vec::with_capacity(grid.area() * width);
     for row in 0..grid.height {
         for column in 0..grid.width {

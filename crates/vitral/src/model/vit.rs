@@ -162,11 +162,33 @@ impl Vit {
                 block.forward(
                     cx,
                     x,
-                    BlockContext { key_mask: mask.as_ref(), rotation, offsets, shared_table, tokens_read },
+                    BlockContext {
+                        key_mask: mask.as_ref(),
+                        score_bias: None,
+                        rotation,
+                        offsets,
+                        shared_table,
+                        tokens_read,
+                    },
                 )
             });
         }
         x
+    }
+
+    /// Pixels to the input of the first block, `[batch, tokens, width]`.
+    pub(super) fn tokens(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size) -> Tensor {
+        let patches = self.patches.forward(cx, pixels, grid);
+        self.tokens.forward(cx, &self.config, &patches, grid)
+    }
+
+    /// All blocks and the final norm over some tokens, for models without positions inside their blocks.
+    pub(super) fn encode(&self, cx: &Context<'_>, mut x: Tensor) -> Tensor {
+        for block in &self.blocks {
+            let block = Arc::clone(block);
+            x = cx.checkpointed(&x, move |cx, x| block.forward(cx, x, BlockContext::default()));
+        }
+        self.norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(&x, norm))
     }
 
     /// How many of the last block's first tokens are read out, if the others are not needed.

@@ -31,6 +31,13 @@ impl Graph<'_> {
                 let hidden = self.activation("head.activation", &up, activation);
                 self.linear("head.down", &hidden)
             }
+            Head::Cosine { space } => {
+                let x = space.map_or_else(|| x.clone(), |_| self.linear("head.projection", x));
+                let width = self.spec("head.norm.weight").count();
+                let weight = self.vector("head.norm.weight", &[width]);
+                let x = self.rms_normalization("head.norm", &x, &weight, 0.0);
+                self.linear("head", &x)
+            }
         }
     }
 

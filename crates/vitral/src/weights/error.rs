@@ -143,6 +143,22 @@ pub enum WeightsError {
     /// A parameter was read that `resolve` was told to leave out, or that does not exist.
     #[error("`{0}` was not assigned: it was left out on request or is not a parameter of this model")]
     NotAssigned(String),
+    /// A model has no tower for texts.
+    #[error("`{}`: no text tower, so it cannot compare images with words: {fault}", path.display())]
+    NoTextTower {
+        /// The path.
+        path: PathBuf,
+        /// What is missing.
+        fault: String,
+    },
+    /// A tokenizer's file is missing or cannot be read.
+    #[error("`{}`: {fault}", path.display())]
+    Tokenizer {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was expected and found.
+        fault: String,
+    },
     /// A path does not hold a model.
     #[error("`{}`: {fault}", path.display())]
     NoModel {

@@ -26,6 +26,6 @@ pub const CHECK_FILE: &str = "vitral-check.safetensors";
 
 pub use assign::{Assignment, PositionAdaptation, ResolveOptions, recognize, resolve};
 pub use container::{Container, DataType, TensorView};
-pub use description::{Description, PreprocessSource, load_description};
+pub use description::{Description, PreprocessSource, TextDescription, load_description, load_text_description};
 pub use dialect::Dialect;
 pub use error::WeightsError;

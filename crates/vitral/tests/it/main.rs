@@ -14,6 +14,7 @@ mod resnet;
 mod search;
 mod sizes;
 mod stem;
+mod texts;
 mod tiny_vits;
 mod weights;
 

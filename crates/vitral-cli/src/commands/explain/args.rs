@@ -11,6 +11,7 @@ use vitral::explain::{Method, Options};
 
 use crate::fault::Usage;
 use crate::inputs::OptionalInputArgs;
+use crate::labels::LabelArgs;
 use crate::settings::ImageModelArgs;
 
 /// See inside a model: maps over images, and the ViT paper's figures
@@ -72,6 +73,8 @@ pub(crate) struct ExplainArgs {
     pub(super) inputs: OptionalInputArgs,
     #[command(flatten)]
     pub(super) model: ImageModelArgs,
+    #[command(flatten)]
+    pub(super) labels: LabelArgs,
     /// What to make, separated by commas; `all` is everything that applies to the model and the images, and names what
     /// it leaves out [default: a few maps that suit the model]
     #[arg(long, value_name = "METHOD", value_delimiter = ',', value_parser = whats(), hide_possible_values = true)]

@@ -12,7 +12,7 @@ use vitral_train::curate::{Card, Gallery, Section};
 use super::opened::IndexFile;
 use super::page::{PageArgs, card, count};
 use crate::fault::Usage;
-use crate::inputs::{InputArgs, Records};
+use crate::inputs::{OptionalInputArgs, Records};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ImageModelArgs, Settings};
@@ -27,6 +27,7 @@ use crate::settings::{ImageModelArgs, Settings};
 Examples:
   vitral search query photos.safetensors cat.jpg
   vitral search query photos.safetensors 'new/*.jpg' --top-k 3 --json
+  vitral search query photos.safetensors --text 'a cat on a sofa'
   vitral search query photos.safetensors cat.jpg --gallery cat.html
 
 With --json: one line for each image, {\"image\": …, \"neighbors\": [{\"image\": …, \"label\": …, \"cosine\": …}, …]}")]
@@ -34,7 +35,10 @@ pub(super) struct QueryArgs {
     #[command(flatten)]
     index: IndexFile,
     #[command(flatten)]
-    inputs: InputArgs,
+    inputs: OptionalInputArgs,
+    /// A text, in place of images, for an index of a model of images and texts (CLIP, SigLIP); may be given several times
+    #[arg(long, value_name = "TEXT")]
+    text: Vec<String>,
     /// Neighbors to find for each image
     #[arg(long, visible_alias = "top", short = 'k', value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
@@ -62,6 +66,12 @@ pub(super) fn run(args: &QueryArgs, settings: &Settings, printer: &Printer) -> a
     args.page.check(&args.index.index)?;
     let index = args.index.open(printer)?;
     let origin = index.origin();
+    match (args.inputs.is_empty(), args.text.is_empty()) {
+        (true, true) => bail!(Usage("expected images, or texts by `--text`".into())),
+        (false, false) => bail!(Usage("expected images or texts, found both; ask one after the other".into())),
+        (true, false) => return by_words(args, &index, settings, printer),
+        (false, true) => {}
+    }
     let model = args.model.load_or(origin.location().map(Path::new), settings)?;
     printer.note_precision(&model);
     let range = args.inputs.reading().sample_range();
@@ -98,6 +108,39 @@ pub(super) fn run(args: &QueryArgs, settings: &Settings, printer: &Printer) -> a
     Ok(outcome)
 }
 
+/// Looks for images by texts.
+fn by_words(args: &QueryArgs, index: &Index, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    let origin = index.origin();
+    let location = origin.location().map(Path::new);
+    let model = args.model.load_or(location, settings)?;
+    let range = args.inputs.reading().sample_range();
+    // Vectors of another model's text tower would be answered, too, by nonsense.
+    let same = Origin::of(&model, origin.pool(), range, None)?;
+    origin.check(&same)?;
+    let texts = args.model.load_texts(location, settings)?;
+    let width = texts.config().feature_width();
+    if width != index.width() {
+        bail!(Usage(format!(
+            "texts of this model have vectors of {width} numbers, the images of the index {}: expected an index made with the \
+             same model and `--pool pooled`",
+            index.width()
+        )));
+    }
+    let flat = Flat::new(index.features(), index.width(), &settings.device)?;
+    let mut sections = Vec::new();
+    for (text, vector) in args.text.iter().zip(texts.embed(&args.text)?) {
+        let hits = flat.nearest(&vector, args.top_k as usize)?.remove(0);
+        if args.page.is_wanted() {
+            let near = hits.iter().map(|hit| found(index, hit));
+            sections.push(Section { title: text.clone(), cards: near.collect() });
+        }
+        show(index, text, &hits, settings, printer)?;
+    }
+    let about = format!("The nearest of {} to texts, by the cosine ({}).", count(index.len(), "image"), origin.model());
+    args.page.write(&Gallery { title: "Nearest images".to_owned(), about, sections }, printer)?;
+    Ok(Outcome::Done)
+}
+
 fn show(index: &Index, image: &str, hits: &[Hit], settings: &Settings, printer: &Printer) -> anyhow::Result<()> {
     let entry = |hit: &Hit| &index.entries()[hit.row];
     if settings.json {
@@ -115,10 +158,14 @@ fn show(index: &Index, image: &str, hits: &[Hit], settings: &Settings, printer: 
 fn section(index: &Index, image: &str, hits: &[Hit]) -> Section {
     let query =
         Card { path: image.into(), name: image.to_owned(), note: "query".into(), first: true, ..Card::default() };
-    let near = |hit: &Hit| Card {
+    let near = hits.iter().map(|hit| found(index, hit));
+    Section { title: String::new(), cards: std::iter::once(query).chain(near).collect() }
+}
+
+fn found(index: &Index, hit: &Hit) -> Card {
+    Card {
         value: format!("{:.4}", hit.cosine),
         note: index.entries()[hit.row].label.clone().unwrap_or_default(),
         ..card(index, hit.row)
-    };
-    Section { title: String::new(), cards: std::iter::once(query).chain(hits.iter().map(near)).collect() }
+    }
 }

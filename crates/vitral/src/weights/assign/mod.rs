@@ -18,6 +18,8 @@ use crate::config::Size;
 pub use options::{PositionAdaptation, ResolveOptions};
 use plan::{Misfit, Piece, Planner, Resampling};
 pub(super) use values::SCALES;
+#[cfg(feature = "text")]
+pub(crate) use values::{floats, rows};
 
 /// Parameters with the tensors they are read from.
 #[derive(Debug)]
@@ -243,6 +245,15 @@ impl Assignment<'_> {
             DataType::BFloat16 => Some(DType::Bf16),
             DataType::Float16 => Some(DType::F16),
             DataType::Float32 => Some(DType::F32),
+            _ => None,
+        }
+    }
+
+    /// The name of the tensor that a parameter is, if it is the whole of one, in our layout.
+    #[cfg(feature = "text")]
+    pub(crate) fn tensor(&self, name: &str) -> Option<&str> {
+        match self.sources.get(name)?.pieces.as_slice() {
+            [piece] if piece.layout.is_none() && piece.taken() == piece.total => Some(&piece.name),
             _ => None,
         }
     }

@@ -68,6 +68,20 @@ fn part<'a>(view: TensorView<'a>, piece: &Piece) -> TensorView<'a> {
     TensorView { bytes, ..view }
 }
 
+/// Some rows of a matrix, one after the other, without touching the others.
+#[cfg(feature = "text")]
+pub(crate) fn rows(container: &Container, name: &str, wanted: &[usize]) -> Result<Vec<f32>, WeightsError> {
+    let view = container.tensor(name).ok_or_else(|| WeightsError::NotAssigned(name.to_owned()))?;
+    let width = view.bytes.len() / view.shape.first().copied().unwrap_or(1).max(1);
+    let mut values = Vec::new();
+    for &row in wanted {
+        let bytes = view.bytes.get(row * width..(row + 1) * width);
+        let bytes = Cow::Borrowed(bytes.ok_or_else(|| WeightsError::NotAssigned(format!("row {row} of {name}")))?);
+        values.extend_from_slice(&floats(TensorView { bytes, ..view.clone() }, name)?);
+    }
+    Ok(values)
+}
+
 /// All values as float32: in place if the file holds aligned float32.
 pub(crate) fn floats<'a>(view: TensorView<'a>, name: &str) -> Result<Cow<'a, [f32]>, WeightsError> {
     let bytes = view.bytes;

@@ -7,6 +7,7 @@ mod huggingface;
 mod imagenet;
 mod jax;
 mod original;
+mod text;
 mod timm;
 mod vitral;
 
@@ -21,6 +22,7 @@ use fields::{Fields, read_json};
 pub(crate) use self::imagenet::is_known;
 pub(crate) use self::vitral::{FORMAT, INT8_FORMAT};
 pub use contents::{Description, PreprocessSource};
+pub use text::{TextDescription, load_text_description};
 
 /// Weight files in the order they are looked for in a folder.
 const WEIGHTS: [&str; 6] = [

@@ -191,6 +191,14 @@ const BUILT_IN: [(&str, &str); 17] = [
     ("lucidrains-simple", include_str!("lucidrains-simple.toml")),
 ];
 
+/// The dialects of text towers: their names are those of [`crate::model::TextTower`], so they are not among those that a
+/// vision tower is recognized by.
+const OF_TEXTS: [(&str, &str); 3] = [
+    ("huggingface-clip-text", include_str!("huggingface-clip-text.toml")),
+    ("huggingface-siglip-text", include_str!("huggingface-siglip-text.toml")),
+    ("openai-clip-text", include_str!("openai-clip-text.toml")),
+];
+
 /// Buffers that are not weights in any dialect.
 const BUFFERS: [&str; 4] = ["*num_batches_tracked", "*position_ids", "*relative_position_index", "n_averaged"];
 
@@ -233,6 +241,12 @@ impl Dialect {
             let known = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).chain(["vitral".to_owned()]);
             WeightsError::NoSuchDialect { found: name.to_owned(), known: known.collect() }
         })
+    }
+
+    /// The dialect of a text tower with this name.
+    pub(crate) fn of_texts(name: &str) -> Option<Dialect> {
+        let (name, text) = OF_TEXTS.iter().find(|(known, _)| *known == name)?;
+        Self::parse(name, text).ok()
     }
 
     /// Reads a dialect from TOML.
@@ -393,6 +407,16 @@ mod tests {
             // transformers has DINOv3 without a classifier.
             let headless = name == "huggingface-dinov3";
             assert_eq!(dialect.source("head.weight").is_none(), headless, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_dialect_of_a_text_tower_parses() {
+        for (name, text) in OF_TEXTS {
+            let dialect = Dialect::parse(name, text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+            for parameter in ["table", "blocks.11.attention.qkv.weight", "projection.weight"] {
+                assert!(dialect.source(parameter).is_some(), "{name}: {parameter}");
+            }
         }
     }
 

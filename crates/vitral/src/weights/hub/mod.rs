@@ -44,6 +44,13 @@ impl Hub {
             let found = if listed.files.is_empty() { "no file".into() } else { listed.files.join(", ") };
             HubError::NoWeights { name: name.to_string(), found }
         })?;
+        let texts = files.iter().any(|file| file == CONFIG).then(|| {
+            let place = fetcher.file(name, &listed.commit, CONFIG, &cache, progress)?;
+            Ok::<_, HubError>(has_texts(&place))
+        });
+        if texts.transpose()?.unwrap_or(false) {
+            files.extend(tokenizer(&listed.files));
+        }
         let mut at = 0;
         while let Some(file) = files.get(at).cloned() {
             at += 1;
@@ -79,6 +86,22 @@ fn wanted(listed: &[String]) -> Option<Vec<String>> {
     let weights = WEIGHTS.into_iter().find(has).map(str::to_owned);
     let weights = weights.or_else(|| archives.next().filter(|_| archives.next().is_none()).cloned())?;
     Some(DESCRIPTIONS.into_iter().filter(has).map(str::to_owned).chain([weights]).collect())
+}
+
+const CONFIG: &str = "config.json";
+
+/// Whether a configuration is of a model with a text tower.
+fn has_texts(config: &Path) -> bool {
+    let json = std::fs::read(config).ok().and_then(|text| super::json::parse(&text).ok());
+    json.is_some_and(|json| json.get("text_config").or_else(|| json.get("text_config_dict")).is_some())
+}
+
+/// The files of a tokenizer, in the best form available.
+fn tokenizer(listed: &[String]) -> Vec<String> {
+    const FORMS: [&[&str]; 3] = [&["tokenizer.json"], &["vocab.json", "merges.txt"], &["spiece.model"]];
+    let has = |name: &&str| listed.iter().any(|file| file == name);
+    let form = FORMS.iter().find(|form| form.iter().all(|name| has(name)));
+    form.into_iter().flat_map(|form| form.iter().map(|name| (*name).to_owned())).collect()
 }
 
 /// The weight files that an index lists and the hub has.
