@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use vitral::{LoadOptions, Model};
-use vitral_ranks::Reduction;
+use vitral_ranks::{Ranks, Reduction};
 use vitral_train::balance::ChooseBy;
 use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, RunSize, Watcher};
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::labeling::Labeling;
+use vitral_train::pretrain::{Images, pretrain};
 use vitral_train::recipe::Recipe;
 use vitral_train::report::ChosenOn;
 use vitral_train::run::{Models, RunOn, run as train};
@@ -40,6 +41,9 @@ pub(crate) fn follow(
     printer: &Printer,
 ) -> anyhow::Result<Outcome> {
     let ranks = settings.ranks.clone().with_reduction(reduction);
+    if recipe.pretraining.is_some() {
+        return without_labels(recipe, out, ranks, settings, printer);
+    }
     let mut sets = open_sets(recipe)?;
     let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
         Ok(Model::load(&located(Path::new(name), settings)?, options, &settings.device)?)
@@ -67,12 +71,7 @@ pub(crate) fn follow(
     let on = RunOn { device: &settings.device, ranks: ranks.clone(), interrupted: interrupt::gracefully() };
     let ended = train(recipe, &sets, models, out, on, &mut watcher);
     printer.finish_progress();
-    if ranks.is_several() {
-        let (spent, all) = (ranks.time_spent().as_secs_f64(), watcher.begun.elapsed().as_secs_f64());
-        let share = 100.0 * spent / all.max(1e-9);
-        printer
-            .note(format_args!("rank 0 spent {spent:.1} s of {all:.1} ({share:.1} %) with others, waiting included"));
-    }
+    note_time(&ranks, watcher.begun, printer);
     match ended? {
         Ended::Finished { best, epoch, test } => {
             let (folder, report) = (out.join("best"), out.join("report.html"));
@@ -123,11 +122,75 @@ pub(crate) fn follow(
             }
             Ok(Outcome::Done)
         }
-        Ended::Interrupted { step } => {
-            printer.fault(format_args!("stopped after step {step}; run the same command again to resume"));
-            Ok(Outcome::Interrupted)
-        }
+        Ended::Interrupted { step } => Ok(stopped(step, printer)),
     }
+}
+
+/// Pre-trains a model on images whose labels, if they have any, are not looked at.
+fn without_labels(
+    recipe: &Recipe,
+    out: &Path,
+    ranks: Ranks,
+    settings: &Settings,
+    printer: &Printer,
+) -> anyhow::Result<Outcome> {
+    let images = Images::open(recipe)?;
+    images.notes.iter().for_each(|note| printer.note(note));
+    let learned = recipe.model.from.as_ref().map(|from| -> anyhow::Result<Model> {
+        Ok(Model::load(&located(Path::new(from), settings)?, &recipe.load_options(0)?, &settings.device)?)
+    });
+    let learned = learned.transpose()?;
+    printer.note(format_args!("images     {} to train on, {} held out", images.train.len(), images.held_out.len()));
+    let mut watcher = Lines {
+        printer,
+        json: settings.json,
+        epochs: recipe.run.epochs,
+        // Pixels are numbers.
+        labeling: Labeling::Number,
+        choose_by: recipe.run.choose_by,
+        begun: Instant::now(),
+        first: None,
+        bar: false,
+        losses: Losses::default(),
+    };
+    let on = RunOn { device: &settings.device, ranks: ranks.clone(), interrupted: interrupt::gracefully() };
+    let ended = pretrain(recipe, &images, learned, out, on, &mut watcher);
+    printer.finish_progress();
+    note_time(&ranks, watcher.begun, printer);
+    match ended? {
+        Ended::Finished { best, epoch, .. } => {
+            let (model, drawn) = (out.join("best"), out.join("reconstructions.png"));
+            if settings.json {
+                let line =
+                    serde_json::json!({ "best_r_squared": best, "epoch": epoch, "model": model, "drawing": drawn });
+                printer.json_line(&line)?;
+            } else {
+                printer.line(format_args!(
+                    "R² {best:.4} of the hidden pixels of held-out images after epoch {epoch}; the encoder: {}",
+                    model.display()
+                ))?;
+                printer.note(format_args!("images, hidden and predicted: {}", drawn.display()));
+                printer.note(format_args!("next: vitral finetune --model {} FOLDER --out RUN", model.display()));
+            }
+            Ok(Outcome::Done)
+        }
+        Ended::Interrupted { step } => Ok(stopped(step, printer)),
+    }
+}
+
+/// Says how much of the time was spent with other ranks, if there are any.
+fn note_time(ranks: &Ranks, begun: Instant, printer: &Printer) {
+    if ranks.is_several() {
+        let (spent, all) = (ranks.time_spent().as_secs_f64(), begun.elapsed().as_secs_f64());
+        let share = 100.0 * spent / all.max(1e-9);
+        printer
+            .note(format_args!("rank 0 spent {spent:.1} s of {all:.1} ({share:.1} %) with others, waiting included"));
+    }
+}
+
+fn stopped(step: u64, printer: &Printer) -> Outcome {
+    printer.fault(format_args!("stopped after step {step}; run the same command again to resume"));
+    Outcome::Interrupted
 }
 
 /// Prints one line per epoch, and a progress bar over its steps.

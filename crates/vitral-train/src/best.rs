@@ -22,7 +22,7 @@ use crate::step::{Batch, Trainer};
 
 /// The parameters that are evaluated and kept, prepared for inference: the exponential average if the run has one.
 fn kept(trainer: &Trainer, device: &Device) -> Result<Parameters, DeviceError> {
-    let declarations = trainer.vit.declarations();
+    let declarations = trainer.vit().declarations();
     let flat = trainer.ema.as_ref().unwrap_or(trainer.parameters.flat()).to_vec()?;
     let read = |spec: &ParameterSpec| {
         let id = declarations.find(&spec.name).expect("its own name");
@@ -85,7 +85,7 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, by: ChooseBy, device: &Dev
         let values = device.scope(|| {
             let cx = Context::inference(&parameters);
             let input = Input { pixels: &batch.pixels, mask: None };
-            let output = trainer.vit.forward(&cx, input).map_err(vitral::Error::from)?;
+            let output = trainer.vit().forward(&cx, input).map_err(vitral::Error::from)?;
             let logits = output.logits.expect("a model that is trained has a head");
             let loss = trainer.rules().loss.of(&cx, &logits, &batch.targets, None);
             let values = match (labeling, by) {
@@ -138,12 +138,13 @@ pub(crate) fn keep(
     device: &Device,
 ) -> Result<(), TrainError> {
     let parameters = kept(trainer, device)?;
-    let declarations = trainer.vit.declarations();
+    let declarations = trainer.vit().declarations();
+    let classifies = trainer.vit().config().classes > 0;
     let source = ExportSource {
         name: "trained",
-        vit: &trainer.vit,
+        vit: trainer.vit(),
         preprocess: Some(preprocess.clone()),
-        labels: Some(labels),
+        labels: Some(labels).filter(|_| classifies),
         license: None,
         storage: DType::F32,
         read: Box::new(|spec| Ok(parameters.read(declarations.find(&spec.name).expect("its own name"))?.into())),

@@ -114,7 +114,7 @@ pub fn run(
     let ranks = on.ranks.clone();
     let prepared = Run::prepare(recipe, sets, models, folder, on, watcher);
     let (run, mut trainer) = ranks::agree(&ranks, prepared)?;
-    let _lock = ranks::on_first(&ranks, || run.open_folder())?;
+    let _lock = ranks::on_first(&ranks, || open_folder(run.folder, &run.resolved))?;
     match run.fit(&mut trainer, watcher)? {
         Outcome::Finished { best, epoch, .. } => {
             drop(trainer);
@@ -205,22 +205,6 @@ impl<'a> Run<'a> {
         Ok((run, trainer))
     }
 
-    /// Takes possession of the run's folder, for as long as the file is open, and writes the recipe into it.
-    fn open_folder(&self) -> Result<File, TrainError> {
-        let folder = self.folder;
-        refuse_other_files(folder, &self.resolved)?;
-        std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "creating the run's folder"))?;
-        let lock = locked(folder)?;
-        let best = folder.join("best");
-        atomic::recover(&best).map_err(TrainError::file(&best, "restoring what a stopped run left"))?;
-        let path = folder.join("recipe.toml");
-        // With a checkpoint, the recipe is only replaced once it is known to go on with it.
-        if !path.exists() || checkpoint::list(&folder.join("checkpoints")).is_empty() {
-            write_recipe(folder, &self.resolved)?;
-        }
-        Ok(lock)
-    }
-
     /// Trains until the last epoch, or until it is interrupted.
     fn fit(&self, trainer: &mut Trainer, watcher: &mut dyn Watcher) -> Result<Outcome, TrainError> {
         let RunOn { device, ranks, interrupted } = &self.on;
@@ -282,7 +266,7 @@ impl<'a> Run<'a> {
 }
 
 /// How the training images are loaded: augmented, but for the plain epochs at the end.
-fn training(recipe: &Recipe, preprocess: &Preprocess, batch: usize) -> Result<LoaderOptions, TrainError> {
+pub(crate) fn training(recipe: &Recipe, preprocess: &Preprocess, batch: usize) -> Result<LoaderOptions, TrainError> {
     let (augment, epochs) = (recipe.augment.clone(), recipe.run.epochs);
     let plain_from = epochs.checked_sub(augment.plain_epochs).ok_or_else(|| {
         let found = augment.plain_epochs;
@@ -293,7 +277,7 @@ fn training(recipe: &Recipe, preprocess: &Preprocess, batch: usize) -> Result<Lo
 }
 
 /// The rules of every step, with the schedule in steps. `batches` is the number of batches in an epoch.
-fn rules(recipe: &Recipe, loss: Loss, batch: usize, batches: usize, taught: bool) -> Rules {
+pub(crate) fn rules(recipe: &Recipe, loss: Loss, batch: usize, batches: usize, taught: bool) -> Rules {
     let settings = &recipe.run;
     let accumulate = settings.accumulate.max(1);
     let steps_per_epoch = batches.div_ceil(accumulate) as u64;
@@ -312,6 +296,21 @@ fn rules(recipe: &Recipe, loss: Loss, batch: usize, batches: usize, taught: bool
         leaves: settings.leaves,
         share_moments: settings.share_moments,
     }
+}
+
+/// Takes possession of a run's folder, for as long as the file is open, and writes the recipe into it.
+pub(crate) fn open_folder(folder: &Path, resolved: &str) -> Result<File, TrainError> {
+    refuse_other_files(folder, resolved)?;
+    std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "creating the run's folder"))?;
+    let lock = locked(folder)?;
+    let best = folder.join("best");
+    atomic::recover(&best).map_err(TrainError::file(&best, "restoring what a stopped run left"))?;
+    let path = folder.join("recipe.toml");
+    // With a checkpoint, the recipe is only replaced once it is known to go on with it.
+    if !path.exists() || checkpoint::list(&folder.join("checkpoints")).is_empty() {
+        write_recipe(folder, resolved)?;
+    }
+    Ok(lock)
 }
 
 /// Refuses a folder that is not a run's and holds files that a run would replace, or images: a folder of the data, say.
@@ -356,7 +355,7 @@ fn locked(folder: &Path) -> Result<File, TrainError> {
 }
 
 /// Writes the resolved recipe into a run's folder.
-fn write_recipe(folder: &Path, resolved: &str) -> Result<(), TrainError> {
+pub(crate) fn write_recipe(folder: &Path, resolved: &str) -> Result<(), TrainError> {
     let path = folder.join("recipe.toml");
     if std::fs::read_to_string(&path).is_ok_and(|found| found == resolved) {
         return Ok(());
@@ -364,7 +363,7 @@ fn write_recipe(folder: &Path, resolved: &str) -> Result<(), TrainError> {
     atomic::write(&path, resolved.as_bytes()).map_err(TrainError::file(&path, "writing the resolved recipe"))
 }
 
-fn cached(set: &Arc<dyn Dataset>) -> Arc<dyn Dataset> {
+pub(crate) fn cached(set: &Arc<dyn Dataset>) -> Arc<dyn Dataset> {
     Arc::new(Cached::new(Arc::clone(set), CACHE))
 }
 

@@ -43,6 +43,7 @@ impl Recipe {
         let wanted = overlaid(&ModelConfig::default(), &self.model.set)?;
         let given = |field: &str| self.model.set.contains_key(field);
         let head = match self.model.head {
+            _ if self.pretraining.is_some() => HeadChoice::Drop,
             NewHead::Zeros => HeadChoice::Zeros { classes },
             NewHead::Random => HeadChoice::Initialized { classes, scheme: self.model.initialize, seed: self.run.seed },
             NewHead::Keep => HeadChoice::Keep,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use vitral::config::Stem;
-use vitral::model::{Input, Vit};
+use vitral::model::{Input, MaskedAutoencoder, Visible, Vit};
 use vitral_engine::{
     BatchExtent, Context, Device, DrawKey, FlatBuffer, GradientSum, Moments, Parameters, Tensor, Update, UpdateGroup,
 };
@@ -26,6 +26,8 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// The place of the images in the whole batch.
     pub place: Place,
+    /// The patches that are not hidden, where hidden ones are predicted.
+    pub visible: Option<Visible>,
 }
 
 /// Where images are among those of all ranks.
@@ -51,7 +53,7 @@ pub type TeacherFn<'a> = dyn Fn(&Tensor) -> Result<Tensor, TrainError> + Sync + 
 #[derive(Debug)]
 pub struct Trainer {
     /// The model.
-    pub(crate) vit: Vit,
+    learner: Learner,
     /// Its parameters, flat.
     pub(crate) parameters: Parameters,
     /// Their exponential moving average, if one is kept.
@@ -70,6 +72,24 @@ pub struct Trainer {
     class_weights: Option<Tensor>,
     ranks: Ranks,
     base: u32,
+}
+
+/// What is trained.
+#[derive(Debug)]
+enum Learner {
+    /// A model, on the targets of whole images.
+    Classifier(Vit),
+    /// An encoder, on patches that are hidden from it.
+    Autoencoder(MaskedAutoencoder),
+}
+
+impl Learner {
+    fn vit(&self) -> &Vit {
+        match self {
+            Learner::Classifier(vit) => vit,
+            Learner::Autoencoder(autoencoder) => autoencoder.vit(),
+        }
+    }
 }
 
 /// The rules of a run: what is the same for every step.
@@ -136,6 +156,31 @@ impl Trainer {
         rules: Rules,
         ranks: Ranks,
     ) -> Result<Self, TrainError> {
+        Trainer::of(Learner::Classifier(vit), parameters, groups, rules, ranks)
+    }
+
+    /// A trainer that hides patches from a model and lets it predict them; batches say which, and their targets are what is to
+    /// be predicted ([`MaskedAutoencoder::loss`]). Otherwise as [`Trainer::on_ranks`].
+    ///
+    /// # Errors
+    /// As [`Trainer::on_ranks`].
+    pub fn with_hidden_patches(
+        autoencoder: MaskedAutoencoder,
+        parameters: Parameters,
+        groups: Vec<UpdateGroup>,
+        rules: Rules,
+        ranks: Ranks,
+    ) -> Result<Self, TrainError> {
+        Trainer::of(Learner::Autoencoder(autoencoder), parameters, groups, rules, ranks)
+    }
+
+    fn of(
+        learner: Learner,
+        parameters: Parameters,
+        groups: Vec<UpdateGroup>,
+        rules: Rules,
+        ranks: Ranks,
+    ) -> Result<Self, TrainError> {
         shares::check(&ranks, rules.leaves, rules.share_moments, parameters.device())?;
         let ema = match rules.ema_decay {
             Some(_) => Some(parameters.device().flat_copy(parameters.flat())?),
@@ -153,7 +198,7 @@ impl Trainer {
             gradients: GradientSum::zeros(&parameters, rules.leaves / ranks.size()),
             step: 0,
             base: lora::checksum(&parameters)?,
-            vit,
+            learner,
             parameters,
             groups,
             shares,
@@ -171,7 +216,7 @@ impl Trainer {
     /// # Panics
     /// If there is not one weight for each class.
     pub fn with_class_weights(mut self, weights: &[f32]) -> Result<Self, TrainError> {
-        assert_eq!(weights.len(), self.vit.config().classes, "one weight for each class");
+        assert_eq!(weights.len(), self.vit().config().classes, "one weight for each class");
         self.class_weights = Some(self.parameters.device().upload([weights.len()], weights)?);
         Ok(self)
     }
@@ -193,7 +238,15 @@ impl Trainer {
 
     /// The model.
     pub fn vit(&self) -> &Vit {
-        &self.vit
+        self.learner.vit()
+    }
+
+    /// The model with its decoder, if it predicts hidden patches.
+    pub fn autoencoder(&self) -> Option<&MaskedAutoencoder> {
+        match &self.learner {
+            Learner::Classifier(_) => None,
+            Learner::Autoencoder(autoencoder) => Some(autoencoder),
+        }
     }
 
     /// The parameters as the last step left them.
@@ -336,26 +389,38 @@ impl Trainer {
         taught: Option<&Tensor>,
         seen: usize,
     ) -> Result<Vec<PartReport>, TrainError> {
-        let Trainer { vit, parameters, gradients, rules, class_weights, ranks, step, .. } = self;
+        let Trainer { learner, parameters, gradients, rules, class_weights, ranks, step, .. } = self;
+        let learner = &*learner;
         let (images, Place { first, of }) = (batch.labels.len(), batch.place);
         let own = shares::own_leaves(of, rules.leaves, ranks);
         assert_eq!(first..first + images, shares::span(&own), "a rank's images are those of its leaves");
         let own: Vec<Range<usize>> = own.into_iter().map(|leaf| leaf.start - first..leaf.end - first).collect();
-        let cells = batch.pixels.shape().count() / (vit.config().channels * vit.config().token_stride().area()).max(1);
-        let extent = BatchExtent { tokens: cells / images.max(1), convolutions: vit.config().stem != Stem::Patches };
+        let config = learner.vit().config();
+        let cells = batch.pixels.shape().count() / (config.channels * config.token_stride().area()).max(1);
+        let extent = BatchExtent { tokens: cells / images.max(1), convolutions: config.stem != Stem::Patches };
         gradients.accumulate(extent, &own, parameters, |device, range: Range<usize>, gradients| {
             let part = batch.part(device, range.clone());
             let taught = taught.map(|taught| device.slice(taught, range.clone()));
             let draws = DrawKey { seed: rules.seed, step: *step, first_image: seen + first + range.start };
             let context = Context::training(parameters, draws).on(device);
             let context = if rules.recompute { context.with_checkpoints() } else { context };
-            let output =
-                vit.forward(&context, Input { pixels: &part.pixels, mask: None }).map_err(vitral::Error::from)?;
-            let (weights, teacher) = (class_weights.as_ref(), taught.as_ref().zip(rules.distillation));
-            let loss = rules.loss.of_output(&context, &output, &part.targets, weights, teacher);
-            let logits = output.logits.as_ref().expect("a model that is trained has a head");
-            let labels: Vec<f32> = part.labels.iter().map(|&label| label as f32).collect();
-            let correct = context.count_correct(logits, &device.constant([labels.len()], &labels));
+            let (loss, correct) = match learner {
+                Learner::Classifier(vit) => {
+                    let input = Input { pixels: &part.pixels, mask: None };
+                    let output = vit.forward(&context, input).map_err(vitral::Error::from)?;
+                    let (weights, teacher) = (class_weights.as_ref(), taught.as_ref().zip(rules.distillation));
+                    let loss = rules.loss.of_output(&context, &output, &part.targets, weights, teacher);
+                    let logits = output.logits.as_ref().expect("a model that is trained has a head");
+                    let labels: Vec<f32> = part.labels.iter().map(|&label| label as f32).collect();
+                    let correct = context.count_correct(logits, &device.constant([labels.len()], &labels));
+                    (loss, correct)
+                }
+                Learner::Autoencoder(autoencoder) => {
+                    let visible = part.visible.as_ref().expect("batches for an autoencoder say what is hidden");
+                    let loss = autoencoder.loss(&context, &part.pixels, &part.targets, visible);
+                    (loss.map_err(vitral::Error::from)?, device.constant([1], &[0.0]))
+                }
+            };
             // The part's share of the mean over the batch of all ranks.
             let share = range.len() as f32 / of as f32;
             context.backward_from(&loss, device.full(loss.shape(), share), Some(gradients));
@@ -368,7 +433,7 @@ impl Batch {
     /// A whole batch.
     pub fn whole(pixels: Tensor, targets: Tensor, labels: Vec<usize>) -> Self {
         let place = Place::whole(labels.len());
-        Batch { pixels, targets, labels, place }
+        Batch { pixels, targets, labels, place, visible: None }
     }
 
     /// Some of its images.
@@ -377,6 +442,7 @@ impl Batch {
             pixels: device.slice(&self.pixels, images.clone()),
             targets: device.slice(&self.targets, images.clone()),
             place: Place { first: self.place.first + images.start, of: self.place.of },
+            visible: self.visible.as_ref().map(|visible| visible.part(images.clone())),
             labels: self.labels[images].to_vec(),
         }
     }

@@ -380,3 +380,27 @@ fn resumes_after_being_killed_at_any_time() {
     let best = |out: &str| std::fs::read(place.path().join(out).join("best/model.safetensors")).expect("a model");
     assert!(best("killed") == best("straight"), "the models differ");
 }
+
+#[test]
+fn images_without_labels_give_an_encoder_that_is_fine_tuned() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let labels = "[pretraining]\ndecoder_width = 16\ndecoder_depth = 1\ndecoder_heads = 2\n";
+    std::fs::write(path("mae.toml"), format!("{RECIPE}{labels}")).expect("written");
+    let said = vitral([
+        "train",
+        &path("mae.toml"),
+        "--out",
+        &path("mae"),
+        "--set",
+        &format!("data.train={}", path("images/one")),
+    ])
+    .ok();
+    assert!(said.contains("R²") && said.contains("the encoder"), "{said}");
+    assert!(Path::new(&path("mae/reconstructions.png")).is_file());
+    let run =
+        ["finetune", "--model", &path("mae/best"), &path("images"), "--out", &path("tuned"), "--set", "run.epochs=1"];
+    vitral(run).ok();
+    let said = vitral(["classify", "--model", &path("tuned/best"), &path("images/one/0.png")]).ok();
+    assert!(said.contains("seven"), "{said}");
+}

@@ -309,6 +309,7 @@ impl Prepared {
             targets: device.upload([labels.len(), targets.len() / labels.len().max(1)], &targets)?,
             labels,
             place,
+            visible: None,
         })
     }
 }

@@ -26,6 +26,7 @@ mod stored;
 mod subset;
 mod summary;
 mod text;
+mod unlabeled;
 mod view;
 
 use std::fmt;
@@ -55,6 +56,7 @@ pub use sampling::Sampling;
 pub use split::Split;
 pub use subset::Subset;
 pub use summary::Summary;
+pub use unlabeled::Unlabeled;
 pub use view::{Corner, View};
 
 /// A data set of labeled images.

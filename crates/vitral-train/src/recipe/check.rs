@@ -2,7 +2,8 @@
 //! by name.
 
 use super::keys::Recipe;
-use crate::balance::{ClassRule, ClassWeights};
+use crate::balance::{ChooseBy, ClassRule, ClassWeights};
+use crate::data::Sampling;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer};
 
@@ -115,6 +116,16 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
     if let Optimizer::Sgd { momentum, .. } | Optimizer::Muon { momentum, .. } = recipe.optimizer {
         rules.push(Rule::below_one("optimizer.momentum", momentum));
     }
+    if let Some(pretraining) = &recipe.pretraining {
+        rules.extend([
+            Rule("pretraining.hidden", pretraining.hidden.into(), "above 0 and below 1", {
+                pretraining.hidden > 0.0 && pretraining.hidden < 1.0
+            }),
+            Rule::at_least_one("pretraining.decoder_width", pretraining.decoder_width as u64),
+            Rule::at_least_one("pretraining.decoder_depth", pretraining.decoder_depth as u64),
+            Rule::at_least_one("pretraining.decoder_heads", pretraining.decoder_heads as u64),
+        ]);
+    }
     if let Some(Rule(key, found, expected, _)) = rules.into_iter().find(|Rule(.., fits)| !fits) {
         return Err(format!("expected `{key}` to be {expected}, found {found}"));
     }
@@ -129,6 +140,11 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
     if let Some(mean) = data.mean.iter().flatten().find(|mean| !mean.is_finite()) {
         return Err(format!("expected `data.mean` to be numbers, found {mean}"));
     }
+    if recipe.pretraining.is_some()
+        && let Some(key) = needs_labels(recipe)
+    {
+        return Err(format!("`{key}` needs labels, and `pretraining` has none; leave it out"));
+    }
     if recipe.model.set.contains_key("classes") {
         return Err("`model.set.classes` cannot be set: the classes come from the data".to_owned());
     }
@@ -136,4 +152,22 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
         return Err("`model.set.problem` cannot be set: it follows from `run.loss`".to_owned());
     }
     Ok(())
+}
+
+/// The first key that says something about labels, or about parts of the model that pre-training does not know.
+fn needs_labels(recipe: &Recipe) -> Option<&'static str> {
+    let (run, augment) = (&recipe.run, &recipe.augment);
+    let keys = [
+        ("distillation", recipe.distillation.is_some()),
+        ("lora", recipe.lora.is_some()),
+        ("groups.freeze", !recipe.groups.freeze.is_empty()),
+        ("run.loss", run.loss.is_some()),
+        ("run.class_weights", run.class_weights.is_some()),
+        ("run.sampling", run.sampling != Sampling::Each),
+        ("run.choose_by", run.choose_by != ChooseBy::Accuracy),
+        ("augment.mixing", augment.mixing.is_some()),
+        ("augment.erasing", augment.erasing.is_some()),
+        ("augment.label_smoothing", augment.label_smoothing > 0.0),
+    ];
+    keys.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
 }

@@ -10,6 +10,7 @@ use vitral::model::init::Initialization;
 use crate::augment::Augment;
 use crate::balance::{ChooseBy, ClassWeights};
 use crate::data::{Sampling, ValidationSplit};
+use crate::hidden::Pretraining;
 use crate::lora::Lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, GroupOptions, Optimizer, Schedule};
@@ -38,6 +39,9 @@ pub struct Recipe {
     /// A teacher (DeiT, arXiv:2012.12877).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<TeacherRecipe>,
+    /// Pre-training without labels: hidden patches are predicted (arXiv:2111.06377).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretraining: Option<Pretraining>,
     /// Length, batch size, seed and the like.
     pub run: RunRecipe,
 }

@@ -5,6 +5,7 @@ mod curate;
 mod frozen;
 mod hostile;
 mod lora;
+mod masked;
 mod parity;
 mod parquet;
 mod ranks;
