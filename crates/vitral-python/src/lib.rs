@@ -13,6 +13,7 @@ mod measure;
 mod model;
 mod sources;
 mod stream;
+mod texts;
 mod tools;
 
 use pyo3::prelude::*;
@@ -22,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::Model>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_class::<texts::TextModel>()?;
     module.add_class::<explain::Explained>()?;
     module.add_function(wrap_pyfunction!(tools::convert, module)?)?;
     module.add_function(wrap_pyfunction!(tools::doctor, module)?)?;

@@ -11,6 +11,7 @@ use vitral::features::FeatureKind;
 use vitral::image::{Backend, DecodeOptions, Limits};
 use vitral::info::Info;
 use vitral::model::variants;
+use vitral::text::TextLabels;
 use vitral::trace::TraceOptions;
 use vitral::weights::adapt::{Adaptation, HeadChoice};
 use vitral::{LoadOptions, Model as Vitral, Precision, Tensor};
@@ -38,7 +39,7 @@ pub(crate) struct Model {
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[pyo3(signature = (path, *, config, ignore, precision, device, threads, cuda_path, image_size, without_head, backend, max_pixels, sample_range))]
+    #[pyo3(signature = (path, *, config, ignore, precision, device, threads, cuda_path, image_size, without_head, backend, max_pixels, sample_range, labels, template))]
     #[allow(clippy::too_many_arguments)]
     fn load(
         py: Python<'_>,
@@ -54,6 +55,8 @@ impl Model {
         backend: Option<&str>,
         max_pixels: Option<u64>,
         sample_range: &str,
+        labels: Option<Vec<String>>,
+        template: Vec<String>,
     ) -> PyResult<Self> {
         let precision: Option<Precision> =
             precision.map(str::parse).transpose().map_err(|fault| Fault::config(format!("`precision`: {fault}")))?;
@@ -72,7 +75,11 @@ impl Model {
         let head = if without_head { HeadChoice::Drop } else { HeadChoice::Keep };
         let adapt = Adaptation { image_size: image_size.map(Size::square), head, ..Adaptation::default() };
         let options = LoadOptions::default().config(config.clone()).ignore(ignore).precision(precision).adapt(adapt);
-        let options = options.backend(backend);
+        let labels = labels.map(|labels| TextLabels::new(labels).templates(template));
+        if labels.is_some() && path.is_none() {
+            return Err(Fault::config("`labels`: the built-in model has no text tower; load one of CLIP or SigLIP").into());
+        }
+        let options = options.backend(backend).labels(labels);
         let given = path.clone();
         let work =
             move |_: &_, teller: &Teller<_>| -> Result<Vitral, Fault> { load(path, &options, &opened.device, teller) };

@@ -11,7 +11,13 @@ from ._explanation import Map
 from ._functions import Difference, convert, create_model, doctor, evaluate, finetune, images_in, probe
 from ._model import METHODS, Model, Prediction
 from ._native import __version__
-from ._pipelines import ImageClassificationPipeline, ImageFeatureExtractionPipeline, pipeline
+from ._pipelines import (
+    ImageClassificationPipeline,
+    ImageFeatureExtractionPipeline,
+    ZeroShotImageClassificationPipeline,
+    pipeline,
+)
+from ._texts import TextModel
 
 __all__ = [
     "METHODS",
@@ -24,7 +30,9 @@ __all__ = [
     "Map",
     "Model",
     "Prediction",
+    "TextModel",
     "WeightsError",
+    "ZeroShotImageClassificationPipeline",
     "__version__",
     "convert",
     "create_model",

@@ -69,6 +69,8 @@ class Model:
             backend=options["backend"],
             max_pixels=options["max_pixels"],
             sample_range=str(options["sample_range"]),
+            labels=None if options["labels"] is None else _strings("labels", options["labels"]),
+            template=_strings("template", options["template"]),
         )
 
     @classmethod
@@ -87,6 +89,8 @@ class Model:
         backend: Literal["pil", "torchvision"] | None = None,
         max_pixels: int | None = None,
         sample_range: Literal["full", "auto"] | int = "full",
+        labels: Iterable[str] | None = None,
+        template: str | Iterable[str] = (),
     ) -> Model:
         """Loads a model.
 
@@ -105,6 +109,8 @@ class Model:
             or ``torchvision``, its default for most models; as the model's bundle says, else ``pil``.
         :param max_pixels: the largest image to decode, in pixels.
         :param sample_range: what becomes black to white in images of more than 8 bits: ``full``, ``auto``, or so many bits.
+        :param labels: classes in words, for a model of images and texts (CLIP, SigLIP), which then classifies by them.
+        :param template: the text for a label, which takes the place of ``{}``, or several, whose mean is used.
         :raises WeightsError: if its files are missing or damaged, or do not fit each other.
         :raises ConfigError: if an option is not valid.
         """
@@ -121,6 +127,8 @@ class Model:
             backend=backend,
             max_pixels=max_pixels,
             sample_range=sample_range,
+            labels=labels if labels is None else _strings("labels", labels),
+            template=_strings("template", template),
         )
 
     # A string or bytes is an iterable, too, but one image.
@@ -451,7 +459,18 @@ _DEFAULTS: dict[str, Any] = dict(
     backend=None,
     max_pixels=None,
     sample_range="full",
+    labels=None,
+    template=(),
 )
+
+
+def _strings(name: str, given: str | Iterable[str]) -> list[str]:
+    if isinstance(given, str) and name == "labels":
+        raise ConfigError(f"`labels`: expected a list of labels, found one string; write `[{given!r}]`")
+    found = [given] if isinstance(given, str) else list(given)
+    if not all(isinstance(each, str) for each in found):
+        raise ConfigError(f"`{name}`: expected strings")
+    return found
 
 
 def _again(options: dict[str, Any]) -> Model:

@@ -108,6 +108,68 @@ class ImageFeatureExtractionPipeline:
                 yield row[np.newaxis] if return_tensors else [row.tolist()]
 
 
+class ZeroShotImageClassificationPipeline:
+    """Classifies images by words; see :func:`pipeline`."""
+
+    task = "zero-shot-image-classification"
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        candidate_labels: Iterable[str] | None = None,
+        hypothesis_template: str = "This is a photo of {}.",
+        batch_size: int | None = None,
+    ) -> None:
+        self.model = model
+        self._defaults: dict[str, Any] = dict(
+            candidate_labels=candidate_labels, hypothesis_template=hypothesis_template, batch_size=batch_size
+        )
+        self._last: tuple[Any, Model] | None = None
+
+    def __call__(
+        self,
+        inputs: Images | None = None,
+        candidate_labels: Any = ...,
+        *,
+        image: Images | None = None,
+        images: Images | None = None,
+        hypothesis_template: Any = ...,
+        batch_size: Any = ...,
+    ) -> Any:
+        """Classifies one image, several, or those of a generator.
+
+        :param inputs: as for :meth:`Model.classify`; also under the names ``image`` and ``images``.
+        :param candidate_labels: the classes, in words: a list, or a string with commas.
+        :param hypothesis_template: the text for a label, which takes the place of ``{}``.
+        :param batch_size: images that go through the model together. Results do not depend on it.
+        :returns: for one image a list of ``{"score", "label"}``, best first; for a list of images a list of such lists; for any
+            other iterable an iterator of them.
+        """
+        given = dict(candidate_labels=candidate_labels, hypothesis_template=hypothesis_template, batch_size=batch_size)
+        options: dict[str, Any] = {name: self._defaults[name] if value is ... else value for name, value in given.items()}
+        inputs = _given(inputs, images if image is None else image)
+        return _answer(inputs, self._answers(inputs, **options))
+
+    def _answers(
+        self, inputs: Images, candidate_labels: Any, hypothesis_template: str, batch_size: int | None
+    ) -> Iterator[Answer]:
+        if candidate_labels is None:
+            raise ConfigError("`candidate_labels`: expected the classes in words")
+        labels = candidate_labels.split(",") if isinstance(candidate_labels, str) else list(candidate_labels)
+        model = self._classifier([label.strip() for label in labels], hypothesis_template)
+        for _, rows in model._batches(inputs, "classify", _positive(batch_size), False, top_k=len(labels), apply=None):
+            for row in rows:
+                yield [{"score": score, "label": label} for label, score, _, _ in row]
+
+    def _classifier(self, labels: list[str], template: str) -> Model:
+        """The model with these classes; that of the last call is kept."""
+        asked = (tuple(labels), template)
+        if self._last is None or self._last[0] != asked:
+            self._last = asked, Model(**{**self.model._options, "labels": labels, "template": template})
+        return self._last[1]
+
+
 def _given(inputs: Any, images: Any) -> Any:
     if (inputs is None) == (images is None):
         raise TypeError("expected images, as the first argument or as `images`")
@@ -125,6 +187,13 @@ def _answer(inputs: Any, answers: Iterator[Any]) -> Any:
 _TASKS: dict[str, Any] = {
     "image-classification": ImageClassificationPipeline,
     "image-feature-extraction": ImageFeatureExtractionPipeline,
+    "zero-shot-image-classification": ZeroShotImageClassificationPipeline,
+}
+
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "image-classification": ("top_k", "function_to_apply", "batch_size"),
+    "image-feature-extraction": ("pool", "return_tensors", "batch_size"),
+    "zero-shot-image-classification": ("candidate_labels", "hypothesis_template", "batch_size"),
 }
 
 
@@ -148,19 +217,27 @@ def pipeline(
     batch_size: int | None = ...,
     **load: Any,
 ) -> ImageFeatureExtractionPipeline: ...
+@overload
+def pipeline(
+    task: Literal["zero-shot-image-classification"],
+    model: Union[str, os.PathLike[str], Model, None] = ...,
+    *,
+    candidate_labels: Iterable[str] | None = ...,
+    hypothesis_template: str = ...,
+    batch_size: int | None = ...,
+    **load: Any,
+) -> ZeroShotImageClassificationPipeline: ...
 def pipeline(task: str, model: Any = None, **options: Any) -> Any:
     """A pipeline, called and answering as those of Hugging Face transformers.
 
-    :param task: ``image-classification`` or ``image-feature-extraction``.
+    :param task: ``image-classification``, ``image-feature-extraction`` or ``zero-shot-image-classification``.
     :param model: a :class:`Model`, or what :meth:`Model.load` takes; the built-in model, if left out.
     :param options: defaults for the calls (``top_k``, ``batch_size``…), and options of :meth:`Model.load`.
     """
     kind = _TASKS.get(task)
     if kind is None:
         raise ConfigError(f"expected a task among `{'`, `'.join(_TASKS)}`, found `{task}`")
-    own = {"image-classification": ("top_k", "function_to_apply", "batch_size")}
-    names = own.get(task, ("pool", "return_tensors", "batch_size"))
-    defaults = {name: options.pop(name) for name in names if name in options}
+    defaults = {name: options.pop(name) for name in _OPTIONS[task] if name in options}
     if isinstance(model, Model):
         if options:
             raise TypeError(f"`{sorted(options)[0]}` is an option of `Model.load`, and the model is loaded already")

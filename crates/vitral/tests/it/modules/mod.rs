@@ -114,6 +114,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("measure", &["answers", "device", "faults", "interrupt", "loaded", "log"]),
             ("tools", &["answers", "device", "faults", "interrupt", "loaded", "log"]),
             ("finetune", &["answers", "device", "faults", "interrupt", "loaded", "log"]),
+            ("texts", &["answers", "device", "faults", "interrupt", "loaded"]),
         ],
     ),
     (
