@@ -77,7 +77,9 @@ impl Model {
         let options = LoadOptions::default().config(config.clone()).ignore(ignore).precision(precision).adapt(adapt);
         let labels = labels.map(|labels| TextLabels::new(labels).templates(template));
         if labels.is_some() && path.is_none() {
-            return Err(Fault::config("`labels`: the built-in model has no text tower; load one of CLIP or SigLIP").into());
+            return Err(
+                Fault::config("`labels`: the built-in model has no text tower; load one of CLIP or SigLIP").into()
+            );
         }
         let options = options.backend(backend).labels(labels);
         let given = path.clone();
