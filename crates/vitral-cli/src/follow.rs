@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use vitral::image::preprocess::Channels;
 use vitral::{LoadOptions, Model};
 use vitral_ranks::{Ranks, Reduction};
 use vitral_train::balance::ChooseBy;
@@ -50,11 +51,16 @@ pub(crate) fn follow(
     };
     let models = Models::load(recipe, &mut sets, load)?;
     sets.notes.iter().for_each(|note| printer.note(note));
+    let channels = match (recipe.data.bands, &models.learned) {
+        (Some(bands), _) => Channels::Bands(bands),
+        (None, Some(learned)) => learned.channels(),
+        (None, None) => Channels::Rgb,
+    };
     let reported =
         if sets.chosen_on == ChosenOn::ValidationSplit { "validation" } else { sets.chosen_on.reported_on() };
     let validation = sets.validation.as_ref().map(|validation| ("validation", validation));
     for (name, set) in [("training", &sets.train)].into_iter().chain(validation).chain([(reported, &sets.test)]) {
-        let summary = Summary::of(set.as_ref(), SAMPLED, 0);
+        let summary = Summary::of(set.as_ref(), channels, SAMPLED, 0);
         printer.note(format_args!("{name:<10} {summary}"));
     }
     let mut watcher = Lines {

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use vitral::Model;
-use vitral::image::{ImageError, Limits, RgbImage};
+use vitral::image::preprocess::Channels;
+use vitral::image::{Image, ImageError, Limits};
 use vitral::pipeline::{Batch, BatchOptions, batches};
 use vitral_train::data::ArchivedImages;
 
@@ -106,7 +107,8 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
         let options = BatchOptions { batch: self.reading.batch(), threads: settings.threads() };
         let (mut notes, decoding) = (Notes::default(), self.reading.decoding());
         let kept = notes.kept();
-        let read = |source: &Source| Ok(kept.keep(&source.name(), source.read(&decoding)?));
+        let channels = preprocess.channels;
+        let read = |source: &Source| Ok(kept.keep(&source.name(), source.read(channels, &decoding)?));
         printer.start_progress(sources.len(), "images");
         batches(&sources, &preprocess, options, &settings.device, read, |batch| -> anyhow::Result<()> {
             let skip = |(index, error): &(usize, ImageError)| {
@@ -123,11 +125,12 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
         Ok(skipped)
     }
 
-    /// Passes images on unprocessed, one by one, with their names. Those that cannot be read, or for which `each` returns
+    /// Passes images on unprocessed, decoded to these channels, one by one, with their names. Those that cannot be read, or for which `each` returns
     /// an error of the image itself, are reported and counted, and passed on as such; the outcome reflects them.
     pub(crate) fn each_image(
         &self,
         found: Found,
+        channels: Channels,
         printer: &Printer,
         mut each: impl FnMut(Seen<'_>) -> anyhow::Result<Result<(), vitral::Error>>,
     ) -> anyhow::Result<Outcome> {
@@ -144,7 +147,7 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
         let (mut notes, decoding) = (Notes::default(), self.reading.decoding());
         for source in &sources {
             let name = source.name();
-            let fault = match source.read(&decoding) {
+            let fault = match source.read(channels, &decoding) {
                 Ok(decoded) => {
                     let image = notes.kept().keep(&name, decoded);
                     notes.print(&name, printer);
@@ -226,7 +229,7 @@ pub(crate) fn in_flags(text: &impl std::fmt::Display) -> anyhow::Error {
 /// One image of the command line.
 pub(crate) enum Seen<'a> {
     /// Its name and pixels.
-    Image(&'a str, &'a RgbImage),
+    Image(&'a str, &'a Image),
     /// It could not be used.
     Skipped(Skipped),
 }

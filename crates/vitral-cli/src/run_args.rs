@@ -26,6 +26,10 @@ pub(crate) struct RunArgs {
     /// Seed for initial values, order, augmentation and dropout
     #[arg(long, value_name = "SEED")]
     seed: Option<u32>,
+    /// Compute mean and standard deviation of every channel from the training images, in place of the model's or the recipe's
+    /// own
+    #[arg(long)]
+    statistics: bool,
     /// How several ranks add up their gradients
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
     pub(crate) all_reduce: AllReduce,
@@ -66,6 +70,7 @@ impl RunArgs {
         .into_iter()
         .flatten()
         .collect();
+        settings.extend(self.statistics.then(|| Setting::new("data.statistics", true)));
         settings.extend(parsed(&self.set)?);
         Ok(settings)
     }

@@ -155,9 +155,9 @@ pub(crate) fn explain(loaded: &Loaded, source: Source, wanted: &Wanted, stop: &S
     beside(loaded.threads, || {
         let name = match &source {
             Source::File(path) => path.display().to_string(),
-            Source::Encoded(_) | Source::Pixels(_) => "the image".to_owned(),
+            Source::Encoded(_) | Source::Samples { .. } | Source::Pixels { .. } => "the image".to_owned(),
         };
-        let image = source.read(&loaded.decoding, &Notes::default())?;
+        let image = source.read(model.channels(), &loaded.decoding, &Notes::default())?;
         let input = InputImage::new(model, &name, &image)?;
         let mut options = wanted.options;
         options.layer = place("layer", wanted.layer, model.vit().config().depth)?;

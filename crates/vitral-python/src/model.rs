@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator};
 use vitral::config::{Problem, Size};
 use vitral::features::FeatureKind;
+use vitral::image::preprocess::Channels;
 use vitral::image::{Backend, DecodeOptions, Limits};
 use vitral::info::Info;
 use vitral::model::variants;
@@ -174,6 +175,11 @@ impl Model {
             answer.set_item(name, array(py, &shape, values)?)?;
         }
         Ok(answer)
+    }
+
+    /// Whether images are of bands, not in color.
+    fn takes_bands(&self) -> bool {
+        matches!(self.loaded.model.channels(), Channels::Bands(_))
     }
 
     /// A map over an image.

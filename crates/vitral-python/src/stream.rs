@@ -60,7 +60,8 @@ impl Stream {
         let (notes, decoding) = (Notes::default(), model.decoding);
         let kept = notes.clone();
         let options = BatchOptions { batch, threads: model.threads };
-        let feed = Feed::new(preprocess, options, move |source: Source| source.read(&decoding, &kept));
+        let channels = preprocess.channels;
+        let feed = Feed::new(preprocess, options, move |source: Source| source.read(channels, &decoding, &kept));
         Ok(Stream {
             model: Arc::clone(model),
             images: images.unbind(),

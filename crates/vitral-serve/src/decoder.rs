@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use vitral::image::{Limits, Preprocess, RgbImage, decode};
+use vitral::image::{DecodeOptions, Limits, Preprocess, decode_for};
 
 use crate::fault::{Fault, Kind};
 use crate::job::{Content, Input, Job, Prepared, Task};
@@ -44,7 +44,8 @@ impl Decoder {
             Input::Encoded(bytes) => bytes,
         };
         let preprocess = self.preprocess.as_ref().map_err(Clone::clone)?;
-        let image: RgbImage = decode(&bytes, &self.limits)?;
+        let options = DecodeOptions::default().limits(self.limits);
+        let image = decode_for(&bytes, preprocess.channels, &options)?.into_image();
         if matches!(task, Task::Explain(_)) {
             return Ok(Content::Image(image));
         }

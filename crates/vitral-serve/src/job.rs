@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use vitral::config::Size;
 use vitral::explain::{Map, Method};
 use vitral::features::FeatureKind;
-use vitral::image::RgbImage;
+use vitral::image::{Image, RgbImage};
 
 use crate::fault::{Fault, Kind};
 
@@ -129,7 +129,7 @@ pub(crate) enum Content {
     /// The model's input, `[channels, height, width]`.
     Pixels { size: Size, values: Vec<f32> },
     /// The image itself, for tasks that show it.
-    Image(RgbImage),
+    Image(Image),
 }
 
 /// One image that waits for the model.

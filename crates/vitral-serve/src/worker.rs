@@ -9,7 +9,7 @@ use vitral::config::Size;
 use vitral::explain::Progress;
 use vitral::explain::{Aim, InputImage, Options, Target};
 use vitral::features::FeatureKind;
-use vitral::image::RgbImage;
+use vitral::image::Image;
 use vitral::{Model, Tensor};
 
 use crate::batcher::Rule;
@@ -141,7 +141,7 @@ fn rows(tensor: &Tensor, images: usize) -> Result<Vec<Row>, Fault> {
 }
 
 /// The map of an image.
-fn explain(model: &Model, image: &RgbImage, wanted: &Wanted, progress: Progress<'_>) -> Result<Explained, Fault> {
+fn explain(model: &Model, image: &Image, wanted: &Wanted, progress: Progress<'_>) -> Result<Explained, Fault> {
     let input = InputImage::new(model, "image", image)?;
     let config = model.vit().config();
     let mut options = Options::default();

@@ -154,7 +154,11 @@ mod tests {
         fn name(&self, index: usize) -> String {
             index.to_string()
         }
-        fn image(&self, index: usize) -> Result<vitral::image::RgbImage, TrainError> {
+        fn image_for(
+            &self,
+            index: usize,
+            _: vitral::image::preprocess::Channels,
+        ) -> Result<vitral::image::Image, TrainError> {
             Err(fault(format!("image {index} has no pixels")))
         }
     }

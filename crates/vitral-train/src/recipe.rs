@@ -118,8 +118,9 @@ impl Recipe {
             _ if recipe.data.mean.is_some() != recipe.data.std.is_some() => {
                 Err(fault("`data` has only one of `mean` and `std`; give both or neither".to_owned()))
             }
-            (Some(_), None) if recipe.data.mean.is_none() => {
-                Err(fault("a model from scratch needs `data.mean` and `data.std`, one number per channel".to_owned()))
+            (Some(_), None) if recipe.data.mean.is_none() && !recipe.data.statistics => {
+                let needed = "`data.mean` and `data.std`, one number per channel, or `data.statistics`";
+                Err(fault(format!("a model from scratch needs {needed}")))
             }
             _ if recipe.data.subset.is_some_and(|subset| !(subset.fraction > 0.0 && subset.fraction <= 1.0)) => {
                 Err(fault("`data.subset.fraction` must be above 0 and at most 1".to_owned()))

@@ -2,18 +2,20 @@
 //! a report.
 
 use std::fs::{File, TryLockError};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vitral::files::{is_hidden, is_image};
 use vitral::image::Preprocess;
+use vitral::image::preprocess::Channels;
 use vitral::{Device, LoadOptions, Model, Tensor, atomic};
 use vitral_ranks::Ranks;
 
 use crate::best;
 use crate::checkpoint::{self, TrainedOn};
-use crate::data::{Cached, Dataset, Loader, LoaderOptions, Match};
+use crate::data::{Cached, Dataset, Loader, LoaderOptions, Match, statistics};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, RunSize, Source, Watcher};
@@ -112,6 +114,7 @@ pub fn run(
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
     let ranks = on.ranks.clone();
+    let recipe = &ranks::agree(&ranks, with_statistics(recipe, sets, watcher))?;
     let prepared = Run::prepare(recipe, sets, models, folder, on, watcher);
     let (run, mut trainer) = ranks::agree(&ranks, prepared)?;
     let _lock = ranks::on_first(&ranks, || open_folder(run.folder, &run.resolved))?;
@@ -253,6 +256,7 @@ impl<'a> Run<'a> {
                     chosen: &chosen,
                     evaluation: &evaluation,
                     dataset: test.dataset().as_ref(),
+                    channels: test.channels(),
                 };
                 report::write(folder, sources)
             })?;
@@ -263,6 +267,38 @@ impl<'a> Run<'a> {
         let measured = || Ok(if separate { report::measure(folder) } else { None });
         Ok(Outcome::Finished { best: chosen.accuracy, epoch: chosen.epoch, test: ranks::from_first(ranks, measured)? })
     }
+}
+
+/// The recipe with mean and standard deviation of the training images, if it asks for them.
+fn with_statistics(recipe: &Recipe, sets: &Sets, watcher: &mut dyn Watcher) -> Result<Recipe, TrainError> {
+    let mut recipe = recipe.clone();
+    if !std::mem::take(&mut recipe.data.statistics) {
+        return Ok(recipe);
+    }
+    let one = recipe.model.set.get("channels").and_then(toml::Value::as_integer) == Some(1);
+    let channels = match recipe.data.bands {
+        Some(bands) => Channels::Bands(bands),
+        None if one => Channels::Gray,
+        None => Channels::Rgb,
+    };
+    let rescale = Some(recipe.data.rescale());
+    let preprocess = Preprocess { channels, steps: Vec::new(), rescale, normalize: None };
+    let threads = NonZero::new(rayon::current_num_threads()).unwrap_or(NonZero::<usize>::MIN);
+    let (found, unreadable) = statistics(sets.train.as_ref(), &preprocess, threads)?;
+    watcher.unreadable(&unreadable);
+    if let Some(band) = found.std().iter().position(|&std| std == 0.0) {
+        let problem = format!("band {} has the same value in every pixel of every training image", band + 1);
+        let hint = "leave the band out, or give `data.mean` and `data.std`";
+        return Err(TrainError::Data { path: recipe.data.train.clone(), fault: problem, hint });
+    }
+    watcher.note(&format!(
+        "mean {:?} and standard deviation {:?} of {} images",
+        found.mean(),
+        found.std(),
+        found.images()
+    ));
+    (recipe.data.mean, recipe.data.std) = (Some(found.mean()), Some(found.std()));
+    Ok(recipe)
 }
 
 /// How the training images are loaded: augmented, but for the plain epochs at the end.

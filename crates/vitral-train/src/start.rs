@@ -2,7 +2,7 @@
 
 use vitral::config::{ModelConfig, Pooling, Problem};
 use vitral::image::Preprocess;
-use vitral::image::preprocess::{Normalize, Step, Target};
+use vitral::image::preprocess::{Channels, Normalize, Step, Target};
 use vitral::model::init::initialize;
 use vitral::model::{Vit, variants};
 use vitral::weights::adapt::{Adaptation, HeadChoice};
@@ -51,7 +51,8 @@ impl Recipe {
         let adapt = Adaptation {
             image_size: given("image_size").then_some(wanted.image_size),
             patch_size: given("patch_size").then_some(wanted.patch_size),
-            channels: given("channels").then_some(wanted.channels),
+            channels: self.data.bands.or(given("channels").then_some(wanted.channels)),
+            colors: self.model.rgb_bands.map(|bands| bands.map(|band| band.saturating_sub(1))),
             head,
             ..Adaptation::default()
         };
@@ -67,6 +68,7 @@ impl Recipe {
         let base = variants::find(variant)
             .ok_or_else(|| fault(format!("no model `{variant}`; `vitral models` lists them")))?;
         let config = ModelConfig { classes, ..overlaid(&base, &self.model.set)? };
+        let config = ModelConfig { channels: self.data.bands.unwrap_or(config.channels), ..config };
         config.check().map_err(|error| fault(error.to_string()))?;
         Ok(Some(config))
     }
@@ -185,7 +187,14 @@ impl Recipe {
             (Some(mean), Some(std)) => Some((mean.clone(), std.clone())),
             _ => None,
         };
+        if let Some(bands) = self.data.bands {
+            return self.preprocess_of_bands(bands, own, config, learned);
+        }
         match (learned.map(Model::preprocess), own) {
+            (Some(Ok(learned)), Some((mean, _))) if mean.len() != learned.channels.count() => {
+                let (expected, found) = (learned.channels.count(), mean.len());
+                Err(fault(format!("`data.mean` has {found} numbers, but the model takes {expected} channels")))
+            }
             (Some(Ok(learned)), None) => Ok(learned),
             (Some(Ok(learned)), Some((mean, std))) => {
                 Ok(Preprocess { normalize: Some(Normalize { mean, std }), ..learned })
@@ -193,6 +202,36 @@ impl Recipe {
             (Some(Err(error)), None) => Err(error.into()),
             (_, Some((mean, std))) => Ok(in_common_terms(plain(config.image_size, self.data.filter, &mean, &std))),
             (None, None) => Err(fault("`data.mean` and `data.std` are not set")),
+        }
+    }
+}
+
+impl Recipe {
+    /// The preprocessing of images of bands: the steps of the pretrained model, if there is one, with the bands' own scale, mean
+    /// and standard deviation.
+    fn preprocess_of_bands(
+        &self,
+        bands: usize,
+        own: Option<(Vec<f32>, Vec<f32>)>,
+        config: &ModelConfig,
+        learned: Option<&Model>,
+    ) -> Result<Preprocess, TrainError> {
+        let described = learned.and_then(|learned| learned.described_preprocess().ok());
+        let rescale = self.data.rescale();
+        match (described, own) {
+            (Some(described), None) if described.channels == Channels::Bands(bands) => match self.data.scale {
+                Some(_) => Err(fault("`data.scale` is given without `data.mean` and `data.std`, which depend on it")),
+                None => Ok(described),
+            },
+            (_, None) => Err(fault(format!(
+                "`data.mean` and `data.std` of {bands} bands are not set; `--statistics` computes them from the training images"
+            ))),
+            (described, Some((mean, std))) => {
+                let plain = || in_common_terms(plain(config.image_size, self.data.filter, &mean, &std)).steps;
+                let steps = described.map_or_else(plain, |described| described.steps);
+                let normalize = Some(Normalize { mean, std });
+                Ok(Preprocess { channels: Channels::Bands(bands), steps, rescale: Some(rescale), normalize })
+            }
         }
     }
 }

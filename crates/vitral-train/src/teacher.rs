@@ -2,7 +2,7 @@
 
 use vitral::config::Size;
 use vitral::image::Preprocess;
-use vitral::image::preprocess::Rescale;
+use vitral::image::preprocess::{Channels, Rescale};
 use vitral::{Model, Tensor};
 use vitral_engine::Context;
 use vitral_engine::ops::AxisWeights;
@@ -36,6 +36,10 @@ impl Teacher {
         if expected != found {
             let problem = format!("the teacher takes {found} channels, the student {expected}");
             return Err(fault(problem, "choose a teacher with the same number of channels as the student"));
+        }
+        if matches!(own.channels, Channels::Bands(_)) && own.rescale != student.rescale {
+            let problem = "the teacher's samples are scaled in another way than the student's".to_owned();
+            return Err(fault(problem, "give both the same `data.scale`"));
         }
         let has = model.vit().config().classes;
         let matching = Matching::of(classes, has, model.labels().names());

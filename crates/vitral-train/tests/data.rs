@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use vitral::Device;
 use vitral::config::Size;
+use vitral::image::preprocess::Channels;
 use vitral::image::{Filter, Preprocess};
 use vitral_train::augment::{Augment, Crop, Mixing, Padding, Policy};
 use vitral_train::data::{
@@ -71,7 +72,7 @@ fn folders_are_split_by_the_seed_or_by_their_own_splits() {
     assert!(names(&held).iter().all(|name| !names(&train).contains(name)));
     assert_eq!(names(&held), names(&whole(path, Split::Test)));
     assert_eq!(train.image(0).expect("an image").pixel(0, 0)[0], 0);
-    let summary = Summary::of(train.as_ref(), 5, 0);
+    let summary = Summary::of(train.as_ref(), Channels::Rgb, 5, 0);
     assert_eq!(summary.to_string(), "12 images of 2 classes, 6 each; 8×8 pixels");
 
     let parts = tempfile::tempdir().expect("a temporary folder");
@@ -340,5 +341,5 @@ fn real_data_sets_are_read_in_place_with_shared_data() {
     assert_eq!((flowers.0.len(), flowers.1.len(), flowers.0.classes().len()), (720, 240, 12));
     let cifar = whole(&data.join("cifar10-jpeg"), Split::Test);
     assert_eq!((cifar.len(), cifar.classes()[9].as_str(), cifar.label(9_999)), (10_000, "truck", 9));
-    println!("{}", Summary::of(cifar.as_ref(), 100, 0));
+    println!("{}", Summary::of(cifar.as_ref(), Channels::Rgb, 100, 0));
 }

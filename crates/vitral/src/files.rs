@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 pub const IMAGE_ENDINGS: [&str; 15] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"];
 
+/// Endings of arrays that can be images of bands, in a folder that has no other images.
+pub const ARRAY_ENDINGS: [&str; 3] = ["npy", "npz", "safetensors"];
+
 /// Folders that systems and tools leave behind, and that no user means, besides those whose name begins with a dot.
 const OF_SYSTEMS: [&str; 5] = ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"];
 
@@ -21,6 +24,11 @@ pub fn is_hidden(path: &Path) -> bool {
 /// Whether a file is an image according to its name.
 pub fn is_image(path: &Path) -> bool {
     !is_hidden(path) && ending(path).is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str()))
+}
+
+/// Whether a file is an array according to its name.
+fn is_array(path: &Path) -> bool {
+    ending(path).is_some_and(|ending| ARRAY_ENDINGS.contains(&ending.as_str()))
 }
 
 fn ending(path: &Path) -> Option<String> {
@@ -80,7 +88,7 @@ pub fn passed_over(others: &BTreeMap<String, usize>) -> Option<String> {
     Some(format!("{count} {noun} ({})", listed.join(", ")))
 }
 
-/// Finds the images in a folder and its sub-folders. Hidden files and folders are left out, links are followed, and what
+/// Finds the images in a folder and its sub-folders; if there are none, its arrays are its images. Hidden files and folders are left out, links are followed, and what
 /// cannot be looked at is reported without ending the search.
 ///
 /// # Errors
@@ -88,6 +96,7 @@ pub fn passed_over(others: &BTreeMap<String, usize>) -> Option<String> {
 pub fn images_in(folder: &Path) -> io::Result<Found> {
     std::fs::read_dir(folder)?;
     let mut found = Found::default();
+    let mut arrays = Vec::new();
     let root = folder.canonicalize()?;
     let back = RefCell::new(Vec::new());
     let shown = |entry: &walkdir::DirEntry| {
@@ -107,6 +116,7 @@ pub fn images_in(folder: &Path) -> io::Result<Found> {
         match entry {
             Ok(entry) if entry.file_type().is_dir() => {}
             Ok(entry) if is_image(entry.path()) && entry.file_type().is_file() => found.images.push(entry.into_path()),
+            Ok(entry) if is_array(entry.path()) && entry.file_type().is_file() => arrays.push(entry.into_path()),
             Ok(entry) => *found.others.entry(ending(entry.path()).unwrap_or_default()).or_default() += 1,
             Err(error) => {
                 let path = error.path().unwrap_or(folder).to_owned();
@@ -115,6 +125,13 @@ pub fn images_in(folder: &Path) -> io::Result<Found> {
                     found.faults.push((path.clone(), reason(&path, &error)));
                 }
             }
+        }
+    }
+    if found.images.is_empty() {
+        found.images = arrays;
+    } else {
+        for array in &arrays {
+            *found.others.entry(ending(array).unwrap_or_default()).or_default() += 1;
         }
     }
     found.images.sort();
@@ -158,6 +175,18 @@ mod tests {
         let said = passed_over(found.others());
         assert_eq!(said.as_deref(), Some("3 files that are not images (2 .heic, 1 .txt)"));
         assert!(images_in(&folder.path().join("nothing")).is_err());
+    }
+
+    #[test]
+    fn arrays_are_images_where_there_are_no_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listed = |names: &[&str]| {
+            names.iter().for_each(|name| std::fs::write(folder.path().join(name), "").expect("a file"));
+            let found = images_in(folder.path()).expect("a listing");
+            (found.images().len(), passed_over(found.others()))
+        };
+        assert_eq!(listed(&["a.npy", "b.npz"]), (2, None));
+        assert_eq!(listed(&["c.png"]), (1, Some("2 files that are not images (1 .npy, 1 .npz)".to_owned())));
     }
 
     #[cfg(unix)]

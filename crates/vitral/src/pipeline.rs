@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::config::Size;
-use crate::image::{ImageError, Preprocess, RgbImage};
+use crate::image::{AsImage, ImageError, Preprocess};
 use crate::{Device, DeviceError, Tensor};
 
 pub use feed::Feed;
@@ -70,17 +70,17 @@ pub struct BatchOptions {
 ///
 /// # Errors
 /// The first error of `each`, which ends the work.
-pub fn batches<S: Sync, E: From<DeviceError>>(
+pub fn batches<S: Sync, I: AsImage, E: From<DeviceError>>(
     sources: &[S],
     preprocess: &Preprocess,
     options: BatchOptions,
     device: &Device,
-    read: impl Fn(&S) -> Result<RgbImage, ImageError> + Sync,
+    read: impl Fn(&S) -> Result<I, ImageError> + Sync,
     mut each: impl FnMut(Batch) -> Result<(), E>,
 ) -> Result<(), E> {
     let prepare = |source: &S| -> Result<(Size, Vec<f32>), ImageError> {
         let image = read(source)?;
-        Ok((preprocess.output_size_for(image.size()), preprocess.apply(&image)?))
+        Ok((preprocess.output_size_for(image.view().size()), preprocess.apply(&image)?))
     };
     let channels = preprocess.channels.count();
     ahead(sources, options.threads, prepare, |prepared| {
@@ -136,6 +136,7 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::RgbImage;
 
     const THREADS: [usize; 4] = [1, 2, 3, 50];
 

@@ -4,7 +4,8 @@ use vitral_engine::{Context, Tensor};
 
 use crate::config::{Pooling, Problem};
 use crate::error::Error;
-use crate::image::{Limits, Preprocess, RgbImage, decode};
+use crate::image::preprocess::Channels;
+use crate::image::{AsImage, DecodeOptions, Preprocess, decode_for};
 use crate::labels::{Ranked, top};
 use crate::load::Model;
 use crate::model::{Input, Output};
@@ -15,7 +16,7 @@ impl Model {
     /// # Errors
     /// If the model cannot classify, its files do not say how to preprocess, or the images differ in size after
     /// preprocessing.
-    pub fn classify(&self, images: &[RgbImage], count: usize) -> Result<Vec<Vec<Ranked>>, Error> {
+    pub fn classify(&self, images: &[impl AsImage], count: usize) -> Result<Vec<Vec<Ranked>>, Error> {
         self.check_classifies()?;
         let logits = self.logits(&self.pixels(images)?)?;
         let classes = logits.shape().last();
@@ -23,26 +24,27 @@ impl Model {
         Ok(logits.to_vec()?.chunks(classes).map(|row| top(row, count, &self.labels, problem)).collect())
     }
 
-    /// Classifies one image, given as the bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PNM file.
+    /// Classifies one image, given as the bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PNM file, or of an array if the model
+    /// takes bands ([`decode_for`]).
     ///
     /// # Errors
     /// If the bytes are not such an image, or as [`Model::classify`].
     pub fn classify_bytes(&self, bytes: &[u8], count: usize) -> Result<Vec<Ranked>, Error> {
-        let image = decode(bytes, &Limits::default())?;
-        Ok(self.classify(&[image], count)?.remove(0))
+        let decoded = decode_for(bytes, self.channels(), &DecodeOptions::default())?;
+        Ok(self.classify(&[decoded.into_image()], count)?.remove(0))
     }
 
     /// Preprocesses a batch of images into the model's input, `[batch, channels, height, width]`.
     ///
     /// # Errors
     /// As [`Model::preprocess`]; or if the images differ in size after preprocessing.
-    pub fn pixels(&self, images: &[RgbImage]) -> Result<Tensor, Error> {
+    pub fn pixels(&self, images: &[impl AsImage]) -> Result<Tensor, Error> {
         let preprocess = self.preprocess()?;
-        let size_of = |image: &RgbImage| preprocess.output_size_for(image.size());
-        let size = images.first().map_or(self.vit.config().image_size, size_of);
+        let mut size = self.vit.config().image_size;
         let mut all = Vec::new();
         for (index, image) in images.iter().enumerate() {
-            let found = size_of(image);
+            let found = preprocess.output_size_for(image.view().size());
+            size = if index == 0 { found } else { size };
             if found != size {
                 return Err(Error::Sizes { index, expected: size, found });
             }
@@ -52,6 +54,12 @@ impl Model {
         Ok(self.parameters.device().upload(shape, &all)?)
     }
 
+    /// What images are decoded to for the model: color, unless it takes bands.
+    pub fn channels(&self) -> Channels {
+        // What is wrong with its preprocessing is said where it is used.
+        self.preprocess().map_or(Channels::Rgb, |preprocess| preprocess.channels)
+    }
+
     /// The preprocessing that the model's own files describe, for the size and in the arithmetic that the model was loaded
     /// with.
     ///
@@ -59,6 +67,24 @@ impl Model {
     /// If its files do not describe any (a guess would silently change the answers), or describe images that the model
     /// does not take.
     pub fn preprocess(&self) -> Result<Preprocess, Error> {
+        let preprocess = self.described_preprocess()?;
+        let disagreement = |expected, found| Err(Error::Disagreement { path: self.path.clone(), expected, found });
+        let (found, expected) = (preprocess.channels.count(), self.vit.config().channels);
+        if found != expected {
+            return disagreement(format!("{expected} channels"), format!("{found}"));
+        }
+        match preprocess.output_size().filter(|&size| self.vit.grid(size).is_err()) {
+            Some(size) => disagreement(format!("{} pixels", self.vit.config().image_size), format!("{size}")),
+            None => Ok(preprocess),
+        }
+    }
+
+    /// [`preprocess`](Self::preprocess) without a look at whether the model takes such images: a model that was loaded for other
+    /// channels than its files describe does not.
+    ///
+    /// # Errors
+    /// If its files do not describe any, or they cannot be understood.
+    pub fn described_preprocess(&self) -> Result<Preprocess, Error> {
         let path = || self.path.clone();
         let read = self.preprocessing.read().ok_or_else(|| Error::NoPreprocessing { path: path() })?;
         let preprocess = read.map_err(|fault| Error::Preprocessing { path: path(), fault: Box::new(fault) })?;
@@ -68,19 +94,10 @@ impl Model {
                 .map_err(|fault| Error::Backend { path: path(), fault: Box::new(fault) })?,
             None => preprocess,
         };
-        let preprocess = match self.asked_size {
+        Ok(match self.asked_size {
             Some(size) => preprocess.for_size(self.trained_size, size),
             None => preprocess,
-        };
-        let disagreement = |expected, found| Err(Error::Disagreement { path: path(), expected, found });
-        let (found, expected) = (preprocess.channels.count(), self.vit.config().channels);
-        if found != expected {
-            return disagreement(format!("{expected} channels"), format!("{found}"));
-        }
-        match preprocess.output_size().filter(|&size| self.vit.grid(size).is_err()) {
-            Some(size) => disagreement(format!("{} pixels", self.vit.config().image_size), format!("{size}")),
-            None => Ok(preprocess),
-        }
+        })
     }
 
     /// Logits `[batch, classes]` of preprocessed pixels `[batch, channels, height, width]`.

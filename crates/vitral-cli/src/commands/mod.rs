@@ -23,6 +23,7 @@ mod ranks;
 mod search;
 #[cfg(feature = "serve")]
 mod serve;
+mod statistics;
 mod study;
 mod train;
 
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Explain(Box<explain::ExplainArgs>),
     Forward(forward::ForwardArgs),
     Preprocess(preprocess::PreprocessArgs),
+    Statistics(statistics::StatisticsArgs),
     Info(info::InfoArgs),
     Inspect(inspect::InspectArgs),
     Doctor(doctor::DoctorArgs),
@@ -139,6 +141,7 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Explain(args) => explain::run(&args, settings, printer),
         Command::Forward(args) => forward::run(&args, settings, printer),
         Command::Preprocess(args) => preprocess::run(&args, settings, printer),
+        Command::Statistics(args) => statistics::run(&args, settings, printer),
         Command::Info(args) => info::run(&args, settings, printer),
         Command::Inspect(args) => inspect::run(&args, settings, printer),
         Command::Doctor(args) => doctor::run(&args, settings, printer),

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use vitral::explain::representation::cosine;
-use vitral::image::{Limits, open};
+use vitral::image::{DecodeOptions, open_for};
 use vitral::pipeline::{BatchOptions, batches};
 use vitral::quantize::{Calibration, Quantization, QuantizedLayer};
 use vitral::{DType, LoadOptions, Model, Precision};
@@ -148,7 +148,7 @@ fn read(
 ) -> anyhow::Result<Vec<vitral::Tensor>> {
     let preprocess = model.preprocess()?;
     let options = BatchOptions { batch: NonZero::<usize>::MIN, threads: settings.threads() };
-    let decode = |path: &PathBuf| open(path, &Limits::default());
+    let decode = |path: &PathBuf| Ok(open_for(path, preprocess.channels, &DecodeOptions::default())?.into_image());
     let mut images = Vec::new();
     batches(sources, &preprocess, options, &settings.device, decode, |batch| -> anyhow::Result<()> {
         batch.faults.iter().for_each(|(_, fault)| printer.fault(format_args!("skipped: {fault}")));

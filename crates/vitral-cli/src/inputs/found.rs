@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
-use vitral::image::{DecodeOptions, Decoded, ImageError, decode_with, open_with};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, Decoded, Image, ImageError, decode_for, open_for};
 use vitral_train::data::ArchivedImages;
 
 use super::skipped::{Records, Skipped};
@@ -30,18 +31,19 @@ impl Source {
         }
     }
 
-    pub(super) fn read(&self, options: &DecodeOptions) -> Result<Decoded, ImageError> {
+    /// Reads it for a model that takes these channels.
+    pub(super) fn read(&self, channels: Channels, options: &DecodeOptions) -> Result<Decoded<Image>, ImageError> {
         match self {
-            Source::File(path) => open_with(path, options),
+            Source::File(path) => open_for(path, channels, options),
             Source::Member(archive, index) => {
                 let within =
                     |source| ImageError::InFile { path: archive.name(*index).into(), source: Box::new(source) };
                 let bytes = archive
                     .bytes(*index)
                     .map_err(|source| ImageError::Read { path: archive.name(*index).into(), source })?;
-                decode_with(&bytes, options).map_err(within)
+                decode_for(&bytes, channels, options).map_err(within)
             }
-            Source::StandardInput(bytes) => decode_with(bytes, options),
+            Source::StandardInput(bytes) => decode_for(bytes, channels, options),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vitral::image::{Decoded, Note, RgbImage};
+use vitral::image::{Decoded, Image, Note};
 
 use crate::printer::Printer;
 
@@ -13,7 +13,7 @@ pub(super) struct Kept(Arc<Mutex<BTreeMap<String, Vec<Note>>>>);
 
 impl Kept {
     /// Keeps what is to be said about an image, and passes the image on.
-    pub(super) fn keep(&self, name: &str, decoded: Decoded) -> RgbImage {
+    pub(super) fn keep(&self, name: &str, decoded: Decoded<Image>) -> Image {
         if !decoded.notes().is_empty() {
             let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.insert(name.to_string(), decoded.notes().to_vec());

@@ -1,5 +1,6 @@
 //! End-to-end tests of the binary.
 
+mod bands;
 mod bench;
 mod classify;
 mod device;

@@ -68,19 +68,20 @@ def is_one(images: Any) -> bool:
     return shape is not None and len(shape) in (2, 3)
 
 
-def sources(images: Images) -> Iterator[str | bytes | NDArray[np.uint8]]:
-    """Each image in a form that the compiled part takes: a path, bytes, or pixels ``[height, width, 3]``."""
+def sources(images: Images, bands: bool = False) -> Iterator[str | bytes | NDArray[Any]]:
+    """Each image in a form that the compiled part takes: a path, bytes, or pixels ``[height, width, 3]``; with ``bands``, samples
+    ``[height, width, bands]`` or ``[bands, height, width]``."""
     if is_one(images):
-        yield source(images)  # type: ignore[arg-type]
+        yield source(images, bands)  # type: ignore[arg-type]
         return
     if hasattr(images, "__dlpack__") or hasattr(images, "__array_interface__"):
         images = array(images)
     several: Any = images
     for image in several:
-        yield source(image)
+        yield source(image, bands)
 
 
-def source(image: Image) -> str | bytes | NDArray[np.uint8]:
+def source(image: Image, bands: bool = False) -> str | bytes | NDArray[Any]:
     """An image in a form that the compiled part takes."""
     if isinstance(image, str):
         if image.startswith(("http://", "https://")):
@@ -104,7 +105,15 @@ def source(image: Image) -> str | bytes | NDArray[np.uint8]:
             "expected an image: a path, bytes, a file object, an image of Pillow's, or an array [height, width, 3] of uint8; "
             f"found {type(image).__name__}"
         )
-    return _pixels(array(image))
+    return _samples(array(image)) if bands else _pixels(array(image))
+
+
+def _samples(samples: NDArray[Any]) -> NDArray[Any]:
+    if samples.dtype in (np.uint8, np.uint16, np.float32):
+        return samples
+    if samples.dtype in (np.float16, np.float64):
+        return samples.astype(np.float32)
+    raise _image_error(f"expected samples of type uint8, uint16 or float32, found {samples.dtype}; convert them")
 
 
 def _pixels(pixels: NDArray[Any]) -> NDArray[np.uint8]:

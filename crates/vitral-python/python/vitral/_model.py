@@ -289,7 +289,7 @@ class Model:
             seed=seed,
             opacity=opacity,
         )
-        return Map(method, self._native.explain(_images.source(image), options))
+        return Map(method, self._native.explain(_images.source(image, self._native.takes_bands()), options))
 
     def evaluate(
         self,
@@ -405,7 +405,7 @@ class Model:
         """Places and results of the images of each batch; without ``skip_errors``, the first fault is an error."""
         in_step = batch_size == 1 and hasattr(images, "__next__")
         stream = self._native.stream(
-            iter(_images.sources(images)), task, batch_size=_positive(batch_size), in_step=in_step, **options
+            iter(_images.sources(images, self._native.takes_bands())), task, batch_size=_positive(batch_size), in_step=in_step, **options
         )
         for places, faults, found in stream:
             for place, fault in faults:

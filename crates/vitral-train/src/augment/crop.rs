@@ -1,11 +1,12 @@
-//! Random crops, and flips.
+//! Random crops.
 
 use serde::{Deserialize, Serialize};
 use vitral::config::Size;
+use vitral::image::Filter;
 use vitral::image::preprocess::Target;
 use vitral::image::resize::Window;
-use vitral::image::{Filter, RgbImage, resize};
 
+use super::raster::Raster;
 use crate::draws::Draws;
 
 /// A random crop.
@@ -55,11 +56,11 @@ impl Default for Padding {
 }
 
 impl Crop {
-    pub(super) fn of(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> RgbImage {
+    pub(super) fn of<R: Raster>(&self, image: &R, size: Size, draws: &mut Draws) -> R {
         match self {
             Crop::RandomResized(crop) => {
                 let window = crop.window(image.size(), &mut || draws.unit());
-                resize(&cut(image, window), size, crop.filter)
+                image.cut(window).resized(size, crop.filter)
             }
             Crop::Padded(padding) => padding.of(image, size, draws),
         }
@@ -95,28 +96,24 @@ impl RandomResized {
 }
 
 impl Padding {
-    fn of(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> RgbImage {
+    fn of<R: Raster>(&self, image: &R, size: Size, draws: &mut Draws) -> R {
         let cover = Target::Cover(size).of(image.size());
         // A very long image is cropped before it is resized: its ends would need much memory and rarely be visible.
         let resized = match image.size() == size {
             true => image.clone(),
-            false if cover.area() > 64 * size.area() => resize(&middle(image, size), size, self.filter),
-            false => resize(image, cover, self.filter),
+            false if cover.area() > 64 * size.area() => middle(image, size).resized(size, self.filter),
+            false => image.resized(cover, self.filter),
         };
         let place = |draws: &mut Draws, side: usize, wanted: usize| {
             draws.below(side + 2 * self.pixels - wanted + 1) as isize - self.pixels as isize
         };
-        let top = place(draws, resized.height(), size.height);
-        let left = place(draws, resized.width(), size.width);
-        let mut pixels = Vec::with_capacity(size.area() * 3);
-        for row in top..top + size.height as isize {
-            for column in left..left + size.width as isize {
-                let row = self.inside(row, resized.height());
-                let column = self.inside(column, resized.width());
-                pixels.extend(row.zip(column).map_or([0; 3], |(row, column)| resized.pixel(row, column)));
-            }
-        }
-        RgbImage::new(size.width, size.height, pixels).expect("a filled crop")
+        let top = place(draws, resized.size().height, size.height);
+        let left = place(draws, resized.size().width, size.width);
+        let inside = |first: isize, wanted: usize, side: usize| -> Vec<Option<usize>> {
+            (first..first + wanted as isize).map(|at| self.inside(at, side)).collect()
+        };
+        let rows = inside(top, size.height, resized.size().height);
+        resized.gathered(&rows, &inside(left, size.width, resized.size().width))
     }
 
     /// The position in the image of a padded coordinate.
@@ -135,34 +132,10 @@ impl Padding {
 }
 
 /// The largest center crop with the aspect ratio of `size`.
-fn middle(image: &RgbImage, size: Size) -> RgbImage {
+fn middle<R: Raster>(image: &R, size: Size) -> R {
     let of = image.size();
     let scale = (of.height as f64 / size.height as f64).min(of.width as f64 / size.width as f64);
     let side = |wanted: usize, most: usize| ((wanted as f64 * scale).round() as usize).clamp(1, most);
     let part = Size { height: side(size.height, of.height), width: side(size.width, of.width) };
-    cut(image, Window { top: (of.height - part.height) / 2, left: (of.width - part.width) / 2, size: part })
-}
-
-/// A region of an image.
-fn cut(image: &RgbImage, window: Window) -> RgbImage {
-    let Size { height, width } = window.size;
-    let mut pixels = Vec::with_capacity(height * width * 3);
-    for row in window.top..window.top + height {
-        let start = (row * image.width() + window.left) * 3;
-        pixels.extend_from_slice(&image.pixels()[start..start + width * 3]);
-    }
-    RgbImage::new(width, height, pixels).expect("a filled window")
-}
-
-/// Flips left to right.
-pub(super) fn mirrored(image: &RgbImage) -> RgbImage {
-    let rows = image.pixels().chunks_exact(image.width() * 3);
-    let pixels = rows.flat_map(|row| row.chunks_exact(3).rev().flatten().copied()).collect();
-    RgbImage::new(image.width(), image.height(), pixels).expect("as many pixels as before")
-}
-
-/// Flips upside down.
-pub(super) fn upside_down(image: &RgbImage) -> RgbImage {
-    let pixels = image.pixels().chunks_exact(image.width() * 3).rev().flatten().copied().collect();
-    RgbImage::new(image.width(), image.height(), pixels).expect("as many pixels as before")
+    image.cut(Window { top: (of.height - part.height) / 2, left: (of.width - part.width) / 2, size: part })
 }

@@ -17,6 +17,7 @@ mod mix;
 mod operation;
 mod policy;
 mod rand;
+mod raster;
 
 use std::ops::Range;
 
@@ -36,6 +37,7 @@ pub use mix::{Blend, Mixing};
 pub use operation::Operation;
 pub use policy::Policy;
 pub use rand::{Choice, RandAugment};
+pub use raster::Raster;
 
 /// Data augmentation, applied in the order of the fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,6 +159,23 @@ impl Augment {
         }
     }
 
+    /// Rejects what is defined for colors in 8 bits alone: policies and color jitter.
+    ///
+    /// # Errors
+    /// If one of them is set, with its name.
+    pub fn check_bands(&self) -> Result<(), TrainError> {
+        let field = match self {
+            Augment { policy: Some(_), .. } => "policy",
+            Augment { color_jitter: Some(_), .. } => "color_jitter",
+            _ => return Ok(()),
+        };
+        let fault = format!(
+            "`{field}` changes colors in 8 bits, and the images have bands; leave it out (crops, flips, erasing and mixing \
+             work on bands)"
+        );
+        Err(TrainError::Recipe { path: "augment".into(), fault })
+    }
+
     /// The augmentation in the final epochs: only crop, flips, smoothing and repetition.
     pub fn plainer(&self) -> Augment {
         Augment { policy: None, color_jitter: None, erasing: None, mixing: None, ..self.clone() }
@@ -176,20 +195,26 @@ impl Augment {
     }
 
     /// A random crop of an image, resized to `size`; `None` if there is no random crop.
-    pub fn cut(&self, image: &RgbImage, size: Size, draws: &mut Draws) -> Option<RgbImage> {
+    pub fn cut<R: Raster>(&self, image: &R, size: Size, draws: &mut Draws) -> Option<R> {
         self.crop.map(|crop| crop.of(image, size, draws))
     }
 
-    /// Applies flips, the policy, and color jitter.
-    pub fn alter(&self, mut image: RgbImage, draws: &mut Draws) -> RgbImage {
+    /// Applies flips.
+    pub fn flip<R: Raster>(&self, mut image: R, draws: &mut Draws) -> R {
         // Always drawn, so that one setting does not affect the next.
         let (horizontal, vertical) = (draws.happens(self.horizontal_flip), draws.happens(self.vertical_flip));
         if horizontal {
-            image = crop::mirrored(&image);
+            image = raster::mirrored(&image);
         }
         if vertical {
-            image = crop::upside_down(&image);
+            image = raster::upside_down(&image);
         }
+        image
+    }
+
+    /// Applies flips, the policy, and color jitter.
+    pub fn alter(&self, image: RgbImage, draws: &mut Draws) -> RgbImage {
+        let mut image = self.flip(image, draws);
         if let Some(policy) = &self.policy {
             image = policy.of(image, self.fill, draws);
         }

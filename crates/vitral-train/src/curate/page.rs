@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
-use vitral::image::{Limits, open};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, open_for};
 
 use crate::report::{escaped, thumbnail};
 
@@ -22,6 +23,8 @@ pub struct Gallery {
     pub about: String,
     /// Its sections, in order.
     pub sections: Vec<Section>,
+    /// What the files are decoded to; of bands, the first three are shown.
+    pub channels: Channels,
 }
 
 /// Images that belong together.
@@ -64,7 +67,7 @@ impl Gallery {
             shown.push((section, cards));
         }
         let cards: Vec<&Card> = shown.iter().flat_map(|(_, cards)| *cards).collect();
-        let urls: Vec<Option<String>> = cards.par_iter().map(|card| url(card)).collect();
+        let urls: Vec<Option<String>> = cards.par_iter().map(|card| url(card, self.channels)).collect();
         let mut urls = urls.into_iter();
         let mut body = String::new();
         // Writing to a string cannot fail.
@@ -98,8 +101,9 @@ pub(super) fn page(title: &str, about: &str, body: &str) -> String {
 }
 
 /// The small image of a card; `None` if its file cannot be read any more.
-fn url(card: &Card) -> Option<String> {
-    thumbnail(open(&card.path, &Limits::default()).ok()?, THUMBNAIL)
+fn url(card: &Card, channels: Channels) -> Option<String> {
+    let decoded = open_for(&card.path, channels, &DecodeOptions::default()).ok()?;
+    thumbnail(decoded.into_image().into_rgb(), THUMBNAIL)
 }
 
 fn figure(card: &Card, url: Option<String>) -> String {
@@ -127,8 +131,12 @@ mod tests {
     fn a_page_is_bounded_and_escaped() {
         let card = |name: &str| Card { name: name.to_owned(), path: "nowhere.png".into(), ..Card::default() };
         let section = Section { title: "a <b>".to_owned(), cards: vec![card("\"x\"<script>"), card("y"), card("z")] };
-        let gallery =
-            Gallery { title: "t & u".to_owned(), about: String::new(), sections: vec![section.clone(), section] };
+        let gallery = Gallery {
+            title: "t & u".to_owned(),
+            about: String::new(),
+            sections: vec![section.clone(), section],
+            ..Gallery::default()
+        };
         let page = gallery.html(4);
         assert_eq!(page.matches("<figure>").count(), 4);
         assert!(page.contains("The page shows 4 of 6 images") && page.contains("not readable"), "{page}");

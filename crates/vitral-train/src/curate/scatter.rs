@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use plotters::prelude::*;
 use rayon::prelude::*;
 use serde_json::json;
-use vitral::image::{Limits, open};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, open_for};
 use vitral::numbers::finite_range;
 use vitral::palette::{self, Rgb};
 
@@ -55,6 +56,8 @@ pub struct Scatter<'a> {
     pub names: Vec<String>,
     /// The images' files.
     pub paths: Vec<PathBuf>,
+    /// What the files are decoded to.
+    pub channels: Channels,
 }
 
 /// The color and the shape of a class.
@@ -109,8 +112,10 @@ impl Scatter<'_> {
     pub fn html(&self, most: usize) -> String {
         let step = self.points.len().div_ceil(most.max(1)).max(1);
         let some: Vec<usize> = if most == 0 { vec![] } else { (0..self.points.len()).step_by(step).collect() };
-        let small =
-            |&at: &usize| open(&self.paths[at], &Limits::default()).ok().and_then(|image| thumbnail(image, SMALL));
+        let small = |&at: &usize| {
+            let decoded = open_for(&self.paths[at], self.channels, &DecodeOptions::default()).ok()?;
+            thumbnail(decoded.into_image().into_rgb(), SMALL)
+        };
         let images: Vec<Option<String>> = some.par_iter().map(small).collect();
         let bytes: Vec<u8> = self.points.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
         let color = |(red, green, blue): Rgb| format!("#{red:02x}{green:02x}{blue:02x}");
@@ -190,6 +195,7 @@ mod tests {
             labels: vec![0, 1, 1],
             names: vec!["a".to_owned(), "b".to_owned(), "c".to_owned()],
             paths: vec!["nowhere".into(); 3],
+            channels: Channels::Rgb,
         };
         let svg = scatter.svg();
         assert!(svg.starts_with("<svg") && svg.contains("cat\n"), "{svg}");

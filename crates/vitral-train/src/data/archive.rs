@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use vitral::files::passed_over;
-use vitral::image::{ImageError, Limits, RgbImage, decode};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, Image, ImageError, decode_for};
 
 use super::classes::{Classes, of_labels, ordered};
 use super::members::{Entry, Listing, list};
@@ -110,13 +111,14 @@ impl Dataset for Archive {
         self.files[member.file].0.join(&member.name).display().to_string()
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
         let member = &self.members[index];
         let stored = &self.files[member.file].1;
         let bytes =
             stored.read(member.start, member.length).map_err(TrainError::file(self.name(index), "reading an image"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
-        Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
+        let decoded = decode_for(&bytes, channels, &DecodeOptions::default()).map_err(within);
+        Ok(decoded.map_err(vitral::Error::from)?.into_image())
     }
 
     fn notes(&self) -> Vec<String> {

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use vitral::image::RgbImage;
+use vitral::image::Image;
+use vitral::image::preprocess::Channels;
 
 use super::Dataset;
 use crate::error::TrainError;
@@ -14,7 +15,7 @@ use crate::labeling::Labeling;
 #[derive(Debug)]
 pub struct Cached {
     inner: Arc<dyn Dataset>,
-    kept: Vec<OnceLock<RgbImage>>,
+    kept: Vec<OnceLock<(Channels, Image)>>,
     bytes: AtomicU64,
     limit: u64,
 }
@@ -56,14 +57,14 @@ impl Dataset for Cached {
         self.inner.name(index)
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        if let Some(image) = self.kept[index].get() {
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        if let Some((_, image)) = self.kept[index].get().filter(|(kept, _)| *kept == channels) {
             return Ok(image.clone());
         }
-        let image = self.inner.image(index)?;
-        let size = image.pixels().len() as u64;
+        let image = self.inner.image_for(index, channels)?;
+        let size = image.bytes();
         if self.bytes.fetch_add(size, Ordering::Relaxed) + size > self.limit
-            || self.kept[index].set(image.clone()).is_err()
+            || self.kept[index].set((channels, image.clone())).is_err()
         {
             self.bytes.fetch_sub(size, Ordering::Relaxed);
         }

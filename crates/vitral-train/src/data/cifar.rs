@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vitral::image::RgbImage;
+use vitral::image::preprocess::Channels;
+use vitral::image::{Image, RgbImage};
 
 use super::classes::class_names;
 use super::{Dataset, fault, read_unpacked};
@@ -91,9 +92,10 @@ impl Dataset for Cifar {
         format!("{}#{}", path.display(), index - start)
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
         let planes = &self.record(index)[self.head..];
         let pixels = (0..PLANE).flat_map(|at| [planes[at], planes[PLANE + at], planes[2 * PLANE + at]]).collect();
-        Ok(RgbImage::new(SIDE, SIDE, pixels).map_err(vitral::Error::from)?)
+        let image = RgbImage::new(SIDE, SIDE, pixels);
+        Ok(image.and_then(|image| Image::from(image).for_channels(channels)).map_err(vitral::Error::from)?)
     }
 }

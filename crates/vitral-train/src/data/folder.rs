@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use vitral::files::{images_in, is_hidden, passed_over};
-use vitral::image::{Limits, RgbImage};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, Image, open_for};
 
 use super::classes::{Classes, listed, ordered, spelled};
 use super::split::Split;
@@ -192,8 +193,9 @@ impl Dataset for ImageFolder {
         self.path(index).display().to_string()
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        Ok(vitral::image::open(self.path(index), &Limits::default()).map_err(vitral::Error::from)?)
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        let decoded = open_for(self.path(index), channels, &DecodeOptions::default());
+        Ok(decoded.map_err(vitral::Error::from)?.into_image())
     }
 
     fn notes(&self) -> Vec<String> {

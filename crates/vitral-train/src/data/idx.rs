@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vitral::image::RgbImage;
+use vitral::image::preprocess::Channels;
+use vitral::image::{Image, RgbImage};
 
 use super::classes::class_names;
 use super::{Dataset, fault, read_unpacked};
@@ -101,13 +102,13 @@ impl Dataset for Idx {
         format!("{}#{index}", self.path.display())
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
         let size = self.height * self.width * self.channels;
         let pixels = &self.pixels[index * size..][..size];
         let image = match self.channels {
             1 => RgbImage::from_gray(self.width, self.height, pixels),
             _ => RgbImage::new(self.width, self.height, pixels.to_vec()),
         };
-        Ok(image.map_err(vitral::Error::from)?)
+        Ok(image.and_then(|image| Image::from(image).for_channels(channels)).map_err(vitral::Error::from)?)
     }
 }

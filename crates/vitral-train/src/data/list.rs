@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use vitral::files::{IMAGE_ENDINGS, is_hidden};
-use vitral::image::{Limits, RgbImage};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, Image, open_for};
 
 use super::classes::{Classes, class_names, of_labels};
 use super::folder::entries;
@@ -181,8 +182,9 @@ impl Dataset for List {
         self.images[index].0.display().to_string()
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        Ok(vitral::image::open(&self.images[index].0, &Limits::default()).map_err(vitral::Error::from)?)
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        let decoded = open_for(&self.images[index].0, channels, &DecodeOptions::default());
+        Ok(decoded.map_err(vitral::Error::from)?.into_image())
     }
 
     fn notes(&self) -> Vec<String> {

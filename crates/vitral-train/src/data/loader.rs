@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use rayon::prelude::*;
 use vitral::config::Size;
 use vitral::image::preprocess::{Channels, Halving, Normalize, Rescale, Step, Target};
-use vitral::image::{Filter, Preprocess, RgbImage};
+use vitral::image::{Filter, Image, Preprocess};
 use vitral_engine::{Device, DeviceError};
 use vitral_ranks::Ranks;
 
@@ -194,6 +194,9 @@ impl Loader {
     pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: &Device) -> Result<Self, TrainError> {
         let wrong = |what: String, hint| Err(fault(std::path::Path::new("data"), what, hint));
         options.augment.check()?;
+        if matches!(options.preprocess.channels, Channels::Bands(_)) {
+            options.augment.check_bands()?;
+        }
         let Some(size) = options.preprocess.output_size() else {
             return wrong("expected preprocessing that produces a fixed size, found none".into(), "end it with a crop");
         };
@@ -215,6 +218,11 @@ impl Loader {
         let sampler = Sampler::new(options.sampling, dataset.as_ref());
         let work = Work { dataset, options, plainer, numbers, size, sampler, pool, skipped: Mutex::default() };
         Ok(Loader { work: Arc::new(work), device: device.clone() })
+    }
+
+    /// What images are decoded to.
+    pub fn channels(&self) -> Channels {
+        self.work.options.preprocess.channels
     }
 
     /// The data set.
@@ -437,7 +445,7 @@ impl Work {
             let index = (index + step) % count;
             let known = self.noted().contains_key(&index);
             if !known {
-                let image = self.dataset.image(index);
+                let image = self.dataset.image_for(index, self.options.preprocess.channels);
                 match image.and_then(|image| self.numbers(&image, augment, draws.clone())) {
                     Ok(numbers) => return Ok(Some((index, numbers))),
                     Err(error) => {
@@ -457,19 +465,31 @@ impl Work {
     }
 
     /// The model's input for an image.
-    fn numbers(&self, image: &RgbImage, augment: &Augment, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
-        let shown = match augment.cut(image, self.size, &mut draws) {
-            Some(cut) => cut,
-            None if augment.is_still() => {
-                return Ok(self.options.preprocess.apply(image).map_err(vitral::Error::from)?);
+    fn numbers(&self, image: &Image, augment: &Augment, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
+        if augment.is_still() {
+            return Ok(self.options.preprocess.apply(image).map_err(vitral::Error::from)?);
+        }
+        let numbers = match image {
+            Image::Rgb(image) => {
+                let shown = match augment.cut(image, self.size, &mut draws) {
+                    Some(cut) => cut,
+                    None => {
+                        let channels = Channels::Rgb;
+                        let steps = Preprocess { channels, normalize: None, ..self.options.preprocess.clone() };
+                        steps.image(image).map_err(vitral::Error::from)?
+                    }
+                };
+                self.numbers.apply(&augment.alter(shown, &mut draws))
             }
-            None => {
-                let steps = Preprocess { channels: Channels::Rgb, normalize: None, ..self.options.preprocess.clone() };
-                steps.image(image).map_err(vitral::Error::from)?
+            Image::Bands(image) => {
+                let shown = match augment.cut(image, self.size, &mut draws) {
+                    Some(cut) => cut,
+                    None => self.options.preprocess.bands(image).map_err(vitral::Error::from)?.into_owned(),
+                };
+                self.numbers.apply(&augment.flip(shown, &mut draws))
             }
         };
-        let shown = augment.alter(shown, &mut draws);
-        let mut numbers = self.numbers.apply(&shown).map_err(vitral::Error::from)?;
+        let mut numbers = numbers.map_err(vitral::Error::from)?;
         augment.erase(&mut numbers, self.numbers.channels.count(), self.size, &mut draws);
         Ok(numbers)
     }

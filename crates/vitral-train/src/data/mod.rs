@@ -22,6 +22,7 @@ mod rows;
 mod sampling;
 mod shards;
 mod split;
+mod statistics;
 mod stored;
 mod subset;
 mod summary;
@@ -32,7 +33,8 @@ mod view;
 use std::fmt;
 use std::path::Path;
 
-use vitral::image::RgbImage;
+use vitral::image::preprocess::Channels;
+use vitral::image::{Image, RgbImage};
 
 use crate::error::TrainError;
 use crate::labeling::Labeling;
@@ -54,6 +56,7 @@ pub use parquet::Parquet;
 pub use relabeled::{Relabeled, with_classes};
 pub use sampling::Sampling;
 pub use split::Split;
+pub use statistics::statistics;
 pub use subset::Subset;
 pub use summary::Summary;
 pub use unlabeled::Unlabeled;
@@ -85,11 +88,18 @@ pub trait Dataset: Send + Sync {
     }
     /// The name of an image: its path, or its position in a larger file.
     fn name(&self, index: usize) -> String;
-    /// An image, decoded and oriented upright.
+    /// An image, decoded for a model that takes these channels, and oriented upright.
     ///
     /// # Errors
-    /// If it cannot be read; the error names its file.
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError>;
+    /// If it cannot be read, or has other channels; the error names its file.
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError>;
+    /// An image in color.
+    ///
+    /// # Errors
+    /// As [`Dataset::image_for`].
+    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+        self.image_for(index, Channels::Rgb).map(Image::into_rgb)
+    }
     /// What was left out or decided when the set was opened, a sentence each.
     fn notes(&self) -> Vec<String> {
         Vec::new()

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vitral::image::RgbImage;
+use vitral::image::Image;
+use vitral::image::preprocess::Channels;
 
 use super::{Dataset, fault};
 use crate::error::TrainError;
@@ -63,8 +64,8 @@ impl Dataset for Numbers {
         self.inner.name(index)
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        self.inner.image(index)
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        self.inner.image_for(index, channels)
     }
 
     fn notes(&self) -> Vec<String> {

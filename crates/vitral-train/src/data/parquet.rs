@@ -9,7 +9,8 @@ use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
-use vitral::image::{ImageError, Limits, RgbImage, decode};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, Image, ImageError, decode_for};
 
 use super::classes::{Classes, of_labels};
 use super::stored::{Stored, Storing};
@@ -265,10 +266,11 @@ impl Dataset for Parquet {
         }
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
         let Row { start, length, .. } = self.rows[index];
         let bytes = self.stored.read(start, length).map_err(TrainError::file(self.name(index), "reading an image"))?;
         let within = |source| ImageError::InFile { path: self.name(index).into(), source: Box::new(source) };
-        Ok(decode(&bytes, &Limits::default()).map_err(within).map_err(vitral::Error::from)?)
+        let decoded = decode_for(&bytes, channels, &DecodeOptions::default()).map_err(within);
+        Ok(decoded.map_err(vitral::Error::from)?.into_image())
     }
 }

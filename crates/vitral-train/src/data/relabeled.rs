@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vitral::image::RgbImage;
+use vitral::image::Image;
+use vitral::image::preprocess::Channels;
 
 use super::classes::listed;
 use super::{Dataset, Match, Matching, fault};
@@ -131,8 +132,8 @@ impl Dataset for Relabeled {
         self.inner.name(self.kept[index])
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        self.inner.image(self.kept[index])
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        self.inner.image_for(self.kept[index], channels)
     }
 }
 
@@ -155,7 +156,7 @@ mod tests {
         fn name(&self, index: usize) -> String {
             format!("image {index}")
         }
-        fn image(&self, _: usize) -> Result<RgbImage, TrainError> {
+        fn image_for(&self, _: usize, _: Channels) -> Result<Image, TrainError> {
             unreachable!("no image is looked at")
         }
     }

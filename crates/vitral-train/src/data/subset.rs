@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vitral::image::RgbImage;
+use vitral::image::Image;
+use vitral::image::preprocess::Channels;
 
 use super::{Dataset, shuffled};
 use crate::error::TrainError;
@@ -106,7 +107,7 @@ impl Dataset for Subset {
         self.inner.name(self.indices[index])
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        self.inner.image(self.indices[index])
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        self.inner.image_for(self.indices[index], channels)
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::Serialize;
+use vitral::config::Size;
+use vitral::image::preprocess::Channels;
 
 use super::{Dataset, shuffled};
 
@@ -25,8 +27,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Counts labels, and decodes a sample of images drawn with the seed.
-    pub fn of(dataset: &dyn Dataset, sample: usize, seed: u64) -> Self {
+    /// Counts labels, and decodes a sample of images drawn with the seed, for a model that takes these channels.
+    pub fn of(dataset: &dyn Dataset, channels: Channels, sample: usize, seed: u64) -> Self {
         let mut classes: Vec<(String, usize)> = dataset.classes().iter().map(|name| (name.clone(), 0)).collect();
         for index in 0..dataset.len() {
             dataset.labels(index).into_iter().for_each(|label| classes[label].1 += 1);
@@ -34,11 +36,11 @@ impl Summary {
         let (mut sizes, mut sampled, mut unreadable) = (None, 0, 0);
         for index in shuffled(dataset.len(), seed, 0).into_iter().take(sample) {
             sampled += 1;
-            let Ok(image) = dataset.image(index) else {
+            let Ok(image) = dataset.image_for(index, channels) else {
                 unreadable += 1;
                 continue;
             };
-            let (width, height) = (image.width(), image.height());
+            let Size { height, width } = image.size();
             let [least, most] = sizes.unwrap_or([(width, height); 2]);
             sizes = Some([(width.min(least.0), height.min(least.1)), (width.max(most.0), height.max(most.1))]);
         }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use vitral::files::{images_in, passed_over};
-use vitral::image::{Limits, RgbImage};
+use vitral::image::preprocess::Channels;
+use vitral::image::{DecodeOptions, Image, open_for};
 
 use super::{Dataset, fault};
 use crate::error::TrainError;
@@ -53,8 +54,9 @@ impl Dataset for Unlabeled {
         self.images[index].display().to_string()
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        Ok(vitral::image::open(&self.images[index], &Limits::default()).map_err(vitral::Error::from)?)
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        let decoded = open_for(&self.images[index], channels, &DecodeOptions::default());
+        Ok(decoded.map_err(vitral::Error::from)?.into_image())
     }
 
     fn notes(&self) -> Vec<String> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use vitral::config::Size;
-use vitral::image::preprocess::Step;
-use vitral::image::{Preprocess, RgbImage};
+use vitral::image::preprocess::{Channels, Step};
+use vitral::image::resize::Window;
+use vitral::image::{Image, Preprocess, RgbImage};
 
 use super::Dataset;
 use crate::error::TrainError;
@@ -48,13 +49,19 @@ impl View {
     }
 }
 
-/// Crops an image at a corner; a side that is too short is kept whole.
-fn cut(image: &RgbImage, crop: Size, corner: Corner) -> Option<RgbImage> {
-    let (height, width) = (crop.height.min(image.height()), crop.width.min(image.width()));
+/// The part of an image at a corner; a side that is too short is kept whole.
+fn part(of: Size, crop: Size, corner: Corner) -> Window {
+    let (height, width) = (crop.height.min(of.height), crop.width.min(of.width));
     let below = matches!(corner, Corner::BottomLeft | Corner::BottomRight);
     let right = matches!(corner, Corner::TopRight | Corner::BottomRight);
-    let top = if below { image.height() - height } else { 0 };
-    let left = if right { image.width() - width } else { 0 };
+    let top = if below { of.height - height } else { 0 };
+    let left = if right { of.width - width } else { 0 };
+    Window { top, left, size: Size { height, width } }
+}
+
+/// Crops an image at a corner.
+fn cut(image: &RgbImage, crop: Size, corner: Corner) -> Option<RgbImage> {
+    let Window { top, left, size: Size { height, width } } = part(image.size(), crop, corner);
     let rows = image.pixels().chunks_exact(3 * image.width()).skip(top).take(height);
     let pixels = rows.flat_map(|row| &row[3 * left..3 * (left + width)]).copied().collect();
     RgbImage::new(width, height, pixels).ok()
@@ -89,9 +96,17 @@ impl Dataset for View {
         self.inner.name(index)
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, TrainError> {
-        let resized = self.before.image(&self.inner.image(index)?).map_err(vitral::Error::from)?;
-        Ok(cut(&resized, self.crop, self.corner).unwrap_or(resized))
+    fn image_for(&self, index: usize, channels: Channels) -> Result<Image, TrainError> {
+        match self.inner.image_for(index, channels)? {
+            Image::Rgb(image) => {
+                let resized = self.before.image(&image).map_err(vitral::Error::from)?;
+                Ok(cut(&resized, self.crop, self.corner).unwrap_or(resized).into())
+            }
+            Image::Bands(image) => {
+                let resized = self.before.bands(&image).map_err(vitral::Error::from)?;
+                Ok(resized.cut(part(resized.size(), self.crop, self.corner)).into())
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Values that a recipe's keys may have. What would be ignored, or would only fail later and elsewhere, is refused here
 //! by name.
 
+use vitral::image::bands::MOST_BANDS;
+
 use super::keys::Recipe;
 use crate::balance::{ChooseBy, ClassRule, ClassWeights};
 use crate::data::Sampling;
@@ -145,6 +147,16 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
     {
         return Err(format!("`{key}` needs labels, and `pretraining` has none; leave it out"));
     }
+    if recipe.pretraining.is_some() && (data.statistics || data.bands.is_some()) {
+        return Err("`data.bands` and `data.statistics` are not for `pretraining`, which takes color; leave them out"
+            .to_owned());
+    }
+    if data.statistics && data.mean.is_some() {
+        return Err(
+            "`data.statistics` computes `data.mean` and `data.std`, which are given; keep one of the two".to_owned()
+        );
+    }
+    check_bands(recipe)?;
     if recipe.model.set.contains_key("classes") {
         return Err("`model.set.classes` cannot be set: the classes come from the data".to_owned());
     }
@@ -170,4 +182,44 @@ fn needs_labels(recipe: &Recipe) -> Option<&'static str> {
         ("augment.label_smoothing", augment.label_smoothing > 0.0),
     ];
     keys.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
+}
+
+/// Checks the keys of images of bands against each other.
+fn check_bands(recipe: &Recipe) -> Result<(), String> {
+    let (data, model) = (&recipe.data, &recipe.model);
+    let Some(bands) = data.bands else {
+        let given = [("data.scale", data.scale.is_some()), ("model.rgb_bands", model.rgb_bands.is_some())];
+        return match given.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(format!("`{key}` is for images of bands; give their number as `data.bands`")),
+            None => Ok(()),
+        };
+    };
+    if !(1..=MOST_BANDS).contains(&bands) {
+        return Err(format!("expected `data.bands` to be from 1 to {MOST_BANDS}, found {bands}"));
+    }
+    if let Some(found) = data.mean.as_ref().map(Vec::len).filter(|&found| found != bands) {
+        return Err(format!(
+            "expected `data.mean` and `data.std` with one number for each of {bands} bands, found {found}"
+        ));
+    }
+    if let Some(scale) = data.scale.filter(|scale| !(*scale > 0.0 && scale.is_finite())) {
+        return Err(format!("expected `data.scale` to be above 0, found {scale}"));
+    }
+    let set = model.set.get("channels").and_then(toml::Value::as_integer);
+    if let Some(found) = set.filter(|&found| usize::try_from(found) != Ok(bands)) {
+        return Err(format!(
+            "`model.set.channels` is {found}, but `data.bands` is {bands}; `data.bands` alone is enough"
+        ));
+    }
+    let Some(colors) = model.rgb_bands else { return Ok(()) };
+    if model.from.is_none() {
+        return Err(
+            "`model.rgb_bands` is for a pretrained model (`model.from`), whose kernels of colors it places".into()
+        );
+    }
+    let repeated = (0..3).any(|color| colors[..color].contains(&colors[color]));
+    match repeated || colors.iter().any(|band| !(1..=bands).contains(band)) {
+        true => Err(format!("expected `model.rgb_bands` to be three of the bands 1 to {bands}, found {colors:?}")),
+        false => Ok(()),
+    }
 }

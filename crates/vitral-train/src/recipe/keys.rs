@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use vitral::Precision;
 use vitral::image::Filter;
+use vitral::image::preprocess::Rescale;
 use vitral::model::init::Initialization;
 
 use crate::augment::Augment;
@@ -59,6 +60,10 @@ pub struct ModelRecipe {
     /// The classifier of a pretrained model.
     #[serde(default)]
     pub head: NewHead,
+    /// The bands of the images, from 1, that are red, green and blue, and get these colors' kernels of the patch embedding of a
+    /// pretrained model that takes color; other bands get their mean. Without it, the kernels are repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rgb_bands: Option<[usize; 3]>,
     /// Fields of the model's configuration; the classes come from the data.
     #[serde(default)]
     pub set: toml::Table,
@@ -109,15 +114,37 @@ pub struct DataRecipe {
     /// A subset of the training images, for studies; validation and test images are not reduced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<SubsetRecipe>,
+    /// Number of bands of an image, for images other than in color or gray. A pretrained model of other channels is adapted to
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bands: Option<usize>,
+    /// What samples of bands are multiplied by before mean and standard deviation. By default, integers are divided by the
+    /// largest value of their type, and real numbers stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
     /// Mean of every channel, for values from 0 to 1. A pretrained model has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
     /// Standard deviation of every channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f32>>,
+    /// Whether mean and standard deviation are computed from the training images, before the run; the resolved recipe has them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub statistics: bool,
     /// Filter for resizing images of other sizes, if mean and standard deviation are given here.
     #[serde(default = "bicubic")]
     pub filter: Filter,
+}
+
+impl DataRecipe {
+    /// The scale of samples before mean and standard deviation.
+    pub fn rescale(&self) -> Rescale {
+        match (self.bands, self.scale) {
+            (_, Some(factor)) => Rescale::Multiply { factor, offset: 0.0 },
+            (Some(_), None) => Rescale::TypeRange,
+            (None, None) => Rescale::Divide255,
+        }
+    }
 }
 
 /// A subset of the images.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vitral::atomic;
+use vitral::image::preprocess::Channels;
 
 use crate::balance::ChooseBy;
 use crate::data::Dataset;
@@ -111,6 +112,8 @@ pub struct Sources<'a> {
     pub evaluation: &'a Evaluation,
     /// The images it was evaluated on.
     pub dataset: &'a dyn Dataset,
+    /// What they are decoded to; of bands, the first three are shown.
+    pub channels: Channels,
 }
 
 /// Writes `report.html`, `report.json`, `curves.svg` and, where each image has one label, `confusion.svg` into a run's
@@ -238,7 +241,7 @@ fn one_label(report: &Report, sources: &Sources<'_>, confusion: &str) -> String 
          <div class=\"wide\">{confusion}</div>"
     ));
     let figure = |mistake: &Mistake, caption: &str| {
-        let image = shown(sources.dataset, mistake.index).unwrap_or_default();
+        let image = shown(sources.dataset, sources.channels, mistake.index).unwrap_or_default();
         let sure = 100.0 * mistake.confidence;
         format!("<figure>{image}<figcaption>{caption}{sure:.0} %</figcaption></figure>")
     };
@@ -303,8 +306,8 @@ fn several_labels(report: &SeveralReport) -> String {
 }
 
 /// An image of the data set as an `img` element.
-fn shown(dataset: &dyn Dataset, index: usize) -> Option<String> {
-    let url = thumbnail(dataset.image(index).ok()?, THUMBNAIL)?;
+fn shown(dataset: &dyn Dataset, channels: Channels, index: usize) -> Option<String> {
+    let url = thumbnail(dataset.image_for(index, channels).ok()?.into_rgb(), THUMBNAIL)?;
     Some(format!("<img alt=\"\" src=\"{url}\">"))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::{Activation, MlpKind, ModelConfig, Stem};
 use crate::image::preprocess::{
-    CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess, Rescale, Step, Target,
+    CLIP_MEAN, CLIP_STD, Channels, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess, Rescale, Step, Target,
 };
 use crate::model::variants::VARIANTS;
 use crate::numbers::{largest, smallest};
@@ -160,6 +160,10 @@ pub(super) fn unlike_heads(config: &ModelConfig) -> Option<String> {
 pub(super) fn absurd_range(preprocess: &Preprocess) -> Option<String> {
     const GREATEST: f64 = 8.0;
     const LEAST: f64 = 0.05;
+    // Bytes have a black and a white; bands may be of any type.
+    if matches!(preprocess.channels, Channels::Bands(_)) {
+        return None;
+    }
     let [low, high] = range(preprocess);
     let text = format!("black becomes {low:.3} and white {high:.3}");
     if low.abs().max(high.abs()) > GREATEST {

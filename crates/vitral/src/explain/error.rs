@@ -29,6 +29,14 @@ pub enum ExplainError {
         /// The last head.
         last: usize,
     },
+    /// Bands were asked to be shown of an image in color.
+    #[error(
+        "`{image}`: expected an image of bands to choose from, found one in color, as the model takes; leave the bands out"
+    )]
+    NoBands {
+        /// The image.
+        image: String,
+    },
     /// A pixel outside the image.
     #[error("pixel {x},{y} is outside `{image}`, which is {} wide and {} high; count from 0 at the top left", size.width, size.height)]
     Outside {

@@ -4,7 +4,7 @@ use vitral_engine::Tensor;
 
 use super::{ExplainError, Layout};
 use crate::error::Error;
-use crate::image::RgbImage;
+use crate::image::{AsImage, ImageView, RgbImage};
 use crate::labels::{Ranked, top};
 use crate::load::Model;
 
@@ -55,15 +55,28 @@ pub struct Prediction {
 }
 
 impl InputImage {
-    /// Prepares an image as specified by the model's files.
+    /// Prepares an image as specified by the model's files. Of an image of bands, the first three are shown.
     ///
     /// # Errors
     /// If they do not say how, or the image cannot be resized to the model's size.
-    pub fn new(model: &Model, name: &str, image: &RgbImage) -> Result<Self, Error> {
-        let shown = model.preprocess()?.image(image)?;
+    pub fn new(model: &Model, name: &str, image: &impl AsImage) -> Result<Self, Error> {
+        Self::showing(model, name, image, None)
+    }
+
+    /// The same with other bands shown as red, green and blue, by their numbers from 0. Maps do not depend on them.
+    ///
+    /// # Errors
+    /// As [`InputImage::new`]; if the image does not have such bands, or is not one of bands.
+    pub fn showing(model: &Model, name: &str, image: &impl AsImage, bands: Option<[usize; 3]>) -> Result<Self, Error> {
+        let preprocess = model.preprocess()?;
+        let shown = match (image.view(), bands) {
+            (ImageView::Bands(image), Some(bands)) => preprocess.bands(image)?.shown(bands)?,
+            (ImageView::Rgb(_), Some(_)) => return Err(ExplainError::NoBands { image: name.to_owned() }.into()),
+            (_, None) => preprocess.image(image)?,
+        };
         let pixels = model.pixels(std::slice::from_ref(image))?;
         let layout = Layout::new(model.vit.config(), shown.size(), model.vit.grid(shown.size())?);
-        Ok(InputImage { name: name.to_owned(), shown, pixels, layout, original: image.size() })
+        Ok(InputImage { name: name.to_owned(), shown, pixels, layout, original: image.view().size() })
     }
 
     /// The patch that contains a pixel of the original image: column `x`, row `y`, from 0.

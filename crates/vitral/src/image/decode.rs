@@ -8,6 +8,9 @@
 //! One difference is deliberate: Pillow clips 16-bit gray to white above 255, which destroys the image; here it is
 //! reduced to its high byte, like 16-bit color. If all samples are so small that the image is nearly black, the result
 //! has a [`Note`], and [`SampleRange`](super::SampleRange) makes it visible.
+//!
+//! For models that take bands, [`decode_for`] gives the samples as they are stored: of TIFF and PNG, alpha among them, and of
+//! arrays (`.npy`, `.npz`, `.safetensors`).
 
 mod gif;
 mod metadata;
@@ -24,23 +27,24 @@ use super::foreign;
 use super::format::Format;
 use super::limits::Limits;
 use super::options::DecodeOptions;
-use super::{ImageError, RgbImage, jpeg, tiff};
+use super::preprocess::Channels;
+use super::{Image, ImageError, RgbImage, arrays, jpeg, tiff};
 
 /// A decoded image, and what a user should know about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decoded {
-    image: RgbImage,
+pub struct Decoded<I = RgbImage> {
+    image: I,
     notes: Vec<Note>,
 }
 
-impl Decoded {
+impl<I> Decoded<I> {
     /// The image, upright.
-    pub fn image(&self) -> &RgbImage {
+    pub fn image(&self) -> &I {
         &self.image
     }
 
     /// Takes the image.
-    pub fn into_image(self) -> RgbImage {
+    pub fn into_image(self) -> I {
         self.image
     }
 
@@ -60,6 +64,32 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Ima
     let format = Format::of(bytes).ok_or_else(|| unknown(bytes))?;
     let stored = guarded(format, || stored(format, bytes, options))?;
     Ok(Decoded { image: stored.orientation.apply(stored.image), notes: stored.note.into_iter().collect() })
+}
+
+/// Decodes the bytes of an image file for a model that takes these channels: in color, or its bands as they are stored.
+///
+/// # Errors
+/// If the bytes are not such an image, or have other bands.
+pub fn decode_for(bytes: &[u8], channels: Channels, options: &DecodeOptions) -> Result<Decoded<Image>, ImageError> {
+    let Channels::Bands(bands) = channels else {
+        let Decoded { image, notes } = decode_with(bytes, options)?;
+        return Ok(Decoded { image: image.into(), notes });
+    };
+    let image = match Format::of(bytes) {
+        Some(format @ (Format::Tiff | Format::Png)) => guarded(format, || {
+            let (image, orientation) = match format {
+                Format::Tiff => tiff::decode_bands(bytes, bands, options)?,
+                _ => still::png_bands(bytes, options)?,
+            };
+            Ok(Image::from(orientation.apply_to_bands(image).ranged(options.sample_range)))
+        })?,
+        Some(_) => decode_with(bytes, options)?.into_image().into(),
+        None => match arrays::read(bytes, bands, &options.limits) {
+            Some(image) => image?.ranged(options.sample_range).into(),
+            None => return Err(unknown(bytes)),
+        },
+    };
+    Ok(Decoded { image: image.for_channels(channels)?, notes: Vec::new() })
 }
 
 /// Turns a decoder's panic into an error.
@@ -104,7 +134,26 @@ pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, ImageEr
 
 /// Reads and decodes an image file, with options. Errors name the file.
 pub fn open_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Decoded, ImageError> {
-    let path = path.as_ref();
+    opened(path.as_ref(), options, |bytes| decode_with(bytes, options))
+}
+
+/// Reads an image file and decodes it for a model that takes these channels ([`decode_for`]). Errors name the file.
+///
+/// # Errors
+/// If it cannot be read, is not an image, or has other bands.
+pub fn open_for(
+    path: impl AsRef<Path>,
+    channels: Channels,
+    options: &DecodeOptions,
+) -> Result<Decoded<Image>, ImageError> {
+    opened(path.as_ref(), options, |bytes| decode_for(bytes, channels, options))
+}
+
+fn opened<T>(
+    path: &Path,
+    options: &DecodeOptions,
+    decode: impl FnOnce(&[u8]) -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
     let limit = options.limits.max_bytes;
     let read = |source| ImageError::Read { path: path.to_path_buf(), source };
     let within = |source| ImageError::InFile { path: path.to_path_buf(), source: Box::new(source) };
@@ -121,7 +170,7 @@ pub fn open_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Deco
         let what = "reading the file".to_string();
         return Err(within(ImageError::TooManyBytes { what, needed: bytes.len() as u64, limit }));
     }
-    decode_with(&bytes, options).map_err(within)
+    decode(&bytes).map_err(within)
 }
 
 #[cfg(test)]

@@ -31,6 +31,12 @@ impl SampleRange {
             SampleRange::Auto => (u16::BITS - largest.leading_zeros()).clamp(8, declared),
         }
     }
+
+    /// The same for numbers: the largest value of the range, given that of the type and the largest sample.
+    pub(super) fn largest(self, full: f32, largest: f32) -> f32 {
+        let declared = (full as u32 + 1).ilog2().clamp(8, 16);
+        ((1u32 << self.bits(declared, largest as u16)) - 1) as f32
+    }
 }
 
 impl fmt::Display for SampleRange {

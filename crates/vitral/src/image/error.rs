@@ -122,6 +122,92 @@ pub enum ImageError {
         /// Number of bytes.
         found: usize,
     },
+    /// The values do not match the given size and number of bands.
+    #[error(
+        "expected {bands} bands of {size} values each, and from 1 to {most} bands, found {found} values; pass [bands, height, \
+         width]"
+    )]
+    BandValues {
+        /// Number of bands.
+        bands: usize,
+        /// The most bands that there may be.
+        most: usize,
+        /// Height and width.
+        size: Size,
+        /// Number of values.
+        found: usize,
+    },
+    /// A sample that is no number, as some files mark what was not measured.
+    #[error(
+        "expected numbers in all bands, found {found} in band {band} at row {row}, column {column}; fill in what was not \
+         measured (nodata) first"
+    )]
+    NotFinite {
+        /// The band, from 1.
+        band: usize,
+        /// The row, from 0.
+        row: usize,
+        /// The column, from 0.
+        column: usize,
+        /// Infinity, or not a number.
+        found: f32,
+    },
+    /// The image has other bands than the model takes.
+    #[error(
+        "expected an image of {expected} bands, which the model takes, found {found}; give the image all of them and no others"
+    )]
+    Bands {
+        /// What the model takes.
+        expected: usize,
+        /// What the image has, in words.
+        found: String,
+    },
+    /// An image of bands for a model that takes color.
+    #[error(
+        "expected an image in color or gray, found {bands} bands; a model with `channels` of as many bands takes them"
+    )]
+    NotColor {
+        /// The number of bands.
+        bands: usize,
+    },
+    /// A band that the image does not have.
+    #[error("expected a band from 1 to {bands} to show, found {band}")]
+    NoSuchBand {
+        /// The band, from 1.
+        band: usize,
+        /// The number of bands.
+        bands: usize,
+    },
+    /// An array that is not an image in color.
+    #[error(
+        "expected pixels [height, width, 3] of type uint8, which the model takes, found {shape:?}{}",
+        if *bytes { "" } else { " of another type" }
+    )]
+    ArrayPixels {
+        /// The array's shape.
+        shape: Vec<usize>,
+        /// Whether its values are bytes.
+        bytes: bool,
+    },
+    /// An array that can be an image in two ways, or in none.
+    #[error("expected an array [height, width, {bands}] or [{bands}, height, width], found {shape:?}{why}")]
+    ArrayShape {
+        /// The bands that the model takes.
+        bands: usize,
+        /// The shape of the array.
+        shape: Vec<usize>,
+        /// What is wrong, and what to do.
+        why: &'static str,
+    },
+    /// An array that is not the samples of one image.
+    #[error(
+        "expected one array of bytes, of integers of 16 bits or of real numbers, found {found}; save the image alone, as \
+         uint16 or float32"
+    )]
+    ArrayValues {
+        /// What it is.
+        found: String,
+    },
     /// An image so narrow that resizing its short side makes it enormous.
     #[error(
         "expected an image that stays under {limit} pixels, found that {from} becomes {to} after `{step}`; \

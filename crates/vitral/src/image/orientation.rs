@@ -1,6 +1,7 @@
 //! The EXIF orientation: how the camera was held.
 
-use super::RgbImage;
+use super::{BandImage, RgbImage};
+use crate::config::Size;
 
 /// The transformation from stored pixels to an upright image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +68,25 @@ impl Orientation {
                 _ => None,
             }
         })
+    }
+
+    /// Turns an image of bands upright.
+    pub(super) fn apply_to_bands(self, image: BandImage) -> BandImage {
+        let Size { height, width } = image.size();
+        let turned = |length: usize, mirror: bool| move |at: usize| if mirror { length - 1 - at } else { at };
+        let to = if self.transpose { Size { height: width, width: height } } else { image.size() };
+        match self {
+            Orientation { transpose: false, mirror_columns: false, mirror_rows: false } => image,
+            _ => image.changed(to, |plane| {
+                let (row_of, column_of) = (turned(to.height, self.mirror_rows), turned(to.width, self.mirror_columns));
+                let value = |row: usize, column: usize| match self.transpose {
+                    true => plane[column * width + row],
+                    false => plane[row * width + column],
+                };
+                debug_assert_eq!(plane.len(), height * width);
+                (0..to.area()).map(|at| value(row_of(at / to.width), column_of(at % to.width))).collect()
+            }),
+        }
     }
 
     /// Turns an image upright.

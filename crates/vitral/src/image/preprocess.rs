@@ -5,9 +5,12 @@
 
 mod apply;
 mod backend;
+mod bands;
 mod display;
 mod fields;
+mod geometry;
 mod huggingface;
+mod scale;
 mod sized;
 mod timm;
 mod torchvision;
@@ -33,7 +36,7 @@ pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// How an image becomes a tensor: steps over 8-bit pixels, in order, then scale, mean and standard deviation over
-/// floats.
+/// floats. Images of bands are floats from the beginning: resizes do not round, and start from the samples as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
@@ -41,28 +44,42 @@ pub struct Preprocess {
     pub channels: Channels,
     /// Steps over 8-bit pixels, in order.
     pub steps: Vec<Step>,
-    /// The conversion of 0 to 255 to the values that are normalized; if absent, they stay 0 to 255.
+    /// The conversion of 0 to 255 to the values that are normalized; if absent, they stay 0 to 255. Of bands, the conversion of
+    /// the samples as stored.
     pub rescale: Option<Rescale>,
     /// Mean and standard deviation of every channel; if absent, values are not normalized.
     pub normalize: Option<Normalize>,
 }
 
 /// The channels of a pixel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Channels {
     /// Red, green, blue.
+    #[default]
     Rgb,
     /// Brightness, by Pillow's `convert("L")`, computed before any step.
     Gray,
+    /// So many bands, as the file stores them ([`decode_for`](super::decode_for)).
+    Bands(usize),
 }
 
 impl Channels {
+    /// What a number of channels means if nothing else is said: brightness, color, or bands.
+    pub const fn of_count(count: usize) -> Self {
+        match count {
+            1 => Channels::Gray,
+            3 => Channels::Rgb,
+            bands => Channels::Bands(bands),
+        }
+    }
+
     /// The number of channels.
     pub const fn count(self) -> usize {
         match self {
             Channels::Rgb => 3,
             Channels::Gray => 1,
+            Channels::Bands(bands) => bands,
         }
     }
 }
@@ -167,6 +184,9 @@ pub enum Rescale {
     },
     /// `value / 255` in 32 bits (torchvision's `ToTensor`).
     Divide255,
+    /// Divided by the largest value of the type that the file stores, in 32 bits: 255 for bytes, 65,535 for unsigned and 32,767
+    /// for signed integers of 16 bits; real numbers stay as they are (torchvision's `to_dtype` with `scale=True`).
+    TypeRange,
     /// Like [`Rescale::Multiply`], in 32 bits; without an offset, mean and standard deviation are divided by the factor
     /// instead (Hugging Face on torchvision).
     Fused {
@@ -178,11 +198,11 @@ pub enum Rescale {
 }
 
 impl Rescale {
-    /// Factor and offset of `value · factor + offset`, whatever the arithmetic.
+    /// Factor and offset of `value · factor + offset` for bytes, whatever the arithmetic.
     pub fn line(self) -> (f64, f32) {
         match self {
             Rescale::Multiply { factor, offset } | Rescale::Fused { factor, offset } => (factor, offset),
-            Rescale::Divide255 => (1.0 / 255.0, 0.0),
+            Rescale::Divide255 | Rescale::TypeRange => (1.0 / 255.0, 0.0),
         }
     }
 }

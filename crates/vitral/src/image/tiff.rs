@@ -21,6 +21,7 @@ mod fault;
 mod fax;
 mod lab;
 mod layout;
+mod planes;
 mod predictor;
 mod rows;
 mod samples;
@@ -31,12 +32,14 @@ use super::jpeg;
 use super::limits::Limits;
 use super::options::DecodeOptions;
 use super::orientation::Orientation;
-use super::{ImageError, RgbImage};
-use canvas::Canvas;
+use super::{BandImage, ImageError, RgbImage};
+use crate::config::Size;
+use canvas::{Canvas, check_work, stored_rows};
 use codec::Compression;
 use directory::{Directory, tag};
 use fault::corrupt;
 use layout::{Color, Layout};
+use planes::Planes;
 use predictor::Predictor;
 use rows::Rows;
 use samples::Samples;
@@ -74,11 +77,103 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<AsStored, 
         Samples::Words(words) => depth::reduce(&words, layout.bits, options.sample_range),
     };
     let pixels = color::to_rgb(samples, &layout, &directory)?;
-    let orientation = match directory.number(tag::ORIENTATION) {
+    let image = RgbImage::new(layout.width, layout.height, pixels)?;
+    Ok(AsStored { image, orientation: orientation(&directory), note })
+}
+
+/// Decodes the bands of an image as they are stored; the orientation is yet to be applied. Bands are the samples of the first
+/// page, interleaved or in planes, or else those of all pages of its size, as microscopes write them; reduced copies of a
+/// page do not count.
+pub(super) fn decode_bands(
+    bytes: &[u8],
+    bands: usize,
+    options: &DecodeOptions,
+) -> Result<(BandImage, Orientation), ImageError> {
+    let first = Directory::read(bytes)?;
+    let layout = Layout::read_bands(&first, &options.limits)?;
+    let orientation = orientation(&first);
+    let mut pages = vec![(first, layout)];
+    let mut found = pages[0].1.samples;
+    while found < bands {
+        let Some(next) = pages.last().and_then(|(directory, _)| directory.next()) else { break };
+        let next = next?;
+        if next.number(tag::NEW_SUBFILE_TYPE)?.is_some_and(|kind| kind & 1 == 1) {
+            break;
+        }
+        let layout = Layout::read_bands(&next, &options.limits)?;
+        if !planes::alike(&layout, &pages[0].1) {
+            break;
+        }
+        found += layout.samples;
+        pages.push((next, layout));
+    }
+    let found = match pages.len() {
+        1 if found == bands => None,
+        1 => Some(found.to_string()),
+        pages if found != bands => Some(format!("{found}, in {pages} pages")),
+        _ => continued(&pages)?.then(|| format!("more than {found}, in as many pages")),
+    };
+    if let Some(found) = found {
+        return Err(ImageError::Bands { expected: bands, found });
+    }
+    let full = planes::full(&pages[0].1);
+    let size = Size { height: pages[0].1.height, width: pages[0].1.width };
+    let mut planes = Planes::new(&pages[0].1, bands, &options.limits)?;
+    for (directory, layout) in &pages {
+        check_work(layout, &options.limits)?;
+        put_page(&mut planes, bytes, directory, layout, &options.limits)?;
+        planes.end_page(layout);
+    }
+    Ok((BandImage::new(size, bands, planes.finish(), full)?, orientation))
+}
+
+/// Whether there is another page of the same kind.
+fn continued(pages: &[(Directory, Layout)]) -> Result<bool, ImageError> {
+    let Some(next) = pages.last().and_then(|(directory, _)| directory.next()) else { return Ok(false) };
+    let next = next?;
+    if next.number(tag::NEW_SUBFILE_TYPE)?.is_some_and(|kind| kind & 1 == 1) {
+        return Ok(false);
+    }
+    // A page that is no image of bands is none of them.
+    Ok(Layout::read_bands(&next, &Limits::DEFAULT).is_ok_and(|layout| planes::alike(&layout, &pages[0].1)))
+}
+
+/// Puts every strip and tile of a page in its place.
+fn put_page(
+    planes: &mut Planes,
+    bytes: &[u8],
+    directory: &Directory,
+    layout: &Layout,
+    limits: &Limits,
+) -> Result<(), ImageError> {
+    let tables = directory.bytes(tag::JPEG_TABLES);
+    for plane in 0..if layout.planar { layout.samples } else { 1 } {
+        for within in 0..layout.chunks.per_plane() {
+            let index = plane * layout.chunks.per_plane() + within;
+            let place = layout.chunks.place(within);
+            if layout.compression == Compression::Jpeg {
+                if let Some(data) = layout.chunks.bytes(index, bytes, None)? {
+                    let part = jpeg_samples(data, tables, layout, place, limits)?;
+                    planes.put(layout, plane, place, &part.samples, part.width * part.components);
+                }
+                continue;
+            }
+            let rows = stored_rows(layout, place);
+            let length = (layout.compression == Compression::None).then_some(rows.stride * rows.count);
+            if let Some(data) = layout.chunks.bytes(index, bytes, length)? {
+                planes.put(layout, plane, place, &restored(data, &rows, layout)?, rows.stride);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How the image is to be turned.
+fn orientation(directory: &Directory) -> Orientation {
+    match directory.number(tag::ORIENTATION) {
         Ok(Some(value)) => Orientation::from_exif(value.try_into().unwrap_or(0)),
         _ => directory.bytes(tag::XMP).and_then(Orientation::from_xmp).unwrap_or_default(),
-    };
-    Ok(AsStored { image: RgbImage::new(layout.width, layout.height, pixels)?, orientation, note })
+    }
 }
 
 /// The rows of a strip or tile, with samples in little-endian order and without a predictor.

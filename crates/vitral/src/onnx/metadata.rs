@@ -47,6 +47,7 @@ fn steps(preprocess: &Preprocess) -> Vec<(&'static str, String)> {
     let channels = match preprocess.channels {
         Channels::Rgb => "rgb",
         Channels::Gray => "gray",
+        Channels::Bands(_) => "bands",
     };
     let (scale, offset) = preprocess.rescale.map_or((1.0, 0.0), Rescale::line);
     let count = preprocess.channels.count();

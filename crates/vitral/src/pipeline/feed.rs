@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::{AHEAD, Batch, BatchOptions, Gathering};
 use crate::config::Size;
-use crate::image::{ImageError, Preprocess, RgbImage};
+use crate::image::{AsImage, ImageError, Preprocess};
 use crate::{Device, DeviceError};
 
 /// An image as the model takes it, and its size.
@@ -33,15 +33,15 @@ impl<S> std::fmt::Debug for Feed<S> {
 
 impl<S: Send + 'static> Feed<S> {
     /// A feed without images. Its threads start with the first ones.
-    pub fn new(
+    pub fn new<I: AsImage>(
         preprocess: Preprocess,
         options: BatchOptions,
-        read: impl Fn(S) -> Result<RgbImage, ImageError> + Send + Sync + 'static,
+        read: impl Fn(S) -> Result<I, ImageError> + Send + Sync + 'static,
     ) -> Self {
         let channels = preprocess.channels.count();
         let work = move |source: S| -> Prepared {
             let image = read(source)?;
-            Ok((preprocess.output_size_for(image.size()), preprocess.apply(&image)?))
+            Ok((preprocess.output_size_for(image.view().size()), preprocess.apply(&image)?))
         };
         let workers = Workers::new(options.threads, work);
         Feed { workers, gathering: Gathering::default(), next: None, channels, options }
@@ -169,6 +169,7 @@ impl<S: Send + 'static, T: Send + 'static> Worker<S, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::RgbImage;
 
     fn feed(batch: usize, threads: usize) -> Feed<usize> {
         let preprocess: Preprocess = serde_json::from_value(serde_json::json!({

@@ -15,7 +15,7 @@ use super::index::{Entry, FileState, Index};
 use super::origin::Origin;
 use super::pixels::{SMALL, small};
 use crate::error::Error;
-use crate::image::{DecodeOptions, ImageError, Note, RgbImage, open_with};
+use crate::image::{DecodeOptions, Image, ImageError, Note, open_for};
 use crate::load::Model;
 use crate::pipeline::{BatchOptions, batches};
 
@@ -162,16 +162,17 @@ impl Builder {
         let (seen, notes) = (Mutex::new(HashMap::new()), Mutex::new(Vec::new()));
         let folder = index.folder.clone();
         let places: Vec<usize> = (0..todo.len()).collect();
-        let read = |&place: &usize| -> Result<RgbImage, ImageError> {
+        let preprocess = model.preprocess().map_err(SearchError::from)?;
+        let channels = preprocess.channels;
+        let read = |&place: &usize| -> Result<Image, ImageError> {
             let name = &todo[place].0.name;
-            let decoded = open_with(folder.join(name), &options.decode)?;
+            let decoded = open_for(folder.join(name), channels, &options.decode)?;
             let said = decoded.notes().iter().map(|&note| (name.clone(), note));
             notes.lock().unwrap_or_else(PoisonError::into_inner).extend(said);
             let image = decoded.into_image();
-            seen.lock().unwrap_or_else(PoisonError::into_inner).insert(place, (hash(&image), small(&image)));
+            seen.lock().unwrap_or_else(PoisonError::into_inner).insert(place, (hash(&image), brightness(&image)));
             Ok(image)
         };
-        let preprocess = model.preprocess().map_err(SearchError::from)?;
         let batching = BatchOptions { batch: options.batch, threads: options.threads };
         let device = model.parameters().device();
         let ended = batches(&places, &preprocess, batching, device, read, |batch| -> Result<(), Halt<E>> {
@@ -242,12 +243,23 @@ fn state(path: &Path) -> FileState {
     FileState { bytes: about.len(), written }
 }
 
+/// An image in few gray pixels; one of bands as it is shown.
+fn brightness(image: &Image) -> [u8; SMALL] {
+    match image {
+        Image::Rgb(image) => small(image),
+        Image::Bands(image) => small(&image.to_rgb()),
+    }
+}
+
 /// A hash of an image's pixels and extents.
-fn hash(image: &RgbImage) -> [u8; 16] {
+fn hash(image: &Image) -> [u8; 16] {
     let mut hasher = Sha256::new();
-    hasher.update((image.width() as u64).to_le_bytes());
-    hasher.update((image.height() as u64).to_le_bytes());
-    hasher.update(image.pixels());
+    hasher.update((image.size().width as u64).to_le_bytes());
+    hasher.update((image.size().height as u64).to_le_bytes());
+    match image {
+        Image::Rgb(image) => hasher.update(image.pixels()),
+        Image::Bands(image) => image.values().iter().for_each(|value| hasher.update(value.to_le_bytes())),
+    }
     let whole: [u8; 32] = hasher.finalize().into();
     *whole.first_chunk().expect("half of it")
 }

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::SearchError;
+use crate::config::Size;
 use crate::features::FeatureKind;
-use crate::image::{ImageError, Preprocess, RgbImage, SampleRange};
+use crate::image::preprocess::Channels;
+use crate::image::{BandImage, Image, ImageError, Preprocess, RgbImage, SampleRange};
 use crate::load::Model;
 
 /// What features were computed with: a model, its pooling, and what images go through on their way to it.
@@ -47,7 +49,7 @@ impl Origin {
         if pool == FeatureKind::Pooled {
             model.check_pools("feature")?;
         }
-        let image = test_image().map_err(crate::Error::from)?;
+        let image = test_image(model.channels()).map_err(crate::Error::from)?;
         let test = model.features(&model.pixels(&[image])?, pool)?.to_vec()?;
         if !test.iter().all(|value| value.is_finite()) {
             return Err(SearchError::NotFinite { name: model.name().to_owned() });
@@ -71,6 +73,11 @@ impl Origin {
     /// Where the model was, as it was given.
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
+    }
+
+    /// What images are decoded to for the model.
+    pub fn channels(&self) -> Channels {
+        self.preprocess.channels
     }
 
     /// The pooling.
@@ -145,19 +152,24 @@ fn apart(a: &[f32], b: &[f32]) -> f64 {
     (distance / length.max(1e-24)).sqrt()
 }
 
-/// An image with edges, areas and gradients in all colors, 240 × 320, from whole numbers alone.
-fn test_image() -> Result<RgbImage, ImageError> {
+/// An image with edges, areas and gradients in all colors or bands, 240 × 320, from whole numbers alone.
+fn test_image(channels: Channels) -> Result<Image, ImageError> {
     const SIZE: (usize, usize) = (240, 320);
     let pixel = |row: usize, column: usize, channel: usize| {
         let cell = (row / 40) * 8 + column / 40;
         let area = (cell * 97 + channel * 59) * 31 % 256;
-        let slope = (row * (channel + 1) + column * (3 - channel)) / 5 % 256;
+        let slope = (row * (channel + 1) + column * 3usize.saturating_sub(channel)) / 5 % 256;
         let edge = if (row + 2 * column) % 53 < 5 { 255 } else { 0 };
         ((3 * area + 2 * slope + edge) / 6) as u8
     };
+    if let Channels::Bands(bands) = channels {
+        let plane = |band: usize| (0..SIZE.0 * SIZE.1).map(move |at| f32::from(pixel(at / SIZE.1, at % SIZE.1, band)));
+        let size = Size { height: SIZE.0, width: SIZE.1 };
+        return Ok(BandImage::new(size, bands, (0..bands).flat_map(plane).collect(), 255.0)?.into());
+    }
     let pixels = (0..SIZE.0)
         .flat_map(|row| (0..SIZE.1).flat_map(move |column| (0..3).map(move |channel| pixel(row, column, channel))));
-    RgbImage::new(SIZE.1, SIZE.0, pixels.collect())
+    Ok(RgbImage::new(SIZE.1, SIZE.0, pixels.collect())?.into())
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ pub struct Adaptation {
     /// Another number of input channels: a single one gets the sum of the kernels, more of them repeat the kernels,
     /// scaled, as in timm.
     pub channels: Option<usize>,
+    /// Which of the new channels, from 0, are red, green and blue, and get the kernels of a source of three channels; all others
+    /// get the mean of the three. All are scaled as without.
+    pub colors: Option<[usize; 3]>,
     /// What happens to the classifier.
     pub head: HeadChoice,
     /// What happens to a distillation token.
@@ -119,7 +122,7 @@ impl Adaptation {
                     channels = values.len() / (source.width * source.patch_size.area());
                 } else if target.channels != source.channels {
                     let area = source.patch_size.area();
-                    values = adapt_channels(&values, source.channels, target.channels, area).into();
+                    values = self.channels_of(&values, source.channels, target.channels, area).into();
                     channels = target.channels;
                 }
                 if source.patch_size == target.patch_size {
@@ -130,10 +133,18 @@ impl Adaptation {
             }
             "stem.conv.weight" if target.channels != source.channels => {
                 let area = values.len() / (spec.shape[0] * source.channels);
-                adapt_channels(&values, source.channels, target.channels, area).into()
+                self.channels_of(&values, source.channels, target.channels, area).into()
             }
             _ => values,
         })
+    }
+
+    /// Kernels `[outputs, from, area]` for other channels.
+    fn channels_of(&self, values: &[f32], from: usize, to: usize, area: usize) -> Vec<f32> {
+        match self.colors {
+            Some(colors) if from == 3 && to > 1 => adapt_colors(values, colors, to, area),
+            _ => adapt_channels(values, from, to, area),
+        }
     }
 
     /// Whether a parameter belongs to a head that is replaced.
@@ -194,6 +205,28 @@ pub fn adapt_channels(values: &[f32], from: usize, to: usize, area: usize) -> Ve
         }
         for channel in 0..to {
             out.extend(kernel[channel % from * area..][..area].iter().map(|value| value * scale));
+        }
+    }
+    out
+}
+
+/// Adapts kernels `[outputs, 3, area]` of color to channels three of which, by their numbers, are red, green and blue: these get
+/// the color's own kernel, all others the mean of the three. Scaled like [`adapt_channels`].
+///
+/// # Panics
+/// If the values are not a whole number of kernels.
+pub fn adapt_colors(values: &[f32], colors: [usize; 3], to: usize, area: usize) -> Vec<f32> {
+    assert!(values.len().is_multiple_of(3 * area), "{} values of 3 channels and {area} cells", values.len());
+    let scale = 3.0 / to as f32;
+    let mut out = Vec::with_capacity(values.len() / 3 * to);
+    for kernel in values.chunks_exact(3 * area) {
+        let color = |color: usize, place: usize| kernel[color * area + place];
+        for channel in 0..to {
+            let own = colors.iter().position(|&color| color == channel);
+            out.extend((0..area).map(|place| match own {
+                Some(own) => scale * color(own, place),
+                None => scale * ((color(0, place) + color(1, place) + color(2, place)) / 3.0),
+            }));
         }
     }
     out
@@ -287,6 +320,14 @@ mod tests {
         let kernel = [1.0, 2.0, 10.0, 20.0, 100.0, 200.0];
         assert_eq!(adapt_channels(&kernel, 3, 1, 2), [111.0, 222.0]);
         assert_eq!(adapt_channels(&kernel, 3, 4, 2), [0.75, 1.5, 7.5, 15.0, 75.0, 150.0, 0.75, 1.5]);
+    }
+
+    #[test]
+    fn colors_keep_their_kernels_where_they_are_named() {
+        let kernel = [1.0, 2.0, 10.0, 20.0, 100.0, 200.0];
+        // Blue, green, red, infrared, as satellites order them.
+        let expected = [75.0, 150.0, 7.5, 15.0, 0.75, 1.5, 27.75, 55.5];
+        assert_eq!(adapt_colors(&kernel, [2, 1, 0], 4, 2), expected);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Integration tests of the library, in one binary.
 
+mod bands;
 mod dinov2;
 mod explain;
 mod field;

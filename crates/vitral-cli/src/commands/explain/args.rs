@@ -140,6 +140,10 @@ pub(crate) struct ExplainArgs {
     /// Opacity of a map over its image
     #[arg(long, value_name = "FRACTION", default_value = "0.65", value_parser = share)]
     pub(super) opacity: f32,
+    /// For models that take bands: those to show as red, green and blue under maps, numbered from 1, or one for gray; each is
+    /// stretched [default: 1,2,3, or 1 if there are fewer than three]
+    #[arg(long, value_name = "R,G,B", value_parser = bands)]
+    pub(super) show_bands: Option<[usize; 3]>,
     /// Output folder for images and numbers
     #[arg(long, short, alias = "out", value_name = "FOLDER", default_value = "explained")]
     pub(super) output: PathBuf,
@@ -260,6 +264,17 @@ fn pixel(text: &str) -> Result<[usize; 2], String> {
     parsed.ok_or_else(|| "expected two integers, column and row from the top left, such as `120,80`".into())
 }
 
+/// Bands from 1, as they are counted by people, to bands from 0.
+fn bands(text: &str) -> Result<[usize; 3], String> {
+    let band = |text: &str| text.trim().parse::<usize>().ok()?.checked_sub(1);
+    let bands: Option<Vec<usize>> = text.split(',').map(band).collect();
+    match bands.as_deref() {
+        Some(&[red, green, blue]) => Ok([red, green, blue]),
+        Some(&[gray]) => Ok([gray; 3]),
+        _ => Err("expected three bands, or one, numbered from 1, such as `4,3,2`".into()),
+    }
+}
+
 impl What {
     /// Its name on the command line.
     pub(super) const fn name(self) -> &'static str {
@@ -323,6 +338,8 @@ mod tests {
         assert_eq!(names.len(), before);
         assert_eq!(pixel("12, 7"), Ok([12, 7]));
         assert!(pixel("12").is_err() && pixel("-1,2").is_err());
+        assert_eq!((bands("4,3,2"), bands("5")), (Ok([3, 2, 1]), Ok([4; 3])));
+        assert!(bands("0,1,2").is_err() && bands("1,2").is_err());
         assert!(share("1.5").is_err() && share("nan").is_err());
     }
 }

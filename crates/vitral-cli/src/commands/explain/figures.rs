@@ -5,7 +5,7 @@ use vitral::explain::figures::{self as library, Gathered, Statistics};
 use vitral::explain::plot::{self, Labels, Role, Series};
 use vitral::explain::report::{Figure as Shown, FigureImage};
 use vitral::explain::{InputImage, Method, paint};
-use vitral::image::RgbImage;
+use vitral::image::Image;
 use vitral::labels::Ranked;
 use vitral::{Error, Model, Tensor};
 
@@ -86,7 +86,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// Adds one image.
-    pub(super) fn add(&mut self, input: &InputImage, image: &RgbImage) -> anyhow::Result<()> {
+    pub(super) fn add(&mut self, input: &InputImage, image: &Image) -> anyhow::Result<()> {
         let others = || self.other.map(|other| other.pixels(std::slice::from_ref(image))).transpose();
         let others = if self.statistics.is_some() { others()? } else { None };
         self.add_batch(&input.pixels, others)

@@ -64,12 +64,13 @@ impl<'a> Work<'a> {
     /// Processes the images one by one.
     fn each(&mut self, found: Found, gathering: &mut figures::Gathering<'a>) -> anyhow::Result<Outcome> {
         let (args, printer) = (self.args, self.printer);
-        args.inputs.each_image(found, printer, |seen| {
+        let channels = self.model.channels();
+        args.inputs.each_image(found, channels, printer, |seen| {
             let (name, image) = match seen {
                 Seen::Image(name, image) => (name, image),
                 Seen::Skipped(skipped) => return self.skipped(skipped).map(Ok),
             };
-            let input = InputImage::new(self.model, name, image).and_then(|input| {
+            let input = InputImage::showing(self.model, name, image, args.show_bands).and_then(|input| {
                 self.options.patch = args.at.map(|at| input.patch_at(self.model, at)).transpose()?;
                 Ok(input)
             });

@@ -135,5 +135,10 @@ fn gallery(index: &Index, groups: &[Group]) -> Gallery {
         count(index.len(), "image"),
         count(groups.len(), "group")
     );
-    Gallery { title: "Duplicates".to_owned(), about, sections: groups.iter().map(section).collect() }
+    Gallery {
+        title: "Duplicates".to_owned(),
+        about,
+        sections: groups.iter().map(section).collect(),
+        channels: index.origin().channels(),
+    }
 }

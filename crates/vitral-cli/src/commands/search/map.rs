@@ -127,7 +127,8 @@ fn scatter<'a>(index: &Index, found: &'a Map, method: Method) -> Scatter<'a> {
     let (classes, labels) = index.classes().unwrap_or_default();
     let names = index.entries().iter().map(|entry| entry.name.clone()).collect();
     let paths = (0..index.len()).map(|row| index.path(row)).collect();
-    Scatter { title, about, points: &found.points, classes, labels, names, paths }
+    let channels = index.origin().channels();
+    Scatter { title, about, points: &found.points, classes, labels, names, paths, channels }
 }
 
 fn rows(index: &Index, found: &Map) -> anyhow::Result<String> {

@@ -62,6 +62,9 @@ pub(super) fn run(args: &OutliersArgs, settings: &Settings, printer: &Printer) -
     );
     let cards = found.iter().map(shown).collect();
     let sections = vec![Section { title: String::new(), cards }];
-    args.page.write(&Gallery { title: "Outliers".to_owned(), about, sections }, printer)?;
+    args.page.write(
+        &Gallery { title: "Outliers".to_owned(), about, sections, channels: index.origin().channels() },
+        printer,
+    )?;
     Ok(Outcome::Done)
 }

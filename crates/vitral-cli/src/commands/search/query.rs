@@ -104,7 +104,10 @@ pub(super) fn run(args: &QueryArgs, settings: &Settings, printer: &Printer) -> a
         count(index.len(), "image"),
         origin.model()
     );
-    args.page.write(&Gallery { title: "Nearest images".to_owned(), about, sections }, printer)?;
+    args.page.write(
+        &Gallery { title: "Nearest images".to_owned(), about, sections, channels: index.origin().channels() },
+        printer,
+    )?;
     Ok(outcome)
 }
 

@@ -100,5 +100,10 @@ fn gallery(index: &Index, report: &LabelReport) -> Gallery {
          more likely; in frames, those that confident learning counts as errors.",
         summary(report)
     );
-    Gallery { title: "Labels to look at".to_owned(), about, sections: vec![Section { title: String::new(), cards }] }
+    Gallery {
+        title: "Labels to look at".to_owned(),
+        about,
+        sections: vec![Section { title: String::new(), cards }],
+        channels: index.origin().channels(),
+    }
 }

@@ -7,11 +7,12 @@ use image::error::{ImageError as Fault, LimitErrorKind};
 use image::{ColorType, ImageDecoder};
 
 use super::metadata;
+use crate::config::Size;
 use crate::image::as_stored::AsStored;
 use crate::image::depth::{self, Note, SampleRange};
 use crate::image::options::DecodeOptions;
 use crate::image::orientation::Orientation;
-use crate::image::{Format, ImageError, Limits, RgbImage};
+use crate::image::{BandImage, Format, ImageError, Limits, RgbImage};
 
 /// The RGB result, in addition to the file's samples.
 const RESULT_BYTES: u64 = 3;
@@ -40,6 +41,39 @@ pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> R
         _ => Orientation::default(),
     };
     Ok(AsStored { image, orientation, note })
+}
+
+/// The samples of a PNG as they are stored, alpha among them; a palette is expanded.
+pub(super) fn png_bands(bytes: &[u8], options: &DecodeOptions) -> Result<(BandImage, Orientation), ImageError> {
+    const FORMAT: Format = Format::Png;
+    let limits = &options.limits;
+    let fault = |error| translate(FORMAT, limits, error);
+    let mut allowed = image::Limits::default();
+    allowed.max_alloc = Some(limits.max_bytes);
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), allowed).map_err(fault)?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let color = decoder.color_type();
+    let bands = usize::from(color.channel_count());
+    limits.check(FORMAT, width, height, u64::from(color.bytes_per_pixel()) + 4 * bands as u64)?;
+    let mut samples = vec![0; width * height * usize::from(color.bytes_per_pixel())];
+    decoder.read_image(&mut samples).map_err(fault)?;
+    let (numbers, full): (Vec<f32>, f32) = match color {
+        ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => {
+            (samples.iter().copied().map(f32::from).collect(), 255.0)
+        }
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
+            let word = |pair: &[u8]| f32::from(u16::from_ne_bytes([pair[0], pair[1]]));
+            (samples.chunks_exact(2).map(word).collect(), 65535.0)
+        }
+        _ => {
+            let detail = format!("samples of type {color:?}");
+            return Err(ImageError::Unsupported { format: FORMAT.name(), detail });
+        }
+    };
+    let plane = |band: usize| numbers.iter().skip(band).step_by(bands).copied();
+    let image = BandImage::new(Size { height, width }, bands, (0..bands).flat_map(plane).collect(), full)?;
+    Ok((image, metadata::of_png(bytes)))
 }
 
 fn read(

@@ -3,177 +3,81 @@
 use std::borrow::Cow;
 
 use super::super::resize::{Arithmetic, Window, resample, resample_numbers};
-use super::super::{Filter, ImageError, RgbImage};
-use super::{Channels, Halving, Normalize, Preprocess, Rescale, Step, Target};
+use super::super::{AsImage, BandImage, Filter, ImageError, ImageView, RgbImage};
+use super::{Channels, Halving, Normalize, Preprocess, Rescale, Step};
 use crate::config::Size;
 
-/// The most pixels that an image may have between two steps; parts dropped by a crop are never computed, but count.
-const MOST_PIXELS: usize = 1 << 28;
-
-impl Target {
-    /// The size that an image of size `from` is resized to.
-    pub fn of(self, from: Size) -> Size {
-        let (short, long) = (from.height.min(from.width), from.height.max(from.width));
-        let oriented = |short, long| {
-            if from.width <= from.height {
-                Size { height: long, width: short }
-            } else {
-                Size { height: short, width: long }
-            }
-        };
-        let in_proportion = |to: Size, ratio: fn(f64, f64) -> f64| {
-            let (height, width) = (from.height as f64, from.width as f64);
-            let ratio = ratio(height / to.height as f64, width / to.width as f64);
-            let round = |side: f64| (side / ratio).round_ties_even() as usize;
-            Size { height: round(height).max(1), width: round(width).max(1) }
-        };
-        match self {
-            Target::Exact(size) => size,
-            Target::ShortSide(length) => oriented(length, length.saturating_mul(long) / short),
-            Target::LongSide(length) => oriented((length.saturating_mul(short) / long).max(1), length),
-            Target::Cover(size) => in_proportion(size, f64::min),
-            Target::Fit(size) => in_proportion(size, f64::max),
-            Target::ShortSideWithin { short: wanted, longest } => {
-                if (long as f64 / short as f64) * wanted as f64 <= longest as f64 {
-                    return oriented(wanted, wanted.saturating_mul(long) / short);
-                }
-                let exact = longest as f64 * short as f64 / long as f64;
-                let wanted = exact.round_ties_even() as usize;
-                if wanted == short {
-                    return from;
-                }
-                oriented(wanted.max(1), (exact * long as f64 / short as f64) as usize)
-            }
-        }
-    }
-
-    /// The size, if it is the same for every image.
-    fn fixed(self) -> Option<Size> {
-        match self {
-            Target::Exact(size) => Some(size),
-            _ => None,
-        }
-    }
-}
-
-impl Step {
-    /// The size of an image of size `from` after this step.
-    fn size_of(&self, from: Size) -> Size {
-        match self {
-            Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => to.of(from),
-            Step::CenterCrop { size, .. } => *size,
-        }
-    }
-}
-
-impl Halving {
-    /// Where a crop of length `to` begins in a side of length `from`; if negative, the amount of padding before it.
-    fn offset(self, from: usize, to: usize) -> isize {
-        let spare = from as isize - to as isize;
-        match self {
-            Halving::Down => spare.div_euclid(2),
-            Halving::TowardZero => spare / 2,
-            Halving::Even if spare < 0 => -(-spare / 2),
-            Halving::Even => (spare as f64 / 2.0).round_ties_even() as isize,
-        }
-    }
-}
-
 impl Preprocess {
-    /// The size of every tensor, if fixed: that of the last crop or exact resize. `None` if it depends on the image.
-    pub fn output_size(&self) -> Option<Size> {
-        self.steps.iter().fold(None, |_, step| match step {
-            Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
-            Step::CenterCrop { size, .. } => Some(*size),
-        })
-    }
-
-    /// The size of the tensor for an image of size `from`.
-    pub fn output_size_for(&self, from: Size) -> Size {
-        self.steps.iter().fold(from, |size, step| step.size_of(size))
-    }
-
-    /// Where a pixel (row and column) of an image of size `from` is after the steps; `None` if a crop drops it.
-    pub fn locate(&self, from: Size, pixel: [usize; 2]) -> Option<[usize; 2]> {
-        let [mut row, mut column] = pixel;
-        let mut size = from;
-        for step in &self.steps {
-            match step {
-                Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => {
-                    let to = to.of(size);
-                    (row, column) = (row * to.height / size.height.max(1), column * to.width / size.width.max(1));
-                    size = to;
-                }
-                Step::CenterCrop { size: to, halving, .. } => {
-                    row = row.checked_add_signed(-halving.offset(size.height, to.height))?;
-                    column = column.checked_add_signed(-halving.offset(size.width, to.width))?;
-                    size = *to;
-                }
-            }
-            if row >= size.height || column >= size.width {
-                return None;
-            }
-        }
-        Some([row, column])
-    }
-
     /// The tensor `[channels, height, width]` of an image.
-    pub fn apply(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
-        let size = self.output_size_for(image.size());
-        let (pixels, last) = self.pixels(image)?;
+    ///
+    /// # Errors
+    /// If the image has other channels, or one of the steps cannot be done.
+    pub fn apply(&self, image: &impl AsImage) -> Result<Vec<f32>, ImageError> {
+        let size = self.output_size_for(image.view().size());
+        let ready = self.ready(image)?;
         // Images rejected by a step allocate nothing.
         let mut tensor = vec![0.0; size.area() * self.channels.count()];
-        self.numbers(&pixels, last, &mut tensor);
+        self.write(&ready, &mut tensor);
         Ok(tensor)
     }
 
     /// [`apply`](Self::apply) into a buffer of the tensor's length.
-    pub fn apply_into(&self, image: &RgbImage, tensor: &mut [f32]) -> Result<(), ImageError> {
-        let size = self.output_size_for(image.size());
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), and if the buffer has another length.
+    pub fn apply_into(&self, image: &impl AsImage, tensor: &mut [f32]) -> Result<(), ImageError> {
+        let size = self.output_size_for(image.view().size());
         let expected = size.height.saturating_mul(size.width).saturating_mul(self.channels.count());
         if tensor.len() != expected {
             let shape = format!("[{}, {}, {}]", self.channels.count(), size.height, size.width);
             return Err(ImageError::BufferLength { expected, shape, found: tensor.len() });
         }
-        let (pixels, last) = self.pixels(image)?;
-        self.numbers(&pixels, last, tensor);
+        self.write(&self.ready(image)?, tensor);
         Ok(())
     }
 
+    /// An image after the steps.
+    fn ready<'a>(&self, image: &'a impl AsImage) -> Result<Ready<'a>, ImageError> {
+        match image.view() {
+            ImageView::Rgb(image) => self.pixels(image).map(|(pixels, last)| Ready::Pixels(pixels, last)),
+            ImageView::Bands(image) => self.bands(image).map(Ready::Bands),
+        }
+    }
+
+    fn write(&self, ready: &Ready<'_>, tensor: &mut [f32]) {
+        match ready {
+            Ready::Pixels(pixels, last) => self.numbers(pixels, *last, tensor),
+            Ready::Bands(image) => self.numbers_of_bands(image, tensor),
+        }
+    }
+
     /// The image after every step over 8-bit pixels, before scale and mean: the model's input, for viewing. A gray
-    /// image has its brightness replicated.
-    pub fn image(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
+    /// image has its brightness replicated; of bands, the first three are shown ([`BandImage::to_rgb`]).
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn image(&self, image: &impl AsImage) -> Result<RgbImage, ImageError> {
+        match image.view() {
+            ImageView::Rgb(image) => self.image_in_color(image),
+            ImageView::Bands(image) => Ok(self.bands(image)?.to_rgb()),
+        }
+    }
+
+    fn image_in_color(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         let (mut pixels, last) = self.pixels(image)?;
         if let Some((to, filter)) = last {
             let window = Window::whole(to);
             let resized = match self.channels {
                 Channels::Rgb => resample::<3>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
-                Channels::Gray => resample::<1>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
+                _ => resample::<1>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
             };
             pixels = Pixels { size: to, bytes: Cow::Owned(resized) };
         }
         let Size { height, width } = pixels.size;
         match self.channels {
             Channels::Rgb => RgbImage::new(width, height, pixels.bytes.into_owned()),
-            Channels::Gray => RgbImage::from_gray(width, height, &pixels.bytes),
+            _ => RgbImage::from_gray(width, height, &pixels.bytes),
         }
-    }
-
-    /// Checks that mean and standard deviation match the channels: a description may have been read from a file.
-    fn check_channels(&self) -> Result<(), ImageError> {
-        let expected = self.channels.count();
-        let Some(Normalize { mean, std }) = &self.normalize else { return Ok(()) };
-        for (key, numbers) in [("mean", mean), ("std", std)] {
-            if numbers.len() != expected {
-                return Err(ImageError::Value {
-                    place: "the preprocessing",
-                    key: key.to_string(),
-                    expected: format!("a list of {expected}, one per channel"),
-                    found: format!("{numbers:?}"),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Runs the steps over 8-bit pixels, and returns the last one if it is over floats.
@@ -182,17 +86,16 @@ impl Preprocess {
         let bytes = match self.channels {
             Channels::Rgb => Cow::Borrowed(image.pixels()),
             Channels::Gray => Cow::Owned(image.to_gray()),
+            Channels::Bands(expected) => {
+                return Err(ImageError::Bands { expected, found: "red, green and blue".into() });
+            }
         };
         let mut pixels = Pixels { size: image.size(), bytes };
         let mut steps = self.steps.iter().peekable();
         while let Some(step) = steps.next() {
             let from = pixels.size;
             let to = step.size_of(from);
-            let area = to.height.saturating_mul(to.width);
-            if area == 0 || area > MOST_PIXELS {
-                let to = format!("{}×{}", to.height, to.width);
-                return Err(ImageError::Elongated { from, to, step: step.to_string(), limit: MOST_PIXELS });
-            }
+            step.check_size(from, to)?;
             pixels = match step {
                 Step::ResizeNumbers { filter, .. } => {
                     if let Some(next) = steps.next() {
@@ -217,7 +120,7 @@ impl Preprocess {
                     };
                     let resized = match self.channels {
                         Channels::Rgb => resample::<3>(arithmetic, &pixels.bytes, from, to, *filter, window),
-                        Channels::Gray => resample::<1>(arithmetic, &pixels.bytes, from, to, *filter, window),
+                        _ => resample::<1>(arithmetic, &pixels.bytes, from, to, *filter, window),
                     };
                     let part = Pixels { size: window.size, bytes: Cow::Owned(resized) };
                     match steps.next_if(|next| matches!(next, Step::CenterCrop { .. })) {
@@ -275,24 +178,6 @@ impl Preprocess {
             _ => self.normalized(channel, self.scaled(value)),
         })
     }
-
-    /// An 8-bit value as a float.
-    fn scaled(&self, value: usize) -> f32 {
-        match self.rescale {
-            None => value as f32,
-            Some(Rescale::Divide255) => value as f32 / 255.0,
-            Some(Rescale::Multiply { factor, offset }) => (value as f64 * factor) as f32 + offset,
-            Some(Rescale::Fused { factor, offset }) => value as f32 * factor as f32 + offset,
-        }
-    }
-
-    /// A channel's value, normalized by mean and standard deviation.
-    fn normalized(&self, channel: usize, number: f32) -> f32 {
-        match &self.normalize {
-            None => number,
-            Some(Normalize { mean, std }) => (number - mean[channel]) / std[channel],
-        }
-    }
 }
 
 /// The part of an image of size `from` that a center crop keeps.
@@ -304,6 +189,12 @@ fn kept(from: Size, crop: Size, halving: Halving) -> Window {
     let (top, height) = side(from.height, crop.height);
     let (left, width) = side(from.width, crop.width);
     Window { top, left, size: Size { height, width } }
+}
+
+/// An image after the steps: bytes, with a resize over floats that is yet to be done, or bands.
+enum Ready<'a> {
+    Pixels(Pixels<'a>, Option<(Size, Filter)>),
+    Bands(Cow<'a, BandImage>),
 }
 
 /// Interleaved bytes between two steps.

@@ -82,7 +82,7 @@ impl Preprocess {
             };
         }
         self.rescale = match (self.rescale, backend) {
-            (Some(Rescale::Divide255), Backend::Torchvision) => {
+            (Some(Rescale::Divide255 | Rescale::TypeRange), Backend::Torchvision) => {
                 return Err(ImageError::Backend { found: "the scale of timm and torchvision's presets".into() });
             }
             (Some(Rescale::Multiply { factor, offset }), Backend::Torchvision) if !numbers => {

@@ -33,6 +33,7 @@ impl fmt::Display for Rescale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rescale::Divide255 => f.write_str("/255"),
+            Rescale::TypeRange => f.write_str("/largest of the type"),
             Rescale::Multiply { factor, offset } | Rescale::Fused { factor, offset } => {
                 if *factor == 1.0 / 255.0 {
                     f.write_str("/255")?;
@@ -60,8 +61,11 @@ impl fmt::Display for Normalize {
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        if self.channels == Channels::Gray {
-            parts.push("gray".to_string());
+        match self.channels {
+            Channels::Rgb => {}
+            Channels::Gray => parts.push("gray".to_string()),
+            Channels::Bands(1) => parts.push("1 band".to_string()),
+            Channels::Bands(bands) => parts.push(format!("{bands} bands")),
         }
         parts.extend(self.steps.iter().map(ToString::to_string));
         parts.extend(self.rescale.iter().map(ToString::to_string));

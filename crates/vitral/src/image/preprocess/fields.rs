@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::super::{Filter, ImageError};
 use super::{Channels, Normalize};
 use crate::config::Size;
+use crate::image::bands::MOST_BANDS;
 
 /// The largest side that a file may request.
 const LARGEST_SIDE: u64 = 1 << 15;
@@ -82,7 +83,7 @@ impl<'a> Fields<'a> {
     /// Numbers, one per channel; a single number is used for any number of channels.
     fn numbers(&self, key: &str, default: [f32; 3]) -> Result<Vec<f32>, ImageError> {
         let Some(value) = self.get(key) else { return Ok(default.to_vec()) };
-        let expected = "a finite number, or a list of one or three";
+        let expected = "a finite number, or a list with one for each channel";
         let number = |value: &Value| {
             let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
             number.ok_or_else(|| self.fault(key, expected))
@@ -91,7 +92,7 @@ impl<'a> Fields<'a> {
             Value::Array(list) => list.iter().map(number).collect::<Result<Vec<_>, _>>()?,
             lone => vec![number(lone)?; 3],
         };
-        if matches!(numbers.len(), 1 | 3) { Ok(numbers) } else { Err(self.fault(key, expected)) }
+        if (1..=MOST_BANDS).contains(&numbers.len()) { Ok(numbers) } else { Err(self.fault(key, expected)) }
     }
 
     /// Mean and standard deviation, and the channels they apply to.
@@ -109,7 +110,7 @@ impl<'a> Fields<'a> {
         if std.contains(&0.0) {
             return Err(self.fault(std_key, "without a zero"));
         }
-        let channels = if mean.len() == 1 { Channels::Gray } else { Channels::Rgb };
+        let channels = Channels::of_count(mean.len());
         Ok((Normalize { mean, std }, channels))
     }
 }

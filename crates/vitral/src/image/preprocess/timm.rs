@@ -6,6 +6,7 @@ use super::super::{Filter, ImageError};
 use super::fields::Fields;
 use super::{Channels, Halving, IMAGENET_MEAN, IMAGENET_STD, Preprocess, Rescale, Step, Target};
 use crate::config::Size;
+use crate::image::bands::MOST_BANDS;
 
 const PLACE: &str = "`pretrained_cfg`";
 
@@ -35,6 +36,9 @@ impl Preprocess {
         }
         let (to, fill) = match fields.text("crop_mode")?.filter(|mode| !mode.is_empty()) {
             Some("squash") => (Target::Exact(scale), [0; 3]),
+            Some("border") if matches!(channels, Channels::Bands(_)) => {
+                return Err(fields.fault("crop_mode", "center or squash, for images of bands"));
+            }
             Some("border") => (Target::Fit(scale), border(&normalize.mean)),
             None | Some("center") if scale.height == scale.width => (Target::ShortSide(scale.height), [0; 3]),
             None | Some("center") => (Target::Cover(scale), [0; 3]),
@@ -43,7 +47,10 @@ impl Preprocess {
         Ok(Preprocess {
             channels,
             steps: vec![Step::Resize { to, filter }, Step::CenterCrop { size, halving: Halving::Even, fill }],
-            rescale: Some(Rescale::Divide255),
+            rescale: Some(match channels {
+                Channels::Rgb | Channels::Gray => Rescale::Divide255,
+                Channels::Bands(_) => Rescale::TypeRange,
+            }),
             normalize: Some(normalize),
         })
     }
@@ -51,16 +58,14 @@ impl Preprocess {
 
 /// `[channels, height, width]`.
 fn input_size(fields: &Fields) -> Result<(Channels, Size), ImageError> {
-    let fault = || fields.fault("input_size", "a list of channels (1 or 3), height and width");
+    let fault = || fields.fault("input_size", "a list of channels, height and width");
     match fields.get("input_size") {
         None => Ok((Channels::Rgb, Size::square(224))),
         Some(Value::Array(list)) => {
             let [channels, sides @ ..] = list.as_slice() else { return Err(fault()) };
-            let channels = match channels.as_u64() {
-                Some(1) => Channels::Gray,
-                Some(3) => Channels::Rgb,
-                _ => return Err(fault()),
-            };
+            let channels = channels.as_u64().and_then(|channels| usize::try_from(channels).ok());
+            let channels = channels.filter(|channels| (1..=MOST_BANDS).contains(channels)).ok_or_else(fault)?;
+            let channels = Channels::of_count(channels);
             Ok((channels, fields.pair("input_size", sides)?))
         }
         Some(_) => Err(fault()),

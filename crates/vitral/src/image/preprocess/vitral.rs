@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Preprocess;
+use super::{Channels, Preprocess};
 use crate::image::ImageError;
+use crate::image::bands::MOST_BANDS;
 
 /// `{"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"}`: torchvision defines preprocessing in code, not in files.
 #[derive(Deserialize)]
@@ -25,7 +26,14 @@ impl Preprocess {
             let named = Named::deserialize(value).map_err(fault)?;
             return Preprocess::from_torchvision(&named.torchvision, &named.weights);
         }
-        Preprocess::deserialize(value).map_err(fault)
+        let preprocess = Preprocess::deserialize(value).map_err(fault)?;
+        if let Channels::Bands(bands) = preprocess.channels
+            && !(1..=MOST_BANDS).contains(&bands)
+        {
+            let fault = format!("expected 1 to {MOST_BANDS} bands, found {bands}");
+            return Err(ImageError::OwnForm { fault });
+        }
+        Ok(preprocess)
     }
 }
 

@@ -46,9 +46,7 @@ impl<'a> Canvas<'a> {
 
     /// The rows that a strip or tile stores for its place.
     pub(super) fn rows(&self, place: Place) -> Rows {
-        let width = self.layout.chunks.width;
-        let stride = stride(self.layout).expect("checked with the work");
-        Rows { width, stride, count: place.height.div_ceil(self.layout.subsampling.1) }
+        stored_rows(self.layout, place)
     }
 
     pub(super) fn put_rows(&mut self, plane: usize, place: Place, rows: &[u8], stride: usize) {
@@ -136,6 +134,12 @@ fn fill<'a, T: 'a>(samples: impl Iterator<Item = &'a mut T>, sample: impl Fn(usi
     samples.enumerate().for_each(|(column, out)| *out = sample(column));
 }
 
+/// The rows that a strip or tile stores for its place, once [`check_work`] has passed.
+pub(super) fn stored_rows(layout: &Layout, place: Place) -> Rows {
+    let stride = stride(layout).expect("checked with the work");
+    Rows { width: layout.chunks.width, stride, count: place.height.div_ceil(layout.subsampling.1) }
+}
+
 /// Bytes of a stored row of a strip or tile; with shared color differences, of a row of units.
 fn stride(layout: &Layout) -> Option<usize> {
     let (across, down) = layout.subsampling;
@@ -149,7 +153,7 @@ fn stride(layout: &Layout) -> Option<usize> {
 }
 
 /// Rejects strips and tiles that hold far more than the image: each costs time and memory, however little data it has.
-fn check_work(layout: &Layout, limits: &Limits) -> Result<(), ImageError> {
+pub(super) fn check_work(layout: &Layout, limits: &Limits) -> Result<(), ImageError> {
     let (width, height) = (layout.chunks.width, layout.chunks.height);
     let rows = match layout.compression {
         // A JPEG image is decoded whole.

@@ -7,6 +7,7 @@ use crate::image::ImageError;
 
 /// The tags that are read.
 pub(super) mod tag {
+    pub(in super::super) const NEW_SUBFILE_TYPE: u16 = 254;
     pub(in super::super) const IMAGE_WIDTH: u16 = 256;
     pub(in super::super) const IMAGE_LENGTH: u16 = 257;
     pub(in super::super) const BITS_PER_SAMPLE: u16 = 258;
@@ -74,10 +75,13 @@ struct Entry {
     start: Option<usize>,
 }
 
-/// The first directory of a file.
+/// The directory of a page.
 pub(super) struct Directory<'a> {
     source: Source<'a>,
     entries: BTreeMap<u16, Entry>,
+    big_file: bool,
+    /// Where the next page's directory is.
+    next: Option<usize>,
 }
 
 /// The size of a value of each type.
@@ -94,14 +98,24 @@ fn size_of_kind(kind: u16) -> Option<usize> {
 impl<'a> Directory<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, ImageError> {
         let source = Source { bytes, big_endian: bytes.starts_with(b"MM") };
-        let cut = |what: &str| truncated(format!("no {what}"));
         // A version in the other byte order is tolerated, as by Pillow.
         let big_file = bytes.get(2..4).is_some_and(|version| version.contains(&43));
         let first = match big_file {
             true => source.long8(8),
             false => source.long(4).map(u64::from),
         };
-        let start = first.and_then(|at| usize::try_from(at).ok()).ok_or_else(|| cut("header"))?;
+        let start = first.and_then(|at| usize::try_from(at).ok()).ok_or_else(|| truncated("no header"))?;
+        Self::read_at(source, big_file, start)
+    }
+
+    /// The directory of the next page; `None` after the last.
+    pub(super) fn next(&self) -> Option<Result<Self, ImageError>> {
+        self.next.map(|start| Self::read_at(self.source, self.big_file, start))
+    }
+
+    fn read_at(source: Source<'a>, big_file: bool, start: usize) -> Result<Self, ImageError> {
+        let bytes = source.bytes;
+        let cut = |what: &str| truncated(format!("no {what}"));
         let (count, first, step) = match big_file {
             true => (source.long8(start), start.checked_add(8), 20),
             false => (source.short(start).map(u64::from), start.checked_add(2), 12),
@@ -131,7 +145,13 @@ impl<'a> Directory<'a> {
                 entries.entry(tag).or_insert(Entry { kind, count, start });
             }
         }
-        Ok(Directory { source, entries })
+        let after = usize::try_from(count).ok().and_then(|count| count.checked_mul(step)?.checked_add(first));
+        let next = after.and_then(|at| match big_file {
+            true => source.long8(at),
+            false => source.long(at).map(u64::from),
+        });
+        let next = next.and_then(|at| usize::try_from(at).ok()).filter(|&at| at != 0);
+        Ok(Directory { source, entries, big_file, next })
     }
 
     /// Whether numbers are stored with their most significant byte first.

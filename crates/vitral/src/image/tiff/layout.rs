@@ -85,7 +85,17 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// The layout of an image in color.
     pub(super) fn read(directory: &Directory, limits: &Limits) -> Result<Self, ImageError> {
+        Self::of(directory, limits, false)
+    }
+
+    /// The layout of an image whose samples are bands, whatever their colors.
+    pub(super) fn read_bands(directory: &Directory, limits: &Limits) -> Result<Self, ImageError> {
+        Self::of(directory, limits, true)
+    }
+
+    fn of(directory: &Directory, limits: &Limits, bands: bool) -> Result<Self, ImageError> {
         let side = |tag: u16, name: &str| -> Result<usize, ImageError> {
             let side = directory.number(tag)?.ok_or_else(|| corrupt(format!("no {name}")))?;
             usize::try_from(side).map_err(|_| corrupt(format!("{name} {side}")))
@@ -98,10 +108,16 @@ impl Layout {
         let bits = bits(directory, samples)?;
         let kind = kind(directory, samples)?;
         let mut extra = directory.numbers(tag::EXTRA_SAMPLES, samples)?;
-        let color = color(directory, samples, extra.len())?;
+        let color = match bands {
+            true => plain(directory)?,
+            false => color(directory, samples, extra.len())?,
+        };
         // More extra samples than there is room for are a mistake of the tag.
         extra.truncate(samples - color.samples());
-        check_depth(color, kind, bits)?;
+        match bands {
+            true => check_band(kind, bits)?,
+            false => check_depth(color, kind, bits)?,
+        }
         // Samples of unknown meaning come first only by mistake; the first alpha among the extra ones counts.
         let alpha = extra.iter().position(|&meaning| meaning == 1).map(|index| samples - extra.len() + index);
         let planar = samples > 1 && directory.number(tag::PLANAR_CONFIGURATION)? == Some(2);
@@ -117,7 +133,7 @@ impl Layout {
             samples,
             planar,
             color,
-            associated_alpha: alpha.filter(|_| matches!(color, Color::Gray { .. } | Color::Rgb)),
+            associated_alpha: alpha.filter(|_| !bands && matches!(color, Color::Gray { .. } | Color::Rgb)),
             compression,
             predictor,
             big_endian: directory.big_endian(),
@@ -243,6 +259,29 @@ fn color(directory: &Directory, samples: usize, extra: usize) -> Result<Color, I
     match plausible {
         true => Ok(color),
         false => Err(corrupt(format!("{} with {samples} samples per pixel, {extra} of them extra", color.name()))),
+    }
+}
+
+/// Bands have no color; they must not be something else that a number stands for.
+fn plain(directory: &Directory) -> Result<Color, ImageError> {
+    match directory.number(tag::PHOTOMETRIC)? {
+        None | Some(0..=2 | 5) => Ok(Color::Gray { white_is_zero: false }),
+        Some(3) => Err(unsupported("numbers of a palette in place of bands")),
+        Some(6 | 8..=10) => Err(unsupported("YCbCr or Lab colors in place of bands")),
+        Some(other) => Err(unsupported(format!("photometric interpretation {other} in place of bands"))),
+    }
+}
+
+/// Rejects samples that have no usual range.
+fn check_band(kind: Kind, bits: u32) -> Result<(), ImageError> {
+    let possible = match kind {
+        Kind::Float => matches!(bits, 16 | 32 | 64),
+        Kind::Signed => matches!(bits, 8 | 16),
+        Kind::Unsigned => bits <= 16,
+    };
+    match possible {
+        true => Ok(()),
+        false => Err(ImageError::ArrayValues { found: format!("{} samples of {bits} bits", kind.name()) }),
     }
 }
 

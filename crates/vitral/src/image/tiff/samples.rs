@@ -77,6 +77,20 @@ impl Row<'_> {
         self.packed(index) as u16
     }
 
+    /// A sample as the number that it is.
+    pub(super) fn number(&self, index: usize) -> f32 {
+        match (self.kind, self.bits) {
+            (Kind::Float, 16) => f32::from(f16::from_le_bytes(self.array(index))),
+            (Kind::Float, 32) => f32::from_le_bytes(self.array(index)),
+            (Kind::Float, _) => f64::from_le_bytes(self.array(index)) as f32,
+            (Kind::Signed, 8) => f32::from(self.bytes[index] as i8),
+            (Kind::Signed, _) => f32::from(i16::from_le_bytes(self.array(index))),
+            (Kind::Unsigned, 8) => f32::from(self.bytes[index]),
+            (Kind::Unsigned, 16) => f32::from(self.word(index)),
+            (Kind::Unsigned, _) => self.packed(index) as f32,
+        }
+    }
+
     fn array<const N: usize>(&self, index: usize) -> [u8; N] {
         self.bytes[index * N..][..N].try_into().expect("as long")
     }

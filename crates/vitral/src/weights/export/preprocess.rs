@@ -15,6 +15,8 @@ struct Effect {
     resize: Option<(Target, Filter)>,
     /// Whether the resize rounds to 8 bits.
     rounds: bool,
+    /// Whether samples are scaled by the largest value of their type, which for bytes is like any other scale.
+    by_type: bool,
     crop: Option<Size>,
     /// `value · scale + offset` for every channel.
     numbers: Vec<[f64; 2]>,
@@ -53,13 +55,17 @@ impl Effect {
                 mean.iter().zip(std).map(of).collect()
             }
         };
-        Some(Effect { channels: preprocess.channels, resize, rounds, crop, numbers })
+        let bands = matches!(preprocess.channels, Channels::Bands(_));
+        let by_type = bands && preprocess.rescale == Some(Rescale::TypeRange);
+        // Bands are never rounded.
+        let rounds = rounds || bands;
+        Some(Effect { channels: preprocess.channels, resize, rounds, by_type, crop, numbers })
     }
 
     fn is(&self, other: &Effect) -> bool {
         let near = |a: &[f64; 2], b: &[f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * (1.0 + a.abs()));
-        (self.channels, &self.resize, self.rounds, self.crop)
-            == (other.channels, &other.resize, other.rounds, other.crop)
+        (self.channels, &self.resize, self.rounds, self.by_type, self.crop)
+            == (other.channels, &other.resize, other.rounds, other.by_type, other.crop)
             && self.numbers.len() == other.numbers.len()
             && self.numbers.iter().zip(&other.numbers).all(|(a, b)| near(a, b))
     }
@@ -67,7 +73,11 @@ impl Effect {
     /// Mean and standard deviation for values from 0 to 1.
     fn mean_std(&self) -> [Vec<f64>; 2] {
         // Seven digits, the precision of 32 bits.
-        let round = |value: f64| format!("{value:.7}").parse().unwrap_or(value);
+        let round = |value: f64| match self.channels {
+            // Reflectances are small numbers, whose digits all count.
+            Channels::Bands(_) => (value as f32).to_string().parse().unwrap_or(value),
+            Channels::Rgb | Channels::Gray => format!("{value:.7}").parse().unwrap_or(value),
+        };
         let std = |[scale, _]: &[f64; 2]| round(1.0 / (255.0 * scale));
         let mean = |[scale, offset]: &[f64; 2]| round(-offset / (255.0 * scale));
         [self.numbers.iter().map(mean).collect(), self.numbers.iter().map(std).collect()]
@@ -134,8 +144,8 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
         "image_mean": mean,
         "image_std": std,
     });
-    if effect.channels == Channels::Gray {
-        // Most classes would make three channels of a gray image.
+    if effect.channels != Channels::Rgb {
+        // Most classes would make three channels of another image.
         value["do_convert_rgb"] = json!(false);
     }
     match effect.crop {

@@ -19,7 +19,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
         "vitral",
         &[
             ("config", &[]),
-            ("image", &["config"]),
+            ("image", &["config", "npy"]),
             ("model", &["config"]),
             ("weights", &["atomic", "config", "image", "model", "npy"]),
             ("labels", &["config", "numbers"]),
@@ -31,7 +31,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("atomic", &[]),
             ("pipeline", &["config", "image"]),
             ("palette", &[]),
-            ("search", &["atomic", "error", "features", "image", "load", "pipeline", "weights"]),
+            ("search", &["atomic", "config", "error", "features", "image", "load", "pipeline", "weights"]),
             ("text", &["config", "error", "model", "weights"]),
             ("onnx", &["atomic", "config", "image", "model", "weights"]),
             // Reads intermediates of the forward pass; never weight files.

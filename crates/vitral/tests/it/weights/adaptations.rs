@@ -26,7 +26,7 @@ fn adaptation(asked: &Value) -> Adaptation {
             Some(classes) => HeadChoice::Zeros { classes: classes as usize },
         },
         distillation_token: if asked["drop_distillation"] == true { TokenChoice::Drop } else { TokenChoice::Keep },
-        positions: None,
+        ..Adaptation::default()
     }
 }
 
