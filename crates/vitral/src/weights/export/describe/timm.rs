@@ -190,7 +190,6 @@ fn of_naflex(model: &ExportSource<'_>, pad: bool) -> Value {
         "qkv_bias": config.qkv_bias,
         "qk_norm": config.qk_norm,
         "proj_bias": config.projection_bias,
-        "init_values": config.layer_scale.map(number),
         "class_token": config.class_token,
         "reg_tokens": config.registers,
         "pos_embed": if config.positions == Positions::None { "none" } else { "learned" },
@@ -208,17 +207,23 @@ fn of_naflex(model: &ExportSource<'_>, pad: bool) -> Value {
         arguments["attn_pool_num_heads"] = json!(config.heads_of_pool());
         arguments["attn_pool_mlp_ratio"] = ratio(config.width, config.mlp_width_of_pool(), false);
     }
-    if config.activation != Activation::Gelu {
-        let name = if config.activation == Activation::GeluTanh { "gelu_tanh" } else { activation(config.activation) };
-        arguments["act_layer"] = json!(name);
-    }
+    let name = if config.activation == Activation::GeluTanh { "gelu_tanh" } else { activation(config.activation) };
+    arguments["act_layer"] = json!(name);
+    // What an architecture has cannot be taken away.
+    let architecture = match config.layer_scale {
+        Some(scale) => {
+            arguments["init_values"] = number(scale);
+            "naflexvit_base_patch16_map"
+        }
+        None => "naflexvit_base_patch16_siglip",
+    };
     let size = model.preprocess.as_ref().and_then(Preprocess::output_size).unwrap_or(config.image_size);
     let pretrained = Map::from_iter([
         ("input_size".to_owned(), json!([config.channels, size.height, size.width])),
         ("first_conv".to_owned(), json!("embeds.proj")),
         ("classifier".to_owned(), json!("head")),
     ]);
-    folder(model, "naflexvit_base_patch16_map", pool, arguments, pretrained)
+    folder(model, architecture, pool, arguments, pretrained)
 }
 
 /// A complete `config.json`.
@@ -311,7 +316,9 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
         put("dynamic_img_pad", json!(dynamic == Some(true)));
         put("scale_attn_inner", json!(config.attention_norm));
         put("use_post_transformer_norm", json!(config.final_norm));
-        put("init_values", json!(scale));
+        if let Some(scale) = scale {
+            put("init_values", scale);
+        }
         put("class_token", json!(config.class_token));
         put("attn_type", json!(if whole_bias { "rope" } else { "eva" }));
         put("use_pre_transformer_norm", json!(config.pre_norm));
@@ -325,8 +332,12 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
         let align = if config.mlp_width.is_multiple_of(8) { 8 } else { 0 };
         split = gated && (config.mlp_norm || (align > 0 && !post_norm));
         put("swiglu_align_to", json!(align));
-        // The norm's epsilon is given by the architecture.
-        if config.norm_epsilon == 1e-5 { "vit_small_patch16_dinov3" } else { "eva_giant_patch14_224" }
+        // The norm's epsilon is given by the architecture, and what an architecture has cannot be taken away.
+        match (config.norm_epsilon == 1e-5, config.layer_scale) {
+            (true, Some(_)) => "vit_small_patch16_dinov3",
+            (true, None) => "vit_pe_spatial_base_patch16_512",
+            (false, _) => "eva_giant_patch14_224",
+        }
     } else {
         put("init_values", scale.unwrap_or(json!(0.0)));
         put("use_rel_pos_bias", json!(config.relative_positions.in_blocks()));
@@ -358,7 +369,9 @@ fn rotary(rotary: Option<Rotary>, put: &mut impl FnMut(&str, Value)) {
     put("rope_grid_indexing", json!(if first == Axis::Rows { "ij" } else { "xy" }));
     if let Rotary::Axial { offset, reference, .. } = rotary {
         put("rope_grid_offset", number(offset));
-        put("ref_feat_shape", json!(reference.map(side)));
+        if let Some(reference) = reference {
+            put("ref_feat_shape", side(reference));
+        }
     }
 }
 
