@@ -123,8 +123,7 @@ impl MaskedAutoencoder {
         if config.stem != Stem::Patches {
             return refused("has a stem whose cells see their neighbors", "hide patches of a model without a stem");
         }
-        if config.rotary.is_some() || config.relative_positions != RelativePositions::None
-        {
+        if config.rotary.is_some() || config.relative_positions != RelativePositions::None {
             return refused(
                 "has positions inside its blocks",
                 "hide patches of a model with learned or sine positions",
