@@ -30,6 +30,7 @@ from torchvision.models import VisionTransformer
 
 from common import MODELS
 from models_jax import with_numpy_for_jax
+from models_naflex import PATCH, as_patches
 
 hf.utils.logging.set_verbosity_error()
 hf.utils.logging.disable_progress_bar()
@@ -47,8 +48,15 @@ def huggingface(folder, pixels):
     assert not any(faults.values()), f"not strict: {faults}"
     names = {type(module).__name__ for module in model.modules()}
     call = {}
-    if any("Embeddings" in name for name in names) and pixels.shape[-2:] != model_size(model.config):
+    packed = config["model_type"].startswith("siglip2")
+    if not packed and any("Embeddings" in name for name in names) and pixels.shape[-2:] != model_size(model.config):
         call = {} if "dinov2" in config["model_type"] else dict(interpolate_pos_encoding=True)
+    if config["model_type"].startswith("siglip2"):
+        # Patches in a sequence, and the size of their grid.
+        patches = torch.stack([as_patches(image) for image in pixels])
+        grid = torch.tensor([[side // PATCH for side in pixels.shape[-2:]]] * len(pixels))
+        call = dict(pixel_attention_mask=torch.ones(patches.shape[:2], dtype=torch.int32), spatial_shapes=grid)
+        pixels = patches
     output = model.eval()(pixels, **call)
     logits = getattr(output, "logits", None)
     logits = getattr(output, "image_embeds", None) if logits is None else logits
@@ -211,7 +219,7 @@ def main():
         case, _, target = folder.name.rpartition("-")
         inputs = load_file(MODELS / case / "input.safetensors")
         # At another size than the model's, each library resamples positions in its own way.
-        elsewhere = "other_size" in case or "dynamic" in case
+        elsewhere = any(part in case for part in ["other_size", "dynamic", "_wide", "_row", "_tall", "_ape", "_scaled", "_spatial"])
         home = case.startswith(dict(huggingface="hf_", timm="timm_", jax=("jax", "big_vision", "bit"), big_vision="big_vision").get(target, target))
         if target == "bundle" or "mask" in inputs or (elsewhere and not home):
             continue

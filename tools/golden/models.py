@@ -13,8 +13,10 @@ import torch
 import models_bit
 import models_huggingface
 import models_jax
+import models_naflex
 import models_original
 import models_others
+import models_rotary
 import models_timm
 
 
@@ -22,7 +24,8 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    for module in [models_huggingface, models_timm, models_others, models_jax, models_original, models_bit]:
+    modules = [models_huggingface, models_timm, models_others, models_jax, models_original, models_bit]
+    for module in modules + [models_rotary, models_naflex]:
         for name, make in module.cases().items():
             if word in name:
                 make(name)

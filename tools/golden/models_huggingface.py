@@ -224,6 +224,10 @@ def cases():
         ),
         hf_vit_model=case(hf.ViTModel, vit()),
         hf_vit_model_narrow_pooler=case(hf.ViTModel, vit(pooler_output_size=10, qkv_bias=False)),
+        hf_vit_model_relu_pooler=case(hf.ViTModel, vit(pooler_act="relu"), container="bfloat16"),
+        hf_deit_model_gelu_pooler=case(
+            hf.DeiTModel, deit(pooler_act="gelu_new", pooler_output_size=10), container="bfloat16"
+        ),
         hf_vit_model_without_pooler=case(hf.ViTModel, vit(), container="no pooler"),
         hf_vit_memory_names=case(hf.ViTForImageClassification, vit(**LABELS), container="memory names"),
         hf_dinov2_memory_names=case(hf.Dinov2Model, dino(use_swiglu_ffn=True), container="memory names"),

@@ -8,7 +8,7 @@ import timm
 import timm.models
 import torch
 from safetensors.torch import load_file, save_file
-from timm.layers import GroupNormAct, HybridEmbed, StdConv2dSame
+from timm.layers import AttentionRope, GroupNormAct, HybridEmbed, StdConv2dSame
 from timm.models.beit import Attention as BeitAttention
 from timm.models.eva import EvaAttention
 from timm.models.resnetv2 import ResNetV2
@@ -21,7 +21,7 @@ TINY = dict(embed_dim=24, depth=2, num_heads=3, img_size=32, patch_size=8, num_c
 
 def attention_modules(block):
     """The modules that hold an `attn_drop`, in order: one a block, two in a block of pairs."""
-    kinds = (Attention, ParallelScalingBlock, BeitAttention, EvaAttention)
+    kinds = (Attention, AttentionRope, ParallelScalingBlock, BeitAttention, EvaAttention)
     return [module for module in block.modules() if isinstance(module, kinds)]
 
 
@@ -65,9 +65,9 @@ def case(architecture="vit_tiny_patch16_224", size=(32, 32), masked=False, conta
         randomize(model, seeded(name))
         folder = MODELS / name
         timm.models.save_for_hf(model, folder, model_args=merged, safe_serialization=True)
-        if container == "float16":
+        if container:
             path = folder / "model.safetensors"
-            halves = {key: value.half() for key, value in load_file(path).items()}
+            halves = {key: value.to(getattr(torch, container)) for key, value in load_file(path).items()}
             save_file(halves, path)
             model.load_state_dict({key: value.float() for key, value in halves.items()})
         run(name, model, folder, size, masked, merged["num_classes"])
@@ -111,6 +111,24 @@ def hybrid_with_stages(name):
     )
     (folder / "vitral-config.json").write_text(json.dumps(dict(dialect="timm", model=config), indent=2) + "\n")
     run(name, model, folder, (32, 32), False, 5)
+
+
+def hybrid_on_resnet_d(name):
+    """The stem of `vit_small_resnet26d_224`, narrower and with fewer stages."""
+    arguments = dict(layers=(1, 2, 1, 1), channels=(8, 16, 32, 64), stem_width=8)
+    backbone = timm.create_model("resnet26d", features_only=True, out_indices=[2], **arguments)
+    tiny = TINY | dict(patch_size=1, img_size=[24, 32])
+    model = VisionTransformer(embed_layer=partial(HybridEmbed, backbone=backbone), **tiny).eval()
+    randomize(model, seeded(name))
+    folder = MODELS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.to(torch.bfloat16) if value.is_floating_point() else value for key, value in model.state_dict().items()}, folder / "model.safetensors")
+    stem = dict(layers=[1, 2], root_width=8, stage_width=8, norm_epsilon=1e-5)
+    config = dict(
+        image_size=[24, 32], patch_size=1, classes=5, width=24, depth=2, heads=3, head_width=8, mlp_width=48
+    ) | {"stem": {"resnet-d": stem}}
+    (folder / "vitral-config.json").write_text(json.dumps(dict(dialect="timm", model=config), indent=2) + "\n")
+    run(name, model, folder, (24, 32), False, 5)
 
 
 def cases():
@@ -191,4 +209,5 @@ def cases():
         timm_dinov3_masked=case("vit_small_patch16_dinov3", masked=True),
         timm_hybrid_stem=case("vit_tiny_r_s16_p8_224", patch_size=2, container="float16"),
         timm_hybrid_stages=hybrid_with_stages,
+        timm_hybrid_resnet_d=hybrid_on_resnet_d,
     )

@@ -1,4 +1,5 @@
-"""What DINOv3's and BEiT's image processors make of two of the images in `goldens/image`. DINOv3's rescales before it resizes.
+"""What DINOv3's, BEiT's and SigLIP 2's image processors make of two of the images in `goldens/image`. DINOv3's rescales before it
+resizes; SigLIP 2's fits an image of any proportions into a number of patches.
 
     python tools/golden/preprocess_later.py
 """
@@ -25,13 +26,32 @@ BEIT = [
 ]
 
 
+SIGLIP2 = [
+    {"image_processor_type": "Siglip2ImageProcessor"},
+    {"image_processor_type": "Siglip2ImageProcessorFast", "max_num_patches": 64, "patch_size": 14},
+    {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 7, "resample": 3, "image_std": [0.25] * 3},
+    {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 1024, "patch_size": 8},
+]
+
+
+def image_of_patches(values):
+    """The image that the patches of one image are cut from, without the padding."""
+    height, width = values["spatial_shapes"][0].tolist()
+    patches = values["pixel_values"][0][: height * width]
+    side = int((patches.shape[-1] // 3) ** 0.5)
+    patches = patches.reshape(height, width, side, side, 3)
+    return patches.permute(4, 0, 2, 1, 3).reshape(3, height * side, width * side)
+
+
 def write(name, configs, processor_class):
     described, tensors = [], {}
     for source in ["rgb.png", "tall.png"]:
         image = decode(OUT / source)
         for config in configs:
             given = {key: value for key, value in config.items() if not key.endswith("_type")}
-            tensor = processor_class(**given)(image, return_tensors="pt")["pixel_values"][0].numpy()
+            values = processor_class(**given)(image, return_tensors="pt")
+            whole = "spatial_shapes" not in values
+            tensor = (values["pixel_values"][0] if whole else image_of_patches(values)).numpy()
             case = {"origin": "huggingface", "config": config, "model_type": None}
             case |= {"image": source, "shape": list(tensor.shape)}
             case["stride"], tensors[str(len(described))] = sampled(tensor)
@@ -44,6 +64,7 @@ def main():
     torch.set_num_threads(1)
     write("dinov3", DINOV3, transformers.DINOv3ViTImageProcessor)
     write("beit", BEIT, transformers.BeitImageProcessorPil)
+    write("siglip2", SIGLIP2, transformers.Siglip2ImageProcessorPil)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes timm's own defaults for every Vision Transformer, BEiT, EVA and BiT ResNet it registers, as data for the crate.
+"""Writes timm's own defaults for every Vision Transformer, BEiT, EVA, NaFlexVit and BiT ResNet it registers, as data for the crate.
 
 Each registered function is called with the model builder replaced by one that only notes its arguments. The result is
 `crates/vitral/src/weights/description/timm_architectures.json`: one line an architecture, arguments as timm has them,
@@ -9,11 +9,13 @@ callables by name.
 
 import functools
 import json
+from functools import partial
 from pathlib import Path
 
 import timm.models.beit as beit
 import timm.models.deit as deit
 import timm.models.eva as eva
+import timm.models.naflexvit as naflexvit
 import timm.models.resnetv2 as resnetv2
 import timm.models.vision_transformer as vision_transformer
 import timm.models.vision_transformer_hybrid as hybrid
@@ -37,6 +39,12 @@ def note(model_class, variant, pretrained, **kwargs):
     embed = kwargs.get("embed_layer")
     if embed is not None:
         arguments["stem"] = embed.keywords["backbone"]
+    # NaFlexVit has most of its arguments in a configuration of their own.
+    config = arguments.pop("cfg", None)
+    if config is not None:
+        usual = naflexvit.NaFlexVitCfg()
+        given = {key: plain(value) for key, value in vars(config).items() if value != getattr(usual, key)}
+        arguments = given | arguments
     if model_class.__name__ != "VisionTransformer":
         arguments["class"] = model_class.__name__
     noted[variant] = arguments
@@ -46,14 +54,19 @@ def stem(layers=(3, 4, 9), **kwargs):
     return {"kind": "resnetv2", "layers": list(layers), "padding_same": kwargs.get("padding_same", True)}
 
 
+def resnet_d(layers, out_indices, **_):
+    # The last feature map that is asked for; later stages are left out.
+    return {"kind": "resnetd", "layers": list(layers[: out_indices[0]])}
+
+
 def main():
-    for module in [vision_transformer, deit, hybrid, resnetv2, beit, eva]:
+    for module in [vision_transformer, deit, hybrid, resnetv2, beit, eva, naflexvit]:
         module.build_model_with_cfg = note
     hybrid._resnetv2 = stem
-    hybrid.resnet26d = lambda **_: {"kind": "resnet26d"}
-    hybrid.resnet50d = lambda **_: {"kind": "resnet50d"}
+    hybrid.resnet26d = partial(resnet_d, (2, 2, 2, 2))
+    hybrid.resnet50d = partial(resnet_d, (3, 4, 6, 3))
     hybrid.ConvStem = lambda **_: {"kind": "conv"}
-    for module in [vision_transformer, deit, hybrid, beit, eva]:
+    for module in [vision_transformer, deit, hybrid, beit, eva, naflexvit]:
         for name in list_models(module=module.__name__.rpartition(".")[2]):
             getattr(module, name)()
     # Its other ResNets have other norms, convolutions and stems.

@@ -147,7 +147,7 @@ pub(crate) struct ImageModelArgs {
     pub(crate) backend: BackendArgs,
 }
 
-/// The choice of arithmetic for preparing images.
+/// How images are prepared, where it is not as the model's files say.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct BackendArgs {
     /// Whose arithmetic resizes and normalizes images for Hugging Face's models, as `backend` in transformers: `pil`, or
@@ -155,6 +155,10 @@ pub(crate) struct BackendArgs {
     /// bundle says, else `pil`]
     #[arg(long, value_name = "NAME", value_parser = backend())]
     backend: Option<Backend>,
+    /// Images of any proportions: each is resized to at most N patches, without a crop, where the model takes images of any
+    /// size (NaFlex) [default: what the model's files say]
+    #[arg(long, value_name = "N")]
+    max_patches: Option<NonZero<usize>>,
 }
 
 fn backend() -> impl TypedValueParser<Value = Backend> {
@@ -164,12 +168,12 @@ fn backend() -> impl TypedValueParser<Value = Backend> {
 impl BackendArgs {
     /// Whether there was a choice.
     pub(crate) fn given(self) -> bool {
-        self.backend.is_some()
+        self.backend.is_some() || self.max_patches.is_some()
     }
 
     /// Options of loading with this choice in them.
     pub(crate) fn within(self, options: LoadOptions) -> LoadOptions {
-        options.backend(self.backend)
+        options.backend(self.backend).max_patches(self.max_patches)
     }
 }
 

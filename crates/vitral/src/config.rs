@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use choices::{Activation, BlockKind, DropRates, Head, MlpKind, NormKind, Pooling, Problem, QkScale, ScaleRule};
 pub use error::ConfigError;
-pub use positions::{OtherSizes, PositionResample, Positions, RelativePositions, RelativeResample};
+pub use positions::{Axis, OtherSizes, PositionResample, Positions, RelativePositions, RelativeResample, Rotary};
 pub use size::Size;
-pub use stem::{Border, ConvolutionalStem, ResNetV2, Root, Stem, StemLayer};
+pub use stem::{Border, ConvolutionalStem, ResNetD, ResNetV2, Root, Stem, StemLayer};
 pub use text::{TextConfig, TextPooling};
 
 /// Everything that defines a Vision Transformer's computation.
@@ -63,6 +63,9 @@ pub struct ModelConfig {
     pub registers: usize,
     /// Position embeddings.
     pub positions: Positions,
+    /// Rotary positions in every block, beside those that are added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotary: Option<Rotary>,
     /// Relative position biases.
     pub relative_positions: RelativePositions,
     /// How the relative position table is resampled to another grid.
@@ -108,10 +111,19 @@ pub struct ModelConfig {
     /// Whether maximum and attention pooling include the prefix tokens (timm `pool_include_prefix`; for the mean, use
     /// [`Pooling::MeanAll`]).
     pub pool_prefix: bool,
+    /// Heads of an attention pool, if not those of the blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_heads: Option<usize>,
+    /// Width of the hidden layer of an attention pool's MLP, if not that of the blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_mlp_width: Option<usize>,
     /// Norm after pooling (timm `fc_norm`).
     pub pooled_norm: bool,
-    /// Width of a linear layer with tanh after pooling (the paper's pre-logits, Hugging Face's pooler).
+    /// Width of a linear layer after pooling, with an activation function (the paper's pre-logits, Hugging Face's pooler).
     pub pre_logits: Option<usize>,
+    /// The activation function of the pre-logits: tanh in the paper.
+    #[serde(skip_serializing_if = "Activation::is_tanh")]
+    pub pre_logits_activation: Activation,
     /// The classifier.
     pub head: Head,
     /// Bias in the classifier.
@@ -145,6 +157,7 @@ impl Default for ModelConfig {
             distillation_head: false,
             registers: 0,
             positions: Positions::LearnedAll,
+            rotary: None,
             relative_positions: RelativePositions::None,
             relative_resample: RelativeResample::Linear,
             other_sizes: OtherSizes::Refuse,
@@ -167,8 +180,11 @@ impl Default for ModelConfig {
             final_norm: true,
             pooling: Pooling::Class,
             pool_prefix: false,
+            pool_heads: None,
+            pool_mlp_width: None,
             pooled_norm: false,
             pre_logits: None,
+            pre_logits_activation: Activation::Tanh,
             head: Head::Linear,
             head_bias: true,
             problem: Problem::SingleLabel,
@@ -193,6 +209,7 @@ impl ModelConfig {
         match &self.stem {
             Stem::Patches => 1,
             Stem::Hybrid(stem) | Stem::ResNet(stem) => stem.stride(),
+            Stem::ResNetD(stem) => stem.stride(),
             Stem::Convolutional(stem) => stem.stride().max(1),
         }
     }
@@ -230,6 +247,16 @@ impl ModelConfig {
     /// Total width of the attention heads: heads × head width.
     pub fn attention_width(&self) -> usize {
         self.heads * self.head_width
+    }
+
+    /// Heads of an attention pool.
+    pub fn heads_of_pool(&self) -> usize {
+        self.pool_heads.unwrap_or(self.heads)
+    }
+
+    /// Width of the hidden layer of an attention pool's MLP.
+    pub fn mlp_width_of_pool(&self) -> usize {
+        self.pool_mlp_width.unwrap_or(self.mlp_width)
     }
 
     /// Width of the pooled features, before the head.

@@ -68,6 +68,14 @@ pub enum Error {
         /// What preprocessing gives.
         found: String,
     },
+    /// Images of any proportions were asked for, of a model that takes one size.
+    #[error("{}: expected a model that takes images of any size for `max_patches`, but this one takes {size} pixels only; leave out the option", path.display())]
+    OneSize {
+        /// The model.
+        path: PathBuf,
+        /// The size that it takes.
+        size: Size,
+    },
     /// The number of labels differs from the number of classes.
     #[error("{}: expected {expected} labels, one for each class, found {found}", path.display())]
     Labels {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use vitral_engine::{DType, Device, ParameterSpec, Parameters, Precision, Replays};
@@ -35,6 +36,8 @@ pub struct Model {
     pub(crate) asked_size: Option<Size>,
     /// The arithmetic of preprocessing that was asked for on loading.
     pub(crate) backend: Option<Backend>,
+    /// The most patches of an image of any proportions, if they were asked for on loading.
+    pub(crate) max_patches: Option<NonZero<usize>>,
     /// Passes that the device has recorded.
     pub(crate) replays: Replays,
 }
@@ -56,6 +59,7 @@ pub struct LoadOptions {
     pub(crate) adapt: Adaptation,
     pub(crate) precision: Option<Precision>,
     pub(crate) backend: Option<Backend>,
+    pub(crate) max_patches: Option<NonZero<usize>>,
     #[cfg(feature = "text")]
     pub(crate) labels: Option<TextLabels>,
 }
@@ -102,6 +106,14 @@ impl LoadOptions {
     #[must_use]
     pub fn backend(mut self, backend: impl Into<Option<Backend>>) -> Self {
         self.backend = backend.into();
+        self
+    }
+
+    /// Images of any proportions, each resized to at most so many patches, in place of the resize and the crop that the
+    /// model's files describe (NaFlex). A model that takes images of one size is not loaded.
+    #[must_use]
+    pub fn max_patches(mut self, patches: impl Into<Option<NonZero<usize>>>) -> Self {
+        self.max_patches = patches.into();
         self
     }
 }
@@ -266,11 +278,12 @@ impl Model {
             trained_size: stored.config().image_size,
             asked_size: options.adapt.image_size,
             backend: options.backend,
+            max_patches: options.max_patches,
             replays: Replays::default(),
         };
         // What was asked for and cannot be had is said now, not with the first image.
         match model.preprocess() {
-            Err(fault @ Error::Backend { .. }) => Err(fault),
+            Err(fault @ (Error::Backend { .. } | Error::OneSize { .. })) => Err(fault),
             _ => Ok(model),
         }
     }
@@ -300,6 +313,7 @@ impl Model {
             trained_size: self.trained_size,
             asked_size: self.asked_size,
             backend: self.backend,
+            max_patches: self.max_patches,
             replays: Replays::default(),
         })
     }

@@ -2,7 +2,7 @@
 
 use vitral_engine::{Context, Tensor};
 
-use crate::config::{Pooling, Problem};
+use crate::config::{Pooling, Problem, Size};
 use crate::error::Error;
 use crate::image::preprocess::Channels;
 use crate::image::{AsImage, DecodeOptions, Preprocess, decode_for};
@@ -14,14 +14,19 @@ impl Model {
     /// Classifies a batch of images: for each, the `count` most probable classes, best first.
     ///
     /// # Errors
-    /// If the model cannot classify, its files do not say how to preprocess, or the images differ in size after
-    /// preprocessing.
+    /// If the model cannot classify, or its files do not say how to preprocess.
     pub fn classify(&self, images: &[impl AsImage], count: usize) -> Result<Vec<Vec<Ranked>>, Error> {
         self.check_classifies()?;
-        let logits = self.logits(&self.pixels(images)?)?;
-        let classes = logits.shape().last();
         let problem = self.vit.config().problem;
-        Ok(logits.to_vec()?.chunks(classes).map(|row| top(row, count, &self.labels, problem)).collect())
+        let mut ranked = vec![Vec::new(); images.len()];
+        for (places, pixels) in self.pixels_by_size(images)? {
+            let logits = self.logits(&pixels)?;
+            let classes = logits.shape().last();
+            for (place, row) in places.into_iter().zip(logits.to_vec()?.chunks(classes)) {
+                ranked[place] = top(row, count, &self.labels, problem);
+            }
+        }
+        Ok(ranked)
     }
 
     /// Classifies one image, given as the bytes of a JPEG, PNG, WebP, GIF, BMP, TIFF or PNM file, or of an array if the model
@@ -32,6 +37,32 @@ impl Model {
     pub fn classify_bytes(&self, bytes: &[u8], count: usize) -> Result<Vec<Ranked>, Error> {
         let decoded = decode_for(bytes, self.channels(), &DecodeOptions::default())?;
         Ok(self.classify(&[decoded.into_image()], count)?.remove(0))
+    }
+
+    /// Preprocesses images into as few batches as they have sizes then, each with the places of its images: a model may take
+    /// images of any proportions at sizes of their own.
+    ///
+    /// # Errors
+    /// As [`Model::preprocess`].
+    pub fn pixels_by_size(&self, images: &[impl AsImage]) -> Result<Vec<(Vec<usize>, Tensor)>, Error> {
+        let preprocess = self.preprocess()?;
+        let mut batches: Vec<(Size, Vec<usize>, Vec<f32>)> = Vec::new();
+        for (index, image) in images.iter().enumerate() {
+            let (size, pixels) = (preprocess.output_size_for(image.view().size()), preprocess.apply(image)?);
+            match batches.iter_mut().find(|(of, ..)| *of == size) {
+                Some((_, places, all)) => {
+                    places.push(index);
+                    all.extend(pixels);
+                }
+                None => batches.push((size, vec![index], pixels)),
+            }
+        }
+        let (channels, device) = (preprocess.channels.count(), self.parameters.device());
+        let upload = |(size, places, pixels): (Size, Vec<usize>, Vec<f32>)| {
+            let shape = [places.len(), channels, size.height, size.width];
+            Ok((places, device.upload(shape, &pixels)?))
+        };
+        batches.into_iter().map(upload).collect()
     }
 
     /// Preprocesses a batch of images into the model's input, `[batch, channels, height, width]`.
@@ -94,8 +125,18 @@ impl Model {
                 .map_err(|fault| Error::Backend { path: path(), fault: Box::new(fault) })?,
             None => preprocess,
         };
-        Ok(match self.asked_size {
+        let preprocess = match self.asked_size {
             Some(size) => preprocess.for_size(self.trained_size, size),
+            None => preprocess,
+        };
+        Ok(match self.max_patches {
+            Some(most) => {
+                let patch = self.vit.config().token_stride();
+                if self.vit.grid(Size { height: patch.height, width: 2 * patch.width }).is_err() {
+                    return Err(Error::OneSize { path: path(), size: self.vit.config().image_size });
+                }
+                preprocess.in_patches(patch, most.get())
+            }
             None => preprocess,
         })
     }

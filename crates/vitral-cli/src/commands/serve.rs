@@ -205,7 +205,10 @@ fn models(args: &ServeArgs, settings: &Settings) -> anyhow::Result<Vec<(String, 
     }
     if given.is_empty() {
         if args.backend.given() {
-            bail!(Usage("`--backend` is for Hugging Face's models, found the built-in one; add `--model PATH`".into()));
+            bail!(Usage(
+                "`--backend` and `--max-patches` are for models of yours, found the built-in one; add `--model PATH`"
+                    .into()
+            ));
         }
         return Ok(vec![("cifar10".to_owned(), ModelSource::embedded(precision))]);
     }

@@ -23,7 +23,7 @@ pub(crate) use images::{Images, PatchLayout, Windows};
 pub(crate) use losses::{LossCall, LossKind, Losses};
 pub(crate) use memory::{Blocks, Memory, Source};
 pub(crate) use norms::{ChannelNormCall, GroupNormCall, NormCall, Norms, Segments};
-pub(crate) use positions::{AxisMatrix, Positions, RotationTable};
+pub(crate) use positions::{AxisMatrix, GridPlaces, Positions, RotationTable};
 pub(crate) use products::{
     ConvolutionCall, ConvolutionExtents, ConvolutionGradients, LinearBackward, LinearCall, Products,
 };

@@ -29,4 +29,4 @@ pub use loss::ClassLoss;
 pub use norm::{ChannelNorm, Norm, NormKind};
 pub use relation::Relations;
 pub use resample::{AxisWeights, resample};
-pub use rotary::Rotation;
+pub use rotary::{Places, Rotation};

@@ -89,7 +89,7 @@ impl AxisWeights {
     /// Bicubic with a = −0.5 and a support that grows when shrinking: PyTorch's `bicubic` with antialias, and Pillow's.
     pub fn bicubic_antialias(from: usize, to: usize) -> Self {
         const A: f64 = -0.5;
-        let filter = |x: f64| {
+        AxisWeights::antialiased(from, to, 2.0, |x: f64| {
             let x = x.abs();
             if x < 1.0 {
                 ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
@@ -98,19 +98,36 @@ impl AxisWeights {
             } else {
                 0.0
             }
-        };
+        })
+    }
+
+    /// Linear with a support that grows when shrinking: PyTorch's `bilinear` with antialias, and Pillow's.
+    pub fn linear_antialias(from: usize, to: usize) -> Self {
+        AxisWeights::antialiased(from, to, 1.0, |x: f64| (1.0 - x.abs()).max(0.0))
+    }
+
+    /// A filter that is zero beyond `support`, stretched over as many inputs as an output stands for.
+    fn antialiased(from: usize, to: usize, support: f64, filter: impl Fn(f64) -> f64) -> Self {
         AxisWeights::build(from, to, |i, add| {
             let scale = from as f64 / to as f64;
             let stretch = scale.max(1.0);
             let center = scale * (i as f64 + 0.5);
-            let low = ((center - 2.0 * stretch + 0.5) as isize).max(0) as usize;
-            let high = ((center + 2.0 * stretch + 0.5) as usize).min(from);
+            let low = ((center - support * stretch + 0.5) as isize).max(0) as usize;
+            let high = ((center + support * stretch + 0.5) as usize).min(from);
             let weights: Vec<f64> = (low..high).map(|j| filter((j as f64 - center + 0.5) / stretch)).collect();
             let total: f64 = weights.iter().sum();
             for (j, weight) in (low..high).zip(weights) {
                 add(j, weight / total);
             }
         })
+    }
+
+    /// The weights of the first `to` outputs.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn first(&self, to: usize) -> Self {
+        AxisWeights::new(self.0.from, to, self.0.weights[..to * self.0.from].to_vec())
     }
 
     /// Linear with the corners aligned: `scipy.ndimage.zoom(order=1)`, and PyTorch's `align_corners=True`.

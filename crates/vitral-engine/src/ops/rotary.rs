@@ -1,7 +1,7 @@
 //! Rotary positions (arXiv:2104.09864) in packed queries and keys, and biases that keys have no part in.
 
 use crate::arena::ParameterId;
-use crate::device::backend::{Blocks, RotationTable, Source};
+use crate::device::backend::{Blocks, GridPlaces, RotationTable, Source};
 use crate::tape::Context;
 use crate::tensor::Tensor;
 
@@ -27,6 +27,22 @@ impl Rotation {
     }
 }
 
+/// Where tokens are that turn by frequencies of their own heads: on a grid, row by row.
+#[derive(Clone, Copy, Debug)]
+pub struct Places(GridPlaces);
+
+impl Places {
+    /// All tokens from `prefix` on, on a grid of rows and columns; `pairs` of channels in a head. The first frequencies
+    /// are those of rows, or else those of columns.
+    ///
+    /// # Panics
+    /// When the grid or the heads are empty.
+    pub fn new(prefix: usize, pairs: usize, grid: [usize; 2], rows_first: bool) -> Self {
+        assert!(pairs > 0 && grid[0] > 0 && grid[1] > 0, "{pairs} pairs on a grid of {grid:?}");
+        Places(GridPlaces { prefix, pairs, grid, rows_first })
+    }
+}
+
 impl Context<'_> {
     /// Turns queries and keys in packed `qkv`, `[batch, tokens, 3 · heads · head width]`, by each token's place; values
     /// and tokens before the rotation's first pass through.
@@ -45,6 +61,33 @@ impl Context<'_> {
         self.record(output, node.is_some(), || {
             let table = table.clone();
             Box::new(move |grad, gradients| gradients.add(node, |g| g.backend().rotate(grad, &table, true)))
+        })
+    }
+
+    /// As [`Context::rotate_queries_and_keys`], by angles that are frequencies times a token's places: `frequencies` is
+    /// `[2, heads · pairs]`, those of the first axis and of the second, which are learned.
+    ///
+    /// # Panics
+    /// If the number of tokens is not that of the grid, or frequencies are not those of all heads.
+    pub fn rotate_queries_and_keys_by(&self, qkv: &Tensor, frequencies: ParameterId, places: Places) -> Tensor {
+        let [_, tokens, packed] = qkv.shape()[..] else {
+            panic!("[batch, tokens, 3 · heads · head width], not {:?}", qkv.shape())
+        };
+        let Places(places) = places;
+        let expected = places.prefix + places.grid[0] * places.grid[1];
+        assert_eq!(tokens, expected, "a rotation of {expected} tokens over {:?}", qkv.shape());
+        assert!((packed / 3).is_multiple_of(2 * places.pairs), "{} pairs a head in {:?}", places.pairs, qkv.shape());
+        assert_eq!(self.view(frequencies).count(), packed / 3, "frequencies for {:?}", qkv.shape());
+        let output = self.backend().rotate_by(qkv, self.view(frequencies), places, false);
+        let (node, turned) = (qkv.node, output.clone());
+        self.record(output, self.depends(qkv, [frequencies]), || {
+            Box::new(move |grad, gradients| {
+                if gradients.range(frequencies).is_some() {
+                    let own = gradients.backend().rotate_by_backward(&turned, grad, places);
+                    gradients.add_row_sums(frequencies, &own);
+                }
+                gradients.add(node, |g| g.backend().rotate_by(grad, g.view(frequencies), places, true));
+            })
         })
     }
 
@@ -148,6 +191,54 @@ mod tests {
         let mut check = Check::new();
         let (query, value) = (check.vector(5), check.vector(5));
         check.differences(&[check.input(&[2, 3, 15])], |cx, x| cx.add_query_value_bias(&x[0], query, value));
+    }
+
+    #[test]
+    fn learned_rotations_equal_those_by_their_angles() {
+        for (batch, prefix, grid, heads, pairs, rows_first) in [
+            (1, 0, [1, 1], 1, 1, true),
+            (2, 1, [2, 3], 3, 4, false),
+            (3, 5, [3, 1], 2, 9, true),
+            (1, 2, [7, 5], 1, 2, false),
+        ] {
+            let mut check = Check::new();
+            let frequencies = check.plain(&[2, heads * pairs]);
+            let x = check.input(&[batch, prefix + grid[0] * grid[1], 3 * heads * 2 * pairs]);
+            let places = Places::new(prefix, pairs, grid, rows_first);
+            let by = |cx: &Context<'_>, x: &[Tensor]| cx.rotate_queries_and_keys_by(&x[0], frequencies, places);
+            let found = check.run(std::slice::from_ref(&x), by);
+            let values = check.values(frequencies);
+            // Each head turns by a rotation of its own.
+            for head in 0..heads {
+                let angle = |token: usize, pair: usize| {
+                    let (row, column) = ((token / grid[1]) as f32, (token % grid[1]) as f32);
+                    let (first, second) = if rows_first { (row, column) } else { (column, row) };
+                    first * values[head * pairs + pair] + second * values[(heads + head) * pairs + pair]
+                };
+                let angles: Vec<f32> =
+                    (0..grid[0] * grid[1]).flat_map(|token| (0..pairs).map(move |pair| angle(token, pair))).collect();
+                let rotation = Rotation::new(prefix, pairs, &angles);
+                let alone = check.run(std::slice::from_ref(&x), |cx, x| cx.rotate_queries_and_keys(&x[0], &rotation));
+                let width = heads * 2 * pairs;
+                for (i, (found, expected)) in found.values().iter().zip(alone.values()).enumerate() {
+                    if i % width / (2 * pairs) == head {
+                        assert!((found - expected).abs() < 1e-5, "[{i}] is {found}, expected {expected}");
+                    }
+                }
+            }
+            check.fused_equals_recorded(&[x], by);
+        }
+    }
+
+    #[test]
+    fn gradients_of_frequencies_are_those_of_differences() {
+        for (grid, rows_first) in [([2, 3], true), ([3, 2], false)] {
+            let mut check = Check::new();
+            let frequencies = check.plain(&[2, 6]);
+            let places = Places::new(1, 3, grid, rows_first);
+            let x = check.input(&[2, 7, 36]);
+            check.differences(&[x], |cx, x| cx.rotate_queries_and_keys_by(&x[0], frequencies, places));
+        }
     }
 
     #[test]

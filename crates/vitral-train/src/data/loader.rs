@@ -179,7 +179,8 @@ struct Work {
     options: LoaderOptions,
     plainer: Augment,
     numbers: Preprocess,
-    size: Size,
+    /// The size of every image, if it is the same.
+    size: Option<Size>,
     sampler: Sampler,
     pool: rayon::ThreadPool,
     skipped: Mutex<BTreeMap<usize, String>>,
@@ -189,17 +190,21 @@ impl Loader {
     /// A loader for a data set, with batches uploaded to a device.
     ///
     /// # Errors
-    /// If there are no images, no batch can be filled, the preprocessing does not produce a fixed size, or the
-    /// augmentation is out of range.
+    /// If there are no images, no batch can be filled, the augmentation is out of range, or the preprocessing does not produce a
+    /// fixed size for a shuffled epoch.
     pub fn new(dataset: Arc<dyn Dataset>, options: LoaderOptions, device: &Device) -> Result<Self, TrainError> {
         let wrong = |what: String, hint| Err(fault(std::path::Path::new("data"), what, hint));
         options.augment.check()?;
         if matches!(options.preprocess.channels, Channels::Bands(_)) {
             options.augment.check_bands()?;
         }
-        let Some(size) = options.preprocess.output_size() else {
+        let size = options.preprocess.output_size();
+        // Images of different sizes are batches of their own.
+        let alone = size.is_none() && options.order == Order::Listed && options.augment.is_still();
+        if size.is_none() && !alone {
             return wrong("expected preprocessing that produces a fixed size, found none".into(), "end it with a crop");
-        };
+        }
+        let options = LoaderOptions { batch: if alone { options.batch.min(1) } else { options.batch }, ..options };
         let images = dataset.len();
         if images == 0 || options.batch == 0 || options.last == LastBatch::Drop && images < options.batch {
             let found = format!("expected at least one batch of {}, found {images} images", options.batch);
@@ -384,14 +389,14 @@ impl Work {
         };
         let wanted = indices[needed.clone()].par_iter().enumerate();
         let made: Vec<_> = self.pool.install(|| wanted.map(one).collect::<Result<_, _>>())?;
-        let made: Vec<(usize, Vec<f32>)> = made.into_iter().flatten().collect();
+        let made: Vec<(usize, (Size, Vec<f32>))> = made.into_iter().flatten().collect();
         let listed = self.options.order == Order::Listed;
         if made.is_empty() && listed {
             return Ok(None);
         }
         let classes = self.dataset.classes().len();
         let (mut pixels, mut targets) = (Vec::new(), Vec::new());
-        for (index, numbers) in &made {
+        for (index, (_, numbers)) in &made {
             pixels.extend_from_slice(numbers);
             match self.dataset.labeling() {
                 Labeling::Number => targets.extend(self.dataset.values(*index)),
@@ -399,7 +404,8 @@ impl Work {
             }
         }
         let channels = self.options.preprocess.channels.count();
-        let shape = [made.len(), channels, self.size.height, self.size.width];
+        let size = made.first().map(|(_, (size, _))| *size).or(self.size).unwrap_or(Size { height: 0, width: 0 });
+        let shape = [made.len(), channels, size.height, size.width];
         let mut draws = Draws::new(seed, epoch, !(number as u64) ^ 1 << 63);
         augment.mix(shape, &groups, &mut pixels, &mut targets, &mut draws);
         let mut labels: Vec<usize> = made.iter().map(|(index, _)| self.dataset.label(*index)).collect();
@@ -418,7 +424,7 @@ impl Work {
         cut(&mut targets);
         labels.truncate(kept.end);
         labels.drain(..kept.start);
-        let shape = [own.len(), channels, self.size.height, self.size.width];
+        let shape = [own.len(), channels, size.height, size.width];
         Ok(Some(Prepared { shape, pixels, targets, labels, place: Place { first: own.start, of: indices.len() } }))
     }
 
@@ -439,7 +445,12 @@ impl Work {
     }
 
     /// The image at an index, or the next one that can be used.
-    fn usable(&self, index: usize, augment: &Augment, draws: Draws) -> Result<Option<(usize, Vec<f32>)>, TrainError> {
+    fn usable(
+        &self,
+        index: usize,
+        augment: &Augment,
+        draws: Draws,
+    ) -> Result<Option<(usize, (Size, Vec<f32>))>, TrainError> {
         let count = self.dataset.len();
         for step in 0..count {
             let index = (index + step) % count;
@@ -464,14 +475,18 @@ impl Work {
         Err(fault(std::path::Path::new(&self.dataset.name(0)), found, "check the paths, or replace the files"))
     }
 
-    /// The model's input for an image.
-    fn numbers(&self, image: &Image, augment: &Augment, mut draws: Draws) -> Result<Vec<f32>, TrainError> {
+    /// The model's input for an image, and its size.
+    fn numbers(&self, image: &Image, augment: &Augment, mut draws: Draws) -> Result<(Size, Vec<f32>), TrainError> {
+        let still = || self.options.preprocess.apply(image).map_err(vitral::Error::from);
+        let Some(fixed) = self.size else {
+            return Ok((self.options.preprocess.output_size_for(image.size()), still()?));
+        };
         if augment.is_still() {
-            return Ok(self.options.preprocess.apply(image).map_err(vitral::Error::from)?);
+            return Ok((fixed, still()?));
         }
         let numbers = match image {
             Image::Rgb(image) => {
-                let shown = match augment.cut(image, self.size, &mut draws) {
+                let shown = match augment.cut(image, fixed, &mut draws) {
                     Some(cut) => cut,
                     None => {
                         let channels = Channels::Rgb;
@@ -482,7 +497,7 @@ impl Work {
                 self.numbers.apply(&augment.alter(shown, &mut draws))
             }
             Image::Bands(image) => {
-                let shown = match augment.cut(image, self.size, &mut draws) {
+                let shown = match augment.cut(image, fixed, &mut draws) {
                     Some(cut) => cut,
                     None => self.options.preprocess.bands(image).map_err(vitral::Error::from)?.into_owned(),
                 };
@@ -490,7 +505,7 @@ impl Work {
             }
         };
         let mut numbers = numbers.map_err(vitral::Error::from)?;
-        augment.erase(&mut numbers, self.numbers.channels.count(), self.size, &mut draws);
-        Ok(numbers)
+        augment.erase(&mut numbers, self.numbers.channels.count(), fixed, &mut draws);
+        Ok((fixed, numbers))
     }
 }

@@ -27,7 +27,7 @@ impl Default for GroupOptions {
 }
 
 impl GroupOptions {
-    /// The parameters that are frozen.
+    /// The parameters that are frozen: those that are named, and statistics that norms were given.
     ///
     /// # Errors
     /// If a pattern matches no parameter.
@@ -37,7 +37,9 @@ impl GroupOptions {
             let found: Vec<ParameterId> = vit.declarations().ids().filter(fitting).collect();
             if found.is_empty() { Err(format!("`groups.freeze`: no parameter matches `{pattern}`")) } else { Ok(found) }
         };
-        Ok(self.freeze.iter().map(named).collect::<Result<Vec<_>, _>>()?.concat())
+        let mut frozen = self.freeze.iter().map(named).collect::<Result<Vec<_>, _>>()?.concat();
+        frozen.extend(vit.declarations().ids().filter(|id| vit.is_statistic(&vit.declarations().spec(*id).name)));
+        Ok(frozen)
     }
 }
 
@@ -53,7 +55,8 @@ pub(crate) fn fits(pattern: &str, name: &str) -> bool {
 
 /// Whether weight decay applies to a parameter.
 fn decays(name: &str, shape: &[usize]) -> bool {
-    let embedding = name.ends_with("positions") || name.starts_with("tokens.") || name.ends_with(".probe");
+    let names = ["positions", ".probe", ".frequencies"];
+    let embedding = name.starts_with("tokens.") || names.iter().any(|end| name.ends_with(end));
     shape.len() > 1 && !embedding
 }
 

@@ -1,6 +1,6 @@
 //! Values that are not used are not computed, which does not change any result.
 
-use vitral::config::{BlockKind, MlpKind, ModelConfig, Positions, RelativePositions, Size};
+use vitral::config::{Axis, BlockKind, MlpKind, ModelConfig, RelativePositions, Rotary, Size};
 use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Input, Vit, variants};
 use vitral::numbers::largest;
@@ -35,7 +35,8 @@ fn configs() -> Vec<ModelConfig> {
         ModelConfig { distillation_token: true, distillation_head: true, registers: 2, ..base.clone() },
         ModelConfig { distillation_token: true, layer_scale: Some(0.3), mlp: MlpKind::Gated, ..base.clone() },
         ModelConfig { qk_norm: true, key_bias: false, attention_norm: true, ..base.clone() },
-        ModelConfig { positions: Positions::Rotary { theta: 100.0 }, ..base.clone() },
+        ModelConfig { rotary: Some(Rotary::Normalized { theta: 100.0 }), ..base.clone() },
+        ModelConfig { rotary: Some(Rotary::Mixed { theta: 10.0, first: Axis::Columns }), ..base.clone() },
         ModelConfig { relative_positions: RelativePositions::Both, depth: 1, ..base.clone() },
         ModelConfig { attention_projection: false, ..base },
     ]);

@@ -3,9 +3,9 @@
 use super::ModelConfig;
 use super::choices::{Head, Pooling};
 use super::error::ConfigError;
-use super::positions::{Positions, RelativePositions};
+use super::positions::{Positions, RelativePositions, Rotary};
 use super::size::Size;
-use super::stem::{ResNetV2, Stem, StemLayer};
+use super::stem::{ResNetD, ResNetV2, Stem, StemLayer};
 
 impl ModelConfig {
     /// Checks that the fields are consistent.
@@ -63,8 +63,14 @@ impl ModelConfig {
                 format!("has no attention projection from {} back to width {}", self.attention_width(), self.width);
             return contradiction(problem, "set `attention_projection`");
         }
-        if self.pooling == Pooling::Attention && !self.width.is_multiple_of(self.heads) {
-            let problem = format!("pools width {} by attention with {} heads", self.width, self.heads);
+        for (field, value) in [("pool_heads", self.pool_heads), ("pool_mlp_width", self.pool_mlp_width)] {
+            if value == Some(0) {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        let heads = self.heads_of_pool();
+        if self.pooling == Pooling::Attention && !self.width.is_multiple_of(heads) {
+            let problem = format!("pools width {} by attention with {heads} heads", self.width);
             return contradiction(problem, "the width must be a multiple of the number of heads");
         }
         self.check_stem()?;
@@ -126,7 +132,7 @@ impl ModelConfig {
             let problem = format!("has sine-cosine positions at width {}", self.width);
             return contradiction(problem, "the width must be a multiple of 4: sines and cosines of two axes");
         }
-        if let Positions::Rotary { theta } = self.positions {
+        if let Some(rotary) = self.rotary {
             if self.head_width == 0 || !self.head_width.is_multiple_of(4) {
                 let problem = format!("has rotary positions with heads of width {}", self.head_width);
                 return contradiction(problem, "the head width must be a multiple of 4: pairs of two axes");
@@ -135,13 +141,19 @@ impl ModelConfig {
                 let problem = "has rotary positions and drops patches in training".to_owned();
                 return contradiction(problem, "set `drop.patches` to 0");
             }
+            let theta = rotary.theta();
             if !(theta > 0.0 && theta.is_finite()) {
                 let found = theta.to_string();
-                return Err(ConfigError::Range {
-                    field: "positions.rotary.theta",
-                    found,
-                    expected: "a number above 0",
-                });
+                return Err(ConfigError::Range { field: "rotary.theta", found, expected: "a number above 0" });
+            }
+            if let Rotary::Axial { offset, reference, .. } = rotary {
+                if !offset.is_finite() {
+                    let found = offset.to_string();
+                    return Err(ConfigError::Range { field: "rotary.axial.offset", found, expected: "a number" });
+                }
+                if reference.is_some_and(|grid| grid.area() == 0) {
+                    return Err(ConfigError::Zero { field: "rotary.axial.reference" });
+                }
             }
         }
         if self.relative_positions != RelativePositions::None {
@@ -177,6 +189,15 @@ impl ModelConfig {
                 }
                 Ok(())
             }
+            Stem::ResNetD(stem) => {
+                check_resnet_d(stem)?;
+                let (image, stride) = (self.image_size, stem.stride());
+                if !(image.height.is_multiple_of(stride) && image.width.is_multiple_of(stride)) {
+                    let problem = format!("has images of {image} for a ResNet-D that shrinks them {stride} times");
+                    return contradiction(problem, "the image size must be a multiple of that");
+                }
+                Ok(())
+            }
             Stem::Convolutional(stem) => {
                 let fits = |layer: &StemLayer| layer.channels.is_multiple_of(stem.group_width.max(1));
                 if let Some(layer) = stem.layers.iter().find(|layer| !fits(layer)) {
@@ -196,6 +217,14 @@ impl ModelConfig {
         match &self.stem {
             Stem::Patches | Stem::Convolutional(_) => 0,
             Stem::Hybrid(stem) | Stem::ResNet(stem) => resnet_weights(stem),
+            Stem::ResNetD(stem) => {
+                let stage = |(stage, &blocks): (usize, &usize)| {
+                    let channels = stem.stage_channels(stage) as u128;
+                    channels.saturating_mul(channels) * 2 * blocks as u128
+                };
+                let root = (stem.root_width as u128).saturating_mul(stem.root_width as u128) * 27;
+                stem.layers.iter().enumerate().map(stage).fold(root, u128::saturating_add)
+            }
         }
     }
 }
@@ -217,6 +246,31 @@ fn check_resnet(stem: &ResNetV2) -> Result<(), ConfigError> {
     if let Some(channels) = std::iter::once(stem.root_channels()).chain(normed).find(odd) {
         let problem = format!("normalizes {channels} channels in {} groups", stem.groups);
         return contradiction(problem, "the stem's channels must be a multiple of `groups`");
+    }
+    Ok(())
+}
+
+/// Checks that a ResNet-D has stages and channels of a reasonable number.
+fn check_resnet_d(stem: &ResNetD) -> Result<(), ConfigError> {
+    for (field, value) in [("root_width", stem.root_width), ("stage_width", stem.stage_width)] {
+        if value == 0 {
+            return Err(ConfigError::Zero { field });
+        }
+        if value > 1 << 16 {
+            return Err(ConfigError::Range { field, found: value.to_string(), expected: "at most 65536" });
+        }
+    }
+    if stem.layers.is_empty() || stem.layers.len() > 8 || stem.layers.iter().any(|&blocks| blocks == 0 || blocks > 1000)
+    {
+        let problem = format!("has a ResNet-D with stages {:?}", stem.layers);
+        return Err(ConfigError::Contradiction {
+            problem,
+            hint: "it must have one to eight stages of 1 to 1000 blocks",
+        });
+    }
+    if !(stem.norm_epsilon >= 0.0 && stem.norm_epsilon.is_finite()) {
+        let found = stem.norm_epsilon.to_string();
+        return Err(ConfigError::Range { field: "stem.norm_epsilon", found, expected: "a number of at least 0" });
     }
     Ok(())
 }

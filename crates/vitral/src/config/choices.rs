@@ -20,6 +20,13 @@ pub enum Activation {
     Tanh,
 }
 
+impl Activation {
+    /// Whether it is tanh, which files leave out for pre-logits.
+    pub(crate) fn is_tanh(&self) -> bool {
+        *self == Activation::Tanh
+    }
+}
+
 /// The structure of the MLP in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

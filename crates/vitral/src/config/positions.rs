@@ -19,12 +19,68 @@ pub enum Positions {
     LearnedPatches,
     /// Fixed 2D sine-cosine for patches only, as in big_vision and lucidrains' SimpleViT.
     SinCos2d,
-    /// Rotary (RoPE): nothing is added; in every block, the queries and keys of patches are rotated by their row and
-    /// column (arXiv:2104.09864), which run from −1 to 1 over the image (DINOv3). Works with any grid.
-    Rotary {
+}
+
+/// Rotary positions (RoPE, arXiv:2104.09864): in every block, the queries and keys of patches are turned by angles that
+/// follow from a patch's row and column. Channel `i` of the first half of a head and channel `i` of the second are a
+/// pair, which turns by one angle; models that pair neighboring channels have theirs reordered on the way in and out.
+/// Prefix tokens do not turn.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rotary {
+    /// DINOv3 (arXiv:2508.10104): half of a head's pairs turn with the row, the others with the column, which run from −1
+    /// to 1 over the image. Works with any grid.
+    Normalized {
         /// Ratio of the fastest frequency, 2π per unit, to the slowest.
         theta: f32,
     },
+    /// Axial (EVA-02, arXiv:2303.11331; RoPE-ViT, arXiv:2403.13298; Perception Encoder, arXiv:2504.13181): half of a
+    /// head's pairs turn with the row, the others with the column, counted in patches.
+    Axial {
+        /// Ratio of the fastest frequency, 1 per patch, to the slowest.
+        theta: f32,
+        /// The axis that the first pairs turn with.
+        first: Axis,
+        /// The place of the first row and column.
+        #[serde(default)]
+        offset: f32,
+        /// The grid whose places the model knows: those of another grid are scaled to it. Without one, they are counted
+        /// on.
+        #[serde(default)]
+        reference: Option<Size>,
+    },
+    /// Mixed (RoPE-ViT, arXiv:2403.13298): every pair of every head of every block has frequencies of its own for both
+    /// axes, counted in patches, which are learned.
+    Mixed {
+        /// Ratio of the fastest frequency to the slowest, where training starts.
+        theta: f32,
+        /// The axis of the first frequencies.
+        first: Axis,
+    },
+}
+
+/// One of the two axes of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Axis {
+    /// From row to row.
+    Rows,
+    /// From column to column.
+    Columns,
+}
+
+impl Rotary {
+    /// Whether the angles are learned.
+    pub fn is_learned(self) -> bool {
+        matches!(self, Rotary::Mixed { .. })
+    }
+
+    /// The ratio of the fastest frequency to the slowest.
+    pub fn theta(self) -> f32 {
+        match self {
+            Rotary::Normalized { theta } | Rotary::Axial { theta, .. } | Rotary::Mixed { theta, .. } => theta,
+        }
+    }
 }
 
 /// Relative position bias: a learned bias for every offset in rows and columns between key and query, added to the
@@ -85,6 +141,11 @@ pub enum PositionResample {
     Bicubic,
     /// Linear with aligned corners, like `scipy.ndimage.zoom(order=1)` (Google's JAX code).
     LinearAligned,
+    /// Linear with antialiasing (Hugging Face's SigLIP 2 NaFlex).
+    LinearAntialias,
+    /// Bicubic with antialiasing, to a square as wide as the longer side, of which the grid is the top left part: steps
+    /// from row to row and from column to column stay alike (timm's NaFlex with `pos_embed_ar_preserving`).
+    BicubicAntialiasInSquare,
 }
 
 /// What happens when an image's size differs from the model's.

@@ -16,6 +16,9 @@ pub enum Stem {
     /// pooling it is BiT's classifier (arXiv:1912.11370), which the ViT paper compares with.
     #[serde(rename = "resnet")]
     ResNet(ResNetV2),
+    /// A ResNet-D with batch norm, then patches of its feature map: timm's hybrids on `resnet26d` and `resnet50d`.
+    #[serde(rename = "resnet-d")]
+    ResNetD(ResNetD),
     /// A few small convolutions, then patches of their feature map.
     Convolutional(ConvolutionalStem),
 }
@@ -46,6 +49,40 @@ impl ConvolutionalStem {
     /// Factor by which all layers together shrink height and width.
     pub fn stride(&self) -> usize {
         self.layers.iter().fold(1, |stride, layer| stride.saturating_mul(layer.stride))
+    }
+}
+
+/// A ResNet-D (arXiv:1812.01187): three 3×3 convolutions in place of the large one, and means over 2×2 cells before the
+/// shortcuts' convolutions. Its batch norms use the statistics that they were given, in training as well: weights and
+/// biases learn, running means and variances stay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetD {
+    /// Blocks in each stage: `[2, 2, 2, 2]` for `resnet26d`.
+    pub layers: Vec<usize>,
+    /// Channels of the first two convolutions, 32 in published models; the third has twice as many.
+    pub root_width: usize,
+    /// Channels between the 1×1 convolutions of the first stage, 64 in published models; each later stage has twice as
+    /// many, and its output four times those.
+    pub stage_width: usize,
+    /// Epsilon of the norms.
+    pub norm_epsilon: f32,
+}
+
+impl ResNetD {
+    /// Channels between the 1×1 convolutions of a stage, counted from 0.
+    pub fn middle_channels(&self, stage: usize) -> usize {
+        self.stage_width.saturating_mul(1 << stage.min(32))
+    }
+
+    /// Output channels of a stage, counted from 0.
+    pub fn stage_channels(&self, stage: usize) -> usize {
+        self.middle_channels(stage).saturating_mul(4)
+    }
+
+    /// Factor by which the whole ResNet shrinks height and width: the root by 4, and every stage but the first by 2.
+    pub fn stride(&self) -> usize {
+        4 << self.layers.len().saturating_sub(1).min(32)
     }
 }
 

@@ -157,6 +157,14 @@ pub enum Target {
     /// The largest size with the image's aspect ratio that fits into this one, rounded half to even: timm's
     /// `ResizeKeepRatio` with `longest`.
     Fit(Size),
+    /// The largest size of whole patches, at most so many, that an image of these proportions fills, each side rounded up:
+    /// Hugging Face's SigLIP 2 and timm's `ResizeToSequence` (NaFlex).
+    Patches {
+        /// Height and width of a patch.
+        patch: Size,
+        /// The most patches.
+        most: usize,
+    },
 }
 
 /// How a center crop halves the difference between a side and its target.

@@ -97,7 +97,8 @@ impl Info {
         let mut parameters = ParameterCounts::default();
         let mut layers: Vec<Layer> = Vec::new();
         for spec in vit.declarations().specs() {
-            let count = spec.count();
+            // Statistics are buffers, which nobody counts.
+            let count = if vit.is_statistic(&spec.name) { 0 } else { spec.count() };
             parameters.total += count;
             *parameters.part(&spec.name) += count;
             let layer = Layer { name: without_number(&spec.name), shape: spec.shape.clone(), count: 1 };

@@ -4,7 +4,7 @@ use crate::config::{self, ModelConfig};
 
 /// The architecture, one choice per line.
 pub(super) fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
-    use config::{Head, Pooling, Positions, Problem, RelativePositions, Stem};
+    use config::{Head, Pooling, Positions, Problem, RelativePositions, Rotary, Stem};
     let mut lines = Vec::new();
     let grid = config.grid();
     let channels = if config.channels == 1 { "1 channel".into() } else { format!("{} channels", config.channels) };
@@ -15,6 +15,7 @@ pub(super) fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         match &config.stem {
             Stem::Patches => patches,
             Stem::Hybrid(stem) => format!("{patches}, after a ResNetV2 of stages {:?}", stem.layers),
+            Stem::ResNetD(stem) => format!("{patches}, after a ResNet-D of stages {:?}", stem.layers),
             Stem::ResNet(stem) => {
                 format!("{patches}: cells of a ResNetV2 of stages {:?}, {} channels wide", stem.layers, config.width)
             }
@@ -42,7 +43,6 @@ pub(super) fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         Positions::LearnedWithoutRegisters => "learned, for all tokens except registers",
         Positions::LearnedPatches => "learned, for patches",
         Positions::SinCos2d => "2D sine-cosine, fixed",
-        Positions::Rotary { .. } => "rotary: patch queries and keys are rotated by row and column",
     };
     let relative = match config.relative_positions {
         RelativePositions::None => "",
@@ -50,12 +50,17 @@ pub(super) fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         RelativePositions::Shared => "relative position bias, learned once for all blocks",
         RelativePositions::Both => "relative position bias, learned per block and once for all blocks",
     };
-    let said = match (config.positions, relative) {
-        (_, "") => positions.to_owned(),
-        (Positions::None, relative) => relative.to_owned(),
-        (_, relative) => format!("{positions}; {relative}"),
+    let rotary = match config.rotary {
+        None => "",
+        Some(Rotary::Normalized { .. }) => "rotary: patch queries and keys are rotated by row and column",
+        Some(Rotary::Axial { .. }) => "rotary, axial: patch queries and keys are rotated by row and column",
+        Some(Rotary::Mixed { .. }) => {
+            "rotary, mixed: each head of each block learns its frequencies for rows and columns"
+        }
     };
-    lines.push(("positions", said));
+    let added = if config.positions == Positions::None { "" } else { positions };
+    let all: Vec<&str> = [added, rotary, relative].into_iter().filter(|kind| !kind.is_empty()).collect();
+    lines.push(("positions", if all.is_empty() { "none".to_owned() } else { all.join("; ") }));
     if config.depth > 0 {
         lines.extend(blocks(config));
     }
@@ -66,11 +71,14 @@ pub(super) fn in_words(config: &ModelConfig) -> Vec<(&'static str, String)> {
         Pooling::MeanAll => "mean of all tokens",
         Pooling::Max => "maximum over patches",
         Pooling::AverageMax => "mean and maximum over patches",
+        Pooling::Attention if config.pool_heads.is_some() => "attention with a learned probe and heads of its own",
         Pooling::Attention => "attention with a learned probe",
         Pooling::ClassAndMean => "class token concatenated with the mean of patches",
         Pooling::None => "none: features are all tokens",
     };
-    let pre_logits = config.pre_logits.map_or(String::new(), |width| format!(", then linear and tanh to {width}"));
+    let pre_logits = config.pre_logits.map_or(String::new(), |width| {
+        format!(", then linear and {} to {width}", activation(config.pre_logits_activation))
+    });
     lines.push(("pooling", format!("{pooling}{pre_logits}")));
     let problem = match config.problem {
         Problem::SingleLabel => "",

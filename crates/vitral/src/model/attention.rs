@@ -1,11 +1,12 @@
 //! Multi-head self-attention with its projections.
 
-use vitral_engine::ops::{Attention, Epilogue, Linear, Norm, Rotation};
+use vitral_engine::ops::{Attention, Epilogue, Linear, Norm};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
 use super::relative::Offsets;
-use crate::config::RelativePositions;
+use super::rotary::Turns;
+use crate::config::{RelativePositions, Rotary};
 
 /// What the attention of every block is given.
 #[derive(Clone, Copy, Default)]
@@ -15,7 +16,7 @@ pub(super) struct BlockContext<'a> {
     /// Added to all attention scores, `[heads, tokens, tokens]`; only for models without relative positions.
     pub(super) score_bias: Option<&'a Tensor>,
     /// How queries and keys are rotated.
-    pub(super) rotation: Option<&'a Rotation>,
+    pub(super) rotation: Option<&'a Turns>,
     /// Relative positions of the tokens, if scores depend on them.
     pub(super) offsets: Option<&'a Offsets>,
     /// The table of relative positions that all blocks share.
@@ -29,6 +30,8 @@ pub(super) struct SelfAttention {
     /// Biases of queries and values, if keys have none.
     query_value_bias: Option<(ParameterId, ParameterId)>,
     query_key_norms: Option<(Norm, Norm)>,
+    /// Learned frequencies of rotary positions, `[2, heads · head width / 2]`: of the first axis and of the second.
+    frequencies: Option<ParameterId>,
     /// The block's own table of relative positions, `[entries, heads]`.
     table: Option<ParameterId>,
     norm: Option<Norm>,
@@ -53,6 +56,10 @@ impl SelfAttention {
             query_value_bias: partial
                 .then(|| (place.at("query").plain("bias", &[inner]), place.at("value").plain("bias", &[inner]))),
             query_key_norms: norms,
+            frequencies: config
+                .rotary
+                .is_some_and(Rotary::is_learned)
+                .then(|| place.plain("frequencies", &[2, inner / 2])),
             table: config
                 .relative_positions
                 .in_blocks()
@@ -99,7 +106,7 @@ impl SelfAttention {
             qkv = cx.norm_queries_and_keys(&qkv, self.heads, query, key);
         }
         if let Some(rotation) = context.rotation {
-            qkv = cx.stage("rotation", || cx.rotate_queries_and_keys(&qkv, rotation));
+            qkv = cx.stage("rotation", || rotation.apply(cx, &qkv, self.frequencies));
         }
         let tables = self.table.into_iter().chain(context.shared_table);
         let bias = context.offsets.and_then(|offsets| cx.stage("relative_positions", || offsets.bias(cx, tables)));

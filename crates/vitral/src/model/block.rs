@@ -102,13 +102,13 @@ impl Block {
 
 impl Parts {
     fn new(place: &mut Builder<'_>, own_mlp_norm: bool) -> Self {
-        let width = place.config.width;
+        let (width, hidden) = (place.config.width, place.config.mlp_width);
         Parts {
             norm1: place.norm("norm1", width),
             attention: SelfAttention::new(&mut place.at("attention")),
             scale1: place.scale("scale1"),
             norm2: own_mlp_norm.then(|| place.norm("norm2", width)),
-            mlp: Mlp::new(&mut place.at("mlp"), width),
+            mlp: Mlp::new(&mut place.at("mlp"), width, hidden),
             scale2: if own_mlp_norm { place.scale("scale2") } else { None },
         }
     }

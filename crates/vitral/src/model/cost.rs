@@ -3,7 +3,7 @@
 use super::error::ModelError;
 use super::head::Head;
 use super::vit::Vit;
-use super::{resnet, stem};
+use super::{resnet, resnet_d, stem};
 use crate::config::{self, BlockKind, MlpKind, ModelConfig, Pooling, Size, Stem};
 
 /// Multiply-accumulates for one image, by part. Matrix products and convolutions count; norms, activations and sums do
@@ -62,6 +62,7 @@ impl Vit {
         let (stem, channels) = match &config.stem {
             Stem::Patches => (0, config.channels),
             Stem::Hybrid(resnet) | Stem::ResNet(resnet) => resnet::cost(resnet, config.channels, image),
+            Stem::ResNetD(resnet) => resnet_d::cost(resnet, config.channels, image),
             Stem::Convolutional(small) => stem::cost(small, config.channels, image),
         };
         let embedded =
@@ -79,16 +80,16 @@ impl Vit {
             qkv: count((asking + 2 * blocks * tokens) * config.width * inner),
             attention: count(asking * 2 * tokens * inner),
             projection: count(asking * projection),
-            mlp: count(asking * mlp(config)),
+            mlp: count(asking * mlp(config, config.mlp_width)),
             head: count(head(config, patches, tokens)),
         })
     }
 }
 
-/// The MLP of one token.
-fn mlp(config: &ModelConfig) -> usize {
+/// An MLP for one token.
+fn mlp(config: &ModelConfig, hidden: usize) -> usize {
     let up = if config.mlp == MlpKind::Gated { 2 } else { 1 };
-    (up + 1) * config.width * config.mlp_width
+    (up + 1) * config.width * hidden
 }
 
 fn head(config: &ModelConfig, patches: usize, tokens: usize) -> usize {
@@ -96,7 +97,11 @@ fn head(config: &ModelConfig, patches: usize, tokens: usize) -> usize {
     let pool = if config.pooling == Pooling::Attention {
         let seen = if config.pool_prefix { tokens } else { patches };
         // The probe's projection, keys and values, scores and sums, the output projection, the MLP.
-        width * width + seen * 2 * width * width + 2 * seen * width + width * width + mlp(config)
+        width * width
+            + seen * 2 * width * width
+            + 2 * seen * width
+            + width * width
+            + mlp(config, config.mlp_width_of_pool())
     } else {
         0
     };

@@ -115,8 +115,9 @@ impl Head {
     pub(super) fn forward(&self, cx: &Context<'_>, config: &ModelConfig, pooled: Pooled) -> Output {
         let features = |x: &Tensor| {
             let x = self.pooled_norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(x, norm));
-            let tanh = Epilogue { activation: Some(Activation::Tanh), ..Epilogue::default() };
-            self.pre_logits.map_or_else(|| x.clone(), |linear| cx.linear_with(&x, None, linear, tanh))
+            let activation = Some(config.pre_logits_activation.into());
+            let activated = Epilogue { activation, ..Epilogue::default() };
+            self.pre_logits.map_or_else(|| x.clone(), |linear| cx.linear_with(&x, None, linear, activated))
         };
         let output = match pooled {
             Pooled::One(x) => {
@@ -186,8 +187,8 @@ impl AttentionPool {
             key_value: place.linear("key_value", width, 2 * width, true),
             projection: place.linear("projection", width, width, true),
             norm: place.norm("norm", width),
-            mlp: Mlp::new(&mut place.at("mlp"), width),
-            heads: config.heads,
+            mlp: Mlp::new(&mut place.at("mlp"), width, config.mlp_width_of_pool()),
+            heads: config.heads_of_pool(),
         }
     }
 

@@ -71,7 +71,7 @@ fn role(name: &str) -> Role {
     let parent = parts.len().checked_sub(2).map_or("", |i| parts[i]);
     let leaf = parts.last().copied().unwrap_or_default();
     if parent.contains("norm") {
-        Role::Norm { weight }
+        Role::Norm { weight: weight || leaf == "variance" }
     } else if leaf.starts_with("scale") {
         Role::LayerScale
     } else if name == "positions" {
@@ -242,12 +242,29 @@ fn fill(
     let weight = weight.and_then(|weight| declarations.find(&weight)).map(|id| declarations.spec(id));
     let fan = || fans(weight.unwrap_or(spec), config);
     let draw = scheme.draw(spec, fan, config.layer_scale.unwrap_or(1.0));
+    if let (true, Some(rotary)) = (spec.name.ends_with(".frequencies"), config.rotary) {
+        return random_frequencies(rotary.theta(), config.head_width / 2, of_name, values);
+    }
     const CHUNK: usize = 1 << 14;
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         for (i, value) in values.iter_mut().enumerate() {
             *value = draw.value(of_name, (chunk * CHUNK + i) as u64);
         }
     });
+}
+
+/// Frequencies of mixed rotary positions as RoPE-ViT starts them (arXiv:2403.13298): two axes at right angles, turned at
+/// random for each head, along which the frequencies fall from 1 to `1 / theta`.
+fn random_frequencies(theta: f32, pairs: usize, seed: u64, values: &mut [f32]) {
+    let (half, count) = (pairs / 2, values.len() / 2);
+    let (first, second) = values.split_at_mut(count);
+    for (i, (first, second)) in first.iter_mut().zip(second).enumerate() {
+        let (head, pair) = (i / pairs, i % pairs);
+        let magnitude = theta.powf(-((pair % half.max(1)) as f32 / half.max(1) as f32));
+        let right_angle = if pair < half { 0.0 } else { std::f32::consts::FRAC_PI_2 };
+        let angle = std::f32::consts::TAU * uniform(seed, head as u64) + right_angle;
+        (*first, *second) = (magnitude * angle.cos(), magnitude * angle.sin());
+    }
 }
 
 #[cfg(test)]

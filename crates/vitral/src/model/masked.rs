@@ -9,7 +9,7 @@ use super::build::Builder;
 use super::error::ModelError;
 use super::tokens::sin_cos_2d_of_mae;
 use super::vit::Vit;
-use crate::config::{ConfigError, DropRates, ModelConfig, Positions, RelativePositions, Size, Stem};
+use crate::config::{ConfigError, DropRates, ModelConfig, RelativePositions, Size, Stem};
 
 /// The decoder of a masked autoencoder; its blocks are like the encoder's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +123,7 @@ impl MaskedAutoencoder {
         if config.stem != Stem::Patches {
             return refused("has a stem whose cells see their neighbors", "hide patches of a model without a stem");
         }
-        if matches!(config.positions, Positions::Rotary { .. }) || config.relative_positions != RelativePositions::None
-        {
+        if config.rotary.is_some() || config.relative_positions != RelativePositions::None {
             return refused(
                 "has positions inside its blocks",
                 "hide patches of a model with learned or sine positions",
@@ -252,7 +251,7 @@ mod tests {
         };
         assert!(MaskedAutoencoder::new(small.clone(), decoder).is_ok());
         assert!(MaskedAutoencoder::new(small.clone(), DecoderConfig { heads: 3, ..decoder }).is_err());
-        let rotary = ModelConfig { positions: Positions::Rotary { theta: 100.0 }, ..small };
+        let rotary = ModelConfig { rotary: Some(crate::config::Rotary::Normalized { theta: 100.0 }), ..small };
         assert!(MaskedAutoencoder::new(rotary, decoder).is_err());
     }
 }

@@ -16,9 +16,9 @@ pub(super) struct Mlp {
 }
 
 impl Mlp {
-    pub(super) fn new(place: &mut Builder<'_>, width: usize) -> Self {
+    /// An MLP with a hidden layer of this width.
+    pub(super) fn new(place: &mut Builder<'_>, width: usize, hidden: usize) -> Self {
         let config = place.config;
-        let hidden = config.mlp_width;
         let (kind, up_width) = match config.mlp {
             MlpKind::Plain => (MlpKind::Plain, hidden),
             MlpKind::Gated => (MlpKind::Gated, 2 * hidden),

@@ -5,6 +5,7 @@ use vitral_engine::{Context, Tensor};
 
 use super::build::Builder;
 use super::resnet::{Order, ResNetV2};
+use super::resnet_d::ResNetD;
 use super::stem::SmallStem;
 use crate::config::{Size, Stem};
 
@@ -21,6 +22,7 @@ pub(super) struct PatchEmbedding {
 /// The convolutions before the patches.
 enum FeatureMap {
     ResNet(ResNetV2),
+    ResNetD(ResNetD),
     Small(SmallStem),
 }
 
@@ -28,6 +30,7 @@ impl FeatureMap {
     fn channels(&self) -> usize {
         match self {
             FeatureMap::ResNet(stem) => stem.channels(),
+            FeatureMap::ResNetD(stem) => stem.channels(),
             FeatureMap::Small(stem) => stem.channels(),
         }
     }
@@ -39,6 +42,7 @@ impl FeatureMap {
         let last = last.reshape([batch, height, width, channels]);
         match self {
             FeatureMap::ResNet(stem) => stem.forward(cx, &last),
+            FeatureMap::ResNetD(stem) => stem.forward(cx, &last),
             FeatureMap::Small(stem) => stem.forward(cx, &last),
         }
     }
@@ -55,6 +59,7 @@ impl PatchEmbedding {
             Stem::ResNet(resnet) => {
                 Some(FeatureMap::ResNet(ResNetV2::new(&mut builder.at("stem"), resnet, Order::Before)))
             }
+            Stem::ResNetD(resnet) => Some(FeatureMap::ResNetD(ResNetD::new(&mut builder.at("stem"), resnet))),
             Stem::Convolutional(small) => Some(FeatureMap::Small(SmallStem::new(&mut builder.at("stem"), small))),
         };
         let channels = stem.as_ref().map_or(config.channels, FeatureMap::channels);

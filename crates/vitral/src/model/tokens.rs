@@ -1,7 +1,7 @@
 //! From patch embeddings to the input of the first block: positions, class and other prefix tokens, dropout, and CLIP's
 //! norm before the first block.
 
-use vitral_engine::ops::{AxisWeights, Norm, Rotation};
+use vitral_engine::ops::{AxisWeights, Norm};
 use vitral_engine::{Context, ParameterId, Tensor};
 
 use super::build::Builder;
@@ -36,7 +36,7 @@ impl Tokens {
         let leading: Vec<ParameterId> = [self.class, self.distillation].into_iter().flatten().collect();
         let prefix: Vec<ParameterId> = leading.iter().copied().chain(self.registers).collect();
         let mut x = match config.positions {
-            Positions::None | Positions::Rotary { .. } => cx.prepend_tokens(patches, &prefix),
+            Positions::None => cx.prepend_tokens(patches, &prefix),
             Positions::LearnedAll => {
                 let x = cx.prepend_tokens(patches, &prefix);
                 cx.add_positions(&x, &self.positions(cx, config, grid))
@@ -101,7 +101,13 @@ impl PositionResample {
     /// The resampling weights of both axes, rows first, from one grid to another.
     pub(crate) fn axes(self, from: Size, to: Size) -> [AxisWeights; 2] {
         let weights = match self {
+            PositionResample::BicubicAntialiasInSquare => {
+                let side = to.height.max(to.width);
+                let axis = |from, to| AxisWeights::bicubic_antialias(from, side).first(to);
+                return [axis(from.height, to.height), axis(from.width, to.width)];
+            }
             PositionResample::BicubicAntialias => AxisWeights::bicubic_antialias,
+            PositionResample::LinearAntialias => AxisWeights::linear_antialias,
             PositionResample::Bicubic => AxisWeights::bicubic,
             PositionResample::LinearAligned => AxisWeights::linear_aligned,
         };
@@ -136,36 +142,11 @@ fn sines_and_cosines(grid: Size, width: usize, steps: f64) -> Vec<f32> {
     positions
 }
 
-/// The rotations of each patch's queries and keys.
-pub(super) fn rotation(config: &ModelConfig, grid: Size) -> Option<Rotation> {
-    let angles = rotation_angles(config, grid)?;
-    Some(Rotation::new(config.prefix_tokens(), config.head_width / 4 * 2, &angles))
-}
-
-/// The angles by which each patch's queries and keys turn, `[patches, head width / 2]`, as in DINOv3: a quarter of a head's
-/// width for the row, then one for the column, each at frequencies from 2π per unit down to 2π/θ; both coordinates are those
-/// of cell centers and run from −1 to 1 over the image.
-pub(crate) fn rotation_angles(config: &ModelConfig, grid: Size) -> Option<Vec<f32>> {
-    let Positions::Rotary { theta } = config.positions else { return None };
-    let quarter = config.head_width / 4;
-    let frequency = |i: usize| theta.powf(-(i as f32 / quarter as f32));
-    let center = |at: usize, count: usize| 2.0 * ((at as f32 + 0.5) / count as f32) - 1.0;
-    let mut angles = Vec::with_capacity(grid.area() * 2 * quarter);
-    for row in 0..grid.height {
-        for column in 0..grid.width {
-            for at in [center(row, grid.height), center(column, grid.width)] {
-                angles.extend((0..quarter).map(|i| std::f32::consts::TAU * at * frequency(i)));
-            }
-        }
-    }
-    Some(angles)
-}
-
 impl ModelConfig {
     /// The number of learned positions, if there are any.
     pub fn learned_positions(&self) -> Option<usize> {
         match self.positions {
-            Positions::None | Positions::SinCos2d | Positions::Rotary { .. } => None,
+            Positions::None | Positions::SinCos2d => None,
             Positions::LearnedAll => Some(self.tokens()),
             Positions::LearnedPatches => Some(self.grid().area()),
             Positions::LearnedWithoutRegisters => Some(self.tokens() - self.registers),

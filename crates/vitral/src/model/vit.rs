@@ -13,7 +13,9 @@ use super::head::{Head, Pooled};
 use super::output::{Input, Output};
 use super::patches::PatchEmbedding;
 use super::relative::Offsets;
-use super::tokens::{Tokens, rotation};
+use super::resnet_d::is_statistic;
+use super::rotary::Turns;
+use super::tokens::Tokens;
 use crate::config::{ConfigError, ModelConfig, OtherSizes, Positions, RelativePositions, Size, Stem};
 
 /// A Vision Transformer (Dosovitskiy et al., arXiv:2010.11929): which parameters it has and what is computed with them.
@@ -63,6 +65,12 @@ impl Vit {
         &self.config
     }
 
+    /// Whether a parameter is a statistic that a norm was given, a running mean or variance: it is used, but gets no gradient
+    /// and is never trained.
+    pub fn is_statistic(&self, name: &str) -> bool {
+        matches!(self.config.stem, Stem::ResNetD(_)) && is_statistic(name)
+    }
+
     /// Names and shapes of its parameters.
     pub fn declarations(&self) -> &Declarations {
         &self.declarations
@@ -86,8 +94,9 @@ impl Vit {
             OtherSizes::Refuse => false,
             OtherSizes::Resample { pad, .. } => pad,
         };
-        // A hybrid's stem rounds up by itself.
+        // A hybrid's stem rounds up by itself, but for means over 2×2 cells.
         let whole = image.height.is_multiple_of(stride.height) && image.width.is_multiple_of(stride.width);
+        let pad = pad && !matches!(self.config.stem, Stem::ResNetD(_));
         if !(whole || pad || image == self.config.image_size) || image.height == 0 || image.width == 0 {
             return Err(ModelError::PatchSize { patch: stride, found: image });
         }
@@ -148,7 +157,7 @@ impl Vit {
         let patches = cx.stage("patch_embedding", || self.patches.forward(cx, pixels, grid));
         let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
         cx.name(&x, || "tokens".into());
-        let (rotation, offsets) = (rotation(&self.config, grid), Offsets::new(&self.config, grid));
+        let (rotation, offsets) = (Turns::new(&self.config, grid), Offsets::new(&self.config, grid));
         let shared_table = self.shared_table;
         let mut tokens_read = vec![None; self.blocks.len()];
         if let Some(last) = tokens_read.last_mut() {

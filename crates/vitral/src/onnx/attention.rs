@@ -4,7 +4,7 @@ use super::attribute::{float, int};
 use super::graph::{Graph, Value};
 use super::initializer::{Weights, transposed};
 use super::options::Opset;
-use crate::config::{Positions, RelativePositions, Size};
+use crate::config::{Axis, RelativePositions, Rotary, Size};
 use crate::model::{relation_entries, rotation_angles};
 use crate::weights::adapt::relative_positions_at;
 
@@ -57,12 +57,12 @@ impl Graph<'_> {
         let config = self.config();
         let at = |part: &str| format!("{place}.{part}");
         let query = self.in_heads(place, "query", &query, context);
-        let keys = match config.positions {
-            Positions::Rotary { .. } => {
+        let keys = match config.rotary {
+            Some(_) => {
                 let key = self.in_heads(place, "key", &key, context);
                 self.transpose(&at("key.transposed"), &key, &[0, 1, 3, 2])
             }
-            _ => {
+            None => {
                 let key = self.split_heads(place, "key", &key);
                 self.transpose(&at("key.transposed"), &key, &[0, 2, 3, 1])
             }
@@ -90,7 +90,7 @@ impl Graph<'_> {
         let config = self.config();
         let scale = float("scale", config.attention_scale());
         // The operator splits into heads by itself, unless something else happens to heads first.
-        let whole = !config.qk_norm && !matches!(config.positions, Positions::Rotary { .. });
+        let whole = !config.qk_norm && config.rotary.is_none();
         let parts = [("query", query), ("key", key), ("value", value)];
         let parts = parts.map(|(name, x)| if whole { x } else { self.in_heads(place, name, &x, context) });
         let mut attributes = vec![scale];
@@ -113,11 +113,11 @@ impl Graph<'_> {
     fn in_heads(&mut self, place: &str, name: &str, x: &Value, context: BlockContext) -> Value {
         let split = self.split_heads(place, name, x);
         let heads = self.transpose(&format!("{place}.{name}.heads"), &split, &[0, 2, 1, 3]);
-        let rotary = matches!(self.config().positions, Positions::Rotary { .. });
+        let rotary = self.config().rotary.is_some();
         // Prefix tokens do not turn, and only they are read alone.
         let turns = name == "key" || name == "query" && context.tokens_read.is_none();
         match rotary && turns {
-            true => self.rotated(&format!("{place}.{name}.rotated"), &heads, context.grid),
+            true => self.rotated(place, &format!("{place}.{name}.rotated"), &heads, context.grid),
             false => heads,
         }
     }
@@ -144,11 +144,11 @@ impl Graph<'_> {
     }
 
     /// `x cos + turned(x) sin`, in which a head's second half comes first, negated.
-    fn rotated(&mut self, name: &str, x: &Value, grid: Size) -> Value {
+    fn rotated(&mut self, place: &str, name: &str, x: &Value, grid: Size) -> Value {
         let at = |part: &str| format!("{name}.{part}");
         let half = self.config().head_width / 2;
         let [cosines, sines] = [("cosines", f32::cos as fn(f32) -> f32, 1.0), ("sines", f32::sin, 0.0)]
-            .map(|(name, function, unturned)| self.rotation_table(name, grid, function, unturned));
+            .map(|(name, function, unturned)| self.rotation_table(place, name, grid, function, unturned));
         let [first, second] = self.split(&at("halves"), x, [("first", half), ("second", half)]);
         let negated = self.node("Neg", &at("negated"), &[&second], vec![]);
         let turned = self.concatenate(&at("turned"), &[&negated, &first], -1);
@@ -157,21 +157,54 @@ impl Graph<'_> {
         self.add(name, &along, &across)
     }
 
-    /// A function of the angle of every token and channel, `[tokens, head width]`; all blocks share it.
-    fn rotation_table(&mut self, name: &str, grid: Size, function: fn(f32) -> f32, unturned: f32) -> Value {
-        let name = format!("rotation.{name}");
+    /// A function of the angle of every token and channel, `[tokens, head width]`, which all blocks share; of every head as
+    /// well, `[heads, tokens, head width]`, if a block's heads have frequencies of their own.
+    fn rotation_table(
+        &mut self,
+        place: &str,
+        name: &str,
+        grid: Size,
+        function: fn(f32) -> f32,
+        unturned: f32,
+    ) -> Value {
         let config = self.config().clone();
-        let (prefix, width) = (config.prefix_tokens(), config.head_width);
+        let (prefix, width, heads) = (config.prefix_tokens(), config.head_width, config.heads);
+        // Both channels of a pair turn by one angle.
+        let turned = move |angles: &[f32], table: &mut Vec<f32>| {
+            table.extend(angles.iter().chain(angles).map(|&angle| function(angle)));
+        };
+        let tokens = prefix + grid.area();
+        if let Some(Rotary::Mixed { first, .. }) = config.rotary {
+            let name = format!("{place}.rotation.{name}");
+            if let Some(table) = self.there(&name) {
+                return table;
+            }
+            let source = format!("{place}.frequencies");
+            self.spec(&source);
+            return self.calculated(&name, &[heads, tokens, width], move |weights| {
+                let frequencies = weights.values(&source)?;
+                let (firsts, seconds) = frequencies.split_at(frequencies.len() / 2);
+                let mut table = Vec::with_capacity(heads * tokens * width);
+                for (firsts, seconds) in firsts.chunks_exact(width / 2).zip(seconds.chunks_exact(width / 2)) {
+                    table.resize(table.len() + prefix * width, unturned);
+                    for token in 0..grid.area() {
+                        let (row, column) = ((token / grid.width) as f32, (token % grid.width) as f32);
+                        let (a, b) = if first == Axis::Rows { (row, column) } else { (column, row) };
+                        let angles: Vec<f32> = firsts.iter().zip(seconds).map(|(f, s)| a * f + b * s).collect();
+                        turned(&angles, &mut table);
+                    }
+                }
+                Ok(table)
+            });
+        }
+        let name = format!("rotation.{name}");
         if let Some(table) = self.there(&name) {
             return table;
         }
-        self.calculated(&name, &[prefix + grid.area(), width], move |_| {
+        self.calculated(&name, &[tokens, width], move |_| {
             let mut table = vec![unturned; prefix * width];
             let angles = rotation_angles(&config, grid).expect("a model with rotary positions");
-            for angles in angles.chunks_exact(width / 2) {
-                // Both channels of a pair turn by one angle.
-                table.extend(angles.iter().chain(angles).map(|&angle| function(angle)));
-            }
+            angles.chunks_exact(width / 2).for_each(|angles| turned(angles, &mut table));
             Ok(table)
         })
     }

@@ -21,7 +21,7 @@ impl Graph<'_> {
                 let y = self.scaled(&at("scale1"), &y);
                 let x = self.add(&at("attention.residual"), &x, &y);
                 let normed = self.norm(&at("norm2"), &x);
-                let y = self.mlp(&at("mlp"), &normed);
+                let y = self.mlp(&at("mlp"), &normed, self.config().mlp_width);
                 let y = self.scaled(&at("scale2"), &y);
                 self.add(&at("output"), &x, &y)
             }
@@ -30,7 +30,7 @@ impl Graph<'_> {
                 let y = self.scaled(&at("scale1"), &y);
                 let y = self.add(&at("attention.residual"), &x, &y);
                 let x = self.norm(&at("norm1"), &y);
-                let y = self.mlp(&at("mlp"), &x);
+                let y = self.mlp(&at("mlp"), &x, self.config().mlp_width);
                 let y = self.scaled(&at("scale2"), &y);
                 let y = self.add(&at("mlp.residual"), &x, &y);
                 self.norm(&at("norm2"), &y)
@@ -39,7 +39,7 @@ impl Graph<'_> {
                 let y = self.attention(&attention, all, context);
                 let y = self.norm(&at("norm1"), &y);
                 let x = self.add(&at("attention.residual"), &x, &y);
-                let y = self.mlp(&at("mlp"), &x);
+                let y = self.mlp(&at("mlp"), &x, self.config().mlp_width);
                 let y = self.norm(&at("norm2"), &y);
                 self.add(&at("output"), &x, &y)
             }
@@ -50,7 +50,7 @@ impl Graph<'_> {
                     Some(read) => self.tokens(&at("mlp.tokens_read"), &normed, 0, read),
                     None => normed,
                 };
-                let z = self.mlp(&at("mlp"), &read);
+                let z = self.mlp(&at("mlp"), &read, self.config().mlp_width);
                 let sum = self.add(&at("sum"), &y, &z);
                 let sum = self.scaled(&at("scale1"), &sum);
                 self.add(&at("output"), &x, &sum)
@@ -68,7 +68,7 @@ impl Graph<'_> {
                 for pair in 0..2 {
                     let at = |part: &str| format!("{block}.pairs.{pair}.{part}");
                     let normed = self.norm(&at("norm2"), &x);
-                    let y = self.mlp(&at("mlp"), &normed);
+                    let y = self.mlp(&at("mlp"), &normed, self.config().mlp_width);
                     let y = self.scaled(&at("scale2"), &y);
                     sum = self.add(&at("mlp.residual"), &sum, &y);
                 }
@@ -77,16 +77,15 @@ impl Graph<'_> {
         }
     }
 
-    /// The MLP at a place: `down(norm(activation(up(x))))` of `[…, width]`.
-    pub(super) fn mlp(&mut self, place: &str, x: &Value) -> Value {
+    /// The MLP at a place, with a hidden layer of this width: `down(norm(activation(up(x))))`.
+    pub(super) fn mlp(&mut self, place: &str, x: &Value, width: usize) -> Value {
         let config = self.config();
         let at = |part: &str| format!("{place}.{part}");
         let up = self.linear(&at("up"), x);
         let hidden = match config.mlp {
             MlpKind::Plain => self.activation(&at("activation"), &up, config.activation),
             MlpKind::Gated => {
-                let [gate, value] =
-                    self.split(&at("parts"), &up, [("gate", config.mlp_width), ("value", config.mlp_width)]);
+                let [gate, value] = self.split(&at("parts"), &up, [("gate", width), ("value", width)]);
                 let gate = self.activation(&at("activation"), &gate, config.activation);
                 self.multiply(&at("gated"), &gate, &value)
             }

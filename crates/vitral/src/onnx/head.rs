@@ -1,7 +1,7 @@
 //! From tokens to features and logits.
 
 use super::graph::{Graph, Value};
-use crate::config::{Activation, Head, Pooling};
+use crate::config::{Head, Pooling};
 
 /// What a model gives.
 pub(super) struct Outputs {
@@ -116,7 +116,7 @@ impl Graph<'_> {
             None => x,
             Some(_) => {
                 let linear = self.linear_as(&format!("pre_logits{suffix}"), "pre_logits", &x);
-                self.activation(&format!("pre_logits{suffix}.tanh"), &linear, Activation::Tanh)
+                self.activation(&format!("pre_logits{suffix}.activation"), &linear, config.pre_logits_activation)
             }
         }
     }
@@ -124,7 +124,7 @@ impl Graph<'_> {
     /// Attention with one learned probe, then an MLP with a residual connection: `[batch, tokens, width]` to
     /// `[batch, width]`.
     fn attention_pool(&mut self, x: &Value) -> Value {
-        let (heads, width) = (self.config().heads, self.config().width);
+        let (heads, width) = (self.config().heads_of_pool(), self.config().width);
         let each = width / heads;
         // The query is the same for all images: it is calculated here, with the scale.
         for name in ["pool.probe", "pool.query.weight", "pool.query.bias"] {
@@ -152,7 +152,8 @@ impl Graph<'_> {
         let mixed = self.reshape("pool.mixed.joined", &mixed, &[0, width]);
         let x = self.linear("pool.projection", &mixed);
         let normed = self.norm("pool.norm", &x);
-        let y = self.mlp("pool.mlp", &normed);
+        let hidden = self.config().mlp_width_of_pool();
+        let y = self.mlp("pool.mlp", &normed, hidden);
         self.add("pool.output", &x, &y)
     }
 }

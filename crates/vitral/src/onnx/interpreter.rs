@@ -251,6 +251,10 @@ fn compute(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
         "MaxPool" => x.windows(node, x.dims[1], |image, channel, inside| {
             inside.iter().map(|&[y, column, ..]| x.at(&[image, channel, y, column])).fold(f64::MIN, f64::max)
         }),
+        "AveragePool" => x.windows(node, x.dims[1], |image, channel, inside| {
+            let sum: f64 = inside.iter().map(|&[y, column, ..]| x.at(&[image, channel, y, column])).sum();
+            sum / inside.len() as f64
+        }),
         "Transpose" => {
             let perm: Vec<usize> = ints(node, "perm").iter().map(|&axis| axis as usize).collect();
             x.transposed(&perm)

@@ -24,6 +24,7 @@ mod options;
 mod patches;
 mod proto;
 mod resnet;
+mod resnet_d;
 mod shapes;
 #[cfg(test)]
 mod tests;

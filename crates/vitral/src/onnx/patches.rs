@@ -13,6 +13,7 @@ impl Graph<'_> {
             Stem::Patches => pixels.clone(),
             Stem::Hybrid(stem) => self.resnet(stem, Order::After, pixels),
             Stem::ResNet(stem) => self.resnet(stem, Order::Before, pixels),
+            Stem::ResNetD(stem) => self.resnet_d(stem, pixels),
             Stem::Convolutional(stem) => self.small_stem(stem, pixels),
         };
         let embedded = match (config.embeds_patches(), config.patch_norms) {

@@ -18,10 +18,10 @@ pub(super) enum Order {
 
 /// How windows are laid over a map.
 #[derive(Clone, Copy)]
-struct Windows {
-    side: usize,
-    stride: usize,
-    padding: Padding,
+pub(super) struct Windows {
+    pub(super) side: usize,
+    pub(super) stride: usize,
+    pub(super) padding: Padding,
 }
 
 impl Windows {
@@ -34,7 +34,7 @@ impl Windows {
     }
 
     /// Attributes for a map of so many rows and columns.
-    fn attributes(self, extents: [usize; 2]) -> Vec<AttributeProto> {
+    pub(super) fn attributes(self, extents: [usize; 2]) -> Vec<AttributeProto> {
         let Windows { side, stride, padding } = self;
         let pad = |extent: usize| match padding {
             Padding::Explicit(pad) => [pad; 2],
@@ -141,14 +141,19 @@ impl Graph<'_> {
         x
     }
 
-    fn extents(&self, map: &Value) -> [usize; 2] {
+    pub(super) fn extents(&self, map: &Value) -> [usize; 2] {
         let shape = self.shape(map);
         [shape.at(2), shape.at(3)]
     }
 
-    fn max_pool(&mut self, name: &str, x: &Value, windows: Windows) -> Value {
+    pub(super) fn max_pool(&mut self, name: &str, x: &Value, windows: Windows) -> Value {
         let attributes = windows.attributes(self.extents(x));
         self.node("MaxPool", name, &[x], attributes)
+    }
+
+    pub(super) fn average_pool(&mut self, name: &str, x: &Value, windows: Windows) -> Value {
+        let attributes = windows.attributes(self.extents(x));
+        self.node("AveragePool", name, &[x], attributes)
     }
 
     /// A convolution whose filters have mean 0 and variance 1 (arXiv:1903.10520), which are calculated here.

@@ -194,7 +194,8 @@ fn unusual() -> Vec<(&'static str, ModelConfig, Size)> {
         standardization_epsilon: 1e-6,
         norm_epsilon: 1e-5,
     };
-    let rotary = Positions::Rotary { theta: 100.0 };
+    let rotary = Some(Rotary::Normalized { theta: 100.0 });
+    let axial = Rotary::Axial { theta: 50.0, first: Axis::Columns, offset: 1.0, reference: Some(Size::square(3)) };
     let both = RelativePositions::Both;
     let swish = Head::Mlp { width: 12, activation: Activation::Silu };
     let other = Size { height: 24, width: 16 };
@@ -247,8 +248,37 @@ fn unusual() -> Vec<(&'static str, ModelConfig, Size)> {
         ),
         (
             "rotary positions with norms of queries and keys, registers",
-            ModelConfig { positions: rotary, qk_norm: true, registers: 2, norm: NormKind::Rms, ..config.clone() },
+            ModelConfig {
+                positions: Positions::None,
+                rotary,
+                qk_norm: true,
+                registers: 2,
+                norm: NormKind::Rms,
+                ..config.clone()
+            },
             size,
+        ),
+        (
+            "axial rotary positions beside learned ones, all tokens, a pool with heads and a width of its own",
+            ModelConfig {
+                rotary: Some(axial),
+                pooling: Pooling::Attention,
+                pool_prefix: true,
+                pool_heads: Some(2),
+                pool_mlp_width: Some(20),
+                pre_norm: true,
+                ..config.clone()
+            },
+            size,
+        ),
+        (
+            "mixed rotary positions on another grid",
+            ModelConfig {
+                rotary: Some(Rotary::Mixed { theta: 10.0, first: Axis::Rows }),
+                other_sizes: resample(false),
+                ..config.clone()
+            },
+            other,
         ),
         (
             "two heads, an MLP, norms after pooling, pre-logits",

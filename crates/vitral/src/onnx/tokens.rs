@@ -72,7 +72,7 @@ fn table(
     let (prefix, width) = (table.len(), config.width);
     table.resize(prefix + grid.area() * width, 0.0);
     let positions = match config.positions {
-        Positions::None | Positions::Rotary { .. } => return Ok(table),
+        Positions::None => return Ok(table),
         Positions::SinCos2d => sin_cos_2d(grid, width),
         Positions::LearnedAll | Positions::LearnedPatches | Positions::LearnedWithoutRegisters => {
             learned(config, grid, weights)?

@@ -53,7 +53,13 @@ impl TextModel {
         let container = Container::open_files(&description.files, None)?;
         let dialect =
             Dialect::of_texts(description.dialect).expect("the dialects that a description names are built in");
-        let options = ResolveOptions { positions: None, patch_size: Size::square(1), ignore: Vec::new() };
+        let options = ResolveOptions {
+            patch_size: Size::square(1),
+            head_width: description.config.width / description.config.heads.max(1),
+            rotary: None,
+            positions: None,
+            ignore: Vec::new(),
+        };
         let device = match device.precisions().contains(&Precision::F32) {
             true => device.clone().with_precision(Precision::F32)?,
             false => device.clone(),

@@ -131,7 +131,7 @@ impl Adaptation {
                     resample_patches(&values, source.width * channels, source.patch_size, target.patch_size).into()
                 }
             }
-            "stem.conv.weight" if target.channels != source.channels => {
+            "stem.conv.weight" | "stem.root.0.conv.weight" if target.channels != source.channels => {
                 let area = values.len() / (spec.shape[0] * source.channels);
                 self.channels_of(&values, source.channels, target.channels, area).into()
             }

@@ -140,6 +140,15 @@ pub enum WeightsError {
         /// The known dialects.
         known: Vec<String>,
     },
+    /// A dialect whose names stand for another kind of rotary positions.
+    #[error(
+        "the names of dialect `{dialect}` belong to another kind of rotary positions than the configuration's `rotary`; \
+         leave out the dialect, or change one of them"
+    )]
+    OtherRotary {
+        /// The dialect.
+        dialect: String,
+    },
     /// A parameter was read that `resolve` was told to leave out, or that does not exist.
     #[error("`{0}` was not assigned: it was left out on request or is not a parameter of this model")]
     NotAssigned(String),

@@ -60,3 +60,41 @@ fn images_with_different_sizes_after_preprocessing_are_rejected_by_index() {
         assert!(said.contains(&format!("{expected}{found};")), "{said}");
     }
 }
+
+/// An image without two parts alike.
+fn drawn(height: usize, width: usize) -> RgbImage {
+    let level = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) as u8;
+    RgbImage::new(width, height, (0..3 * height * width).map(level).collect()).expect("an image")
+}
+
+#[test]
+fn images_of_any_proportions_are_classified_on_their_own_grids_in_their_order() {
+    let naflex = goldens().join("models/hf_siglip2_classifier_tall");
+    let images = [drawn(40, 90), drawn(90, 40), drawn(41, 92), drawn(12, 300), drawn(40, 90)];
+    let model = load(&naflex, &Device::cpu(1));
+    // At most 16 patches of 8 pixels.
+    let sizes = images.each_ref().map(|image| model.preprocess().expect("described").output_size_for(image.size()));
+    assert_eq!(sizes.map(|size| (size.height, size.width)), [(24, 40), (40, 24), (24, 40), (8, 128), (24, 40)]);
+    let scores = |images: &[RgbImage]| -> Vec<Vec<f32>> {
+        let ranked = model.classify(images, 5).expect("classified");
+        ranked.iter().map(|one| one.iter().map(|class| class.logit).collect()).collect()
+    };
+    let together = scores(&images);
+    let alone: Vec<Vec<f32>> = images.iter().flat_map(|image| scores(std::slice::from_ref(image))).collect();
+    assert_eq!(together, alone);
+    assert_eq!(together[0], together[4]);
+}
+
+#[test]
+fn a_number_of_patches_may_be_asked_for_of_models_that_take_any_size() {
+    let load = |case: &str| {
+        let options = LoadOptions::default().max_patches(std::num::NonZero::new(20));
+        Model::load(goldens().join("models").join(case), &options, &Device::cpu(1))
+    };
+    let model = load("timm_dynamic_size").expect("takes any size");
+    let (wide, size) = (drawn(40, 120), model.preprocess().expect("described").output_size_for(drawn(40, 120).size()));
+    assert_eq!((size.height, size.width), (16, 48), "patches of 8");
+    assert_eq!(model.classify(&[wide, drawn(120, 40)], 1).expect("classified").len(), 2);
+    let said = load("timm_plain").expect_err("takes one size").to_string();
+    assert!(said.contains("takes 32 pixels only"), "{said}");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::kernels::{Kernel, Lanes};
 use super::parameter::plain;
 use super::{Cpu, values};
-use crate::device::backend::{AxisMatrix, Positions, RotationTable};
+use crate::device::backend::{AxisMatrix, GridPlaces, Positions, RotationTable};
 use crate::device::storage::ParameterView;
 use crate::tensor::Tensor;
 
@@ -34,6 +34,36 @@ impl Kernel for Turn<'_> {
     }
 }
 
+/// Cosines and sines of frequencies times every place of an axis, `[places, heads · pairs]`, of both axes.
+struct AxisTurns {
+    axes: [[Vec<f32>; 2]; 2],
+    width: usize,
+}
+
+impl AxisTurns {
+    fn new(frequencies: &[f32], places: GridPlaces) -> Self {
+        let width = frequencies.len() / 2;
+        let extents = if places.rows_first { places.grid } else { [places.grid[1], places.grid[0]] };
+        let axes = std::array::from_fn(|axis| {
+            let frequencies = &frequencies[axis * width..][..width];
+            let angles = (0..extents[axis]).flat_map(|place| frequencies.iter().map(move |f| f * place as f32));
+            let (sines, cosines) = angles.map(f32::sin_cos).unzip::<_, _, Vec<_>, Vec<_>>();
+            [cosines, sines]
+        });
+        AxisTurns { axes, width }
+    }
+
+    /// Cosines and sines of the sums of both axes' angles.
+    fn at(&self, place: [usize; 2], cosines: &mut [f32], sines: &mut [f32]) {
+        let row = |axis: usize, part: usize| &self.axes[axis][part][place[axis] * self.width..][..self.width];
+        let ([cos_a, sin_a], [cos_b, sin_b]) = ([row(0, 0), row(0, 1)], [row(1, 0), row(1, 1)]);
+        for i in 0..self.width {
+            cosines[i] = cos_a[i] * cos_b[i] - sin_a[i] * sin_b[i];
+            sines[i] = sin_a[i] * cos_b[i] + cos_a[i] * sin_b[i];
+        }
+    }
+}
+
 impl Positions for Cpu {
     fn rotate(&self, qkv: &Tensor, rotation: &RotationTable, back: bool) -> Tensor {
         let [_, tokens, packed] = qkv.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
@@ -55,6 +85,63 @@ impl Positions for Cpu {
                     }
                 }
             });
+        })
+    }
+
+    fn rotate_by(&self, qkv: &Tensor, frequencies: ParameterView<'_>, places: GridPlaces, back: bool) -> Tensor {
+        let [_, tokens, packed] = qkv.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
+        let (width, sample, head) = (packed / 3, tokens * packed, 2 * places.pairs);
+        let turns = AxisTurns::new(plain(frequencies), places);
+        let sign = if back { -1.0 } else { 1.0 };
+        let source = values(qkv);
+        self.tensor(qkv.shape(), |out| {
+            self.processor.parallel_chunks(out, sample, |i, out| {
+                let x = &source[i * sample..][..sample];
+                out.copy_from_slice(x);
+                let (mut cosines, mut sines) = (vec![0.0; width / 2], vec![0.0; width / 2]);
+                for token in 0..tokens - places.prefix {
+                    turns.at(places.of(token), &mut cosines, &mut sines);
+                    let row = (places.prefix + token) * packed;
+                    // Queries and keys turn alike, each head by its own angles.
+                    for start in [row, row + width] {
+                        let heads = out[start..start + width].chunks_exact_mut(head);
+                        let angles = cosines.chunks_exact(places.pairs).zip(sines.chunks_exact(places.pairs));
+                        for ((x, out), (cosines, sines)) in
+                            x[start..start + width].chunks_exact(head).zip(heads).zip(angles)
+                        {
+                            self.processor.isa().run(Turn { x, out, cosines, sines, sign });
+                        }
+                    }
+                }
+            });
+        })
+    }
+
+    fn rotate_by_backward(&self, turned: &Tensor, grad: &Tensor, places: GridPlaces) -> Tensor {
+        let [_, tokens, packed] = turned.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
+        let (width, pairs) = (packed / 3, places.pairs);
+        let mut angles = vec![0.0f32; width / 2];
+        self.tensor([1, width], |out| {
+            out.fill(0.0);
+            let (first, second) = out.split_at_mut(width / 2);
+            let rows = values(turned).chunks_exact(packed).zip(values(grad).chunks_exact(packed));
+            for (i, (turned, grad)) in rows.enumerate().filter(|(i, _)| i % tokens >= places.prefix) {
+                angles.fill(0.0);
+                for start in [0, width] {
+                    let heads = turned[start..start + width].chunks_exact(2 * pairs);
+                    let heads = heads.zip(grad[start..start + width].chunks_exact(2 * pairs));
+                    for (angles, (turned, grad)) in angles.chunks_exact_mut(pairs).zip(heads) {
+                        let ((a, b), (grad_a, grad_b)) = (turned.split_at(pairs), grad.split_at(pairs));
+                        for j in 0..pairs {
+                            angles[j] += a[j] * grad_b[j] - b[j] * grad_a[j];
+                        }
+                    }
+                }
+                let place = places.of(i % tokens - places.prefix).map(|place| place as f32);
+                for (axis, place) in [&mut *first, &mut *second].into_iter().zip(place) {
+                    axis.iter_mut().zip(&angles).for_each(|(sum, angle)| *sum += place * angle);
+                }
+            }
         })
     }
 

@@ -7,7 +7,7 @@ use super::launch::{Arg, Source, spread};
 use super::memory::Element;
 use super::parameters::Parameter;
 use super::{Cuda, stored};
-use crate::device::backend::{AxisMatrix, Positions, RotationTable};
+use crate::device::backend::{AxisMatrix, GridPlaces, Positions, RotationTable};
 use crate::device::storage::ParameterView;
 use crate::tensor::Tensor;
 
@@ -31,6 +31,50 @@ impl Positions for Cuda {
         ];
         self.launch_for(memory.element, Source::Positions, "rotate", spread(memory.len()), &arguments);
         Cuda::tensor(qkv.shape(), out)
+    }
+
+    fn rotate_by(&self, qkv: &Tensor, frequencies: ParameterView<'_>, places: GridPlaces, back: bool) -> Tensor {
+        let [_, tokens, packed] = qkv.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
+        let memory = stored(qkv);
+        let frequencies = self.values_of(Parameter::of(frequencies));
+        let out = self.allocate(memory.element, memory.len());
+        let arguments = [
+            Arg::Of(memory),
+            Arg::Of(&frequencies),
+            Arg::Of(&out),
+            Arg::Count(memory.len()),
+            Arg::Int(tokens),
+            Arg::Int(packed),
+            Arg::Int(places.prefix),
+            Arg::Int(places.pairs),
+            Arg::Int(places.grid[1]),
+            Arg::Int(usize::from(places.rows_first)),
+            Arg::Float(if back { -1.0 } else { 1.0 }),
+        ];
+        self.launch_for(memory.element, Source::Positions, "rotate_by", spread(memory.len()), &arguments);
+        Cuda::tensor(qkv.shape(), out)
+    }
+
+    fn rotate_by_backward(&self, turned: &Tensor, grad: &Tensor, places: GridPlaces) -> Tensor {
+        let [batch, tokens, packed] = turned.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
+        let [turned, grad] = [turned, grad].map(|x| self.wide(stored(x)));
+        let width = packed / 3;
+        let out = self.allocate(Element::F32, width);
+        let arguments = [
+            Arg::Of(&turned),
+            Arg::Of(&grad),
+            Arg::Of(&out),
+            Arg::Count(batch * (tokens - places.prefix)),
+            Arg::Int(tokens),
+            Arg::Int(packed),
+            Arg::Int(places.prefix),
+            Arg::Int(places.pairs),
+            Arg::Int(places.grid[1]),
+            Arg::Int(usize::from(places.rows_first)),
+        ];
+        let grid = Grid { blocks: [width / 2, 1, 1], threads: 256, shared: 0 };
+        self.launch(Source::Positions, "rotate_by_backward", grid, &arguments);
+        Cuda::tensor([1, width], out)
     }
 
     fn add_query_value_bias(&self, qkv: &Tensor, query: ParameterView<'_>, value: ParameterView<'_>) -> Tensor {

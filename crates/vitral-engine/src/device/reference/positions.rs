@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Parameter, Reference, stored};
-use crate::device::backend::{AxisMatrix, Positions, RotationTable};
+use crate::device::backend::{AxisMatrix, GridPlaces, Positions, RotationTable};
 use crate::device::storage::ParameterView;
 use crate::tensor::Tensor;
 
@@ -24,6 +24,48 @@ impl Positions for Reference {
                 let at = (token - rotation.prefix) * pairs + pair;
                 let half = if place < pairs { -x[i + pairs] } else { x[i - pairs] };
                 *out = x[i] * f64::from(rotation.cosines[at]) + sign * half * f64::from(rotation.sines[at]);
+            }
+        })
+    }
+
+    fn rotate_by(&self, qkv: &Tensor, frequencies: ParameterView<'_>, places: GridPlaces, back: bool) -> Tensor {
+        let [_, tokens, packed] = qkv.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
+        let frequencies = Parameter::of(frequencies);
+        let own = frequencies.range();
+        self.compute(qkv.shape(), [stored(qkv), &frequencies.memory], move |[x, frequencies], out| {
+            let (frequencies, width) = (&frequencies[own], packed / 3);
+            let (pairs, sign) = (places.pairs, if back { -1.0 } else { 1.0 });
+            for (i, out) in out.iter_mut().enumerate() {
+                let (token, channel) = (i / packed % tokens, i % packed);
+                if token < places.prefix || channel >= 2 * width {
+                    *out = x[i];
+                    continue;
+                }
+                let place = places.of(token - places.prefix).map(|place| place as f64);
+                let pair = channel % width / (2 * pairs) * pairs + channel % pairs;
+                let angle = place[0] * frequencies[pair] + place[1] * frequencies[width / 2 + pair];
+                let half = if channel % (2 * pairs) < pairs { -x[i + pairs] } else { x[i - pairs] };
+                *out = x[i] * angle.cos() + sign * half * angle.sin();
+            }
+        })
+    }
+
+    /// An angle's derivative of a turned pair `(a, b)` is `(−b, a)`.
+    fn rotate_by_backward(&self, turned: &Tensor, grad: &Tensor, places: GridPlaces) -> Tensor {
+        let [_, tokens, packed] = turned.shape()[..] else { panic!("packed qkv is [batch, tokens, …]") };
+        self.compute([1, packed / 3], [stored(turned), stored(grad)], move |[turned, grad], out| {
+            out.fill(0.0);
+            let (pairs, width) = (places.pairs, packed / 3);
+            for i in 0..turned.len() {
+                let (token, channel) = (i / packed % tokens, i % packed);
+                if token < places.prefix || channel >= 2 * width || channel % (2 * pairs) >= pairs {
+                    continue;
+                }
+                let angle = turned[i] * grad[i + pairs] - turned[i + pairs] * grad[i];
+                let pair = channel % width / (2 * pairs) * pairs + channel % pairs;
+                for (axis, place) in places.of(token - places.prefix).into_iter().enumerate() {
+                    out[axis * (width / 2) + pair] += angle * place as f64;
+                }
             }
         })
     }

@@ -13,6 +13,7 @@ impl fmt::Display for Target {
             Target::LongSide(length) => write!(f, "long {length}"),
             Target::Cover(size) => write!(f, "covering {size}"),
             Target::Fit(size) => write!(f, "fitting {size}"),
+            Target::Patches { patch, most } => write!(f, "to at most {most} patches of {patch}"),
         }
     }
 }

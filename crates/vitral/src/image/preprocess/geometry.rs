@@ -30,6 +30,7 @@ impl Target {
             Target::LongSide(length) => oriented((length.saturating_mul(short) / long).max(1), length),
             Target::Cover(size) => in_proportion(size, f64::min),
             Target::Fit(size) => in_proportion(size, f64::max),
+            Target::Patches { patch, most } => in_patches(from, patch, most),
             Target::ShortSideWithin { short: wanted, longest } => {
                 if (long as f64 / short as f64) * wanted as f64 <= longest as f64 {
                     return oriented(wanted, wanted.saturating_mul(long) / short);
@@ -51,6 +52,26 @@ impl Target {
             _ => None,
         }
     }
+}
+
+/// The size of at most so many whole patches, found by halving the range of scales as both libraries do.
+fn in_patches(from: Size, patch: Size, most: usize) -> Size {
+    const NEAR: f64 = 1e-5;
+    let at = |scale: f64| {
+        let side = |side: usize, patch: usize| {
+            let patch = patch.max(1);
+            ((side as f64 * scale / patch as f64).ceil() as usize * patch).max(patch)
+        };
+        Size { height: side(from.height, patch.height), width: side(from.width, patch.width) }
+    };
+    let (mut low, mut high) = (NEAR / 10.0, 100.0);
+    while high - low >= NEAR {
+        let scale = (low + high) / 2.0;
+        let Size { height, width } = at(scale);
+        let patches = (height / patch.height.max(1)).saturating_mul(width / patch.width.max(1));
+        if patches <= most { low = scale } else { high = scale }
+    }
+    at(low)
 }
 
 impl Step {

@@ -34,7 +34,7 @@ struct Class {
 const SQUARE_224: Target = Target::Exact(Size::square(224));
 
 /// Every class, as in transformers 5; `ViTHybrid` as in transformers 4.
-const CLASSES: [Class; 8] = [
+const CLASSES: [Class; 9] = [
     Class {
         name: "ViT",
         models: &["vit", "vit_mae", "vit_msn", "ijepa"],
@@ -91,6 +91,16 @@ const CLASSES: [Class; 8] = [
         size: SQUARE_224,
         number_is_square: false,
         filter: Filter::Bicubic,
+        crop: None,
+        mean: HALF,
+        std: HALF,
+    },
+    Class {
+        name: "Siglip2",
+        models: &["siglip2", "siglip2_vision_model"],
+        size: Target::Patches { patch: Size::square(16), most: 256 },
+        number_is_square: false,
+        filter: Filter::Bilinear,
         crop: None,
         mean: HALF,
         std: HALF,
@@ -210,7 +220,16 @@ fn refuse_unknown_steps(fields: &Fields) -> Result<(), ImageError> {
 }
 
 /// `size`: a number, a list, `{height, width}`, `{shortest_edge}`, `{shortest_edge, longest_edge}` or `{longest_edge}`.
+/// SigLIP 2's class has `patch_size` and `max_num_patches` instead.
 fn target(fields: &Fields, class: &Class) -> Result<Target, ImageError> {
+    if let Target::Patches { patch, most } = class.size {
+        let number = |key: &str, default: usize| match fields.get(key) {
+            Some(value) => fields.side(key, value),
+            None => Ok(default),
+        };
+        let (patch, most) = (number("patch_size", patch.height)?, number("max_num_patches", most)?);
+        return Ok(Target::Patches { patch: Size::square(patch), most });
+    }
     let Some(value) = fields.get("size") else { return Ok(class.size) };
     let square = fields.flag("default_to_square", class.number_is_square)?;
     match value {

@@ -1,5 +1,6 @@
 //! The same preprocessing for images of another size.
 
+use super::super::Filter;
 use super::{Preprocess, Step, Target};
 use crate::config::Size;
 
@@ -10,6 +11,21 @@ impl Preprocess {
     pub fn for_size(self, from: Size, to: Size) -> Self {
         let from = self.output_size().unwrap_or(from);
         self.at_size(from, to)
+    }
+
+    /// The same numbers and the same filter for images of any proportions: in place of all steps, a resize to at most so many
+    /// patches. Without a resize, it is bicubic.
+    #[must_use]
+    pub fn in_patches(mut self, patch: Size, most: usize) -> Self {
+        let to = Target::Patches { patch, most };
+        let last = self.steps.iter().rev().find(|step| step.resize().is_some());
+        self.steps = vec![match last {
+            Some(Step::ResizeTensor { filter, .. }) => Step::ResizeTensor { to, filter: *filter },
+            Some(Step::ResizeNumbers { filter, .. }) => Step::ResizeNumbers { to, filter: *filter },
+            Some(Step::Resize { filter, .. }) => Step::Resize { to, filter: *filter },
+            Some(Step::CenterCrop { .. }) | None => Step::Resize { to, filter: Filter::Bicubic },
+        }];
+        self
     }
 
     /// The same steps for another input size of the model: sizes are scaled by the ratio of the two.
@@ -24,6 +40,7 @@ impl Preprocess {
         };
         let short = |side: usize| scale(side, from.height.min(from.width), to.height.min(to.width));
         let long = |side: usize| scale(side, from.height.max(from.width), to.height.max(to.width));
+        let patches = |most: usize| scale(most, from.area(), to.area()).max(1);
         for step in &mut self.steps {
             match step {
                 Step::CenterCrop { size, .. } => *size = sized(*size),
@@ -37,6 +54,7 @@ impl Preprocess {
                         Target::LongSide(side) => Target::LongSide(long(side)),
                         Target::Cover(size) => Target::Cover(sized(size)),
                         Target::Fit(size) => Target::Fit(sized(size)),
+                        Target::Patches { patch, most } => Target::Patches { patch, most: patches(most) },
                     }
                 }
             }
@@ -51,6 +69,21 @@ mod tests {
 
     use super::*;
 
+    const fn size(height: usize, width: usize) -> Size {
+        Size { height, width }
+    }
+
+    /// Sizes before and after, for patches of 16 and at most 256 of them, by transformers' function.
+    const SIZES: [(Size, Size); 7] = [
+        (size(480, 640), size(224, 288)),
+        (size(640, 480), size(288, 224)),
+        (size(1, 1), size(112, 112)),
+        (size(333, 1000), size(144, 448)),
+        (size(3000, 17), size(2832, 16)),
+        (size(224, 224), size(256, 256)),
+        (size(1200, 1601), size(224, 288)),
+    ];
+
     #[test]
     fn crop_and_resize_are_scaled_by_the_ratio_of_the_file() {
         let steps = |side: usize| {
@@ -61,6 +94,20 @@ mod tests {
         assert!(steps(224).starts_with("resize short 256 bilinear | center crop 224"), "{}", steps(224));
         assert!(steps(112).starts_with("resize short 128 bilinear | center crop 112"), "{}", steps(112));
         assert!(steps(518).starts_with("resize short 592 bilinear | center crop 518"), "{}", steps(518));
+    }
+
+    #[test]
+    fn a_number_of_patches_replaces_resize_and_crop() {
+        let preset = Preprocess::from_vitral(&json!({"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"}));
+        let packed = preset.expect("a known preset").in_patches(Size::square(16), 256);
+        assert!(packed.to_string().starts_with("resize to at most 256 patches of 16 bilinear | /255"), "{packed}");
+        assert_eq!(packed.output_size(), None);
+        // As both libraries compute it.
+        for (from, expected) in SIZES {
+            assert_eq!(packed.output_size_for(from), expected, "{from}");
+        }
+        let larger = packed.for_size(Size::square(256), Size::square(512)).to_string();
+        assert!(larger.starts_with("resize to at most 1024 patches"), "{larger}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{Container, DataType, WeightsError};
 use crate::config::Size;
 pub use options::{PositionAdaptation, ResolveOptions};
 use plan::{Misfit, Piece, Planner, Resampling};
+use values::Extents;
 pub(super) use values::SCALES;
 #[cfg(feature = "text")]
 pub(crate) use values::{floats, rows};
@@ -26,7 +27,7 @@ pub(crate) use values::{floats, rows};
 pub struct Assignment<'a> {
     container: &'a Container,
     sources: BTreeMap<String, Resolved>,
-    patch_size: Size,
+    extents: Extents,
 }
 
 /// One parameter's source.
@@ -61,6 +62,9 @@ pub fn resolve<'a>(
     container: &'a Container,
     options: &ResolveOptions,
 ) -> Result<Assignment<'a>, WeightsError> {
+    if !dialect.takes(options.rotary) {
+        return Err(WeightsError::OtherRotary { dialect: dialect.name().to_owned() });
+    }
     let plain = match matched(specs, dialect, container, options) {
         Ok(assignment) => return Ok(assignment),
         Err(mismatch) => mismatch,
@@ -143,7 +147,8 @@ fn matched<'a>(
         }
     }
     if mismatch.is_empty() {
-        Ok(Assignment { container, sources, patch_size: options.patch_size })
+        let extents = Extents { patch: options.patch_size, head_width: options.head_width };
+        Ok(Assignment { container, sources, extents })
     } else {
         Err(Box::new(mismatch))
     }
@@ -164,9 +169,15 @@ pub fn recognize(
     let mut nearest: Option<(Vec<String>, Dialect)> = None;
     let missing_in = |dialect: &Dialect| -> Vec<String> {
         let planner = Planner { dialect, container };
-        wanted().filter_map(|spec| planner.pieces(spec).err().map(|tried| first_of(tried, spec))).collect()
+        let missing = |spec: &&ParameterSpec| match planner.pieces(spec) {
+            Err(tried) => Some(first_of(tried, spec)),
+            // The same names, of a patch embedding that is another map.
+            Ok(pieces) if pieces.iter().any(|piece| planner.is_convolution(piece)) => Some(spec.name.clone()),
+            Ok(_) => None,
+        };
+        wanted().filter_map(|spec| missing(&spec)).collect()
     };
-    for dialect in candidates {
+    for dialect in candidates.filter(|dialect| dialect.takes(options.rotary)) {
         let mut named = dialect.clone();
         let mut missing = missing_in(dialect);
         if !missing.is_empty()
@@ -271,11 +282,11 @@ impl Assignment<'_> {
     pub fn read(&self, name: &str) -> Result<Cow<'_, [f32]>, WeightsError> {
         let resolved = self.sources.get(name).ok_or_else(|| WeightsError::NotAssigned(name.to_owned()))?;
         let values = match resolved.pieces.as_slice() {
-            [piece] => values::read(self.container, piece, self.patch_size)?,
+            [piece] => values::read(self.container, piece, self.extents)?,
             pieces => {
                 let mut joined = Vec::with_capacity(resolved.shape.iter().product());
                 for piece in pieces {
-                    joined.extend_from_slice(&values::read(self.container, piece, self.patch_size)?);
+                    joined.extend_from_slice(&values::read(self.container, piece, self.extents)?);
                 }
                 Cow::Owned(joined)
             }

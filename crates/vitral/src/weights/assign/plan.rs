@@ -29,7 +29,7 @@ pub(super) enum Part {
     Whole,
     /// Some rows, along the first axis longer than one.
     Rows(Range<usize>),
-    /// One of the tensors stacked along the first axis.
+    /// One of the tensors stacked along the first axis, or the second if the layout says so.
     Stacked(usize),
 }
 
@@ -46,7 +46,8 @@ impl Piece {
     /// The shape of the used part, in the file's layout, without leading axes that a parameter of this rank does not
     /// have.
     pub(super) fn shape<'a>(&self, full: &'a [usize], rank: usize) -> &'a [usize] {
-        let shape = if matches!(self.part, Part::Stacked(_)) { full.get(1..).unwrap_or_default() } else { full };
+        let stacked = matches!(self.part, Part::Stacked(_)) && self.layout != Some(SourceLayout::ByAxis);
+        let shape = if stacked { full.get(1..).unwrap_or_default() } else { full };
         squeezed(shape, self.layout.and_then(SourceLayout::rank).unwrap_or(rank))
     }
 }
@@ -148,9 +149,16 @@ impl Planner<'_> {
 
     fn stacked(&self, name: &str, at: &str, layout: Option<SourceLayout>) -> Option<Piece> {
         let name = self.present(name)?;
-        let total = self.container.shape(&name)?.first().copied()?;
+        let axis = usize::from(layout == Some(SourceLayout::ByAxis));
+        let total = self.container.shape(&name)?.get(axis).copied()?;
         let index = at.parse().ok().filter(|&index| index < total)?;
         Some(Piece { name, total, part: Part::Stacked(index), layout })
+    }
+
+    /// Whether a tensor is a convolution where the dialect has a linear map over a patch's pixels.
+    pub(super) fn is_convolution(&self, piece: &Piece) -> bool {
+        let axes = self.container.shape(&piece.name).map_or(0, <[usize]>::len);
+        piece.layout == Some(SourceLayout::PatchChannelsLast) && axes == 4
     }
 
     /// The spelling of a foreign name that the file uses.

@@ -10,8 +10,19 @@ use crate::weights::container::TensorView;
 use crate::weights::dialect::SourceLayout;
 use crate::weights::{Container, DataType, WeightsError};
 
+/// Extents of the model that layouts depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extents {
+    pub(super) patch: Size,
+    pub(super) head_width: usize,
+}
+
 /// The values of a piece of a tensor.
-pub(super) fn read<'a>(container: &'a Container, piece: &Piece, patch: Size) -> Result<Cow<'a, [f32]>, WeightsError> {
+pub(super) fn read<'a>(
+    container: &'a Container,
+    piece: &Piece,
+    extents: Extents,
+) -> Result<Cow<'a, [f32]>, WeightsError> {
     let view = container.tensor(&piece.name).ok_or_else(|| WeightsError::NotAssigned(piece.name.clone()))?;
     if view.data_type == DataType::Int8 && matches!(piece.part, Part::Whole) && piece.layout.is_none() {
         return dequantized(container, &piece.name, &view);
@@ -24,8 +35,14 @@ pub(super) fn read<'a>(container: &'a Container, piece: &Piece, patch: Size) -> 
     Ok(match layout {
         SourceLayout::Transposed | SourceLayout::HeadsOut => transposed(&values, last).into(),
         SourceLayout::InHeads => transposed(&values, shape.iter().skip(1).product()).into(),
-        SourceLayout::Heads => values,
-        SourceLayout::PatchChannelsLast => channels_first(&values, last, patch.area()).into(),
+        SourceLayout::Heads | SourceLayout::ByAxis | SourceLayout::Grid => values,
+        SourceLayout::NeighborPairs => {
+            pairs_in_halves(&values, values.len(), last_of(&full), extents.head_width).into()
+        }
+        SourceLayout::PackedNeighborPairs => {
+            pairs_in_halves(&values, values.len() / 3 * 2, last_of(&full), extents.head_width).into()
+        }
+        SourceLayout::PatchChannelsLast => channels_first(&values, last, extents.patch.area()).into(),
         SourceLayout::Hwio => {
             let places = shape.iter().take(2).product();
             channels_first(&transposed(&values, last), values.len() / last.max(1), places).into()
@@ -56,6 +73,13 @@ fn dequantized<'a>(container: &Container, name: &str, view: &TensorView<'_>) -> 
 fn part<'a>(view: TensorView<'a>, piece: &Piece) -> TensorView<'a> {
     let (rows, total) = match &piece.part {
         Part::Whole => return view,
+        Part::Stacked(index) if piece.layout == Some(SourceLayout::ByAxis) => {
+            let axes = view.shape.first().copied().unwrap_or(1).max(1);
+            let width = view.bytes.len() / (axes * piece.total).max(1);
+            let starts = (0..axes).map(|axis| (axis * piece.total + index) * width);
+            let bytes: Vec<u8> = starts.flat_map(|start| &view.bytes[start..start + width]).copied().collect();
+            return TensorView { bytes: bytes.into(), ..view };
+        }
         Part::Rows(rows) => (rows.clone(), super::plan::rows_of(view.shape)),
         Part::Stacked(index) => (*index..index + 1, piece.total),
     };
@@ -104,6 +128,38 @@ fn converted<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> 
     bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect()
 }
 
+/// The values in a row: 1 for a bias.
+fn last_of(shape: &[usize]) -> usize {
+    if shape.len() > 1 { shape[shape.len() - 1] } else { 1 }
+}
+
+/// Heads whose rows, `row` values long, are pairs of neighbors, as heads with the first of all pairs in their first half:
+/// of the first `count` values. The rest stays.
+pub(crate) fn pairs_in_halves(values: &[f32], count: usize, row: usize, head_width: usize) -> Vec<f32> {
+    reordered(values, count, row * head_width, |place| {
+        let (channel, column) = (place / row, place % row);
+        (channel % (head_width / 2) * 2 + channel / (head_width / 2)) * row + column
+    })
+}
+
+/// The inverse of [`pairs_in_halves`].
+pub(crate) fn halves_in_pairs(values: &[f32], count: usize, row: usize, head_width: usize) -> Vec<f32> {
+    reordered(values, count, row * head_width, |place| {
+        let (channel, column) = (place / row, place % row);
+        (channel % 2 * (head_width / 2) + channel / 2) * row + column
+    })
+}
+
+/// Whole groups of the first `count` values, in another order within each; `from` is the place of each value before.
+fn reordered(values: &[f32], count: usize, group: usize, from: impl Fn(usize) -> usize) -> Vec<f32> {
+    let mut out = values.to_vec();
+    let groups = values[..count].chunks_exact(group.max(1)).zip(out[..count].chunks_exact_mut(group.max(1)));
+    for (values, out) in groups {
+        out.iter_mut().enumerate().for_each(|(place, out)| *out = values[from(place)]);
+    }
+    out
+}
+
 /// `[rows, columns]` as `[columns, rows]`, in cache-sized tiles.
 pub(crate) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     const TILE: usize = 32;
@@ -131,6 +187,15 @@ pub(crate) fn channels_first(values: &[f32], width: usize, places: usize) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pairs() {
+        // One head of four channels in rows of two, and a value that stays.
+        let neighbors: Vec<f32> = (0..9).map(|value| value as f32).collect();
+        let halves = pairs_in_halves(&neighbors, 8, 2, 4);
+        assert_eq!(halves, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0, 8.0]);
+        assert_eq!(halves_in_pairs(&halves, 8, 2, 4), neighbors);
+    }
 
     #[test]
     fn layouts() {

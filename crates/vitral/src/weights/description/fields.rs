@@ -55,6 +55,11 @@ impl<'a> Fields<'a> {
         self.value(key).is_some()
     }
 
+    /// Whether the key is present, if only with null.
+    pub(super) fn named(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
     /// The object as a JSON value.
     pub(super) fn to_value(&self) -> Value {
         Value::Object(self.map.clone())

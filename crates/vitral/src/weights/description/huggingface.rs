@@ -8,7 +8,7 @@ use super::contents::{Description, PreprocessSource};
 use super::fields::{Fields, read_json};
 use crate::config::{
     Activation, DropRates, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Problem,
-    RelativePositions, RelativeResample, Size,
+    RelativePositions, RelativeResample, Rotary, Size,
 };
 use crate::weights::{Container, WeightsError};
 
@@ -26,7 +26,7 @@ enum Task {
 }
 
 /// Every `model_type` that can be read.
-pub(crate) const MODEL_TYPES: [&str; 13] = [
+pub(crate) const MODEL_TYPES: [&str; 15] = [
     "vit",
     "vit_msn",
     "vit_mae",
@@ -40,6 +40,8 @@ pub(crate) const MODEL_TYPES: [&str; 13] = [
     "clip_vision_model",
     "siglip",
     "siglip_vision_model",
+    "siglip2",
+    "siglip2_vision_model",
 ];
 
 /// Reads a folder's `config.json`, and its processor's file.
@@ -76,11 +78,7 @@ pub(super) fn folder(
         "beit" | "data2vec-vision" => (beit(vision, class)?, "huggingface-beit"),
         "clip" | "clip_vision_model" => (clip(fields, vision, class, task)?, "huggingface-clip"),
         "siglip" | "siglip_vision_model" => (siglip(vision, task)?, "huggingface-siglip"),
-        "siglip2" | "siglip2_vision_model" => {
-            let why = "packs images of any aspect ratio (NaFlex), which is not supported; SigLIP 2 with a fixed size is \
-                       `siglip`, which is";
-            return Err(fields.fault("model_type", format!("`{kind}` {why}")));
-        }
+        "siglip2" | "siglip2_vision_model" => (siglip2(vision, task)?, "huggingface-siglip2"),
         "" => {
             return Err(
                 fields.fault("model_type", "missing, so the architecture is not known; add it, for example `vit`")
@@ -171,6 +169,7 @@ fn without_absent_pooler(description: &mut Description) -> Result<(), WeightsErr
         let last = if of_beit { "pooler.layernorm.weight" } else { "pooler.dense.weight" };
         if !container.names().any(|name| name.ends_with(last)) {
             description.config.pre_logits = None;
+            description.config.pre_logits_activation = Activation::Tanh;
             if of_beit {
                 description.config.pooled_norm = false;
                 description.config.pooling = Pooling::Class;
@@ -222,19 +221,18 @@ fn common(
     })
 }
 
-/// The pooler of `ViTModel` and `DeiTModel`: a linear map of the class token, then tanh.
-fn pooler(fields: &Fields<'_>, width: usize) -> Result<Option<usize>, WeightsError> {
-    match fields.activation("pooler_act")? {
-        None | Some(Activation::Tanh) => Ok(Some(fields.count("pooler_output_size")?.unwrap_or(width))),
-        Some(_) => Err(fields.fault("pooler_act", "expected tanh; other poolers are not supported")),
-    }
+/// The pooler of `ViTModel` and `DeiTModel`: a linear map of the class token, then an activation function.
+fn pooler(fields: &Fields<'_>, config: &mut ModelConfig) -> Result<(), WeightsError> {
+    config.pre_logits = Some(fields.count("pooler_output_size")?.unwrap_or(config.width));
+    config.pre_logits_activation = fields.activation("pooler_act")?.unwrap_or(Activation::Tanh);
+    Ok(())
 }
 
 fn vit(fields: &Fields<'_>, class: &str, kind: &str) -> Result<ModelConfig, WeightsError> {
     let epsilon = if kind == "vit_msn" { 1e-6 } else { 1e-12 };
     let mut config = common(fields, 16, epsilon, Activation::Gelu)?;
     if kind == "vit" && matches!(class, "ViTModel" | "") {
-        config.pre_logits = pooler(fields, config.width)?;
+        pooler(fields, &mut config)?;
     }
     Ok(config)
 }
@@ -244,7 +242,7 @@ fn deit(fields: &Fields<'_>, class: &str, task: Task) -> Result<ModelConfig, Wei
     config.distillation_token = true;
     config.distillation_head = task == Task::Teacher;
     if matches!(class, "DeiTModel" | "") {
-        config.pre_logits = pooler(fields, config.width)?;
+        pooler(fields, &mut config)?;
     }
     Ok(config)
 }
@@ -295,7 +293,8 @@ fn dinov3(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError>
     }
     config.layer_scale = Some(fields.number("layerscale_value")?.unwrap_or(1.0) as f32);
     config.registers = fields.count("num_register_tokens")?.unwrap_or(0);
-    config.positions = Positions::Rotary { theta: fields.number("rope_theta")?.unwrap_or(100.0) as f32 };
+    config.positions = Positions::None;
+    config.rotary = Some(Rotary::Normalized { theta: fields.number("rope_theta")?.unwrap_or(100.0) as f32 });
     Ok(config)
 }
 
@@ -369,6 +368,25 @@ fn siglip(fields: &Fields<'_>, task: Task) -> Result<ModelConfig, WeightsError> 
         _ if fields.truth("vision_use_head")?.unwrap_or(true) => Pooling::Attention,
         _ => Pooling::None,
     };
+    Ok(config)
+}
+
+/// SigLIP 2 in the form that packs images of any proportions (NaFlex): its positions are a square grid, which is resampled
+/// to each image's own.
+fn siglip2(fields: &Fields<'_>, task: Task) -> Result<ModelConfig, WeightsError> {
+    let patches = fields.count("num_patches")?.unwrap_or(256);
+    let side = patches.isqrt();
+    if side * side != patches {
+        return Err(fields.fault("num_patches", format!("expected a square number, found {patches}")));
+    }
+    let mut config = siglip(fields, task)?;
+    let patch = config.patch_size;
+    let pixels = |patch: usize| {
+        let pixels = side.checked_mul(patch).filter(|pixels| *pixels <= 1 << 20);
+        pixels.ok_or_else(|| fields.fault("num_patches", format!("{patches} patches of {patch} pixels are too many")))
+    };
+    config.image_size = Size { height: pixels(patch.height)?, width: pixels(patch.width)? };
+    config.other_sizes = OtherSizes::Resample { kernel: PositionResample::LinearAntialias, pad: false };
     Ok(config)
 }
 

@@ -96,7 +96,7 @@ impl Arrays<'_> {
         let stem = self.stem();
         let channels = match &stem {
             Stem::Patches | Stem::Convolutional(_) => inputs,
-            Stem::Hybrid(_) | Stem::ResNet(_) => self.axes::<4>("conv_root/kernel")?[2],
+            Stem::Hybrid(_) | Stem::ResNet(_) | Stem::ResNetD(_) => self.axes::<4>("conv_root/kernel")?[2],
         };
         let class_token = self.has("cls");
         let (positions, count) =

@@ -5,6 +5,7 @@
 //! uses for what the first two leave open; the constructor's default.
 
 mod beit;
+mod naflex;
 mod resnet;
 
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use super::fields::Fields;
 use super::imagenet::LabelSet;
 use crate::config::{
     Activation, BlockKind, Border, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample,
-    Positions, Problem, ResNetV2, Root, Size, Stem,
+    Positions, Problem, ResNetD, ResNetV2, Root, Rotary, Size, Stem,
 };
 use crate::weights::WeightsError;
 
@@ -95,8 +96,14 @@ pub(super) fn folder(fields: &Fields<'_>, stem: String, files: Vec<PathBuf>) -> 
     let arguments = Arguments { fields: inside, architecture };
     let (config, dialect) = match class.as_str() {
         "ResNetV2" => (resnet::config(&arguments.fields)?, "timm-resnet"),
+        "NaFlexVit" => (arguments.naflex()?, "timm-naflex"),
         "Beit" => (arguments.beit()?, "timm-beit"),
-        "Eva" => (arguments.eva()?, "timm-beit"),
+        "Eva" => {
+            let config = arguments.eva()?;
+            // Where heads pair neighboring channels, theirs are in another order than ours.
+            let neighbors = matches!(config.rotary, Some(Rotary::Axial { .. } | Rotary::Mixed { .. }));
+            (config, if neighbors { "timm-eva" } else { "timm-beit" })
+        }
         _ => (arguments.config()?, "timm"),
     };
     let labels = labels(fields, &pretrained)?.filter(|labels| labels.len() == config.classes);
@@ -327,12 +334,19 @@ impl Arguments<'_> {
             return Ok((Stem::Patches, self.fields.size("patch_size")?.unwrap_or(Size::square(16))));
         };
         let kind = stem.text("kind")?.unwrap_or_default();
-        if kind != "resnetv2" {
-            return Err(self.unsupported("stem", kind));
-        }
         let layers = stem.value("layers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let layers: Vec<usize> = layers.iter().filter_map(Value::as_u64).map(|count| count as usize).collect();
+        let patch = self.fields.size("patch_size")?.unwrap_or(Size::square(1));
+        match kind {
+            "resnetv2" => {}
+            "resnetd" => {
+                let resnet = ResNetD { layers, root_width: 32, stage_width: 64, norm_epsilon: 1e-5 };
+                return Ok((Stem::ResNetD(resnet), patch));
+            }
+            other => return Err(self.unsupported("stem", other)),
+        }
         let hybrid = ResNetV2 {
-            layers: layers.iter().filter_map(Value::as_u64).map(|count| count as usize).collect(),
+            layers,
             width_factor: 1.0,
             root: Root::Large,
             padding: if stem.truth("padding_same")?.unwrap_or(true) { Border::Same } else { Border::Symmetric },
@@ -340,7 +354,7 @@ impl Arguments<'_> {
             standardization_epsilon: 1e-8,
             norm_epsilon: 1e-5,
         };
-        Ok((Stem::Hybrid(hybrid), self.fields.size("patch_size")?.unwrap_or(Size::square(1))))
+        Ok((Stem::Hybrid(hybrid), patch))
     }
 
     fn norm(&self, key: &str) -> Result<Option<Norm>, WeightsError> {

@@ -70,6 +70,15 @@ fn migrate(value: &mut Value) {
     }
 }
 
+/// Rotary positions were a kind of positions, in the form of DINOv3, before they stood beside them.
+fn migrate_rotary(value: &mut Value) {
+    let Some(model) = value.get_mut("model").and_then(Value::as_object_mut) else { return };
+    if let Some(rotary) = model.get("positions").and_then(|positions| positions.get("rotary")).cloned() {
+        model.insert("positions".into(), "none".into());
+        model.insert("rotary".into(), serde_json::json!({ "normalized": rotary }));
+    }
+}
+
 /// Reads a bundle, whose tensors have our own names.
 pub(super) fn bundle(file: &Path, stem: String, files: Vec<PathBuf>) -> Result<Description, WeightsError> {
     let mut description = checkpoint(file, stem, files)?;
@@ -107,6 +116,7 @@ fn described(file: &Path, mut value: Value, stem: String, files: Vec<PathBuf>) -
             return Err(WeightsError::description(file, fault));
         }
     }
+    migrate_rotary(&mut value);
     let read: File = serde_json::from_value(value).map_err(|error| WeightsError::description(file, error))?;
     if let Some(dialect) = &read.dialect {
         Dialect::named(dialect)?;

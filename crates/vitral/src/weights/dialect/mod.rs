@@ -13,6 +13,9 @@
 //! - `{ from = name, at = "{i}" }`: one of several tensors of equal shape, stacked along a leading axis;
 //! - `{ from = name, layout = … }`: a [`SourceLayout`].
 //!
+//! `rotary` lists the kinds of rotary positions that models of these names may have; none, if absent: libraries order a head's channels in
+//! two ways under the same names.
+//!
 //! The same data is used in both directions: reading takes whatever exists, writing takes the first source whose `when`
 //! holds for the model.
 
@@ -26,7 +29,7 @@ use serde::Deserialize;
 pub(crate) use pattern::{Pattern, matches_glob, matches_template};
 
 use super::WeightsError;
-use crate::config::{BlockKind, MlpKind, ModelConfig, Stem};
+use crate::config::{BlockKind, MlpKind, ModelConfig, Rotary, Stem};
 
 /// One library's names and layouts.
 #[derive(Clone, Debug)]
@@ -36,6 +39,8 @@ pub struct Dialect {
     leftovers: Vec<String>,
     tensors: Vec<(Pattern, Source)>,
     axes: HashMap<String, usize>,
+    /// The kinds of rotary positions that models of these names may have.
+    rotary: Vec<RotaryKind>,
     identity: bool,
     /// What a module around the model adds to its names, such as `model.`.
     wrapper: Option<String>,
@@ -89,6 +94,9 @@ pub enum Condition {
     HeadBias,
     /// A hybrid whose stem is a single convolution.
     StemOnly,
+    /// A hybrid on a ResNet-D.
+    #[serde(rename = "resnet-d")]
+    ResNetD,
 }
 
 impl Condition {
@@ -101,6 +109,26 @@ impl Condition {
             Condition::DistillationHead => config.distillation_head,
             Condition::HeadBias => config.head_bias,
             Condition::StemOnly => matches!(&config.stem, Stem::Hybrid(stem) if stem.layers.is_empty()),
+            Condition::ResNetD => matches!(config.stem, Stem::ResNetD(_)),
+        }
+    }
+}
+
+/// A kind of rotary positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RotaryKind {
+    Normalized,
+    Axial,
+    Mixed,
+}
+
+impl From<Rotary> for RotaryKind {
+    fn from(rotary: Rotary) -> Self {
+        match rotary {
+            Rotary::Normalized { .. } => RotaryKind::Normalized,
+            Rotary::Axial { .. } => RotaryKind::Axial,
+            Rotary::Mixed { .. } => RotaryKind::Mixed,
         }
     }
 }
@@ -131,15 +159,28 @@ pub enum SourceLayout {
     HeadsOut,
     /// A bias as `[heads, head width]`; ours is flat.
     Heads,
+    /// Queries or keys, or their bias, with a pair of rotary positions in neighboring channels; ours has the first of all
+    /// pairs in the first half of a head.
+    NeighborPairs,
+    /// Queries, keys and values one after the other, the first two as in `neighbor-pairs`.
+    PackedNeighborPairs,
+    /// Positions as `[rows, columns, width]`; ours are `[rows · columns, width]`.
+    Grid,
+    /// One of several tensors that are stacked along the second axis, `[axes, blocks, heads, pairs]`; ours is
+    /// `[axes, heads · pairs]`.
+    ByAxis,
 }
 
 impl SourceLayout {
     /// Number of axes in the other library, if it differs from the parameter's.
     pub(crate) fn rank(self) -> Option<usize> {
         match self {
-            SourceLayout::PatchChannelsLast | SourceLayout::Transposed => None,
-            SourceLayout::Hwio => Some(4),
-            SourceLayout::InHeads | SourceLayout::HeadsOut => Some(3),
+            SourceLayout::PatchChannelsLast
+            | SourceLayout::Transposed
+            | SourceLayout::NeighborPairs
+            | SourceLayout::PackedNeighborPairs => None,
+            SourceLayout::Hwio | SourceLayout::ByAxis => Some(4),
+            SourceLayout::InHeads | SourceLayout::HeadsOut | SourceLayout::Grid => Some(3),
             SourceLayout::Heads => Some(2),
         }
     }
@@ -147,7 +188,11 @@ impl SourceLayout {
     /// Another library's shape in our layout; `None` if it has the wrong number of axes.
     pub(crate) fn ours(self, shape: &[usize]) -> Option<Vec<usize>> {
         match (self, shape) {
-            (SourceLayout::PatchChannelsLast, shape) => Some(shape.to_vec()),
+            (SourceLayout::NeighborPairs | SourceLayout::PackedNeighborPairs, shape) => Some(shape.to_vec()),
+            // A convolution has its channels first.
+            (SourceLayout::PatchChannelsLast, shape) if shape.len() != 4 => Some(shape.to_vec()),
+            (SourceLayout::Grid, &[rows, columns, width]) => Some(vec![rows.checked_mul(columns)?, width]),
+            (SourceLayout::ByAxis, &[axes, _, heads, pairs]) => Some(vec![axes, heads.checked_mul(pairs)?]),
             (SourceLayout::Transposed, shape) => Some(shape.iter().rev().copied().collect()),
             (SourceLayout::Hwio, &[height, width, inputs, outputs]) => Some(vec![outputs, inputs, height, width]),
             (SourceLayout::InHeads, &[inputs, heads, width]) => Some(vec![heads.checked_mul(width)?, inputs]),
@@ -168,19 +213,24 @@ struct DialectFile {
     tensors: toml::Table,
     #[serde(default)]
     axes: HashMap<String, usize>,
+    #[serde(default)]
+    rotary: Vec<RotaryKind>,
 }
 
 /// Every built-in dialect: one line and one file each.
-const BUILT_IN: [(&str, &str); 17] = [
+const BUILT_IN: [(&str, &str); 20] = [
     ("huggingface-vit", include_str!("huggingface-vit.toml")),
     ("huggingface-deit", include_str!("huggingface-deit.toml")),
     ("huggingface-dinov2", include_str!("huggingface-dinov2.toml")),
     ("huggingface-dinov3", include_str!("huggingface-dinov3.toml")),
     ("huggingface-beit", include_str!("huggingface-beit.toml")),
     ("huggingface-clip", include_str!("huggingface-clip.toml")),
+    ("huggingface-siglip2", include_str!("huggingface-siglip2.toml")),
     ("huggingface-siglip", include_str!("huggingface-siglip.toml")),
     ("timm", include_str!("timm.toml")),
     ("timm-beit", include_str!("timm-beit.toml")),
+    ("timm-eva", include_str!("timm-eva.toml")),
+    ("timm-naflex", include_str!("timm-naflex.toml")),
     ("timm-resnet", include_str!("timm-resnet.toml")),
     ("torchvision", include_str!("torchvision.toml")),
     ("openai-clip", include_str!("openai-clip.toml")),
@@ -227,6 +277,7 @@ impl Dialect {
             leftovers: Vec::new(),
             tensors: Vec::new(),
             axes: HashMap::new(),
+            rotary: Vec::new(),
             identity: true,
             wrapper: None,
         }
@@ -263,6 +314,7 @@ impl Dialect {
             leftovers: file.leftovers,
             tensors,
             axes: file.axes,
+            rotary: file.rotary,
             identity: false,
             wrapper: None,
         })
@@ -288,6 +340,12 @@ impl Dialect {
     /// What a module around the model adds to its names, such as `model.`.
     pub fn wrapper(&self) -> Option<&str> {
         self.wrapper.as_deref()
+    }
+
+    /// Whether the names can be those of a model with such rotary positions: the same names may stand for channels in
+    /// another order.
+    pub(crate) fn takes(&self, rotary: Option<Rotary>) -> bool {
+        self.identity || rotary.is_none_or(|rotary| self.rotary.contains(&rotary.into()))
     }
 
     /// The dialect's name.

@@ -37,5 +37,7 @@ pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Diffe
             theirs: if field == "problem" && other.is_null() { "single-label".into() } else { words(other) },
         })
     };
-    ours.iter().filter_map(differs).collect()
+    // What a file leaves out is none.
+    let absent = theirs.keys().filter(|field| !ours.contains_key(*field)).map(|field| (field, &Value::Null));
+    ours.iter().chain(absent).filter_map(differs).collect()
 }

@@ -59,6 +59,9 @@ fn place(
         Source::Name(name) => {
             insert(tensors, name, placing, Piece { spec: spec.clone(), rows, layout: None, last: false })
         }
+        Source::Part { from, at: Some(at), layout: Some(SourceLayout::ByAxis), .. } => {
+            stack_by_axis(tensors, from, at, placing, spec)
+        }
         Source::Part { from, at: Some(at), layout, .. } => {
             stack(tensors, from, at, placing, Piece { spec: spec.clone(), rows, layout: *layout, last: true })
         }
@@ -123,6 +126,32 @@ fn stack(
     Some(())
 }
 
+/// Appends the parts of each axis to those of the preceding blocks, along the second axis.
+fn stack_by_axis(
+    tensors: &mut BTreeMap<String, Tensor>,
+    name: &str,
+    at: &str,
+    placing: &Placing<'_>,
+    spec: &ParameterSpec,
+) -> Option<()> {
+    let &[axes, width] = spec.shape.as_slice() else { return None };
+    let heads = placing.config.heads;
+    let tensor = tensors.entry(name.to_owned()).or_insert_with(|| Tensor {
+        shape: vec![axes, 0, heads, width / heads],
+        pieces: Vec::new(),
+        fill: 0.0,
+    });
+    // Blocks are declared in order.
+    let blocks = tensor.shape[1];
+    (at.parse() == Ok(blocks)).then_some(())?;
+    for axis in 0..axes {
+        let piece = Piece { spec: spec.clone(), rows: axis..axis + 1, layout: Some(SourceLayout::ByAxis), last: true };
+        tensor.pieces.insert(axis * (blocks + 1) + blocks, piece);
+    }
+    tensor.shape[1] += 1;
+    Some(())
+}
+
 /// The shape of a piece in the library.
 fn shape(piece: &Piece, placing: &Placing<'_>) -> Option<Vec<usize>> {
     let (spec, config) = (&piece.spec, placing.config);
@@ -131,20 +160,31 @@ fn shape(piece: &Piece, placing: &Placing<'_>) -> Option<Vec<usize>> {
         *first = piece.rows.len();
     }
     // An attention pool splits the model's width among its heads, however wide those of the blocks are.
-    let head_width = if spec.name.starts_with("pool.") { config.width / config.heads } else { config.head_width };
+    let head_width =
+        if spec.name.starts_with("pool.") { config.width / config.heads_of_pool() } else { config.head_width };
     let kernel = || {
         let patch = config.patch_size;
         let channels = spec.shape.get(1)? / patch.area();
         Some([channels, patch.height, patch.width])
     };
     let shape = match (piece.layout, ours.as_slice()) {
-        (None | Some(SourceLayout::PatchChannelsLast), _) => ours,
+        (
+            None
+            | Some(
+                SourceLayout::PatchChannelsLast
+                | SourceLayout::NeighborPairs
+                | SourceLayout::PackedNeighborPairs
+                | SourceLayout::ByAxis,
+            ),
+            _,
+        ) => ours,
         (Some(SourceLayout::Transposed), _) => ours.into_iter().rev().collect(),
         (Some(SourceLayout::Hwio), &[outputs, inputs, height, width]) => vec![height, width, inputs, outputs],
         (Some(SourceLayout::Hwio), &[outputs, _]) => {
             let [channels, height, width] = kernel()?;
             vec![height, width, channels, outputs]
         }
+        (Some(SourceLayout::Grid), &[_, width]) => vec![config.grid().height, config.grid().width, width],
         (Some(SourceLayout::InHeads), &[rows, inputs]) => vec![inputs, rows / head_width, head_width],
         (Some(SourceLayout::HeadsOut), &[outputs, columns]) => vec![columns / head_width, head_width, outputs],
         (Some(SourceLayout::Heads), &[rows]) => vec![rows / head_width, head_width],

@@ -120,6 +120,9 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
     let (class, size) = match (to, effect.crop) {
         (Target::Exact(size), None) if !effect.rounds => ("DINOv3ViTImageProcessor", sides(size)),
         _ if !effect.rounds => return None,
+        (Target::Patches { patch, most }, None) if kind.starts_with("siglip2") && patch.height == patch.width => {
+            ("Siglip2ImageProcessor", json!({ "patch_size": patch.height, "max_num_patches": most }))
+        }
         (Target::Exact(size), None) if kind.starts_with("siglip") => ("SiglipImageProcessor", sides(size)),
         (Target::Exact(size), None) => ("ViTImageProcessor", sides(size)),
         (Target::Exact(size), Some(_)) => ("DeiTImageProcessor", sides(size)),
@@ -136,7 +139,6 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
     let mut value = json!({
         "image_processor_type": class,
         "do_resize": true,
-        "size": size,
         "resample": resample(filter),
         "do_rescale": true,
         "rescale_factor": 1.0 / 255.0,
@@ -144,6 +146,10 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
         "image_mean": mean,
         "image_std": std,
     });
+    match (to, size) {
+        (Target::Patches { .. }, Value::Object(numbers)) => value.as_object_mut().expect("an object").extend(numbers),
+        (_, size) => value["size"] = size,
+    }
     if effect.channels != Channels::Rgb {
         // Most classes would make three channels of another image.
         value["do_convert_rgb"] = json!(false);
@@ -153,7 +159,9 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
             value["do_center_crop"] = json!(true);
             value["crop_size"] = sides(crop);
         }
-        None if !["ViTImageProcessor", "SiglipImageProcessor", "DINOv3ViTImageProcessor"].contains(&class) => {
+        None if !["ViTImageProcessor", "SiglipImageProcessor", "Siglip2ImageProcessor", "DINOv3ViTImageProcessor"]
+            .contains(&class) =>
+        {
             value["do_center_crop"] = json!(false)
         }
         None => {}

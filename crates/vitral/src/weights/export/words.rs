@@ -10,7 +10,6 @@ pub(super) fn positions(positions: Positions) -> &'static str {
         Positions::LearnedWithoutRegisters => "learned, for all tokens except registers",
         Positions::LearnedPatches => "learned, for patches",
         Positions::SinCos2d => "sine-cosine",
-        Positions::Rotary { .. } => "rotary",
     }
 }
 
@@ -22,6 +21,14 @@ pub(super) fn other_sizes(choice: OtherSizes) -> &'static str {
         OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, .. } => {
             "positions resampled to any size (bicubic with antialiasing)"
         }
-        OtherSizes::Resample { .. } => "positions resampled to any size (linear)",
+        OtherSizes::Resample { kernel: PositionResample::BicubicAntialiasInSquare, .. } => {
+            "positions resampled to any size (bicubic with antialiasing, keeping proportions)"
+        }
+        OtherSizes::Resample { kernel: PositionResample::LinearAntialias, .. } => {
+            "positions resampled to any size (linear with antialiasing)"
+        }
+        OtherSizes::Resample { kernel: PositionResample::LinearAligned, .. } => {
+            "positions resampled to any size (linear)"
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::tensor::{Piece, Tensor};
 use crate::config::Size;
 use crate::npy;
 use crate::weights::WeightsError;
-use crate::weights::assign::values::{channels_first, transposed};
+use crate::weights::assign::values::{channels_first, halves_in_pairs, transposed};
 use crate::weights::dialect::SourceLayout;
 
 /// Writes tensors as safetensors.
@@ -124,8 +124,11 @@ fn of_piece<'a>(piece: &Piece, model: &ExportSource<'a>, patch: Size) -> Result<
         all[piece.rows.start * width..piece.rows.end * width].to_vec().into()
     };
     let Some(layout) = piece.layout else { return Ok(rows) };
+    let head_width = model.vit.config().head_width;
     Ok(match layout {
-        SourceLayout::Heads => rows,
+        SourceLayout::Heads | SourceLayout::ByAxis | SourceLayout::Grid => rows,
+        SourceLayout::NeighborPairs => halves_in_pairs(&rows, rows.len(), width, head_width).into(),
+        SourceLayout::PackedNeighborPairs => halves_in_pairs(&rows, rows.len() / 3 * 2, width, head_width).into(),
         SourceLayout::Transposed | SourceLayout::InHeads | SourceLayout::HeadsOut => transposed(&rows, width).into(),
         SourceLayout::PatchChannelsLast => channels_last(&rows, width, patch.area()).into(),
         SourceLayout::Hwio => {

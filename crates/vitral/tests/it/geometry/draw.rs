@@ -1,9 +1,9 @@
 //! Small configurations drawn from bytes, for the tests here and for `fuzz/`. Contradictions are drawn too.
 
 use vitral::config::{
-    Activation, BlockKind, Border, ConvolutionalStem, DropRates, Head, MlpKind, ModelConfig, NormKind, OtherSizes,
-    Pooling, PositionResample, Positions, QkScale, RelativePositions, RelativeResample, ResNetV2, Root, ScaleRule,
-    Size, Stem, StemLayer,
+    Activation, Axis, BlockKind, Border, ConvolutionalStem, DropRates, Head, MlpKind, ModelConfig, NormKind,
+    OtherSizes, Pooling, PositionResample, Positions, QkScale, RelativePositions, RelativeResample, ResNetV2, Root,
+    Rotary, ScaleRule, Size, Stem, StemLayer,
 };
 
 /// Choices, read from bytes; zeros when they run out.
@@ -56,6 +56,17 @@ impl Draw<'_> {
         }
     }
 
+    fn rotary(&mut self) -> Rotary {
+        let theta = self.one_of(&[100.0, 10.0, 0.0]);
+        let first = self.one_of(&[Axis::Rows, Axis::Columns]);
+        let reference = self.one_of(&[None, Some(Size::square(3)), Some(Size { height: 0, width: 2 })]);
+        match self.byte() % 3 {
+            0 => Rotary::Normalized { theta },
+            1 => Rotary::Axial { theta, first, offset: self.one_of(&[0.0, 1.0]), reference },
+            _ => Rotary::Mixed { theta, first },
+        }
+    }
+
     /// A configuration of at most a few thousand parameters.
     pub(super) fn config(&mut self) -> ModelConfig {
         let stem = match self.byte() % 12 {
@@ -99,10 +110,9 @@ impl Draw<'_> {
                 Positions::LearnedPatches,
                 Positions::LearnedWithoutRegisters,
                 Positions::SinCos2d,
-                Positions::Rotary { theta: 100.0 },
-                Positions::Rotary { theta: 0.0 },
                 Positions::None,
             ]),
+            rotary: if self.seldom() { Some(self.rotary()) } else { None },
             relative_positions: if self.seldom() {
                 self.one_of(&[RelativePositions::Blocks, RelativePositions::Shared, RelativePositions::Both])
             } else {
@@ -153,6 +163,8 @@ impl Draw<'_> {
                 Pooling::None,
             ]),
             pool_prefix: self.yes(),
+            pool_heads: self.one_of(&[None, None, Some(2), Some(0)]),
+            pool_mlp_width: self.one_of(&[None, None, Some(5)]),
             pooled_norm: self.seldom(),
             pre_logits: if self.seldom() { Some(self.up_to(8)) } else { None },
             head: self.one_of(&[Head::Linear, Head::Linear, Head::Mlp { width: 5, activation: Activation::Relu }]),

@@ -21,7 +21,7 @@ fn tensors_match_transformers_timm_and_torchvision() {
 /// DINOv3 resizes floats, not pixels: no value is rounded on the way.
 #[test]
 fn tensors_match_the_processors_of_dinov3_and_beit() {
-    for name in ["dinov3", "beit"] {
+    for name in ["dinov3", "beit", "siglip2"] {
         let bytes = golden_bytes(&format!("{name}.safetensors"));
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         for (index, case) in golden_json(&format!("{name}.json")).as_array().unwrap().iter().enumerate() {

@@ -22,6 +22,54 @@ DEVICE void rotate(const T* x, T* out, u64 count, int tokens, int packed, int pr
 BOTH(rotate, P, (x, out, count, tokens, packed, prefix, pairs, cosines, sines, sign))
 #undef P
 
+// As rotate, by angles that are a token's place on a grid of `columns` times frequencies [2, packed / 6]: those of rows
+// first, or those of columns.
+#define P(T)                                                                                                           \
+    (const T* x, const float* frequencies, T* out, u64 count, int tokens, int packed, int prefix, int pairs,           \
+     int columns, int rows_first, float sign)
+template <class T>
+DEVICE void rotate_by(const T* x, const float* frequencies, T* out, u64 count, int tokens, int packed, int prefix,
+                      int pairs, int columns, int rows_first, float sign) {
+    u64 i = place();
+    if (i >= count) return;
+    int token = (int)(i / packed % tokens) - prefix, channel = (int)(i % packed), width = packed / 3;
+    if (token < 0 || channel >= 2 * width) {
+        out[i] = x[i];
+        return;
+    }
+    int row = token / columns, column = token % columns;
+    int pair = channel % width / (2 * pairs) * pairs + channel % pairs;
+    float first = (float)(rows_first ? row : column), second = (float)(rows_first ? column : row);
+    float angle = first * frequencies[pair] + second * frequencies[width / 2 + pair];
+    float other = channel % (2 * pairs) < pairs ? -value(x[i + pairs]) : value(x[i - pairs]);
+    put(out + i, value(x[i]) * cosf(angle) + sign * other * sinf(angle));
+}
+BOTH(rotate_by, P, (x, frequencies, out, count, tokens, packed, prefix, pairs, columns, rows_first, sign))
+#undef P
+// A block a pair: the derivatives of its angle at every token that turns, times the token's places.
+KERNEL void rotate_by_backward(const float* turned, const float* grad, float* out, u64 count, int tokens, int packed,
+                               int prefix, int pairs, int columns, int rows_first) {
+    __shared__ float room[32];
+    int width = packed / 3, pair = (int)blockIdx.x, channel = pair / pairs * 2 * pairs + pair % pairs;
+    int turning = tokens - prefix;
+    float by_row = 0.f, by_column = 0.f;
+    for (u64 i = threadIdx.x; i < count; i += blockDim.x) {
+        int token = (int)(i % turning);
+        u64 at = (i / turning * tokens + prefix + token) * packed + channel;
+        float angle = 0.f;
+        for (int part = 0; part < 2; part++, at += width)
+            angle += turned[at] * grad[at + pairs] - turned[at + pairs] * grad[at];
+        by_row += angle * (float)(token / columns);
+        by_column += angle * (float)(token % columns);
+    }
+    by_row = block_sum(by_row, room);
+    by_column = block_sum(by_column, room);
+    if (threadIdx.x == 0) {
+        out[pair] = rows_first ? by_row : by_column;
+        out[width / 2 + pair] = rows_first ? by_column : by_row;
+    }
+}
+
 // Adds biases to queries and values of packed qkv, three times `width` values; keys have none.
 #define P(T) (const T* x, const float* query, const float* values, T* out, u64 count, int width)
 template <class T>

@@ -1,10 +1,9 @@
-//! timm's `Beit`, and `Eva`, which was derived from it: arguments of their constructors. Of Eva's positions, those of
-//! EVA (learned) and DINOv3 (rotary) are supported.
+//! timm's `Beit`, and `Eva`, which was derived from it: arguments of their constructors.
 
 use super::Arguments;
 use crate::config::{
-    Activation, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions,
-    RelativePositions, RelativeResample, Size,
+    Activation, Axis, BlockKind, DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample,
+    Positions, RelativePositions, RelativeResample, Rotary, Size,
 };
 use crate::weights::WeightsError;
 
@@ -41,7 +40,7 @@ const OF_BOTH: [&str; 27] = [
 
 const OF_BEIT: [&str; 2] = ["use_rel_pos_bias", "use_shared_rel_pos_bias"];
 
-const OF_EVA: [&str; 20] = [
+const OF_EVA: [&str; 22] = [
     "qkv_fused",
     "swiglu_align_to",
     "scale_attn_inner",
@@ -55,12 +54,13 @@ const OF_EVA: [&str; 20] = [
     "rope_rotate_half",
     "rope_grid_offset",
     "rope_grid_indexing",
-    // For rotary positions other than DINOv3's, which are rejected.
     "ref_feat_shape",
     "patch_drop_rate",
     "use_pre_transformer_norm",
     "use_post_transformer_norm",
     "use_post_norm",
+    "attn_pool_num_heads",
+    "attn_pool_mlp_ratio",
     "dynamic_img_size",
     "dynamic_img_pad",
 ];
@@ -91,48 +91,23 @@ impl Arguments<'_> {
         self.refuse_others("Eva", &OF_EVA)?;
         let fields = &self.fields;
         let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
-        let rotary = truth("use_rot_pos_emb", false)?;
+        let attention = fields.text("attn_type")?.unwrap_or("eva");
+        if !matches!(attention, "eva" | "rope") {
+            return Err(self.unsupported("attn_type", attention));
+        }
         let config = self.of_both()?;
-        let learned = config.positions != Positions::None;
-        if rotary {
-            let kind = fields.text("rope_type")?.unwrap_or("cat");
-            if kind != "dinov3" || learned {
-                return Err(self.unsupported("rope_type", kind));
-            }
-            if !truth("rope_rotate_half", false)? {
-                return Err(self.unsupported("rope_rotate_half", "false"));
-            }
-            if fields.number("rope_grid_offset")?.unwrap_or(0.0) != 0.0 {
-                return Err(self.unsupported("rope_grid_offset", "an offset other than 0"));
-            }
-            if let Some(other) = fields.text("rope_grid_indexing")?.filter(|order| *order != "ij") {
-                return Err(self.unsupported("rope_grid_indexing", other));
-            }
-        }
-        for (key, expected) in
-            [("qkv_fused", true), ("use_pre_transformer_norm", false), ("use_post_norm", false), ("class_token", true)]
-        {
-            if truth(key, expected)? != expected {
-                return Err(self.unsupported(key, &(!expected).to_string()));
-            }
-        }
-        if let Some(other) = fields.text("attn_type")?.filter(|kind| *kind != "eva") {
-            return Err(self.unsupported("attn_type", other));
-        }
+        let (post_norm, pre_norm) = (truth("use_post_norm", false)?, truth("use_pre_transformer_norm", false)?);
         let final_norm = truth("use_post_transformer_norm", config.final_norm)?;
         let align = fields.count("swiglu_align_to")?.unwrap_or(0);
-        let mlp_width = if config.mlp == MlpKind::Gated && align > 0 {
-            config.mlp_width.next_multiple_of(align)
-        } else {
-            config.mlp_width
-        };
-        let theta = fields.number("rope_temperature")?.unwrap_or(10_000.0) as f32;
+        // A post-norm block without a norm in its MLP packs both halves, and does not align them.
+        let aligned = config.mlp == MlpKind::Gated && align > 0 && (config.mlp_norm || !post_norm);
+        let mlp_width = if aligned { config.mlp_width.next_multiple_of(align) } else { config.mlp_width };
         let positions = match config.positions {
-            _ if rotary => Positions::Rotary { theta },
             Positions::None => Positions::None,
             _ if truth("no_embed_class", false)? => Positions::LearnedPatches,
             other => other,
         };
+        let pool = self.attention_pool(&config)?;
         let pad = truth("dynamic_img_pad", false)?;
         let other_sizes = if truth("dynamic_img_size", false)? {
             OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, pad }
@@ -142,10 +117,20 @@ impl Arguments<'_> {
         let patches = fields.number("patch_drop_rate")?.unwrap_or(0.0) as f32;
         let drop = DropRates { patches, ..config.drop };
         Ok(ModelConfig {
+            patch_bias: !pre_norm,
+            class_token: truth("class_token", true)?,
             final_norm,
             mlp_width,
             positions,
+            rotary: self.rotary()?,
             other_sizes,
+            pre_norm,
+            block: if post_norm { BlockKind::ResidualPostNorm } else { BlockKind::PreNorm },
+            key_bias: config.key_bias || attention == "rope",
+            layer_scale: config.layer_scale.filter(|_| !post_norm),
+            pool_prefix: config.pooling == Pooling::Attention,
+            pool_heads: pool.map(|(heads, _)| heads).filter(|&heads| heads != config.heads),
+            pool_mlp_width: pool.map(|(_, width)| width).filter(|&width| width != mlp_width),
             attention_norm: truth("scale_attn_inner", false)?,
             drop,
             registers: fields.count("num_reg_tokens")?.unwrap_or(0),
@@ -153,13 +138,64 @@ impl Arguments<'_> {
         })
     }
 
+    /// The rotary positions of an `Eva`.
+    fn rotary(&self) -> Result<Option<Rotary>, WeightsError> {
+        let fields = &self.fields;
+        if !fields.truth("use_rot_pos_emb")?.unwrap_or(false) {
+            return Ok(None);
+        }
+        let kind = fields.text("rope_type")?.unwrap_or("cat");
+        // Angles are repeated in the layout that each kind is made for.
+        let halves = fields.truth("rope_rotate_half")?.unwrap_or(false);
+        if halves != (kind == "dinov3") {
+            return Err(self.unsupported("rope_rotate_half", &format!("{halves} with positions of kind {kind}")));
+        }
+        let theta = fields.number("rope_temperature")?.unwrap_or(10_000.0) as f32;
+        let first = match fields.text("rope_grid_indexing")?.unwrap_or("ij") {
+            "ij" => Axis::Rows,
+            "xy" => Axis::Columns,
+            other => return Err(self.unsupported("rope_grid_indexing", other)),
+        };
+        Ok(Some(match kind {
+            "dinov3" => Rotary::Normalized { theta },
+            "mixed" => Rotary::Mixed { theta, first },
+            "cat" => Rotary::Axial {
+                theta,
+                first,
+                offset: fields.number("rope_grid_offset")?.unwrap_or(0.0) as f32,
+                reference: fields.size("ref_feat_shape")?,
+            },
+            other => return Err(self.unsupported("rope_type", other)),
+        }))
+    }
+
+    /// Heads of an `Eva`'s attention pool, and the width of its MLP.
+    fn attention_pool(&self, config: &ModelConfig) -> Result<Option<(usize, usize)>, WeightsError> {
+        if config.pooling != Pooling::Attention {
+            return Ok(None);
+        }
+        if config.mlp == MlpKind::Gated || config.mlp_norm {
+            return Err(
+                self.unsupported("global_pool", "map, whose MLP is plain, after gated MLPs or such with a norm")
+            );
+        }
+        let heads = self.fields.count("attn_pool_num_heads")?.filter(|&heads| heads > 0).unwrap_or(config.heads);
+        let ratio = self.fields.number("attn_pool_mlp_ratio")?.filter(|&ratio| ratio != 0.0);
+        let width = ratio.map_or(config.mlp_width, |ratio| (config.width as f64 * ratio) as usize);
+        Ok(Some((heads, width)))
+    }
+
     /// The configuration from the arguments common to both classes.
     fn of_both(&self) -> Result<ModelConfig, WeightsError> {
         let fields = &self.fields;
         let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
         let rate = |key: &str| Ok::<_, WeightsError>(fields.number(key)?.unwrap_or(0.0) as f32);
+        let eva = fields.text("class")? == Some("Eva");
         let pooling = match fields.text("global_pool")?.unwrap_or("avg") {
             "avg" => Pooling::Mean,
+            "max" if eva => Pooling::Max,
+            "avgmax" if eva => Pooling::AverageMax,
+            "map" if eva => Pooling::Attention,
             "token" => Pooling::Class,
             "" => Pooling::None,
             other => return Err(self.unsupported("global_pool", other)),

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use vitral_engine::DType;
 
 use super::words::{activation, number, ratio, side, write};
-use crate::config::{MlpKind, ModelConfig, Pooling, Positions, Problem, RelativePositions};
+use crate::config::{
+    MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Problem, RelativePositions,
+};
 use crate::weights::dialect::Source;
 use crate::weights::error::Difference;
 use crate::weights::export::naming::Naming;
@@ -88,7 +90,7 @@ impl Family {
             dialect,
             class: if classifies { classifier } else { base },
         };
-        if matches!(config.positions, Positions::Rotary { .. }) {
+        if config.rotary.is_some() {
             // It has no classifier; reading back reports that.
             return family("dinov3_vit", "huggingface-dinov3", "DINOv3ViTModel", "DINOv3ViTModel");
         }
@@ -106,6 +108,11 @@ impl Family {
         if config.pre_norm {
             let classifier = "CLIPVisionModelWithProjection";
             return family("clip_vision_model", "huggingface-clip", "CLIPVisionModel", classifier);
+        }
+        let naflex = OtherSizes::Resample { kernel: PositionResample::LinearAntialias, pad: false };
+        if !config.class_token && config.other_sizes == naflex {
+            let kind = if classifies { "siglip2" } else { "siglip2_vision_model" };
+            return family(kind, "huggingface-siglip2", "Siglip2VisionModel", "Siglip2ForImageClassification");
         }
         if !config.class_token {
             let kind = if classifies { "siglip" } else { "siglip_vision_model" };
@@ -148,7 +155,11 @@ impl Family {
         put("num_hidden_layers", json!(config.depth));
         put("num_attention_heads", json!(config.heads));
         put("intermediate_size", json!(config.mlp_width));
-        put("image_size", side(config.image_size));
+        if self.kind.starts_with("siglip2") {
+            put("num_patches", json!(config.grid().area()));
+        } else {
+            put("image_size", side(config.image_size));
+        }
         put("patch_size", side(config.patch_size));
         put("num_channels", json!(config.channels));
         put("layer_norm_eps", number(config.norm_epsilon));
@@ -158,7 +169,7 @@ impl Family {
         put("attention_probs_dropout_prob", number(config.drop.attention));
         if let Some(width) = config.pre_logits {
             put("pooler_output_size", json!(width));
-            put("pooler_act", json!("tanh"));
+            put("pooler_act", json!(activation(config.pre_logits_activation)));
         }
         if self.kind.starts_with("dinov2") {
             let gated = config.mlp == MlpKind::Gated;
@@ -172,8 +183,8 @@ impl Family {
                 put("num_register_tokens", json!(config.registers));
             }
         }
-        if let ("dinov3_vit", Positions::Rotary { theta }) = (self.kind, config.positions) {
-            put("rope_theta", number(theta));
+        if let ("dinov3_vit", Some(rotary)) = (self.kind, config.rotary) {
+            put("rope_theta", number(rotary.theta()));
             put("query_bias", json!(config.qkv_bias));
             put("key_bias", json!(config.qkv_bias && config.key_bias));
             put("value_bias", json!(config.qkv_bias));
@@ -199,7 +210,7 @@ impl Family {
         }
         // Models of image and text nest their towers.
         let mut all = match self.kind {
-            "clip" | "siglip" => Map::from_iter([("vision_config".to_owned(), Value::Object(vision))]),
+            "clip" | "siglip" | "siglip2" => Map::from_iter([("vision_config".to_owned(), Value::Object(vision))]),
             _ => vision,
         };
         all.insert("architectures".into(), json!([self.class]));

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::words::{activation, number, ratio, side, write};
 use crate::config::{
-    Activation, BlockKind, MlpKind, OtherSizes, Pooling, PositionResample, Positions, RelativePositions, ResNetV2, Stem,
+    Activation, Axis, BlockKind, MlpKind, OtherSizes, Pooling, PositionResample, Positions, RelativePositions,
+    ResNetV2, Rotary, Stem,
 };
 use crate::image::Preprocess;
 use crate::weights::WeightsError;
@@ -23,12 +24,24 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
         write(folder, "config.json", &of_resnet(model, resnet))?;
         return Naming::plain("timm-resnet");
     }
+    if let OtherSizes::Resample {
+        kernel: PositionResample::LinearAntialias | PositionResample::BicubicAntialiasInSquare,
+        pad,
+    } = config.other_sizes
+        && config.rotary.is_none()
+    {
+        write(folder, "config.json", &of_naflex(model, pad))?;
+        return Naming::plain("timm-naflex");
+    }
     // timm's plain Vision Transformer has neither; its keys have a bias whenever queries do.
     let beit = config.relative_positions != RelativePositions::None
-        || matches!(config.positions, Positions::Rotary { .. })
+        || config.rotary.is_some()
         || (config.qkv_bias && !config.key_bias);
-    let (dialect, (value, split_gate)) =
-        if beit { ("timm-beit", of_beit(model)) } else { ("timm", of_vision_transformer(model)?) };
+    let (dialect, (value, split_gate)) = match config.rotary {
+        Some(Rotary::Axial { .. } | Rotary::Mixed { .. }) => ("timm-eva", of_beit(model)),
+        _ if beit => ("timm-beit", of_beit(model)),
+        _ => ("timm", of_vision_transformer(model)?),
+    };
     write(folder, "config.json", &value)?;
     let mut naming = Naming::plain(dialect)?;
     if split_gate {
@@ -43,7 +56,7 @@ pub(super) fn describe(model: &ExportSource<'_>, folder: &Path) -> Result<Naming
 /// two halves of a gated MLP separately.
 fn of_vision_transformer(model: &ExportSource<'_>) -> Result<(Value, bool), WeightsError> {
     let config = model.vit.config();
-    if matches!(config.stem, Stem::Hybrid(_)) {
+    if matches!(config.stem, Stem::Hybrid(_) | Stem::ResNetD(_)) {
         let (image, patch, stride) = (config.image_size, config.patch_size, config.token_stride());
         let divides = |image: usize, patch: usize, stride: usize| image.div_ceil(stride / patch).is_multiple_of(patch);
         if !(divides(image.height, patch.height, stride.height) && divides(image.width, patch.width, stride.width)) {
@@ -150,6 +163,69 @@ fn with_architecture(model: &ExportSource<'_>, architecture: &str, packed_gate: 
     folder(model, architecture, pool, Value::Object(arguments), pretrained)
 }
 
+/// `config.json` of a `NaFlexVit`, for positions that are resampled in its ways; what it cannot express is found by reading
+/// it back.
+fn of_naflex(model: &ExportSource<'_>, pad: bool) -> Value {
+    let config = model.vit.config();
+    let (pool, prefix) = match config.pooling {
+        Pooling::Class => ("token", false),
+        Pooling::Mean => ("avg", false),
+        Pooling::MeanAll => ("avg", true),
+        Pooling::Max => ("max", config.pool_prefix),
+        Pooling::AverageMax => ("avgmax", config.pool_prefix),
+        Pooling::Attention => ("map", config.pool_prefix),
+        Pooling::ClassAndMean | Pooling::None => ("", false),
+    };
+    let square =
+        matches!(config.other_sizes, OtherSizes::Resample { kernel: PositionResample::BicubicAntialiasInSquare, .. });
+    let grid = config.grid();
+    let mut arguments = json!({
+        "patch_size": side(config.patch_size),
+        "in_chans": config.channels,
+        "num_classes": config.classes,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "mlp_ratio": ratio(config.width, config.mlp_width, false),
+        "qkv_bias": config.qkv_bias,
+        "qk_norm": config.qk_norm,
+        "proj_bias": config.projection_bias,
+        "class_token": config.class_token,
+        "reg_tokens": config.registers,
+        "pos_embed": if config.positions == Positions::None { "none" } else { "learned" },
+        "pos_embed_grid_size": [grid.height, grid.width],
+        "pos_embed_interp_mode": if square { "bicubic" } else { "bilinear" },
+        "pos_embed_ar_preserving": square,
+        "dynamic_img_pad": pad,
+        "pre_norm": config.pre_norm,
+        "final_norm": config.final_norm || config.pooled_norm,
+        "fc_norm": config.pooled_norm,
+        "global_pool": pool,
+        "pool_include_prefix": prefix,
+    });
+    if config.pooling == Pooling::Attention {
+        arguments["attn_pool_num_heads"] = json!(config.heads_of_pool());
+        arguments["attn_pool_mlp_ratio"] = ratio(config.width, config.mlp_width_of_pool(), false);
+    }
+    let name = if config.activation == Activation::GeluTanh { "gelu_tanh" } else { activation(config.activation) };
+    arguments["act_layer"] = json!(name);
+    // What an architecture has cannot be taken away.
+    let architecture = match config.layer_scale {
+        Some(scale) => {
+            arguments["init_values"] = number(scale);
+            "naflexvit_base_patch16_map"
+        }
+        None => "naflexvit_base_patch16_siglip",
+    };
+    let size = model.preprocess.as_ref().and_then(Preprocess::output_size).unwrap_or(config.image_size);
+    let pretrained = Map::from_iter([
+        ("input_size".to_owned(), json!([config.channels, size.height, size.width])),
+        ("first_conv".to_owned(), json!("embeds.proj")),
+        ("classifier".to_owned(), json!("head")),
+    ]);
+    folder(model, architecture, pool, arguments, pretrained)
+}
+
 /// A complete `config.json`.
 fn folder(
     model: &ExportSource<'_>,
@@ -182,7 +258,6 @@ fn folder(
 /// are separate.
 fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
     let config = model.vit.config();
-    let rotary = if let Positions::Rotary { theta } = config.positions { Some(theta) } else { None };
     let dynamic = match config.other_sizes {
         // The resampling kernel does not matter if nothing is resampled.
         OtherSizes::Resample { kernel, pad }
@@ -196,6 +271,9 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
     let pool = match config.pooling {
         Pooling::Mean => "avg",
         Pooling::Class => "token",
+        Pooling::Max => "max",
+        Pooling::AverageMax => "avgmax",
+        Pooling::Attention => "map",
         // timm has no other; reading back reports that.
         _ => "",
     };
@@ -215,11 +293,16 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
         "use_abs_pos_emb": matches!(config.positions, Positions::LearnedAll | Positions::LearnedPatches),
         "use_fc_norm": config.pooled_norm,
     });
-    if let Some(scale) = config.layer_scale {
-        arguments["init_values"] = number(scale);
-    }
+    let scale = config.layer_scale.map(number);
+    let whole_bias = config.qkv_bias && config.key_bias;
+    let post_norm = config.block == BlockKind::ResidualPostNorm;
     let eva = config.relative_positions == RelativePositions::None
-        && (rotary.is_some()
+        && (config.rotary.is_some()
+            || config.pre_norm
+            || post_norm
+            || whole_bias
+            || !config.class_token
+            || !matches!(config.pooling, Pooling::Mean | Pooling::Class | Pooling::None)
             || dynamic.is_some()
             || config.registers > 0
             || config.attention_norm
@@ -233,22 +316,30 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
         put("dynamic_img_pad", json!(dynamic == Some(true)));
         put("scale_attn_inner", json!(config.attention_norm));
         put("use_post_transformer_norm", json!(config.final_norm));
-        put("use_rot_pos_emb", json!(rotary.is_some()));
-        if let Some(theta) = rotary {
-            put("rope_type", json!("dinov3"));
-            put("rope_temperature", number(theta));
-            put("rope_rotate_half", json!(true));
+        if let Some(scale) = scale {
+            put("init_values", scale);
         }
+        put("class_token", json!(config.class_token));
+        put("attn_type", json!(if whole_bias { "rope" } else { "eva" }));
+        put("use_pre_transformer_norm", json!(config.pre_norm));
+        put("use_post_norm", json!(post_norm));
+        if config.pooling == Pooling::Attention {
+            put("attn_pool_num_heads", json!(config.heads_of_pool()));
+            put("attn_pool_mlp_ratio", ratio(config.width, config.mlp_width_of_pool(), false));
+        }
+        rotary(config.rotary, &mut put);
         // The halves are separate if the width is aligned to this, or if there is a norm; otherwise they are packed.
         let align = if config.mlp_width.is_multiple_of(8) { 8 } else { 0 };
-        split = gated && (align > 0 || config.mlp_norm);
+        split = gated && (config.mlp_norm || (align > 0 && !post_norm));
         put("swiglu_align_to", json!(align));
-        // The norm's epsilon is given by the architecture.
-        if config.norm_epsilon == 1e-5 { "vit_small_patch16_dinov3" } else { "eva_giant_patch14_224" }
-    } else {
-        if config.layer_scale.is_none() {
-            put("init_values", json!(0.0));
+        // The norm's epsilon is given by the architecture, and what an architecture has cannot be taken away.
+        match (config.norm_epsilon == 1e-5, config.layer_scale) {
+            (true, Some(_)) => "vit_small_patch16_dinov3",
+            (true, None) => "vit_pe_spatial_base_patch16_512",
+            (false, _) => "eva_giant_patch14_224",
         }
+    } else {
+        put("init_values", scale.unwrap_or(json!(0.0)));
         put("use_rel_pos_bias", json!(config.relative_positions.in_blocks()));
         put("use_shared_rel_pos_bias", json!(config.relative_positions.shared()));
         "beit_base_patch16_224"
@@ -261,6 +352,27 @@ fn of_beit(model: &ExportSource<'_>) -> (Value, bool) {
         ("classifier".to_owned(), json!("head")),
     ]);
     (folder(model, architecture, pool, arguments, pretrained), split)
+}
+
+/// An `Eva`'s arguments for rotary positions.
+fn rotary(rotary: Option<Rotary>, put: &mut impl FnMut(&str, Value)) {
+    put("use_rot_pos_emb", json!(rotary.is_some()));
+    let Some(rotary) = rotary else { return };
+    let (kind, first) = match rotary {
+        Rotary::Normalized { .. } => ("dinov3", Axis::Rows),
+        Rotary::Axial { first, .. } => ("cat", first),
+        Rotary::Mixed { first, .. } => ("mixed", first),
+    };
+    put("rope_type", json!(kind));
+    put("rope_temperature", number(rotary.theta()));
+    put("rope_rotate_half", json!(kind == "dinov3"));
+    put("rope_grid_indexing", json!(if first == Axis::Rows { "ij" } else { "xy" }));
+    if let Rotary::Axial { offset, reference, .. } = rotary {
+        put("rope_grid_offset", number(offset));
+        if let Some(reference) = reference {
+            put("ref_feat_shape", side(reference));
+        }
+    }
 }
 
 /// timm's `config.json` of a BiT ResNet; what timm cannot express is found by reading it back.
