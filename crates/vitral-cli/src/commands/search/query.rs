@@ -140,7 +140,8 @@ fn by_words(args: &QueryArgs, index: &Index, settings: &Settings, printer: &Prin
         show(index, text, &hits, settings, printer)?;
     }
     let about = format!("The nearest of {} to texts, by the cosine ({}).", count(index.len(), "image"), origin.model());
-    args.page.write(&Gallery { title: "Nearest images".to_owned(), about, sections }, printer)?;
+    let (title, channels) = ("Nearest images".to_owned(), model.channels());
+    args.page.write(&Gallery { title, about, sections, channels }, printer)?;
     Ok(Outcome::Done)
 }
 
