@@ -62,10 +62,10 @@ impl Source {
                 .map(|decoded| notes.keep(|| "an image in memory".to_owned(), decoded)),
             (Source::Pixels { shape, values }, Channels::Bands(bands)) => {
                 let values: Vec<f32> = values.into_iter().map(f32::from).collect();
-                Ok(BandImage::from_array(&shape, &values, bands, 255.0)?.into())
+                Ok(BandImage::from_array(&shape, &values, bands, 255.0, options.sample_range)?.into())
             }
             (Source::Samples { shape, values, full }, Channels::Bands(bands)) => {
-                Ok(BandImage::from_array(&shape, &values, bands, full)?.into())
+                Ok(BandImage::from_array(&shape, &values, bands, full, options.sample_range)?.into())
             }
             (Source::Pixels { shape, values }, _) => in_color(&shape, values).map(Image::from),
             (Source::Samples { shape, .. }, _) => Err(ImageError::ArrayPixels { shape, bytes: false }),

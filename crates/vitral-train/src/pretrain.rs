@@ -79,14 +79,22 @@ fn unlabeled(path: &Path, split: Split) -> Result<(Arc<dyn Dataset>, Vec<String>
     let all = ValidationSplit { fraction: if split == Split::Train { 0.0 } else { 1.0 }, ..ValidationSplit::default() };
     match open_part(path, split, all) {
         Ok(part) => Ok((part.dataset, part.notes)),
-        // A folder that is not a data set is still full of images.
-        Err(_) if path.is_dir() => {
+        // A folder that is not a data set is still full of images, unless it has splits: those are not to be mixed.
+        Err(_) if path.is_dir() && !has_splits(path) => {
             let images = Unlabeled::open(path)?;
             let notes = images.notes();
             Ok((Arc::new(images), notes))
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a folder has one for a split.
+fn has_splits(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.path().is_dir())
+        .any(|entry| entry.file_name().to_str().is_some_and(|name| Split::of_name(name).is_some()))
 }
 
 /// Batches of a loader with hidden patches and what is to be predicted, instead of classes.
@@ -104,7 +112,7 @@ impl Hiding {
     fn hide(&self, batch: Batch, round: u64, before: usize) -> Result<Batch, TrainError> {
         let [images, channels, height, width] = batch.pixels.shape()[..] else { unreachable!("a batch of images") };
         let image = Size { height, width };
-        let patches = image.area() / self.patch.area();
+        let patches = (height / self.patch.height) * (width / self.patch.width);
         let targets = self.rule.targets(&batch.pixels.to_vec()?, channels, image, self.patch);
         let shape = [images, patches, channels * self.patch.area()];
         let targets = self.device.upload(shape, &targets)?;
@@ -273,7 +281,12 @@ impl<'a> Run<'a> {
             count += f64::from(values[3]);
             Ok(())
         })?;
-        let loss = loss / images.max(1) as f64;
+        if images == 0 {
+            let path = self.recipe.data.test.as_ref().unwrap_or(&self.recipe.data.train).clone();
+            let fault = "expected held-out images that can be read, found none".to_owned();
+            return Err(TrainError::Data { path, fault, hint: "check the paths, or replace the files" });
+        }
+        let loss = loss / images as f64;
         let variance = squares / f64::max(count, 1.0) - (sums / f64::max(count, 1.0)).powi(2);
         Ok(Score { loss, accuracy: 1.0 - loss / variance.max(f64::MIN_POSITIVE) })
     }

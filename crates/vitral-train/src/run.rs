@@ -114,7 +114,7 @@ pub fn run(
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
     let ranks = on.ranks.clone();
-    let recipe = &ranks::agree(&ranks, with_statistics(recipe, sets, watcher))?;
+    let recipe = &ranks::agree(&ranks, with_statistics(recipe, sets, models.learned.as_ref(), watcher))?;
     let prepared = Run::prepare(recipe, sets, models, folder, on, watcher);
     let (run, mut trainer) = ranks::agree(&ranks, prepared)?;
     let _lock = ranks::on_first(&ranks, || open_folder(run.folder, &run.resolved))?;
@@ -270,7 +270,12 @@ impl<'a> Run<'a> {
 }
 
 /// The recipe with mean and standard deviation of the training images, if it asks for them.
-fn with_statistics(recipe: &Recipe, sets: &Sets, watcher: &mut dyn Watcher) -> Result<Recipe, TrainError> {
+fn with_statistics(
+    recipe: &Recipe,
+    sets: &Sets,
+    learned: Option<&Model>,
+    watcher: &mut dyn Watcher,
+) -> Result<Recipe, TrainError> {
     let mut recipe = recipe.clone();
     if !std::mem::take(&mut recipe.data.statistics) {
         return Ok(recipe);
@@ -281,7 +286,13 @@ fn with_statistics(recipe: &Recipe, sets: &Sets, watcher: &mut dyn Watcher) -> R
         None if one => Channels::Gray,
         None => Channels::Rgb,
     };
-    let rescale = Some(recipe.data.rescale());
+    // A pretrained model keeps its own scale, unless the recipe says what bands there are.
+    let learned = learned.filter(|_| recipe.data.bands.is_none());
+    let described = learned.and_then(|learned| learned.described_preprocess().ok());
+    let (channels, rescale) = match described {
+        Some(described) => (described.channels, described.rescale),
+        None => (channels, Some(recipe.data.rescale())),
+    };
     let preprocess = Preprocess { channels, steps: Vec::new(), rescale, normalize: None };
     let threads = NonZero::new(rayon::current_num_threads()).unwrap_or(NonZero::<usize>::MIN);
     let (found, unreadable) = statistics(sets.train.as_ref(), &preprocess, threads)?;

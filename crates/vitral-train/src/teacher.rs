@@ -37,7 +37,12 @@ impl Teacher {
             let problem = format!("the teacher takes {found} channels, the student {expected}");
             return Err(fault(problem, "choose a teacher with the same number of channels as the student"));
         }
-        if matches!(own.channels, Channels::Bands(_)) && own.rescale != student.rescale {
+        let of_bands = |preprocess: &Preprocess| matches!(preprocess.channels, Channels::Bands(_));
+        if of_bands(&own) != of_bands(student) {
+            let problem = "one of teacher and student takes colors, the other bands".to_owned();
+            return Err(fault(problem, "choose a teacher that takes what the student takes"));
+        }
+        if of_bands(&own) && own.rescale != student.rescale {
             let problem = "the teacher's samples are scaled in another way than the student's".to_owned();
             return Err(fault(problem, "give both the same `data.scale`"));
         }

@@ -99,6 +99,17 @@ pub enum Error {
         /// Size of this image.
         found: Size,
     },
+    /// Bands were named for the colors' kernels, and the model has other ones.
+    #[error(
+        "{}: bands are named for red, green and blue, but the model has kernels of {found} channels; leave the names out",
+        path.display()
+    )]
+    Colors {
+        /// The model.
+        path: PathBuf,
+        /// Channels that it has.
+        found: usize,
+    },
     /// Classes cannot be made of these labels.
     #[error("labels: {fault}")]
     TextLabels {

@@ -27,7 +27,7 @@ pub fn is_image(path: &Path) -> bool {
 }
 
 /// Whether a file is an array according to its name.
-fn is_array(path: &Path) -> bool {
+pub fn is_array(path: &Path) -> bool {
     ending(path).is_some_and(|ending| ARRAY_ENDINGS.contains(&ending.as_str()))
 }
 

@@ -210,6 +210,10 @@ impl Model {
         let build = |config| Vit::new(config).map_err(|fault| Error::Config { path: path.into(), fault });
         let stored = build(description.config.clone())?;
         let specs = stored.declarations().specs();
+        let found = stored.config().channels;
+        if options.adapt.colors.is_some() && found != 3 {
+            return Err(Error::Colors { path: path.into(), found });
+        }
         let resolving = ResolveOptions::for_model(stored.config()).ignoring(&options.ignore);
         let dialect = match description.dialect()? {
             Some(dialect) => dialect,
@@ -243,7 +247,7 @@ impl Model {
                     false => classes.values(spec).map(Cow::from),
                 };
                 if let Some(values) = values {
-                    return Ok(values);
+                    return weights::assign::finite(&spec.name, &values).map(|()| values);
                 }
             }
             let values = options.adapt.read(&assignment, spec, &stored, &vit)?;

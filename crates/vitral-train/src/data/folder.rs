@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use vitral::files::{images_in, is_hidden, passed_over};
+use vitral::files::{images_in, is_array, is_hidden, passed_over};
 use vitral::image::preprocess::Channels;
 use vitral::image::{DecodeOptions, Image, open_for};
 
@@ -44,6 +44,7 @@ impl ImageFolder {
             notes.push(format!("among the classes are {}, which is the name of a split", listed(&of_splits)));
         }
         let mut images = Vec::new();
+        let (mut of_arrays, mut of_images) = (None, false);
         let mut others: BTreeMap<String, usize> = BTreeMap::new();
         let known = Classes::new(classes.unwrap_or(&found));
         for (name, folder) in found.iter().zip(&places) {
@@ -55,8 +56,18 @@ impl ImageFolder {
                 let problem = format!("expected images of a class, found {instead}");
                 return Err(fault(folder, problem, "add images to it, or move the folder out of the data"));
             }
+            match inside.images().first() {
+                Some(file) if is_array(file) => of_arrays = Some(folder),
+                Some(_) => of_images = true,
+                None => {}
+            }
             inside.others().iter().for_each(|(ending, count)| *others.entry(ending.clone()).or_default() += count);
             images.extend(inside.into_images().into_iter().map(|file| (file, label)));
+        }
+        // Beside images, arrays are something else: features, or a model's weights.
+        if let Some(folder) = of_arrays.filter(|_| of_images) {
+            let problem = "expected images of a class, as the other classes have, found arrays only";
+            return Err(fault(folder, problem, "move the folder out of the data"));
         }
         if images.is_empty() {
             return Err(fault(path, "expected images, found none", "add images to the class folders"));

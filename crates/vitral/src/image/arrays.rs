@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
-use super::{BandImage, ImageError, Limits};
+use super::{BandImage, ImageError, Limits, SampleRange};
 use crate::config::Size;
 use crate::npy;
 
@@ -192,6 +192,9 @@ impl Array<'_> {
             },
             _ => return Err(fault("; give one image a file")),
         };
+        if size.height == 0 || size.width == 0 {
+            return Err(fault(", which is empty"));
+        }
         let pixels = (size.height as u64).saturating_mul(size.width as u64);
         if pixels > limits.max_pixels {
             let (width, height, limit) = (size.width, size.height, limits.max_pixels);
@@ -246,14 +249,20 @@ impl Array<'_> {
 impl BandImage {
     /// The image in an array of `shape`: `[height, width, bands]` or `[bands, height, width]`, told apart by the number of bands
     /// that a model takes, with or without a 1 before, or `[height, width]` of a single band. `full` is as in
-    /// [`BandImage::new`].
+    /// [`BandImage::new`], and `range` is what to make of samples of more than 8 bits, as in a file.
     ///
     /// # Errors
-    /// If it can be read in two ways or none, or a value is not finite.
-    pub fn from_array(shape: &[usize], values: &[f32], bands: usize, full: f32) -> Result<Self, ImageError> {
+    /// If it is empty, can be read in two ways or none, or a value is not finite.
+    pub fn from_array(
+        shape: &[usize],
+        values: &[f32],
+        bands: usize,
+        full: f32,
+        range: SampleRange,
+    ) -> Result<Self, ImageError> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let array = Array { kind: Kind::F32, big_endian: false, fortran: false, shape: shape.to_vec(), bytes: &bytes };
-        Ok(array.image(bands, &Limits::default())?.with_full(full))
+        Ok(array.image(bands, &Limits::default())?.with_full(full).ranged(range))
     }
 }
 

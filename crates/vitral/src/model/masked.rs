@@ -9,7 +9,7 @@ use super::build::Builder;
 use super::error::ModelError;
 use super::tokens::sin_cos_2d_of_mae;
 use super::vit::Vit;
-use crate::config::{ConfigError, DropRates, ModelConfig, RelativePositions, Size, Stem};
+use crate::config::{ConfigError, DropRates, ModelConfig, OtherSizes, RelativePositions, Size, Stem};
 
 /// The decoder of a masked autoencoder; its blocks are like the encoder's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,15 @@ impl MaskedAutoencoder {
             return refused(
                 "has positions inside its blocks",
                 "hide patches of a model with learned or sine positions",
+            );
+        }
+        if matches!(config.other_sizes, OtherSizes::Resample { pad: true, .. })
+            && !(config.image_size.height.is_multiple_of(config.patch_size.height)
+                && config.image_size.width.is_multiple_of(config.patch_size.width))
+        {
+            return refused(
+                "pads its images to whole patches",
+                "take an image size that is a multiple of the patch size",
             );
         }
         let config = ModelConfig { classes: 0, ..config };

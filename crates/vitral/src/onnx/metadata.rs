@@ -57,7 +57,11 @@ fn steps(preprocess: &Preprocess) -> Vec<(&'static str, String)> {
     };
     let mut entries = vec![
         ("channels", channels.to_owned()),
-        ("scale", written(&scale)),
+        // By the largest value that the type of an image's samples has.
+        (
+            "scale",
+            if preprocess.rescale == Some(Rescale::TypeRange) { "type-range".to_owned() } else { written(&scale) },
+        ),
         ("offset", written(&offset)),
         ("mean", written(&mean)),
         ("std", written(&std)),

@@ -75,7 +75,12 @@ impl TextModel {
             (parameters, table)
         };
         let number = |name: &str| -> Result<Option<f32>, Error> {
-            let Some(view) = container.tensor(name) else { return Ok(None) };
+            // Its name may be inside a module that was wrapped around the model.
+            let inside = format!(".{name}");
+            let Some(whole) = container.names().find(|found| *found == name || found.ends_with(&inside)) else {
+                return Ok(None);
+            };
+            let Some(view) = container.tensor(whole) else { return Ok(None) };
             let found = view.shape.to_vec();
             let values = crate::weights::assign::floats(view, name)?;
             match values[..] {
@@ -86,8 +91,12 @@ impl TextModel {
                 }
             }
         };
-        // Both are logarithms; without one, similarities are compared as they are.
-        let scale = number("logit_scale")?.map_or(1.0, f32::exp);
+        // Without it, probabilities would be nearly uniform.
+        let scale = number("logit_scale")?.ok_or_else(|| WeightsError::NoTextTower {
+            path: path.to_owned(),
+            fault: "expected `logit_scale` among its tensors, by which similarities are multiplied".to_owned(),
+        })?;
+        let scale = scale.exp();
         let bias = number("logit_bias")?.unwrap_or(0.0);
         Ok(TextModel {
             path: path.to_owned(),

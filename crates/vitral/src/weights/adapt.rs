@@ -8,7 +8,7 @@ use vitral_engine::ops::{AxisWeights, resample};
 
 use super::resample::resample_positions;
 use super::{Assignment, WeightsError};
-use crate::config::{ModelConfig, OtherSizes, PositionResample, Positions, RelativePositions, Size, Stem};
+use crate::config::{Head, ModelConfig, OtherSizes, PositionResample, Positions, RelativePositions, Size, Stem};
 use crate::model::init::initial_values;
 use crate::model::{Initialization, Vit};
 
@@ -79,7 +79,14 @@ impl Adaptation {
         match self.head {
             HeadChoice::Keep => {}
             HeadChoice::Drop => config.classes = 0,
-            HeadChoice::Zeros { classes } | HeadChoice::Initialized { classes, .. } => config.classes = classes,
+            HeadChoice::Zeros { classes } | HeadChoice::Initialized { classes, .. } => {
+                config.classes = classes;
+                // All zero, a head of several maps would never learn.
+                if config.head != Head::Linear {
+                    config.head = Head::Linear;
+                    config.head_bias = true;
+                }
+            }
         }
         if self.distillation_token == TokenChoice::Drop {
             config.distillation_token = false;
@@ -120,7 +127,7 @@ impl Adaptation {
                 let (mut values, mut channels) = (values, source.channels);
                 if hybrid {
                     channels = values.len() / (source.width * source.patch_size.area());
-                } else if target.channels != source.channels {
+                } else if self.changes_channels(source, target) {
                     let area = source.patch_size.area();
                     values = self.channels_of(&values, source.channels, target.channels, area).into();
                     channels = target.channels;
@@ -131,12 +138,17 @@ impl Adaptation {
                     resample_patches(&values, source.width * channels, source.patch_size, target.patch_size).into()
                 }
             }
-            "stem.conv.weight" | "stem.root.0.conv.weight" if target.channels != source.channels => {
+            "stem.conv.weight" | "stem.root.0.conv.weight" if self.changes_channels(source, target) => {
                 let area = values.len() / (spec.shape[0] * source.channels);
                 self.channels_of(&values, source.channels, target.channels, area).into()
             }
             _ => values,
         })
+    }
+
+    /// Whether kernels are made for other channels, or for the same ones in another order.
+    fn changes_channels(&self, source: &ModelConfig, target: &ModelConfig) -> bool {
+        target.channels != source.channels || self.colors.is_some_and(|colors| colors != [0, 1, 2])
     }
 
     /// Kernels `[outputs, from, area]` for other channels.

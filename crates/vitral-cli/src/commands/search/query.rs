@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
+use vitral::features::FeatureKind;
 use vitral::pipeline::Batch;
 use vitral::search::{Flat, Hit, Index, Origin};
 use vitral_train::curate::{Card, Gallery, Section};
@@ -114,6 +115,12 @@ pub(super) fn run(args: &QueryArgs, settings: &Settings, printer: &Printer) -> a
 /// Looks for images by texts.
 fn by_words(args: &QueryArgs, index: &Index, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let origin = index.origin();
+    if origin.pool() != FeatureKind::Pooled {
+        bail!(Usage(format!(
+            "the index has the `{}` features of images, which have nothing to do with texts; make it with `--pool pooled`",
+            origin.pool().name()
+        )));
+    }
     let location = origin.location().map(Path::new);
     let model = args.model.load_or(location, settings)?;
     let range = args.inputs.reading().sample_range();

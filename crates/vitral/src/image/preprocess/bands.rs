@@ -25,7 +25,8 @@ impl Preprocess {
         for step in &self.steps {
             let from = image.size();
             let to = step.size_of(from);
-            step.check_size(from, to)?;
+            // Every band is resized as a whole.
+            step.check_size(from, Size { height: to.height, width: to.width.saturating_mul(image.bands()) })?;
             match step {
                 Step::Resize { filter, .. }
                 | Step::ResizeTensor { filter, .. }

@@ -100,7 +100,7 @@ fn has_texts(config: &Path) -> bool {
 fn tokenizer(listed: &[String]) -> Vec<String> {
     const FORMS: [&[&str]; 3] = [&["tokenizer.json"], &["vocab.json", "merges.txt"], &["spiece.model"]];
     let has = |name: &&str| listed.iter().any(|file| file == name);
-    let form = FORMS.iter().find(|form| form.iter().all(|name| has(name)));
+    let form = FORMS.iter().find(|form| form.iter().all(has));
     form.into_iter().flat_map(|form| form.iter().map(|name| (*name).to_owned())).collect()
 }
 

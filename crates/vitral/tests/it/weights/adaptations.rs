@@ -1,7 +1,7 @@
 //! Adapted models compared with timm's: every folder of `goldens/adaptations`.
 
 use serde_json::Value;
-use vitral::config::Size;
+use vitral::config::{Head, ModelConfig, Size};
 use vitral::model::Initialization;
 use vitral::trace::TraceOptions;
 use vitral::weights::adapt::{Adaptation, HeadChoice, TokenChoice};
@@ -79,4 +79,28 @@ fn a_new_head_depends_on_its_seed_and_preprocessing_follows_the_size() {
     let model = load(1);
     assert_eq!(model.preprocess().unwrap().output_size(), Some(Size::square(64)));
     assert_eq!(model.vit().config().classes, 3);
+}
+
+/// A head of several maps, all zero, would never learn.
+#[test]
+fn a_new_classifier_is_one_linear_map() {
+    let source = ModelConfig { head: Head::Cosine { space: Some(8) }, head_bias: false, ..ModelConfig::default() };
+    let adapt = Adaptation { head: HeadChoice::Zeros { classes: 3 }, ..Adaptation::default() };
+    let target = adapt.target(&source);
+    assert_eq!((target.head, target.head_bias, target.classes), (Head::Linear, true, 3));
+}
+
+/// Three bands in another order have the kernels of their colors.
+#[test]
+fn bands_of_three_colors_are_taken_in_their_order() {
+    let case = goldens().join("models/timm_plain");
+    let load = |colors| {
+        let adapt = Adaptation { colors, ..Adaptation::default() };
+        let model = Model::load(&case, &LoadOptions::default().adapt(adapt), &Device::cpu(1)).unwrap();
+        let id = model.parameters().declarations().find("patches.weight").unwrap();
+        (model.parameters().read(id).unwrap(), model.vit().config().patch_size.area())
+    };
+    let ((plain, area), (turned, _)) = (load(None), load(Some([2, 1, 0])));
+    assert_eq!(plain[..area], turned[2 * area..3 * area]);
+    assert_eq!(plain[area..2 * area], turned[area..2 * area]);
 }
