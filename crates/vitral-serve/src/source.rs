@@ -19,7 +19,7 @@ enum From {
     },
     Path {
         path: PathBuf,
-        options: LoadOptions,
+        options: Box<LoadOptions>,
     },
 }
 
@@ -35,7 +35,7 @@ impl ModelSource {
 
     /// A folder or a checkpoint, as [`Model::load`] takes it.
     pub fn path(path: impl Into<PathBuf>, options: LoadOptions) -> Self {
-        ModelSource(From::Path { path: path.into(), options })
+        ModelSource(From::Path { path: path.into(), options: Box::new(options) })
     }
 
     pub(crate) fn load(&self, device: &Device) -> Result<Model, vitral::Error> {

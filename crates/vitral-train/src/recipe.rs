@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn the_page_tells_defaults() {
         let blocks = blocks();
-        assert_eq!(blocks.len(), 2);
+        assert_eq!(blocks.len(), 3);
         for block in blocks {
             let whole = written(block, &[]).unwrap_or_else(|error| panic!("{error}"));
             whole.augment.check().expect("numbers in range");

@@ -78,9 +78,9 @@ pub struct Trainer {
 #[derive(Debug)]
 enum Learner {
     /// A model, on the targets of whole images.
-    Classifier(Vit),
+    Classifier(Box<Vit>),
     /// An encoder, on patches that are hidden from it.
-    Autoencoder(MaskedAutoencoder),
+    Autoencoder(Box<MaskedAutoencoder>),
 }
 
 impl Learner {
@@ -156,7 +156,7 @@ impl Trainer {
         rules: Rules,
         ranks: Ranks,
     ) -> Result<Self, TrainError> {
-        Trainer::of(Learner::Classifier(vit), parameters, groups, rules, ranks)
+        Trainer::of(Learner::Classifier(Box::new(vit)), parameters, groups, rules, ranks)
     }
 
     /// A trainer that hides patches from a model and lets it predict them; batches say which, and their targets are what is to
@@ -171,7 +171,7 @@ impl Trainer {
         rules: Rules,
         ranks: Ranks,
     ) -> Result<Self, TrainError> {
-        Trainer::of(Learner::Autoencoder(autoencoder), parameters, groups, rules, ranks)
+        Trainer::of(Learner::Autoencoder(Box::new(autoencoder)), parameters, groups, rules, ranks)
     }
 
     fn of(

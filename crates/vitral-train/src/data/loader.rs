@@ -305,6 +305,9 @@ impl Drop for Epoch {
     }
 }
 
+/// The model's input for an image: its size, and its numbers.
+type Made = (Size, Vec<f32>);
+
 /// A batch before it is on a device.
 struct Prepared {
     shape: [usize; 4],
@@ -389,7 +392,7 @@ impl Work {
         };
         let wanted = indices[needed.clone()].par_iter().enumerate();
         let made: Vec<_> = self.pool.install(|| wanted.map(one).collect::<Result<_, _>>())?;
-        let made: Vec<(usize, (Size, Vec<f32>))> = made.into_iter().flatten().collect();
+        let made: Vec<(usize, Made)> = made.into_iter().flatten().collect();
         let listed = self.options.order == Order::Listed;
         if made.is_empty() && listed {
             return Ok(None);
@@ -445,12 +448,7 @@ impl Work {
     }
 
     /// The image at an index, or the next one that can be used.
-    fn usable(
-        &self,
-        index: usize,
-        augment: &Augment,
-        draws: Draws,
-    ) -> Result<Option<(usize, (Size, Vec<f32>))>, TrainError> {
+    fn usable(&self, index: usize, augment: &Augment, draws: Draws) -> Result<Option<(usize, Made)>, TrainError> {
         let count = self.dataset.len();
         for step in 0..count {
             let index = (index + step) % count;
@@ -476,7 +474,7 @@ impl Work {
     }
 
     /// The model's input for an image, and its size.
-    fn numbers(&self, image: &Image, augment: &Augment, mut draws: Draws) -> Result<(Size, Vec<f32>), TrainError> {
+    fn numbers(&self, image: &Image, augment: &Augment, mut draws: Draws) -> Result<Made, TrainError> {
         let still = || self.options.preprocess.apply(image).map_err(vitral::Error::from);
         let Some(fixed) = self.size else {
             return Ok((self.options.preprocess.output_size_for(image.size()), still()?));
