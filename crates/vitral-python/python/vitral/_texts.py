@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Union
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from . import _native
 from ._errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    Path = Union[str, "os.PathLike[str]"]
+    from ._model import Path
 
 
 class TextModel:
@@ -23,10 +22,10 @@ class TextModel:
     Use :meth:`load`. Vectors of texts and of images (:meth:`Model.embed`) are compared by their cosine.
     """
 
-    _native: _native.TextModel
+    _tower: _native.TextModel
 
-    def __init__(self, native: _native.TextModel) -> None:
-        self._native = native
+    def __init__(self, tower: _native.TextModel) -> None:
+        self._tower = tower
 
     @classmethod
     def load(
@@ -61,19 +60,19 @@ class TextModel:
         given = [texts] if isinstance(texts, str) else list(texts)
         if not given:
             raise ConfigError("expected at least one text")
-        found = self._native.embed(given)
+        found = self._tower.embed(given)
         return found[0] if one else found
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, as the model gets them."""
-        return self._native.tokens(text)
+        return self._tower.tokens(text)
 
     @property
     def scale(self) -> float:
         """What similarities of images and texts are multiplied by before they become probabilities."""
-        return self._native.scale_and_bias()[0]
+        return self._tower.scale_and_bias()[0]
 
     @property
     def bias(self) -> float:
         """What is added to them."""
-        return self._native.scale_and_bias()[1]
+        return self._tower.scale_and_bias()[1]

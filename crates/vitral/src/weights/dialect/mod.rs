@@ -243,6 +243,7 @@ const BUILT_IN: [(&str, &str); 20] = [
 
 /// The dialects of text towers: their names are those of [`crate::model::TextTower`], so they are not among those that a
 /// vision tower is recognized by.
+#[cfg(feature = "text")]
 const OF_TEXTS: [(&str, &str); 3] = [
     ("huggingface-clip-text", include_str!("huggingface-clip-text.toml")),
     ("huggingface-siglip-text", include_str!("huggingface-siglip-text.toml")),
@@ -295,6 +296,7 @@ impl Dialect {
     }
 
     /// The dialect of a text tower with this name.
+    #[cfg(feature = "text")]
     pub(crate) fn of_texts(name: &str) -> Option<Dialect> {
         let (name, text) = OF_TEXTS.iter().find(|(known, _)| *known == name)?;
         Self::parse(name, text).ok()
@@ -469,6 +471,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "text")]
     fn every_dialect_of_a_text_tower_parses() {
         for (name, text) in OF_TEXTS {
             let dialect = Dialect::parse(name, text).unwrap_or_else(|fault| panic!("{name}: {fault}"));
