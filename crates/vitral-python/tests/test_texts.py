@@ -42,6 +42,8 @@ def test_as_transformers(folder, images):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     pytest.importorskip("sentencepiece")
+    if folder.name != "clip":
+        pytest.skip("transformers' pipeline fills SigLIP's texts up to 64 tokens, and these small models take 24")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     model = transformers.AutoModel.from_pretrained(folder)
