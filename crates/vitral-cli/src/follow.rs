@@ -63,17 +63,7 @@ pub(crate) fn follow(
         let summary = Summary::of(set.as_ref(), channels, SAMPLED, 0);
         printer.note(format_args!("{name:<10} {summary}"));
     }
-    let mut watcher = Lines {
-        printer,
-        json: settings.json,
-        epochs: recipe.run.epochs,
-        labeling: sets.train.labeling(),
-        choose_by: recipe.run.choose_by,
-        begun: Instant::now(),
-        first: None,
-        bar: false,
-        losses: Losses::default(),
-    };
+    let mut watcher = Lines::new(recipe, sets.train.labeling(), settings, printer);
     let on = RunOn { device: &settings.device, ranks: ranks.clone(), interrupted: interrupt::gracefully() };
     let ended = train(recipe, &sets, models, out, on, &mut watcher);
     printer.finish_progress();
@@ -147,18 +137,8 @@ fn without_labels(
     });
     let learned = learned.transpose()?;
     printer.note(format_args!("images     {} to train on, {} held out", images.train.len(), images.held_out.len()));
-    let mut watcher = Lines {
-        printer,
-        json: settings.json,
-        epochs: recipe.run.epochs,
-        // Pixels are numbers.
-        labeling: Labeling::Number,
-        choose_by: recipe.run.choose_by,
-        begun: Instant::now(),
-        first: None,
-        bar: false,
-        losses: Losses::default(),
-    };
+    // Pixels are numbers.
+    let mut watcher = Lines::new(recipe, Labeling::Number, settings, printer);
     let on = RunOn { device: &settings.device, ranks: ranks.clone(), interrupted: interrupt::gracefully() };
     let ended = pretrain(recipe, &images, learned, out, on, &mut watcher);
     printer.finish_progress();
@@ -212,6 +192,22 @@ struct Lines<'a> {
     first: Option<u64>,
     bar: bool,
     losses: Losses,
+}
+
+impl<'a> Lines<'a> {
+    fn new(recipe: &Recipe, labeling: Labeling, settings: &Settings, printer: &'a Printer) -> Self {
+        Lines {
+            printer,
+            json: settings.json,
+            epochs: recipe.run.epochs,
+            labeling,
+            choose_by: recipe.run.choose_by,
+            begun: Instant::now(),
+            first: None,
+            bar: false,
+            losses: Losses::default(),
+        }
+    }
 }
 
 /// The training loss so far, for the sparkline.

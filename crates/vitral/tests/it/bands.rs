@@ -7,13 +7,16 @@ use serde_json::json;
 use vitral::image::preprocess::Channels;
 use vitral::image::statistics::BandStatistics;
 use vitral::image::{BandImage, DecodeOptions, Image, Preprocess, decode_for, open, open_for};
+use vitral::numbers::apart;
 use vitral::{Device, LoadOptions, Model};
 
+use crate::parity::difference;
+
 /// The largest difference of logits and features, in standard deviations of timm's.
-const ALLOWED: f64 = 2e-4;
+const ALLOWED: f32 = 2e-4;
 
 /// The largest difference of a prepared value: PyTorch sums its weights in another order.
-const PREPARED: f32 = 5e-5;
+const PREPARED: f64 = 5e-5;
 
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/bands")
@@ -34,16 +37,6 @@ fn tensors(file: &Path, name: &str) -> Vec<f32> {
 
 fn expected(name: &str) -> Vec<f32> {
     tensors(&goldens().join("expected.safetensors"), name)
-}
-
-/// The largest difference, in standard deviations of what is expected.
-fn apart(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let count = expected.len() as f64;
-    let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
-    let deviation = (expected.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count).sqrt();
-    let differences = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
-    differences.fold(0.0, f64::max) / deviation
 }
 
 fn model(bands: usize) -> Model {
@@ -70,8 +63,8 @@ fn models_of_any_number_of_bands_give_the_numbers_of_timm() {
         let pixels = Device::cpu(0).upload([1, bands, 32, 32], &pixels).expect("memory");
         let output = model.run(&pixels, None).expect("runs");
         let expected = |name| tensors(&folder.join("expected.safetensors"), name);
-        let logits = apart(&output.logits.expect("a head").to_vec().expect("values"), &expected("logits"));
-        let features = apart(&output.features.to_vec().expect("values"), &expected("features"));
+        let logits = difference(&output.logits.expect("a head").to_vec().expect("values"), &expected("logits"));
+        let features = difference(&output.features.to_vec().expect("values"), &expected("features"));
         println!("{bands} bands: logits {logits:.1e}, features {features:.1e}");
         assert!(logits < ALLOWED && features < ALLOWED, "{bands}: {logits} {features}");
     }
@@ -122,16 +115,16 @@ fn prepared_bands_are_those_of_pytorch() {
     for (name, preprocess) in [("bicubic", &preprocess), ("bilinear", &bilinear)] {
         let (found, expected) =
             (preprocess.apply(&image).expect("a tensor"), expected(&format!("pixel_values.{name}")));
-        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = apart(&found, &expected);
         println!("{name}: largest difference {worst:.1e}");
-        assert!(found.len() == expected.len() && worst < PREPARED, "{name}: {worst}");
+        assert!(worst < PREPARED, "{name}: {worst}");
     }
     // Real numbers from 0 to 1 are the same image.
     let real = preprocess.apply(&bands_of("float32.tif", 5)).expect("a tensor");
     let whole = preprocess.apply(&image).expect("a tensor");
-    assert!(real.iter().zip(&whole).all(|(a, b)| (a - b).abs() < PREPARED));
+    assert!(apart(&real, &whole) < PREPARED);
     let logits = model.logits(&model.pixels(&[image]).expect("pixels")).expect("a head").to_vec().expect("values");
-    let apart = apart(&logits, &expected("logits"));
+    let apart = difference(&logits, &expected("logits"));
     assert!(apart < ALLOWED, "{apart}");
 }
 

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vitral::config::{Head, Problem};
+use vitral::numbers::apart;
 use vitral::onnx::{OnnxOptions, convert as to_onnx};
 use vitral::text::{TextLabels, TextModel, Tokenizer};
-use vitral::weights::Container;
 use vitral::weights::export::{Target, export};
 use vitral::{Device, Error, LoadOptions, Model, Tensor};
+
+use crate::parity::{Stored, difference};
 
 const MODELS: [&str; 3] = ["clip", "siglip", "siglip2"];
 
@@ -24,11 +26,12 @@ fn labels(name: &str) -> Vec<String> {
     serde_json::from_value(json(name, "labels.json")).unwrap()
 }
 
+fn stored(name: &str) -> Stored {
+    Stored::open(&golden(name).join("expected.safetensors"))
+}
+
 fn expected(name: &str, tensor: &str) -> (Vec<usize>, Vec<f32>) {
-    let container = Container::open(&golden(name).join("expected.safetensors")).unwrap();
-    let view = container.tensor(tensor).unwrap();
-    let values = view.bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-    (view.shape.to_vec(), values)
+    stored(name).values(tensor).unwrap_or_else(|| panic!("no {tensor}"))
 }
 
 fn texts(name: &str) -> TextModel {
@@ -41,19 +44,13 @@ fn classifier(name: &str) -> Model {
 }
 
 fn pixels(name: &str) -> Tensor {
-    let (shape, values) = expected(name, "pixel_values");
-    let shape: [usize; 4] = shape.try_into().unwrap();
-    Device::cpu(1).upload(shape, &values).unwrap()
+    stored(name).pixels(&Device::cpu(1))
 }
 
 /// Compares within 2·10⁻⁴ of the expected values' standard deviation.
 fn close(what: &str, found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let count = expected.len() as f64;
-    let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
-    let deviation = (expected.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count).sqrt();
-    let largest = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-    assert!(largest <= 2e-4 * deviation, "{what}: {largest:e} of a deviation of {deviation:e}");
+    let difference = difference(found, expected);
+    assert!(difference <= 2e-4, "{what}: {difference:e} of a deviation");
 }
 
 #[test]
@@ -96,8 +93,7 @@ fn zero_shot_probabilities_equal_transformers() {
         assert_eq!(problem == Problem::SingleLabel, name == "clip");
         let each = labels(name).len();
         let found: Vec<f32> = logits.chunks(each).flat_map(|row| vitral::labels::probabilities(row, problem)).collect();
-        let probabilities = expected(name, "probabilities").1;
-        let largest = found.iter().zip(&probabilities).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let largest = apart(&found, &expected(name, "probabilities").1);
         assert!(largest < 1e-5, "{name}: {largest}");
         assert_eq!(model.labels().names(), Some(&labels(name)[..]));
     }

@@ -171,7 +171,6 @@ impl Arguments<'_> {
     fn config(&self) -> Result<ModelConfig, WeightsError> {
         let fields = &self.fields;
         let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
-        let rate = |key: &str| Ok::<_, WeightsError>(fields.number(key)?.unwrap_or(0.0) as f32);
         self.refuse_unknown()?;
         let (stem, patch) = self.stem()?;
         let (norm, norm_epsilon) = self.norm("norm_layer")?.unwrap_or((NormKind::Layer, 1e-6));
@@ -249,15 +248,21 @@ impl Arguments<'_> {
             pooling,
             pool_prefix,
             pooled_norm: final_norm && fc_norm && !distilled,
-            drop: DropRates {
-                hidden: rate("proj_drop_rate")?,
-                attention: rate("attn_drop_rate")?,
-                positions: rate("pos_drop_rate")?,
-                head: rate("drop_rate")?,
-                path: rate("drop_path_rate")?,
-                patches: rate("patch_drop_rate")?,
-            },
+            drop: self.drop_rates()?,
             ..ModelConfig::default()
+        })
+    }
+
+    /// The dropout rates, which all but BEiT name alike.
+    fn drop_rates(&self) -> Result<DropRates, WeightsError> {
+        let rate = |key: &str| Ok::<_, WeightsError>(self.fields.number(key)?.unwrap_or(0.0) as f32);
+        Ok(DropRates {
+            hidden: rate("proj_drop_rate")?,
+            attention: rate("attn_drop_rate")?,
+            positions: rate("pos_drop_rate")?,
+            head: rate("drop_rate")?,
+            path: rate("drop_path_rate")?,
+            patches: rate("patch_drop_rate")?,
         })
     }
 

@@ -189,7 +189,6 @@ impl Arguments<'_> {
     fn of_both(&self) -> Result<ModelConfig, WeightsError> {
         let fields = &self.fields;
         let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
-        let rate = |key: &str| Ok::<_, WeightsError>(fields.number(key)?.unwrap_or(0.0) as f32);
         let eva = fields.text("class")? == Some("Eva");
         let pooling = match fields.text("global_pool")?.unwrap_or("avg") {
             "avg" => Pooling::Mean,
@@ -226,14 +225,7 @@ impl Arguments<'_> {
             final_norm: !fc_norm,
             pooling,
             pooled_norm: fc_norm,
-            drop: DropRates {
-                hidden: rate("proj_drop_rate")?,
-                attention: rate("attn_drop_rate")?,
-                positions: rate("pos_drop_rate")?,
-                head: rate("drop_rate")?,
-                path: rate("drop_path_rate")?,
-                patches: 0.0,
-            },
+            drop: DropRates { patches: 0.0, ..self.drop_rates()? },
             ..ModelConfig::default()
         })
     }

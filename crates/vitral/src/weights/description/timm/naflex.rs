@@ -2,9 +2,7 @@
 //! configuration, which are given in the same way.
 
 use super::{Arguments, WITHOUT_EFFECT};
-use crate::config::{
-    DropRates, MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions, Size,
-};
+use crate::config::{MlpKind, ModelConfig, NormKind, OtherSizes, Pooling, PositionResample, Positions, Size};
 use crate::weights::WeightsError;
 
 /// Arguments that we read.
@@ -64,7 +62,6 @@ impl Arguments<'_> {
         let fields = &self.fields;
         self.refuse_others_of_naflex()?;
         let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
-        let rate = |key: &str| Ok::<_, WeightsError>(fields.number(key)?.unwrap_or(0.0) as f32);
         let patch_size = fields.size("patch_size")?.unwrap_or(Size::square(16));
         let (norm, norm_epsilon) = self.norm("norm_layer")?.unwrap_or((NormKind::Layer, 1e-6));
         let (width, heads) = self.width_and_heads()?;
@@ -123,14 +120,7 @@ impl Arguments<'_> {
             pool_heads: pool_heads.filter(|_| attends),
             pool_mlp_width: pool_mlp_width.filter(|_| attends),
             pooled_norm: final_norm && fc_norm.unwrap_or(matches!(pooling, Pooling::Mean | Pooling::MeanAll)),
-            drop: DropRates {
-                hidden: rate("proj_drop_rate")?,
-                attention: rate("attn_drop_rate")?,
-                positions: rate("pos_drop_rate")?,
-                head: rate("drop_rate")?,
-                path: rate("drop_path_rate")?,
-                patches: rate("patch_drop_rate")?,
-            },
+            drop: self.drop_rates()?,
             ..ModelConfig::default()
         })
     }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::words::{activation, number, ratio, side, write};
 use crate::config::{
-    Activation, Axis, BlockKind, MlpKind, OtherSizes, Pooling, PositionResample, Positions, RelativePositions,
-    ResNetV2, Rotary, Stem,
+    Activation, Axis, BlockKind, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions,
+    RelativePositions, ResNetV2, Rotary, Stem,
 };
 use crate::image::Preprocess;
 use crate::weights::WeightsError;
@@ -123,16 +123,7 @@ fn with_architecture(model: &ExportSource<'_>, architecture: &str, packed_gate: 
     }
     put("scale_attn_norm", json!(config.attention_norm));
     put("scale_mlp_norm", json!(config.mlp_norm));
-    let (pool, prefix) = match config.pooling {
-        Pooling::Class => ("token", false),
-        Pooling::Mean => ("avg", false),
-        Pooling::MeanAll => ("avg", true),
-        Pooling::Max => ("max", config.pool_prefix),
-        Pooling::AverageMax => ("avgmax", config.pool_prefix),
-        Pooling::Attention => ("map", config.pool_prefix),
-        // timm has no such pooling; reading back reports that.
-        Pooling::ClassAndMean | Pooling::None => ("", false),
-    };
+    let (pool, prefix) = pool(config);
     put("global_pool", json!(pool));
     put("pool_include_prefix", json!(prefix));
     // timm has one resampling kernel; a model that uses another takes only its own size.
@@ -163,19 +154,25 @@ fn with_architecture(model: &ExportSource<'_>, architecture: &str, packed_gate: 
     folder(model, architecture, pool, Value::Object(arguments), pretrained)
 }
 
-/// `config.json` of a `NaFlexVit`, for positions that are resampled in its ways; what it cannot express is found by reading
-/// it back.
-fn of_naflex(model: &ExportSource<'_>, pad: bool) -> Value {
-    let config = model.vit.config();
-    let (pool, prefix) = match config.pooling {
+/// `global_pool` and `pool_include_prefix`.
+fn pool(config: &ModelConfig) -> (&'static str, bool) {
+    match config.pooling {
         Pooling::Class => ("token", false),
         Pooling::Mean => ("avg", false),
         Pooling::MeanAll => ("avg", true),
         Pooling::Max => ("max", config.pool_prefix),
         Pooling::AverageMax => ("avgmax", config.pool_prefix),
         Pooling::Attention => ("map", config.pool_prefix),
+        // timm has no such pooling; reading back reports that.
         Pooling::ClassAndMean | Pooling::None => ("", false),
-    };
+    }
+}
+
+/// `config.json` of a `NaFlexVit`, for positions that are resampled in its ways; what it cannot express is found by reading
+/// it back.
+fn of_naflex(model: &ExportSource<'_>, pad: bool) -> Value {
+    let config = model.vit.config();
+    let (pool, prefix) = pool(config);
     let square =
         matches!(config.other_sizes, OtherSizes::Resample { kernel: PositionResample::BicubicAntialiasInSquare, .. });
     let grid = config.grid();
