@@ -294,7 +294,12 @@ impl<'a> Run<'a> {
     /// Draws a few held-out images: whole, with patches hidden, and as predicted.
     fn draw(&self, trainer: &Trainer, device: &Device) -> Result<(), TrainError> {
         let (autoencoder, parameters) = kept(trainer, device)?;
-        let Some(batch) = self.choosing.loader.epoch(0, 0).next() else { return Ok(()) };
+        // Neighbors are often of one class.
+        let images = &self.images.held_out;
+        let every = (images.len() / SHOWN).max(1);
+        let some = Subset::new(Arc::clone(images), (0..images.len()).step_by(every).take(SHOWN).collect());
+        let options = LoaderOptions::evaluation(self.preprocess.clone(), SHOWN);
+        let Some(batch) = Loader::new(Arc::new(some), options, device)?.epoch(0, 0).next() else { return Ok(()) };
         let batch = self.choosing.hide(batch?, 0, 0)?;
         let visible = batch.visible.as_ref().expect("a batch of images");
         let predicted = device.scope(|| {

@@ -43,7 +43,7 @@ const SIGLIP: &str = "SiglipTokenizer";
 impl Habits {
     /// Those of the classes in transformers 5, as `tokenizer_config.json` names and changes them.
     fn of(folder: &Path) -> Result<Self, WeightsError> {
-        let path = folder.join("tokenizer_config.json");
+        let path = folder.join(CONFIG);
         let config = match path.is_file() {
             true => {
                 let text = std::fs::read(&path).map_err(|source| WeightsError::Io { path: path.clone(), source })?;
@@ -99,6 +99,14 @@ const SENTENCE_PIECES: &str = "spiece.model";
 
 /// The files that a tokenizer is read from, in the order in which they are looked for.
 const FILES: [&str; 3] = ["tokenizer.json", "vocab.json", SENTENCE_PIECES];
+
+/// Whether the files say how texts are prepared: SigLIP and SigLIP 2 have other habits, and may have the same files.
+pub(super) fn says_how(folder: &Path) -> bool {
+    [CONFIG, SENTENCE_PIECES].iter().any(|name| folder.join(name).is_file())
+}
+
+/// The file that names the library's class.
+const CONFIG: &str = "tokenizer_config.json";
 
 impl Tokenizer {
     /// The tokenizer of a model's folder: `tokenizer.json`, CLIP's `vocab.json` and `merges.txt`, or SigLIP's `spiece.model`;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use vitral_engine::{Context, DType, Device, ParameterSpec, Parameters, Precision};
 
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Tokenizer, says_how};
 use crate::config::{Problem, Size, TextConfig, TextPooling};
 use crate::error::Error;
 use crate::model::TextTower;
@@ -48,6 +48,12 @@ impl TextModel {
     pub fn load(path: &Path, config: Option<&Path>, device: &Device) -> Result<Self, Error> {
         let description = load_text_description(path, config)?;
         let tokenizer = Tokenizer::of_folder(&description.folder)?;
+        // CLIP's file says everything by itself.
+        if description.problem == Problem::MultiLabel && !says_how(&description.folder) {
+            let fault = "expected `tokenizer_config.json` beside the tokenizer: without it, it is not known whether texts keep \
+                         capitals and punctuation";
+            return Err(WeightsError::Tokenizer { path: description.folder, fault: fault.to_owned() }.into());
+        }
         let tower = TextTower::new(description.config.clone())
             .map_err(|fault| Error::Config { path: path.to_owned(), fault })?;
         let container = Container::open_files(&description.files, None)?;

@@ -175,6 +175,15 @@ fn what_cannot_be_is_said() {
     assert!(said(of(&["a"]), scratch.path()).contains("tokenizer.json"));
     std::fs::remove_file(scratch.path().join("tokenizer.json")).unwrap();
     std::fs::remove_file(scratch.path().join("vocab.json")).unwrap();
+    // SigLIP 2's file is as good as SigLIP's, and texts are prepared in another way.
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(golden("siglip2").join(file), scratch.path().join(file)).unwrap();
+    }
+    assert!(said(of(&["a"]), scratch.path()).contains("tokenizer_config.json"));
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(clip.join(file), scratch.path().join(file)).unwrap();
+    }
+    std::fs::remove_file(scratch.path().join("tokenizer.json")).unwrap();
     for broken in [&b""[..], b"\x0a\xff", b"not a model"] {
         std::fs::write(scratch.path().join("spiece.model"), broken).unwrap();
         assert!(said(of(&["a"]), scratch.path()).contains("spiece.model"));

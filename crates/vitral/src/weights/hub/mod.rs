@@ -96,12 +96,12 @@ fn has_texts(config: &Path) -> bool {
     json.is_some_and(|json| json.get("text_config").or_else(|| json.get("text_config_dict")).is_some())
 }
 
-/// The files of a tokenizer, in the best form available.
+/// The files of a tokenizer, with the one that says what else is done to a text. Which of several forms is read depends on
+/// that one, so all of them are fetched.
 fn tokenizer(listed: &[String]) -> Vec<String> {
-    const FORMS: [&[&str]; 3] = [&["tokenizer.json"], &["vocab.json", "merges.txt"], &["spiece.model"]];
+    const FILES: [&str; 5] = ["tokenizer_config.json", "tokenizer.json", "vocab.json", "merges.txt", "spiece.model"];
     let has = |name: &&str| listed.iter().any(|file| file == name);
-    let form = FORMS.iter().find(|form| form.iter().all(has));
-    form.into_iter().flat_map(|form| form.iter().map(|name| (*name).to_owned())).collect()
+    FILES.into_iter().filter(has).map(str::to_owned).collect()
 }
 
 /// The weight files that an index lists and the hub has.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
+use vitral::text::TextModel;
 use vitral::weights::hub::{Hub, HubName};
 use vitral::{Device, LoadOptions, Model};
 
@@ -110,11 +111,15 @@ fn answer(stream: TcpStream, state: &mut State) -> std::io::Result<()> {
 }
 
 fn golden(case: &str) -> State {
+    golden_in("models", case)
+}
+
+fn golden_in(kind: &str, case: &str) -> State {
     let read = |entry: std::fs::DirEntry| {
         (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).unwrap())
     };
     let mut files: HashMap<_, _> =
-        std::fs::read_dir(goldens().join("models").join(case)).unwrap().flatten().map(read).collect();
+        std::fs::read_dir(goldens().join(kind).join(case)).unwrap().flatten().map(read).collect();
     files.retain(|name, _| !name.starts_with("input") && !name.starts_with("expected"));
     files.insert("README.md".into(), b"# a model".to_vec());
     State { files, ..State::default() }
@@ -154,6 +159,29 @@ fn a_model_is_pulled_once_and_runs() {
     assert!(error.contains("HF_ENDPOINT"), "{error}");
     let error = offline.pull(&"hf:org/other".parse().unwrap(), &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+}
+
+/// What a tokenizer does depends on a file beside it.
+#[test]
+fn a_model_of_images_and_texts_comes_with_its_tokenizer() {
+    for case in ["clip", "siglip", "siglip2"] {
+        let (endpoint, _) = serve(golden_in("texts", case));
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = hub(&endpoint, scratch.path()).pull(&name(), &mut |_| {}).unwrap();
+        let load = |folder: &Path| TextModel::load(folder, None, &Device::cpu(1)).unwrap();
+        let (pulled, own) = (load(&folder), load(&goldens().join("texts").join(case)));
+        for text in ["A photo of a Cat, asleep!", "東京の夜景"] {
+            assert_eq!(pulled.tokens(text).unwrap(), own.tokens(text).unwrap(), "{case}: {text}");
+        }
+        assert!(!folder.join("labels.json").exists());
+    }
+    // A model of images alone has no use for one.
+    let mut state = golden("hf_vit_sharded");
+    state.files.insert("tokenizer.json".to_owned(), b"{}".to_vec());
+    let (endpoint, _) = serve(state);
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = hub(&endpoint, scratch.path()).pull(&name(), &mut |_| {}).unwrap();
+    assert!(!folder.join("tokenizer.json").exists());
 }
 
 #[test]
