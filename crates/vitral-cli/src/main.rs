@@ -20,6 +20,7 @@ mod progress;
 mod run_args;
 mod settings;
 mod sparkline;
+mod tiles;
 
 use std::io::Write;
 use std::process::ExitCode;

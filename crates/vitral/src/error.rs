@@ -9,6 +9,7 @@ use crate::config::{ConfigError, Size};
 use crate::explain::ExplainError;
 use crate::image::ImageError;
 use crate::model::ModelError;
+use crate::tiles::TilesError;
 use crate::weights::WeightsError;
 
 /// Any error of the library.
@@ -126,6 +127,9 @@ pub enum Error {
         /// The number there are.
         found: usize,
     },
+    /// An image cannot be looked at in windows as asked.
+    #[error(transparent)]
+    Tiles(Box<TilesError>),
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -178,6 +182,12 @@ impl From<WeightsError> for Error {
 impl From<ImageError> for Error {
     fn from(fault: ImageError) -> Self {
         Error::Image(Box::new(fault))
+    }
+}
+
+impl From<TilesError> for Error {
+    fn from(fault: TilesError) -> Self {
+        Error::Tiles(Box::new(fault))
     }
 }
 

@@ -60,6 +60,7 @@ mod save;
 pub mod search;
 #[cfg(feature = "text")]
 pub mod text;
+pub mod tiles;
 #[doc(hidden)]
 pub mod timing;
 pub mod trace;

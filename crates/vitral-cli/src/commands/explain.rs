@@ -8,6 +8,7 @@ mod results;
 mod run;
 mod selection;
 mod sheets;
+mod tiled;
 mod waiting;
 mod work;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(args: &ExplainArgs, settings: &Settings, printer: &Printer) ->
         bail!(Usage("`--compare` only applies to `cka`; add `--method cka`".into()));
     }
     args.check_images()?;
+    tiled::check(args)?;
     let model = args.model.load_with_labels(&args.labels, settings)?;
     printer.note_precision(&model);
     let load = |path: &PathBuf| -> anyhow::Result<Model> {

@@ -163,3 +163,30 @@ pub(crate) fn run(command: Command, settings: &Settings, printer: &Printer) -> a
         Command::Man(args) => man::run(&args, Cli::command(), printer),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// clap itself only checks this without optimization; with it, one of the two would silently get the other's value.
+    #[test]
+    fn no_command_has_two_options_of_one_name() {
+        let mut left = vec![Cli::command()];
+        while let Some(mut command) = left.pop() {
+            command.build();
+            let mut seen = BTreeSet::new();
+            for argument in command.get_arguments() {
+                let names = argument.get_long_and_visible_aliases().unwrap_or_default().into_iter().map(str::to_owned);
+                let hidden = argument.get_all_aliases().unwrap_or_default().into_iter().map(str::to_owned);
+                let short = argument.get_short().map(|short| short.to_string());
+                let names: BTreeSet<String> = names.chain(hidden).chain(short).collect();
+                for name in names {
+                    assert!(seen.insert(name.clone()), "`{} --{name}` twice", command.get_name());
+                }
+            }
+            left.extend(command.get_subcommands().cloned());
+        }
+    }
+}

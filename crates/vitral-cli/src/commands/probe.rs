@@ -1,5 +1,7 @@
 //! `vitral probe`: measure a model's features without training it further.
 
+mod dense;
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -16,13 +18,22 @@ use crate::settings::{ImageModelArgs, Settings};
 /// Nearest neighbors by cosine; a linear classifier in closed form (ridge), with its penalty chosen on a fifth of the
 /// training images; and the ViT paper's few-shot evaluation: a linear classifier on 1, 5, 10 and 25 images per class,
 /// three draws each, both with L2 = 2^10 and whitened features as in big_vision, and with the scaling and penalty
-/// chosen by leave-one-out cross-validation.
+/// chosen by leave-one-out cross-validation. With --dense, a linear classifier of single patches on images with masks.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
+With --dense, DATA is a folder of images and of masks with the number of a class for each pixel: `images/` and `masks/`
+(or `annotations/`), each with `train/` and `val/` or without; `train/` and `val/`, each with both inside; or Pascal VOC's
+folders. A mask has the name of its image: a gray PNG or one with a palette, or a TIFF or .npy of one band. `classes.txt`,
+if there is one, names the numbers, from 0, one on each line. Images are resized to a short side of the model's input and
+looked at in overlapping windows; the classifier's logits are enlarged to the masks, and the result is the mean
+intersection over union.
+
 Examples:
   vitral probe --model dinov2-small flowers/
   vitral probe --model dinov2-small flowers/ --pool class-and-mean
-  vitral probe --model dinov2-small flowers/ --shots 1,2,4 --json")]
+  vitral probe --model dinov2-small flowers/ --shots 1,2,4 --json
+  vitral probe --model dinov2-small VOC2012/ --dense --output predicted
+  vitral probe --model dinov2-small ADE20K/ --dense --ignore-index 0")]
 pub(crate) struct ProbeArgs {
     /// The labeled images, for fitting and for testing
     data: PathBuf,
@@ -43,9 +54,16 @@ pub(crate) struct ProbeArgs {
     /// Batch size; it does not affect the results
     #[arg(long, alias = "batch-size", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
+    #[command(flatten)]
+    dense: dense::DenseArgs,
 }
 
 pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
+    if let Some(mut options) = args.dense.options() {
+        options.test = args.test.clone();
+        options.batch = args.batch.into();
+        return dense::run(&args.model.load(settings)?, &args.data, &options, settings, printer);
+    }
     if args.neighbors.contains(&0) || args.shots.contains(&0) {
         return Err(crate::fault::Usage("neighbors and shots must be above 0".into()).into());
     }

@@ -1,6 +1,7 @@
 //! Output files, written to a temporary file first and moved into place when complete.
 
 mod csv;
+mod grids;
 mod json_lines;
 mod npy;
 mod output_file;
@@ -10,6 +11,7 @@ mod safetensors;
 
 use std::path::Path;
 
+pub(crate) use grids::Grids;
 pub(crate) use json_lines::JsonLines;
 pub(crate) use npy::write_npy;
 pub(crate) use output_file::{OutputFile, write_file};

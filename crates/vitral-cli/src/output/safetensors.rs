@@ -61,7 +61,7 @@ impl Rows for Safetensors {
 }
 
 /// The start of a file: length and header, for float32 tensors that follow in this order.
-fn header(about: HashMap<String, String>, tensors: Vec<(String, Vec<usize>)>) -> anyhow::Result<Vec<u8>> {
+pub(super) fn header(about: HashMap<String, String>, tensors: Vec<(String, Vec<usize>)>) -> anyhow::Result<Vec<u8>> {
     let mut end = 0;
     let place = |(name, shape): (String, Vec<usize>)| {
         let start = end;

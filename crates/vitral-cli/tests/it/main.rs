@@ -3,6 +3,7 @@
 mod bands;
 mod bench;
 mod classify;
+mod dense;
 mod device;
 mod embed;
 mod explain;
@@ -14,6 +15,7 @@ mod ranks;
 mod search;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
+mod tiles;
 mod train;
 mod usage;
 mod weights;

@@ -3,6 +3,7 @@
 
 mod cholesky;
 mod cross;
+mod dense;
 mod features;
 mod few_shot;
 mod gather;
@@ -17,6 +18,7 @@ mod run;
 mod several;
 
 pub use cross::{OutOfSample, out_of_sample};
+pub use dense::{ClassOverlap, DenseOptions, DenseReport, Overlap, probe_dense};
 pub use features::Features;
 pub use few_shot::{FewShot, few_shot};
 pub(crate) use gather::each_in_order;

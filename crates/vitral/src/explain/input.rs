@@ -4,7 +4,7 @@ use vitral_engine::Tensor;
 
 use super::{ExplainError, Layout};
 use crate::error::Error;
-use crate::image::{AsImage, ImageView, RgbImage};
+use crate::image::{AsImage, Image, ImageView, Preprocess, RgbImage};
 use crate::labels::{Ranked, top};
 use crate::load::Model;
 
@@ -77,6 +77,19 @@ impl InputImage {
         let pixels = model.pixels(std::slice::from_ref(image))?;
         let layout = Layout::new(model.vit.config(), shown.size(), model.vit.grid(shown.size())?);
         Ok(InputImage { name: name.to_owned(), shown, pixels, layout, original: image.view().size() })
+    }
+
+    /// A window of a larger image, with preprocessing of its own.
+    pub(super) fn of_window(
+        model: &Model,
+        preprocess: &Preprocess,
+        window: &Image,
+        layout: Layout,
+    ) -> Result<Self, Error> {
+        let (shown, pixels) = (preprocess.image(window)?, preprocess.apply(window)?);
+        let shape = [1, preprocess.channels.count(), layout.image.height, layout.image.width];
+        let pixels = model.parameters.device().upload(shape, &pixels)?;
+        Ok(InputImage { name: String::new(), shown, pixels, layout, original: window.size() })
     }
 
     /// The patch that contains a pixel of the original image: column `x`, row `y`, from 0.

@@ -27,6 +27,7 @@ mod progress;
 pub mod report;
 pub mod representation;
 pub mod rollout;
+pub mod tiled;
 
 pub use error::ExplainError;
 pub use gradient::{GradientPass, Wanted};

@@ -149,7 +149,7 @@ pub fn open_for(
     opened(path.as_ref(), options, |bytes| decode_for(bytes, channels, options))
 }
 
-fn opened<T>(
+pub(super) fn opened<T>(
     path: &Path,
     options: &DecodeOptions,
     decode: impl FnOnce(&[u8]) -> Result<T, ImageError>,

@@ -170,6 +170,15 @@ pub enum ImageError {
         /// The number of bands.
         bands: usize,
     },
+    /// An image that is not a mask.
+    #[error(
+        "expected a mask with the number of a class for each pixel (a gray PNG or one with a palette, or a TIFF or an array \
+         of one band), found {found}; turn colors into numbers first, and store them without loss"
+    )]
+    Mask {
+        /// What it is.
+        found: String,
+    },
     /// A band that the image does not have.
     #[error("expected a band from 1 to {bands} to show, found {band}")]
     NoSuchBand {

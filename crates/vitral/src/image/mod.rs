@@ -20,6 +20,7 @@ mod foreign;
 mod format;
 mod jpeg;
 mod limits;
+pub mod mask;
 mod options;
 mod orientation;
 pub mod preprocess;

@@ -16,6 +16,7 @@ mod search;
 mod sizes;
 mod stem;
 mod texts;
+mod tiles;
 mod tiny_vits;
 mod weights;
 

@@ -13,6 +13,7 @@ use crate::fault::Usage;
 use crate::inputs::OptionalInputArgs;
 use crate::labels::LabelArgs;
 use crate::settings::ImageModelArgs;
+use crate::tiles::TileArgs;
 
 /// See inside a model: maps over images, and the ViT paper's figures
 ///
@@ -58,7 +59,12 @@ Examples:
   vitral explain --model dinov2-small photos/ --method distance,norms --layer 3,7,-1
   vitral explain --model vit-base-patch16-224 cat.jpg --method attention --layer -1 --head 0,3,5
   vitral explain --model dinov2-small cat.jpg --method patch,similarity --at 200,120
+  vitral explain --model my-model slide.tif --tiles --class tumor --method gradcam
   vitral explain --model vit-base-patch16-224 photos/ --method all --faithfulness --report report.html
+
+With --tiles, an image of any size is looked at in overlapping windows, and their maps are joined: `score`, what the model
+says about each window, and those maps over an image that are named with --method, without --at. The classes of the image
+are the mean over its windows, and maps that explain a class count each window by its score.
 
 With --faithfulness, a table says how much each map shows of what the model uses, and how to read it:
   deletion    the mean score while patches are hidden, the most important first; smaller is better
@@ -75,6 +81,8 @@ pub(crate) struct ExplainArgs {
     pub(super) model: ImageModelArgs,
     #[command(flatten)]
     pub(super) labels: LabelArgs,
+    #[command(flatten)]
+    pub(super) tiles: TileArgs,
     /// What to make, separated by commas; `all` is everything that applies to the model and the images, and names what
     /// it leaves out [default: a few maps that suit the model]
     #[arg(long, value_name = "METHOD", value_delimiter = ',', value_parser = whats(), hide_possible_values = true)]

@@ -71,7 +71,7 @@ impl Work<'_> {
 
     /// Prints the results for one image.
     fn say(&self, results: &Results) -> anyhow::Result<()> {
-        let Results { name, prediction, folder, faithfulness, lens, .. } = results;
+        let Results { name, prediction, folder, faithfulness, lens, tiles, .. } = results;
         let printer = self.printer;
         if self.settings.json {
             let answers = |ranked: &[Ranked]| -> Vec<Value> {
@@ -94,9 +94,15 @@ impl Work<'_> {
             if !lens.is_empty() {
                 line["lens"] = lens.iter().map(|(ranked, _)| answers(&ranked[..1])).collect();
             }
+            if let Some(tiles) = tiles {
+                line["tiles"] = tiles.clone();
+            }
             return printer.json_line(&line);
         }
         printer.line(printer.heading(name))?;
+        if let Some(tiles) = tiles {
+            printer.line(format_args!("  {} windows; of the classes, the mean over them", tiles["windows"]))?;
+        }
         for answer in prediction.ranked.iter().take(3) {
             if self.model.vit().config().problem == Problem::Regression {
                 printer.line(format_args!("  {:10.4}  {}", answer.probability, answer.label))?;

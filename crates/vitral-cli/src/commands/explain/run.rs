@@ -13,14 +13,11 @@ use super::args::Figure;
 use super::files::Folder;
 use super::places::Planned;
 use super::waiting::{Results, Waiting};
-use super::work::Work;
+use super::work::{SHOWN, Work};
 use super::{figures, sheets};
 use crate::inputs::{Found, Records, Seen};
 use crate::outcome::Outcome;
 use crate::output::{Named, write_file};
-
-/// Number of classes to show.
-const SHOWN: usize = 5;
 
 impl<'a> Work<'a> {
     /// Makes everything requested.
@@ -31,6 +28,8 @@ impl<'a> Work<'a> {
         let found = std::mem::take(&mut self.found);
         let outcome = if found.is_empty() {
             Outcome::Done
+        } else if let Some(options) = args.tiles.options() {
+            self.each_tiled(found, options)?
         } else if self.looks_at_each() {
             self.each(found, &mut gathering)?
         } else {
@@ -89,7 +88,7 @@ impl<'a> Work<'a> {
         let prediction = self.model.explained(input, self.aim, SHOWN)?;
         let mut folder = Folder::create(&self.args.output.join(self.stems.of(&input.name)), &self.inputs)?;
         let mut tensors: Vec<Named> = Vec::new();
-        self.gallery.begin(input, &prediction);
+        self.gallery.begin(&input.name, &input.shown, &prediction);
         let mut maps = Vec::new();
         let mut faithfulness = serde_json::Map::new();
         for planned in self.maps.clone() {
@@ -110,7 +109,7 @@ impl<'a> Work<'a> {
             self.gallery.add(&name, sheets::tile(painted, &drawn));
             tensors.push((name.clone(), vec![map.size.height, map.size.width], map.values.clone()));
             let marked = patch.map(|patch| input.layout.area_of(patch));
-            maps.push(MapEntry { name, method, place, map, marked });
+            maps.push(MapEntry { name, method: Some(method), place, map, marked });
         }
         let tested = self.methods.iter().any(|method| method.is_attribution());
         if self.args.faithfulness && tested && !self.methods.contains(&Method::Random) {
@@ -151,7 +150,8 @@ impl<'a> Work<'a> {
             let (ranked, lens) = (prediction.ranked.clone(), lens.clone());
             self.report.entries.push(Entry { name, shown, ranked, explained, maps, heads, colors: None, lens });
         }
-        let mut results = Results { name: input.name.clone(), prediction, folder, tensors, faithfulness, lens };
+        let mut results =
+            Results { name: input.name.clone(), prediction, folder, tensors, faithfulness, lens, tiles: None };
         match tokens {
             Some(tokens) => self.waiting.push(Waiting::Image(Box::new(results), Box::new(input.clone()), tokens)),
             None => self.finish(&mut results)?,

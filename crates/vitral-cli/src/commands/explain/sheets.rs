@@ -15,16 +15,16 @@ pub(super) struct Gallery {
 
 impl Gallery {
     /// Begins the row of an image.
-    pub(super) fn begin(&mut self, input: &InputImage, prediction: &Prediction) {
-        let name = std::path::Path::new(&input.name).file_name().map(|name| name.to_string_lossy());
-        let mut side = name.map_or(input.name.clone(), |name| name.into_owned());
+    pub(super) fn begin(&mut self, name: &str, shown: &RgbImage, prediction: &Prediction) {
+        let file = std::path::Path::new(name).file_name().map(|name| name.to_string_lossy());
+        let mut side = file.map_or(name.to_owned(), |name| name.into_owned());
         if let Some(best) = prediction.ranked.first() {
             let label = best.label.split(',').next().unwrap_or_default();
             side = format!("{side}\n{label}");
         }
         self.sides.push(side);
         self.rows.push(vec![]);
-        self.add("image", Tile::from(paint::enlarged(&input.shown)));
+        self.add("image", Tile::from(paint::enlarged(shown)));
     }
 
     /// Adds a map to the row that began last.

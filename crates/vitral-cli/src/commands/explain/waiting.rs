@@ -16,6 +16,8 @@ pub(super) struct Results {
     pub(super) tensors: Vec<Named>,
     pub(super) faithfulness: serde_json::Map<String, Value>,
     pub(super) lens: Vec<(Vec<Ranked>, f32)>,
+    /// The windows of a large image.
+    pub(super) tiles: Option<Value>,
 }
 
 /// What is printed once all images have been seen, in the order of the images.

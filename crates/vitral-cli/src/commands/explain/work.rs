@@ -19,6 +19,9 @@ use crate::inputs::Found;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
+/// Number of classes to show.
+pub(super) const SHOWN: usize = 5;
+
 /// A run of `explain`: what to make, with which model, and the results so far.
 pub(super) struct Work<'a> {
     pub(super) args: &'a ExplainArgs,

@@ -21,13 +21,16 @@ const SCRIPT: &str = include_str!("page.js");
 /// The style sheet.
 const STYLE: &str = include_str!("page.css");
 
+/// The name of the map that is no method's.
+const SCORE: &str = "score";
+
 /// One map of an image.
 #[derive(Debug)]
 pub struct MapEntry {
     /// Its name: that of the method, and the layer and head if there are several.
     pub name: String,
-    /// Its method.
-    pub method: Method,
+    /// Its method; of a large image, `None` for the score of each window.
+    pub method: Option<Method>,
     /// The layer and head in words; empty if the method's own choice.
     pub place: String,
     /// The map itself.
@@ -128,7 +131,10 @@ impl Report {
                 (about.name.to_owned(), json!({
                     "title": about.title, "paper": about.paper, "meaning": about.meaning, "scale": method.scale(),
                 }))
-            }).into_iter().collect::<serde_json::Map<_, _>>(),
+            }).into_iter().chain([(SCORE.to_owned(), json!({
+                "title": "Score of each window", "paper": "", "scale": "score of the class", "meaning":
+                "What the model says about each window of the image by itself, averaged where windows overlap.",
+            }))]).collect::<serde_json::Map<_, _>>(),
         });
         // Inside a script, only `<` could end it.
         let data = data.to_string().replace('<', "\\u003c");
@@ -176,11 +182,11 @@ fn entry(entry: &Entry) -> Result<Value, Error> {
         "answers": answers(&entry.ranked),
         "explained": entry.explained,
         "maps": entry.maps.iter().map(|one| {
-            let shown = coarse(&one.method.painted(&one.map));
+            let shown = coarse(&one.method.map_or_else(|| one.map.clone(), |method| method.painted(&one.map)));
             let (low, high) = paint::range(&shown);
             json!({
                 "name": one.name,
-                "method": one.method.name(),
+                "method": one.method.map_or(SCORE, Method::name),
                 "place": one.place,
                 "rows": shown.size.height,
                 "columns": shown.size.width,
@@ -256,7 +262,7 @@ mod tests {
             explained: String::new(),
             maps: vec![MapEntry {
                 name: "patch".into(),
-                method: Method::Patch,
+                method: Some(Method::Patch),
                 place: String::new(),
                 map,
                 marked: Some(PatchArea { top: 4, left: 0, size: crate::config::Size::square(4) }),

@@ -17,15 +17,27 @@ impl Preprocess {
     /// patches. Without a resize, it is bicubic.
     #[must_use]
     pub fn in_patches(mut self, patch: Size, most: usize) -> Self {
-        let to = Target::Patches { patch, most };
+        self.steps = vec![self.resize_to(Target::Patches { patch, most })];
+        self
+    }
+
+    /// The same numbers for a part of an image that the model sees as a whole: in place of all steps, a resize from `window` to
+    /// `input` pixels with the same filter, if they differ. Without a resize, it is bicubic.
+    #[must_use]
+    pub fn of_window(mut self, window: Size, input: Size) -> Self {
+        self.steps = if window == input { vec![] } else { vec![self.resize_to(Target::Exact(input))] };
+        self
+    }
+
+    /// The last resize, to another target.
+    fn resize_to(&self, to: Target) -> Step {
         let last = self.steps.iter().rev().find(|step| step.resize().is_some());
-        self.steps = vec![match last {
+        match last {
             Some(Step::ResizeTensor { filter, .. }) => Step::ResizeTensor { to, filter: *filter },
             Some(Step::ResizeNumbers { filter, .. }) => Step::ResizeNumbers { to, filter: *filter },
             Some(Step::Resize { filter, .. }) => Step::Resize { to, filter: *filter },
             Some(Step::CenterCrop { .. }) | None => Step::Resize { to, filter: Filter::Bicubic },
-        }];
-        self
+        }
     }
 
     /// The same steps for another input size of the model: sizes are scaled by the ratio of the two.
@@ -108,6 +120,14 @@ mod tests {
         }
         let larger = packed.for_size(Size::square(256), Size::square(512)).to_string();
         assert!(larger.starts_with("resize to at most 1024 patches"), "{larger}");
+    }
+
+    #[test]
+    fn a_window_is_resized_only_if_it_has_another_size() {
+        let preset = || Preprocess::from_vitral(&json!({"torchvision": "vit_b_16", "weights": "IMAGENET1K_V1"}));
+        let of = |window| preset().expect("a known preset").of_window(size(window, window), size(224, 224)).to_string();
+        assert!(of(224).starts_with("/255"), "{}", of(224));
+        assert!(of(448).starts_with("resize exactly 224 bilinear | /255"), "{}", of(448));
     }
 
     #[test]

@@ -33,11 +33,15 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("palette", &[]),
             ("search", &["atomic", "config", "error", "features", "image", "load", "pipeline", "weights"]),
             ("text", &["config", "error", "model", "weights"]),
+            ("tiles", &["config", "error", "features", "image", "labels", "load", "predict"]),
             ("onnx", &["atomic", "config", "image", "model", "weights"]),
             // Reads intermediates of the forward pass; never weight files.
             (
                 "explain",
-                &["config", "error", "image", "labels", "load", "model", "numbers", "palette", "predict", "trace"],
+                &[
+                    "config", "error", "image", "labels", "load", "model", "numbers", "palette", "predict", "tiles",
+                    "trace",
+                ],
             ),
         ],
     ),
@@ -153,6 +157,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
                     "progress",
                     "run_args",
                     "settings",
+                    "tiles",
                 ],
             ),
         ],

@@ -1,0 +1,12 @@
+//! How good a model's patch tokens are: a linear classifier of single patches, fitted on images with masks, and the mean
+//! intersection over union of what it says about others.
+
+mod confusion;
+mod head;
+mod pairs;
+mod patches;
+mod picture;
+mod probe;
+
+pub use confusion::{ClassOverlap, Overlap};
+pub use probe::{DenseOptions, DenseReport, probe_dense};
