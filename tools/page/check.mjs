@@ -109,7 +109,7 @@ try {
     assert.equal(await page.evaluate(() => document.activeElement.id), 'model');
     await page.keyboard.press('Tab');
     assert.equal(await page.evaluate(() => document.activeElement.id), 'file');
-    const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
+    const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Space')]);
     await chooser.setFiles(image('bird.jpg'));
     await settled(page);
     assert.equal(await first(page).textContent(), 'bird');

@@ -132,6 +132,7 @@ pub fn probe_dense(
             hint,
         ));
     }
+    watcher.note(&format!("fitting {} classes on {} patches", classes.len(), sample.len()));
     let head = Head::fit(&sample, &classes, options.steps);
 
     let names = names(data)?;
