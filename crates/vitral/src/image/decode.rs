@@ -75,12 +75,14 @@ pub fn decode_for(bytes: &[u8], channels: Channels, options: &DecodeOptions) -> 
         let Decoded { image, notes } = decode_with(bytes, options)?;
         return Ok(Decoded { image: image.into(), notes });
     };
+    let mut notes = Vec::new();
     let image = match Format::of(bytes) {
         Some(format @ (Format::Tiff | Format::Png)) => guarded(format, || {
-            let (image, orientation) = match format {
+            let (image, orientation, note) = match format {
                 Format::Tiff => tiff::decode_bands(bytes, bands, options)?,
-                _ => still::png_bands(bytes, options)?,
+                _ => still::png_bands(bytes, options).map(|(image, orientation)| (image, orientation, None))?,
             };
+            notes.extend(note);
             Ok(Image::from(orientation.apply_to_bands(image).ranged(options.sample_range)))
         })?,
         Some(_) => decode_with(bytes, options)?.into_image().into(),
@@ -89,7 +91,7 @@ pub fn decode_for(bytes: &[u8], channels: Channels, options: &DecodeOptions) -> 
             None => return Err(unknown(bytes)),
         },
     };
-    Ok(Decoded { image: image.for_channels(channels)?, notes: Vec::new() })
+    Ok(Decoded { image: image.for_channels(channels)?, notes })
 }
 
 /// Turns a decoder's panic into an error.

@@ -71,6 +71,8 @@ pub enum Note {
         /// 8, 10 or 12.
         bits: u8,
     },
+    /// The file has more pages of the same kind, and a model of so many bands takes the first alone.
+    FirstPage,
 }
 
 impl fmt::Display for Note {
@@ -79,6 +81,7 @@ impl fmt::Display for Note {
             Note::Dark { bits } => {
                 write!(f, "16-bit samples stay below {}, so the image is nearly black", 1u32 << bits)
             }
+            Note::FirstPage => f.write_str("the file has several pages, of which the first is used"),
         }
     }
 }

@@ -27,7 +27,7 @@ mod rows;
 mod samples;
 
 use super::as_stored::AsStored;
-use super::depth;
+use super::depth::{self, Note};
 use super::jpeg;
 use super::limits::Limits;
 use super::options::DecodeOptions;
@@ -88,7 +88,7 @@ pub(super) fn decode_bands(
     bytes: &[u8],
     bands: usize,
     options: &DecodeOptions,
-) -> Result<(BandImage, Orientation), ImageError> {
+) -> Result<(BandImage, Orientation, Option<Note>), ImageError> {
     let first = Directory::read(bytes)?;
     let layout = Layout::read_bands(&first, &options.limits)?;
     let orientation = orientation(&first);
@@ -116,6 +116,8 @@ pub(super) fn decode_bands(
     if let Some(found) = found {
         return Err(ImageError::Bands { expected: bands, found });
     }
+    // What is wrong with a page that is not used does not matter.
+    let note = (pages.len() == 1 && continued(&pages).unwrap_or(false)).then_some(Note::FirstPage);
     let full = planes::full(&pages[0].1);
     let size = Size { height: pages[0].1.height, width: pages[0].1.width };
     let mut planes = Planes::new(&pages[0].1, bands, &options.limits)?;
@@ -124,7 +126,7 @@ pub(super) fn decode_bands(
         put_page(&mut planes, bytes, directory, layout, &options.limits)?;
         planes.end_page(layout);
     }
-    Ok((BandImage::new(size, bands, planes.finish(), full)?, orientation))
+    Ok((BandImage::new(size, bands, planes.finish(), full)?, orientation, note))
 }
 
 /// Whether there is another page of the same kind.

@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::json;
 use vitral::image::preprocess::Channels;
 use vitral::image::statistics::BandStatistics;
-use vitral::image::{BandImage, DecodeOptions, Image, Preprocess, decode_for, open, open_for};
+use vitral::image::{BandImage, DecodeOptions, Image, Note, Preprocess, decode_for, open, open_for};
 use vitral::numbers::apart;
 use vitral::{Device, LoadOptions, Model};
 
@@ -161,6 +161,17 @@ fn an_image_of_other_bands_is_refused_by_name() {
     assert!(
         open(folder.join("last.npy"), &Default::default()).expect_err("no image").to_string().contains("NumPy array")
     );
+}
+
+#[test]
+fn the_first_page_of_several_is_not_taken_silently() {
+    let notes = |name: &str, bands| {
+        let path = goldens().join("images").join(name);
+        let decoded = open_for(path, Channels::Bands(bands), &DecodeOptions::default()).expect("an image");
+        decoded.notes().to_vec()
+    };
+    assert_eq!(notes("pages.tif", 1), [Note::FirstPage]);
+    assert_eq!((notes("pages.tif", 5), notes("interleaved.tif", 5)), (vec![], vec![]));
 }
 
 #[test]
