@@ -76,10 +76,16 @@ impl Cpu {
         Some(Cpu::of(Processor::new(threads, isa)))
     }
 
-    /// The instruction sets that this processor has kernels for, the best first: of `avx512-bf16`, `avx512-vnni`,
+    /// The instruction sets that this processor has kernels for, the best first: of `amx`, `avx512-bf16`, `avx512-vnni`,
     /// `avx512`, `avx2-vnni`, `avx2`, `neon`, `portable`.
     pub fn instruction_sets() -> Vec<&'static str> {
         Isa::caps().into_iter().map(Isa::name).collect()
+    }
+
+    /// What the processor has and is not among [`Cpu::instruction_sets`], and why, in a line: AMX that the system does not
+    /// permit, or whose products, tried once in a process, are not those of plain sums.
+    pub fn unused_instruction_set() -> Option<String> {
+        Isa::unused()
     }
 
     /// The same processor, multiplying in another precision.

@@ -16,6 +16,9 @@ pub(crate) enum Isa {
     #[cfg(target_arch = "aarch64")]
     Neon,
     Portable,
+    /// As portable, with panels of AVX-512 and the twin of AMX: its kernels without the hardware.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    Twin,
 }
 
 /// What comes with AVX-512.
@@ -28,6 +31,8 @@ pub(crate) enum Extra512 {
     Vnni,
     /// AVX512-BF16, too.
     Bf16,
+    /// AMX, too: tiles, with products of bfloat16 and of bytes. Only where it can be used ([`amx`](super::amx)).
+    Amx,
 }
 
 impl Isa {
@@ -44,10 +49,12 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl")
             {
                 let vnni = is_x86_feature_detected!("avx512vnni");
-                found.push(Isa::Avx512(match vnni && is_x86_feature_detected!("avx512bf16") {
-                    true => Extra512::Bf16,
-                    false if vnni => Extra512::Vnni,
-                    false => Extra512::None,
+                let bf16 = vnni && is_x86_feature_detected!("avx512bf16");
+                found.push(Isa::Avx512(match (vnni, bf16) {
+                    (_, true) if super::amx::usable() => Extra512::Amx,
+                    (_, true) => Extra512::Bf16,
+                    (true, false) => Extra512::Vnni,
+                    (false, false) => Extra512::None,
                 }));
             }
             if fma && is_x86_feature_detected!("avx2") {
@@ -65,12 +72,21 @@ impl Isa {
         Isa::available().into_iter().flat_map(Isa::lesser).collect()
     }
 
+    /// What the processor has and is not used, and why.
+    pub(crate) fn unused() -> Option<String> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(fault) = super::amx::fault() {
+            return Some(format!("AMX is not used: {fault}"));
+        }
+        None
+    }
+
     /// The same instruction set, with less and less of what comes with it.
     fn lesser(self) -> Vec<Isa> {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(extra) => {
-                let all = [Extra512::Bf16, Extra512::Vnni, Extra512::None];
+                let all = [Extra512::Amx, Extra512::Bf16, Extra512::Vnni, Extra512::None];
                 all.into_iter().skip_while(|other| *other != extra).map(Isa::Avx512).collect()
             }
             #[cfg(target_arch = "x86_64")]
@@ -82,6 +98,8 @@ impl Isa {
     /// A name for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(Extra512::Amx) => "amx",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(Extra512::Bf16) => "avx512-bf16",
             #[cfg(target_arch = "x86_64")]
@@ -95,6 +113,8 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => "neon",
             Isa::Portable => "portable",
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Isa::Twin => "twin",
         }
     }
 
@@ -110,7 +130,9 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             // SAFETY: every aarch64 processor that Rust's std supports has NEON.
             Isa::Neon => unsafe { super::neon::run(kernel) },
-            Isa::Portable => kernel.run(super::portable::Portable),
+            Isa::Portable => kernel.run(super::portable::Portable::<8>),
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Isa::Twin => kernel.run(super::portable::Portable::<16>),
         }
     }
 
@@ -118,18 +140,31 @@ impl Isa {
     pub(crate) fn multiplies_bf16(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(extra) => extra == Extra512::Bf16,
+            Isa::Avx512(extra) => matches!(extra, Extra512::Bf16 | Extra512::Amx),
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Isa::Twin => true,
             _ => false,
         }
     }
 
-    /// Whether it has products of bytes of its own.
+    /// Whether it multiplies tiles.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn has_tiles(self) -> bool {
+        match self {
+            Isa::Avx512(Extra512::Amx) => true,
+            #[cfg(test)]
+            Isa::Twin => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it has vectors for products of bytes.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn multiplies_bytes(self) -> bool {
         match self {
             Isa::Avx512(extra) => extra != Extra512::None,
             Isa::Avx2 { vnni } => vnni,
-            Isa::Portable => false,
+            _ => false,
         }
     }
 
@@ -140,6 +175,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: asserted on the line above; `Isa::Avx512` is only made where the other features were detected.
             Isa::Avx512(_) => unsafe { super::avx512::run_bf16(kernel) },
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Isa::Twin => kernel.run(super::portable::Portable::<16>),
             _ => unreachable!("asserted above"),
         }
     }
@@ -154,6 +191,8 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => 12,
             Isa::Portable => 4,
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Isa::Twin => 4,
         }
     }
 
@@ -177,6 +216,8 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => 8,
             Isa::Portable => 8,
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Isa::Twin => 32,
         }
     }
 
@@ -195,7 +236,9 @@ impl Isa {
             Isa::Avx2 { .. } => table!(avx2: 1 2 3 4 5 6),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => table!(neon: 1 2 3 4 5 6 7 8 9 10 11 12),
-            Isa::Portable => table!(portable: 1 2 3 4),
+            Isa::Portable => super::portable::tile_of::<8>(rows),
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Isa::Twin => super::portable::tile_of::<32>(rows),
         }
     }
 }

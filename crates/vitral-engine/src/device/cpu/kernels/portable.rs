@@ -1,13 +1,11 @@
-//! Plain Rust in groups of eight, for processors without an instruction set of their own here.
+//! Plain Rust in groups of `N`, for processors without an instruction set of their own here.
 
 use super::lanes::Lanes;
-use super::tile::{ATile, BTile, Init, Prefetch};
+use super::tile::{ATile, BTile, Init, Prefetch, Tile};
 
 /// The token of the portable instruction set.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
-
-const N: usize = 8;
+pub(crate) struct Portable<const N: usize>;
 
 macro_rules! lanewise {
     ($($name:ident($($arg:ident),+) = $value:expr;)+) => {
@@ -21,7 +19,7 @@ macro_rules! lanewise {
     };
 }
 
-impl Lanes for Portable {
+impl<const N: usize> Lanes for Portable<N> {
     type V = [f32; N];
     const N: usize = N;
 
@@ -32,7 +30,7 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn load(self, from: &[f32]) -> Self::V {
-        from[..N].try_into().expect("eight numbers")
+        from[..N].try_into().expect("as many numbers")
     }
 
     #[inline(always)]
@@ -66,8 +64,16 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn sum(self, a: Self::V) -> f32 {
-        ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    fn sum(self, mut a: Self::V) -> f32 {
+        // Halves are added until one number is left.
+        let mut width = N;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                a[i] += a[i + width];
+            }
+        }
+        a[0]
     }
 
     #[inline(always)]
@@ -76,12 +82,18 @@ impl Lanes for Portable {
     }
 }
 
-/// A tile of `M × 8`: `c = init + a · b`.
+/// The tile kernel for this many rows.
+pub(super) fn tile_of<const N: usize>(rows: usize) -> Tile {
+    let tiles: [Tile; 4] = [tile::<1, N>, tile::<2, N>, tile::<3, N>, tile::<4, N>];
+    tiles[rows - 1]
+}
+
+/// A tile of `M × N`: `c = init + a · b`.
 ///
 /// # Safety
-/// `a` has `M` rows and `k` steps, `b` has `k` rows of 8 values, `c` has `M` rows of as many,
+/// `a` has `M` rows and `k` steps, `b` has `k` rows of `N` values, `c` has `M` rows of as many,
 /// `stride` apart; `init` is null or has such rows at its own stride.
-pub(super) unsafe fn tile<const M: usize>(
+unsafe fn tile<const M: usize, const N: usize>(
     k: usize,
     a: ATile,
     b: BTile,

@@ -17,7 +17,8 @@ use super::super::tile::{ATile, Prefetch, Tiles};
 use super::dot::Dot;
 use super::operand_a::Rows;
 use super::pair::{PairRows, round_row};
-use super::product::TileSums;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::{BLOCK_ROWS, Operand, RowsByPanel, ThreadTiles};
 use super::words::Words;
 use crate::device::backend::AttentionCall;
 use crate::device::cpu::buffer::Buffer;
@@ -25,6 +26,8 @@ use crate::device::cpu::math;
 use crate::device::cpu::processor::Processor;
 
 const NOTHING_AHEAD: Prefetch = Prefetch { from: std::ptr::null(), rows: 0 };
+/// Most rows of scores that are made at a time.
+const MOST_ROWS: usize = 32;
 
 /// Memory that a thread uses again.
 #[derive(Default)]
@@ -34,6 +37,7 @@ struct Scratch {
     values: Option<Buffer>,
     scores: Option<Buffer>,
     weights: Option<Buffer>,
+    product: Option<Buffer>,
     row: Vec<f32>,
     pair: Vec<u16>,
 }
@@ -62,7 +66,9 @@ pub(crate) fn attention(cpu: &Processor, problem: Problem<'_>, out: &mut [f32], 
         };
         let packed_stride = rows_of(0).stride();
         SCRATCH.with_borrow_mut(|scratch| {
-            let rounded = grown(&mut scratch.rounded, tokens * packed_stride);
+            let mut by = Multiplier::of(isa);
+            let at_once = by.rows_at_once();
+            let rounded = grown(&mut scratch.rounded, tokens.max(at_once) * packed_stride);
             rows_of(1).pack(isa, 0..tokens, rounded, &mut scratch.row);
             let keys = grown(&mut scratch.keys, packed_len(isa, steps, tokens));
             let columns = MatrixB::Columns { data: rounded, stride: packed_stride };
@@ -83,22 +89,20 @@ pub(crate) fn attention(cpu: &Processor, problem: Problem<'_>, out: &mut [f32], 
             });
 
             let stride = tokens.next_multiple_of(isa.panel());
-            let scores = grown(&mut scratch.scores, QUERY_ROWS * stride);
+            let scores = grown(&mut scratch.scores, at_once * stride);
             let weights_stride = spread(key_steps);
-            let weights = grown(&mut scratch.weights, QUERY_ROWS * weights_stride);
-            let mut sums = [0.0f32; QUERY_ROWS];
-            let mut product = TileSums([0.0; _]);
+            let weights = grown(&mut scratch.weights, at_once * weights_stride);
+            let product = grown(&mut scratch.product, at_once * isa.panel());
+            let mut sums = [0.0f32; MOST_ROWS];
             let queries = asking * part / parts..asking * (part + 1) / parts;
-            for first in queries.clone().step_by(QUERY_ROWS) {
+            for first in queries.clone().step_by(at_once) {
                 let at = At { image, head, query: first };
-                let rows = QUERY_ROWS.min(queries.end - first);
+                let rows = at_once.min(queries.end - first);
                 rows_of(0).pack(isa, first..first + rows, rounded, &mut scratch.row);
                 let a = (&*rounded, packed_stride);
-                for panel in 0..stride / isa.panel() {
-                    let b = &keys[panel * isa.panel() * steps..][..isa.panel() * steps];
-                    tiles(isa, rows, steps, a, b, |tile| {
-                        (scores[tile.start * stride + panel * isa.panel()..].as_mut_ptr(), stride)
-                    });
+                for column in (0..stride).step_by(isa.panel()) {
+                    let b = &keys[column * steps..][..isa.panel() * steps];
+                    by.multiply(isa, (rows, steps), a, (b, tokens - column), (&mut scores[column..], stride));
                 }
                 let scale = problem.adjust(isa, at, rows, (scores, stride));
                 for (row, scores) in scores.chunks_exact_mut(stride).take(rows).enumerate() {
@@ -112,24 +116,20 @@ pub(crate) fn attention(cpu: &Processor, problem: Problem<'_>, out: &mut [f32], 
                         isa.run(ScaleRow(captured, 1.0 / sums[row]));
                     }
                     problem.drop_row(at, row, scores);
-                    isa.run_bf16(RoundRow(scores, &mut weights[row * weights_stride..][..key_steps]));
+                    isa.run_bf16(RoundRow(scores, &mut weights[row * weights_stride..][..weights_stride]));
                 }
                 let a = (&*weights, weights_stride);
                 for (panel, b) in values.chunks_exact((isa.panel() * key_steps).max(1)).enumerate() {
                     let column = panel * isa.panel();
                     let columns = isa.panel().min(width - column);
-                    for tile in each_tile(isa, rows) {
-                        let sums_of = &sums[tile.clone()];
-                        let own = (&a.0[tile.start * a.1..], a.1);
-                        tiles(isa, tile.len(), key_steps, own, b, |_| (product.0.as_mut_ptr(), isa.panel()));
-                        let products = product.0.chunks_exact_mut(isa.panel());
-                        for ((row, product), sum) in tile.zip(products).zip(sums_of) {
-                            let product = &mut product[..columns];
-                            isa.run(ScaleRow(product, 1.0 / sum));
-                            let start = ((image * asking + first + row) * heads + head) * width + column;
-                            // SAFETY: one query's output of one head belongs to one task alone.
-                            unsafe { out.part(start, columns) }.copy_from_slice(product);
-                        }
+                    by.multiply(isa, (rows, key_steps), a, (b, columns), (&mut *product, isa.panel()));
+                    let products = product.chunks_exact_mut(isa.panel());
+                    for (row, (product, sum)) in products.zip(&sums).enumerate().take(rows) {
+                        let product = &mut product[..columns];
+                        isa.run(ScaleRow(product, 1.0 / sum));
+                        let start = ((image * asking + first + row) * heads + head) * width + column;
+                        // SAFETY: one query's output of one head belongs to one task alone.
+                        unsafe { out.part(start, columns) }.copy_from_slice(product);
                     }
                 }
             }
@@ -142,29 +142,65 @@ pub(crate) fn attention(cpu: &Processor, problem: Problem<'_>, out: &mut [f32], 
     }
 }
 
-fn each_tile(isa: Isa, rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let tiles = Tiles::new(isa.tile_rows(), rows);
-    (0..tiles.count).map(move |tile| tiles.rows(tile))
+/// What multiplies the rows of a task.
+enum Multiplier {
+    /// A kernel for each tile of rows.
+    Kernels(Dot),
+    /// AMX.
+    #[cfg(target_arch = "x86_64")]
+    Tiles(Box<ThreadTiles>),
 }
 
-/// Products of packed rows with one panel; `out` gives where a tile goes and the distance of its rows.
-fn tiles(
-    isa: Isa,
-    rows: usize,
-    steps: usize,
-    (a, a_stride): (&[f32], usize),
-    b: &[f32],
-    mut out: impl FnMut(&std::ops::Range<usize>) -> (*mut f32, usize),
-) {
-    let dot = Dot::of(isa, Words::Bf16);
-    assert!(a.len() >= rows * a_stride && a_stride >= steps && b.len() == isa.panel() * steps);
-    for tile in each_tile(isa, rows) {
-        let (to, stride) = out(&tile);
-        let a = ATile { data: a[tile.start * a_stride..].as_ptr(), row_stride: a_stride, step: 1 };
-        let Some(kernel) = dot.tile(tile.len()) else { unreachable!("bfloat16 has its instructions") };
-        // SAFETY: the instructions were detected; extents of `A` and `B` are asserted on entry, and callers give room for a
-        // whole tile.
-        unsafe { kernel(steps, a, b.as_ptr(), to, stride, NOTHING_AHEAD) };
+impl Multiplier {
+    /// The best for bfloat16.
+    fn of(isa: Isa) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tiles) = ThreadTiles::configured(isa) {
+            return Multiplier::Tiles(Box::new(tiles));
+        }
+        Multiplier::Kernels(Dot::of(isa, Words::Bf16))
+    }
+
+    /// Rows of scores to make at a time.
+    fn rows_at_once(&self) -> usize {
+        match self {
+            Multiplier::Kernels(_) => QUERY_ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Multiplier::Tiles(_) => BLOCK_ROWS,
+        }
+    }
+
+    /// Products of so many packed rows with one panel, of which some columns are wanted, into rows with room for the whole
+    /// panel. For AMX, there is memory for as many rows as are taken at once, in `A` and in the products.
+    fn multiply(
+        &mut self,
+        isa: Isa,
+        (rows, steps): (usize, usize),
+        (a, a_stride): (&[f32], usize),
+        (panel, columns): (&[f32], usize),
+        (out, stride): (&mut [f32], usize),
+    ) {
+        let width = isa.panel();
+        assert!(a.len() >= rows * a_stride && a_stride >= steps && panel.len() == width * steps);
+        assert!(columns > 0 && stride >= width && out.len() >= (rows - 1) * stride + width);
+        match self {
+            Multiplier::Kernels(dot) => {
+                let tiles = Tiles::new(isa.tile_rows(), rows);
+                for tile in (0..tiles.count).map(|tile| tiles.rows(tile)) {
+                    let to = out[tile.start * stride..].as_mut_ptr();
+                    let a = ATile { data: a[tile.start * a_stride..].as_ptr(), row_stride: a_stride, step: 1 };
+                    let Some(kernel) = dot.tile(tile.len()) else { unreachable!("bfloat16 has its instructions") };
+                    // SAFETY: the instructions were detected; extents are asserted on entry.
+                    unsafe { kernel(steps, a, panel.as_ptr(), to, stride, NOTHING_AHEAD) };
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Multiplier::Tiles(tiles) => {
+                let a = Operand::padded(a, a_stride);
+                let work = RowsByPanel { words: Words::Bf16, a, rows: 0..rows, panel, columns: columns.min(width) };
+                tiles.multiply(&work, out, stride);
+            }
+        }
     }
 }
 
@@ -180,7 +216,7 @@ impl Kernel for Exponentials<'_> {
     }
 }
 
-/// A row, rounded into words.
+/// A row, rounded into words, with zeros after it: tiles of AMX take what is up to a whole tile of the depth.
 struct RoundRow<'a>(&'a [f32], &'a mut [f32]);
 
 impl Kernel for RoundRow<'_> {
@@ -188,9 +224,7 @@ impl Kernel for RoundRow<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        if let Some(last) = self.1.last_mut() {
-            *last = 0.0;
-        }
+        self.1[self.0.len() / 2..].fill(0.0);
         round_row(l, self.0, &mut as_halves_mut(self.1)[..self.0.len()]);
     }
 }

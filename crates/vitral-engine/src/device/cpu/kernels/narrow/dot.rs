@@ -2,6 +2,8 @@
 
 use super::super::isa::Isa;
 use super::super::tile::{ATile, Prefetch};
+#[cfg(target_arch = "x86_64")]
+use super::tiles::ThreadTiles;
 use super::words::Words;
 
 /// A kernel: words of the depth, a tile of `A`, a panel of `B`, where the sums go and the distance of their rows,
@@ -11,6 +13,12 @@ pub(super) type WordTile = unsafe fn(usize, ATile, *const f32, *mut f32, usize, 
 /// How words are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dot {
+    /// AMX, whole tiles at a time: not by a kernel for a tile of rows.
+    #[cfg(target_arch = "x86_64")]
+    Bf16Amx,
+    /// As [`Dot::Bf16Amx`].
+    #[cfg(target_arch = "x86_64")]
+    Int8Amx,
     /// AVX512-BF16.
     #[cfg(target_arch = "x86_64")]
     Bf16Avx512,
@@ -32,11 +40,26 @@ impl Dot {
     /// All that the instruction set has for words, the best first.
     pub(super) fn available(isa: Isa, words: Words) -> Vec<Dot> {
         match words {
-            #[cfg(target_arch = "x86_64")]
-            Words::Bf16 if isa.multiplies_bf16() => vec![Dot::Bf16Avx512],
-            Words::Bf16 => vec![],
+            Words::Bf16 => {
+                #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "nothing is found"))]
+                let mut found = vec![];
+                #[cfg(target_arch = "x86_64")]
+                {
+                    if isa.has_tiles() {
+                        found.push(Dot::Bf16Amx);
+                    }
+                    if matches!(isa, Isa::Avx512(_)) && isa.multiplies_bf16() {
+                        found.push(Dot::Bf16Avx512);
+                    }
+                }
+                found
+            }
             Words::Int8 => {
                 let mut found = vec![];
+                #[cfg(target_arch = "x86_64")]
+                if isa.has_tiles() {
+                    found.push(Dot::Int8Amx);
+                }
                 #[cfg(target_arch = "x86_64")]
                 match isa {
                     Isa::Avx512(_) if isa.multiplies_bytes() => found.push(Dot::Int8Avx512),
@@ -61,11 +84,13 @@ impl Dot {
 
     /// Does as many of its operations as `steps` turns of several chains, and nothing else; `None` where it has no instruction
     /// of its own.
-    pub(super) fn chains(self, steps: usize) -> Option<f64> {
+    pub(super) fn chains(self, isa: Isa, steps: usize) -> Option<f64> {
         // SAFETY: a way to multiply is only offered where its instructions were detected.
         #[cfg(target_arch = "x86_64")]
         unsafe {
             match self {
+                Dot::Bf16Amx => ThreadTiles::configured(isa).map(|mut tiles| tiles.chains(Words::Bf16, steps)),
+                Dot::Int8Amx => ThreadTiles::configured(isa).map(|mut tiles| tiles.chains(Words::Int8, steps)),
                 Dot::Bf16Avx512 => Some(super::x86::bf16_avx512_chains(steps)),
                 Dot::Int8Avx512 => Some(super::x86::int8_avx512_chains(steps)),
                 Dot::Int8Avx2 => Some(super::x86::int8_avx2_chains(steps)),
@@ -74,12 +99,12 @@ impl Dot {
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            let _ = steps;
+            let _ = (isa, steps);
             None
         }
     }
 
-    /// The tile kernel for this many rows; `None` where bytes are multiplied as floats.
+    /// The tile kernel for this many rows; `None` where bytes are multiplied as floats, and for AMX.
     pub(super) fn tile(self, rows: usize) -> Option<WordTile> {
         #[cfg(target_arch = "x86_64")]
         macro_rules! table {
@@ -98,6 +123,8 @@ impl Dot {
             Dot::Int8Avx2 => table!(int8_avx2: 1 2 3 4 5 6),
             #[cfg(target_arch = "x86_64")]
             Dot::Int8Pairs => table!(int8_avx2_pairs: 1 2 3 4 5 6),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Bf16Amx | Dot::Int8Amx => None,
             Dot::Int8Float => None,
         }
     }

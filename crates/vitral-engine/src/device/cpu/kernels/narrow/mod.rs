@@ -15,6 +15,8 @@ mod pair;
 mod product;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -84,7 +84,11 @@ impl Kernel for Pack<'_> {
                 *last = 0.0;
             }
             match words {
-                Words::Bf16 => round_row(l, row, &mut as_halves_mut(values)[..depth]),
+                Words::Bf16 => {
+                    // Tiles of AMX take what is up to a whole tile of the depth.
+                    token.fill(0.0);
+                    round_row(l, row, &mut as_halves_mut(values)[..depth]);
+                }
                 Words::Int8 => {
                     let (scale, zero) = unsigned(l, row, &mut as_bytes_mut(values)[..depth]);
                     token[0] = scale;

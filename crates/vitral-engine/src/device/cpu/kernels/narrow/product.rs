@@ -12,6 +12,8 @@ use super::super::tile::{ATile, BTile, Init, MAX_PANEL, MAX_TILE_ROWS, Prefetch,
 use super::dot::Dot;
 use super::finish::{Finish, Int8Tile};
 use super::operand_a::Rows;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::Part;
 use super::words::{Int8Panels, WordPanels, Words};
 use crate::device::cpu::buffer::Buffer;
 use crate::device::cpu::processor::{Processor, SERIAL_WORK};
@@ -36,7 +38,7 @@ thread_local! {
 
 /// A tile of sums, on cache lines.
 #[repr(align(64))]
-pub(super) struct TileSums(pub(super) [f32; MAX_TILE_ROWS * MAX_PANEL]);
+struct TileSums([f32; MAX_TILE_ROWS * MAX_PANEL]);
 
 /// Where the product goes: memory, its beginning, its row stride.
 type Place<'a> = (DisjointMut<'a>, usize, usize);
@@ -44,7 +46,7 @@ type Place<'a> = (DisjointMut<'a>, usize, usize);
 /// Operations of chains that multiply such words and do nothing else, as a measure of what is possible; `None` where the
 /// instruction set does not multiply them by itself.
 pub(crate) fn chains(isa: Isa, words: Words, steps: usize) -> Option<f64> {
-    Dot::available(isa, words).first()?.chains(steps)
+    Dot::available(isa, words).first()?.chains(isa, steps)
 }
 
 /// A product whose `B` is in words: `C = epilogue(norm(A) · B)`.
@@ -138,6 +140,10 @@ impl Product<'_> {
         panels: Range<usize>,
         (floats, widened): (&mut Option<Buffer>, &mut Option<Buffer>),
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self.dot, Dot::Bf16Amx | Dot::Int8Amx) {
+            return self.part_by_tiles(a, rows, panels, floats);
+        }
         let (gemm, isa) = (self.gemm, self.isa);
         let (width, steps) = (isa.panel(), self.panels.words.of(gemm.depth));
         let tiles = Tiles::new(isa.tile_rows(), rows.len());
@@ -158,15 +164,6 @@ impl Product<'_> {
             if self.dot == Dot::Int8Float {
                 self.widen(panel, widened);
             }
-            let first = panel * width;
-            let columns = first..gemm.columns.min(first + width);
-            let int8 = match self.panels.words {
-                Words::Bf16 => Int8Panels::default(),
-                Words::Int8 => Int8Panels {
-                    scales: &self.panels.int8.scales[first..first + width],
-                    sums: &self.panels.int8.sums[first..first + width],
-                },
-            };
             for t in 0..tiles.count {
                 let tile = tiles.rows(t);
                 let own =
@@ -191,23 +188,55 @@ impl Product<'_> {
                     }
                     (None, None) => unreachable!("bytes are multiplied as floats"),
                 }
-                isa.run(Finish {
-                    sums: &sums.0[..tile.len() * width],
-                    width,
-                    int8: (self.panels.words == Words::Int8).then(|| Int8Tile {
-                        tokens: &own[steps..],
-                        stride: self.stride,
-                        panel: int8,
-                    }),
-                    epilogue: gemm.epilogue,
-                    accumulate: gemm.accumulate,
-                    c: self.c,
-                    total: gemm.columns,
-                    rows: rows.start + tile.start..rows.start + tile.end,
-                    columns: columns.clone(),
-                });
+                self.finish(own, &sums.0[..tile.len() * width], rows.start + tile.start..rows.start + tile.end, panel);
             }
         }
+    }
+
+    /// As [`Product::part`], by AMX.
+    #[cfg(target_arch = "x86_64")]
+    fn part_by_tiles(&self, a: &[f32], rows: Range<usize>, panels: Range<usize>, room: &mut Option<Buffer>) {
+        let by_rows = matches!(self.gemm.a, MatrixA::Rows { .. });
+        let part = Part {
+            isa: self.isa,
+            words: self.panels.words,
+            a,
+            stride: by_rows.then_some(self.stride),
+            rows: rows.len(),
+            panels: self.panels.data,
+            steps: self.panels.words.of(self.gemm.depth),
+            columns: self.gemm.columns,
+            wanted: panels,
+        };
+        part.run(room, |tile, panel, sums| {
+            let own = if by_rows { &a[tile.start * self.stride..tile.end * self.stride] } else { a };
+            self.finish(own, sums, rows.start + tile.start..rows.start + tile.end, panel);
+        });
+    }
+
+    /// What is done to the sums of some rows and a panel; `own` are the rows, as they were packed.
+    fn finish(&self, own: &[f32], sums: &[f32], rows: Range<usize>, panel: usize) {
+        let (gemm, width) = (self.gemm, self.isa.panel());
+        let first = panel * width;
+        let int8 = (self.panels.words == Words::Int8).then(|| Int8Tile {
+            tokens: &own[self.panels.words.of(gemm.depth)..],
+            stride: self.stride,
+            panel: Int8Panels {
+                scales: &self.panels.int8.scales[first..first + width],
+                sums: &self.panels.int8.sums[first..first + width],
+            },
+        });
+        self.isa.run(Finish {
+            sums,
+            width,
+            int8,
+            epilogue: gemm.epilogue,
+            accumulate: gemm.accumulate,
+            c: self.c,
+            total: gemm.columns,
+            rows,
+            columns: first..gemm.columns.min(first + width),
+        });
     }
 
     /// Packed bytes as pairs of 16-bit integers, rows `2 · steps` apart.

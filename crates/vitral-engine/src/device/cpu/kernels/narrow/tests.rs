@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use super::super::attention::Problem;
 use super::super::epilogue::GemmEpilogue;
 use super::super::gemm::Gemm;
 use super::super::isa::Isa;
@@ -10,11 +11,14 @@ use super::super::matrix_b::MatrixB;
 use super::super::pack::ReadyB;
 use super::super::panel_kind::PanelKind;
 use super::super::shared::DisjointMut;
+use super::attention::attention;
 use super::dot::Dot;
 use super::pack::pack_words;
 use super::product::WordProduct;
 use super::words::{PackedWords, Words};
 use crate::activation::Activation;
+use crate::device::backend::AttentionCall;
+use crate::device::cpu::Cpu;
 use crate::device::cpu::processor::Processor;
 use crate::int8::{quantized, row_scale};
 use crate::random::normal;
@@ -70,13 +74,31 @@ fn rounded_weight(words: Words, weight: &[f32], depth: usize) -> Vec<f32> {
     }
 }
 
+/// All that this processor has, and the twin of AMX.
+fn sets() -> Vec<Isa> {
+    let mut sets = Isa::available();
+    #[cfg(target_arch = "x86_64")]
+    sets.push(Isa::Twin);
+    sets
+}
+
 /// Calls `check` for every instruction set, kind of words and way to multiply them.
 fn each(mut check: impl FnMut(Isa, Words, Dot)) {
-    for isa in Isa::available() {
+    for isa in sets() {
         for words in [Words::Bf16, Words::Int8] {
             Dot::available(isa, words).into_iter().for_each(|dot| check(isa, words, dot));
         }
     }
+}
+
+/// Leaves what is no number in this thread's scratch memory, where later products must not find it.
+fn poison(isa: Isa, words: Words, dot: Dot) {
+    let (rows, columns, depth) = (64, 33, 3200);
+    let cpu = Processor::new(1, isa);
+    let packed = pack_words(&cpu, &vec![1.0; depth * columns], (depth, columns), words);
+    let a = vec![f32::NAN; rows * depth];
+    let c = run(&product((rows, columns, depth), &a, &packed, GemmEpilogue::default()), dot, &cpu);
+    assert!(c.iter().all(|x| x.is_nan()), "{dot:?}");
 }
 
 fn product<'a>(
@@ -109,6 +131,7 @@ fn run(gemm: &WordProduct<'_>, dot: Dot, cpu: &Processor) -> Vec<f32> {
 fn products_are_those_of_rounded_operands_over_odd_shapes_and_any_threads() {
     each(|isa, words, dot| {
         for (rows, columns, depth) in SHAPES {
+            poison(isa, words, dot);
             let (a, weight) = (noise(rows * depth, 1), noise(depth * columns, 2));
             let (a_seen, seen) = (rounded_rows(words, &a, depth), rounded_weight(words, &weight, depth));
             let mut first: Option<Vec<f32>> = None;
@@ -195,7 +218,7 @@ fn norms_epilogues_strides_and_columns_are_applied() {
 
 #[test]
 fn every_way_to_multiply_bytes_gives_the_same_bits() {
-    for isa in Isa::available() {
+    for isa in sets() {
         let cpu = Processor::new(1, isa);
         let (rows, columns, depth) = (20, 50, 1001);
         // The largest sums of pairs that there are.
@@ -232,7 +255,7 @@ fn rows_of_nothing_are_nothing_and_what_is_not_a_number_stays_so() {
 
 #[test]
 fn columns_are_multiplied_and_added() {
-    for isa in Isa::available().into_iter().filter(|isa| isa.multiplies_bf16()) {
+    for isa in sets().into_iter().filter(|isa| isa.multiplies_bf16()) {
         for (rows, columns, depth) in SHAPES {
             let (a, b) = (noise(rows * depth, 1), noise(depth * columns, 2));
             // `A` by columns and `B` by rows, as gradients of weights have them.
@@ -265,6 +288,85 @@ fn columns_are_multiplied_and_added() {
                 let added: Vec<f32> = expected.iter().zip(&before).map(|(product, before)| product + before).collect();
                 assert_eq!(c, added, "{rows}×{columns}×{depth}");
                 assert_eq!(*first.get_or_insert_with(|| c.clone()), c, "{threads} threads change the bits");
+            }
+        }
+    }
+}
+
+/// Attention of rounded queries, keys and values in double precision: the output and the weights.
+fn plain_attention(call: &AttentionCall, values: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let &AttentionCall { batch, tokens, queries, heads, width, scale, .. } = call;
+    let at = |image: usize, head: usize, which: usize, token: usize, i: usize| {
+        bf16::from_f32(values[call.start(image, head, which) + token * call.stride() + i]).to_f64()
+    };
+    let mut out = vec![0.0; batch * queries * heads * width];
+    let mut all = vec![];
+    for (image, head) in (0..batch).flat_map(|image| (0..heads).map(move |head| (image, head))) {
+        for query in 0..queries {
+            let score = |key: usize| -> f64 {
+                (0..width).map(|i| at(image, head, 0, query, i) * at(image, head, 1, key, i)).sum::<f64>()
+                    * f64::from(scale)
+            };
+            let scores: Vec<f64> = (0..tokens).map(score).collect();
+            let top = scores.iter().fold(f64::NEG_INFINITY, |top, &x| top.max(x));
+            let total: f64 = scores.iter().map(|x| (x - top).exp()).sum();
+            let weights: Vec<f64> = scores.iter().map(|x| (x - top).exp() / total).collect();
+            for i in 0..width {
+                out[((image * queries + query) * heads + head) * width + i] =
+                    weights.iter().enumerate().map(|(key, weight)| weight * at(image, head, 2, key, i)).sum();
+            }
+            all.extend(weights);
+        }
+    }
+    (out, all)
+}
+
+#[test]
+fn attention_is_that_of_rounded_operands_over_odd_shapes_and_any_threads() {
+    for isa in sets().into_iter().filter(|isa| isa.multiplies_bf16()) {
+        for (batch, tokens, queries, heads, width) in
+            [(1, 1, 1, 1, 8), (2, 37, 37, 2, 16), (1, 197, 197, 1, 64), (1, 70, 3, 2, 40), (1, 133, 133, 2, 27)]
+        {
+            let values = noise(batch * tokens * 3 * heads * width, 1);
+            let mut first: Option<(Vec<f32>, Vec<f32>)> = None;
+            for threads in [1, 2, 3] {
+                let cpu = Cpu::of(Processor::new(threads, isa));
+                let of = |values: &[f32]| {
+                    let qkv = cpu.tensor([batch, tokens, 3 * heads * width], |out| out.copy_from_slice(values));
+                    let scale = 1.0 / (width as f32).sqrt();
+                    let (key_mask, bias, dropout, kept) = (None, None, None, None);
+                    let call = AttentionCall {
+                        qkv,
+                        key_mask,
+                        bias,
+                        batch,
+                        tokens,
+                        queries,
+                        heads,
+                        width,
+                        scale,
+                        dropout,
+                        kept,
+                    };
+                    let mut out = vec![f32::NAN; batch * queries * heads * width];
+                    let mut weights = vec![f32::NAN; batch * heads * queries * tokens];
+                    attention(&cpu.processor, Problem::new(&call), &mut out, Some(&mut weights));
+                    (call, out, weights)
+                };
+                // What is no number is left in scratch memory, where nothing may find it.
+                assert!(of(&vec![f32::NAN; values.len()]).1.iter().all(|x| x.is_nan()));
+                let (call, out, weights) = of(&values);
+                let what = format!("{} {batch} × {tokens} ({queries}) × {heads} × {width}", isa.name());
+                let (expected, expected_weights) = plain_attention(&call, &values);
+                for (found, expected) in weights.iter().zip(&expected_weights) {
+                    assert!((f64::from(*found) - expected).abs() <= 1e-5, "{what}: weight {found} for {expected}");
+                }
+                for (found, expected) in out.iter().zip(&expected) {
+                    // Weights are rounded to 8 bits before they meet the values.
+                    assert!((f64::from(*found) - expected).abs() <= 1e-2, "{what}: {found} for {expected}");
+                }
+                let found = (out, weights);
+                assert_eq!(*first.get_or_insert_with(|| found.clone()), found, "{what}: {threads} threads");
             }
         }
     }
