@@ -72,14 +72,14 @@ impl DeviceChoice {
     /// # Errors
     /// If a GPU was asked for by name and cannot be used, or the CPU does not have the instruction set.
     pub fn open(self, threads: usize, cuda: Option<&Path>) -> Result<Opened, ChoiceError> {
-        let cpu = cpu(threads)?;
+        let (cpu, unused) = cpu(threads)?;
         let threads = NonZero::new(cpu.threads()).unwrap_or(NonZero::<usize>::MIN);
         let gpu = |number| -> Result<Device, DeviceError> {
             // Training and inference are as accurate in bfloat16, and many times faster.
             Device::cuda(number, cuda)?.with_precision(Precision::Bf16)
         };
         let (device, note) = match self {
-            DeviceChoice::Cpu => (cpu.into(), None),
+            DeviceChoice::Cpu => (cpu.into(), unused),
             DeviceChoice::Reference => (Device::reference(), None),
             DeviceChoice::Cuda(number) => (gpu(number).map_err(ChoiceError::Cuda)?, None),
             DeviceChoice::Auto => match gpu(0) {
@@ -87,7 +87,7 @@ impl DeviceChoice {
                     let note = format!("using {}, in {}", device.described(), device.precision());
                     (device, Some(note))
                 }
-                Err(DeviceError::Absent { .. }) => (cpu.into(), None),
+                Err(DeviceError::Absent { .. }) => (cpu.into(), unused),
                 // There is a card, so somebody wants it used.
                 Err(fault) => (cpu.into(), Some(format!("using the CPU: {fault}"))),
             },
@@ -96,14 +96,15 @@ impl DeviceChoice {
     }
 }
 
-/// The CPU, with the instruction set in `VITRAL_ISA` or the best available.
-fn cpu(threads: usize) -> Result<Cpu, ChoiceError> {
+/// The CPU, with the instruction set in `VITRAL_ISA`, or with the best available and a line about what of it is not used.
+fn cpu(threads: usize) -> Result<(Cpu, Option<String>), ChoiceError> {
     let Some(name) = std::env::var_os("VITRAL_ISA").filter(|name| !name.is_empty()) else {
-        return Ok(Cpu::with_threads(threads));
+        return Ok((Cpu::with_threads(threads), Cpu::unused_instruction_set()));
     };
     let name = name.to_string_lossy();
-    Cpu::with_instruction_set(threads, &name).ok_or_else(|| ChoiceError::InstructionSet {
+    let cpu = Cpu::with_instruction_set(threads, &name).ok_or_else(|| ChoiceError::InstructionSet {
         found: name.clone().into_owned(),
         has: Cpu::instruction_sets().join("`, `"),
-    })
+    })?;
+    Ok((cpu, None))
 }

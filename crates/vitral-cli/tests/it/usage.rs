@@ -84,3 +84,23 @@ fn quiet_prints_only_results() {
     let run = vitral(args.into_iter().chain(["--quiet"]));
     assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (Some(0), "", ""));
 }
+
+#[test]
+fn an_instruction_set_that_the_processor_lacks_is_wrong_usage() {
+    let with = |isa: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vitral"));
+        finished(command.args(["bench", "--arch", "test/4", "--batch", "1", "--runs", "1"]).env("VITRAL_ISA", isa), &[])
+    };
+    let fault = with("avx1024").fails(2);
+    assert!(fault.contains("`VITRAL_ISA` is `avx1024`; expected an instruction set that this CPU has: `"), "{fault}");
+    assert!(fault.contains("`portable`"), "{fault}");
+    // What the processor has is not known here; either way there is one answer.
+    for isa in ["amx", "avx512-bf16", "avx2", "neon"] {
+        let run = with(isa);
+        if fault.contains(&format!("`{isa}`")) {
+            assert!(run.ok().contains(isa), "`bench` says which it was");
+        } else {
+            assert!(run.fails(2).contains(&format!("`VITRAL_ISA` is `{isa}`")));
+        }
+    }
+}
