@@ -15,6 +15,8 @@ use super::attention::attention;
 use super::dot::Dot;
 use super::pack::pack_words;
 use super::product::WordProduct;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::{Operand, RowsByPanel, ThreadTiles};
 use super::words::{PackedWords, Words};
 use crate::activation::Activation;
 use crate::device::backend::AttentionCall;
@@ -321,42 +323,38 @@ fn plain_attention(call: &AttentionCall, values: &[f32]) -> (Vec<f64>, Vec<f64>)
     (out, all)
 }
 
+/// Attention of `[batch, tokens, 3 · heads · width]` values: the output and the weights, and the call.
+fn attended(
+    cpu: &Cpu,
+    values: &[f32],
+    [batch, tokens, queries, heads, width]: [usize; 5],
+) -> (AttentionCall, Vec<f32>, Vec<f32>) {
+    let qkv = cpu.tensor([batch, tokens, 3 * heads * width], |out| out.copy_from_slice(values));
+    let scale = 1.0 / (width as f32).sqrt();
+    let (key_mask, bias, dropout, kept) = (None, None, None, None);
+    let call = AttentionCall { qkv, key_mask, bias, batch, tokens, queries, heads, width, scale, dropout, kept };
+    let mut out = vec![f32::NAN; batch * queries * heads * width];
+    let mut weights = vec![f32::NAN; batch * heads * queries * tokens];
+    attention(&cpu.processor, Problem::new(&call), &mut out, Some(&mut weights));
+    (call, out, weights)
+}
+
 #[test]
 fn attention_is_that_of_rounded_operands_over_odd_shapes_and_any_threads() {
     for isa in sets().into_iter().filter(|isa| isa.multiplies_bf16()) {
-        for (batch, tokens, queries, heads, width) in
-            [(1, 1, 1, 1, 8), (2, 37, 37, 2, 16), (1, 197, 197, 1, 64), (1, 70, 3, 2, 40), (1, 133, 133, 2, 27)]
+        for shape in
+            [[1, 1, 1, 1, 8], [2, 37, 37, 2, 16], [1, 197, 197, 1, 64], [1, 70, 3, 2, 40], [1, 133, 133, 2, 27]]
         {
+            let [batch, tokens, _, heads, width] = shape;
             let values = noise(batch * tokens * 3 * heads * width, 1);
             let mut first: Option<(Vec<f32>, Vec<f32>)> = None;
             for threads in [1, 2, 3] {
                 let cpu = Cpu::of(Processor::new(threads, isa));
-                let of = |values: &[f32]| {
-                    let qkv = cpu.tensor([batch, tokens, 3 * heads * width], |out| out.copy_from_slice(values));
-                    let scale = 1.0 / (width as f32).sqrt();
-                    let (key_mask, bias, dropout, kept) = (None, None, None, None);
-                    let call = AttentionCall {
-                        qkv,
-                        key_mask,
-                        bias,
-                        batch,
-                        tokens,
-                        queries,
-                        heads,
-                        width,
-                        scale,
-                        dropout,
-                        kept,
-                    };
-                    let mut out = vec![f32::NAN; batch * queries * heads * width];
-                    let mut weights = vec![f32::NAN; batch * heads * queries * tokens];
-                    attention(&cpu.processor, Problem::new(&call), &mut out, Some(&mut weights));
-                    (call, out, weights)
-                };
-                // What is no number is left in scratch memory, where nothing may find it.
-                assert!(of(&vec![f32::NAN; values.len()]).1.iter().all(|x| x.is_nan()));
-                let (call, out, weights) = of(&values);
-                let what = format!("{} {batch} × {tokens} ({queries}) × {heads} × {width}", isa.name());
+                // What is no number is left in this thread's scratch memory, where nothing may find it.
+                let nothing = vec![f32::NAN; 230 * 3 * width];
+                assert!(attended(&cpu, &nothing, [1, 230, 230, 1, width]).1.iter().all(|x| x.is_nan()));
+                let (call, out, weights) = attended(&cpu, &values, shape);
+                let what = format!("{} {shape:?}", isa.name());
                 let (expected, expected_weights) = plain_attention(&call, &values);
                 for (found, expected) in weights.iter().zip(&expected_weights) {
                     assert!((f64::from(*found) - expected).abs() <= 1e-5, "{what}: weight {found} for {expected}");
@@ -369,5 +367,21 @@ fn attention_is_that_of_rounded_operands_over_odd_shapes_and_any_threads() {
                 assert_eq!(*first.get_or_insert_with(|| found.clone()), found, "{what}: {threads} threads");
             }
         }
+    }
+}
+
+/// The rest of a panel has zeros after it, whatever the panel before had there.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_was_left_of_one_panel_is_not_in_the_next() {
+    let mut tiles = ThreadTiles::configured(Isa::Twin).expect("it has tiles");
+    let word = f32::from_bits(0x0101_0101);
+    let (a, mut out) = (vec![word; 16 * 32], vec![0.0; 16 * 32]);
+    for steps in [26, 19, 31, 16, 3] {
+        let panel = vec![word; steps * 32];
+        let a = Operand::padded(&a, 32);
+        let work = RowsByPanel { words: Words::Int8, a, rows: 0..1, panel: &panel, columns: 32 };
+        tiles.multiply(&work, &mut out, 32);
+        assert!(out[..32].iter().all(|x| x.to_bits() == 4 * steps as u32), "{steps}");
     }
 }
