@@ -1,7 +1,7 @@
 //! AMX: products of tiles of 16 × 16 words, by instructions that stable Rust has no names for.
 //!
-//! They are written by `asm!`, which needs no target feature, behind the five small functions of [`Unit`]. [`Amx`] is the
-//! processor's unit; its twin in plain Rust does what Intel's manual says of each instruction, so that everything above it is
+//! They are written by `asm!`, which needs no target feature, behind the five small functions of [`Unit`](unit::Unit). [`Amx`] is
+//! the processor's unit; its twin in plain Rust does what Intel's manual says of each instruction, so that everything above it is
 //! tested on any machine.
 
 mod block;
