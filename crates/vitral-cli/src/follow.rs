@@ -9,9 +9,10 @@ use vitral_ranks::{Ranks, Reduction};
 use vitral_train::balance::ChooseBy;
 use vitral_train::data::Summary;
 use vitral_train::fit::{Outcome as Ended, RunSize, Watcher};
+use vitral_train::hidden::Pretraining;
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::labeling::Labeling;
-use vitral_train::pretrain::{Images, pretrain};
+use vitral_train::pretrain::{Images, drawing_of, pretrain};
 use vitral_train::recipe::Recipe;
 use vitral_train::report::ChosenOn;
 use vitral_train::run::{Models, RunOn, run as train};
@@ -42,8 +43,8 @@ pub(crate) fn follow(
     printer: &Printer,
 ) -> anyhow::Result<Outcome> {
     let ranks = settings.ranks.clone().with_reduction(reduction);
-    if recipe.pretraining.is_some() {
-        return without_labels(recipe, out, ranks, settings, printer);
+    if let Some(rule) = &recipe.pretraining {
+        return without_labels(recipe, rule, out, ranks, settings, printer);
     }
     let mut sets = open_sets(recipe)?;
     let load = |name: &str, options: &LoadOptions| -> anyhow::Result<Model> {
@@ -125,6 +126,7 @@ pub(crate) fn follow(
 /// Pre-trains a model on images whose labels, if they have any, are not looked at.
 fn without_labels(
     recipe: &Recipe,
+    rule: &Pretraining,
     out: &Path,
     ranks: Ranks,
     settings: &Settings,
@@ -137,22 +139,35 @@ fn without_labels(
     });
     let learned = learned.transpose()?;
     printer.note(format_args!("images     {} to train on, {} held out", images.train.len(), images.held_out.len()));
-    // Pixels are numbers.
-    let mut watcher = Lines::new(recipe, Labeling::Number, settings, printer);
+    // Pixels are numbers, colors are classes.
+    let labeling = match rule {
+        Pretraining::MaskedAutoencoder(_) => Labeling::Number,
+        Pretraining::MaskedPatches(_) => Labeling::One,
+    };
+    let mut watcher = Lines::new(recipe, labeling, settings, printer);
     let on = RunOn { device: &settings.device, ranks: ranks.clone(), interrupted: interrupt::gracefully() };
     let ended = pretrain(recipe, &images, learned, out, on, &mut watcher);
     printer.finish_progress();
     note_time(&ranks, watcher.begun, printer);
     match ended? {
         Ended::Finished { best, epoch, .. } => {
-            let (model, drawn) = (out.join("best"), out.join("reconstructions.png"));
+            let (model, drawn) = (out.join("best"), out.join(drawing_of(rule)));
             if settings.json {
-                let line =
-                    serde_json::json!({ "best_r_squared": best, "epoch": epoch, "model": model, "drawing": drawn });
+                let measure = match rule {
+                    Pretraining::MaskedAutoencoder(_) => "best_r_squared",
+                    Pretraining::MaskedPatches(_) => "best_color_accuracy",
+                };
+                let line = serde_json::json!({ measure: best, "epoch": epoch, "model": model, "drawing": drawn });
                 printer.json_line(&line)?;
             } else {
+                let measured = match rule {
+                    Pretraining::MaskedAutoencoder(_) => format!("R² {best:.4} of the hidden pixels"),
+                    Pretraining::MaskedPatches(_) => {
+                        format!("{:.2} % of the colors of corrupted patches", 100.0 * best)
+                    }
+                };
                 printer.line(format_args!(
-                    "R² {best:.4} of the hidden pixels of held-out images after epoch {epoch}; the encoder: {}",
+                    "{measured} of held-out images after epoch {epoch}; the encoder: {}",
                     model.display()
                 ))?;
                 printer.note(format_args!("images, hidden and predicted: {}", drawn.display()));

@@ -1,99 +1,115 @@
-//! Which patches are hidden from a masked autoencoder, and what it is to predict.
+//! What is hidden from a model that is trained without labels, and what it is to predict.
+
+mod brightness;
+mod corruption;
+mod removal;
 
 use serde::{Deserialize, Serialize};
-use vitral::config::Size;
-use vitral::model::{DecoderConfig, Visible};
 
-use crate::draws::Draws;
+pub use brightness::Brightness;
+pub use corruption::{Corruption, brightness_of, colors};
+pub use removal::Removal;
+pub(crate) use removal::moments;
 
-/// Pre-training without labels: patches are hidden and predicted (He et al., arXiv:2111.06377).
+/// Pre-training without labels: the table `pretraining` of a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Keys", into = "Keys")]
+pub enum Pretraining {
+    /// A masked autoencoder.
+    MaskedAutoencoder(Removal),
+    /// Masked-patch prediction.
+    MaskedPatches(Corruption),
+}
+
+/// The method, as recipes name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Method {
+    #[default]
+    MaskedAutoencoder,
+    MaskedPatches,
+}
+
+/// The keys of the table, of which each method has its own.
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Pretraining {
-    /// The fraction of the patches that is hidden.
-    pub hidden: f32,
-    /// Whether the pixels of each patch are predicted with a mean of 0 and a deviation of 1.
-    pub normalize_patches: bool,
-    /// Width of the decoder.
-    pub decoder_width: usize,
-    /// Number of the decoder's blocks.
-    pub decoder_depth: usize,
-    /// Number of the decoder's attention heads.
-    pub decoder_heads: usize,
+struct Keys {
+    /// Left out where it is the first, which runs of earlier versions had without a name.
+    #[serde(skip_serializing_if = "is_default")]
+    method: Method,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrupted: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hidden: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normalize_patches: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoder_width: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoder_depth: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoder_heads: Option<usize>,
 }
 
-impl Default for Pretraining {
-    /// As in the paper.
-    fn default() -> Self {
-        Pretraining { hidden: 0.75, normalize_patches: true, decoder_width: 512, decoder_depth: 8, decoder_heads: 16 }
-    }
+fn is_default(method: &Method) -> bool {
+    *method == Method::default()
 }
 
-/// Added to a patch's variance.
-const EPSILON: f64 = 1e-6;
+impl TryFrom<Keys> for Pretraining {
+    type Error = String;
 
-impl Pretraining {
-    /// The decoder.
-    pub fn decoder(&self) -> DecoderConfig {
-        DecoderConfig { width: self.decoder_width, depth: self.decoder_depth, heads: self.decoder_heads }
-    }
-
-    /// How many of so many patches are not hidden: at least one, and not all.
-    fn seen_of(&self, patches: usize) -> usize {
-        ((patches as f64 * (1.0 - f64::from(self.hidden))) as usize).clamp(1, patches.saturating_sub(1).max(1))
-    }
-
-    /// The patches of `images` images that are not hidden, drawn for each image by itself. `round` is the epoch, and `first` the
-    /// place of the first image in it.
-    pub fn draw(&self, seed: u64, round: u64, first: u64, images: usize, patches: usize) -> Visible {
-        let each = self.seen_of(patches);
-        let mut indices = Vec::with_capacity(images * each);
-        for image in 0..images as u64 {
-            // Apart from the draws of augmentation, which have the same seed and image.
-            let mut draws = Draws::new(seed ^ 0x6d61_736b, round, first + image);
-            let mut order: Vec<(u64, usize)> = (0..patches).map(|patch| (draws.unit().to_bits(), patch)).collect();
-            order.sort_unstable();
-            let mut seen: Vec<usize> = order[..each].iter().map(|&(_, patch)| patch).collect();
-            seen.sort_unstable();
-            indices.extend(seen);
-        }
-        Visible::new(patches, each, indices)
-    }
-
-    /// What is to be predicted of images `[batch, channels, height, width]`: for each patch, row by row, its pixels, each with
-    /// its channels side by side.
-    pub fn targets(&self, pixels: &[f32], channels: usize, image: Size, patch: Size) -> Vec<f32> {
-        let (rows, columns) = (image.height / patch.height, image.width / patch.width);
-        let mut targets = Vec::with_capacity(pixels.len());
-        for pixels in pixels.chunks_exact(channels * image.area()) {
-            for place in 0..rows * columns {
-                let (top, left) = (place / columns * patch.height, place % columns * patch.width);
-                let begin = targets.len();
-                for cell in 0..patch.area() {
-                    let at = (top + cell / patch.width) * image.width + left + cell % patch.width;
-                    targets.extend((0..channels).map(|channel| pixels[channel * image.area() + at]));
+    fn try_from(keys: Keys) -> Result<Self, String> {
+        match keys.method {
+            Method::MaskedAutoencoder => {
+                if keys.corrupted.is_some() {
+                    return Err("`corrupted` is for `method = \"masked-patches\"`; a masked autoencoder has `hidden`"
+                        .to_owned());
                 }
-                if self.normalize_patches {
-                    normalize(&mut targets[begin..]);
+                let default = Removal::default();
+                Ok(Pretraining::MaskedAutoencoder(Removal {
+                    hidden: keys.hidden.unwrap_or(default.hidden),
+                    normalize_patches: keys.normalize_patches.unwrap_or(default.normalize_patches),
+                    decoder_width: keys.decoder_width.unwrap_or(default.decoder_width),
+                    decoder_depth: keys.decoder_depth.unwrap_or(default.decoder_depth),
+                    decoder_heads: keys.decoder_heads.unwrap_or(default.decoder_heads),
+                }))
+            }
+            Method::MaskedPatches => {
+                let others = [
+                    ("hidden", keys.hidden.is_some()),
+                    ("normalize_patches", keys.normalize_patches.is_some()),
+                    ("decoder_width", keys.decoder_width.is_some()),
+                    ("decoder_depth", keys.decoder_depth.is_some()),
+                    ("decoder_heads", keys.decoder_heads.is_some()),
+                ];
+                if let Some((key, _)) = others.into_iter().find(|(_, given)| *given) {
+                    return Err(format!(
+                        "`{key}` is for `method = \"masked-autoencoder\"`; masked patches have `corrupted` alone"
+                    ));
                 }
+                let default = Corruption::default();
+                Ok(Pretraining::MaskedPatches(Corruption { corrupted: keys.corrupted.unwrap_or(default.corrupted) }))
             }
         }
-        targets
     }
 }
 
-/// Brings values to a mean of 0 and an unbiased deviation of 1.
-fn normalize(values: &mut [f32]) {
-    let (mean, deviation) = moments(values);
-    values.iter_mut().for_each(|value| *value = ((f64::from(*value) - mean) / deviation) as f32);
-}
-
-/// The mean of a patch, and the deviation by which it is divided.
-pub(crate) fn moments(values: &[f32]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
-    let squares = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
-    (mean, (squares / (count - 1.0).max(1.0) + EPSILON).sqrt())
+impl From<Pretraining> for Keys {
+    fn from(pretraining: Pretraining) -> Self {
+        match pretraining {
+            Pretraining::MaskedAutoencoder(removal) => Keys {
+                hidden: Some(removal.hidden),
+                normalize_patches: Some(removal.normalize_patches),
+                decoder_width: Some(removal.decoder_width),
+                decoder_depth: Some(removal.decoder_depth),
+                decoder_heads: Some(removal.decoder_heads),
+                ..Keys::default()
+            },
+            Pretraining::MaskedPatches(Corruption { corrupted }) => {
+                Keys { method: Method::MaskedPatches, corrupted: Some(corrupted), ..Keys::default() }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,27 +117,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_is_seen_and_every_image_draws_its_own() {
-        let rule = Pretraining::default();
-        let drawn = rule.draw(1, 2, 3, 4, 16);
-        assert_eq!((drawn.images(), drawn.part(0..1) == drawn.part(1..2)), (4, false));
-        assert_eq!(rule.draw(1, 2, 5, 1, 16), drawn.part(2..3));
-        assert_ne!(rule.draw(1, 3, 5, 1, 16), drawn.part(2..3));
-        let few = [2, 3, 4].map(|patches| rule.seen_of(patches));
-        assert_eq!((few, rule.seen_of(196)), ([1, 1, 1], 49));
+    fn each_method_has_its_own_keys() {
+        let read = toml::from_str::<Pretraining>;
+        assert_eq!(read("").expect("valid"), Pretraining::MaskedAutoencoder(Removal::default()));
+        let patches = read("method = \"masked-patches\"").expect("valid");
+        assert_eq!(patches, Pretraining::MaskedPatches(Corruption { corrupted: 0.5 }));
+        for (keys, named) in [
+            ("corrupted = 0.5", "`hidden`"),
+            ("method = \"masked-patches\"\ndecoder_depth = 2", "`decoder_depth`"),
+            ("method = \"other\"", "masked-patches"),
+        ] {
+            let error = read(keys).expect_err("a mistake").to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 
+    /// Runs go on only with the recipe that they began with.
     #[test]
-    fn targets_are_patches_with_channels_side_by_side() {
-        let plain = Pretraining { normalize_patches: false, ..Pretraining::default() };
-        // One image of two channels, 2 × 4 pixels, in two patches.
-        let pixels: Vec<f32> = (0..16).map(|value| value as f32).collect();
-        let (image, patch) = (Size { height: 2, width: 4 }, Size::square(2));
-        let targets = plain.targets(&pixels, 2, image, patch);
-        assert_eq!(targets[..8], [0.0, 8.0, 1.0, 9.0, 4.0, 12.0, 5.0, 13.0]);
-        assert_eq!(targets[8..], [2.0, 10.0, 3.0, 11.0, 6.0, 14.0, 7.0, 15.0]);
-        let normal = Pretraining::default().targets(&pixels, 2, image, patch);
-        let (mean, deviation) = moments(&normal[..8]);
-        assert!(mean.abs() < 1e-6 && (deviation - 1.0).abs() < 1e-4);
+    fn earlier_recipes_are_written_as_they_were() {
+        let written = toml::to_string(&Pretraining::MaskedAutoencoder(Removal::default())).expect("valid");
+        let expected =
+            "hidden = 0.75\nnormalize_patches = true\ndecoder_width = 512\ndecoder_depth = 8\ndecoder_heads = 16\n";
+        assert_eq!(written, expected);
+        let patches = Pretraining::MaskedPatches(Corruption { corrupted: 0.25 });
+        let written = toml::to_string(&patches).expect("valid");
+        assert_eq!(written, "method = \"masked-patches\"\ncorrupted = 0.25\n");
+        assert_eq!(toml::from_str::<Pretraining>(&written).expect("valid"), patches);
     }
 }

@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn the_page_tells_defaults() {
         let blocks = blocks();
-        assert_eq!(blocks.len(), 3);
+        assert_eq!(blocks.len(), 4);
         for block in blocks {
             let whole = written(block, &[]).unwrap_or_else(|error| panic!("{error}"));
             whole.augment.check().expect("numbers in range");
@@ -346,7 +346,7 @@ mod tests {
             r#"distillation={ teacher = "t", kind = "soft", other = 1 }"#.into(),
         ];
         let choices = "model.initialize model.head data.filter augment.crop.kind augment.erasing.filling optimizer.kind \
-                       schedule.shape run.clip run.loss run.class_weights run.sampling run.choose_by";
+                       schedule.shape pretraining.method run.clip run.loss run.class_weights run.sampling run.choose_by";
         settings.extend(choices.split_whitespace().map(|key| format!("{key}=other")));
         for kind in ["sgd", "lion", "lamb", "muon"] {
             settings.push(format!("optimizer={{ kind = \"{kind}\", other = 1 }}"));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use vitral::config::Stem;
-use vitral::model::{Input, MaskedAutoencoder, Visible, Vit};
+use vitral::model::{Corrupted, Input, MaskedAutoencoder, MaskedPatches, Visible, Vit};
 use vitral_engine::{
     BatchExtent, Context, Device, DrawKey, FlatBuffer, GradientSum, Moments, Parameters, Tensor, Update, UpdateGroup,
 };
@@ -26,8 +26,27 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// The place of the images in the whole batch.
     pub place: Place,
-    /// The patches that are not hidden, where hidden ones are predicted.
-    pub visible: Option<Visible>,
+    /// What is hidden of them, where that is predicted in place of the targets.
+    pub hidden: Option<Hidden>,
+}
+
+/// What is hidden of the images of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// All patches but these, whose pixels are the targets.
+    AllBut(Visible),
+    /// The embeddings of some patches, whose colors are with them; there are no other targets.
+    Embeddings(Corrupted),
+}
+
+impl Hidden {
+    /// That of some images.
+    fn part(&self, images: Range<usize>) -> Self {
+        match self {
+            Hidden::AllBut(visible) => Hidden::AllBut(visible.part(images)),
+            Hidden::Embeddings(corrupted) => Hidden::Embeddings(corrupted.part(images)),
+        }
+    }
 }
 
 /// Where images are among those of all ranks.
@@ -76,18 +95,34 @@ pub struct Trainer {
 
 /// What is trained.
 #[derive(Debug)]
-enum Learner {
+pub enum Learner {
     /// A model, on the targets of whole images.
     Classifier(Box<Vit>),
     /// An encoder, on patches that are hidden from it.
     Autoencoder(Box<MaskedAutoencoder>),
+    /// An encoder, on the colors of patches that are corrupted.
+    MaskedPatches(Box<MaskedPatches>),
+}
+
+impl From<MaskedAutoencoder> for Learner {
+    fn from(autoencoder: MaskedAutoencoder) -> Self {
+        Learner::Autoencoder(Box::new(autoencoder))
+    }
+}
+
+impl From<MaskedPatches> for Learner {
+    fn from(model: MaskedPatches) -> Self {
+        Learner::MaskedPatches(Box::new(model))
+    }
 }
 
 impl Learner {
-    fn vit(&self) -> &Vit {
+    /// The model that is kept afterwards.
+    pub fn vit(&self) -> &Vit {
         match self {
             Learner::Classifier(vit) => vit,
             Learner::Autoencoder(autoencoder) => autoencoder.vit(),
+            Learner::MaskedPatches(model) => model.vit(),
         }
     }
 }
@@ -159,19 +194,19 @@ impl Trainer {
         Trainer::of(Learner::Classifier(Box::new(vit)), parameters, groups, rules, ranks)
     }
 
-    /// A trainer that hides patches from a model and lets it predict them; batches say which, and their targets are what is to
-    /// be predicted ([`MaskedAutoencoder::loss`]). Otherwise as [`Trainer::on_ranks`].
+    /// A trainer that hides patches from a model and lets it predict them; batches say which ([`Hidden`]). Otherwise as
+    /// [`Trainer::on_ranks`].
     ///
     /// # Errors
     /// As [`Trainer::on_ranks`].
     pub fn with_hidden_patches(
-        autoencoder: MaskedAutoencoder,
+        learner: impl Into<Learner>,
         parameters: Parameters,
         groups: Vec<UpdateGroup>,
         rules: Rules,
         ranks: Ranks,
     ) -> Result<Self, TrainError> {
-        Trainer::of(Learner::Autoencoder(Box::new(autoencoder)), parameters, groups, rules, ranks)
+        Trainer::of(learner.into(), parameters, groups, rules, ranks)
     }
 
     fn of(
@@ -241,12 +276,9 @@ impl Trainer {
         self.learner.vit()
     }
 
-    /// The model with its decoder, if it predicts hidden patches.
-    pub fn autoencoder(&self) -> Option<&MaskedAutoencoder> {
-        match &self.learner {
-            Learner::Classifier(_) => None,
-            Learner::Autoencoder(autoencoder) => Some(autoencoder),
-        }
+    /// What is trained.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
     }
 
     /// The parameters as the last step left them.
@@ -280,6 +312,9 @@ impl Trainer {
     /// # Errors
     /// If a batch does not fit the model, the device fails, another rank does, or loss or gradients are not finite; the
     /// parameters are then unchanged.
+    ///
+    /// # Panics
+    /// If a batch does not say what is hidden from a model that predicts it.
     pub fn step(&mut self, batches: &[Batch], teacher: Option<&TeacherFn<'_>>) -> Result<StepReport, TrainError> {
         let device = self.parameters.device().clone();
 
@@ -416,8 +451,17 @@ impl Trainer {
                     (loss, correct)
                 }
                 Learner::Autoencoder(autoencoder) => {
-                    let visible = part.visible.as_ref().expect("batches for an autoencoder say what is hidden");
+                    let Some(Hidden::AllBut(visible)) = &part.hidden else {
+                        panic!("batches for an autoencoder say which patches are not hidden")
+                    };
                     let loss = autoencoder.loss(&context, &part.pixels, &part.targets, visible);
+                    (loss.map_err(vitral::Error::from)?, device.constant([1], &[0.0]))
+                }
+                Learner::MaskedPatches(model) => {
+                    let Some(Hidden::Embeddings(corrupted)) = &part.hidden else {
+                        panic!("batches for masked patches say which are corrupted")
+                    };
+                    let loss = model.loss(&context, &part.pixels, corrupted);
                     (loss.map_err(vitral::Error::from)?, device.constant([1], &[0.0]))
                 }
             };
@@ -433,7 +477,7 @@ impl Batch {
     /// A whole batch.
     pub fn whole(pixels: Tensor, targets: Tensor, labels: Vec<usize>) -> Self {
         let place = Place::whole(labels.len());
-        Batch { pixels, targets, labels, place, visible: None }
+        Batch { pixels, targets, labels, place, hidden: None }
     }
 
     /// Some of its images.
@@ -442,7 +486,7 @@ impl Batch {
             pixels: device.slice(&self.pixels, images.clone()),
             targets: device.slice(&self.targets, images.clone()),
             place: Place { first: self.place.first + images.start, of: self.place.of },
-            visible: self.visible.as_ref().map(|visible| visible.part(images.clone())),
+            hidden: self.hidden.as_ref().map(|hidden| hidden.part(images.clone())),
             labels: self.labels[images].to_vec(),
         }
     }

@@ -404,3 +404,20 @@ fn images_without_labels_give_an_encoder_that_is_fine_tuned() {
     let said = vitral(["classify", "--model", &path("tuned/best"), &path("images/one/0.png")]).ok();
     assert!(said.contains("seven"), "{said}");
 }
+
+#[test]
+fn colors_of_corrupted_patches_are_predicted() {
+    let place = place();
+    let path = |name: &str| within(place.path(), name);
+    let patches = "[pretraining]\nmethod = \"masked-patches\"\n";
+    std::fs::write(path("patches.toml"), format!("{RECIPE}{patches}")).expect("written");
+    let run =
+        ["train", &path("patches.toml"), "--out", &path("run"), "--set", &format!("data.train={}", path("images"))];
+    let said = vitral(run).ok();
+    assert!(said.contains("% of the colors of corrupted patches of held-out images"), "{said}");
+    assert!(Path::new(&path("run/colors.png")).is_file());
+    let run = ["finetune", "--model", &path("run/best"), &path("images"), "--out", &path("tuned")];
+    vitral(run.into_iter().chain(["--set", "run.epochs=1"])).ok();
+    let said = vitral(["classify", "--model", &path("tuned/best"), &path("images/one/0.png")]).ok();
+    assert!(said.contains("seven"), "{said}");
+}

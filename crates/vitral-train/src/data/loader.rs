@@ -325,7 +325,7 @@ impl Prepared {
             targets: device.upload([labels.len(), targets.len() / labels.len().max(1)], &targets)?,
             labels,
             place,
-            visible: None,
+            hidden: None,
         })
     }
 }

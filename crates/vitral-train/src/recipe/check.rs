@@ -6,6 +6,7 @@ use vitral::image::bands::MOST_BANDS;
 use super::keys::Recipe;
 use crate::balance::{ChooseBy, ClassRule, ClassWeights};
 use crate::data::Sampling;
+use crate::hidden::{Corruption, Pretraining};
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer};
 
@@ -118,15 +119,21 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
     if let Optimizer::Sgd { momentum, .. } | Optimizer::Muon { momentum, .. } = recipe.optimizer {
         rules.push(Rule::below_one("optimizer.momentum", momentum));
     }
-    if let Some(pretraining) = &recipe.pretraining {
-        rules.extend([
-            Rule("pretraining.hidden", pretraining.hidden.into(), "above 0 and below 1", {
-                pretraining.hidden > 0.0 && pretraining.hidden < 1.0
+    match &recipe.pretraining {
+        Some(Pretraining::MaskedAutoencoder(removal)) => rules.extend([
+            Rule("pretraining.hidden", removal.hidden.into(), "above 0 and below 1", {
+                removal.hidden > 0.0 && removal.hidden < 1.0
             }),
-            Rule::at_least_one("pretraining.decoder_width", pretraining.decoder_width as u64),
-            Rule::at_least_one("pretraining.decoder_depth", pretraining.decoder_depth as u64),
-            Rule::at_least_one("pretraining.decoder_heads", pretraining.decoder_heads as u64),
-        ]);
+            Rule::at_least_one("pretraining.decoder_width", removal.decoder_width as u64),
+            Rule::at_least_one("pretraining.decoder_depth", removal.decoder_depth as u64),
+            Rule::at_least_one("pretraining.decoder_heads", removal.decoder_heads as u64),
+        ]),
+        Some(Pretraining::MaskedPatches(Corruption { corrupted })) => {
+            rules.push(Rule("pretraining.corrupted", (*corrupted).into(), "above 0 and at most 1", {
+                *corrupted > 0.0 && *corrupted <= 1.0
+            }));
+        }
+        None => {}
     }
     if let Some(Rule(key, found, expected, _)) = rules.into_iter().find(|Rule(.., fits)| !fits) {
         return Err(format!("expected `{key}` to be {expected}, found {found}"));

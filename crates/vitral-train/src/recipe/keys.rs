@@ -40,7 +40,7 @@ pub struct Recipe {
     /// A teacher (DeiT, arXiv:2012.12877).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<TeacherRecipe>,
-    /// Pre-training without labels: hidden patches are predicted (arXiv:2111.06377).
+    /// Pre-training without labels: hidden patches are predicted (arXiv:2111.06377, arXiv:2010.11929).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretraining: Option<Pretraining>,
     /// Length, batch size, seed and the like.

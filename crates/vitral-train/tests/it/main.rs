@@ -6,6 +6,7 @@ mod frozen;
 mod hostile;
 mod lora;
 mod masked;
+mod masked_patches;
 mod parity;
 mod parquet;
 mod ranks;

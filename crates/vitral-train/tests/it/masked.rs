@@ -10,24 +10,24 @@ use vitral::weights::Container;
 use vitral::{Device, LoadOptions, Model};
 use vitral_engine::{Context, Parameters};
 use vitral_train::fit::{Outcome, Watcher};
-use vitral_train::hidden::Pretraining;
+use vitral_train::hidden::Removal;
 use vitral_train::journal::{Entry, Journal};
 use vitral_train::loss::Loss;
 use vitral_train::optimize::{GroupOptions, Optimizer, Schedule, groups};
 use vitral_train::pretrain::{Images, pretrain};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::run::RunOn;
-use vitral_train::step::{Batch, Rules, StepReport, Trainer};
+use vitral_train::step::{Batch, Hidden, Rules, StepReport, Trainer};
 
-struct Golden(Container);
+pub(crate) struct Golden(Container);
 
 impl Golden {
-    fn open() -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/masked.safetensors");
-        Golden(Container::open(&file).unwrap())
+    pub(crate) fn open(name: &str) -> Self {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens");
+        Golden(Container::open(&goldens.join(name)).unwrap())
     }
 
-    fn values(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn values(&self, name: &str) -> Vec<f32> {
         let view = self.0.tensor(name).unwrap_or_else(|| panic!("no `{name}`"));
         view.bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
     }
@@ -70,7 +70,7 @@ fn visible(golden: &Golden, step: usize) -> Visible {
 
 #[test]
 fn predictions_equal_transformers() {
-    let (golden, autoencoder) = (Golden::open(), small());
+    let (golden, autoencoder) = (Golden::open("masked.safetensors"), small());
     for device in [Device::cpu(2), Device::reference()] {
         let parameters = loaded(&golden, &autoencoder, &device);
         let pixels = device.upload([IMAGES, 3, 32, 32], &golden.values("pixel_values")).unwrap();
@@ -81,38 +81,43 @@ fn predictions_equal_transformers() {
     }
 }
 
-#[test]
-fn ten_losses_equal_transformers() {
-    let (golden, autoencoder) = (Golden::open(), small());
-    let device = Device::cpu(2);
-    let parameters = loaded(&golden, &autoencoder, &device);
-    let optimizer = Optimizer::Adamw { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 };
-    let groups = groups(autoencoder.vit(), &parameters, &GroupOptions::default(), &optimizer);
-    let rules = Rules {
+/// The rules of a golden of ten steps.
+pub(crate) fn rules(optimizer: Optimizer, loss: Loss) -> Rules {
+    let shape = vitral_train::optimize::Shape::Constant;
+    Rules {
         optimizer,
-        schedule: Schedule {
-            learning_rate: 2e-3,
-            shape: vitral_train::optimize::Shape::Constant,
-            ..Schedule::default()
-        },
+        schedule: Schedule { learning_rate: 2e-3, shape, ..Schedule::default() },
         total_steps: 10,
         clip: None,
         ema_decay: None,
-        loss: Loss::Squared,
+        loss,
         distillation: None,
         recompute: false,
         seed: 0,
         leaves: 2,
         share_moments: false,
-    };
+    }
+}
+
+#[test]
+fn ten_losses_equal_transformers() {
+    let (golden, autoencoder) = (Golden::open("masked.safetensors"), small());
+    let device = Device::cpu(2);
+    let parameters = loaded(&golden, &autoencoder, &device);
+    let optimizer = Optimizer::Adamw { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 };
+    let groups = groups(autoencoder.vit(), &parameters, &GroupOptions::default(), &optimizer);
+    let rules = rules(optimizer, Loss::Squared);
     let ranks = vitral_ranks::Ranks::alone();
     let mut trainer = Trainer::with_hidden_patches(autoencoder, parameters, groups, rules, ranks).unwrap();
     let pixels = golden.values("pixel_values");
-    let targets = Pretraining::default().targets(&pixels, 3, Size::square(32), Size::square(8));
+    let targets = Removal::default().targets(&pixels, 3, Size::square(32), Size::square(8));
     for (step, expected) in golden.values("losses").into_iter().enumerate() {
         let pixels = device.upload([IMAGES, 3, 32, 32], &pixels).unwrap();
         let targets = device.upload([IMAGES, PATCHES, 192], &targets).unwrap();
-        let batch = Batch { visible: Some(visible(&golden, step)), ..Batch::whole(pixels, targets, vec![0; IMAGES]) };
+        let batch = Batch {
+            hidden: Some(Hidden::AllBut(visible(&golden, step))),
+            ..Batch::whole(pixels, targets, vec![0; IMAGES])
+        };
         let found = trainer.step(&[batch], None).unwrap().loss;
         assert!((found - expected).abs() < 5e-5, "step {step}: {found}, expected {expected}");
     }
@@ -129,7 +134,7 @@ impl Watcher for Losses {
 }
 
 /// Images that are lighter or darker as a whole, without labels.
-fn shades(folder: &Path, count: usize) {
+pub(crate) fn shades(folder: &Path, count: usize) {
     std::fs::create_dir_all(folder.join("deep/er")).unwrap();
     for image in 0..count {
         let level = |place: usize| (20 + 50 * (image % 5) + place % 3) as u8;
@@ -148,12 +153,6 @@ set = { image_size = 16 }
 train = "images"
 mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
-[pretraining]
-hidden = 0.5
-normalize_patches = false
-decoder_width = 32
-decoder_depth = 1
-decoder_heads = 2
 [optimizer]
 kind = "adamw"
 [schedule]
@@ -163,13 +162,24 @@ epochs = 12
 batch = 8
 "#;
 
-fn recipe(folder: &Path, settings: &[&str]) -> Result<Recipe, vitral_train::TrainError> {
+const AUTOENCODER: &str =
+    "hidden = 0.5\nnormalize_patches = false\ndecoder_width = 32\ndecoder_depth = 1\ndecoder_heads = 2\n";
+
+/// The recipe with a table of its own for what is hidden, and settings.
+pub(crate) fn recipe(folder: &Path, hidden: &str, settings: &[&str]) -> Result<Recipe, vitral_train::TrainError> {
     let settings: Vec<Setting> = settings.iter().map(|setting| Setting::parse(setting).unwrap()).collect();
-    Recipe::parse(RECIPE, &folder.join("recipe.toml"), &settings)
+    Recipe::parse(&format!("{RECIPE}[pretraining]\n{hidden}"), &folder.join("recipe.toml"), &settings)
 }
 
-fn trained(folder: &Path, out: &str, settings: &[&str], stop: Option<&AtomicBool>) -> (Outcome, Vec<f32>) {
-    let recipe = recipe(folder, settings).unwrap();
+/// Runs the recipe in a folder, with every step's loss.
+pub(crate) fn trained(
+    folder: &Path,
+    out: &str,
+    hidden: &str,
+    settings: &[&str],
+    stop: Option<&AtomicBool>,
+) -> (Outcome, Vec<f32>) {
+    let recipe = recipe(folder, hidden, settings).unwrap_or_else(|error| panic!("{error}"));
     let images = Images::open(&recipe).unwrap();
     let (device, never) = (Device::cpu(2), AtomicBool::new(false));
     let mut losses = Losses::default();
@@ -183,7 +193,7 @@ fn a_folder_without_labels_gives_an_encoder_that_loads() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     shades(&folder.join("images"), 48);
-    let (outcome, losses) = trained(folder, "run", &[], None);
+    let (outcome, losses) = trained(folder, "run", AUTOENCODER, &[], None);
     let Outcome::Finished { best, .. } = outcome else { panic!("{outcome:?}") };
     let entries = Journal::read(&folder.join("run")).unwrap();
     assert_eq!(entries.last().unwrap().validation_accuracy.map(|last| last <= best), Some(true));
@@ -196,9 +206,9 @@ fn a_folder_without_labels_gives_an_encoder_that_loads() {
     assert_eq!(drawn.width(), 3 * 16 + 2 * 2);
     // A run that is stopped and goes on is the same run.
     let stop = AtomicBool::new(true);
-    let (stopped, first) = trained(folder, "again", &[], Some(&stop));
+    let (stopped, first) = trained(folder, "again", AUTOENCODER, &[], Some(&stop));
     assert!(matches!(stopped, Outcome::Interrupted { step: 1 }), "{stopped:?}");
-    let (went_on, rest) = trained(folder, "again", &[], None);
+    let (went_on, rest) = trained(folder, "again", AUTOENCODER, &[], None);
     assert_eq!((went_on, [first, rest].concat()), (outcome, losses));
     let weights = |run: &str| std::fs::read(folder.join(run).join("best/model.safetensors")).unwrap();
     assert_eq!(weights("again"), weights("run"));
@@ -215,10 +225,12 @@ fn what_needs_labels_is_refused_by_name() {
         ("pretraining.hidden=1.0", "pretraining.hidden"),
         ("pretraining.decoder_depth=0", "pretraining.decoder_depth"),
         ("pretraining.mask=0.5", "mask"),
+        ("pretraining.corrupted=0.5", "corrupted"),
+        ("pretraining.method=masked-patches", "hidden"),
     ] {
-        let error = recipe(folder.path(), &[setting]).expect_err(setting).to_string();
+        let error = recipe(folder.path(), AUTOENCODER, &[setting]).expect_err(setting).to_string();
         assert!(error.contains(key), "{setting}: {error}");
     }
-    let missing = Images::open(&recipe(folder.path(), &[]).unwrap()).expect_err("no images").to_string();
+    let missing = Images::open(&recipe(folder.path(), AUTOENCODER, &[]).unwrap()).expect_err("no images").to_string();
     assert!(missing.contains("images"), "{missing}");
 }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use vitral_engine::random::{mix, normal, uniform};
 use vitral_engine::{Declarations, Device, ParameterId, ParameterSpec, Parameters};
 
+use super::corrupted::MaskedPatches;
 use super::masked::MaskedAutoencoder;
 use super::storage::storage;
 use super::vit::Vit;
@@ -192,6 +193,15 @@ pub fn initial_values(vit: &Vit, id: ParameterId, scheme: Initialization, seed: 
 
 impl MaskedAutoencoder {
     /// Fills flat parameters with initial values, the decoder's like the encoder's, which are those of [`initialize`].
+    pub fn initialize(&self, parameters: &mut Parameters, scheme: Initialization, seed: u64) {
+        for id in self.declarations().ids() {
+            parameters.write(id, &drawn(self.declarations(), self.vit().config(), id, scheme, seed));
+        }
+    }
+}
+
+impl MaskedPatches {
+    /// Fills flat parameters with initial values, those of the encoder as [`initialize`] does.
     pub fn initialize(&self, parameters: &mut Parameters, scheme: Initialization, seed: u64) {
         for id in self.declarations().ids() {
             parameters.write(id, &drawn(self.declarations(), self.vit().config(), id, scheme, seed));

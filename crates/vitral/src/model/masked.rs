@@ -113,29 +113,38 @@ impl Visible {
     }
 }
 
+fn refused<T>(problem: &str, hint: &'static str) -> Result<T, ConfigError> {
+    Err(ConfigError::Contradiction { problem: problem.to_owned(), hint })
+}
+
+/// Refuses models whose patches are not each seen by themselves, or not all there.
+pub(super) fn check_patches(config: &ModelConfig) -> Result<(), ConfigError> {
+    if config.stem != Stem::Patches {
+        return refused("has a stem whose cells see their neighbors", "hide patches of a model without a stem");
+    }
+    if matches!(config.other_sizes, OtherSizes::Resample { pad: true, .. })
+        && !(config.image_size.height.is_multiple_of(config.patch_size.height)
+            && config.image_size.width.is_multiple_of(config.patch_size.width))
+    {
+        return refused("pads its images to whole patches", "take an image size that is a multiple of the patch size");
+    }
+    if config.drop.patches > 0.0 {
+        return refused("drops patches in training (`drop.patches`)", "set it to 0: patches are hidden already");
+    }
+    Ok(())
+}
+
 impl MaskedAutoencoder {
     /// An autoencoder whose encoder is the model that `config` describes, without its head.
     ///
     /// # Errors
     /// If a configuration contradicts itself, or the model is not made of patches with positions of their own.
     pub fn new(config: ModelConfig, decoder: DecoderConfig) -> Result<Self, ConfigError> {
-        let refused = |problem: &str, hint| Err(ConfigError::Contradiction { problem: problem.to_owned(), hint });
-        if config.stem != Stem::Patches {
-            return refused("has a stem whose cells see their neighbors", "hide patches of a model without a stem");
-        }
+        check_patches(&config)?;
         if config.rotary.is_some() || config.relative_positions != RelativePositions::None {
             return refused(
                 "has positions inside its blocks",
                 "hide patches of a model with learned or sine positions",
-            );
-        }
-        if matches!(config.other_sizes, OtherSizes::Resample { pad: true, .. })
-            && !(config.image_size.height.is_multiple_of(config.patch_size.height)
-                && config.image_size.width.is_multiple_of(config.patch_size.width))
-        {
-            return refused(
-                "pads its images to whole patches",
-                "take an image size that is a multiple of the patch size",
             );
         }
         let config = ModelConfig { classes: 0, ..config };
@@ -215,9 +224,9 @@ impl MaskedAutoencoder {
             return Err(ModelError::Mask { expected: batch * grid.area(), found: visible.images() * visible.patches });
         }
         let prefix = config.prefix_tokens();
-        let tokens = self.vit.tokens(cx, pixels, grid);
+        let tokens = self.vit.tokens(cx, &self.vit.embed(cx, pixels, grid), grid);
         let x = cx.keep_tokens(&tokens, visible.tokens(prefix), prefix + visible.each);
-        let x = self.vit.encode(cx, x);
+        let x = self.vit.encode(cx, x, None);
         let x = cx.prepend_tokens(&cx.linear(&x, self.embedding), &[self.mask]);
         let all = prefix + grid.area();
         let x = cx.keep_tokens(&x, visible.places(prefix), all);

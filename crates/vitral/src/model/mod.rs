@@ -5,6 +5,7 @@
 mod attention;
 mod block;
 mod build;
+mod corrupted;
 pub mod cost;
 mod error;
 mod head;
@@ -24,6 +25,7 @@ mod tokens;
 pub mod variants;
 mod vit;
 
+pub use corrupted::{COLOR_LEVELS, Corrupted, CorruptedPatch, MaskedPatches, Replacement};
 pub use error::ModelError;
 pub use init::Initialization;
 pub use masked::{DecoderConfig, MaskedAutoencoder, Visible};

@@ -154,14 +154,28 @@ impl Vit {
 
     /// Pixels to the output tokens of the last block.
     fn blocks(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size, mask: Option<&Tensor>) -> Tensor {
-        let patches = cx.stage("patch_embedding", || self.patches.forward(cx, pixels, grid));
-        let mut x = cx.stage("tokens", || self.tokens.forward(cx, &self.config, &patches, grid));
+        let patches = cx.stage("patch_embedding", || self.embed(cx, pixels, grid));
+        let x = cx.stage("tokens", || self.tokens(cx, &patches, grid));
         cx.name(&x, || "tokens".into());
-        let (rotation, offsets) = (Turns::new(&self.config, grid), Offsets::new(&self.config, grid));
+        self.through_blocks(cx, x, Some(grid), mask, self.tokens_read(cx))
+    }
+
+    /// Tokens through all blocks. `grid` is where patches are, if they are where they were in the image; of the last block,
+    /// only the first `read` tokens are computed, or all.
+    fn through_blocks(
+        &self,
+        cx: &Context<'_>,
+        mut x: Tensor,
+        grid: Option<Size>,
+        mask: Option<&Tensor>,
+        read: Option<usize>,
+    ) -> Tensor {
+        let rotation = grid.and_then(|grid| Turns::new(&self.config, grid));
+        let offsets = grid.and_then(|grid| Offsets::new(&self.config, grid));
         let shared_table = self.shared_table;
         let mut tokens_read = vec![None; self.blocks.len()];
         if let Some(last) = tokens_read.last_mut() {
-            *last = self.tokens_read(cx);
+            *last = read;
         }
         for (block, tokens_read) in self.blocks.iter().zip(tokens_read) {
             let (block, mask) = (Arc::clone(block), mask.cloned());
@@ -185,18 +199,20 @@ impl Vit {
         x
     }
 
-    /// Pixels to the input of the first block, `[batch, tokens, width]`.
-    pub(super) fn tokens(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size) -> Tensor {
-        let patches = self.patches.forward(cx, pixels, grid);
-        self.tokens.forward(cx, &self.config, &patches, grid)
+    /// Pixels to the embeddings of patches, `[batch, patches, width]`.
+    pub(super) fn embed(&self, cx: &Context<'_>, pixels: &Tensor, grid: Size) -> Tensor {
+        self.patches.forward(cx, pixels, grid)
     }
 
-    /// All blocks and the final norm over some tokens, for models without positions inside their blocks.
-    pub(super) fn encode(&self, cx: &Context<'_>, mut x: Tensor) -> Tensor {
-        for block in &self.blocks {
-            let block = Arc::clone(block);
-            x = cx.checkpointed(&x, move |cx, x| block.forward(cx, x, BlockContext::default()));
-        }
+    /// Embeddings of patches to the input of the first block, `[batch, tokens, width]`.
+    pub(super) fn tokens(&self, cx: &Context<'_>, embeddings: &Tensor, grid: Size) -> Tensor {
+        self.tokens.forward(cx, &self.config, embeddings, grid)
+    }
+
+    /// Tokens through all blocks and the final norm. Models with positions inside their blocks need the grid, in which all
+    /// patches have their places.
+    pub(super) fn encode(&self, cx: &Context<'_>, tokens: Tensor, grid: Option<Size>) -> Tensor {
+        let x = self.through_blocks(cx, tokens, grid, None, None);
         self.norm.as_ref().map_or_else(|| x.clone(), |norm| cx.norm(&x, norm))
     }
 
