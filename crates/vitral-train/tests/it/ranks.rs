@@ -13,6 +13,7 @@ use vitral_train::data::{Loader, LoaderOptions, Split, ValidationSplit, open, pl
 use vitral_train::evaluate::{evaluate, features};
 use vitral_train::fit::{Outcome, Watcher};
 use vitral_train::journal::Entry;
+use vitral_train::pretrain::{Images, drawing_of, pretrain};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::run::{Models, RunOn, run};
 use vitral_train::sets::open_sets;
@@ -69,6 +70,32 @@ checkpoint_every = 1
 keep = 100
 "#;
 
+/// Hidden patches are predicted: a masked autoencoder by default.
+const HIDDEN: &str = r#"
+[model]
+variant = "test/4"
+set = { image_size = 8, drop = { hidden = 0.1, path = 0.1 } }
+[data]
+train = "images"
+validation_split = { fraction = 0.25, seed = 1 }
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+[augment]
+horizontal_flip = 0.5
+crop = { kind = "padded", pixels = 1 }
+[pretraining]
+[optimizer]
+kind = "adamw"
+[schedule]
+learning_rate = 1e-3
+[run]
+epochs = 2
+batch = 5
+ema_decay = 0.9
+checkpoint_every = 1
+keep = 100
+"#;
+
 /// Raises the flag after a step, if set.
 struct Stop<'a> {
     after: Option<u64>,
@@ -105,16 +132,20 @@ fn train(
 ) -> Vec<Result<Outcome, TrainError>> {
     on(size, |ranks| {
         let recipe = Recipe::load(&folder.join("recipe.toml"), settings).unwrap();
-        let sets = open_sets(&recipe).unwrap();
         let (flag, device) = (AtomicBool::new(false), Device::cpu(if ranks.is_first() { 2 } else { 1 }));
         let after = after.filter(|_| ranks.rank() + 1 == ranks.size());
         let mut stop = Stop { after, flag: &flag, losses: Vec::new() };
         let on = RunOn { device: &device, ranks, interrupted: &flag };
-        run(&recipe, &sets, Models::default(), &folder.join(out), on, &mut stop)
+        if recipe.pretraining.is_some() {
+            let images = Images::open(&recipe).unwrap();
+            return pretrain(&recipe, &images, None, &folder.join(out), on, &mut stop);
+        }
+        run(&recipe, &open_sets(&recipe).unwrap(), Models::default(), &folder.join(out), on, &mut stop)
     })
 }
 
-/// What a run leaves that has to be the same: every checkpoint, the best model, the journal without its times.
+/// What a run leaves that has to be the same: every checkpoint, the best model, the journal without its times, and the report's
+/// numbers or the drawing of a pre-training.
 fn left(folder: &Path, out: &str) -> Vec<Vec<u8>> {
     let out = folder.join(out);
     let mut files: Vec<Vec<u8>> =
@@ -128,6 +159,11 @@ fn left(folder: &Path, out: &str) -> Vec<Vec<u8>> {
             .collect::<String>()
             .into(),
     );
+    let recipe = Recipe::load(&out.join("recipe.toml"), &[]).unwrap();
+    if let Some(rule) = &recipe.pretraining {
+        files.push(std::fs::read(out.join(drawing_of(rule))).unwrap());
+        return files;
+    }
     let report = std::fs::read_to_string(out.join("report.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     files.push(report["evaluation"].to_string().into());
@@ -166,6 +202,16 @@ fn a_plain_vit() {
 #[test]
 fn a_hybrid_with_mixing_and_an_average() {
     same_on_any_number(HYBRID, &[]);
+}
+
+#[test]
+fn pre_training_without_labels() {
+    let decoder = ["pretraining.decoder_width=16", "pretraining.decoder_depth=1", "pretraining.decoder_heads=2"];
+    let patches = ["pretraining.method=masked-patches", "pretraining.corrupted=0.5"];
+    for settings in [decoder.as_slice(), &patches] {
+        let settings: Vec<Setting> = settings.iter().map(|setting| Setting::parse(setting).unwrap()).collect();
+        same_on_any_number(HIDDEN, &settings);
+    }
 }
 
 #[test]
