@@ -10,10 +10,13 @@ FOLDER is where `npm install @huggingface/inference` was run. What it printed la
 
 import asyncio
 import base64
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -208,8 +211,6 @@ def openai(url, expected):
 
 
 def prometheus(url):
-    import urllib.request
-
     from prometheus_client.parser import text_string_to_metric_families
 
     text = urllib.request.urlopen(f"{url}/metrics").read().decode()
@@ -220,24 +221,59 @@ def prometheus(url):
     check("prometheus_client: parses", all(name in families for name in wanted), f"{len(families)} families")
 
 
+WORDS = ["a cat", "a dog", "a ship"]
+CLIP = ROOT / "goldens/texts/clip"
+
+
+def words(binary):
+    """A model of images and texts: labels and texts in the request."""
+    from huggingface_hub import InferenceClient
+    from openai import OpenAI
+
+    lines = command(binary, "classify", "--json", "--top", 3, "--model", CLIP, "--labels", ",".join(WORDS), "--template", "{}, seen", CAT)
+    expected = json.loads(lines.splitlines()[0])["labels"]
+    with serving(binary, "--model", f"clip={CLIP}") as (url, _):
+        labels = InferenceClient(model=url).zero_shot_image_classification(str(CAT), WORDS, hypothesis_template="{}, seen")
+        same_order = [label.label for label in labels] == [label["label"] for label in expected]
+        near = all(abs(a.score - b["probability"]) < 1e-5 for a, b in zip(labels, expected))
+        check("huggingface_hub: zero_shot_image_classification", same_order and near and len(labels) == 3, labels[0])
+        labels = InferenceClient(model=url).zero_shot_image_classification(CAT.read_bytes(), WORDS)
+        check("huggingface_hub: zero-shot without a template", abs(sum(label.score for label in labels) - 1) < 1e-5)
+        with tempfile.TemporaryDirectory() as folder:
+            texts = Path(folder) / "texts.npy"
+            command(binary, "embed", "--model", CLIP, *[part for text in WORDS for part in ("--text", text)], "--output", texts)
+            vectors = np.load(texts)
+        answer = OpenAI(base_url=f"{url}/v1", api_key="none").embeddings.create(model="clip", input=WORDS)
+        found = np.array([entry.embedding for entry in answer.data], np.float32)
+        check("openai: embeddings of texts", same(found, vectors), f"{answer.usage.total_tokens} tokens")
+
+
+@contextlib.contextmanager
+def serving(binary, *arguments):
+    """A server of its own: its addresses over HTTP and gRPC."""
+    options = ["--port", "0", "--grpc-port", "0", "--json", "--log-level", "warn"]
+    process = subprocess.Popen([binary, "serve", *arguments, *options], stdout=subprocess.PIPE, text=True)
+    try:
+        addresses = json.loads(process.stdout.readline())
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"{addresses['http']}/health")
+                break
+            except Exception:
+                time.sleep(0.1)
+        yield addresses["http"], addresses["grpc"]
+    finally:
+        process.terminate()
+        check("ends with 0 on SIGTERM", process.wait(40) == 0)
+
+
 def main():
     binary = str(Path(sys.argv[1]).resolve())
     expected = Expected(binary)
     if sys.argv[2:3] == ["--kserve"]:
         asyncio.run(kserve(*sys.argv[3:], expected))
         sys.exit(bool(FAILED))
-    process = subprocess.Popen([binary, "serve", "--port", "0", "--grpc-port", "0", "--json", "--log-level", "warn"],
-                               stdout=subprocess.PIPE, text=True)
-    try:
-        addresses = json.loads(process.stdout.readline())
-        url, grpc = addresses["http"], addresses["grpc"]
-        import time, urllib.request
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{url}/health")
-                break
-            except Exception:
-                time.sleep(0.1)
+    with serving(binary) as (url, grpc):
         import tritonclient.grpc
         import tritonclient.http
         with tritonclient.http.InferenceServerClient(url.removeprefix("http://")) as client:
@@ -256,9 +292,7 @@ def main():
             found = subprocess.run(["node", script, url, CAT], capture_output=True, text=True, cwd=sys.argv[2])
             print(found.stdout, found.stderr, sep="", end="")
             check("@huggingface/inference", found.returncode == 0)
-    finally:
-        process.terminate()
-        check("ends with 0 on SIGTERM", process.wait(40) == 0)
+    words(binary)
     print(f"{len(FAILED)} failed" if FAILED else "all passed")
     sys.exit(bool(FAILED))
 

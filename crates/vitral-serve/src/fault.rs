@@ -130,6 +130,8 @@ impl From<vitral::Error> for Fault {
             | Error::PerToken { .. }
             | Error::NoClassToken { .. }
             | Error::Sizes { .. }
+            | Error::Text { .. }
+            | Error::TextLabels { .. }
             | Error::Explain(_) => Fault::bad(error.to_string()),
             Error::NoPreprocessing { .. } | Error::Preprocessing { .. } | Error::Disagreement { .. } => Fault::bad(
                 "the model's files do not say how images are preprocessed; send `pixel_values`, or add its \

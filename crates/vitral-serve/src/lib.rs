@@ -48,6 +48,7 @@ mod runner;
 mod server;
 mod source;
 mod statuses;
+mod texts;
 mod trace;
 mod turns;
 mod wire;

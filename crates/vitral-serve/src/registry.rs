@@ -186,9 +186,10 @@ impl Registry {
         // Taken before the files are read: what changes in the meantime is seen next time.
         let files = entry.source.fingerprint();
         let model = entry.source.load(&self.device).map_err(|fault| fault.to_string())?;
+        let texts = entry.source.texts(&model, &self.device);
         let metrics = Arc::new(self.metrics.model(&entry.name));
         let turns = Arc::clone(&self.turns);
-        let runner = Runner::start(&entry.name, model, &self.options, metrics, turns);
+        let runner = Runner::start(&entry.name, model, texts, &self.options, metrics, turns);
         runner.map(|runner| (runner, files)).map_err(|fault| fault.to_string())
     }
 

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use vitral::Model;
 use vitral::config::Problem;
 use vitral::image::Limits;
+use vitral::text::{TextClasses, TextModel};
 
 use crate::batcher::Rule;
 use crate::decoder::Decoder;
@@ -16,6 +17,7 @@ use crate::metrics::ModelMetrics;
 use crate::options::Options;
 use crate::pace::Pace;
 use crate::queue::{Queue, Refusal};
+use crate::texts::{TextVectors, Texts};
 use crate::turns::Turns;
 use crate::worker::Worker;
 
@@ -30,18 +32,31 @@ pub(crate) struct Runner {
     timeout: Duration,
     /// Shape of the pooled features of an image of the model's own size.
     features: Vec<usize>,
+    tower: Tower,
+}
+
+/// What takes the texts of a model.
+enum Tower {
+    /// The model is of images alone, or has classes of its own.
+    None,
+    /// There is one that cannot be used; the log says why.
+    Unusable,
+    Loaded(Arc<Texts>),
 }
 
 impl Runner {
-    /// Runs the model once, which also shows that it can be run, and starts its threads.
+    /// Runs the model once, which also shows that it can be run, and starts its threads. `texts` is its text tower, or why there
+    /// is none that can be used.
     pub(crate) fn start(
         name: &str,
         model: Model,
+        texts: Option<Result<TextModel, vitral::Error>>,
         options: &Options,
         metrics: Arc<ModelMetrics>,
         turns: Arc<Turns>,
     ) -> Result<Self, vitral::Error> {
         let features = warm_up(&model, &turns)?;
+        let tower = Tower::of(name, &model, &features, texts, options, &turns);
         let model = Arc::new(model);
         let max = options.max_batch_size.get();
         let threads = options.decode_threads.get();
@@ -63,7 +78,7 @@ impl Runner {
         spawn("compute".to_owned(), move || worker.run(&its_queue, &its_metrics));
         let capacity = options.max_queue_size.get();
         let timeout = options.timeout;
-        Ok(Runner { name: name.to_owned(), model, queue, metrics, pace, capacity, timeout, features })
+        Ok(Runner { name: name.to_owned(), model, queue, metrics, pace, capacity, timeout, features, tower })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -89,6 +104,16 @@ impl Runner {
         &self.features
     }
 
+    /// Width of the vectors of images, and of texts if the model takes any.
+    pub(crate) fn width(&self) -> usize {
+        width(&self.model, &self.features)
+    }
+
+    /// Whether the model has vectors of texts.
+    pub(crate) fn takes_texts(&self) -> bool {
+        matches!(self.tower, Tower::Loaded(_))
+    }
+
     /// Images in a request, at most.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
@@ -110,6 +135,45 @@ impl Runner {
         let found = self.answers(inputs, task, started + timeout.unwrap_or(self.timeout)).await;
         self.metrics.finished(started.elapsed(), found.as_ref().err().map(Fault::code));
         found
+    }
+
+    /// Classes in words: labels, each in place of `{}` in the template.
+    pub(crate) async fn classes(&self, labels: Vec<String>, template: String) -> Result<Arc<TextClasses>, Fault> {
+        let started = Instant::now();
+        let found = match self.texts() {
+            Ok(texts) => texts.classes(labels, template, started + self.timeout).await,
+            Err(fault) => Err(fault),
+        };
+        // What follows is counted with the images.
+        found.inspect_err(|fault| self.metrics.finished(started.elapsed(), Some(fault.code())))
+    }
+
+    /// The vectors of texts, in their order. `alone` is whether the request has no images, with which it would be counted.
+    pub(crate) async fn embed(&self, texts: Vec<String>, alone: bool) -> Result<TextVectors, Fault> {
+        let started = Instant::now();
+        let found = match self.texts() {
+            Ok(tower) => tower.embed(texts, started + self.timeout).await,
+            Err(fault) => Err(fault),
+        };
+        if alone || found.is_err() {
+            self.metrics.finished(started.elapsed(), found.as_ref().err().map(Fault::code));
+        }
+        found
+    }
+
+    fn texts(&self) -> Result<&Arc<Texts>, Fault> {
+        match &self.tower {
+            Tower::Loaded(texts) => Ok(texts),
+            Tower::None => Err(Fault::bad(format!(
+                "the model `{}` takes no texts: expected one of images and texts (CLIP, SigLIP) with its text tower and without \
+                 classes of its own",
+                self.name
+            ))),
+            Tower::Unusable => Err(Fault::bad(format!(
+                "the text tower of the model `{}` cannot be used; the server's log says why",
+                self.name
+            ))),
+        }
     }
 
     async fn answers(&self, inputs: Vec<Input>, task: Task, deadline: Instant) -> Result<Vec<Answer>, Fault> {
@@ -155,6 +219,48 @@ impl Runner {
 impl Drop for Runner {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+impl Tower {
+    /// Runs the tower once, which also shows that it can be run.
+    fn of(
+        name: &str,
+        model: &Model,
+        features: &[usize],
+        texts: Option<Result<TextModel, vitral::Error>>,
+        options: &Options,
+        turns: &Arc<Turns>,
+    ) -> Self {
+        let Some(texts) = texts else { return Tower::None };
+        let tried = texts.map_err(|fault| fault.to_string()).and_then(|texts| {
+            let [found, expected] = [texts.config().feature_width(), width(model, features)];
+            if found != expected || features.len() != 1 {
+                return Err(format!("expected vectors of {expected} numbers, as those of images, found {found}"));
+            }
+            let _turn = turns.take();
+            texts.embed(&["a"]).map_err(|fault| fault.to_string())?;
+            Ok(texts)
+        });
+        match tried {
+            Ok(texts) => {
+                let capacity = options.max_queue_size.get();
+                Tower::Loaded(Arc::new(Texts::new(texts, Arc::clone(turns), capacity)))
+            }
+            Err(fault) => {
+                tracing::warn!(model = name, "its text tower is not used: {fault}");
+                Tower::Unusable
+            }
+        }
+    }
+}
+
+/// Width of the vectors of images.
+fn width(model: &Model, features: &[usize]) -> usize {
+    let config = model.vit().config();
+    match config.problem == Problem::Embedding {
+        true => config.classes,
+        false => features.last().copied().unwrap_or(0),
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 #[cfg(feature = "embedded-model")]
 use vitral::Precision;
-use vitral::{Device, LoadOptions, Model};
+use vitral::text::TextModel;
+use vitral::weights::WeightsError;
+use vitral::{Device, Error, LoadOptions, Model};
 
 /// Where a model comes from, so that it can be loaded, and loaded again.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ impl ModelSource {
         ModelSource(From::Path { path: path.into(), options: Box::new(options) })
     }
 
-    pub(crate) fn load(&self, device: &Device) -> Result<Model, vitral::Error> {
+    pub(crate) fn load(&self, device: &Device) -> Result<Model, Error> {
         match &self.0 {
             #[cfg(feature = "embedded-model")]
             From::Embedded { precision: Some(precision) } => {
@@ -47,6 +49,22 @@ impl ModelSource {
             #[cfg(feature = "embedded-model")]
             From::Embedded { precision: None } => Model::embedded(device),
             From::Path { path, options } => Model::load(path, options, device),
+        }
+    }
+
+    /// The text tower beside a model without classes of its own; `None` if it is of images alone.
+    pub(crate) fn texts(&self, model: &Model, device: &Device) -> Option<Result<TextModel, Error>> {
+        let (path, options) = match &self.0 {
+            #[cfg(feature = "embedded-model")]
+            From::Embedded { .. } => return None,
+            From::Path { path, options } => (path, options),
+        };
+        if model.check_classifies().is_ok() {
+            return None;
+        }
+        match TextModel::load(path, options.config_file(), device) {
+            Err(Error::Weights(fault)) if matches!(*fault, WeightsError::NoTextTower { .. }) => None,
+            found => Some(found),
         }
     }
 

@@ -72,6 +72,11 @@ impl LoadOptions {
         self
     }
 
+    /// The file that was named by [`LoadOptions::config`].
+    pub fn config_file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// Tensors that may be missing or unused, by our names or theirs; `*` matches anything.
     #[must_use]
     pub fn ignore(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {

@@ -1,4 +1,4 @@
-//! The paths of Hugging Face's inference clients: an image to labels.
+//! The paths of Hugging Face's inference clients: an image to labels, the model's own or those of the request.
 
 use std::sync::Arc;
 
@@ -7,15 +7,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use vitral::config::Problem;
-use vitral::labels::{Ranked, top};
+use vitral::labels::{Labels, Ranked, top};
 
+use super::vitral::features;
 use crate::app::App;
 use crate::body;
 use crate::fault::{Fault, Kind};
 use crate::job::{Answer, Input, Task};
 use crate::oip::describe::SERVER;
+use crate::runner::Runner;
 use crate::statuses::PlainFaults;
 use crate::trace::Served;
 use crate::wire::encoded;
@@ -46,7 +48,24 @@ struct ImageParameters {
     /// What becomes of the logits; the model's own if absent.
     #[serde(default)]
     function_to_apply: Option<Apply>,
+    /// Labels in words, for a model of images and texts (zero-shot classification).
+    #[serde(default)]
+    candidate_labels: Option<CandidateLabels>,
+    /// The text that each label becomes part of, in place of `{}`; `This is a photo of {}.` if absent.
+    #[serde(default)]
+    hypothesis_template: Option<String>,
 }
+
+/// A list, or one text with commas.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected `candidate_labels` as a list of texts, or as one text with commas")]
+enum CandidateLabels {
+    List(Vec<String>),
+    Commas(String),
+}
+
+/// The template of transformers' pipeline.
+const TEMPLATE: &str = "This is a photo of {}.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -65,8 +84,10 @@ pub(crate) struct Scored {
 
 /// Labels of an image, by the first model
 ///
-/// The body is the image, or JSON with the image in base64.
+/// The body is the image, or JSON with the image in base64. With `candidate_labels`, a model of images and texts says which of them
+/// fits.
 #[utoipa::path(post, path = "/", tag = "Hugging Face",
+    params(LabelsInQuery),
     request_body(content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (ImageBody = "application/json"))),
     responses((status = 200, description = "Labels, the best first", body = Vec<Scored>), PlainFaults))]
 pub(crate) async fn first(State(app): State<Arc<App>>, request: Request) -> Result<Response, Fault> {
@@ -74,8 +95,10 @@ pub(crate) async fn first(State(app): State<Arc<App>>, request: Request) -> Resu
 }
 
 /// Labels of an image
+///
+/// As by the first model.
 #[utoipa::path(post, path = "/models/{model}", tag = "Hugging Face",
-    params(("model" = String, Path, description = "Name of a model", example = "cifar10")),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10"), LabelsInQuery),
     request_body(content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (ImageBody = "application/json"))),
     responses((status = 200, description = "Labels, the best first", body = Vec<Scored>), PlainFaults))]
 pub(crate) async fn named(
@@ -88,35 +111,114 @@ pub(crate) async fn named(
 
 async fn classify(app: &App, name: Option<&str>, request: Request) -> Result<Response, Fault> {
     let runner = app.model(name)?;
-    let model = runner.model();
-    model.check_classifies()?;
+    let query = labels_of_query(request.uri().query().unwrap_or_default());
     let received = body::read(app, request).await?;
     let (image, parameters) = if received.media_type() == "application/json" {
         let body: ImageBody = serde_json::from_slice(&received.body)
             .map_err(|fault| Fault::bad(format!("expected an image in base64 in `inputs`: {fault}")))?;
-        (encoded::image(&body.inputs)?, body.parameters.unwrap_or_default())
+        let own = body.parameters.unwrap_or_default();
+        let parameters = ImageParameters {
+            candidate_labels: own.candidate_labels.or(query.candidate_labels),
+            hypothesis_template: own.hypothesis_template.or(query.hypothesis_template),
+            ..own
+        };
+        (encoded::image(&body.inputs)?, parameters)
     } else {
-        (received.body.clone(), ImageParameters::default())
+        (received.body.clone(), query)
     };
-    let count = match parameters.top_k {
-        Some(0) => return Err(Fault::bad("expected a `top_k` of at least 1, found 0")),
-        top => top.unwrap_or(5),
+    if parameters.top_k == Some(0) {
+        return Err(Fault::bad("expected a `top_k` of at least 1, found 0"));
+    }
+    let image = Input::Encoded(image);
+    let ranked = match parameters.candidate_labels {
+        Some(labels) => {
+            if parameters.function_to_apply.is_some() {
+                return Err(Fault::bad("`function_to_apply` is for the model's own labels; leave it out"));
+            }
+            let labels = match labels {
+                CandidateLabels::List(labels) => labels,
+                CandidateLabels::Commas(text) => text.split(',').map(|label| label.trim().to_owned()).collect(),
+            };
+            let template = parameters.hypothesis_template.unwrap_or_else(|| TEMPLATE.to_owned());
+            compare(&runner, image, labels, template, parameters.top_k).await?
+        }
+        None if parameters.hypothesis_template.is_some() => {
+            return Err(Fault::bad("`hypothesis_template` is for `candidate_labels`; give them, or leave it out"));
+        }
+        None if runner.takes_texts() => {
+            return Err(Fault::bad(format!(
+                "the model `{}` has no labels of its own; give some as `candidate_labels` in `parameters`",
+                runner.name()
+            )));
+        }
+        None => rank(&runner, image, parameters.function_to_apply, parameters.top_k).await?,
     };
-    let mut answers = runner.run(vec![Input::Encoded(image)], Task::Outputs, None).await?;
+    let scored = |Ranked { label, probability: score, .. }| Scored { label, score };
+    let mut response = Json(ranked.into_iter().map(scored).collect::<Vec<Scored>>()).into_response();
+    response.extensions_mut().insert(Served { model: runner.name().to_owned(), images: 1 });
+    Ok(response)
+}
+
+/// Labels in words for a body that is the image.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what `labels_of_query` reads")]
+struct LabelsInQuery {
+    /// A label, several times for several, or all with commas.
+    candidate_labels: Option<Vec<String>>,
+    /// The text that each label becomes part of, in place of `{}`.
+    hypothesis_template: Option<String>,
+}
+
+fn labels_of_query(query: &str) -> ImageParameters {
+    let mut parameters = ImageParameters::default();
+    let mut labels = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "candidate_labels" => labels.push(value.into_owned()),
+            "hypothesis_template" => parameters.hypothesis_template = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    parameters.candidate_labels = match labels.len() {
+        0 => None,
+        1 => labels.pop().map(CandidateLabels::Commas),
+        _ => Some(CandidateLabels::List(labels)),
+    };
+    parameters
+}
+
+/// The model's own labels of an image, five unless told otherwise.
+async fn rank(runner: &Runner, image: Input, apply: Option<Apply>, top_k: Option<usize>) -> Result<Vec<Ranked>, Fault> {
+    let model = runner.model();
+    model.check_classifies()?;
+    let mut answers = runner.run(vec![image], Task::Outputs, None).await?;
     let Some(Answer::Outputs { logits: Some(logits), .. }) = answers.pop() else {
         return Err(Fault::new(Kind::Internal, "the model gave no logits; please report it"));
     };
-    let problem = match parameters.function_to_apply {
+    let problem = match apply {
         None => model.vit().config().problem,
         Some(Apply::Softmax) => Problem::SingleLabel,
         Some(Apply::Sigmoid) => Problem::MultiLabel,
         Some(Apply::None) => Problem::Regression,
     };
-    let scored = |Ranked { label, probability: score, .. }| Scored { label, score };
-    let labels: Vec<Scored> = top(&logits.values, count, model.labels(), problem).into_iter().map(scored).collect();
-    let mut response = Json(labels).into_response();
-    response.extensions_mut().insert(Served { model: runner.name().to_owned(), images: 1 });
-    Ok(response)
+    Ok(top(&logits.values, top_k.unwrap_or(5), model.labels(), problem))
+}
+
+/// How well labels in words fit an image, all of them unless told otherwise.
+async fn compare(
+    runner: &Runner,
+    image: Input,
+    labels: Vec<String>,
+    template: String,
+    top_k: Option<usize>,
+) -> Result<Vec<Ranked>, Fault> {
+    let classes = runner.classes(labels, template).await?;
+    let mut answers = runner.run(vec![image], Task::Outputs, None).await?;
+    let lost = || Fault::new(Kind::Internal, "the model gave no vector; please report it");
+    let logits = classes.logits(&features(runner, answers.pop().ok_or_else(lost)?)?.values);
+    let labels = Labels::new(Some(classes.labels().to_vec()));
+    Ok(top(&logits, top_k.unwrap_or(logits.len()), &labels, classes.problem()))
 }
 
 /// Whether the server takes requests
@@ -134,7 +236,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<(), Fault> {
 pub(crate) struct Info {
     /// The first model.
     model_id: String,
-    /// `image-classification` or `image-feature-extraction`
+    /// `image-classification`, `zero-shot-image-classification` or `image-feature-extraction`
     pipeline_tag: &'static str,
     /// What products are computed in.
     model_dtype: &'static str,
@@ -153,7 +255,11 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Json<Info>, Faul
     let classifies = runner.model().check_classifies().is_ok();
     Ok(Json(Info {
         model_id: runner.name().to_owned(),
-        pipeline_tag: if classifies { "image-classification" } else { "image-feature-extraction" },
+        pipeline_tag: match (classifies, runner.takes_texts()) {
+            (true, _) => "image-classification",
+            (false, true) => "zero-shot-image-classification",
+            (false, false) => "image-feature-extraction",
+        },
         model_dtype: runner.model().precision().name(),
         max_batch_size: app.options.max_batch_size.get(),
         max_client_batch_size: runner.capacity(),

@@ -1,4 +1,4 @@
-//! OpenAI's paths: embeddings of images, and the list of models.
+//! OpenAI's paths: embeddings of images and texts, and the list of models.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use super::upload::kind;
 use super::vitral::features;
 use crate::app::App;
 use crate::body;
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::job::{Input, Task};
 use crate::runner::Runner;
 use crate::statuses::OpenAiFaults;
+use crate::texts::TextVectors;
 use crate::trace::Served;
 use crate::wire::{encoded, tensors};
 
@@ -35,7 +36,7 @@ pub(crate) struct EmbeddingsBody {
     /// Name of a model; the first if absent.
     #[serde(default)]
     model: Option<String>,
-    /// One image as a data URI (or in base64), or a list of them.
+    /// One image as a data URI (or in base64), one text if the model takes texts, or a list of them.
     #[schema(examples("data:image/png;base64,iVBORw0KGgo…"))]
     input: Value,
     /// `float` or `base64`: four bytes a number, little-endian.
@@ -80,16 +81,18 @@ enum Vector {
     Text(String),
 }
 
-/// There are no tokens of text.
+/// Tokens of the texts; images have none.
 #[derive(Debug, Serialize, ToSchema)]
 struct Usage {
     prompt_tokens: u64,
     total_tokens: u64,
 }
 
-/// Embeddings of images
+/// Embeddings of images and texts
+///
+/// Texts are for models of images and texts (CLIP, SigLIP), whose vectors are compared by the cosine.
 #[utoipa::path(post, path = "/v1/embeddings", tag = "OpenAI", request_body = EmbeddingsBody,
-    responses((status = 200, description = "A vector for each image", body = Embeddings), OpenAiFaults))]
+    responses((status = 200, description = "A vector for each image or text", body = Embeddings), OpenAiFaults))]
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, Fault> {
     app.check_open()?;
     let received = body::read(&app, request).await?;
@@ -97,7 +100,7 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
         .map_err(|fault| Fault::bad(format!("expected a request for embeddings in JSON: {fault}")))?;
     let runner = app.model(body.model.as_deref())?;
     runner.model().check_pools("feature")?;
-    let width = width(&runner);
+    let width = runner.width();
     if let Some(asked) = body.dimensions.filter(|&asked| asked != width) {
         return Err(Fault::bad(format!("expected `dimensions` of {width}, the model's own, found {asked}")));
     }
@@ -108,41 +111,105 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
                 Value::String(text) => Ok(text),
                 other => {
                     let found = kind(&other);
-                    Err(Fault::bad(format!("input {index}: expected an image as a data URI, found {found}")))
+                    Err(Fault::bad(format!("input {index}: expected an image as a data URI or a text, found {found}")))
                 }
             };
             list.into_iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?
         }
-        other => return Err(Fault::bad(format!("expected images as data URIs in `input`, found {}", kind(&other)))),
+        other => {
+            return Err(Fault::bad(format!(
+                "expected images as data URIs or texts in `input`, found {}",
+                kind(&other)
+            )));
+        }
     };
-    let image = |(index, text): (usize, &String)| {
-        encoded::image(text).map(Input::Encoded).map_err(|fault| fault.at(&format!("input {index}")))
-    };
-    let inputs = texts.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>()?;
-    let images = inputs.len();
-    let answers = runner.run(inputs, Task::Outputs, None).await?;
+    let is_plain = texts.iter().any(|text| !encoded::is_uri(text));
+    let pieces = texts
+        .into_iter()
+        .enumerate()
+        .map(|(index, text)| piece(&runner, text).map_err(|fault| fault.at(&format!("input {index}"))));
+    let pieces = pieces.collect::<Result<Vec<_>, _>>()?;
+    let Vectors { vectors, images, tokens } = vectors(&runner, pieces).await.map_err(|fault| {
+        // A word may be base64, too.
+        match fault.kind() == Kind::NotAnImage && is_plain {
+            true => not_a_text(&runner, fault),
+            false => fault,
+        }
+    })?;
     let format = body.encoding_format.unwrap_or_default();
-    let embedding = |(index, answer)| {
-        let values = features(&runner, answer)?.values;
+    let embedding = |(index, values): (usize, Vec<f32>)| {
         let embedding = match format {
             Encoding::Float => Vector::Numbers(values),
             Encoding::Base64 => Vector::Text(encoded::base64(&tensors::from_floats(&values))),
         };
-        Ok(Embedding { object: "embedding", index, embedding })
+        Embedding { object: "embedding", index, embedding }
     };
-    let data = answers.into_iter().enumerate().map(embedding).collect::<Result<Vec<_>, Fault>>()?;
+    let data = vectors.into_iter().enumerate().map(embedding).collect();
     let model = runner.name().to_owned();
-    let usage = Usage { prompt_tokens: 0, total_tokens: 0 };
+    let usage = Usage { prompt_tokens: tokens, total_tokens: tokens };
     let mut response = Json(Embeddings { object: "list", data, model: model.clone(), usage }).into_response();
     response.extensions_mut().insert(Served { model, images });
     Ok(response)
 }
 
-fn width(runner: &Runner) -> usize {
-    match runner.projects() {
-        true => runner.model().vit().config().classes,
-        false => runner.features().last().copied().unwrap_or(0),
+/// What is to be embedded.
+enum Piece {
+    Image(Input),
+    Text(String),
+}
+
+/// What a string of a request stands for. Images are data URIs; for models of images alone, base64 by itself is enough.
+fn piece(runner: &Runner, text: String) -> Result<Piece, Fault> {
+    let is_uri = encoded::is_uri(&text);
+    if runner.takes_texts() && !is_uri {
+        return Ok(Piece::Text(text));
     }
+    let image = encoded::image(&text).map(|image| Piece::Image(Input::Encoded(image)));
+    image.map_err(|fault| if is_uri { fault } else { not_a_text(runner, fault) })
+}
+
+/// A fault of a string that may have been meant as a text.
+fn not_a_text(runner: &Runner, fault: Fault) -> Fault {
+    Fault::new(fault.kind(), format!("{fault}; the model `{}` takes no texts", runner.name()))
+}
+
+/// Vectors of images and texts in the order of a request.
+struct Vectors {
+    vectors: Vec<Vec<f32>>,
+    images: usize,
+    /// Tokens of all texts.
+    tokens: u64,
+}
+
+async fn vectors(runner: &Runner, pieces: Vec<Piece>) -> Result<Vectors, Fault> {
+    let are_texts: Vec<bool> = pieces.iter().map(|piece| matches!(piece, Piece::Text(_))).collect();
+    let (mut inputs, mut texts) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        match piece {
+            Piece::Image(input) => inputs.push(input),
+            Piece::Text(text) => texts.push(text),
+        }
+    }
+    let images = inputs.len();
+    // Texts first: they are the shorter work.
+    let embedded = match texts.is_empty() {
+        true => TextVectors::default(),
+        false => runner.embed(texts, inputs.is_empty()).await?,
+    };
+    let answers = match inputs.is_empty() && !embedded.vectors.is_empty() {
+        true => Vec::new(),
+        false => runner.run(inputs, Task::Outputs, None).await?,
+    };
+    let (mut of_texts, mut of_images) = (embedded.vectors.into_iter(), answers.into_iter());
+    let mut vectors = Vec::with_capacity(are_texts.len());
+    for is_text in are_texts {
+        let lost = || Fault::new(Kind::Internal, "a vector is missing; please report it");
+        vectors.push(match is_text {
+            true => of_texts.next().ok_or_else(lost)?,
+            false => features(runner, of_images.next().ok_or_else(lost)?)?.values,
+        });
+    }
+    Ok(Vectors { vectors, images, tokens: embedded.tokens as u64 })
 }
 
 /// All models that can be used.
@@ -164,6 +231,8 @@ pub(crate) struct ModelEntry {
     owned_by: &'static str,
     /// Whether it gives labels.
     classifies: bool,
+    /// Whether it takes texts, too: as `input` of embeddings, and as candidate labels.
+    texts: bool,
     classes: usize,
     /// Width of its vectors.
     width: usize,
@@ -214,8 +283,9 @@ fn entry(runner: &Runner) -> ModelEntry {
         created: 0,
         owned_by: "vitral",
         classifies,
+        texts: runner.takes_texts(),
         classes: if classifies { config.classes } else { 0 },
-        width: width(runner),
+        width: runner.width(),
         image_size: [config.image_size.height, config.image_size.width],
         depth: config.depth,
         heads: if config.depth == 0 { 0 } else { config.heads },

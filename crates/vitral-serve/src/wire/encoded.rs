@@ -12,6 +12,13 @@ const LENIENT: GeneralPurposeConfig =
 const PLAIN: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
 const FOR_URLS: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);
 
+/// Whether a text is a data URI, or an address: nobody means it as words.
+pub(crate) fn is_uri(text: &str) -> bool {
+    let text = text.trim_start();
+    let begins = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    ["data:", "http://", "https://", "file://"].into_iter().any(begins)
+}
+
 /// The bytes of an image in base64 (either alphabet, padded or not, line breaks allowed) or in a data URI.
 pub(crate) fn image(text: &str) -> Result<Bytes, Fault> {
     let text = text.trim();

@@ -6,4 +6,5 @@ mod grpc;
 mod hostile;
 mod load;
 mod started;
+mod texts;
 mod wire;

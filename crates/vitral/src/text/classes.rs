@@ -130,6 +130,26 @@ impl TextClasses {
         &self.directions
     }
 
+    /// The logits of an image's vector, one for each label: its cosines with their directions, scaled as the model was trained. A
+    /// classifier with these classes ([`LoadOptions::labels`](crate::LoadOptions::labels)) gives the same but for rounding.
+    ///
+    /// # Panics
+    /// If texts have vectors of another width.
+    pub fn logits(&self, image: &[f32]) -> Vec<f32> {
+        assert_eq!(image.len(), self.width, "images and texts have vectors of one width");
+        let length = image.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        let logit = |direction: &[f32]| {
+            let product: f64 = direction.iter().zip(image).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            (f64::from(self.scale) * product / length + f64::from(self.bias)) as f32
+        };
+        self.directions.chunks_exact(self.width).map(logit).collect()
+    }
+
+    /// How logits become probabilities: a softmax over the labels (CLIP), or a sigmoid of each (SigLIP).
+    pub fn problem(&self) -> Problem {
+        self.problem
+    }
+
     /// The configuration of a vision tower with these classes.
     ///
     /// # Errors

@@ -95,8 +95,12 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             // A loaded model knows nothing of protocols.
             (
                 "runner",
-                &["batcher", "decoder", "fault", "job", "metrics", "options", "pace", "queue", "turns", "worker"],
+                &[
+                    "batcher", "decoder", "fault", "job", "metrics", "options", "pace", "queue", "texts", "turns",
+                    "worker",
+                ],
             ),
+            ("texts", &["fault", "job", "turns"]),
             ("registry", &["fault", "metrics", "options", "runner", "source", "turns"]),
             ("app", &["budget", "fault", "keys", "metrics", "options", "registry", "runner", "source"]),
             ("body", &["app", "budget", "fault"]),
