@@ -14,7 +14,7 @@ pub(crate) struct TileArgs {
     /// N pixels and resizes each to the model's input [default: windows of the model's input]
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, conflicts_with = "max_patches")]
     tiles: Option<Option<usize>>,
-    /// The fraction of its side that a window has in common with the next one
+    /// The fraction of its side that a window has in common with the next one, from 0 to 0.95
     #[arg(long, value_name = "FRACTION", default_value = "0.5", requires = "tiles")]
     tile_overlap: f32,
 }

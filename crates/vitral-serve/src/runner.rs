@@ -131,17 +131,38 @@ impl Runner {
         task: Task,
         timeout: Option<Duration>,
     ) -> Result<Vec<Answer>, Fault> {
+        let deadline = Instant::now() + timeout.unwrap_or(self.timeout);
+        self.run_until(deadline, inputs, task).await
+    }
+
+    /// When a request that comes now, and does not say, has to be answered.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// As [`Runner::run`], until a deadline.
+    pub(crate) async fn run_until(
+        &self,
+        deadline: Instant,
+        inputs: Vec<Input>,
+        task: Task,
+    ) -> Result<Vec<Answer>, Fault> {
         let started = Instant::now();
-        let found = self.answers(inputs, task, started + timeout.unwrap_or(self.timeout)).await;
+        let found = self.answers(inputs, task, deadline).await;
         self.metrics.finished(started.elapsed(), found.as_ref().err().map(Fault::code));
         found
     }
 
     /// Classes in words: labels, each in place of `{}` in the template.
-    pub(crate) async fn classes(&self, labels: Vec<String>, template: String) -> Result<Arc<TextClasses>, Fault> {
+    pub(crate) async fn classes(
+        &self,
+        labels: Vec<String>,
+        template: String,
+        deadline: Instant,
+    ) -> Result<Arc<TextClasses>, Fault> {
         let started = Instant::now();
         let found = match self.texts() {
-            Ok(texts) => texts.classes(labels, template, started + self.timeout).await,
+            Ok(texts) => texts.classes(labels, template, deadline).await,
             Err(fault) => Err(fault),
         };
         // What follows is counted with the images.
@@ -149,10 +170,10 @@ impl Runner {
     }
 
     /// The vectors of texts, in their order. `alone` is whether the request has no images, with which it would be counted.
-    pub(crate) async fn embed(&self, texts: Vec<String>, alone: bool) -> Result<TextVectors, Fault> {
+    pub(crate) async fn embed(&self, texts: Vec<String>, alone: bool, deadline: Instant) -> Result<TextVectors, Fault> {
         let started = Instant::now();
         let found = match self.texts() {
-            Ok(tower) => tower.embed(texts, started + self.timeout).await,
+            Ok(tower) => tower.embed(texts, deadline).await,
             Err(fault) => Err(fault),
         };
         if alone || found.is_err() {
@@ -176,15 +197,21 @@ impl Runner {
         }
     }
 
+    /// Refuses more images than a request may have.
+    pub(crate) fn check_count(&self, images: usize) -> Result<(), Fault> {
+        if images <= self.capacity {
+            return Ok(());
+        }
+        let message = format!("expected at most {} images, found {images}; split the request", self.capacity);
+        Err(Fault::new(Kind::TooLarge, message))
+    }
+
     async fn answers(&self, inputs: Vec<Input>, task: Task, deadline: Instant) -> Result<Vec<Answer>, Fault> {
         let count = inputs.len();
         if count == 0 {
             return Err(Fault::bad("expected at least one image, found none"));
         }
-        if count > self.capacity {
-            let message = format!("expected at most {} images, found {count}; split the request", self.capacity);
-            return Err(Fault::new(Kind::TooLarge, message));
-        }
+        self.check_count(count)?;
         let mut replies = Vec::with_capacity(count);
         let mut jobs = Vec::with_capacity(count);
         for input in inputs {

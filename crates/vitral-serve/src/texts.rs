@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use vitral::text::{TextClasses, TextLabels, TextModel};
+use vitral::text::{PLACE, TextClasses, TextLabels, TextModel};
 
 use crate::fault::{Fault, Kind};
 use crate::job::late;
@@ -66,6 +66,7 @@ impl Texts {
     ) -> Result<Arc<TextClasses>, Fault> {
         self.check(&labels)?;
         self.check(std::slice::from_ref(&template))?;
+        self.check_made(&labels, &template)?;
         let key = Key { labels, template };
         if let Some(found) = self.kept().find(&key) {
             return Ok(found);
@@ -94,6 +95,19 @@ impl Texts {
                 "expected a text of at most {LONGEST} bytes, found one of {found}; shorten it (an image is a data URI)"
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a template that makes too long texts of labels, before any is made.
+    fn check_made(&self, labels: &[String], template: &str) -> Result<(), Fault> {
+        let places = template.matches(PLACE).count();
+        let longest = labels.iter().map(String::len).max().unwrap_or(0);
+        match template.len() + places * longest - places * PLACE.len() {
+            made if made > LONGEST => Err(Fault::bad(format!(
+                "expected a template that makes texts of at most {LONGEST} bytes of the labels, found one of {made}; put the label \
+                 into it once"
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -226,6 +240,9 @@ mod tests {
             let fault = texts.embed(vec!["cat".to_owned(); 5], soon).await.err().expect("too many");
             assert_eq!(fault.kind(), Kind::TooLarge);
             let fault = texts.embed(vec!["cat ".repeat(2000)], soon).await.err().expect("too long");
+            assert_eq!(fault.kind(), Kind::BadRequest);
+            let template = "{}".repeat(1000);
+            let fault = texts.classes(vec!["long".repeat(100)], template, soon).await.err().expect("too long together");
             assert_eq!(fault.kind(), Kind::BadRequest);
             let past = Instant::now();
             let fault = texts.embed(vec!["cat".to_owned()], past).await.err().expect("too late");

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Value, json};
 use vitral::npy;
 
@@ -38,14 +38,11 @@ impl Grids {
         Ok(Grids { file, kind })
     }
 
-    /// Begins the grid of an image. `about` says more of it, in formats with room for that.
+    /// Begins the grid of an image, whose name no other has. `about` says more of it, in formats with room for that.
     pub(crate) fn begin(&mut self, name: &str, shape: [usize; 3], about: Value) -> anyhow::Result<()> {
         match &mut self.kind {
             Kind::Npy => self.file.put(&npy::header(&shape, 0)),
             Kind::Safetensors { tensors, about: all, .. } => {
-                if tensors.iter().any(|(other, _)| other == name) {
-                    bail!("`{name}` was given twice, and the file has one grid for each name; give it once");
-                }
                 tensors.push((name.to_owned(), shape.to_vec()));
                 let mut one = json!({ "image": name });
                 if let (Some(one), Value::Object(about)) = (one.as_object_mut(), about) {

@@ -76,6 +76,11 @@ fn masks_that_do_not_fit_are_refused() {
     let said = built_in(["probe", &data, "--dense", "--steps", "5"]);
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("expected a mask of 64×96 pixels") && said.err.contains("3.png"), "{}", said.err);
+    let same = masks.display().to_string();
+    let said = built_in(["probe", &data, "--dense", "--steps", "5", "--output", &same]).fails(1);
+    assert!(said.contains("would be replaced") && said.contains("--output"), "{said}");
+    let said = built_in(["probe", &data, "--dense", "--short-side", "16"]).fails(1);
+    assert!(said.contains("at least 32 pixels"), "{said}");
     std::fs::remove_file(masks.join("3.png")).expect("removed");
     let said = built_in(["probe", &data, "--dense"]).fails(1);
     assert!(said.contains("1 images have no mask"), "{said}");

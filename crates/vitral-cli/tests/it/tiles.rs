@@ -94,6 +94,8 @@ fn what_does_not_go_together_with_windows_is_wrong_usage() {
         (vec!["explain", "--tiles", "--method", "similarity", &scene], "`--method similarity`"),
         (vec!["explain", "--tiles", "--faithfulness", &scene], "`--faithfulness`"),
         (vec!["explain", "--tiles=33", &scene], "32 or 40"),
+        (vec!["explain", "--tiles", "--layer", "1", &scene], "`--layer`"),
+        (vec!["explain", "--tiles=80000", &scene], "at most 16384"),
     ] {
         let said = built_in(args).fails(2);
         assert!(said.contains(part), "{said}");

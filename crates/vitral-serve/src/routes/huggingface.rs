@@ -213,8 +213,9 @@ async fn compare(
     template: String,
     top_k: Option<usize>,
 ) -> Result<Vec<Ranked>, Fault> {
-    let classes = runner.classes(labels, template).await?;
-    let mut answers = runner.run(vec![image], Task::Outputs, None).await?;
+    let deadline = runner.deadline();
+    let classes = runner.classes(labels, template, deadline).await?;
+    let mut answers = runner.run_until(deadline, vec![image], Task::Outputs).await?;
     let lost = || Fault::new(Kind::Internal, "the model gave no vector; please report it");
     let logits = classes.logits(&features(runner, answers.pop().ok_or_else(lost)?)?.values);
     let labels = Labels::new(Some(classes.labels().to_vec()));

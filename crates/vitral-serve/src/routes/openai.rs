@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use vitral::explain::Method;
+use vitral::image::Format;
 
 use super::upload::kind;
 use super::vitral::features;
@@ -36,7 +37,8 @@ pub(crate) struct EmbeddingsBody {
     /// Name of a model; the first if absent.
     #[serde(default)]
     model: Option<String>,
-    /// One image as a data URI (or in base64), one text if the model takes texts, or a list of them.
+    /// One image as a data URI, or in base64 by itself for a model that takes no texts; one text for a model that takes texts; or
+    /// a list of them.
     #[schema(examples("data:image/png;base64,iVBORw0KGgo…"))]
     input: Value,
     /// `float` or `base64`: four bytes a number, little-endian.
@@ -162,6 +164,13 @@ enum Piece {
 fn piece(runner: &Runner, text: String) -> Result<Piece, Fault> {
     let is_uri = encoded::is_uri(&text);
     if runner.takes_texts() && !is_uri {
+        // An image that was meant as one would be a text of nonsense.
+        if encoded::image(&text).is_ok_and(|bytes| Format::of(&bytes).is_some()) {
+            return Err(Fault::bad(format!(
+                "the model `{}` takes texts, so an image has to be a data URI: put `data:image/png;base64,` before it",
+                runner.name()
+            )));
+        }
         return Ok(Piece::Text(text));
     }
     let image = encoded::image(&text).map(|image| Piece::Image(Input::Encoded(image)));
@@ -191,14 +200,16 @@ async fn vectors(runner: &Runner, pieces: Vec<Piece>) -> Result<Vectors, Fault> 
         }
     }
     let images = inputs.len();
+    runner.check_count(images)?;
+    let deadline = runner.deadline();
     // Texts first: they are the shorter work.
     let embedded = match texts.is_empty() {
         true => TextVectors::default(),
-        false => runner.embed(texts, inputs.is_empty()).await?,
+        false => runner.embed(texts, inputs.is_empty(), deadline).await?,
     };
     let answers = match inputs.is_empty() && !embedded.vectors.is_empty() {
         true => Vec::new(),
-        false => runner.run(inputs, Task::Outputs, None).await?,
+        false => runner.run_until(deadline, inputs, Task::Outputs).await?,
     };
     let (mut of_texts, mut of_images) = (embedded.vectors.into_iter(), answers.into_iter());
     let mut vectors = Vec::with_capacity(are_texts.len());

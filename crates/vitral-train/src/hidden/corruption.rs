@@ -90,7 +90,7 @@ pub fn colors(pixels: &[f32], brightness: &Brightness, image: Size, patch: Size)
 
 /// The level of a brightness.
 fn level(brightness: f64) -> usize {
-    // A number that is not finite becomes the darkest; the loss of such pixels is not finite either.
+    // Pixels are finite: images with others are refused where they are decoded.
     ((brightness * COLOR_LEVELS as f64) as usize).min(COLOR_LEVELS - 1)
 }
 

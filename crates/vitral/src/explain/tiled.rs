@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use super::{InputImage, Layout, Map, Method, Options, Progress, Target, progress};
-use crate::config::Size;
+use crate::config::{Problem, Size};
 use crate::error::Error;
 use crate::image::resize::Window;
 use crate::image::{AsImage, Filter, ImageView, RgbImage, resize};
@@ -44,7 +44,7 @@ impl Model {
     /// The map of a large image, one value for each patch of the tiling's grid, joined from the maps of its windows. Maps over
     /// pixels are averaged over patches. If the method explains a target, each window's map is as it is drawn
     /// ([`Method::painted`]) and counts as much as the window's score in `scores`: the values of a class activation map alone
-    /// do not say whether there is anything of the class in a window.
+    /// do not say whether there is anything of the class in a window. Numbers of a regression do not count.
     ///
     /// # Errors
     /// As [`Model::explain`], and if `progress`, which gets the number of windows done, stops the work.
@@ -71,7 +71,9 @@ impl Model {
             let within = &mut |_| ControlFlow::Continue(());
             let map = self.explain(&input, method, target.map(|(target, _)| target), options, within)?;
             let mut map = method.painted(&map).pooled(tiling.patches());
-            if let Some((_, scores)) = target.filter(|_| method.needs_target()) {
+            if let Some((_, scores)) =
+                target.filter(|_| method.needs_target() && self.vit.config().problem != Problem::Regression)
+            {
                 map.values.iter_mut().for_each(|value| *value *= scores[tile.index]);
             }
             let Ok(()) = join.add(tile, &map.values, |_, row| {

@@ -98,7 +98,7 @@ pub fn decode_for(bytes: &[u8], channels: Channels, options: &DecodeOptions) -> 
 ///
 /// Decoders should not panic, and ours do not; but one of a thousand images must not end a run. The panic's message still
 /// goes to standard error: only a hook for the whole process could keep it back, and that belongs to programs.
-fn guarded<T>(format: Format, decode: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
+pub(super) fn guarded<T>(format: Format, decode: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};
 
-use super::decode::{decode_for, opened};
+use super::decode::{decode_for, guarded, opened};
 use super::preprocess::Channels;
 use super::{DecodeOptions, Format, Image, ImageError};
 use crate::config::Size;
@@ -38,14 +38,14 @@ impl Mask {
     }
 }
 
-/// Decodes a mask: the samples of a gray PNG or the places in the palette of one with colors, as they are stored, at any
+/// Decodes a mask, which is that of the upright image: the samples of a gray PNG or the places in the palette of one with colors, as they are stored, at any
 /// depth; or a TIFF or an array (`.npy`, `.npz`, `.safetensors`) of one band.
 ///
 /// # Errors
 /// If the bytes are not such an image, or a value is not a whole number from 0 to 65,535.
 pub fn decode_mask(bytes: &[u8], options: &DecodeOptions) -> Result<Mask, ImageError> {
     match Format::of(bytes) {
-        Some(Format::Png) => of_png(bytes, options),
+        Some(Format::Png) => guarded(Format::Png, || of_png(bytes, options)),
         Some(format @ (Format::Jpeg | Format::WebP | Format::Gif | Format::Bmp | Format::Pnm)) => {
             Err(ImageError::Mask { found: format!("a {} file", format.name()) })
         }

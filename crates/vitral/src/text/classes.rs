@@ -16,7 +16,7 @@ pub struct TextLabels {
 }
 
 /// What stands for the label in a template.
-const PLACE: &str = "{}";
+pub const PLACE: &str = "{}";
 
 impl TextLabels {
     /// Each label is a text by itself: `a photo of a cat`.

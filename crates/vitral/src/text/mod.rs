@@ -10,6 +10,6 @@ mod sentencepiece;
 mod tokenizer;
 mod tower;
 
-pub use classes::{TextClasses, TextLabels};
+pub use classes::{PLACE, TextClasses, TextLabels};
 pub use tokenizer::Tokenizer;
 pub use tower::TextModel;

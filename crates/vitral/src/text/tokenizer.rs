@@ -165,12 +165,20 @@ impl Tokenizer {
         let special = self.inner.get_added_tokens_decoder();
         let special: Vec<(u32, &str)> = special.iter().map(|(&id, token)| (id, token.content.as_str())).collect();
         let whole = format!("{WORD}{}", text.replace(WORD, " "));
-        let (mut rest, mut tokens) = (whole.as_str(), Vec::new());
+        let (mut at, mut tokens) = (0, Vec::new());
+        // Where each is next: looked for again only when passed, so that a text is read once for each.
+        let mut next: Vec<Option<usize>> = special.iter().map(|(_, token)| whole.find(token)).collect();
         loop {
-            let found = special.iter().filter_map(|&(id, token)| Some((rest.find(token)?, token.len(), id))).min();
+            for ((_, token), next) in special.iter().zip(&mut next) {
+                if next.is_some_and(|place| place < at) {
+                    *next = whole[at..].find(token).map(|place| at + place);
+                }
+            }
+            let places = special.iter().zip(&next);
+            let found = places.filter_map(|(&(id, token), next)| Some(((*next)?, token.len(), id))).min();
             let (before, after) = match found {
-                Some((at, length, _)) => (&rest[..at], &rest[at + length..]),
-                None => (rest, ""),
+                Some((place, length, _)) => (&whole[at..place], place + length),
+                None => (&whole[at..], whole.len()),
             };
             let plain = self.habits.applied(before);
             // Nothing but the beginning of a word before a special token is left out.
@@ -179,7 +187,7 @@ impl Tokenizer {
             }
             let Some((.., id)) = found else { break };
             tokens.push(id);
-            rest = after;
+            at = after;
         }
         let end = self.inner.token_to_id(END);
         if tokens.last().copied() != end {

@@ -13,6 +13,9 @@ use crate::model::TextTower;
 use crate::weights::assign::{finite, rows};
 use crate::weights::{Container, Dialect, ResolveOptions, WeightsError, load_text_description, resolve};
 
+/// Characters of a text that an error shows.
+const SHOWN: usize = 200;
+
 /// How many texts are computed at a time.
 const TEXTS: usize = 64;
 
@@ -151,7 +154,12 @@ impl TextModel {
         let context = self.config().context;
         let tokens = self.tokenizer.tokens(text)?;
         if tokens.is_empty() || tokens.len() > context {
-            return Err(Error::Text { text: text.to_owned(), expected: context, found: tokens.len() });
+            // Enough to know it again.
+            let text = match text.char_indices().nth(SHOWN) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text.to_owned(),
+            };
+            return Err(Error::Text { text, expected: context, found: tokens.len() });
         }
         Ok(match self.config().pooling {
             TextPooling::Last => self.tokenizer.filled(tokens, context, self.padding),

@@ -23,6 +23,14 @@ pub enum TilesError {
         /// The next larger side.
         above: usize,
     },
+    /// Windows that are too large to be cut.
+    #[error("windows of {side} pixels: expected at most {most}")]
+    Large {
+        /// What was asked for.
+        side: usize,
+        /// The largest that there is.
+        most: usize,
+    },
     /// Windows that overlap completely, or not a number.
     #[error("an overlap of {overlap}: expected a fraction of a window's side, from 0 to 0.95")]
     Overlap {

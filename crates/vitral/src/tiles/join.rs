@@ -6,7 +6,7 @@ use super::{Tile, Tiling};
 /// window has.
 ///
 /// Each value of a patch is the mean over all windows that see it, weighted by the distance of the patch to the nearest
-/// edges of the window. What one window alone sees is unchanged, to the bit.
+/// edges of the window. What one window alone sees is unchanged, to the bit, but for the sign of zero.
 #[derive(Debug)]
 pub struct Join<'a> {
     tiling: &'a Tiling,

@@ -45,6 +45,9 @@ pub struct Tiling {
     columns: Vec<usize>,
 }
 
+/// The largest side of a window, in pixels: a window is cut as a whole, also where the image is smaller.
+const LARGEST: usize = 16_384;
+
 /// The largest overlap: more costs a hundred windows and more for each patch.
 const MOST: f32 = 0.95;
 
@@ -55,7 +58,7 @@ impl Tiling {
     /// # Panics
     /// If a size is empty, or the overlap is not between 0 and 1.
     pub fn new(image: Size, input: Size, patches: Size, cell: Size, overlap: f32) -> Self {
-        assert!(image.area() * input.area() * patches.area() * cell.area() > 0, "sizes above 0");
+        assert!([image, input, patches, cell].iter().all(|size| size.height > 0 && size.width > 0), "sizes above 0");
         assert!((0.0..1.0).contains(&overlap), "an overlap of {overlap}");
         let grid = Size { height: image.height.div_ceil(cell.height), width: image.width.div_ceil(cell.width) };
         let (rows, columns) =
@@ -117,7 +120,8 @@ impl Tiling {
 /// at least the fraction `overlap` in common.
 fn starts(length: usize, window: usize, overlap: f32) -> Vec<usize> {
     let Some(rest) = length.checked_sub(window).filter(|&rest| rest > 0) else { return vec![0] };
-    let step = ((window as f64 * (1.0 - f64::from(overlap))) as usize).max(1);
+    // What is written as 0.8 is a little more than that.
+    let step = ((window as f64 * (1.0 - f64::from(overlap)) + 1e-4) as usize).max(1);
     let steps = rest.div_ceil(step);
     (0..=steps).map(|index| index * rest / steps).collect()
 }
@@ -126,8 +130,8 @@ impl Model {
     /// The windows of an image of `image` pixels.
     ///
     /// # Errors
-    /// If the side is not a multiple of the patches in it, the overlap is not below 1, or the model's files do not say how
-    /// to preprocess.
+    /// If the side is not a multiple of the patches in it or above 16,384, the overlap is not from 0 to 0.95, or the model's files
+    /// do not say how to preprocess.
     pub fn tiling(&self, image: Size, options: TileOptions) -> Result<Tiling, Error> {
         if !(0.0..=MOST).contains(&options.overlap) {
             return Err(TilesError::Overlap { overlap: options.overlap }.into());
@@ -137,6 +141,7 @@ impl Model {
         let cell = |patches: usize, own: usize| match options.side {
             // The largest windows of whole pixels for each patch that are not above the input.
             None => Ok((own / patches).max(1)),
+            Some(side) if side > LARGEST => Err(TilesError::Large { side, most: LARGEST }),
             Some(side) if side >= patches && side.is_multiple_of(patches) => Ok(side / patches),
             Some(side) => {
                 let below = (side / patches).max(1) * patches;
@@ -161,10 +166,11 @@ mod tests {
         assert_eq!(starts(28, 14, 0.5), [0, 7, 14]);
         assert_eq!(starts(30, 14, 0.5), [0, 5, 10, 16]);
         assert_eq!(starts(30, 14, 0.0), [0, 8, 16]);
+        assert_eq!(starts(40, 20, 0.8), [0, 4, 8, 12, 16, 20], "four patches further each");
         for (length, window, overlap) in [(100, 14, 0.5), (57, 16, 0.25), (1000, 37, 0.9), (23, 1, 0.5)] {
             let starts = starts(length, window, overlap);
             assert_eq!((starts[0], starts[starts.len() - 1]), (0, length - window));
-            let step = ((window as f32 * (1.0 - overlap)) as usize).max(1);
+            let step = ((window as f32 * (1.0 - overlap) + 1e-3) as usize).max(1);
             assert!(starts.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= step), "{starts:?}");
         }
     }

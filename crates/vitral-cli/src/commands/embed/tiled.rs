@@ -46,6 +46,13 @@ pub(super) fn run(
                 let fault = "a .npy holds the grid of one image; write .safetensors for several";
                 return Err(Usage(fault.into()).into());
             }
+            let mut names: Vec<String> = found.names().collect();
+            names.sort();
+            if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+                let fault =
+                    format!("`{}` was given twice, and the file has one grid for each name; give it once", pair[0]);
+                return Err(Usage(fault).into());
+            }
             To::Grids(Grids::create(path, npy)?)
         }
         (Pool::Tokens, _) => {

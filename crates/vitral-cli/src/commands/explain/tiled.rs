@@ -40,10 +40,13 @@ pub(super) fn check(args: &ExplainArgs) -> Result<(), Usage> {
     }
     let single = |what: &What| !matches!(what, What::Map(method) if !method.needs_patch());
     let other = args.method.iter().find(|what| single(what)).map(|what| format!("--method {}", what.name()));
+    let without = args.method.is_empty();
     let named = [
         ("--faithfulness", args.faithfulness),
         ("--at", args.at.is_some()),
         ("--compare", args.compare.is_some()),
+        ("--layer", without && !args.layer.is_empty()),
+        ("--head", without && !args.head.is_empty()),
         ("--target feature", args.target == super::args::TargetKind::Feature),
     ];
     let option = named.into_iter().find(|(_, given)| *given).map(|(name, _)| name.to_owned());

@@ -2,6 +2,7 @@
 //! intersection over union of what it says about others.
 
 mod confusion;
+mod files;
 mod head;
 mod pairs;
 mod patches;

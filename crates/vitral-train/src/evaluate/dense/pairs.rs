@@ -81,7 +81,9 @@ impl Pairs {
     fn checked(self, data: &Path) -> Result<Self, TrainError> {
         for (pairs, what) in [(&self.train, "fit on"), (&self.test, "test on")] {
             if pairs.is_empty() {
-                return Err(fault(data, format!("expected images with masks to {what}, found none"), LAYOUT));
+                // What was left out says why.
+                let notes: String = self.notes.iter().map(|note| format!(" ({note})")).collect();
+                return Err(fault(data, format!("expected images with masks to {what}, found none{notes}"), LAYOUT));
             }
         }
         Ok(self)
@@ -131,11 +133,16 @@ fn of_folder(data: &Path, notes: &mut Vec<String>) -> Result<BTreeMap<Option<Spl
     }
     let mut found = BTreeMap::new();
     for (split, folder) in splits_in(data)? {
+        let inside: Vec<String> = folders_in(&folder)?.iter().map(|path| name_of(path)).collect();
+        if !MASKS.iter().any(|name| inside.iter().any(|inside| inside == name)) {
+            notes.push(format!("left out: `{}`, which has no masks", folder.display()));
+            continue;
+        }
         if let Some(pairs) = of_folder(&folder, notes)?.remove(&None) {
             found.insert(Some(split), pairs);
         }
     }
-    if found.is_empty() {
+    if found.is_empty() && notes.is_empty() {
         let inside: Vec<String> = folders.iter().map(|path| format!("`{}`", name_of(path))).collect();
         let inside = if inside.is_empty() { "no folder".to_owned() } else { inside.join(", ") };
         return Err(fault(data, format!("expected folders of images and of masks, found {inside}"), LAYOUT));
@@ -150,8 +157,7 @@ fn of_lists(
     lists: &Path,
     notes: &mut Vec<String>,
 ) -> Result<BTreeMap<Option<Split>, Vec<Pair>>, TrainError> {
-    let every: BTreeMap<String, PathBuf> = keyed(images, false, notes)?.into_iter().collect();
-    let of: BTreeMap<String, PathBuf> = keyed(masks, true, notes)?.into_iter().collect();
+    let (every, of) = (by_name(images, false, notes)?, by_name(masks, true, notes)?);
     let mut found = BTreeMap::new();
     for (split, file) in [(Split::Train, "train.txt"), (Split::Validation, "val.txt"), (Split::Test, "test.txt")] {
         let list = lists.join(file);
@@ -181,22 +187,10 @@ fn of_lists(
 
 /// Each image of a folder with its mask in another.
 fn matched(images: &Path, masks: &Path, notes: &mut Vec<String>) -> Result<Vec<Pair>, TrainError> {
-    let mut masks_by_name = BTreeMap::new();
-    for (key, mask) in keyed(masks, true, notes)? {
-        if let Some(other) = masks_by_name.insert(key, mask.clone()) {
-            let text =
-                format!("expected one mask for each image, found `{}` and `{}`", other.display(), mask.display());
-            return Err(fault(masks, text, "keep one of them"));
-        }
-    }
+    let mut masks_by_name = by_name(masks, true, notes)?;
     let mut pairs = Vec::new();
     let mut without = Vec::new();
-    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for (key, image) in keyed(images, false, notes)? {
-        if let Some(other) = seen.insert(key.clone(), image.clone()) {
-            let text = format!("`{}` and `{}` would have the same mask", other.display(), image.display());
-            return Err(fault(images, text, "give them different names"));
-        }
+    for (key, image) in by_name(images, false, notes)? {
         match masks_by_name.remove(&key) {
             Some(mask) => pairs.push(Pair { image, mask }),
             None => without.push(image),
@@ -215,6 +209,19 @@ fn matched(images: &Path, masks: &Path, notes: &mut Vec<String>) -> Result<Vec<P
         ));
     }
     Ok(pairs)
+}
+
+/// The files of a folder by the name that an image and its mask have in common.
+fn by_name(folder: &Path, masks: bool, notes: &mut Vec<String>) -> Result<BTreeMap<String, PathBuf>, TrainError> {
+    let mut found = BTreeMap::new();
+    for (key, path) in keyed(folder, masks, notes)? {
+        if let Some(other) = found.insert(key, path.clone()) {
+            let what = if masks { "belong to the same image" } else { "would have the same mask" };
+            let text = format!("`{}` and `{}` {what}", other.display(), path.display());
+            return Err(fault(folder, text, "keep one of them, or give them different names"));
+        }
+    }
+    Ok(found)
 }
 
 /// The files of a folder, each with the name that an image and its mask have in common.
@@ -322,6 +329,12 @@ mod tests {
             "val/labels/c.tif",
         ];
         assert_eq!(counts(&outside), Ok((1, 2)));
+        let without =
+            ["train/images/a.jpg", "train/masks/a.png", "val/images/b.jpg", "val/masks/b.png", "test/images/c.jpg"];
+        assert_eq!(counts(&without), Ok((1, 1)));
+        let without =
+            ["train/images/a.jpg", "train/masks/a.png", "val/images/b.jpg", "val/masks/b.png", "test/images/c.jpg"];
+        assert_eq!(counts(&without), Ok((1, 1)));
         let folder = files(&[
             "JPEGImages/a.jpg",
             "JPEGImages/b.jpg",
@@ -343,6 +356,11 @@ mod tests {
         assert!(fault.contains("1 images have no mask") && fault.contains("b.jpg"), "{fault}");
         let fault = counts(&["images/a.jpg", "images/a.png", "masks/a.png"]).expect_err("two images of a mask");
         assert!(fault.contains("same mask"), "{fault}");
+        let fault = counts(&["images/a.jpg", "masks/a.png", "masks/a_mask.png"]).expect_err("two masks");
+        assert!(fault.contains("belong to the same image"), "{fault}");
+        let fault =
+            counts(&["images/train/a.jpg", "images/val/b.jpg", "masks/a.png"]).expect_err("masks without splits");
+        assert!(fault.contains("which has no masks"), "{fault}");
         let fault = counts(&["cats/a.jpg", "dogs/b.jpg"]).expect_err("classes");
         assert!(fault.contains("`cats`, `dogs`") && fault.contains("masks"), "{fault}");
     }

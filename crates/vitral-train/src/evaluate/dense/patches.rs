@@ -13,21 +13,18 @@ pub(super) struct Tokens {
     pub(super) values: Vec<f32>,
 }
 
-/// The patch tokens of an image whose short side is resized to `short` pixels, in windows where it is larger than the
-/// model's input. Its sides become whole numbers of patches, which changes its proportions by less than half a patch.
+/// The patch tokens of an image whose short side is resized to `short` pixels, and to no less than the model's input covers, in
+/// windows where it is larger than that. Its sides become whole numbers of patches, which changes its proportions by less
+/// than half a patch.
 pub(super) fn tokens(model: &Model, image: &Image, short: Option<usize>, batch: usize) -> Result<Tokens, Error> {
     let own = model.tiling(Size::square(1), TileOptions::default())?;
     let (window, cell, patches) = (own.window(), own.cell(), own.patches());
-    let short = short.unwrap_or(window.height.min(window.width));
     let size = image.size();
-    let scale = short as f64 / size.height.min(size.width) as f64;
-    let whole = |side: usize, cell: usize, least: usize| {
-        ((side as f64 * scale / cell as f64).round() as usize).max(least) * cell
-    };
-    let to = Size {
-        height: whole(size.height, cell.height, patches.height),
-        width: whole(size.width, cell.width, patches.width),
-    };
+    // At least a window in both directions, so that nothing is stretched to fill one.
+    let least = (window.height as f64 / size.height as f64).max(window.width as f64 / size.width as f64);
+    let scale = short.map_or(least, |short| least.max(short as f64 / size.height.min(size.width) as f64));
+    let whole = |side: usize, cell: usize| ((side as f64 * scale / cell as f64).round() as usize).max(1) * cell;
+    let to = Size { height: whole(size.height, cell.height), width: whole(size.width, cell.width) };
     let resized = match image.view() {
         ImageView::Rgb(image) => Image::Rgb(resize(image, to, Filter::Bicubic)),
         ImageView::Bands(image) => Image::Bands(image.resized(to, Filter::Bicubic)),

@@ -1,21 +1,22 @@
 //! Fits the classifier and tests it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::Serialize;
+use vitral::Model;
 use vitral::config::Size;
 use vitral::image::mask::{Mask, open_mask};
 use vitral::image::{DecodeOptions, Image, ImageError, open_for};
-use vitral::{Model, atomic};
+use vitral::tiles::TileOptions;
 use vitral_engine::ops::AxisWeights;
 
 use super::confusion::{Confusion, Overlap};
+use super::files::Files;
 use super::head::{Head, Sample};
 use super::pairs::{Pair, Pairs};
 use super::patches::{Tokens, shares, tokens};
-use super::picture;
 use crate::error::TrainError;
 use crate::evaluate::Watcher;
 use crate::evaluate::model::advance;
@@ -24,8 +25,8 @@ use crate::evaluate::model::advance;
 const KEPT: usize = 512 << 20;
 /// The most values of masks that can be classes: more are usually numbers of objects.
 const CLASSES: usize = 1024;
-/// Images on the sheet.
-const SHOWN: usize = 8;
+/// The largest ratio of two sides: its short side is resized to the model's input, which would make a line of pixels huge.
+const THINNEST: usize = 100;
 
 /// How patch tokens are measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +93,16 @@ pub fn probe_dense(
     if options.steps == 0 {
         return Err(fault("expected steps above 0, found 0".into(), "leave them out"));
     }
+    let least = model.tiling(Size::square(1), TileOptions::default())?.window();
+    let least = least.height.min(least.width);
+    if let Some(short) = options.short_side.filter(|&short| short < least) {
+        let found = format!("expected a short side of at least {least} pixels, the model's input, found {short}");
+        return Err(fault(found, "leave it out, or give a larger one"));
+    }
     let pairs = Pairs::open(data, options.test.as_deref())?;
+    // What cannot be read or written is found before the work.
+    let names = names(data)?;
+    let mut files = Files::new(options.output.as_deref(), &pairs)?;
     pairs.notes.iter().for_each(|note| watcher.note(note));
     watcher.begin(pairs.train.len() + pairs.test.len());
     let width = model.vit().config().width;
@@ -103,7 +113,7 @@ pub fn probe_dense(
     for (index, pair) in pairs.train.iter().enumerate() {
         match read(model, pair) {
             Ok((image, mask)) => {
-                let Tokens { grid, values } = tokens(model, &image, options.short_side, options.batch)?;
+                let Tokens { grid, values } = finite(tokens(model, &image, options.short_side, options.batch)?, pair)?;
                 let shares = shares(&mask, grid, &options.ignored);
                 seen.extend(mask.values().iter().copied());
                 sample.add(&values, &shares, most, index);
@@ -116,6 +126,9 @@ pub fn probe_dense(
         }
         advance(watcher, 1)?;
     }
+    if train == 0 {
+        return Err(fault("none of the images to fit on could be used".into(), "see what is said about each"));
+    }
     let classes: Vec<u16> = seen.iter().copied().filter(|value| !options.ignored.contains(value)).collect();
     if classes.len() < 2 {
         let found: Vec<String> = seen.iter().map(u16::to_string).collect();
@@ -125,28 +138,28 @@ pub fn probe_dense(
             hint,
         ));
     }
-    if classes.len() > CLASSES {
-        let hint = "give masks of classes, not of single objects";
-        return Err(fault(
-            format!("expected masks of at most {CLASSES} classes, found {} values", classes.len()),
-            hint,
-        ));
-    }
+    let few = |values: usize| match values > CLASSES {
+        true => {
+            let hint = "give masks of classes, not of single objects";
+            Err(fault(format!("expected masks of at most {CLASSES} classes, found {values} values"), hint))
+        }
+        false => Ok(()),
+    };
+    few(classes.len())?;
     watcher.note(&format!("fitting {} classes on {} patches", classes.len(), sample.len()));
     let head = Head::fit(&sample, &classes, options.steps);
 
-    let names = names(data)?;
     // What is only in masks for testing can never be right, but counts.
     let mut all: Vec<u16> = classes.clone();
     let mut confusion = Confusion::new(all.len());
-    let mut files = Files::new(options.output.as_deref())?;
     let mut test = 0;
     for pair in &pairs.test {
         match read(model, pair) {
             Ok((image, mask)) => {
-                let Tokens { grid, values } = tokens(model, &image, options.short_side, options.batch)?;
+                let Tokens { grid, values } = finite(tokens(model, &image, options.short_side, options.batch)?, pair)?;
                 let predicted = enlarged(&head.logits(&values), grid, classes.len(), mask.size());
                 let truth = places(&mask, &options.ignored, &mut all);
+                few(all.len())?;
                 confusion = confusion.grown(all.len()).join(&count(&truth, &predicted, all.len()));
                 files.add(pair, image, mask.size(), &truth, &predicted, &classes)?;
                 test += 1;
@@ -180,12 +193,28 @@ pub fn probe_dense(
     })
 }
 
+/// Tokens that are all numbers: others would make every class the first one.
+fn finite(tokens: Tokens, pair: &Pair) -> Result<Tokens, TrainError> {
+    if tokens.values.iter().all(|value| value.is_finite()) {
+        return Ok(tokens);
+    }
+    let fault = "expected features that are numbers, found some that are not".to_owned();
+    Err(TrainError::Data { path: pair.image.clone(), fault, hint: "look at the model with `vitral doctor`" })
+}
+
 /// An image and its mask; what is wrong with either, in words.
 fn read(model: &Model, pair: &Pair) -> Result<(Image, Mask), String> {
     let options = DecodeOptions::default();
     let words = |fault: ImageError| fault.to_string();
     let image = open_for(&pair.image, model.channels(), &options).map_err(words)?.into_image();
     let mask = open_mask(&pair.mask, &options).map_err(words)?;
+    let Size { height, width } = image.size();
+    if height.max(width) / height.min(width) > THINNEST {
+        let image = pair.image.display();
+        return Err(format!(
+            "`{image}`: expected sides in a ratio of at most {THINNEST}, found {height}×{width} pixels"
+        ));
+    }
     if image.size() != mask.size() {
         return Err(format!(
             "`{}`: expected a mask of {} pixels, as the image has, found {} in `{}`",
@@ -243,14 +272,13 @@ fn taps(axis: &AxisWeights) -> Vec<Vec<(usize, f32)>> {
 
 /// The place of each pixel's class in the list, to which new values are added; `None` for those that are ignored.
 fn places(mask: &Mask, ignored: &[u16], all: &mut Vec<u16>) -> Vec<Option<usize>> {
+    let mut known: HashMap<u16, Option<usize>> = all.iter().enumerate().map(|(at, &value)| (value, Some(at))).collect();
+    known.extend(ignored.iter().map(|&value| (value, None)));
     let place = |&value: &u16| {
-        if ignored.contains(&value) {
-            return None;
-        }
-        Some(all.iter().position(|&other| other == value).unwrap_or_else(|| {
+        *known.entry(value).or_insert_with(|| {
             all.push(value);
-            all.len() - 1
-        }))
+            Some(all.len() - 1)
+        })
     };
     mask.values().iter().map(place).collect()
 }
@@ -260,65 +288,6 @@ fn count(truth: &[Option<usize>], predicted: &[usize], classes: usize) -> Confus
     let known = truth.iter().zip(predicted).filter_map(|(truth, predicted)| Some(((*truth)?, *predicted)));
     known.for_each(|(truth, predicted)| confusion.add(truth, predicted));
     confusion
-}
-
-/// Predicted masks on their way to a folder.
-struct Files<'a> {
-    folder: Option<&'a Path>,
-    rows: Vec<picture::Row>,
-    written: Vec<String>,
-}
-
-impl<'a> Files<'a> {
-    fn new(folder: Option<&'a Path>) -> Result<Self, TrainError> {
-        if let Some(folder) = folder {
-            std::fs::create_dir_all(folder).map_err(TrainError::file(folder, "creating the folder"))?;
-        }
-        Ok(Files { folder, rows: Vec::new(), written: Vec::new() })
-    }
-
-    fn add(
-        &mut self,
-        pair: &Pair,
-        image: Image,
-        size: Size,
-        truth: &[Option<usize>],
-        predicted: &[usize],
-        classes: &[u16],
-    ) -> Result<(), TrainError> {
-        let Some(folder) = self.folder else { return Ok(()) };
-        let stem = pair.image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut path = folder.join(format!("{stem}.png"));
-        let mut times = 1;
-        while self.written.contains(&path.display().to_string()) {
-            times += 1;
-            path = folder.join(format!("{stem}-{times}.png"));
-        }
-        let values: Vec<u16> = predicted.iter().map(|&class| classes[class]).collect();
-        write(&path, picture::mask(size, &values))?;
-        self.written.push(path.display().to_string());
-        if self.rows.len() < SHOWN {
-            self.rows.push(picture::Row::new(&image.into_rgb(), truth, predicted));
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Vec<String>, TrainError> {
-        if let Some(folder) = self.folder {
-            let path = folder.join("sheet.png");
-            let path =
-                if self.written.contains(&path.display().to_string()) { folder.join("sheet-of-all.png") } else { path };
-            write(&path, picture::sheet(&self.rows))?;
-            self.written.push(path.display().to_string());
-        }
-        Ok(self.written)
-    }
-}
-
-fn write(path: &Path, png: Result<Vec<u8>, image::ImageError>) -> Result<(), TrainError> {
-    let doing = "writing a predicted mask";
-    let png = png.map_err(|fault| TrainError::file(path, doing)(std::io::Error::other(fault)))?;
-    atomic::write(path, &png).map_err(TrainError::file(path, doing))
 }
 
 #[cfg(test)]
