@@ -242,7 +242,7 @@ mod tests {
             let fault = texts.embed(vec!["cat ".repeat(2000)], soon).await.err().expect("too long");
             assert_eq!(fault.kind(), Kind::BadRequest);
             let template = "{}".repeat(1000);
-            let fault = texts.classes(vec!["long".repeat(100)], template, soon).await.err().expect("too long together");
+            let fault = texts.classes(vec!["long".repeat(100)], template, soon).await.expect_err("too long together");
             assert_eq!(fault.kind(), Kind::BadRequest);
             let past = Instant::now();
             let fault = texts.embed(vec!["cat".to_owned()], past).await.err().expect("too late");
