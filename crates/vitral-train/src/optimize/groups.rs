@@ -108,6 +108,11 @@ pub fn groups(vit: &Vit, parameters: &Parameters, options: &GroupOptions, optimi
     groups
 }
 
+/// A group of one parameter, at the learning rate itself.
+pub(crate) fn group(parameters: &Parameters, id: ParameterId, weight_decay: f32) -> UpdateGroup {
+    UpdateGroup { range: aligned(parameters, id), weight_decay, learning_rate_scale: 1.0, rule: None, matrix: None }
+}
+
 /// A parameter's range including the padding after it, whose gradient is always zero.
 fn aligned(parameters: &Parameters, id: ParameterId) -> Range<usize> {
     let range = parameters.range(id);

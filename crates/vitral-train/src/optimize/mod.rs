@@ -6,6 +6,7 @@ mod schedule;
 use serde::{Deserialize, Serialize};
 use vitral_engine::UpdateRule;
 
+pub(crate) use groups::group;
 pub use groups::{GroupOptions, groups};
 pub use schedule::{Schedule, Shape};
 

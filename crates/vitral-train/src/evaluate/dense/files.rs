@@ -7,8 +7,8 @@ use vitral::atomic::{self, AtomicFile};
 use vitral::config::Size;
 use vitral::image::Image;
 
+use super::drawn;
 use super::pairs::{Pair, Pairs};
-use super::picture;
 use crate::error::TrainError;
 
 /// Images on the sheet.
@@ -21,7 +21,7 @@ pub(super) struct Files<'a> {
     folder: Option<&'a Path>,
     /// Images and masks, which must not be replaced.
     inputs: HashSet<PathBuf>,
-    rows: Vec<picture::Row>,
+    rows: Vec<drawn::Row>,
     written: Vec<String>,
 }
 
@@ -75,10 +75,10 @@ impl<'a> Files<'a> {
         }
         self.refuse(&path)?;
         let values: Vec<u16> = predicted.iter().map(|&class| classes[class]).collect();
-        write(&path, picture::mask(size, &values))?;
+        write(&path, drawn::mask(size, &values))?;
         self.written.push(path.display().to_string());
         if self.rows.len() < SHOWN {
-            self.rows.push(picture::Row::new(&image.into_rgb(), truth, predicted));
+            self.rows.push(drawn::Row::new(&image.into_rgb(), truth, predicted));
         }
         Ok(())
     }
@@ -90,7 +90,7 @@ impl<'a> Files<'a> {
             let taken = self.written.contains(&own.display().to_string());
             let path = if taken { folder.join("sheet-of-all.png") } else { own };
             self.refuse(&path)?;
-            write(&path, picture::sheet(&self.rows))?;
+            write(&path, drawn::sheet(&self.rows))?;
             self.written.push(path.display().to_string());
         }
         Ok(self.written)

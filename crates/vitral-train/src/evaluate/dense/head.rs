@@ -1,15 +1,22 @@
 //! A linear classifier of patch tokens.
 
-use rayon::prelude::*;
+use std::ops::Range;
+
+use vitral_engine::ops::Linear;
+use vitral_engine::{
+    BatchExtent, Context, Declarations, Device, DeviceError, GradientSum, Moments, ParameterKind, Parameters,
+    Precision, Update, leaves,
+};
 
 use crate::data::shuffled;
+use crate::optimize::{Optimizer, Schedule, group};
 
 /// Patches in a step.
 const BATCH: usize = 2048;
-/// The learning rate at the first step; it falls to 0 along a cosine.
-const RATE: f64 = 1e-3;
-/// The weights' decay in a step, as a fraction of the learning rate.
-const DECAY: f64 = 1e-2;
+/// Parts of a step that are added up in a fixed order, whatever the number of threads.
+const LEAVES: usize = 4;
+/// The weights' decay.
+const DECAY: f32 = 1e-2;
 
 /// Patch tokens, and what their masks say about each.
 #[derive(Debug, Default)]
@@ -45,8 +52,26 @@ impl Sample {
         self.shares.len()
     }
 
-    fn row(&self, patch: usize) -> &[f32] {
-        &self.values[patch * self.width..][..self.width]
+    /// Values of some patches, `[patches, width]`, and how much of each has each class, `[patches, classes]`.
+    fn rows(&self, patches: &[usize], classes: &[u16]) -> (Vec<f32>, Vec<f32>) {
+        let mut values = Vec::with_capacity(patches.len() * self.width);
+        let mut targets = vec![0.0; patches.len() * classes.len()];
+        for (&patch, targets) in patches.iter().zip(targets.chunks_exact_mut(classes.len())) {
+            values.extend_from_slice(&self.values[patch * self.width..][..self.width]);
+            for &(value, share) in &self.shares[patch] {
+                targets[classes.binary_search(&value).expect("a value of a class")] = share;
+            }
+        }
+        (values, targets)
+    }
+
+    /// Scales each value to mean 0 and deviation 1.
+    fn scale(&mut self, (mean, deviation): &(Vec<f64>, Vec<f64>)) {
+        for row in self.values.chunks_exact_mut(self.width) {
+            for ((value, mean), deviation) in row.iter_mut().zip(mean).zip(deviation) {
+                *value = ((f64::from(*value) - mean) / deviation) as f32;
+            }
+        }
     }
 
     /// Mean and standard deviation of each value.
@@ -68,78 +93,79 @@ impl Sample {
 }
 
 /// A linear classifier: a weight for each value and class, and an offset for each class.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Head {
     width: usize,
-    /// `[classes, width]`.
-    weights: Vec<f32>,
-    offsets: Vec<f32>,
+    map: Linear,
+    parameters: Parameters,
 }
 
 impl Head {
-    /// Fits a classifier by `steps` of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) on the cross-entropy with each
-    /// patch's shares, over values scaled to mean 0 and deviation 1. `classes` has the values of the masks in order.
+    /// Fits a classifier by `steps` of AdamW on the cross-entropy with each patch's shares, over values scaled to mean 0 and
+    /// deviation 1, in 32 bits. `classes` has the values of the masks in order.
+    ///
+    /// # Errors
+    /// If the device fails.
     ///
     /// # Panics
     /// If there are no patches, or a value is not among the classes.
-    pub(super) fn fit(sample: &Sample, classes: &[u16], steps: usize) -> Self {
+    pub(super) fn fit(mut sample: Sample, classes: &[u16], steps: u64, device: &Device) -> Result<Self, DeviceError> {
         assert!(sample.len() > 0, "patches to fit");
         let (width, count) = (sample.width, classes.len());
-        let (mean, deviation) = sample.moments();
-        let targets: Vec<Vec<(usize, f32)>> = sample
-            .shares
-            .iter()
-            .map(|shares| {
-                let class = |value: u16| classes.binary_search(&value).expect("a value of a class");
-                shares.iter().map(|&(value, share)| (class(value), share)).collect()
-            })
-            .collect();
+        let moments = sample.moments();
+        sample.scale(&moments);
+        let device = device.clone().with_precision(Precision::F32)?;
+        let mut declarations = Declarations::default();
+        let weight = declarations.declare("weight", &[count, width], ParameterKind::Matrix);
+        let bias = declarations.declare("bias", &[count], ParameterKind::Plain);
+        let map = Linear { weight, bias: Some(bias) };
+        let mut parameters = Parameters::zeros(declarations, device.clone());
+        let rule = Optimizer::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }.rule();
+        let groups = [group(&parameters, weight, DECAY), group(&parameters, bias, 0.0)];
+        let (mut gradients, mut of_optimizer) =
+            (GradientSum::zeros(&parameters, LEAVES), Moments::zeros(&parameters, rule));
         let batch = BATCH.min(sample.len());
-        let mut head = Head { width, weights: vec![0.0; count * width], offsets: vec![0.0; count] };
-        let (mut of_weights, mut of_offsets) = (Moments::new(count * width), Moments::new(count));
-        let mut order = Vec::new();
-        let mut epoch = 0;
+        let own = leaves(batch, LEAVES);
+        let extent = BatchExtent { tokens: 1, convolutions: false };
+        let (mut order, mut epoch) = (Vec::new(), 0);
         for step in 0..steps {
             if order.len() < batch {
                 order = shuffled(sample.len(), 0, epoch);
                 epoch += 1;
             }
             let taken = order.split_off(order.len() - batch);
-            let mut scaled = vec![0.0f32; batch * width];
-            scaled.par_chunks_mut(width).zip(&taken).for_each(|(to, &patch)| {
-                let scale =
-                    |((value, mean), deviation): ((&f32, &f64), &f64)| ((f64::from(*value) - mean) / deviation) as f32;
-                to.iter_mut()
-                    .zip(sample.row(patch).iter().zip(&mean).zip(&deviation).map(scale))
-                    .for_each(|(to, x)| *to = x);
-            });
-            // The gradient of the loss by the logits: what is predicted, less the truth.
-            let mut errors = head.logits(&scaled);
-            errors.par_chunks_mut(count).zip(&taken).for_each(|(row, &patch)| {
-                softmax(row);
-                targets[patch].iter().for_each(|&(class, share)| row[class] -= share);
-                row.iter_mut().for_each(|error| *error /= batch as f32);
-            });
-            let (mut by_weights, mut by_offsets) = (vec![0.0f32; count * width], vec![0.0f32; count]);
-            by_weights.par_chunks_mut(width).zip(by_offsets.par_iter_mut()).enumerate().for_each(
-                |(class, (sums, offset))| {
-                    for (row, errors) in scaled.chunks_exact(width).zip(errors.chunks_exact(count)) {
-                        let error = errors[class];
-                        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += error * value);
-                        *offset += error;
-                    }
-                },
-            );
-            let rate = RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-            of_weights.step(&mut head.weights, &by_weights, step, rate, DECAY);
-            of_offsets.step(&mut head.offsets, &by_offsets, step, rate, 0.0);
+            gradients.clear();
+            gradients.accumulate(extent, &own, &parameters, |device, range: Range<usize>, gradients| {
+                let (values, targets) = sample.rows(&taken[range.clone()], classes);
+                let values = device.upload([range.len(), width], &values)?;
+                let targets = device.upload([range.len(), count], &targets)?;
+                let context = Context::recording(&parameters).on(device);
+                let loss = context.cross_entropy(&context.linear(&values, map), &targets);
+                let share = range.len() as f32 / batch as f32;
+                context.backward_from(&loss, device.full(loss.shape(), share), Some(gradients));
+                Ok::<(), DeviceError>(())
+            })?;
+            gradients.join();
+            let gate = device.all_finite(&[&gradients.clip(None, &parameters)]);
+            let learning_rate = Schedule::default().at(step, steps);
+            let update = Update { rule, groups: &groups, learning_rate, step: step + 1 };
+            update.apply(&mut parameters, &gradients, &mut of_optimizer, &gate);
         }
-        head.unscaled(&mean, &deviation)
+        let mut head = Head { width, map, parameters };
+        head.unscale(&moments)?;
+        Ok(head)
     }
 
-    /// The same classifier for values that are not scaled.
-    fn unscaled(mut self, mean: &[f64], deviation: &[f64]) -> Self {
-        for (row, offset) in self.weights.chunks_exact_mut(self.width).zip(&mut self.offsets) {
+    /// Weights and offsets.
+    fn values(&self) -> Result<(Vec<f32>, Vec<f32>), DeviceError> {
+        let offsets = self.map.bias.map_or_else(|| Ok(vec![]), |bias| self.parameters.read(bias))?;
+        Ok((self.parameters.read(self.map.weight)?, offsets))
+    }
+
+    /// Makes it the same classifier for values that are not scaled.
+    fn unscale(&mut self, (mean, deviation): &(Vec<f64>, Vec<f64>)) -> Result<(), DeviceError> {
+        let (mut weights, mut offsets) = self.values()?;
+        for (row, offset) in weights.chunks_exact_mut(self.width).zip(&mut offsets) {
             let mut moved = f64::from(*offset);
             for ((weight, mean), deviation) in row.iter_mut().zip(mean).zip(deviation) {
                 let own = f64::from(*weight) / deviation;
@@ -148,70 +174,28 @@ impl Head {
             }
             *offset = moved as f32;
         }
-        self
+        self.parameters.write(self.map.weight, &weights);
+        if let Some(bias) = self.map.bias {
+            self.parameters.write(bias, &offsets);
+        }
+        Ok(())
     }
 
     /// Logits of tokens `[patches, width]`: `[patches, classes]`.
-    pub(super) fn logits(&self, tokens: &[f32]) -> Vec<f32> {
-        let classes = self.offsets.len();
-        let mut logits = vec![0.0; tokens.len() / self.width * classes];
-        logits.par_chunks_mut(classes).zip(tokens.par_chunks_exact(self.width)).for_each(|(to, token)| {
-            let rows = self.weights.chunks_exact(self.width).zip(&self.offsets);
-            to.iter_mut().zip(rows).for_each(|(to, (row, offset))| *to = dot(row, token) + offset);
-        });
-        logits
-    }
-}
-
-/// A sum of products, in eight sums at a time.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
-    let mut sums = [0.0f32; 8];
-    for (a, b) in a8.zip(b8) {
-        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
-    }
-    sums.iter().sum::<f32>() + rest
-}
-
-fn softmax(row: &mut [f32]) {
-    let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    row.iter_mut().for_each(|value| *value = (*value - greatest).exp());
-    let total: f32 = row.iter().sum();
-    row.iter_mut().for_each(|value| *value /= total);
-}
-
-/// Adam's moving averages.
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
-}
-
-impl Moments {
-    fn new(count: usize) -> Self {
-        Moments { first: vec![0.0; count], second: vec![0.0; count] }
-    }
-
-    fn step(&mut self, values: &mut [f32], gradient: &[f32], step: usize, rate: f64, decay: f64) {
-        const FIRST: f64 = 0.9;
-        const SECOND: f64 = 0.999;
-        let steps = i32::try_from(step + 1).unwrap_or(i32::MAX);
-        let (by_first, by_second) = (1.0 - FIRST.powi(steps), 1.0 - SECOND.powi(steps));
-        for (((value, gradient), first), second) in
-            values.iter_mut().zip(gradient).zip(&mut self.first).zip(&mut self.second)
-        {
-            let slope = f64::from(*gradient);
-            let mean = FIRST * f64::from(*first) + (1.0 - FIRST) * slope;
-            let square = SECOND * f64::from(*second) + (1.0 - SECOND) * slope * slope;
-            let change = mean / by_first / ((square / by_second).sqrt() + 1e-8) + decay * f64::from(*value);
-            (*first, *second) = (mean as f32, square as f32);
-            *value = (f64::from(*value) - rate * change) as f32;
-        }
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub(super) fn logits(&self, tokens: &[f32]) -> Result<Vec<f32>, DeviceError> {
+        let device = self.parameters.device();
+        let tokens = device.upload([tokens.len() / self.width, self.width], tokens)?;
+        device.scope(|| Context::inference(&self.parameters).linear(&tokens, self.map).to_vec())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use vitral::config::Problem;
+    use vitral::labels::probabilities;
     use vitral_engine::random::normal;
 
     use super::*;
@@ -233,16 +217,19 @@ mod tests {
 
     #[test]
     fn classes_apart_are_told_apart() {
-        let (known, unknown) = (sample(600, 1), sample(300, 2));
-        let head = Head::fit(&known, &[2, 7, 9], 500);
-        let logits = head.logits(&unknown.values);
+        let unknown = sample(300, 2);
+        let device = Device::cpu(2);
+        let fitted = |device: &Device| Head::fit(sample(600, 1), &[2, 7, 9], 500, device).expect("fitted");
+        let head = fitted(&device);
+        let logits = head.logits(&unknown.values).expect("logits");
         let right = logits
             .chunks_exact(3)
             .enumerate()
             .filter(|(patch, row)| (0..3).all(|class| class == patch % 3 || row[class] < row[patch % 3]));
         // Centers are √2 · 4 apart: an error in 430 is the least that any classifier makes.
         assert!(right.count() >= 294);
-        assert_eq!(Head::fit(&known, &[2, 7, 9], 500), head, "the same bits again");
+        let values = |head: &Head| head.values().expect("values");
+        assert_eq!(values(&fitted(&Device::cpu(1))), values(&head), "the same bits on one thread");
     }
 
     #[test]
@@ -250,9 +237,8 @@ mod tests {
         // The same token, a quarter of one class and three quarters of the other.
         let mut sample = Sample::new(2);
         (0..8).for_each(|_| sample.add(&[1.0, 2.0], &[vec![(0, 0.25), (1, 0.75)]], 1, 0));
-        let head = Head::fit(&sample, &[0, 1], 4000);
-        let mut row = head.logits(&[1.0, 2.0]);
-        softmax(&mut row);
+        let head = Head::fit(sample, &[0, 1], 4000, &Device::cpu(1)).expect("fitted");
+        let row = probabilities(&head.logits(&[1.0, 2.0]).expect("logits"), Problem::SingleLabel);
         assert!((row[0] - 0.25).abs() < 0.01, "{row:?}");
     }
 

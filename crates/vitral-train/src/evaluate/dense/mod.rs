@@ -2,11 +2,11 @@
 //! intersection over union of what it says about others.
 
 mod confusion;
+mod drawn;
 mod files;
 mod head;
 mod pairs;
 mod patches;
-mod picture;
 mod probe;
 
 pub use confusion::{ClassOverlap, Overlap};

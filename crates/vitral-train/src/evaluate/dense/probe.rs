@@ -147,7 +147,8 @@ pub fn probe_dense(
     };
     few(classes.len())?;
     watcher.note(&format!("fitting {} classes on {} patches", classes.len(), sample.len()));
-    let head = Head::fit(&sample, &classes, options.steps);
+    let patches = sample.len();
+    let head = Head::fit(sample, &classes, options.steps as u64, model.parameters().device())?;
 
     // What is only in masks for testing can never be right, but counts.
     let mut all: Vec<u16> = classes.clone();
@@ -157,7 +158,7 @@ pub fn probe_dense(
         match read(model, pair) {
             Ok((image, mask)) => {
                 let Tokens { grid, values } = finite(tokens(model, &image, options.short_side, options.batch)?, pair)?;
-                let predicted = enlarged(&head.logits(&values), grid, classes.len(), mask.size());
+                let predicted = enlarged(&head.logits(&values)?, grid, classes.len(), mask.size());
                 let truth = places(&mask, &options.ignored, &mut all);
                 few(all.len())?;
                 confusion = confusion.grown(all.len()).join(&count(&truth, &predicted, all.len()));
@@ -184,7 +185,7 @@ pub fn probe_dense(
     Ok(DenseReport {
         precision: model.precision().name(),
         train,
-        patches: sample.len(),
+        patches,
         test,
         width,
         overlap: confusion.overlap(&all.iter().map(named).collect::<Vec<_>>()),

@@ -60,7 +60,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("ranks", &["error"]),
             ("step", &["error", "lora", "loss", "optimize", "shares"]),
             ("data", &["augment", "draws", "error", "labeling", "shares", "step"]),
-            ("evaluate", &["data", "error", "labeling", "loss", "ranks", "step"]),
+            ("evaluate", &["data", "error", "labeling", "loss", "optimize", "ranks", "step"]),
             ("journal", &["error"]),
             ("epoch", &["journal", "step"]),
             ("checkpoint", &["epoch", "error", "step"]),
