@@ -13,13 +13,13 @@ pub(crate) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(crate) fn new(printer: &'a Printer) -> Self {
-        Progress { printer, unreadable: Vec::new() }
-    }
-
-    /// Prints what could not be read.
-    pub(crate) fn report_unreadable(&self) {
-        self.unreadable.iter().for_each(|fault| self.printer.fault(format_args!("skipped: {fault}")));
+    /// Follows work to its end, and then prints what could not be read.
+    pub(crate) fn of<T>(printer: &'a Printer, work: impl FnOnce(&mut Self) -> T) -> T {
+        let mut progress = Progress { printer, unreadable: Vec::new() };
+        let result = work(&mut progress);
+        printer.finish_progress();
+        progress.unreadable.iter().for_each(|fault| printer.fault(format_args!("skipped: {fault}")));
+        result
     }
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod tiled;
 
 use anyhow::Context;
+use vitral::features::FeatureKind;
 use vitral::pipeline::Batch;
 
 use crate::fault::Usage;
@@ -14,7 +15,7 @@ use crate::printer::Printer;
 use crate::settings::Settings;
 
 pub(crate) use args::EmbedArgs;
-use args::{Pool, TENSOR};
+use args::TENSOR;
 
 pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     if let Some((path, _)) = &args.output {
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
     let records = if args.output.is_some() { Records::None } else { Records::Json };
     let found = args.inputs.find(printer)?.with(records);
     let look = |_: &[String], batch: &Batch| -> anyhow::Result<Vec<(Vec<usize>, Vec<f32>)>> {
-        let features = model.features(&batch.pixels, args.pool.into())?;
+        let features = model.features(&batch.pixels, args.pool)?;
         let shape = features.shape()[1..].to_vec();
         let width = shape.iter().product::<usize>().max(1);
         Ok(features.to_vec()?.chunks_exact(width).map(|values| (shape.clone(), values.to_vec())).collect())
@@ -76,7 +77,7 @@ fn texts(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Re
     if !args.inputs.is_empty() {
         return Err(Usage("expected images or texts, found both; embed them one after the other".into()).into());
     }
-    if args.pool != Pool::Pooled {
+    if args.pool != FeatureKind::Pooled {
         return Err(Usage("`--pool` is for images: a text has one vector".into()).into());
     }
     if args.tiles.options().is_some() {

@@ -81,11 +81,8 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
     model.check_classifies()?;
     let options = ModelEvaluation { mirror: args.mirror, five_crops: args.five_crops, ..ModelEvaluation::default() };
     let options = options.split(args.split.into()).batch(args.batch.into());
-    let mut watcher = Progress::new(printer);
-    let report = evaluate_model(&model, &args.data, &options, &settings.ranks, &mut watcher);
-    printer.finish_progress();
-    let report = report?;
-    watcher.report_unreadable();
+    let report =
+        Progress::of(printer, |watcher| evaluate_model(&model, &args.data, &options, &settings.ranks, watcher))?;
     if settings.json {
         printer.json(&Computed { precision: model.precision().name(), report: &report })?;
     } else {

@@ -5,10 +5,11 @@ mod dense;
 use std::path::PathBuf;
 
 use clap::Args;
+use vitral::features::FeatureKind;
 use vitral_train::evaluate::{FewShot, Nearest, ProbeLinear, ProbeOptions, ProbeReport, probe};
 
 use crate::outcome::Outcome;
-use crate::pool::Pool;
+use crate::pool::vectors;
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::settings::{ImageModelArgs, Settings};
@@ -43,8 +44,8 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,
     /// Which features to use
-    #[arg(long, value_enum, default_value_t)]
-    pool: Pool,
+    #[arg(long, value_name = "POOL", value_parser = vectors(), default_value = "pooled")]
+    pool: FeatureKind,
     /// Numbers of neighbors that vote
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,5,20")]
     neighbors: Vec<usize>,
@@ -70,15 +71,11 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     let model = args.model.load(settings)?;
     let mut options = ProbeOptions::default();
     options.test = args.test.clone();
-    options.pool = args.pool.into();
+    options.pool = args.pool;
     options.neighbors = args.neighbors.clone();
     options.shots = args.shots.clone();
     options.batch = args.batch.into();
-    let mut watcher = Progress::new(printer);
-    let found = probe(&model, &args.data, &options, &settings.ranks, &mut watcher);
-    printer.finish_progress();
-    watcher.report_unreadable();
-    let found = found?;
+    let found = Progress::of(printer, |watcher| probe(&model, &args.data, &options, &settings.ranks, watcher))?;
     if settings.json {
         printer.json(&found)?;
     } else {

@@ -37,8 +37,9 @@ const IMAGES: usize = 3;
 const PATCHES: usize = 16;
 const SEEN: usize = 4;
 
-fn small() -> MaskedAutoencoder {
-    let config = ModelConfig {
+/// The encoder of the goldens.
+pub(crate) fn encoder() -> ModelConfig {
+    ModelConfig {
         image_size: Size::square(32),
         patch_size: Size::square(8),
         width: 24,
@@ -47,8 +48,11 @@ fn small() -> MaskedAutoencoder {
         head_width: 8,
         mlp_width: 40,
         ..ModelConfig::default()
-    };
-    MaskedAutoencoder::new(config, DecoderConfig { width: 16, depth: 2, heads: 2 }).unwrap()
+    }
+}
+
+fn small() -> MaskedAutoencoder {
+    MaskedAutoencoder::new(encoder(), DecoderConfig { width: 16, depth: 2, heads: 2 }).unwrap()
 }
 
 /// The golden's model on a device, with the positions that transformers does not train.

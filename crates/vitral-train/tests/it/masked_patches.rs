@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use vitral::config::{ModelConfig, Size};
+use vitral::config::Size;
 use vitral::model::{Corrupted, CorruptedPatch, MaskedPatches, Replacement};
 use vitral::numbers::apart;
 use vitral::{Device, LoadOptions, Model};
@@ -15,24 +15,14 @@ use vitral_train::loss::Loss;
 use vitral_train::optimize::{GroupOptions, Optimizer, groups};
 use vitral_train::step::{Batch, Hidden, Trainer};
 
-use super::masked::{Golden, recipe, rules, shades, trained};
+use super::masked::{Golden, encoder, recipe, rules, shades, trained};
 
 const IMAGES: usize = 3;
 const PATCHES: usize = 16;
 const EACH: usize = 8;
 
 fn small() -> MaskedPatches {
-    let config = ModelConfig {
-        image_size: Size::square(32),
-        patch_size: Size::square(8),
-        width: 24,
-        depth: 2,
-        heads: 3,
-        head_width: 8,
-        mlp_width: 40,
-        ..ModelConfig::default()
-    };
-    MaskedPatches::new(config).unwrap()
+    MaskedPatches::new(encoder()).unwrap()
 }
 
 fn golden() -> Golden {

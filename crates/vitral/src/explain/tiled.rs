@@ -11,13 +11,13 @@ use crate::image::{AsImage, Filter, ImageView, RgbImage, resize};
 use crate::load::Model;
 use crate::tiles::{Join, Tiling};
 
-/// A picture of a large image for its maps, resized to at most `longest` pixels along a side, with a part of a patch more where
+/// A large image as it is shown under its maps: resized to at most `longest` pixels along a side, with a part of a patch more where
 /// the last patches extend beyond the image. Of an image of bands, those are shown
 /// whose numbers, from 0, are given.
 ///
 /// # Errors
 /// If the image does not have such bands.
-pub fn picture(
+pub fn shown(
     image: &impl AsImage,
     tiling: &Tiling,
     longest: usize,

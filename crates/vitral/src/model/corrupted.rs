@@ -7,7 +7,7 @@ use super::build::Builder;
 use super::error::ModelError;
 use super::masked::check_patches;
 use super::vit::Vit;
-use crate::config::{ConfigError, ModelConfig, Size};
+use crate::config::{ConfigError, ModelConfig};
 
 /// Levels of a channel of a mean color: 3 bits.
 pub const COLOR_LEVELS: usize = 8;
@@ -176,13 +176,8 @@ impl MaskedPatches {
     /// As [`MaskedPatches::loss`].
     pub fn predict(&self, cx: &Context<'_>, pixels: &Tensor, corrupted: &Corrupted) -> Result<Tensor, ModelError> {
         let config = self.vit.config();
-        let [batch, channels, height, width] = pixels.shape()[..] else {
-            return Err(ModelError::Pixels { channels: config.channels, found: pixels.shape().to_vec() });
-        };
-        if channels != config.channels {
-            return Err(ModelError::Pixels { channels: config.channels, found: pixels.shape().to_vec() });
-        }
-        let grid = self.vit.grid(Size { height, width })?;
+        let (image, batch) = self.vit.image_size(pixels)?;
+        let grid = self.vit.grid(image)?;
         if corrupted.images() != batch || corrupted.patches != grid.area() {
             let found = corrupted.images() * corrupted.patches;
             return Err(ModelError::Mask { expected: batch * grid.area(), found });
@@ -203,6 +198,7 @@ mod tests {
 
     use super::super::init::Initialization;
     use super::*;
+    use crate::config::Size;
     use crate::config::{DropRates, Rotary};
 
     fn patch(patch: usize, replacement: Replacement) -> CorruptedPatch {

@@ -9,7 +9,7 @@ use super::build::Builder;
 use super::error::ModelError;
 use super::tokens::sin_cos_2d_of_mae;
 use super::vit::Vit;
-use crate::config::{ConfigError, DropRates, ModelConfig, OtherSizes, RelativePositions, Size, Stem};
+use crate::config::{ConfigError, DropRates, ModelConfig, OtherSizes, RelativePositions, Stem};
 
 /// The decoder of a masked autoencoder; its blocks are like the encoder's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,13 +213,8 @@ impl MaskedAutoencoder {
     /// As [`MaskedAutoencoder::loss`].
     pub fn predict(&self, cx: &Context<'_>, pixels: &Tensor, visible: &Visible) -> Result<Tensor, ModelError> {
         let config = self.vit.config();
-        let [batch, channels, height, width] = pixels.shape()[..] else {
-            return Err(ModelError::Pixels { channels: config.channels, found: pixels.shape().to_vec() });
-        };
-        if channels != config.channels {
-            return Err(ModelError::Pixels { channels: config.channels, found: pixels.shape().to_vec() });
-        }
-        let grid = self.vit.grid(Size { height, width })?;
+        let (image, batch) = self.vit.image_size(pixels)?;
+        let grid = self.vit.grid(image)?;
         if visible.images() != batch || visible.patches != grid.area() {
             return Err(ModelError::Mask { expected: batch * grid.area(), found: visible.images() * visible.patches });
         }
@@ -245,6 +240,7 @@ impl MaskedAutoencoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Size;
 
     #[test]
     fn every_patch_is_visible_or_hidden() {

@@ -244,7 +244,7 @@ impl Vit {
         self.head.pool(cx, &self.config, x, normed)
     }
 
-    fn image_size(&self, pixels: &Tensor) -> Result<(Size, usize), ModelError> {
+    pub(super) fn image_size(&self, pixels: &Tensor) -> Result<(Size, usize), ModelError> {
         match pixels.shape()[..] {
             [batch, channels, height, width] if channels == self.config.channels => Ok((Size { height, width }, batch)),
             ref found => Err(ModelError::Pixels { channels: self.config.channels, found: found.to_vec() }),

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use vitral::features::FeatureKind;
 
 use crate::inputs::OptionalInputArgs;
 use crate::output::Format;
+use crate::pool::vectors_or_tokens;
 use crate::settings::ImageModelArgs;
 use crate::tiles::TileArgs;
 
@@ -49,42 +50,13 @@ pub(crate) struct EmbedArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) texts_from: Option<PathBuf>,
     /// Which features to extract
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) pool: Pool,
+    #[arg(long, value_name = "POOL", value_parser = vectors_or_tokens(), default_value = "pooled")]
+    pub(super) pool: FeatureKind,
     #[command(flatten)]
     pub(super) tiles: TileArgs,
     /// Where to write: .npy, .safetensors, .csv, .jsonl or .parquet [default: JSON Lines on standard output]
     #[arg(long, short, alias = "out", value_name = "FILE", value_parser = output)]
     pub(super) output: Option<(PathBuf, Format)>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Pool {
-    /// The model's own pooling: what its classifier sees
-    #[default]
-    Pooled,
-    /// The class token after the final norm
-    #[value(alias = "cls")]
-    Class,
-    /// The mean of the patch tokens after the final norm
-    #[value(alias = "avg")]
-    Mean,
-    /// Both, side by side
-    ClassAndMean,
-    /// All tokens after the final norm: class, distillation or registers, then patches in row-major order
-    Tokens,
-}
-
-impl From<Pool> for FeatureKind {
-    fn from(pool: Pool) -> Self {
-        match pool {
-            Pool::Pooled => FeatureKind::Pooled,
-            Pool::Class => FeatureKind::Class,
-            Pool::Mean => FeatureKind::Mean,
-            Pool::ClassAndMean => FeatureKind::ClassAndMean,
-            Pool::Tokens => FeatureKind::Tokens,
-        }
-    }
 }
 
 fn output(text: &str) -> Result<(PathBuf, Format), String> {

@@ -9,7 +9,7 @@ use vitral::features::FeatureKind;
 use vitral::image::Image;
 use vitral::tiles::{Tile, TileOptions, Tiling};
 
-use super::args::{EmbedArgs, Pool, TENSOR};
+use super::args::{EmbedArgs, TENSOR};
 use crate::fault::Usage;
 use crate::inputs::Seen;
 use crate::outcome::Outcome;
@@ -40,7 +40,7 @@ pub(super) fn run(
     let found = args.inputs.find(printer)?;
     let output = args.output.as_ref().map(|(path, format)| (path.as_path(), *format));
     let mut to = match (args.pool, output) {
-        (Pool::Tokens, Some((path, Format::Npy | Format::Safetensors))) => {
+        (FeatureKind::Tokens, Some((path, Format::Npy | Format::Safetensors))) => {
             let npy = path.extension().is_some_and(|ending| ending == "npy");
             if npy && found.names().count() > 1 {
                 let fault = "a .npy holds the grid of one image; write .safetensors for several";
@@ -55,7 +55,7 @@ pub(super) fn run(
             }
             To::Grids(Grids::create(path, npy)?)
         }
-        (Pool::Tokens, _) => {
+        (FeatureKind::Tokens, _) => {
             let fault = "with `--tiles`, `--pool tokens` gives a grid for each image: expected `--output` with .npy for one \
                          image or .safetensors for several";
             return Err(Usage(fault.into()).into());
@@ -146,7 +146,7 @@ fn vectors(
     printer: &Printer,
 ) -> anyhow::Result<()> {
     model.windows(image, tiling, args.inputs.batch(), |tiles: &[Tile], pixels| -> anyhow::Result<()> {
-        let features = model.features(pixels, FeatureKind::from(args.pool))?;
+        let features = model.features(pixels, args.pool)?;
         let shape = features.shape()[1..].to_vec();
         let width = shape.iter().product::<usize>().max(1);
         for (tile, values) in tiles.iter().zip(features.to_vec()?.chunks_exact(width)) {

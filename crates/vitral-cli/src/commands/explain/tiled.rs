@@ -7,7 +7,7 @@ use serde_json::json;
 use vitral::config::Size;
 use vitral::explain::paint;
 use vitral::explain::report::{Entry, MapEntry};
-use vitral::explain::tiled::picture;
+use vitral::explain::tiled::shown;
 use vitral::explain::{Aim, Map, Method, Prediction, Target};
 use vitral::image::{Image, RgbImage};
 use vitral::tiles::{TileOptions, Tiling};
@@ -24,7 +24,7 @@ use crate::inputs::{Found, Seen};
 use crate::outcome::Outcome;
 use crate::tiles::tiling;
 
-/// About the longest side of a picture with a map over it, in pixels.
+/// About the longest side of an image with a map over it, in pixels.
 const LONGEST: usize = 2048;
 
 /// Windows that go through the model together for their classes.
@@ -82,11 +82,11 @@ impl Work<'_> {
                 Seen::Skipped(skipped) => return self.skipped(skipped).map(Ok),
             };
             let tiling = tiling(self.model, image.size(), options)?;
-            let picture = match picture(image, &tiling, LONGEST, args.show_bands) {
-                Ok(picture) => picture,
+            let shown = match shown(image, &tiling, LONGEST, args.show_bands) {
+                Ok(shown) => shown,
                 Err(fault) => return Ok(Err(fault)),
             };
-            self.tiled(name, picture, image, &tiling, classifies)?;
+            self.tiled(name, shown, image, &tiling, classifies)?;
             Ok(Ok(()))
         })
     }
@@ -95,7 +95,7 @@ impl Work<'_> {
     fn tiled(
         &mut self,
         name: &str,
-        picture: RgbImage,
+        shown: RgbImage,
         image: &Image,
         tiling: &Tiling,
         classifies: bool,
@@ -132,10 +132,10 @@ impl Work<'_> {
             fault?;
             maps.push((name, Some(method), place, map?));
         }
-        self.gallery.begin(name, &picture, &prediction);
+        self.gallery.begin(name, &shown, &prediction);
         let (mut tensors, mut entries) = (Vec::new(), Vec::new());
         for (name, method, place, map) in maps {
-            let painted = paint::overlay(&picture, &map, self.args.opacity)?;
+            let painted = paint::overlay(&shown, &map, self.args.opacity)?;
             folder.image(&name, &painted)?;
             self.gallery.add(&name, sheets::tile(painted, &map));
             tensors.push((name.clone(), vec![map.size.height, map.size.width], map.values.clone()));
@@ -144,7 +144,7 @@ impl Work<'_> {
         if self.args.report.is_some() {
             self.report.entries.push(Entry {
                 name: name.to_owned(),
-                shown: picture,
+                shown,
                 ranked: prediction.ranked.clone(),
                 explained: prediction.explained.clone(),
                 maps: entries,

@@ -72,11 +72,7 @@ pub(super) fn run(
         return Err(Usage("`--dense` works in one process; leave out the launcher".into()).into());
     }
     printer.note_precision(model);
-    let mut watcher = Progress::new(printer);
-    let found = probe_dense(model, data, options, &mut watcher);
-    printer.finish_progress();
-    watcher.report_unreadable();
-    let found = found?;
+    let found = Progress::of(printer, |watcher| probe_dense(model, data, options, watcher))?;
     if settings.json {
         printer.json(&found)?;
     } else {

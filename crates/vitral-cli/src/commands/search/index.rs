@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use vitral::Model;
+use vitral::features::FeatureKind;
 use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
 use vitral::search::{BuildOptions, Builder, Done, Ended, Index, Listed, Origin, SearchError, Stored};
 use vitral_train::data::classes_by_folder;
@@ -18,7 +19,7 @@ use crate::inputs::{ReadingArgs, in_flags, summarize};
 use crate::interrupt;
 use crate::outcome::Outcome;
 use crate::output::OutputFile;
-use crate::pool::Pool;
+use crate::pool::vectors;
 use crate::printer::Printer;
 use crate::settings::{ImageModelArgs, Settings};
 
@@ -44,8 +45,8 @@ pub(super) struct IndexArgs {
     #[command(flatten)]
     model: ImageModelArgs,
     /// Which features to compute
-    #[arg(long, value_enum, default_value_t)]
-    pool: Pool,
+    #[arg(long, value_name = "POOL", value_parser = vectors(), default_value = "pooled")]
+    pool: FeatureKind,
     /// Store features in 16 bits: half the size; cosines change by less than 0.001
     #[arg(long)]
     f16: bool,
@@ -70,7 +71,7 @@ pub(super) fn run(args: &IndexArgs, settings: &Settings, printer: &Printer) -> a
     printer.note_precision(&model);
     // A name on a hub stays as it is; a path must lead there from anywhere.
     let location = chosen.map(|path| path.canonicalize().unwrap_or(path).display().to_string());
-    let origin = Origin::of(&model, args.pool.into(), args.reading.sample_range(), location)?;
+    let origin = Origin::of(&model, args.pool, args.reading.sample_range(), location)?;
     let folder = args.folder.canonicalize().unwrap_or_else(|_| args.folder.clone());
     let total = listed.len() + skipped;
     let (before, of) = previous.as_ref().map_or((0, None), |old| (old.len(), Some(old.folder().to_owned())));
