@@ -1,6 +1,6 @@
 //! Runs Vitral's CUDA kernels without a GPU, for tests.
 //!
-//! [`driver`] builds stand-ins for `libcuda`, `libcublasLt` and `libnvrtc` over host memory with the machine's C++ compiler. A
+//! [`driver`] builds stand-ins for `libcuda`, `libcublasLt`, `libnvrtc` and `libnccl` over host memory with the machine's C++ compiler. A
 //! program that loads CUDA at run time finds them in the folder that it returns.
 #![forbid(unsafe_code)]
 
@@ -12,8 +12,16 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// The names of the libraries in the folder of [`driver`].
-pub const LIBRARIES: [&str; 6] =
-    ["libcuda.so.1", "libcublasLt.so.13", "libnvrtc.so.13", "libcuda.so", "libcublasLt.so", "libnvrtc.so"];
+pub const LIBRARIES: [&str; 8] = [
+    "libcuda.so.1",
+    "libcublasLt.so.13",
+    "libnvrtc.so.13",
+    "libnccl.so.2",
+    "libcuda.so",
+    "libcublasLt.so",
+    "libnvrtc.so",
+    "libnccl.so",
+];
 
 /// The folder with the stand-in libraries, built if they are not there yet.
 ///

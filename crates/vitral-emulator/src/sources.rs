@@ -47,6 +47,7 @@ pub(crate) const UNITS: &[Source] = sources![
     "driver/source.cpp",
     "driver/cublaslt.cpp",
     "driver/nvrtc.cpp",
+    "driver/nccl.cpp",
     "driver/device.cpp",
     "driver/errors.cpp",
     "runtime/launch.cpp",

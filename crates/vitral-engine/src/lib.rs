@@ -50,6 +50,7 @@ pub use device::backend::{UpdateGroup, UpdateRule};
 pub use device::cpu::Cpu;
 pub use device::cpu::plan::{BatchExtent, leaves};
 pub use device::cuda::Cuda;
+pub use device::cuda::peers::{PeerLibrary, Peers};
 pub use device::cuda::recording::Replays;
 pub use device::error::DeviceError;
 pub use device::reference::Reference;

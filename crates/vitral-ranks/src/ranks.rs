@@ -88,6 +88,11 @@ impl Ranks {
         self
     }
 
+    /// How sums are added up.
+    pub fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
     /// The number of this rank, from 0.
     pub fn rank(&self) -> usize {
         self.link.as_ref().map_or(0, |link| link.rank())

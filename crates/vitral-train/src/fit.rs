@@ -135,6 +135,9 @@ pub fn fit(
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
     let ranks = trainer.ranks().clone();
+    if let Some(note) = trainer.exchange().note() {
+        watcher.note(&note);
+    }
     // Resume from the newest checkpoint, or start.
     let checkpoints = plan.folder.join("checkpoints");
     ranks::on_first(&ranks, || {

@@ -40,6 +40,7 @@ pub mod draws;
 pub mod epoch;
 pub mod error;
 pub mod evaluate;
+pub mod exchange;
 pub mod fit;
 pub mod hidden;
 pub mod journal;

@@ -10,6 +10,7 @@ use vitral_engine::{
 use vitral_ranks::{Failed, Ranks};
 
 use crate::error::TrainError;
+use crate::exchange::Exchange;
 use crate::lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer, Schedule};
@@ -90,6 +91,7 @@ pub struct Trainer {
     /// What the terms of the classes' targets are multiplied by, `[classes]`.
     class_weights: Option<Tensor>,
     ranks: Ranks,
+    exchange: Exchange,
     base: u32,
 }
 
@@ -227,6 +229,7 @@ impl Trainer {
             Some(_) => shares::cut(&groups, &own),
             None => groups,
         };
+        let exchange = Exchange::of_cards(&ranks, parameters.device())?;
         Ok(Trainer {
             ema,
             moments: Moments::of_share(&parameters, rules.optimizer.rule(), own),
@@ -239,6 +242,7 @@ impl Trainer {
             shares,
             rules,
             class_weights: None,
+            exchange,
             ranks,
         })
     }
@@ -254,6 +258,18 @@ impl Trainer {
         assert_eq!(weights.len(), self.vit().config().classes, "one weight for each class");
         self.class_weights = Some(self.parameters.device().upload([weights.len()], weights)?);
         Ok(self)
+    }
+
+    /// Takes another way from rank to rank.
+    #[must_use]
+    pub fn with_exchange(mut self, exchange: Exchange) -> Self {
+        self.exchange = exchange;
+        self
+    }
+
+    /// The way of gradients from rank to rank.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
     }
 
     /// The ranks that train together.
@@ -325,8 +341,7 @@ impl Trainer {
         self.gradients.join();
         // The one place where gradients go from rank to rank.
         if self.ranks.is_several() {
-            let sum = self.gradients.sum_mut();
-            sum.change(0..sum.len(), |values| self.ranks.sum(values))??;
+            self.exchange.sum(self.gradients.sum_mut())?;
         }
         self.gradients.scale(1.0 / batches.len().max(1) as f32);
 

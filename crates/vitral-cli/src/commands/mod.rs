@@ -129,6 +129,7 @@ impl Command {
                 | Command::Evaluate(_)
                 | Command::Probe(_)
                 | Command::Bench(_)
+                | Command::Ranks(_)
         )
     }
 }

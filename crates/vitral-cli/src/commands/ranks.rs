@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use vitral_train::exchange::Exchange;
 
 use crate::outcome::Outcome;
 use crate::printer::Printer;
@@ -11,7 +12,8 @@ use crate::settings::{Settings, agree};
 ///
 /// Under `mpirun`, `mpiexec` or `srun`, the commands that train, evaluate and embed share their work among all processes.
 /// The MPI library is found at run time: the one beside the launcher, or the first that the system finds;
-/// `VITRAL_MPI` names another, by its file or folder.
+/// `VITRAL_MPI` names another, by its file or folder. Where every process has a GPU, gradients go from card to card by
+/// NVIDIA's NCCL, found in the same way; `VITRAL_NCCL` names another, or is `off`.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -35,6 +37,9 @@ struct Together {
     size: usize,
     library: Option<String>,
     path: Option<String>,
+    /// By what cards exchange gradients, or why they do not; nothing where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cards: Option<String>,
     ranks: Vec<Said>,
 }
 
@@ -43,7 +48,7 @@ pub(crate) fn run(settings: &Settings, printer: &Printer) -> anyhow::Result<Outc
     let own = Said {
         rank: ranks.rank(),
         host: host(),
-        device: settings.device.name().to_owned(),
+        device: settings.device.described(),
         threads: settings.threads().get(),
     };
     let all = agree(ranks, Ok(serde_json::to_vec(&own)?))?;
@@ -54,6 +59,7 @@ pub(crate) fn run(settings: &Settings, printer: &Printer) -> anyhow::Result<Outc
         size: ranks.size(),
         library: carrier.as_ref().map(|carrier| carrier.name.clone()),
         path: carrier.map(|carrier| carrier.path),
+        cards: Exchange::of_cards(ranks, &settings.device)?.note(),
         ranks: said,
     };
     if settings.json {
@@ -65,6 +71,9 @@ pub(crate) fn run(settings: &Settings, printer: &Printer) -> anyhow::Result<Outc
             printer.line(format_args!("{} ranks over {library} (`{path}`)", together.size))?
         }
         _ => printer.line("one process, started by itself")?,
+    }
+    if let Some(cards) = &together.cards {
+        printer.line(cards)?;
     }
     for Said { rank, host, device, threads } in &together.ranks {
         let noun = if *threads == 1 { "thread" } else { "threads" };

@@ -47,6 +47,13 @@ pub enum DeviceError {
         /// What it said.
         reason: String,
     },
+    /// Cards of several processes that cannot exchange by themselves.
+    Peers {
+        /// Which device.
+        device: String,
+        /// What is missing, or what NCCL says.
+        reason: String,
+    },
     /// A copy of values that do not fill the tensor.
     Count {
         /// Numbers that the shape holds.
@@ -92,6 +99,9 @@ impl std::fmt::Display for DeviceError {
                 "{device} stopped working: {reason}; what it computed since the last results is lost; run again, and see \
                  the system's log if it comes back"
             ),
+            DeviceError::Peers { device, reason } => {
+                write!(f, "{device} does not exchange values with the cards of other processes: {reason}")
+            }
             DeviceError::Count { expected, found } => {
                 write!(f, "expected {expected} numbers for the tensor's shape, found {found}")
             }

@@ -16,6 +16,7 @@ use cpu::Cpu;
 use cpu::plan::BatchExtent;
 use cpu::weight::PreparedWeight;
 use cuda::Cuda;
+use cuda::peers::PeerLibrary;
 use cuda::recording::Replays;
 use error::DeviceError;
 use reference::Reference;
@@ -263,6 +264,18 @@ impl Device {
     pub fn use_choices(&self, choices: &str) {
         if let Device::Cuda(cuda) = self {
             cuda.use_choices(choices);
+        }
+    }
+
+    /// What lets cards of several processes exchange values by themselves, NVIDIA's NCCL: in the file or folder `named`, or
+    /// where CUDA's libraries are. Nothing for devices that are no cards.
+    ///
+    /// # Errors
+    /// If it is not found.
+    pub fn peer_library(&self, named: Option<&Path>) -> Option<Result<PeerLibrary, DeviceError>> {
+        match self {
+            Device::Cpu(_) | Device::Reference(_) => None,
+            Device::Cuda(cuda) => Some(PeerLibrary::open(cuda, named)),
         }
     }
 

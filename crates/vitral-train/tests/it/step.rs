@@ -1,17 +1,20 @@
 //! One step on every device.
 
+use std::path::Path;
+
 use vitral::Device;
 use vitral::config::{ModelConfig, Size};
 use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Vit, variants};
 use vitral_engine::Parameters;
+use vitral_ranks::{Ranks, Reduction};
+use vitral_train::exchange::Exchange;
 use vitral_train::loss::Loss;
 use vitral_train::optimize::{Clip, GroupOptions, Optimizer, Schedule, groups};
-use vitral_train::step::{Batch, Rules, StepReport, Trainer};
+use vitral_train::step::{Batch, Place, Rules, StepReport, Trainer};
 
-/// Three steps of two batches with everything on: dropping, clipping, the moving average. What they report, the
-/// parameters after them, and the downloads of each.
-fn steps(device: &Device) -> (Vec<StepReport>, Vec<f32>, Vec<usize>) {
+/// A trainer with everything on: dropping, clipping, the moving average.
+fn trainer(device: &Device, ranks: Ranks) -> Trainer {
     let mut config = ModelConfig { image_size: Size::square(16), classes: 2, ..variants::find("test/4").unwrap() };
     config.drop.hidden = 0.1;
     config.drop.path = 0.1;
@@ -34,7 +37,12 @@ fn steps(device: &Device) -> (Vec<StepReport>, Vec<f32>, Vec<usize>) {
         leaves: 2,
         share_moments: false,
     };
-    let mut trainer = Trainer::new(vit, parameters, groups, rules).unwrap();
+    Trainer::on_ranks(vit, parameters, groups, rules, ranks).unwrap()
+}
+
+/// Three steps of two batches. What they report, the parameters after them, and the downloads of each.
+fn steps(device: &Device) -> (Vec<StepReport>, Vec<f32>, Vec<usize>) {
+    let mut trainer = trainer(device, Ranks::alone());
     let batch = |first: usize| {
         let pixels: Vec<f32> = (0..3 * 3 * 16 * 16).map(|i| ((i + 31 * first) as f32 * 0.7).sin()).collect();
         let targets = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0];
@@ -65,4 +73,53 @@ fn a_step_downloads_once_and_is_the_same_on_every_device() {
         let worst = vitral::numbers::apart(&found, &parameters);
         assert!(worst < 1e-5, "parameters differ by {worst} with {threads} threads");
     }
+}
+
+/// Three steps on ranks whose devices are cards: the parameters of each, and what it says of the way between them.
+fn on_cards(folder: &Path, size: usize, way: impl Fn(Ranks, Trainer) -> Trainer + Sync) -> Vec<(Vec<f32>, String)> {
+    let card = |ranks: Ranks| {
+        let device = Device::cuda(0, Some(folder)).unwrap();
+        let mut trainer = way(ranks.clone(), trainer(&device, ranks.clone()));
+        let own = 2 / size;
+        for step in 0..3 {
+            let images = own * 3 * 16 * 16;
+            let pixels: Vec<f32> = (0..images).map(|i| ((i + ranks.rank() * images + step) as f32).sin()).collect();
+            let labels: Vec<usize> = (0..own).map(|image| (image + ranks.rank()) % 2).collect();
+            let targets: Vec<f32> = labels.iter().flat_map(|&label| [1.0 - label as f32, label as f32]).collect();
+            let pixels = device.upload([own, 3, 16, 16], &pixels).unwrap();
+            let whole = Batch::whole(pixels, device.upload([own, 2], &targets).unwrap(), labels);
+            let batch = Batch { place: Place { first: ranks.rank() * own, of: 2 }, ..whole };
+            trainer.step(&[batch], None).unwrap();
+        }
+        (trainer.parameters().flat().to_vec().unwrap(), trainer.exchange().note().unwrap_or_default())
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = Ranks::threads(size).into_iter().map(|ranks| scope.spawn(|| card(ranks))).collect();
+        running.into_iter().map(|card| card.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn cards_that_exchange_by_themselves_give_the_bits_of_the_way_through_the_host() {
+    let folder = match vitral_emulator::driver(false) {
+        Ok(folder) => folder,
+        Err(missing) if missing.skips() => return eprintln!("cards are not tested: {missing}"),
+        Err(missing) => panic!("{missing}"),
+    };
+    let direct = on_cards(&folder, 2, |_, trainer| trainer);
+    let through_host = on_cards(&folder, 2, |ranks, trainer| trainer.with_exchange(Exchange::through_hosts(&ranks)));
+    let by_library = on_cards(&folder, 2, |ranks, trainer| {
+        let ranks = ranks.with_reduction(Reduction::Library);
+        let exchange = Exchange::of_cards(&ranks, trainer.parameters().device()).unwrap();
+        trainer.with_exchange(exchange)
+    });
+    let expected = &through_host[0].0;
+    for (parameters, note) in direct.iter().chain(&by_library) {
+        assert!(note.starts_with("gradients go from card to card by NCCL 2."), "{note}");
+        assert!(parameters == expected, "parameters differ by {}", vitral::numbers::apart(parameters, expected));
+    }
+    assert_eq!(through_host[1], (expected.clone(), String::new()));
+    let alone = on_cards(&folder, 1, |_, trainer| trainer);
+    let worst = vitral::numbers::apart(&alone[0].0, expected);
+    assert!(worst < 1e-5, "parameters of one card differ by {worst}");
 }

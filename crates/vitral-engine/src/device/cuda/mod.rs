@@ -28,6 +28,7 @@ pub(super) mod memory;
 mod muon;
 mod norms;
 mod parameters;
+pub(crate) mod peers;
 mod positions;
 mod products;
 pub(crate) mod recording;
@@ -40,7 +41,7 @@ mod tokens;
 mod transfers;
 mod updates;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use api::compiler::Compiler;
@@ -68,6 +69,8 @@ pub struct Cuda {
 
 struct Inner {
     heap: Arc<Heap>,
+    /// Where NVIDIA's libraries are looked for first.
+    folder: Option<PathBuf>,
     compiler: Compiler,
     multiplier: Mutex<Multiplier>,
     kernels: Mutex<Kernels>,
@@ -115,6 +118,7 @@ impl Cuda {
         let multiplier = Multiplier::open(&driver, folder).map_err(missing)?;
         let inner = Inner {
             heap: Arc::new(Heap::new(driver, ordinal)),
+            folder: folder.map(Path::to_owned),
             compiler,
             multiplier: Mutex::new(multiplier),
             kernels: Mutex::default(),

@@ -1,7 +1,8 @@
-//! NVIDIA's libraries, loaded when a device is opened: the driver, cuBLASLt and NVRTC. The only place of this device with
+//! NVIDIA's libraries, loaded when a device is opened: the driver, cuBLASLt and NVRTC; and NCCL when cards of several
+//! processes work together. The only place of this device with
 //! `unsafe`; what it gives to the rest is safe to call, as long as kernels get the arguments that they declare.
 //!
-//! The declarations follow NVIDIA's documentation of the CUDA driver API, cuBLASLt and NVRTC, versions 12 and 13. Nothing
+//! The declarations follow NVIDIA's documentation of the CUDA driver API, cuBLASLt and NVRTC, versions 12 and 13, and NCCL 2. Nothing
 //! is linked: a binary built without CUDA uses a GPU where it finds one.
 #![expect(unsafe_code, reason = "functions of libraries that are loaded at run time")]
 
@@ -36,6 +37,7 @@ pub(super) mod blas;
 pub(super) mod compiler;
 pub(super) mod driver;
 mod library;
+pub(super) mod nccl;
 
 /// The names of a library of CUDA's toolkit that works with a driver for this version of CUDA.
 fn names(library: &str, driver: i32) -> Vec<String> {

@@ -1,0 +1,99 @@
+//! How gradients go from rank to rank: through the memory of the machines, or from card to card.
+
+use std::path::PathBuf;
+
+use vitral_engine::{Device, FlatBuffer, Peers};
+use vitral_ranks::{Failed, Ranks, Reduction};
+
+use crate::error::TrainError;
+
+/// Names NCCL's library by its file or folder, or is `off`.
+const VARIABLE: &str = "VITRAL_NCCL";
+
+/// The way of gradients from rank to rank.
+#[derive(Debug)]
+pub struct Exchange {
+    ranks: Ranks,
+    /// The cards, where all ranks compute on one and NCCL connects them.
+    peers: Option<Peers>,
+    /// Why cards go through the memory of the machines.
+    why_not: Option<String>,
+}
+
+impl Exchange {
+    /// Connects the cards of ranks, if all of them compute on cards. Whatever is in the way of that leaves the exchange to
+    /// the ranks' own carrier. All ranks call this at the same time.
+    ///
+    /// # Errors
+    /// If ranks cannot tell each other.
+    pub fn of_cards(ranks: &Ranks, device: &Device) -> Result<Self, TrainError> {
+        let through_host = |why_not| Exchange { ranks: ranks.clone(), peers: None, why_not };
+        if !ranks.is_several() {
+            return Ok(through_host(None));
+        }
+        let named = std::env::var_os(VARIABLE).filter(|named| !named.is_empty());
+        let found = if named.as_ref().is_some_and(|named| named == "off") {
+            Err(format!("`{VARIABLE}` is `off`"))
+        } else {
+            match device.peer_library(named.map(PathBuf::from).as_deref()) {
+                Some(library) => library.map_err(|fault| fault.to_string()),
+                // Nobody expects NCCL between processors.
+                None => Err(String::new()),
+            }
+        };
+        let library = match all_or_nothing(ranks, found)? {
+            Ok(library) => library,
+            Err(why) => return Ok(through_host(Some(why).filter(|why| !why.is_empty()))),
+        };
+        // Before the collective call: a rank without the key would leave the others waiting.
+        let key = if ranks.is_first() { library.key().map_err(|fault| fault.to_string()) } else { Ok(Vec::new()) };
+        let mut key = match all_or_nothing(ranks, key)? {
+            Ok(key) => key,
+            Err(why) => return Ok(through_host(Some(why))),
+        };
+        ranks.broadcast(&mut key)?;
+        let joined = library.join(&key, ranks.rank(), ranks.size()).map_err(|fault| fault.to_string());
+        Ok(match all_or_nothing(ranks, joined)? {
+            Ok(peers) => Exchange { ranks: ranks.clone(), peers: Some(peers), why_not: None },
+            Err(why) => through_host(Some(why)),
+        })
+    }
+
+    /// Through the memory of the machines, whatever the ranks compute on.
+    pub fn through_hosts(ranks: &Ranks) -> Self {
+        Exchange { ranks: ranks.clone(), peers: None, why_not: None }
+    }
+
+    /// What the user should know: by what cards exchange, or why they do not.
+    pub fn note(&self) -> Option<String> {
+        match (&self.peers, &self.why_not) {
+            (Some(peers), _) => {
+                let (version, path) = peers.library();
+                Some(format!("gradients go from card to card by {version} (`{}`)", path.display()))
+            }
+            (None, Some(why)) => Some(format!("gradients go through the memory of the machines: {why}")),
+            (None, None) => None,
+        }
+    }
+
+    /// Replaces values by their sums over all ranks. What goes wrong on a card is seen by its next download.
+    pub(crate) fn sum(&self, values: &mut FlatBuffer) -> Result<(), TrainError> {
+        match (&self.peers, self.ranks.reduction()) {
+            (Some(peers), Reduction::Tree) => peers.sum(values),
+            (Some(peers), Reduction::Library) => peers.sum_by_library(values),
+            (None, _) => values.change(0..values.len(), |values| self.ranks.sum(values))??,
+        }
+        Ok(())
+    }
+}
+
+/// What a rank has, if all ranks have it; else why the first one that does not has none.
+fn all_or_nothing<T>(ranks: &Ranks, own: Result<T, String>) -> Result<Result<T, String>, TrainError> {
+    let told = own.as_ref().err().map(|why| [b"!", why.as_bytes()].concat()).unwrap_or_default();
+    let all = ranks.gather_if_well::<TrainError>(Ok(told)).map_err(Failed::into_error)?;
+    let missing = all.iter().find(|told| !told.is_empty());
+    Ok(match (missing, own) {
+        (Some(told), _) => Err(String::from_utf8_lossy(&told[1..]).into_owned()),
+        (None, own) => own,
+    })
+}
