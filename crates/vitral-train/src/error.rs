@@ -14,6 +14,16 @@ pub enum TrainError {
     /// A device failed, or ran out of memory.
     #[error(transparent)]
     Device(#[from] vitral::DeviceError),
+    /// A card's memory does not hold a batch.
+    #[error("{error}; {}", how_many(*batch, *fits))]
+    BatchTooLarge {
+        /// What the card says.
+        error: vitral::DeviceError,
+        /// Images in the batch.
+        batch: usize,
+        /// Images that would fit.
+        fits: usize,
+    },
     /// Ranks cannot go on together, or another one failed.
     #[error(transparent)]
     Ranks(#[from] RanksError),
@@ -90,5 +100,13 @@ impl TrainError {
     pub(crate) fn file(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(std::io::Error) -> TrainError {
         let path = path.into();
         move |fault| TrainError::File { path, doing, fault }
+    }
+}
+
+/// Which batch fits where one does not.
+fn how_many(batch: usize, fits: usize) -> String {
+    match fits {
+        0 => "not even one image of this model fits".to_owned(),
+        _ => format!("a batch of {fits} fits, {batch} do not"),
     }
 }

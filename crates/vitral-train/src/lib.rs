@@ -42,6 +42,7 @@ pub mod error;
 pub mod evaluate;
 pub mod exchange;
 pub mod fit;
+mod fits;
 pub mod hidden;
 pub mod journal;
 pub mod labeling;

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use vitral::config::ModelConfig;
 use vitral::files::{is_hidden, is_image};
 use vitral::image::Preprocess;
 use vitral::image::preprocess::Channels;
+use vitral::model::Vit;
 use vitral::{Device, LoadOptions, Model, Tensor, atomic};
+use vitral_engine::Parameters;
 use vitral_ranks::Ranks;
 
 use crate::best;
@@ -19,6 +22,7 @@ use crate::data::{Cached, Dataset, Loader, LoaderOptions, Match, statistics};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, RunSize, Source, Watcher};
+use crate::fits;
 use crate::journal::Journal;
 use crate::lora;
 use crate::loss::Loss;
@@ -118,7 +122,13 @@ pub fn run(
     let prepared = Run::prepare(recipe, sets, models, folder, on, watcher);
     let (run, mut trainer) = ranks::agree(&ranks, prepared)?;
     let _lock = ranks::on_first(&ranks, || open_folder(run.folder, &run.resolved))?;
-    match run.fit(&mut trainer, watcher)? {
+    let fitted = run.fit(&mut trainer, watcher);
+    if let Err(error) = fitted {
+        let (rules, config) = (*trainer.rules(), trainer.vit().config().clone());
+        drop(trainer);
+        return Err(run.explained(error, &rules, config));
+    }
+    match fitted? {
         Outcome::Finished { best, epoch, .. } => {
             drop(trainer);
             let by = recipe.run.choose_by;
@@ -232,6 +242,25 @@ impl<'a> Run<'a> {
         watcher.unreadable(&ranks::gather(ranks, &Source::unreadable(&self.choosing))?.concat());
         ranks::on_first(ranks, || write_recipe(self.folder, &self.resolved))?;
         Ok(outcome)
+    }
+
+    /// Says which batch fits, if the memory of a card was too small for the run's.
+    fn explained(&self, error: TrainError, rules: &Rules, config: ModelConfig) -> TrainError {
+        let (recipe, image) = (self.recipe, self.preprocess.output_size().unwrap_or(config.image_size));
+        let make = |device: &Device| {
+            let vit = Vit::new(config.clone()).map_err(|found| fault("[model]", found.to_string()))?;
+            let frozen = recipe.groups.frozen(&vit).map_err(|found| fault("[model]", found))?;
+            let parameters = Parameters::zeros(vit.declarations().clone(), device.clone());
+            let parameters = lora::prepare(&vit, parameters, &frozen, recipe.lora.as_ref(), recipe.run.seed)?;
+            let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
+            Trainer::new(vit, parameters, groups, Rules { distillation: None, share_moments: false, ..*rules })
+        };
+        // In the precision of the steps.
+        let precision = recipe.run.precision.map(Into::into);
+        let device = precision.and_then(|precision| self.on.device.clone().with_precision(precision).ok());
+        let device = device.as_ref().unwrap_or(self.on.device);
+        let batch = recipe.run.batch.min(self.sets.train.len()).div_ceil(self.on.ranks.size());
+        fits::explained(error, device, (batch, &config, image), make)
     }
 
     /// Evaluates the best model on the test images and writes the report, unless a finished run has one already. If the

@@ -13,6 +13,7 @@ use vitral_engine::{Device, Parameters};
 use crate::augment::Augment;
 use crate::data::{self, Loader, LoaderOptions, Split, ValidationSplit};
 use crate::error::TrainError;
+use crate::fits;
 use crate::lora::{self, Lora};
 use crate::loss::Loss;
 use crate::optimize::{GroupOptions, Optimizer, Schedule, groups};
@@ -60,8 +61,7 @@ pub fn time_steps_from_files(
 ) -> Result<FromFiles, TrainError> {
     let dataset = data::open(folder, Split::Train, ValidationSplit::default())?;
     let classes = dataset.classes().len();
-    let vit = Vit::new(ModelConfig { classes, image_size: image, ..config })
-        .map_err(|fault| TrainError::Recipe { path: "[model]".into(), fault: fault.to_string() })?;
+    let vit = model(ModelConfig { classes, image_size: image, ..config })?;
     let preprocess = data::plain(image, Filter::Bilinear, &[0.5; 3], &[0.5; 3]);
     let options = LoaderOptions::training(preprocess, Augment::default(), batch, 0).threads(threads);
     let loader = Loader::new(dataset, options, device)?;
@@ -113,18 +113,28 @@ pub fn time_steps(
     let noise: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 2.0 * uniform(0, i as u64) - 1.0).collect();
     let pixels = device.upload(shape, &noise)?;
     let labels: Vec<usize> = (0..batch as u64).map(|i| (mix(i) % classes as u64) as usize).collect();
+    let config = vit.config().clone();
+    let images = batch;
     let batch = [Batch::whole(pixels, device.one_hot(&labels, classes, 0.0)?, labels)];
-    let mut trainer = trainer(vit, device, saving, runs as u64 + 1)?;
+    let mut timed = trainer(vit, device, saving, runs as u64 + 1)?;
     let mut steps = Vec::with_capacity(runs);
     for run in 0..=runs {
         let start = Instant::now();
-        trainer.step(&batch, None)?;
+        if let Err(error) = timed.step(&batch, None) {
+            drop((timed, batch));
+            let again = |device: &Device| trainer(model(config.clone())?, device, saving, 1);
+            return Err(fits::explained(error, device, (images, &config, image), again));
+        }
         if run > 0 {
             steps.push(start.elapsed());
         }
         after();
     }
     Ok(steps)
+}
+
+fn model(config: ModelConfig) -> Result<Vit, TrainError> {
+    Vit::new(config).map_err(|fault| TrainError::Recipe { path: "[model]".into(), fault: fault.to_string() })
 }
 
 /// A trainer of a model with initial values.

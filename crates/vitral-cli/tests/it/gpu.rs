@@ -162,6 +162,23 @@ fn a_card_that_is_missing_old_or_incomplete_is_said() {
 }
 
 #[test]
+fn a_batch_that_is_too_large_is_told_which_one_fits() {
+    let Some(gpu) = emulated() else { return };
+    let bench = |memory: &str, batch: &str| {
+        let model = ["bench", "--arch", "test/4", "--image-size", "16", "--train", "--runs", "1", "--json"];
+        on_gpu(&gpu, &[&model[..], &["--batch", batch]].concat(), &[("VITRAL_EMULATOR_MEMORY", memory)])
+    };
+    let said = bench("72000000", "800").fails(1);
+    let (before, after) = said.split_once("; a batch of ").expect(&said);
+    assert!(before.contains("is out of memory"), "{said}");
+    let (fits, rest) = after.split_once(' ').expect(&said);
+    assert!(rest.starts_with("fits, 800 do not"), "{said}");
+    let fits: usize = fits.parse().expect(&said);
+    assert!((16..400).contains(&fits), "{said}");
+    bench("72000000", &fits.to_string()).ok();
+}
+
+#[test]
 fn memory_that_runs_out_and_a_card_that_is_lost_end_a_command_with_one_error() {
     let Some(gpu) = emulated() else { return };
     for allocation in ["1", "3", "20", "40"] {

@@ -37,6 +37,7 @@ struct Thread {
     void *context = nullptr;
     int stack = -1;
     unsigned index, lane, warp;
+    decltype(Position::thread) place;
     State state;
     // Where it waits.
     const char *operation, *file;

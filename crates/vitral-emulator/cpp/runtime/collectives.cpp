@@ -4,6 +4,9 @@
 #include <cstring>
 
 namespace emu {
+// Nearly always the very same text.
+static bool same(const char *a, const char *b) { return a == b || !strcmp(a, b); }
+
 void collective(const char *operation, u32 mask, void *argument, int option, Perform perform, const char *file, int line) {
     Multiprocessor &m = *here;
     Thread *me = m.current;
@@ -34,7 +37,7 @@ void collective(const char *operation, u32 mask, void *argument, int option, Per
         found->operation = operation;
         found->file = file;
         found->line = line;
-    } else if (found->mask != mask || found->line != line || strcmp(found->operation, operation) || strcmp(found->file, file)) {
+    } else if (found->mask != mask || found->line != line || !same(found->operation, operation) || !same(found->file, file)) {
         fail(LaunchFailed, "divergent warp: lane %u is at %s (%s:%d, mask %08x), lanes %08x wait at %s (%s:%d, mask %08x)",
              me->lane, operation, file_name(file), line, mask, found->arrived, found->operation, file_name(found->file),
              found->line, found->mask);

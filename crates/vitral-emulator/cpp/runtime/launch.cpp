@@ -1,6 +1,7 @@
 #include "launch.hpp"
 #include "signals.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <memory>
@@ -64,7 +65,11 @@ Outcome run(const Launch &launch) {
     Outcome outcome;
     std::mutex lock;
     u64 blocks = u64(launch.grid.x) * launch.grid.y * launch.grid.z;
-    unsigned workers = checked ? 1 : number("VITRAL_EMULATOR_THREADS", 1);
+    // Starting threads costs more than a small launch.
+    const u64 many = 4096;
+    bool large = blocks * launch.block.x * launch.block.y * launch.block.z >= many;
+    unsigned usual = large ? std::max(1u, std::thread::hardware_concurrency()) : 1;
+    unsigned workers = checked ? 1 : number("VITRAL_EMULATOR_THREADS", usual);
     if (workers > blocks) workers = unsigned(blocks);
     unsigned seed = number("VITRAL_EMULATOR_SEED", 0);
     counts().launches++;

@@ -71,8 +71,7 @@ static Thread *choose(Multiprocessor &m) {
 
 static void become(Multiprocessor &m, Thread *thread) {
     m.current = thread;
-    unsigned i = thread->index;
-    position.thread = {i % m.block.x, i / m.block.x % m.block.y, i / (m.block.x * m.block.y)};
+    position.thread = thread->place;
 }
 
 static void thread_main();
@@ -185,9 +184,13 @@ bool Multiprocessor::run_block(unsigned index) {
         warp.epoch = 0;
         for (Collective &pending : warp.pending) pending.mask = 0;
     }
+    decltype(position.thread) place = {0, 0, 0};
     for (unsigned i = 0; i < thread_count; i++) {
         Thread &thread = threads[i];
         thread.context = nullptr;
+        thread.place = place;
+        if (++place.x == block.x) place.x = 0, place.y++;
+        if (place.y == block.y) place.y = 0, place.z++;
         thread.index = i;
         thread.lane = i % warp_lanes;
         thread.warp = i / warp_lanes;

@@ -146,6 +146,30 @@ impl Device {
         }
     }
 
+    /// A rehearsal of what is done on this device: it takes memory as this one would ([`Device::peak_memory`]), but holds
+    /// none, computes nothing, and all that is read from it is zero. Nothing for devices without memory of their own.
+    ///
+    /// # Errors
+    /// If the device does not answer.
+    pub fn rehearsal(&self) -> Option<Result<Device, DeviceError>> {
+        match self {
+            Device::Cpu(_) | Device::Reference(_) => None,
+            Device::Cuda(cuda) => Some(cuda.rehearsal().map(Device::Cuda)),
+        }
+    }
+
+    /// Bytes of the device's own memory that a run from the beginning would have, in place of what the device keeps for
+    /// itself; `None` for devices without.
+    ///
+    /// # Errors
+    /// If the device does not answer.
+    pub fn room(&self) -> Option<Result<usize, DeviceError>> {
+        match self {
+            Device::Cpu(_) | Device::Reference(_) => None,
+            Device::Cuda(cuda) => Some(cuda.room()),
+        }
+    }
+
     /// Checks that the device can hold this many bytes more, before anything is allocated that the operating system would
     /// end the process for. What is free is only known on Linux; elsewhere this always succeeds.
     ///

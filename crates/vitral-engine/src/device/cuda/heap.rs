@@ -2,7 +2,7 @@
 //! fault that sticks.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::api::driver::{Address, Driver, Failure};
@@ -23,12 +23,21 @@ pub(super) struct Heap {
     faulty: AtomicBool,
     fault: Mutex<Option<DeviceError>>,
     downloads: AtomicUsize,
+    /// Where the next memory of a rehearsal is said to be; nothing if this is none.
+    imagined: Option<AtomicU64>,
 }
 
 pub(super) struct Block {
     pub(super) address: Address,
     bytes: usize,
     pub(super) heap: Arc<Heap>,
+}
+
+impl Block {
+    /// Bytes of the card that it takes.
+    pub(super) fn held(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Block {
@@ -86,7 +95,8 @@ impl Heap {
         format!("cuda:{} ({})", self.ordinal, self.driver.name)
     }
 
-    pub(super) fn new(driver: Driver, ordinal: usize) -> Self {
+    /// Of a card; of a rehearsal, memory is counted and nothing happens.
+    pub(super) fn new(driver: Driver, ordinal: usize, rehearses: bool) -> Self {
         Heap {
             driver,
             pool: Mutex::default(),
@@ -95,7 +105,17 @@ impl Heap {
             faulty: AtomicBool::new(false),
             fault: Mutex::default(),
             downloads: AtomicUsize::new(0),
+            // Aligned as the driver's.
+            imagined: rehearses.then(|| AtomicU64::new(1 << 32)),
         }
+    }
+
+    pub(super) fn ordinal(&self) -> usize {
+        self.ordinal
+    }
+
+    pub(super) fn rehearses(&self) -> bool {
+        self.imagined.is_some()
     }
 
     /// How many downloads there were.
@@ -137,6 +157,7 @@ impl Heap {
     pub(super) fn run(&self, work: impl FnOnce(&Driver) -> Result<(), Failure>) {
         let _entered = self.enter();
         if self.fault().is_none()
+            && !self.rehearses()
             && !is_given_up()
             && let Err(failure) = work(&self.driver)
         {
@@ -149,7 +170,7 @@ impl Heap {
         if let Some(fault) = self.fault() {
             return Err(fault);
         }
-        if to.is_empty() {
+        if to.is_empty() || self.rehearses() {
             return Ok(());
         }
         if is_recording() {
@@ -223,7 +244,10 @@ impl Heap {
 
     /// Memory from the driver, after what nobody uses was given back if that is needed.
     pub(super) fn fresh(&self, pool: &mut Pool, bytes: usize) -> Result<Address, Failure> {
-        let mut made = self.driver.allocate(bytes);
+        let mut made = match &self.imagined {
+            Some(next) => Ok(next.fetch_add(bytes.next_multiple_of(512) as u64, Ordering::Relaxed)),
+            None => self.driver.allocate(bytes),
+        };
         if made.as_ref().is_err_and(|failure| failure.out_of_memory) {
             self.release(pool);
             made = self.driver.allocate(bytes);

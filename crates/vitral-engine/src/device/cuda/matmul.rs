@@ -150,6 +150,13 @@ impl Cuda {
         if self.inner.fault().is_some() {
             return;
         }
+        if self.inner.rehearses() {
+            // The trials of a new product write to memory of their own.
+            if multiplier.plans.insert(key, None).is_none() {
+                drop(self.allocate(product.c.0.element, m * n * product.batch));
+            }
+            return;
+        }
         if !multiplier.plans.contains_key(&key) {
             let plan = self.plan(multiplier, key, &at, product.c.0.element);
             multiplier.plans.insert(key, plan);

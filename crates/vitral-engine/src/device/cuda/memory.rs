@@ -56,6 +56,11 @@ impl Memory {
         self.count * self.element.bytes()
     }
 
+    /// Bytes of the card that it takes: none, if there were none left.
+    pub(super) fn held(&self) -> usize {
+        self.block.held()
+    }
+
     /// Where a value is.
     pub(super) fn address(&self, index: usize) -> Address {
         self.block.address + (index * self.element.bytes()) as Address

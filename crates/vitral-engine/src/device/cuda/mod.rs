@@ -109,6 +109,16 @@ impl Cuda {
     /// # Errors
     /// If there is no such card, no driver, one that is too old, no cuBLASLt or no NVRTC.
     pub fn open(ordinal: usize, folder: Option<&Path>) -> Result<Self, DeviceError> {
+        Cuda::open_as(ordinal, folder, false)
+    }
+
+    /// A rehearsal of what is done on this card: it takes memory as the card would, but holds none, and computes nothing.
+    pub(in crate::device) fn rehearsal(&self) -> Result<Self, DeviceError> {
+        let rehearsal = Cuda::open_as(self.inner.ordinal(), self.inner.folder.as_deref(), true)?;
+        Ok(rehearsal.with_precision(self.precision))
+    }
+
+    fn open_as(ordinal: usize, folder: Option<&Path>, rehearses: bool) -> Result<Self, DeviceError> {
         let missing = |reason| DeviceError::Unusable { device: format!("cuda:{ordinal}"), reason };
         let driver = Driver::open(ordinal, folder).map_err(|fault| match fault {
             Refused::Absent(reason) => DeviceError::Absent { device: format!("cuda:{ordinal}"), reason },
@@ -117,7 +127,7 @@ impl Cuda {
         let compiler = Compiler::open(driver.version, folder).map_err(missing)?;
         let multiplier = Multiplier::open(&driver, folder).map_err(missing)?;
         let inner = Inner {
-            heap: Arc::new(Heap::new(driver, ordinal)),
+            heap: Arc::new(Heap::new(driver, ordinal, rehearses)),
             folder: folder.map(Path::to_owned),
             compiler,
             multiplier: Mutex::new(multiplier),
@@ -174,6 +184,15 @@ impl Cuda {
         Ok([free + pool.held.saturating_sub(pool.used), total])
     }
 
+    /// Bytes that a run from the beginning would have in place of this one: what is free, and what is kept whoever uses the
+    /// device, as room for products and for uploads.
+    pub(in crate::device) fn room(&self) -> Result<usize, DeviceError> {
+        let [free, _] = self.memory()?;
+        let workspace = locked(&self.inner.multiplier).workspace.as_ref().map_or(0, Memory::held);
+        let slots = &locked(&self.inner.staging).slots;
+        Ok(free + workspace + slots.iter().flatten().map(|slot| slot.pinned.len()).sum::<usize>())
+    }
+
     /// The most bytes that tensors and what is kept for reuse ever took on the card.
     pub fn peak_memory(&self) -> usize {
         locked(&self.inner.pool).peak
@@ -186,6 +205,9 @@ impl Cuda {
     pub fn wait(&self) -> Result<(), DeviceError> {
         if let Some(fault) = self.inner.fault() {
             return Err(fault);
+        }
+        if self.inner.rehearses() {
+            return Ok(());
         }
         if is_recording() {
             give_up();

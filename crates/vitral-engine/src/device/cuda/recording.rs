@@ -78,7 +78,7 @@ impl Cuda {
         pass: impl Fn(&Tensor) -> Result<Vec<Tensor>, E>,
     ) -> Result<Vec<Tensor>, E> {
         // Within a pass that is recorded everything is part of that; large ones gain nothing.
-        if gate::is_inside() || input.shape().count() > MOST_VALUES {
+        if gate::is_inside() || self.inner.rehearses() || input.shape().count() > MOST_VALUES {
             return pass(input);
         }
         let mut states = locked(&replays.0);

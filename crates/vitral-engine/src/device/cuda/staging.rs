@@ -28,6 +28,14 @@ impl Cuda {
         let mut staging = locked(&self.inner.staging);
         staging.turn = (staging.turn + 1) % staging.slots.len();
         let turn = staging.turn;
+        if self.inner.rehearses() {
+            let before = std::mem::replace(&mut staging.rehearsed[turn], bytes.len());
+            if before < bytes.len() {
+                // Never freed: it is only a count.
+                self.inner.kept_memory(bytes.len() - before);
+            }
+            return;
+        }
         let slot = &mut staging.slots[turn];
         if let Some(old) = slot.take_if(|slot| slot.pinned.len() < bytes.len()) {
             // What was copied from there may not be where it is wanted yet.

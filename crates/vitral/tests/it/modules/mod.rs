@@ -60,6 +60,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("ranks", &["error"]),
             ("exchange", &["error"]),
             ("step", &["error", "exchange", "lora", "loss", "optimize", "shares"]),
+            ("fits", &["error", "step"]),
             ("data", &["augment", "draws", "error", "labeling", "shares", "step"]),
             ("evaluate", &["data", "error", "labeling", "loss", "optimize", "ranks", "step"]),
             ("journal", &["error"]),

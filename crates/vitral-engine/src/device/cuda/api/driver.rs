@@ -499,6 +499,8 @@ pub(in crate::device::cuda) struct Slot {
 #[derive(Default)]
 pub(in crate::device::cuda) struct Staging {
     pub(in crate::device::cuda) slots: [Option<Slot>; 2],
+    /// Bytes of the slots that a rehearsal would have made.
+    pub(in crate::device::cuda) rehearsed: [usize; 2],
     pub(in crate::device::cuda) turn: usize,
 }
 

@@ -150,9 +150,10 @@ impl Communicator {
         driver.enter()?;
         match call(&self.nccl.table) {
             0 => Ok(()),
-            code => {
-                Err(Failure { text: format!("exchanging gradients with other cards: {}", text(code)), out_of_memory: false })
-            }
+            code => Err(Failure {
+                text: format!("exchanging gradients with other cards: {}", text(code)),
+                out_of_memory: false,
+            }),
         }
     }
 }
