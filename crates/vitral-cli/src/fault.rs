@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use vitral::message;
+use vitral::{DeviceError, message};
+use vitral_train::TrainError;
 
 pub(crate) use message::plain;
 
@@ -65,6 +66,18 @@ impl Fault {
             Fault::Usage => 2,
         }
     }
+}
+
+/// Whether a device has stopped working, in the middle of something that others may wait for.
+pub(crate) fn is_lost_device(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let known = match (cause.downcast_ref(), cause.downcast_ref()) {
+            (Some(TrainError::Device(error) | TrainError::Vitral(vitral::Error::Device(error))), _) => Some(error),
+            (_, Some(vitral::Error::Device(error))) => Some(error),
+            _ => cause.downcast_ref(),
+        };
+        matches!(known, Some(DeviceError::Failed { .. }))
+    })
 }
 
 /// An error and its causes on one line.

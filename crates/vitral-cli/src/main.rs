@@ -71,6 +71,15 @@ fn main() -> ExitCode {
         printer.flush()?;
         Ok(outcome)
     });
+    if let Err(error) = &outcome
+        && settings.ranks.is_several()
+        && fault::is_lost_device(error)
+    {
+        // The others may wait for this rank's card, where no agreement reaches them.
+        printer.finish_progress();
+        printer.fault(format_args!("error: {}", fault::line(error)));
+        settings.ranks.abort(Fault::of(error).code());
+    }
     match together(&settings.ranks, outcome) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => ExitCode::from(1),

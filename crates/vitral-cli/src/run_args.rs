@@ -44,7 +44,7 @@ pub(crate) enum AllReduce {
     /// In pairs: the same bits for any number of ranks
     #[default]
     Tree,
-    /// By the own all-reduce of MPI or NCCL, which knows the network; bits depend on the number of ranks
+    /// By MPI's or NCCL's own all-reduce, which knows the network; bits depend on the number of ranks
     Library,
 }
 

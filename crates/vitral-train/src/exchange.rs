@@ -21,47 +21,61 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Connects the cards of ranks, if all of them compute on cards. Whatever is in the way of that leaves the exchange to
-    /// the ranks' own carrier. All ranks call this at the same time.
+    /// Connects the cards of ranks, if all of them compute on cards, for sums of so many values. Whatever is in the way of
+    /// that leaves the exchange to the ranks' own carrier. All ranks call this at the same time.
     ///
     /// # Errors
     /// If ranks cannot tell each other.
-    pub fn of_cards(ranks: &Ranks, device: &Device) -> Result<Self, TrainError> {
-        let through_host = |why_not| Exchange { ranks: ranks.clone(), peers: None, why_not };
+    pub fn of_cards(ranks: &Ranks, device: &Device, values: usize) -> Result<Self, TrainError> {
+        let through_hosts = |why_not| Exchange { ranks: ranks.clone(), peers: None, why_not };
         if !ranks.is_several() {
-            return Ok(through_host(None));
+            return Ok(through_hosts(None));
         }
         let named = std::env::var_os(VARIABLE).filter(|named| !named.is_empty());
-        let found = if named.as_ref().is_some_and(|named| named == "off") {
-            Err(format!("`{VARIABLE}` is `off`"))
-        } else {
-            match device.peer_library(named.map(PathBuf::from).as_deref()) {
-                Some(library) => library.map_err(|fault| fault.to_string()),
-                // Nobody expects NCCL between processors.
-                None => Err(String::new()),
+        let found = match (matches!(device, Device::Cuda(_)), &named) {
+            // Nobody expects NCCL between processors.
+            (false, _) => Err(String::new()),
+            (true, Some(named)) if named == "off" => Err(format!("`{VARIABLE}` is `off`")),
+            (true, _) if !ranks.size().is_power_of_two() => {
+                Err(format!("expected a power of two of cards, found {}", ranks.size()))
+            }
+            (true, _) => {
+                let library = device.peer_library(named.map(PathBuf::from).as_deref());
+                library.unwrap_or_else(|| unreachable!("a card")).map_err(|fault| fault.to_string())
             }
         };
         let library = match all_or_nothing(ranks, found)? {
             Ok(library) => library,
-            Err(why) => return Ok(through_host(Some(why).filter(|why| !why.is_empty()))),
+            Err(why) => return Ok(through_hosts(Some(why).filter(|why| !why.is_empty()))),
         };
         // Before the collective call: a rank without the key would leave the others waiting.
         let key = if ranks.is_first() { library.key().map_err(|fault| fault.to_string()) } else { Ok(Vec::new()) };
         let mut key = match all_or_nothing(ranks, key)? {
             Ok(key) => key,
-            Err(why) => return Ok(through_host(Some(why))),
+            Err(why) => return Ok(through_hosts(Some(why))),
         };
         ranks.broadcast(&mut key)?;
-        let joined = library.join(&key, ranks.rank(), ranks.size()).map_err(|fault| fault.to_string());
-        Ok(match all_or_nothing(ranks, joined)? {
-            Ok(peers) => Exchange { ranks: ranks.clone(), peers: Some(peers), why_not: None },
-            Err(why) => through_host(Some(why)),
+        let joined = library.join(&key, ranks.rank(), ranks.size(), values).map_err(|fault| fault.to_string());
+        let peers = match all_or_nothing(ranks, joined)? {
+            Ok(peers) => peers,
+            Err(why) => return Ok(through_hosts(Some(why))),
+        };
+        // Once before it counts: connections are made at the first exchange, and need memory.
+        let tried = peers.try_out().map_err(|fault| fault.to_string());
+        Ok(match all_or_nothing(ranks, tried)? {
+            Ok(()) => Exchange { ranks: ranks.clone(), peers: Some(peers), why_not: None },
+            Err(why) => through_hosts(Some(why)),
         })
     }
 
     /// Through the memory of the machines, whatever the ranks compute on.
     pub fn through_hosts(ranks: &Ranks) -> Self {
         Exchange { ranks: ranks.clone(), peers: None, why_not: None }
+    }
+
+    /// Whether gradients go from card to card.
+    pub(crate) fn is_by_cards(&self) -> bool {
+        self.peers.is_some()
     }
 
     /// What the user should know: by what cards exchange, or why they do not.

@@ -135,6 +135,7 @@ pub fn fit(
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, TrainError> {
     let ranks = trainer.ranks().clone();
+    trainer.connect()?;
     if let Some(note) = trainer.exchange().note() {
         watcher.note(&note);
     }

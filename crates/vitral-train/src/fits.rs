@@ -6,51 +6,71 @@ use vitral_engine::{Device, DeviceError};
 use crate::error::TrainError;
 use crate::step::{Batch, Trainer};
 
+/// Batches that a loader has on the card ahead of the steps, at most.
+pub(crate) const LOADED: usize = 3;
+
+/// A batch that was too large.
+pub(crate) struct Tried<'a> {
+    /// Images of it on this rank.
+    pub(crate) batch: usize,
+    /// How many ranks have as many.
+    pub(crate) ranks: usize,
+    /// Batches that wait on the card while one is trained on.
+    pub(crate) waiting: usize,
+    /// The model.
+    pub(crate) config: &'a ModelConfig,
+    /// Its images.
+    pub(crate) image: Size,
+}
+
 /// Adds to a card's want of memory which batch would have fit: steps are rehearsed with smaller ones. Other errors stay
-/// as they are.
+/// as they are, and so does this one where steps were not what was too large.
 ///
-/// `batch` images were too many, of a model of this configuration; `make` makes the trainer of the run on a device. What
-/// the run itself took must have been given back.
+/// `make` makes the trainer of the run on a device. What the run itself took must have been given back.
 pub(crate) fn explained(
     error: TrainError,
     device: &Device,
-    (batch, config, image): (usize, &ModelConfig, Size),
+    tried: &Tried<'_>,
     make: impl Fn(&Device) -> Result<Trainer, TrainError>,
 ) -> TrainError {
     let TrainError::Device(error @ DeviceError::OutOfDeviceMemory { .. }) = error else { return error };
-    match largest(device, (batch, config, image), make) {
-        Some(fits) => TrainError::BatchTooLarge { error, batch, fits },
-        None => TrainError::Device(error),
+    match largest(device, tried, make) {
+        Some(fits) if fits < tried.batch => {
+            TrainError::BatchTooLarge { error, batch: tried.batch * tried.ranks, fits: fits * tried.ranks }
+        }
+        _ => TrainError::Device(error),
     }
 }
 
-/// The largest batch below one that was too large; 0 if there is none. Nothing if it cannot be found out.
-fn largest(
-    device: &Device,
-    (batch, config, image): (usize, &ModelConfig, Size),
-    make: impl Fn(&Device) -> Result<Trainer, TrainError>,
-) -> Option<usize> {
+/// The largest batch that fits up to the one that was tried; 0 if there is none. Nothing if it cannot be found out.
+fn largest(device: &Device, tried: &Tried<'_>, make: impl Fn(&Device) -> Result<Trainer, TrainError>) -> Option<usize> {
     let room = device.room()?.ok()?;
+    let (config, image) = (tried.config, tried.image);
     let fits = |images: usize| {
         let device = device.rehearsal()?.ok()?;
         let mut trainer = make(&device).ok()?;
         let shape = [images, config.channels, image.height, image.width];
-        let pixels = device.upload(shape, &vec![0.0; shape.iter().product()]).ok()?;
-        let labels = vec![0; images];
-        let targets = device.one_hot(&labels, config.classes, 0.0).ok()?;
+        let pixels = vec![0.0; shape.iter().product()];
+        let batch = || {
+            let labels = vec![0; images];
+            let targets = device.one_hot(&labels, config.classes, 0.0).ok()?;
+            Some(Batch::whole(device.upload(shape, &pixels).ok()?, targets, labels))
+        };
+        let _waiting = (0..tried.waiting).map(|_| batch()).collect::<Option<Vec<_>>>()?;
         // It diverges: what is read from a rehearsal is zero.
-        let _ = trainer.step(&[Batch::whole(pixels, targets, labels)], None);
+        let _ = trainer.step(&[batch()?], None);
         Some(device.peak_memory()? <= room)
     };
-    let (mut fitting, mut too_large) = (0, batch);
+    let (mut fitting, mut too_large) = (0, tried.batch + 1);
+    let mut next = tried.batch;
     while too_large - fitting > (too_large / 16).max(1) {
-        let middle = fitting + (too_large - fitting) / 2;
-        if fits(middle)? {
-            fitting = middle;
+        if fits(next)? {
+            fitting = next;
         } else {
-            too_large = middle;
+            too_large = next;
         }
+        next = fitting + (too_large - fitting) / 2;
     }
     // A round number, where that costs little.
-    Some(if fitting >= 64 { fitting / 8 * 8 } else { fitting })
+    Some(if (64..tried.batch).contains(&fitting) { fitting / 8 * 8 } else { fitting })
 }

@@ -22,7 +22,7 @@ use crate::data::{Cached, Dataset, Loader, LoaderOptions, Match, statistics};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, RunSize, Source, Watcher};
-use crate::fits;
+use crate::fits::{self, LOADED};
 use crate::journal::Journal;
 use crate::lora;
 use crate::loss::Loss;
@@ -259,8 +259,11 @@ impl<'a> Run<'a> {
         let precision = recipe.run.precision.map(Into::into);
         let device = precision.and_then(|precision| self.on.device.clone().with_precision(precision).ok());
         let device = device.as_ref().unwrap_or(self.on.device);
-        let batch = recipe.run.batch.min(self.sets.train.len()).div_ceil(self.on.ranks.size());
-        fits::explained(error, device, (batch, &config, image), make)
+        let (ranks, images) = (self.on.ranks.size(), recipe.run.batch.min(self.sets.train.len()));
+        // Those of the step, and those that the loader has ready.
+        let waiting = recipe.run.accumulate.max(1) - 1 + LOADED;
+        let tried = fits::Tried { batch: images.div_ceil(ranks), ranks, waiting, config: &config, image };
+        fits::explained(error, device, &tried, make)
     }
 
     /// Evaluates the best model on the test images and writes the report, unless a finished run has one already. If the

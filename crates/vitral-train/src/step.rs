@@ -14,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer, Schedule};
+use crate::ranks;
 use crate::shares::{self, Shares};
 
 /// Images and their targets: a whole batch, or a rank's part of it.
@@ -229,7 +230,6 @@ impl Trainer {
             Some(_) => shares::cut(&groups, &own),
             None => groups,
         };
-        let exchange = Exchange::of_cards(&ranks, parameters.device())?;
         Ok(Trainer {
             ema,
             moments: Moments::of_share(&parameters, rules.optimizer.rule(), own),
@@ -242,7 +242,7 @@ impl Trainer {
             shares,
             rules,
             class_weights: None,
-            exchange,
+            exchange: Exchange::through_hosts(&ranks),
             ranks,
         })
     }
@@ -260,11 +260,13 @@ impl Trainer {
         Ok(self)
     }
 
-    /// Takes another way from rank to rank.
-    #[must_use]
-    pub fn with_exchange(mut self, exchange: Exchange) -> Self {
-        self.exchange = exchange;
-        self
+    /// Lets gradients go from card to card, if all ranks compute on cards that can. All ranks call this at the same time.
+    ///
+    /// # Errors
+    /// If ranks cannot tell each other.
+    pub fn connect(&mut self) -> Result<(), TrainError> {
+        self.exchange = Exchange::of_cards(&self.ranks, self.parameters.device(), self.parameters.flat().len())?;
+        Ok(())
     }
 
     /// The way of gradients from rank to rank.
@@ -342,6 +344,10 @@ impl Trainer {
         // The one place where gradients go from rank to rank.
         if self.ranks.is_several() {
             self.exchange.sum(self.gradients.sum_mut())?;
+            if self.exchange.is_by_cards() {
+                // A rank whose card did not take its part leaves the others waiting in theirs.
+                ranks::agree(&self.ranks, device.check().map_err(TrainError::from))?;
+            }
         }
         self.gradients.scale(1.0 / batches.len().max(1) as f32);
 

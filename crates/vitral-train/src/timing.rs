@@ -1,6 +1,7 @@
 //! Timing of training steps.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vitral::config::{ModelConfig, Size};
@@ -11,9 +12,9 @@ use vitral_engine::random::{mix, uniform};
 use vitral_engine::{Device, Parameters};
 
 use crate::augment::Augment;
-use crate::data::{self, Loader, LoaderOptions, Split, ValidationSplit};
+use crate::data::{self, Dataset, Loader, LoaderOptions, Split, ValidationSplit};
 use crate::error::TrainError;
-use crate::fits;
+use crate::fits::{self, LOADED, Tried};
 use crate::lora::{self, Lora};
 use crate::loss::Loss;
 use crate::optimize::{GroupOptions, Optimizer, Schedule, groups};
@@ -57,11 +58,25 @@ pub fn time_steps_from_files(
     (batch, image): (usize, Size),
     folder: &Path,
     (runs, threads): (usize, usize),
-    mut after: impl FnMut(),
+    after: impl FnMut(),
 ) -> Result<FromFiles, TrainError> {
     let dataset = data::open(folder, Split::Train, ValidationSplit::default())?;
-    let classes = dataset.classes().len();
-    let vit = model(ModelConfig { classes, image_size: image, ..config })?;
+    let config = ModelConfig { classes: dataset.classes().len(), image_size: image, ..config };
+    timed_from_files(dataset, &config, device, batch, (runs, threads), after).map_err(|error| {
+        let tried = Tried { batch, ranks: 1, waiting: LOADED, config: &config, image };
+        fits::explained(error, device, &tried, |device| trainer(model(config.clone())?, device, &Saving::default(), 1))
+    })
+}
+
+fn timed_from_files(
+    dataset: Arc<dyn Dataset>,
+    config: &ModelConfig,
+    device: &Device,
+    batch: usize,
+    (runs, threads): (usize, usize),
+    mut after: impl FnMut(),
+) -> Result<FromFiles, TrainError> {
+    let (vit, image) = (model(config.clone())?, config.image_size);
     let preprocess = data::plain(image, Filter::Bilinear, &[0.5; 3], &[0.5; 3]);
     let options = LoaderOptions::training(preprocess, Augment::default(), batch, 0).threads(threads);
     let loader = Loader::new(dataset, options, device)?;
@@ -100,31 +115,40 @@ pub fn time_steps(
     (batch, image): (usize, Size),
     saving: &Saving,
     runs: usize,
-    mut after: impl FnMut(),
+    after: impl FnMut(),
 ) -> Result<Vec<Duration>, TrainError> {
-    let (classes, channels) = (vit.config().classes, vit.config().channels);
-    if classes == 0 {
+    let config = vit.config().clone();
+    if config.classes == 0 {
         let fault = "a model without classes cannot be trained; give one with a head".to_owned();
         return Err(TrainError::Recipe { path: "[model]".into(), fault });
     }
+    timed(vit, device, (batch, image), saving, runs, after).map_err(|error| {
+        let tried = Tried { batch, ranks: 1, waiting: 0, config: &config, image };
+        fits::explained(error, device, &tried, |device| trainer(model(config.clone())?, device, saving, 1))
+    })
+}
+
+fn timed(
+    vit: Vit,
+    device: &Device,
+    (batch, image): (usize, Size),
+    saving: &Saving,
+    runs: usize,
+    mut after: impl FnMut(),
+) -> Result<Vec<Duration>, TrainError> {
+    let (classes, channels) = (vit.config().classes, vit.config().channels);
     let pixels = (batch * channels * image.area()) as u64;
     device.check_memory(4 * (4 * vit.declarations().count() as u64 + 2 * pixels))?;
     let shape = [batch, channels, image.height, image.width];
     let noise: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| 2.0 * uniform(0, i as u64) - 1.0).collect();
     let pixels = device.upload(shape, &noise)?;
     let labels: Vec<usize> = (0..batch as u64).map(|i| (mix(i) % classes as u64) as usize).collect();
-    let config = vit.config().clone();
-    let images = batch;
     let batch = [Batch::whole(pixels, device.one_hot(&labels, classes, 0.0)?, labels)];
-    let mut timed = trainer(vit, device, saving, runs as u64 + 1)?;
+    let mut trainer = trainer(vit, device, saving, runs as u64 + 1)?;
     let mut steps = Vec::with_capacity(runs);
     for run in 0..=runs {
         let start = Instant::now();
-        if let Err(error) = timed.step(&batch, None) {
-            drop((timed, batch));
-            let again = |device: &Device| trainer(model(config.clone())?, device, saving, 1);
-            return Err(fits::explained(error, device, (images, &config, image), again));
-        }
+        trainer.step(&batch, None)?;
         if run > 0 {
             steps.push(start.elapsed());
         }

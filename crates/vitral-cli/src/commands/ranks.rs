@@ -13,7 +13,7 @@ use crate::settings::{Settings, agree};
 /// Under `mpirun`, `mpiexec` or `srun`, the commands that train, evaluate and embed share their work among all processes.
 /// The MPI library is found at run time: the one beside the launcher, or the first that the system finds;
 /// `VITRAL_MPI` names another, by its file or folder. Where every process has a GPU, gradients go from card to card by
-/// NVIDIA's NCCL, found in the same way; `VITRAL_NCCL` names another, or is `off`.
+/// NVIDIA's NCCL, found where CUDA's libraries are; `VITRAL_NCCL` names another, or is `off`.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings, printer: &Printer) -> anyhow::Result<Outc
         size: ranks.size(),
         library: carrier.as_ref().map(|carrier| carrier.name.clone()),
         path: carrier.map(|carrier| carrier.path),
-        cards: Exchange::of_cards(ranks, &settings.device)?.note(),
+        cards: Exchange::of_cards(ranks, &settings.device, 0)?.note(),
         ranks: said,
     };
     if settings.json {

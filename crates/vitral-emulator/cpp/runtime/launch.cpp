@@ -86,7 +86,6 @@ Outcome run(const Launch &launch) {
         m->warp_count = (m->thread_count + warp_lanes - 1) / warp_lanes;
         m->dynamic_bytes = launch.dynamic_bytes;
         m->random_order = seed != 0;
-        m->random_state = (u64(seed) * 0x9e3779b97f4a7c15ull) | 1;
         m->launch_epoch = m->epoch + 1;
         m->finished.clear();
         m->publications = 0;
@@ -98,6 +97,8 @@ Outcome run(const Launch &launch) {
             if (turn >= blocks) break;
             // In a random order the last block comes first: nothing may rely on the order of blocks either.
             u64 index = seed % 2 ? blocks - 1 - turn : turn;
+            // Whichever worker it is that runs the block.
+            m->random_state = ((u64(seed) << 32 | (index + 1)) * 0x9e3779b97f4a7c15ull) | 1;
             if (m->run_block(unsigned(index))) continue;
             m->running = false;
             add_source_line(*m);

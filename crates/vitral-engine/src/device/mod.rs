@@ -303,6 +303,17 @@ impl Device {
         }
     }
 
+    /// Whether something has gone wrong so far. Does not wait.
+    ///
+    /// # Errors
+    /// What has.
+    pub fn check(&self) -> Result<(), DeviceError> {
+        match self {
+            Device::Cpu(_) | Device::Reference(_) => Ok(()),
+            Device::Cuda(cuda) => cuda.check(),
+        }
+    }
+
     /// Waits until everything that was queued is done.
     ///
     /// # Errors

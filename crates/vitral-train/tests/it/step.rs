@@ -8,7 +8,6 @@ use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Vit, variants};
 use vitral_engine::Parameters;
 use vitral_ranks::{Ranks, Reduction};
-use vitral_train::exchange::Exchange;
 use vitral_train::loss::Loss;
 use vitral_train::optimize::{Clip, GroupOptions, Optimizer, Schedule, groups};
 use vitral_train::step::{Batch, Place, Rules, StepReport, Trainer};
@@ -76,10 +75,10 @@ fn a_step_downloads_once_and_is_the_same_on_every_device() {
 }
 
 /// Three steps on ranks whose devices are cards: the parameters of each, and what it says of the way between them.
-fn on_cards(folder: &Path, size: usize, way: impl Fn(Ranks, Trainer) -> Trainer + Sync) -> Vec<(Vec<f32>, String)> {
+fn on_cards(folder: &Path, size: usize, made: impl Fn(Ranks, &Device) -> Trainer + Sync) -> Vec<(Vec<f32>, String)> {
     let card = |ranks: Ranks| {
         let device = Device::cuda(0, Some(folder)).unwrap();
-        let mut trainer = way(ranks.clone(), trainer(&device, ranks.clone()));
+        let mut trainer = made(ranks.clone(), &device);
         let own = 2 / size;
         for step in 0..3 {
             let images = own * 3 * 16 * 16;
@@ -106,20 +105,21 @@ fn cards_that_exchange_by_themselves_give_the_bits_of_the_way_through_the_host()
         Err(missing) if missing.skips() => return eprintln!("cards are not tested: {missing}"),
         Err(missing) => panic!("{missing}"),
     };
-    let direct = on_cards(&folder, 2, |_, trainer| trainer);
-    let through_host = on_cards(&folder, 2, |ranks, trainer| trainer.with_exchange(Exchange::through_hosts(&ranks)));
-    let by_library = on_cards(&folder, 2, |ranks, trainer| {
-        let ranks = ranks.with_reduction(Reduction::Library);
-        let exchange = Exchange::of_cards(&ranks, trainer.parameters().device()).unwrap();
-        trainer.with_exchange(exchange)
-    });
+    let connected = |ranks: Ranks, device: &Device| {
+        let mut trainer = trainer(device, ranks);
+        trainer.connect().unwrap();
+        trainer
+    };
+    let direct = on_cards(&folder, 2, connected);
+    let through_host = on_cards(&folder, 2, |ranks, device| trainer(device, ranks));
+    let by_library = on_cards(&folder, 2, |ranks, device| connected(ranks.with_reduction(Reduction::Library), device));
     let expected = &through_host[0].0;
     for (parameters, note) in direct.iter().chain(&by_library) {
         assert!(note.starts_with("gradients go from card to card by NCCL 2."), "{note}");
         assert!(parameters == expected, "parameters differ by {}", vitral::numbers::apart(parameters, expected));
     }
     assert_eq!(through_host[1], (expected.clone(), String::new()));
-    let alone = on_cards(&folder, 1, |_, trainer| trainer);
+    let alone = on_cards(&folder, 1, connected);
     let worst = vitral::numbers::apart(&alone[0].0, expected);
     assert!(worst < 1e-5, "parameters of one card differ by {worst}");
 }

@@ -16,7 +16,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A card: its driver, its memory, and what went wrong.
 pub(super) struct Heap {
-    pub(super) driver: Driver,
+    pub(super) driver: Arc<Driver>,
     pub(super) pool: Mutex<Pool>,
     pub(super) gate: Gate,
     ordinal: usize,
@@ -96,7 +96,7 @@ impl Heap {
     }
 
     /// Of a card; of a rehearsal, memory is counted and nothing happens.
-    pub(super) fn new(driver: Driver, ordinal: usize, rehearses: bool) -> Self {
+    pub(super) fn new(driver: Arc<Driver>, ordinal: usize, rehearses: bool) -> Self {
         Heap {
             driver,
             pool: Mutex::default(),

@@ -109,21 +109,29 @@ impl Cuda {
     /// # Errors
     /// If there is no such card, no driver, one that is too old, no cuBLASLt or no NVRTC.
     pub fn open(ordinal: usize, folder: Option<&Path>) -> Result<Self, DeviceError> {
-        Cuda::open_as(ordinal, folder, false)
+        let driver = Driver::open(ordinal, folder).map_err(|fault| {
+            let device = format!("cuda:{ordinal}");
+            match fault {
+                Refused::Absent(reason) => DeviceError::Absent { device, reason },
+                Refused::Unusable(reason) => DeviceError::Unusable { device, reason },
+            }
+        })?;
+        Cuda::with_driver(Arc::new(driver), (ordinal, folder), false)
     }
 
     /// A rehearsal of what is done on this card: it takes memory as the card would, but holds none, and computes nothing.
     pub(in crate::device) fn rehearsal(&self) -> Result<Self, DeviceError> {
-        let rehearsal = Cuda::open_as(self.inner.ordinal(), self.inner.folder.as_deref(), true)?;
+        let card = (self.inner.ordinal(), self.inner.folder.as_deref());
+        let rehearsal = Cuda::with_driver(Arc::clone(&self.inner.driver), card, true)?;
         Ok(rehearsal.with_precision(self.precision))
     }
 
-    fn open_as(ordinal: usize, folder: Option<&Path>, rehearses: bool) -> Result<Self, DeviceError> {
+    fn with_driver(
+        driver: Arc<Driver>,
+        (ordinal, folder): (usize, Option<&Path>),
+        rehearses: bool,
+    ) -> Result<Self, DeviceError> {
         let missing = |reason| DeviceError::Unusable { device: format!("cuda:{ordinal}"), reason };
-        let driver = Driver::open(ordinal, folder).map_err(|fault| match fault {
-            Refused::Absent(reason) => DeviceError::Absent { device: format!("cuda:{ordinal}"), reason },
-            Refused::Unusable(reason) => missing(reason),
-        })?;
         let compiler = Compiler::open(driver.version, folder).map_err(missing)?;
         let multiplier = Multiplier::open(&driver, folder).map_err(missing)?;
         let inner = Inner {
@@ -196,6 +204,11 @@ impl Cuda {
     /// The most bytes that tensors and what is kept for reuse ever took on the card.
     pub fn peak_memory(&self) -> usize {
         locked(&self.inner.pool).peak
+    }
+
+    /// The error that sticks, if there is one.
+    pub(in crate::device) fn check(&self) -> Result<(), DeviceError> {
+        self.inner.fault().map_or(Ok(()), Err)
     }
 
     /// Waits until everything that was queued is done.

@@ -10,7 +10,7 @@ use super::heap::locked;
 use super::launch::{Arg, Source, spread};
 use super::memory::{Element, Memory};
 use crate::device::error::DeviceError;
-use crate::device::storage::FlatBuffer;
+use crate::device::storage::{FlatBuffer, FlatStorage};
 
 /// Values that are added up at a time by [`Peers::sum`]: what is received needs half as much memory beside.
 const SEGMENT: usize = if cfg!(test) { 1 << 10 } else { 1 << 24 };
@@ -26,6 +26,8 @@ pub struct PeerLibrary {
 pub struct Peers {
     cuda: Cuda,
     communicator: Arc<Mutex<Communicator>>,
+    /// Room for what is received.
+    received: Memory,
     rank: usize,
     size: usize,
 }
@@ -67,14 +69,15 @@ impl PeerLibrary {
         Ok(id.0.to_vec())
     }
 
-    /// Connects the cards. All processes call this with the same key at the same time, and wait for each other.
+    /// Connects the cards, for sums of at most so many values at a time or longer ones in parts. All processes call this with
+    /// the same key at the same time, and wait for each other.
     ///
     /// # Errors
-    /// What NCCL says, as that two processes use the same card.
+    /// What NCCL says, as that two processes use the same card; if there is no memory.
     ///
     /// # Panics
     /// If the number of cards is not a power of two.
-    pub fn join(self, key: &[u8], rank: usize, size: usize) -> Result<Peers, DeviceError> {
+    pub fn join(self, key: &[u8], rank: usize, size: usize, values: usize) -> Result<Peers, DeviceError> {
         assert!(size.is_power_of_two() && rank < size, "sums need a power of two of cards, not {size}");
         let PeerLibrary { cuda, nccl } = self;
         let id = key.try_into().map(UniqueId);
@@ -84,7 +87,11 @@ impl PeerLibrary {
         })?;
         let joined = nccl.join(&cuda.inner.driver, id, rank, size);
         let communicator = joined.map_err(|reason| cuda.peerless(reason))?;
-        Ok(Peers { communicator: Arc::new(Mutex::new(communicator)), cuda, rank, size })
+        let received = cuda.allocate(Element::F32, SEGMENT.min(values.max(2 * size)).div_ceil(2));
+        match cuda.inner.fault() {
+            Some(fault) => Err(fault),
+            None => Ok(Peers { communicator: Arc::new(Mutex::new(communicator)), received, cuda, rank, size }),
+        }
     }
 }
 
@@ -96,14 +103,33 @@ impl Peers {
         (nccl.version.clone(), nccl.path.clone().into())
     }
 
+    /// Exchanges a few numbers both ways, and waits: NCCL makes its connections when they are first used.
+    ///
+    /// # Errors
+    /// If something fails, or the sums are not right.
+    pub fn try_out(&self) -> Result<(), DeviceError> {
+        let own = vec![1.0 + self.rank as f32; 2 * self.size];
+        let expected = (self.size * (self.size + 1) / 2) as f32;
+        for sum in [Peers::sum, Peers::sum_by_library] {
+            let mut buffer = FlatBuffer(FlatStorage::Cuda(self.cuda.flat_zeros(own.len())));
+            buffer.write(0, &own);
+            sum(self, &mut buffer);
+            let found = buffer.to_vec()?;
+            if found.iter().any(|&sum| sum != expected) {
+                return Err(self.cuda.peerless(format!("expected sums of {expected} by NCCL, found {found:?}")));
+            }
+        }
+        Ok(())
+    }
+
     /// Replaces values by their sums over all cards, in pairs and pairs of pairs: `((0 + 1) + (2 + 3)) + …`, each card
     /// adding up a part and giving the result to the others. The bits are those of the same sum on a processor. An error
     /// sticks, and the next download returns it.
     pub fn sum(&self, values: &mut FlatBuffer) {
         let flat = values.cuda();
-        let received = self.cuda.allocate(Element::F32, SEGMENT.min(flat.len()).div_ceil(2));
-        for start in (0..flat.len()).step_by(SEGMENT) {
-            self.sum_segment(&flat.memory, start..flat.len().min(start + SEGMENT), &received);
+        let segment = 2 * self.received.len();
+        for start in (0..flat.len()).step_by(segment) {
+            self.sum_segment(&flat.memory, start..flat.len().min(start + segment));
         }
         flat.changed();
     }
@@ -118,7 +144,8 @@ impl Peers {
         flat.changed();
     }
 
-    fn sum_segment(&self, values: &Memory, segment: std::ops::Range<usize>, received: &Memory) {
+    fn sum_segment(&self, values: &Memory, segment: std::ops::Range<usize>) {
+        let received = &self.received;
         let mut own = segment;
         let mut halves = Vec::new();
         let mut distance = 1;
@@ -174,7 +201,8 @@ mod tests {
             let card = |rank: usize| {
                 let device = gpu().expect("there is one");
                 let values = of(rank);
-                let peers = library(&device).join(key, rank, size).expect("cards that are connected");
+                let peers = library(&device).join(key, rank, size, values.len()).expect("cards that are connected");
+                peers.try_out().expect("right sums");
                 let mut buffer = device.flat_zeros(values.len());
                 buffer.write(0, &values);
                 sum(&peers, &mut buffer);
@@ -235,8 +263,8 @@ mod tests {
         let Some(device) = gpu() else { return };
         let missing = device.peer_library(Some(Path::new("nowhere/libnccl.so.2"))).expect("a card");
         let error = missing.map(|_| ()).expect_err("there is none").to_string();
-        assert!(error.contains("looked for `libnccl.so.2`") && error.contains("nowhere"), "{error}");
-        let error = library(&device).join(&[1, 2], 0, 1).expect_err("a short key").to_string();
+        assert!(error.contains("`nowhere/libnccl.so.2` is neither"), "{error}");
+        let error = library(&device).join(&[1, 2], 0, 1, 1).expect_err("a short key").to_string();
         assert!(error.contains("expected a key of 128 bytes"), "{error}");
         assert!(Device::cpu(1).peer_library(None).is_none());
     }

@@ -29,8 +29,9 @@ impl Cuda {
         staging.turn = (staging.turn + 1) % staging.slots.len();
         let turn = staging.turn;
         if self.inner.rehearses() {
-            let before = std::mem::replace(&mut staging.rehearsed[turn], bytes.len());
+            let before = staging.rehearsed[turn];
             if before < bytes.len() {
+                staging.rehearsed[turn] = bytes.len();
                 // Never freed: it is only a count.
                 self.inner.kept_memory(bytes.len() - before);
             }

@@ -38,7 +38,8 @@ const SUM: i32 = 0;
 
 /// NCCL, loaded.
 pub(in crate::device::cuda) struct Nccl {
-    table: Table,
+    /// Never unloaded: threads of the library go on after a call.
+    table: &'static Table,
     /// The library's name and version.
     pub(in crate::device::cuda) version: String,
     /// The file, or the name that the system found it by.
@@ -55,21 +56,32 @@ pub(in crate::device::cuda) struct Communicator {
 unsafe impl Send for Communicator {}
 
 impl Nccl {
-    /// Finds the library, in a file or folder that the user named, or where the other libraries of NVIDIA's are.
+    /// Finds the library: in a file or folder that the user named and nowhere else, or where the other libraries of NVIDIA's
+    /// are.
     ///
     /// # Errors
     /// What is missing, in words.
     pub(in crate::device::cuda) fn open(named: Option<&Path>, folder: Option<&Path>) -> Result<Self, String> {
-        let found = match named.filter(|path| path.is_file()) {
-            Some(file) => open(&[file.to_string_lossy().into_owned()], None)?,
-            None => open(&["libnccl.so.2", "libnccl.so"].map(str::to_owned), named.or(folder))?,
+        let names = ["libnccl.so.2", "libnccl.so"].map(str::to_owned);
+        let found = match named {
+            Some(named) => {
+                let inside = names.iter().map(|name| named.join(name));
+                let file = std::iter::once(named.to_owned()).chain(inside).find(|path| path.is_file());
+                let file = file.ok_or_else(|| {
+                    format!("`{}` is neither NCCL's library nor a folder with `libnccl.so.2`", named.display())
+                })?;
+                // Not a name that the system would look for elsewhere.
+                let file = std::path::absolute(&file).unwrap_or(file);
+                open(&[file.to_string_lossy().into_owned()], None)?
+            }
+            None => open(&names, folder)?,
         };
         let table = Table::of(found.library).map_err(|why| format!("`{}` is not NCCL: {why}", found.name))?;
         let mut version = 0;
         // SAFETY: it lives through the call.
         unsafe { (table.ncclGetVersion)(&mut version) };
         let version = format!("NCCL {}.{}.{}", version / 10_000, version / 100 % 100, version % 100);
-        Ok(Nccl { table, version, path: found.name })
+        Ok(Nccl { table: Box::leak(Box::new(table)), version, path: found.name })
     }
 
     /// What the processes are to have in common.
@@ -148,7 +160,7 @@ impl Communicator {
 
     fn call(&self, driver: &Driver, call: impl FnOnce(&Table) -> i32) -> Result<(), Failure> {
         driver.enter()?;
-        match call(&self.nccl.table) {
+        match call(self.nccl.table) {
             0 => Ok(()),
             code => Err(Failure {
                 text: format!("exchanging gradients with other cards: {}", text(code)),
