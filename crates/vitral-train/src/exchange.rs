@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use vitral_engine::{Device, FlatBuffer, Peers};
-use vitral_ranks::{Failed, Ranks, Reduction};
+use vitral_ranks::{Ranks, Reduction};
 
 use crate::error::TrainError;
+use crate::ranks;
 
 /// Names NCCL's library by its file or folder, or is `off`.
 const VARIABLE: &str = "VITRAL_NCCL";
@@ -25,7 +26,7 @@ impl Exchange {
     /// that leaves the exchange to the ranks' own carrier. All ranks call this at the same time.
     ///
     /// # Errors
-    /// If ranks cannot tell each other.
+    /// If ranks cannot tell each other, or cards that are connected do not exchange.
     pub fn of_cards(ranks: &Ranks, device: &Device, values: usize) -> Result<Self, TrainError> {
         let through_hosts = |why_not| Exchange { ranks: ranks.clone(), peers: None, why_not };
         if !ranks.is_several() {
@@ -61,11 +62,8 @@ impl Exchange {
             Err(why) => return Ok(through_hosts(Some(why))),
         };
         // Once before it counts: connections are made at the first exchange, and need memory.
-        let tried = peers.try_out().map_err(|fault| fault.to_string());
-        Ok(match all_or_nothing(ranks, tried)? {
-            Ok(()) => Exchange { ranks: ranks.clone(), peers: Some(peers), why_not: None },
-            Err(why) => through_hosts(Some(why)),
-        })
+        ranks::agree(ranks, peers.try_out().map_err(TrainError::from))?;
+        Ok(Exchange { ranks: ranks.clone(), peers: Some(peers), why_not: None })
     }
 
     /// Through the memory of the machines, whatever the ranks compute on.
@@ -103,11 +101,9 @@ impl Exchange {
 
 /// What a rank has, if all ranks have it; else why the first one that does not has none.
 fn all_or_nothing<T>(ranks: &Ranks, own: Result<T, String>) -> Result<Result<T, String>, TrainError> {
-    let told = own.as_ref().err().map(|why| [b"!", why.as_bytes()].concat()).unwrap_or_default();
-    let all = ranks.gather_if_well::<TrainError>(Ok(told)).map_err(Failed::into_error)?;
-    let missing = all.iter().find(|told| !told.is_empty());
-    Ok(match (missing, own) {
-        (Some(told), _) => Err(String::from_utf8_lossy(&told[1..]).into_owned()),
-        (None, own) => own,
+    let all = ranks::gather(ranks, &own.as_ref().err().cloned())?;
+    Ok(match all.into_iter().flatten().next() {
+        Some(why) => Err(why),
+        None => own,
     })
 }

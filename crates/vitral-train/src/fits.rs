@@ -6,9 +6,6 @@ use vitral_engine::{Device, DeviceError};
 use crate::error::TrainError;
 use crate::step::{Batch, Trainer};
 
-/// Batches that a loader has on the card ahead of the steps, at most.
-pub(crate) const LOADED: usize = 3;
-
 /// A batch that was too large.
 pub(crate) struct Tried<'a> {
     /// Images of it on this rank.

@@ -18,11 +18,11 @@ use vitral_ranks::Ranks;
 
 use crate::best;
 use crate::checkpoint::{self, TrainedOn};
-use crate::data::{Cached, Dataset, Loader, LoaderOptions, Match, statistics};
+use crate::data::{Cached, Dataset, LOADED, Loader, LoaderOptions, Match, statistics};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::fit::{self, Outcome, Plan, RunSize, Source, Watcher};
-use crate::fits::{self, LOADED};
+use crate::fits;
 use crate::journal::Journal;
 use crate::lora;
 use crate::loss::Loss;
@@ -122,19 +122,18 @@ pub fn run(
     let prepared = Run::prepare(recipe, sets, models, folder, on, watcher);
     let (run, mut trainer) = ranks::agree(&ranks, prepared)?;
     let _lock = ranks::on_first(&ranks, || open_folder(run.folder, &run.resolved))?;
-    let fitted = run.fit(&mut trainer, watcher);
-    if let Err(error) = fitted {
-        let (rules, config) = (*trainer.rules(), trainer.vit().config().clone());
-        drop(trainer);
-        return Err(run.explained(error, &rules, config));
-    }
-    match fitted? {
-        Outcome::Finished { best, epoch, .. } => {
+    match run.fit(&mut trainer, watcher) {
+        Ok(Outcome::Finished { best, epoch, .. }) => {
             drop(trainer);
             let by = recipe.run.choose_by;
             run.report(Chosen { on: sets.chosen_on, by, epoch, accuracy: best }, watcher)
         }
-        stopped => Ok(stopped),
+        Ok(stopped) => Ok(stopped),
+        Err(error) => {
+            let (rules, config) = (*trainer.rules(), trainer.vit().config().clone());
+            drop(trainer);
+            Err(run.explained(error, &rules, config))
+        }
     }
 }
 

@@ -12,9 +12,9 @@ use vitral_engine::random::{mix, uniform};
 use vitral_engine::{Device, Parameters};
 
 use crate::augment::Augment;
-use crate::data::{self, Dataset, Loader, LoaderOptions, Split, ValidationSplit};
+use crate::data::{self, Dataset, LOADED, Loader, LoaderOptions, Split, ValidationSplit};
 use crate::error::TrainError;
-use crate::fits::{self, LOADED, Tried};
+use crate::fits::{self, Tried};
 use crate::lora::{self, Lora};
 use crate::loss::Loss;
 use crate::optimize::{GroupOptions, Optimizer, Schedule, groups};

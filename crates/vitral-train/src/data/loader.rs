@@ -24,6 +24,8 @@ use crate::step::{Batch, Place};
 
 /// Batches waiting for the consumer, besides the one being prepared.
 const AHEAD: usize = 2;
+/// Batches that are on the device ahead of the steps, at most: those, and one that waits for a place among them.
+pub(crate) const LOADED: usize = AHEAD + 1;
 
 /// What to do with images that do not fill a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

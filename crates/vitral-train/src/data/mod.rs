@@ -46,6 +46,7 @@ pub(crate) use classes::{listed, spelled};
 pub use folder::{ImageFolder, classes_by_folder};
 pub use idx::Idx;
 pub use list::List;
+pub(crate) use loader::LOADED;
 pub use loader::{Epoch, LastBatch, Loader, LoaderOptions, Skipped, plain};
 pub use matching::{Match, Matching};
 pub use members::ArchivedImages;

@@ -1,7 +1,7 @@
 //! Cards of several processes that add up their gradients among themselves.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::Cuda;
 use super::api::driver::{Driver, Failure};
@@ -22,10 +22,9 @@ pub struct PeerLibrary {
 }
 
 /// The cards of several processes, as one of them sees them. They exchange by NVIDIA's NCCL, directly where they can.
-#[derive(Clone)]
 pub struct Peers {
     cuda: Cuda,
-    communicator: Arc<Mutex<Communicator>>,
+    communicator: Mutex<Communicator>,
     /// Room for what is received.
     received: Memory,
     rank: usize,
@@ -90,7 +89,7 @@ impl PeerLibrary {
         let received = cuda.allocate(Element::F32, SEGMENT.min(values.max(2 * size)).div_ceil(2));
         match cuda.inner.fault() {
             Some(fault) => Err(fault),
-            None => Ok(Peers { communicator: Arc::new(Mutex::new(communicator)), received, cuda, rank, size }),
+            None => Ok(Peers { communicator: Mutex::new(communicator), received, cuda, rank, size }),
         }
     }
 }

@@ -189,5 +189,5 @@ fn text(code: i32) -> String {
         6 => "another process failed, or the network between the processes",
         _ => "unknown",
     };
-    format!("{words} (code {code}); with `NCCL_DEBUG=WARN` it says more")
+    format!("{words} (code {code}); with `NCCL_DEBUG=WARN` it says more, and `VITRAL_NCCL=off` does without it")
 }
