@@ -73,11 +73,14 @@ fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     ((1..=128).contains(&text.len()) && text.chars().all(plain)).then(|| value.clone())
 }
 
-/// An identifier that no other request of this server has.
+/// An identifier that no other request has, of this server or of another behind the same proxy.
 fn new_id() -> HeaderValue {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
-    let text = format!("{now:014x}{:06x}", NEXT.fetch_add(1, Relaxed) & 0xff_ffff);
+    let random = getrandom::u64().unwrap_or_else(|_| {
+        // No random numbers at all: the time still tells servers apart.
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+    });
+    let text = format!("{random:016x}{:08x}", NEXT.fetch_add(1, Relaxed) & 0xffff_ffff);
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0"))
 }
 
