@@ -37,6 +37,13 @@ pub enum ParameterKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParameterId(usize);
 
+impl ParameterId {
+    /// Its place in the list.
+    pub(crate) fn place(self) -> usize {
+        self.0
+    }
+}
+
 /// The list of parameters that a model declares while it is built.
 #[derive(Clone, Debug, Default)]
 pub struct Declarations {

@@ -56,7 +56,7 @@ pub use device::error::DeviceError;
 pub use device::reference::Reference;
 pub use device::storage::FlatBuffer;
 pub use dtype::DType;
-pub use gradients::GradientSum;
+pub use gradients::{GradientSum, Lane, Segment};
 pub use precision::{Precision, UnknownPrecision};
 pub use shape::Shape;
 pub use tape::{Context, DrawKey, Observer, Stages, WatchedGradients};

@@ -10,6 +10,7 @@ use crate::arena::{ParameterId, Parameters};
 use crate::device::Device;
 use crate::device::backend::{Backend, Blocks, Draw, GradientRange, Source};
 use crate::device::storage::{FlatBuffer, ParameterView};
+use crate::gradients::{Lane, Tell};
 use crate::random::mix;
 use crate::shape::Shape;
 use crate::tensor::{NodeId, Tensor};
@@ -69,6 +70,9 @@ pub struct Context<'a> {
     device: Device,
     pub(crate) parameters: &'a Parameters,
     nodes: Option<RefCell<Vec<Node>>>,
+    /// The number of nodes before each parameter was first asked for, by its place in the list. Kept with the nodes: once
+    /// these have run backwards, the parameter's gradient is complete.
+    first_uses: RefCell<Vec<usize>>,
     /// Seeds everything that is dropped; none of it happens without.
     draws: Option<DrawKey>,
     /// Random operations so far.
@@ -94,6 +98,7 @@ impl<'a> Context<'a> {
             device: parameters.device().clone(),
             parameters,
             nodes: None,
+            first_uses: RefCell::default(),
             draws: None,
             operations: Cell::new(0),
             observer: None,
@@ -224,7 +229,17 @@ impl<'a> Context<'a> {
 
     /// A parameter as operations of the device get it.
     pub(crate) fn view(&self, id: ParameterId) -> ParameterView<'_> {
+        self.note_use(id);
         self.parameters.view(id)
+    }
+
+    fn note_use(&self, id: ParameterId) {
+        let Some(nodes) = &self.nodes else { return };
+        let mut uses = self.first_uses.borrow_mut();
+        if uses.is_empty() {
+            uses.resize(self.parameters.declarations().specs().len(), NEVER);
+        }
+        uses[id.place()] = uses[id.place()].min(nodes.borrow().len());
     }
 
     /// A parameter as a tensor `[…shape]`, with gradient.
@@ -238,9 +253,10 @@ impl<'a> Context<'a> {
     pub(crate) fn record(&self, mut output: Tensor, needed: bool, backward: impl FnOnce() -> Backward) -> Tensor {
         output.node = None;
         if let Some(nodes) = self.nodes.as_ref().filter(|_| needed) {
+            let backward = Some(backward());
             let mut nodes = nodes.borrow_mut();
             output.node = Some(NodeId(nodes.len()));
-            nodes.push(Node { shape: output.shape(), backward: Some(backward()), watched: false });
+            nodes.push(Node { shape: output.shape(), backward, watched: false });
         }
         output
     }
@@ -258,13 +274,22 @@ impl<'a> Context<'a> {
         let inner = Context { stages: self.stages, ..inner };
         let output = part(&inner, &inner.begun(x));
         self.operations.set(inner.operations.get());
+        let used = inner.first_uses.borrow();
+        self.parameters
+            .declarations()
+            .ids()
+            .zip(used.iter())
+            .filter(|(_, at)| **at != NEVER)
+            .for_each(|(id, _)| self.note_use(id));
+        drop(used);
         let saved = x.clone();
         self.record(output.clone(), output.node.is_some(), || {
             Box::new(move |grad, gradients| {
                 let inner = Context::resumed(gradients.parameters, draws, first).on(gradients.device);
                 let x = inner.begun(&saved);
                 let output = part(&inner, &x);
-                let found = inner.backward_from(&output, grad.clone(), gradients.flat.as_deref_mut());
+                let (open, flat) = (gradients.open, gradients.flat.as_deref_mut());
+                let found = inner.replay(&output, grad.clone(), flat, open, None);
                 if let Some(gradient) = found.of(&x) {
                     gradients.add(node, |_| gradient.clone());
                 }
@@ -352,16 +377,45 @@ impl<'a> Context<'a> {
         gradient: Tensor,
         parameters: Option<&mut FlatBuffer>,
     ) -> WatchedGradients {
+        self.replay(output, gradient, parameters, usize::MAX, None)
+    }
+
+    /// As [`Context::backward_from`], into a leaf's sum of gradients. Where others wait for it
+    /// ([`GradientSum::accumulate_and_tell`](crate::GradientSum::accumulate_and_tell)), they are told which gradients are
+    /// complete while the rest is still made.
+    ///
+    /// # Panics
+    /// As [`Context::backward`].
+    pub fn backward_into(self, output: &Tensor, gradient: Tensor, mut lane: Lane<'_>) -> WatchedGradients {
+        let (flat, tell) = lane.parts();
+        self.replay(output, gradient, Some(flat), usize::MAX, tell)
+    }
+
+    /// Gradients of parameters from `open` on in the flat buffer are complete: a pass that changes them is at fault.
+    fn replay(
+        self,
+        output: &Tensor,
+        gradient: Tensor,
+        parameters: Option<&mut FlatBuffer>,
+        open: usize,
+        mut tell: Option<Tell<'_>>,
+    ) -> WatchedGradients {
         assert_eq!(output.shape(), gradient.shape(), "gradient of another shape");
         let mut nodes = self.nodes.expect("the pass was recorded").into_inner();
         let start = output.node.expect("the output is on the tape");
         if let Some(parameters) = &parameters {
             assert_eq!(parameters.len(), self.parameters.flat().len(), "gradients are laid out like the parameters");
         }
+        // From the end of the buffer to its beginning, as the pass meets them if they were declared in the order of use.
+        let mut ahead = match &parameters {
+            Some(_) => placed(self.parameters, &self.first_uses.borrow()),
+            None => Vec::new(),
+        };
         let mut gradients = Gradients {
             device: &self.device,
             parameters: self.parameters,
             flat: parameters,
+            open,
             slots: nodes.iter().map(|_| None).collect(),
             shapes: nodes.iter().map(|node| node.shape).collect(),
         };
@@ -374,9 +428,30 @@ impl<'a> Context<'a> {
             if nodes[index].watched {
                 gradients.slots[index] = Some(gradient);
             }
+            while let Some((start, _)) = ahead.pop_if(|(_, first)| *first >= index) {
+                gradients.open = start;
+            }
+            if let (Some(tell), Some(flat)) = (&mut tell, gradients.flat.as_deref()) {
+                tell(flat, gradients.open.min(flat.len()));
+            }
+        }
+        if let (Some(tell), Some(flat)) = (tell, gradients.flat.as_deref()) {
+            tell(flat, 0);
         }
         WatchedGradients { slots: gradients.slots }
     }
+}
+
+/// A parameter that no recorded operation asked for.
+const NEVER: usize = usize::MAX;
+
+/// Where each parameter of the flat buffer begins, in order, and the number of nodes before its first use.
+fn placed(parameters: &Parameters, first_uses: &[usize]) -> Vec<(usize, usize)> {
+    let ids = parameters.declarations().ids().filter(|&id| parameters.is_flat(id));
+    let first = |id: ParameterId| first_uses.get(id.place()).copied().unwrap_or(NEVER);
+    let mut placed: Vec<_> = ids.map(|id| (parameters.range(id).start, first(id))).collect();
+    placed.sort_unstable();
+    placed
 }
 
 /// Gradients while a tape runs backwards.
@@ -384,6 +459,8 @@ pub(crate) struct Gradients<'a> {
     device: &'a Device,
     pub(crate) parameters: &'a Parameters,
     flat: Option<&'a mut FlatBuffer>,
+    /// Gradients before this place of the flat buffer are still made.
+    open: usize,
     slots: Vec<Option<Tensor>>,
     shapes: Vec<Shape>,
 }
@@ -400,7 +477,11 @@ impl<'a> Gradients<'a> {
 
     /// Where the gradient of a parameter is added; `None` if it is not wanted.
     pub(crate) fn range(&self, id: ParameterId) -> GradientRange {
-        (self.flat.is_some() && self.parameters.is_trainable(id)).then(|| self.parameters.range(id))
+        (self.flat.is_some() && self.parameters.is_trainable(id)).then(|| {
+            let range = self.parameters.range(id);
+            assert!(range.end <= self.open, "the gradient of a parameter that is not used before it was complete");
+            range
+        })
     }
 
     /// The gradients of parameters, to be added to.

@@ -29,8 +29,15 @@ impl Ranks {
             if self.reduction == Reduction::Library && link.sum(values)? {
                 return Ok(());
             }
-            let mut received = vec![0.0; SEGMENT.min(values.len()).div_ceil(2)];
-            values.chunks_mut(SEGMENT).try_for_each(|segment| tree_sum(link, segment, &mut received))
+            let exchange = |partner: usize, sent: &[f32], received: &mut [f32]| {
+                let (sent, received) = (bytemuck::cast_slice(sent), bytemuck::cast_slice_mut(received));
+                match &self.hurry {
+                    None => link.exchange(partner, sent, partner, received),
+                    Some(hurry) => link.exchange_beside(partner, sent, partner, received, hurry),
+                }
+            };
+            let (place, mut received) = ((link.rank(), size), vec![0.0; SEGMENT.min(values.len()).div_ceil(2)]);
+            values.chunks_mut(SEGMENT).try_for_each(|segment| tree_sum(&exchange, place, segment, &mut received))
         });
         done.unwrap_or(Ok(()))
     }
@@ -54,7 +61,10 @@ impl Ranks {
                     owned[first].start..owned[first + group - 1].end
                 };
                 let partner = rank ^ group;
-                trade(link, values, partner, of(rank), of(partner))?;
+                let exchange = |partner: usize, sent: &[f32], received: &mut [f32]| {
+                    link.exchange(partner, bytemuck::cast_slice(sent), partner, bytemuck::cast_slice_mut(received))
+                };
+                trade(&exchange, values, partner, of(rank), of(partner))?;
                 group *= 2;
             }
             Ok(())
@@ -116,8 +126,15 @@ fn room(length: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn tree_sum(link: &dyn Link, values: &mut [f32], received: &mut [f32]) -> Result<(), String> {
-    let (rank, size) = (link.rank(), link.size());
+/// Sends values to a partner and receives as many as there is room for.
+type Exchange<'a> = dyn Fn(usize, &[f32], &mut [f32]) -> Result<(), String> + 'a;
+
+fn tree_sum(
+    exchange: &Exchange<'_>,
+    (rank, size): (usize, usize),
+    values: &mut [f32],
+    received: &mut [f32],
+) -> Result<(), String> {
     let mut own = 0..values.len();
     let mut halves = Vec::new();
     let mut distance = 1;
@@ -126,19 +143,18 @@ fn tree_sum(link: &dyn Link, values: &mut [f32], received: &mut [f32]) -> Result
         let (lower, upper) = (own.start..middle, middle..own.end);
         let (kept, given) = if rank & distance == 0 { (lower, upper) } else { (upper, lower) };
         let (partner, received) = (rank ^ distance, &mut received[..kept.len()]);
-        let sent = bytemuck::cast_slice(&values[given.clone()]);
-        link.exchange(partner, sent, partner, bytemuck::cast_slice_mut(received))?;
+        exchange(partner, &values[given.clone()], received)?;
         values[kept.clone()].iter_mut().zip(received).for_each(|(sum, other)| *sum += *other);
         halves.push((partner, kept.clone(), given));
         own = kept;
         distance *= 2;
     }
-    halves.into_iter().rev().try_for_each(|(partner, kept, given)| trade(link, values, partner, kept, given))
+    halves.into_iter().rev().try_for_each(|(partner, kept, given)| trade(exchange, values, partner, kept, given))
 }
 
 /// Sends a partner one range of values and receives another, next to it.
 fn trade(
-    link: &dyn Link,
+    exchange: &Exchange<'_>,
     values: &mut [f32],
     partner: usize,
     own: Range<usize>,
@@ -151,7 +167,7 @@ fn trade(
         let (left, right) = values.split_at_mut(own.start);
         (&right[..own.len()], &mut left[theirs])
     };
-    link.exchange(partner, bytemuck::cast_slice(sent), partner, bytemuck::cast_slice_mut(received))
+    exchange(partner, sent, received)
 }
 
 fn gather(link: &dyn Link, bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {

@@ -1,6 +1,7 @@
 //! What carries bytes between ranks.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 
 /// The least that a carrier must do. Every collective operation is made of these.
 pub(crate) trait Link: Send + Sync + fmt::Debug {
@@ -12,6 +13,17 @@ pub(crate) trait Link: Send + Sync + fmt::Debug {
 
     /// Sends to one rank while receiving from another, which may be the same. The lengths are known to both sides.
     fn exchange(&self, to: usize, sent: &[u8], from: usize, received: &mut [u8]) -> Result<(), String>;
+
+    /// As [`Link::exchange`], by a thread beside one that computes: leaves the processor to it while it waits, unless
+    /// there is a `hurry`.
+    fn exchange_beside(
+        &self,
+        to: usize,
+        sent: &[u8],
+        from: usize,
+        received: &mut [u8],
+        hurry: &AtomicBool,
+    ) -> Result<(), String>;
 
     /// Sends to a rank that receives.
     fn send(&self, to: usize, sent: &[u8]) -> Result<(), String>;

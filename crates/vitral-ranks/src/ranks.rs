@@ -32,6 +32,8 @@ pub struct Ranks {
     spent: Arc<AtomicU64>,
     /// Whether all ranks know of a failure.
     pub(crate) failed: Arc<AtomicBool>,
+    /// For a thread beside one that computes: whether it is waited for.
+    pub(crate) hurry: Option<Arc<AtomicBool>>,
 }
 
 impl fmt::Debug for Ranks {
@@ -78,7 +80,7 @@ impl Ranks {
     }
 
     fn of(link: Option<Arc<dyn Link>>) -> Self {
-        Ranks { link, reduction: Reduction::Tree, spent: Arc::default(), failed: Arc::default() }
+        Ranks { link, reduction: Reduction::Tree, spent: Arc::default(), failed: Arc::default(), hurry: None }
     }
 
     /// The same ranks, whose sums are added up in this way.
@@ -86,6 +88,26 @@ impl Ranks {
     pub fn with_reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
+    }
+
+    /// The same rank for a thread beside one that computes, whose sums ([`Ranks::sum`]) leave the processor to it while they
+    /// wait for other ranks. Its time is not noted; that of whoever waits for it is ([`Ranks::note_waiting`]). One of them
+    /// exchanges at a time.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Ranks { spent: Arc::default(), hurry: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// Says that the thread beside is waited for: from now on it takes the processor.
+    pub fn hurry(&self) {
+        if let Some(hurry) = &self.hurry {
+            hurry.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds to the time spent in exchanges.
+    pub fn note_waiting(&self, time: Duration) {
+        self.spent.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// How sums are added up.
@@ -146,8 +168,7 @@ impl Ranks {
         let link = self.link.as_ref().filter(|link| link.size() > 1)?;
         let begun = Instant::now();
         let result = exchange(&**link);
-        let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.spent.fetch_add(spent, Ordering::Relaxed);
+        self.note_waiting(begun.elapsed());
         Some(result.map_err(|fault| RanksError::Exchange { rank: link.rank(), size: link.size(), fault }))
     }
 }

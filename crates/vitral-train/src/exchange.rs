@@ -1,9 +1,13 @@
 //! How gradients go from rank to rank: through the memory of the machines, or from card to card.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
-use vitral_engine::{Device, FlatBuffer, Peers};
-use vitral_ranks::{Ranks, Reduction};
+use vitral_engine::{Device, FlatBuffer, GradientSum, Peers, Segment};
+use vitral_ranks::{Ranks, RanksError, Reduction};
 
 use crate::error::TrainError;
 use crate::ranks;
@@ -88,6 +92,44 @@ impl Exchange {
         }
     }
 
+    /// Whether sums begin before all gradients are there.
+    pub(crate) fn is_early(&self) -> bool {
+        self.peers.is_none() && self.ranks.is_several() && self.ranks.reduction() == Reduction::Tree
+    }
+
+    /// Begins to sum gradients over all ranks, as they become complete.
+    pub(crate) fn begin(&self) -> Underway {
+        let (ranks, (sender, receiver)) = (self.ranks.beside(), channel());
+        let beside = ranks.clone();
+        let summing = std::thread::Builder::new().name("exchange".into());
+        let summing = summing.spawn(move || sum_as_told(&beside, &receiver)).ok();
+        Underway { sender, summing, beside: ranks }
+    }
+
+    /// Ends what [`Exchange::begin`] began: sums the segments that nobody told of. All ranks do this, whether they have
+    /// gradients or not.
+    pub(crate) fn end(&self, underway: Underway, gradients: &mut GradientSum) -> Result<(), TrainError> {
+        let Underway { sender, summing, beside } = underway;
+        let begun = Instant::now();
+        drop(sender);
+        beside.hurry();
+        let sums = match summing.map(JoinHandle::join) {
+            Some(Ok(sums)) => sums?,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Vec::new(),
+        };
+        self.ranks.note_waiting(begun.elapsed());
+        gradients.join();
+        let segments = gradients.segments();
+        for (range, sums) in segments.iter().zip(&sums) {
+            gradients.sum_mut().write(range.start, sums);
+        }
+        for range in &segments[sums.len()..] {
+            gradients.sum_mut().change(range.clone(), |values| self.ranks.sum(values))??;
+        }
+        Ok(())
+    }
+
     /// Replaces values by their sums over all ranks. What goes wrong on a card is seen by its next download.
     pub(crate) fn sum(&self, values: &mut FlatBuffer) -> Result<(), TrainError> {
         match (&self.peers, self.ranks.reduction()) {
@@ -97,6 +139,45 @@ impl Exchange {
         }
         Ok(())
     }
+}
+
+/// Sums over ranks that have begun, by a thread beside those that compute.
+pub(crate) struct Underway {
+    sender: Sender<Segment>,
+    /// Nothing if the system has no thread for it: all is summed in the end.
+    summing: Option<JoinHandle<Result<Vec<Vec<f32>>, RanksError>>>,
+    beside: Ranks,
+}
+
+impl Underway {
+    /// Takes a segment that is complete on this rank.
+    pub(crate) fn take(&self, segment: Segment) {
+        // Whoever does not listen anymore has failed, and says so in the end.
+        let _ = self.sender.send(segment);
+    }
+}
+
+/// Sums segments over all ranks in their order, each as soon as all sides of this rank have told of it, until nobody is left
+/// to tell.
+fn sum_as_told(ranks: &Ranks, told: &Receiver<Segment>) -> Result<Vec<Vec<f32>>, RanksError> {
+    let mut sums: Vec<Vec<f32>> = Vec::new();
+    // What each side has told, from the segment on that is summed next. A side tells in the order of segments.
+    let mut waiting: Vec<VecDeque<Vec<f32>>> = Vec::new();
+    for Segment { index, side, sides, values } in told {
+        waiting.resize_with(sides, VecDeque::new);
+        debug_assert_eq!(index, sums.len() + waiting[side].len(), "a side tells in the order of segments");
+        waiting[side].push_back(values);
+        while waiting.iter().all(|side| !side.is_empty()) {
+            let mut parts = waiting.iter_mut().filter_map(VecDeque::pop_front);
+            let Some(mut sum) = parts.next() else { break };
+            for part in parts {
+                sum.iter_mut().zip(part).for_each(|(sum, other)| *sum += other);
+            }
+            ranks.sum(&mut sum)?;
+            sums.push(sum);
+        }
+    }
+    Ok(sums)
 }
 
 /// What a rank has, if all ranks have it; else why the first one that does not has none.

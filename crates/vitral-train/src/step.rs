@@ -5,12 +5,13 @@ use std::ops::Range;
 use vitral::config::Stem;
 use vitral::model::{Corrupted, Input, MaskedAutoencoder, MaskedPatches, Visible, Vit};
 use vitral_engine::{
-    BatchExtent, Context, Device, DrawKey, FlatBuffer, GradientSum, Moments, Parameters, Tensor, Update, UpdateGroup,
+    BatchExtent, Context, Device, DrawKey, FlatBuffer, GradientSum, Lane, Moments, Parameters, Segment, Tensor, Update,
+    UpdateGroup,
 };
 use vitral_ranks::{Failed, Ranks};
 
 use crate::error::TrainError;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Underway};
 use crate::lora;
 use crate::loss::{Distillation, Loss};
 use crate::optimize::{Clip, Optimizer, Schedule};
@@ -337,18 +338,8 @@ impl Trainer {
         let device = self.parameters.device().clone();
 
         // Forward, loss and backward.
-        let parts = self.add_all_gradients(batches, teacher);
-        let parts = if self.ranks.is_several() { self.parts_of_all(parts, batches.len())? } else { parts? };
+        let parts = self.sum_gradients(batches, teacher)?;
         let seen = batches.iter().map(|batch| batch.place.of).sum();
-        self.gradients.join();
-        // The one place where gradients go from rank to rank.
-        if self.ranks.is_several() {
-            self.exchange.sum(self.gradients.sum_mut())?;
-            if self.exchange.is_by_cards() {
-                // A rank whose card did not take its part leaves the others waiting in theirs.
-                ranks::agree(&self.ranks, device.check().map_err(TrainError::from))?;
-            }
-        }
         self.gradients.scale(1.0 / batches.len().max(1) as f32);
 
         // Clipping and the update. The device leaves the parameters unchanged if anything is not finite.
@@ -384,14 +375,42 @@ impl Trainer {
         Ok(StepReport { step, loss, correct, seen, gradient_norm, learning_rate })
     }
 
-    /// Adds the gradients of this rank's images.
-    fn add_all_gradients(
+    /// The gradients of all images, and what their parts report: the one place where gradients go from rank to rank.
+    fn sum_gradients(
         &mut self,
         batches: &[Batch],
         teacher: Option<&TeacherFn<'_>>,
     ) -> Result<Vec<PartReport>, TrainError> {
+        if self.exchange.is_early() {
+            let underway = self.exchange.begin();
+            let parts = self.add_all_gradients(batches, teacher, Some(&underway));
+            // A rank that has failed takes its part all the same, so that no other waits for it.
+            self.exchange.end(underway, &mut self.gradients)?;
+            return self.parts_of_all(parts, batches.len());
+        }
+        let parts = self.add_all_gradients(batches, teacher, None);
+        let parts = if self.ranks.is_several() { self.parts_of_all(parts, batches.len())? } else { parts? };
+        self.gradients.join();
+        if self.ranks.is_several() {
+            self.exchange.sum(self.gradients.sum_mut())?;
+            if self.exchange.is_by_cards() {
+                // A rank whose card did not take its part leaves the others waiting in theirs.
+                ranks::agree(&self.ranks, self.parameters.device().check().map_err(TrainError::from))?;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Adds the gradients of this rank's images, telling those who sum over ranks what is complete.
+    fn add_all_gradients(
+        &mut self,
+        batches: &[Batch],
+        teacher: Option<&TeacherFn<'_>>,
+        underway: Option<&Underway>,
+    ) -> Result<Vec<PartReport>, TrainError> {
         self.gradients.clear();
         let (mut parts, mut seen) = (Vec::new(), 0);
+        let last = batches.iter().rposition(|batch| !batch.labels.is_empty());
         for (number, batch) in batches.iter().enumerate() {
             if batch.labels.is_empty() {
                 // A small batch has fewer images than leaves.
@@ -399,7 +418,8 @@ impl Trainer {
                 continue;
             }
             let taught = teacher.map(|teacher| teacher(&batch.pixels)).transpose()?;
-            let of_batch = self.add_gradients(batch, taught.as_ref(), seen)?;
+            let underway = underway.filter(|_| last == Some(number));
+            let of_batch = self.add_gradients(batch, taught.as_ref(), seen, underway)?;
             parts.extend(of_batch.into_iter().map(|part| PartReport { batch: number, ..part }));
             seen += batch.place.of;
         }
@@ -444,6 +464,7 @@ impl Trainer {
         batch: &Batch,
         taught: Option<&Tensor>,
         seen: usize,
+        underway: Option<&Underway>,
     ) -> Result<Vec<PartReport>, TrainError> {
         let Trainer { learner, parameters, gradients, rules, class_weights, ranks, step, .. } = self;
         let learner = &*learner;
@@ -454,7 +475,9 @@ impl Trainer {
         let config = learner.vit().config();
         let cells = batch.pixels.shape().count() / (config.channels * config.token_stride().area()).max(1);
         let extent = BatchExtent { tokens: cells / images.max(1), convolutions: config.stem != Stem::Patches };
-        gradients.accumulate(extent, &own, parameters, |device, range: Range<usize>, gradients| {
+        let tell = underway.map(|underway| |segment| underway.take(segment));
+        let tell = tell.as_ref().map(|tell| tell as &(dyn Fn(Segment) + Sync));
+        let one = |device: &Device, range: Range<usize>, lane: Lane<'_>| {
             let part = batch.part(device, range.clone());
             let taught = taught.map(|taught| device.slice(taught, range.clone()));
             let draws = DrawKey { seed: rules.seed, step: *step, first_image: seen + first + range.start };
@@ -488,9 +511,10 @@ impl Trainer {
             };
             // The part's share of the mean over the batch of all ranks.
             let share = range.len() as f32 / of as f32;
-            context.backward_from(&loss, device.full(loss.shape(), share), Some(gradients));
+            context.backward_into(&loss, device.full(loss.shape(), share), lane);
             Ok(PartReport { batch: 0, loss, correct, share })
-        })
+        };
+        gradients.accumulate_and_tell(extent, &own, parameters, one, tell)
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use backend::Backend;
 use cpu::Cpu;
-use cpu::plan::BatchExtent;
+use cpu::plan::{BatchExtent, Rest};
 use cpu::weight::PreparedWeight;
 use cuda::Cuda;
 use cuda::peers::PeerLibrary;
@@ -399,28 +399,30 @@ impl Device {
         }
     }
 
-    /// Takes the leaves of a batch through `task(device, images, lane)` as the device likes best; each leaf adds to its
-    /// own lane, if there is more than one.
+    /// Takes the leaves of a batch through `task(device, images, lane, rest)` as the device likes best; each leaf adds to its
+    /// own lane, if there is more than one. Where leaves are computed here, the last part gets the rest of the lanes.
     pub(crate) fn each_part<L: Send, T: Send, E: Send>(
         &self,
         batch: BatchExtent,
         leaves: &[Range<usize>],
         parameters: usize,
         lanes: &mut [L],
-        task: impl Fn(&Device, Range<usize>, &mut L) -> Result<T, E> + Sync + Send,
+        task: impl Fn(&Device, Range<usize>, &mut L, Option<Rest<'_, L>>) -> Result<T, E> + Sync + Send,
     ) -> Result<Vec<T>, E> {
         match self {
             Device::Cpu(cpu) => {
-                let task = |cpu: &Cpu, images, lane: &mut L| task(&Device::Cpu(cpu.clone()), images, lane);
+                let task = |cpu: &Cpu, images, lane: &mut L, rest: Option<Rest<'_, L>>| {
+                    task(&Device::Cpu(cpu.clone()), images, lane, rest)
+                };
                 cpu.each_leaf(batch, leaves, parameters, lanes, task)
             }
             Device::Reference(_) => {
                 let filled = leaves.iter().zip(lanes).filter(|(leaf, _)| !leaf.is_empty());
-                filled.map(|(leaf, lane)| task(self, leaf.clone(), lane)).collect()
+                filled.map(|(leaf, lane)| task(self, leaf.clone(), lane, None)).collect()
             }
             Device::Cuda(_) => {
                 let images = leaves.first().map_or(0, |leaf| leaf.start)..leaves.last().map_or(0, |leaf| leaf.end);
-                if images.is_empty() { Ok(Vec::new()) } else { Ok(vec![task(self, images, &mut lanes[0])?]) }
+                if images.is_empty() { Ok(Vec::new()) } else { Ok(vec![task(self, images, &mut lanes[0], None)?]) }
             }
         }
     }

@@ -23,12 +23,48 @@ pub(super) struct Handles<H> {
     pub(super) serialized: c_int,
 }
 
+/// A handle as bits, for what outlives a call.
+pub(super) trait Handle: Copy {
+    fn bits(self) -> usize;
+    fn of_bits(bits: usize) -> Self;
+}
+
+impl Handle for *mut c_void {
+    fn bits(self) -> usize {
+        self.expose_provenance()
+    }
+
+    fn of_bits(bits: usize) -> Self {
+        std::ptr::with_exposed_provenance_mut(bits)
+    }
+}
+
+impl Handle for c_int {
+    fn bits(self) -> usize {
+        self as u32 as usize
+    }
+
+    fn of_bits(bits: usize) -> Self {
+        bits as u32 as c_int
+    }
+}
+
+/// A message that is under way.
+pub(super) struct Message(usize);
+
 /// What is asked of MPI, whatever its handles are.
 pub(super) trait Calls: Send {
     fn start(&self) -> Result<(), String>;
     fn rank(&self) -> Result<usize, String>;
     fn size(&self) -> Result<usize, String>;
     fn exchange(&self, to: usize, sent: &[u8], from: usize, received: &mut [u8]) -> Result<(), String>;
+    /// Begins to send and to receive.
+    ///
+    /// # Safety
+    /// The buffers must stay where they are, and what is sent must not change, until both messages have arrived.
+    unsafe fn begin(&self, to: usize, sent: &[u8], from: usize, received: &mut [u8]) -> Result<[Message; 2], String>;
+    /// Whether a message has arrived. It is not asked for again then.
+    fn arrived(&self, message: &mut Message) -> Result<bool, String>;
     fn send(&self, to: usize, sent: &[u8]) -> Result<(), String>;
     fn receive(&self, from: usize, received: &mut [u8]) -> Result<(), String>;
     fn sum(&self, values: &mut [f32]) -> Result<(), String>;
@@ -60,6 +96,9 @@ pub(super) struct Api<H> {
         H,
         *mut Status,
     ) -> c_int,
+    begin_send: unsafe extern "C" fn(*const c_void, c_int, H, c_int, c_int, H, *mut H) -> c_int,
+    begin_receive: unsafe extern "C" fn(*mut c_void, c_int, H, c_int, c_int, H, *mut H) -> c_int,
+    test: unsafe extern "C" fn(*mut H, *mut c_int, *mut Status) -> c_int,
     send: unsafe extern "C" fn(*const c_void, c_int, H, c_int, c_int, H) -> c_int,
     receive: unsafe extern "C" fn(*mut c_void, c_int, H, c_int, c_int, H, *mut Status) -> c_int,
     allreduce: unsafe extern "C" fn(*const c_void, *mut c_void, c_int, H, H, H) -> c_int,
@@ -92,6 +131,9 @@ impl<H: Copy> Api<H> {
             comm_rank: function(library, "MPI_Comm_rank")?,
             comm_size: function(library, "MPI_Comm_size")?,
             sendrecv: function(library, "MPI_Sendrecv")?,
+            begin_send: function(library, "MPI_Isend")?,
+            begin_receive: function(library, "MPI_Irecv")?,
+            test: function(library, "MPI_Test")?,
             send: function(library, "MPI_Send")?,
             receive: function(library, "MPI_Recv")?,
             allreduce: function(library, "MPI_Allreduce")?,
@@ -129,7 +171,7 @@ fn int(number: usize) -> c_int {
     c_int::try_from(number).expect("below 2^31")
 }
 
-impl<H: Copy> Calls for Api<H> {
+impl<H: Handle> Calls for Api<H> {
     fn start(&self) -> Result<(), String> {
         let mut provided = 0;
         // SAFETY: MPI may be started without the arguments of `main`; it is started once.
@@ -175,6 +217,35 @@ impl<H: Copy> Calls for Api<H> {
             )
         };
         self.checked("exchanging with another rank", code)
+    }
+
+    unsafe fn begin(&self, to: usize, sent: &[u8], from: usize, received: &mut [u8]) -> Result<[Message; 2], String> {
+        let Handles { world, byte, .. } = self.handles;
+        let mut requests = [world; 2];
+        let [receiving, sending] = &mut requests;
+        let (into, count) = (received.as_mut_ptr().cast(), int(received.len()));
+        // SAFETY: the buffer has as many bytes as is said, and the caller keeps it.
+        let code = unsafe { (self.begin_receive)(into, count, byte, int(from), TAG, world, receiving) };
+        self.checked("receiving from another rank", code)?;
+        // SAFETY: likewise.
+        let code =
+            unsafe { (self.begin_send)(sent.as_ptr().cast(), int(sent.len()), byte, int(to), TAG, world, sending) };
+        if let Err(fault) = self.checked("sending to another rank", code) {
+            // Nobody can tell the library any more not to write what it receives.
+            eprintln!("error: {fault}");
+            self.abort(1);
+            std::process::abort();
+        }
+        Ok(requests.map(|request| Message(request.bits())))
+    }
+
+    fn arrived(&self, message: &mut Message) -> Result<bool, String> {
+        let (mut request, mut flag, mut status) = (H::of_bits(message.0), 0, Status([0; 16]));
+        // SAFETY: the request is one that was begun and has not arrived.
+        let code = unsafe { (self.test)(&raw mut request, &raw mut flag, &raw mut status) };
+        message.0 = request.bits();
+        self.checked("exchanging with another rank", code)?;
+        Ok(flag != 0)
     }
 
     fn send(&self, to: usize, sent: &[u8]) -> Result<(), String> {

@@ -9,6 +9,8 @@ mod find;
 
 use std::fmt;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::RanksError;
 use crate::launcher::Launcher;
@@ -58,6 +60,10 @@ impl fmt::Debug for MpiLink {
     }
 }
 
+/// How long a thread beside others takes the processor before it pauses, and the longest pause.
+const SPIN: Duration = Duration::from_micros(20);
+const PAUSE: Duration = Duration::from_micros(200);
+
 impl MpiLink {
     fn call<R>(&self, call: impl FnOnce(&dyn Calls) -> R) -> R {
         call(&**self.calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
@@ -88,6 +94,49 @@ impl Link for MpiLink {
                 (Some(sent), None) => self.call(|calls| calls.send(to, sent))?,
                 (None, Some(received)) => self.call(|calls| calls.receive(from, received))?,
                 (None, None) => return Ok(()),
+            }
+        }
+    }
+
+    fn exchange_beside(
+        &self,
+        to: usize,
+        sent: &[u8],
+        from: usize,
+        received: &mut [u8],
+        hurry: &AtomicBool,
+    ) -> Result<(), String> {
+        if sent.len().max(received.len()) > api::LARGEST {
+            return self.exchange(to, sent, from, received);
+        }
+        let begun = Instant::now();
+        // SAFETY: the buffers are borrowed until both messages have arrived; whoever fails before has no way to return.
+        #[allow(unsafe_code)]
+        let mut pending = Vec::from(self.call(|calls| unsafe { calls.begin(to, sent, from, received) })?);
+        loop {
+            let mut fault = None;
+            pending.retain_mut(|message| match self.call(|calls| calls.arrived(message)) {
+                Ok(arrived) => !arrived,
+                // A message that failed is over too.
+                Err(error) => {
+                    fault = Some(error);
+                    false
+                }
+            });
+            match (fault, pending.is_empty()) {
+                (None, true) => return Ok(()),
+                (Some(fault), true) => return Err(fault),
+                (Some(fault), false) => {
+                    eprintln!("error: {fault}");
+                    self.abort(1);
+                    std::process::abort();
+                }
+                (None, false) => {}
+            }
+            // The library moves nothing while nobody asks it, so the pause is short beside what a message takes.
+            match begun.elapsed() {
+                waited if waited < SPIN || hurry.load(Ordering::Relaxed) => std::thread::yield_now(),
+                waited => std::thread::sleep((waited / 8).clamp(SPIN, PAUSE)),
             }
         }
     }

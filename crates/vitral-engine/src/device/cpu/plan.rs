@@ -29,6 +29,16 @@ pub struct BatchExtent {
     pub convolutions: bool,
 }
 
+/// The other lanes of a side, while the last part of it is computed: nothing is added to them anymore.
+#[derive(Debug)]
+pub(crate) struct Rest<'a, L> {
+    pub(crate) before: &'a [L],
+    pub(crate) after: &'a [L],
+    /// Which of the sides that work at the same time, in the order of leaves.
+    pub(crate) side: usize,
+    pub(crate) sides: usize,
+}
+
 /// Cuts a batch of so many images into leaves, by halving it again and again; `count` is a power of two. With fewer
 /// images than leaves, some are empty.
 ///
@@ -81,36 +91,46 @@ impl Cpu {
         (0..parts).map(|index| at(index)..at(index + 1)).collect()
     }
 
-    /// Takes the leaves of a batch through `task(device, images, lane)`, the first half of them and the second at the
-    /// same time if there are enough threads. Each leaf has its own lane.
+    /// Takes the leaves of a batch through `task(device, images, lane, rest)`, the first half of them and the second at the
+    /// same time if there are enough threads. Each leaf has its own lane; the last part of a side gets the others to look at.
     pub(crate) fn each_leaf<L: Send, T: Send, E: Send>(
         &self,
         batch: BatchExtent,
         leaves: &[Range<usize>],
         parameters: usize,
         lanes: &mut [L],
-        task: impl Fn(&Cpu, Range<usize>, &mut L) -> Result<T, E> + Sync + Send,
+        task: impl Fn(&Cpu, Range<usize>, &mut L, Option<Rest<'_, L>>) -> Result<T, E> + Sync + Send,
     ) -> Result<Vec<T>, E> {
         assert_eq!(leaves.len(), lanes.len(), "each leaf has a lane");
         let cut: Vec<_> = leaves.iter().map(|leaf| Cpu::parts(batch, leaf)).collect();
         let packs = Some(Arc::new(PackCache::new(parameters, cut.iter().map(Vec::len).sum())));
-        let run = |device: &Cpu, parts: &[Vec<Range<usize>>], lanes: &mut [L]| {
-            let each = |(parts, lane): (&Vec<Range<usize>>, &mut L)| {
-                parts.iter().map(|images| task(device, images.clone(), lane)).collect::<Result<Vec<T>, E>>()
-            };
+        let run = |device: &Cpu, parts: &[Vec<Range<usize>>], lanes: &mut [L], [side, sides]: [usize; 2]| {
+            let last = parts.iter().rposition(|parts| !parts.is_empty());
             device.scope(|| {
-                let done: Result<Vec<_>, E> = parts.iter().zip(lanes).map(each).collect();
-                Ok(done?.into_iter().flatten().collect::<Vec<T>>())
+                let mut done = Vec::new();
+                for (index, parts) in parts.iter().enumerate() {
+                    let (before, from) = lanes.split_at_mut(index);
+                    let (lane, after) = from.split_first_mut().expect("each leaf has a lane");
+                    for (number, images) in parts.iter().enumerate() {
+                        let is_last = last == Some(index) && number + 1 == parts.len();
+                        let rest = is_last.then_some(Rest { before, after, side, sides });
+                        done.push(task(device, images.clone(), lane, rest)?);
+                    }
+                }
+                Ok(done)
             })
         };
         let middle = leaves.len() / 2;
         let halves = self.halves.get_or_init(|| self.processor.halves()).as_ref().filter(|_| middle > 0);
-        let Some(halves) = halves else { return run(&Cpu { packs, ..self.clone() }, &cut, lanes) };
+        let Some(halves) = halves else {
+            return run(&Cpu { packs, ..self.clone() }, &cut, lanes, [0, 1]);
+        };
         let [one, other] =
             halves.clone().map(|half| Cpu { packs: packs.clone(), precision: self.precision, ..Cpu::of(half) });
         let (first, second) = lanes.split_at_mut(middle);
-        let (front, back) =
-            self.processor.both(|| run(&one, &cut[..middle], first), || run(&other, &cut[middle..], second));
+        let (front, back) = self
+            .processor
+            .both(|| run(&one, &cut[..middle], first, [0, 2]), || run(&other, &cut[middle..], second, [1, 2]));
         let mut all = front?;
         all.extend(back?);
         Ok(all)
