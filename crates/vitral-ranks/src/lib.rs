@@ -8,8 +8,9 @@
 //! Floats are added in pairs, and the sums of pairs in pairs ([`Ranks::sum`]): with the subtrees of a fixed tree on each
 //! rank, the total has the same bits for any power of two of ranks.
 //!
-//! **Who fails says so.** Every exchange between ranks is preceded by an agreement ([`Ranks::agree`]) that all of them are
-//! well. A rank that fails on its own goes to the next agreement with its error, and all of them end with it.
+//! **Who fails says so.** An exchange between ranks is preceded by an agreement ([`Ranks::agree`]) that all of them are
+//! well. A rank that fails on its own goes to the next agreement with its error, and all of them end with it. Sums that a
+//! thread beside does ([`Ranks::beside`]) are the exception: a rank that fails takes its part in them first.
 
 mod agree;
 mod collect;
