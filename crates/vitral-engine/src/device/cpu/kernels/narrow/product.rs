@@ -161,9 +161,22 @@ impl Product<'_> {
         for panel in panels.clone() {
             let b = |panel: usize| self.panels.data[panel * steps * width..].as_ptr();
             let next = (panel + 1 < panels.end).then(|| b(panel + 1));
-            if self.dot == Dot::Int8Float {
-                self.widen(panel, widened);
-            }
+            let own_words = &self.panels.data[panel * steps * width..][..steps * width];
+            let multiplied = match self.dot {
+                Dot::Int8Float => {
+                    self.widen(panel, widened);
+                    std::ptr::null()
+                }
+                #[cfg(target_arch = "x86_64")]
+                Dot::Int8Pairs => {
+                    let pairs = grown(widened, 2 * own_words.len());
+                    // SAFETY: the instructions were detected.
+                    unsafe { super::x86::panel_pairs(own_words, pairs) };
+                    pairs.as_ptr()
+                }
+                #[cfg(target_arch = "x86_64")]
+                _ => own_words.as_ptr(),
+            };
             for t in 0..tiles.count {
                 let tile = tiles.rows(t);
                 let own =
@@ -172,15 +185,16 @@ impl Product<'_> {
                     (Some(kernel), formed) => {
                         let a = match formed {
                             Some(pairs) => {
-                                ATile { data: pairs[tile.start * 2 * steps..].as_ptr(), row_stride: 2 * steps, step: 2 }
+                                ATile { data: pairs[tile.start * 2 * steps..].as_ptr(), row_stride: 2 * steps, step: 1 }
                             }
                             None if columns_of_a => ATile { data: own.as_ptr(), row_stride: 1, step: rows.len() },
                             None => ATile { data: own.as_ptr(), row_stride: self.stride, step: 1 },
                         };
                         let prefetch = shares.of(t, next, width);
-                        // SAFETY: the instructions were detected; the rows were packed with `steps` words each (twice as many pairs), or step by step, the
-                        // panels' length was checked on entry, and the sums have room for the largest tile.
-                        unsafe { kernel(steps, a, b(panel), sums.0.as_mut_ptr(), width, prefetch) };
+                        // SAFETY: the instructions were detected; the rows were packed with `steps` words each (twice as many
+                        // pairs, as those of the panel), or step by step, the panels' length was checked on entry, and the sums
+                        // have room for the largest tile.
+                        unsafe { kernel(steps, a, multiplied, sums.0.as_mut_ptr(), width, prefetch) };
                     }
                     (None, Some(floats)) => {
                         let rows = &floats[tile.start * 4 * steps..tile.end * 4 * steps];

@@ -122,12 +122,11 @@ pub(super) unsafe fn int8_avx2<const M: usize>(
     }
 }
 
-/// As [`int8_avx2`], without AVX-VNNI: bytes as 16-bit integers, two of which are multiplied and added exactly at once. Of each
-/// four, the first and third are taken together, and the second and fourth.
+/// As [`int8_avx2`], without AVX-VNNI: bytes as 16-bit integers, two of which are multiplied and added exactly at once.
 ///
 /// # Safety
-/// AVX2 is present; `a` has `M` rows of `2 k` words as [`byte_pairs`] makes them, `b` has `k` rows of 16 words, `out` has `M`
-/// rows of 16, `stride` apart.
+/// AVX2 is present; `a` has `M` rows of `2 k` words as [`byte_pairs`] makes them, `b` has `2 k` rows of 16 words as
+/// [`panel_pairs`] makes them, `out` has `M` rows of 16, `stride` apart.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn int8_avx2_pairs<const M: usize>(
     k: usize,
@@ -137,40 +136,62 @@ pub(super) unsafe fn int8_avx2_pairs<const M: usize>(
     stride: usize,
     prefetch: Prefetch,
 ) {
-    let mut sums = [[_mm256_setzero_si256(); M]; 2];
+    let mut sums = [[_mm256_setzero_si256(); 2]; M];
     // SAFETY: all accesses stay within the extents that the caller promises.
     unsafe {
         let mut a_rows = a.thirds::<M>();
         let (mut b_data, mut next) = (b, prefetch.from);
-        for step in 0..k {
-            if step % PREFETCH_EVERY == 0 {
-                for _ in 0..prefetch.rows {
-                    // A hint: an address that is not there does no harm.
-                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                    next = next.wrapping_add(16);
-                }
-            }
-            // Half a panel at a time: the sums leave four registers.
-            for (half, sums) in sums.iter_mut().enumerate() {
-                let words = _mm256_loadu_si256(b_data.add(8 * half).cast());
-                let (even, odd) =
-                    (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words)), _mm256_srai_epi16::<8>(words));
+        // Two of the four bytes of a word.
+        macro_rules! step {
+            () => {{
+                let b_row = [_mm256_loadu_si256(b_data.cast()), _mm256_loadu_si256(b_data.add(8).cast())];
                 for_rows!(M, ROW => {
-                    let pairs = a_rows[ROW / 3].add(ROW % 3 * a.row_stride);
-                    let first = _mm256_castps_si256(_mm256_broadcast_ss(&*pairs));
-                    sums[ROW] = _mm256_add_epi32(sums[ROW], _mm256_madd_epi16(first, even));
-                    let second = _mm256_castps_si256(_mm256_broadcast_ss(&*pairs.add(1)));
-                    sums[ROW] = _mm256_add_epi32(sums[ROW], _mm256_madd_epi16(second, odd));
+                    let pair = _mm256_castps_si256(_mm256_broadcast_ss(&*a_rows[ROW / 3].add(ROW % 3 * a.row_stride)));
+                    sums[ROW][0] = _mm256_add_epi32(sums[ROW][0], _mm256_madd_epi16(pair, b_row[0]));
+                    sums[ROW][1] = _mm256_add_epi32(sums[ROW][1], _mm256_madd_epi16(pair, b_row[1]));
                 });
-            }
-            for row in &mut a_rows {
-                *row = row.wrapping_add(a.step);
-            }
-            b_data = b_data.wrapping_add(16);
+                for row in &mut a_rows {
+                    *row = row.wrapping_add(a.step);
+                }
+                b_data = b_data.wrapping_add(16);
+            }};
         }
-        for (half, sums) in sums.iter().enumerate() {
-            for (row, sum) in sums.iter().enumerate() {
-                _mm256_storeu_si256(out.add(row * stride + 8 * half).cast(), *sum);
+        for _ in 0..k / PREFETCH_EVERY {
+            for _ in 0..prefetch.rows {
+                // A hint: an address that is not there does no harm.
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(16);
+            }
+            for _ in 0..2 * PREFETCH_EVERY {
+                step!();
+            }
+        }
+        for _ in 0..2 * (k % PREFETCH_EVERY) {
+            step!();
+        }
+        for (row, sum) in sums.iter().enumerate() {
+            _mm256_storeu_si256(out.add(row * stride).cast(), sum[0]);
+            _mm256_storeu_si256(out.add(row * stride + 8).cast(), sum[1]);
+        }
+    }
+}
+
+/// A panel of words of four signed bytes, `[k][16]`, as pairs of 16-bit integers, `[2 k][16]`: of each word the first and third
+/// byte, in the next row the second and fourth.
+///
+/// # Safety
+/// AVX2 is present.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn panel_pairs(words: &[f32], pairs: &mut [f32]) {
+    assert!(words.len().is_multiple_of(16) && pairs.len() == 2 * words.len());
+    for (words, pairs) in words.as_chunks::<16>().0.iter().zip(pairs.as_chunks_mut::<32>().0) {
+        for at in [0, 8] {
+            // SAFETY: eight of sixteen words are read, and written to the same place of both rows.
+            unsafe {
+                let bytes = _mm256_loadu_si256(words.as_ptr().add(at).cast());
+                let first = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes));
+                _mm256_storeu_si256(pairs.as_mut_ptr().add(at).cast(), first);
+                _mm256_storeu_si256(pairs.as_mut_ptr().add(16 + at).cast(), _mm256_srai_epi16::<8>(bytes));
             }
         }
     }
