@@ -429,7 +429,7 @@ impl<'a> Context<'a> {
                 gradients.slots[index] = Some(gradient);
             }
             while let Some((start, _)) = ahead.pop_if(|(_, first)| *first >= index) {
-                gradients.open = start;
+                gradients.open = gradients.open.min(start);
             }
             if let (Some(tell), Some(flat)) = (&mut tell, gradients.flat.as_deref()) {
                 tell(flat, gradients.open.min(flat.len()));
@@ -479,7 +479,8 @@ impl<'a> Gradients<'a> {
     pub(crate) fn range(&self, id: ParameterId) -> GradientRange {
         (self.flat.is_some() && self.parameters.is_trainable(id)).then(|| {
             let range = self.parameters.range(id);
-            assert!(range.end <= self.open, "the gradient of a parameter that is not used before it was complete");
+            let name = || &self.parameters.declarations().spec(id).name;
+            assert!(range.end <= self.open, "`{}` gets a gradient after it was said to be complete", name());
             range
         })
     }

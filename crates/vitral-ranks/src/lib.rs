@@ -9,8 +9,8 @@
 //! rank, the total has the same bits for any power of two of ranks.
 //!
 //! **Who fails says so.** An exchange between ranks is preceded by an agreement ([`Ranks::agree`]) that all of them are
-//! well. A rank that fails on its own goes to the next agreement with its error, and all of them end with it. Sums that a
-//! thread beside does ([`Ranks::beside`]) are the exception: a rank that fails takes its part in them first.
+//! well. A rank that fails on its own goes to the next agreement with its error, and all of them end with it. Sums that began by
+//! a thread beside ([`Ranks::beside`]) are the exception: a rank that fails takes its part in them to the end first.
 
 mod agree;
 mod collect;

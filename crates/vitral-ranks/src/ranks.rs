@@ -140,7 +140,7 @@ impl Ranks {
         self.link.as_ref().map(|link| link.carrier())
     }
 
-    /// Time spent in exchanges so far, waiting for others included.
+    /// Time spent in exchanges so far, waiting for others included; of those by a thread beside, only how long they were waited for.
     pub fn time_spent(&self) -> Duration {
         Duration::from_nanos(self.spent.load(Ordering::Relaxed))
     }

@@ -23,6 +23,9 @@ pub struct Exchange {
     peers: Option<Peers>,
     /// Why cards go through the memory of the machines.
     why_not: Option<String>,
+    /// Whether sums begin before all gradients are there: where all ranks compute on processors. What fails on a card is
+    /// found late, and the others must not wait for it in a sum.
+    is_early: bool,
 }
 
 impl Exchange {
@@ -32,10 +35,12 @@ impl Exchange {
     /// # Errors
     /// If ranks cannot tell each other, or cards that are connected do not exchange.
     pub fn of_cards(ranks: &Ranks, device: &Device, values: usize) -> Result<Self, TrainError> {
-        let through_hosts = |why_not| Exchange { ranks: ranks.clone(), peers: None, why_not };
         if !ranks.is_several() {
-            return Ok(through_hosts(None));
+            return Ok(Exchange::through_hosts(ranks));
         }
+        let by_processors = ranks::gather(ranks, &matches!(device, Device::Cpu(_)))?.into_iter().all(|all| all);
+        let is_early = by_processors && ranks.reduction() == Reduction::Tree;
+        let through_hosts = |why_not| Exchange { ranks: ranks.clone(), peers: None, why_not, is_early };
         let named = std::env::var_os(VARIABLE).filter(|named| !named.is_empty());
         let found = match (matches!(device, Device::Cuda(_)), &named) {
             // Nobody expects NCCL between processors.
@@ -67,12 +72,12 @@ impl Exchange {
         };
         // Once before it counts: connections are made at the first exchange, and need memory.
         ranks::agree(ranks, peers.try_out().map_err(TrainError::from))?;
-        Ok(Exchange { ranks: ranks.clone(), peers: Some(peers), why_not: None })
+        Ok(Exchange { ranks: ranks.clone(), peers: Some(peers), why_not: None, is_early: false })
     }
 
-    /// Through the memory of the machines, whatever the ranks compute on.
+    /// Through the memory of the machines, whatever the ranks compute on, once all gradients are there.
     pub fn through_hosts(ranks: &Ranks) -> Self {
-        Exchange { ranks: ranks.clone(), peers: None, why_not: None }
+        Exchange { ranks: ranks.clone(), peers: None, why_not: None, is_early: false }
     }
 
     /// Whether gradients go from card to card.
@@ -94,7 +99,7 @@ impl Exchange {
 
     /// Whether sums begin before all gradients are there.
     pub(crate) fn is_early(&self) -> bool {
-        self.peers.is_none() && self.ranks.is_several() && self.ranks.reduction() == Reduction::Tree
+        self.is_early
     }
 
     /// Begins to sum gradients over all ranks, as they become complete.
@@ -119,12 +124,17 @@ impl Exchange {
             None => Vec::new(),
         };
         self.ranks.note_waiting(begun.elapsed());
-        gradients.join();
         let segments = gradients.segments();
         for (range, sums) in segments.iter().zip(&sums) {
             gradients.sum_mut().write(range.start, sums);
         }
+        if sums.is_empty() {
+            gradients.join();
+        }
         for range in &segments[sums.len()..] {
+            if !sums.is_empty() {
+                gradients.join_part(range.clone())?;
+            }
             gradients.sum_mut().change(range.clone(), |values| self.ranks.sum(values))??;
         }
         Ok(())
@@ -139,9 +149,15 @@ impl Exchange {
         }
         Ok(())
     }
+
+    /// Waits for sums from card to card, in which all ranks are known to take part.
+    pub(crate) fn settle(&self) -> Result<(), TrainError> {
+        Ok(self.peers.as_ref().map_or(Ok(()), Peers::settle)?)
+    }
 }
 
-/// Sums over ranks that have begun, by a thread beside those that compute.
+/// Sums over ranks that have begun, by a thread beside those that compute. It is joined by [`Exchange::end`]; a panic before that
+/// ends the process, and with it all ranks.
 pub(crate) struct Underway {
     sender: Sender<Segment>,
     /// Nothing if the system has no thread for it: all is summed in the end.

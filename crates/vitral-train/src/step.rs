@@ -385,7 +385,10 @@ impl Trainer {
             let underway = self.exchange.begin();
             let parts = self.add_all_gradients(batches, teacher, Some(&underway));
             // A rank that has failed takes its part all the same, so that no other waits for it.
-            self.exchange.end(underway, &mut self.gradients)?;
+            if let Err(fault) = self.exchange.end(underway, &mut self.gradients) {
+                // The own error explains more.
+                return Err(parts.err().unwrap_or(fault));
+            }
             return self.parts_of_all(parts, batches.len());
         }
         let parts = self.add_all_gradients(batches, teacher, None);
@@ -396,6 +399,7 @@ impl Trainer {
             if self.exchange.is_by_cards() {
                 // A rank whose card did not take its part leaves the others waiting in theirs.
                 ranks::agree(&self.ranks, self.parameters.device().check().map_err(TrainError::from))?;
+                self.exchange.settle()?;
             }
         }
         Ok(parts)
@@ -433,7 +437,7 @@ impl Trainer {
         batches: usize,
     ) -> Result<Vec<PartReport>, TrainError> {
         let device = self.parameters.device();
-        // This waits for the device, before the gradients do.
+        // This waits for the device.
         let told = parts.and_then(|parts| {
             let values: Vec<Tensor> = parts.iter().flat_map(|part| [part.loss.clone(), part.correct.clone()]).collect();
             let values = if values.is_empty() { Vec::new() } else { device.concatenate(&values).to_vec()? };

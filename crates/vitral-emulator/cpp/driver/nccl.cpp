@@ -9,7 +9,7 @@
 
 namespace driver {
 namespace {
-enum Status : int { Worked = 0, UnhandledCudaError = 1, InvalidArgument = 4, InvalidUsage = 5 };
+enum Status : int { Worked = 0, UnhandledCudaError = 1, InvalidArgument = 4, InvalidUsage = 5, RemoteError = 6 };
 
 struct Identity {
     char words[128];
@@ -21,6 +21,7 @@ typedef std::vector<char> Mail;
 struct Meeting {
     int size = 0;
     size_t joined = 0;
+    bool somebody_left = false;
     std::map<std::pair<int, int>, std::deque<Mail>> under_way;
 };
 
@@ -166,10 +167,24 @@ EMU_API int ncclCommInitRank(void **handle, int size, Identity identity, int ran
 }
 
 EMU_API int ncclCommAbort(void *handle) {
-    delete static_cast<Member *>(handle);
+    auto *member = static_cast<Member *>(handle);
+    if (!member) return InvalidArgument;
+    {
+        std::lock_guard<std::mutex> guard(mutex());
+        member->meeting->somebody_left = true;
+    }
+    delete member;
     return Worked;
 }
 EMU_API int ncclCommDestroy(void *handle) { return ncclCommAbort(handle); }
+
+EMU_API int ncclCommGetAsyncError(void *handle, int *fault) {
+    auto *member = static_cast<Member *>(handle);
+    if (!member) return InvalidArgument;
+    std::lock_guard<std::mutex> guard(mutex());
+    *fault = member->meeting->somebody_left ? RemoteError : Worked;
+    return Worked;
+}
 
 EMU_API int ncclGroupStart() {
     depth++;

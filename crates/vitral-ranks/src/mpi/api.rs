@@ -231,7 +231,7 @@ impl<H: Handle> Calls for Api<H> {
         let code =
             unsafe { (self.begin_send)(sent.as_ptr().cast(), int(sent.len()), byte, int(to), TAG, world, sending) };
         if let Err(fault) = self.checked("sending to another rank", code) {
-            // Nobody can tell the library any more not to write what it receives.
+            // Nobody can tell the library anymore not to write what it receives.
             eprintln!("error: {fault}");
             self.abort(1);
             std::process::abort();

@@ -6,11 +6,12 @@ use vitral::Device;
 use vitral::config::{ModelConfig, Size};
 use vitral::model::init::{Initialization, initialize};
 use vitral::model::{Vit, variants};
-use vitral_engine::Parameters;
+use vitral_engine::{Parameters, Tensor};
 use vitral_ranks::{Ranks, Reduction};
+use vitral_train::TrainError;
 use vitral_train::loss::Loss;
 use vitral_train::optimize::{Clip, GroupOptions, Optimizer, Schedule, groups};
-use vitral_train::step::{Batch, Place, Rules, StepReport, Trainer};
+use vitral_train::step::{Batch, Place, Rules, StepReport, TeacherFn, Trainer};
 
 /// A trainer with everything on: dropping, clipping, the moving average.
 fn trainer(device: &Device, ranks: Ranks) -> Trainer {
@@ -122,4 +123,44 @@ fn cards_that_exchange_by_themselves_give_the_bits_of_the_way_through_the_host()
     let alone = on_cards(&folder, 1, connected);
     let worst = vitral::numbers::apart(&alone[0].0, expected);
     assert!(worst < 1e-5, "parameters of one card differ by {worst}");
+}
+
+/// A step of two images on two processors that add up as they go, on the second of which a teacher may fail, or there may be no
+/// images at all.
+fn on_processors(fails: bool, empty: bool) -> Vec<Result<(StepReport, Vec<f32>), String>> {
+    let one = |ranks: Ranks| {
+        let device = Device::cpu(1 + ranks.rank());
+        let mut trainer = trainer(&device, ranks.clone());
+        trainer.connect().unwrap();
+        let (rank, of) = (ranks.rank(), if empty { 1 } else { 2 });
+        let own = if empty { 1 - rank } else { 1 };
+        let pixels: Vec<f32> = (0..own * 3 * 16 * 16).map(|i| ((i + rank * 768) as f32).sin()).collect();
+        let (labels, targets) = (vec![rank; own], [[1.0, 0.0], [0.0, 1.0]][rank]);
+        let (pixels, targets) =
+            (device.upload([own, 3, 16, 16], &pixels), device.upload([own, 2], &targets[..2 * own]));
+        let batch = Batch::whole(pixels.unwrap(), targets.unwrap(), labels);
+        let batch = Batch { place: Place { first: rank.min(of), of }, ..batch };
+        let teacher = |pixels: &Tensor| match rank {
+            1 => Err(TrainError::Recipe { path: "teacher".into(), fault: "it has left".into() }),
+            _ => Ok(device.zeros([pixels.extent(0), 2])),
+        };
+        let report = trainer.step(&[batch], fails.then_some(&teacher as &TeacherFn<'_>));
+        report.map(|report| (report, trainer.parameters().flat().to_vec().unwrap())).map_err(|error| error.to_string())
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = Ranks::threads(2).into_iter().map(|ranks| scope.spawn(move || one(ranks))).collect();
+        running.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_rank_that_fails_or_has_no_images_takes_its_part_in_sums_on_the_way() {
+    for empty in [false, true] {
+        let all: Vec<_> = on_processors(false, empty).into_iter().map(Result::unwrap).collect();
+        assert_eq!(all[0], all[1], "without images on the second: {empty}");
+        assert_eq!(all[0].0.seen, if empty { 1 } else { 2 });
+    }
+    let errors: Vec<String> = on_processors(true, false).into_iter().map(Result::unwrap_err).collect();
+    assert_eq!(errors[1], "`teacher`: it has left");
+    assert!(errors[0].starts_with("rank 1: ") && errors[0].ends_with("it has left"), "{}", errors[0]);
 }

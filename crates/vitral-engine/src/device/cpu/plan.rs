@@ -104,7 +104,7 @@ impl Cpu {
         assert_eq!(leaves.len(), lanes.len(), "each leaf has a lane");
         let cut: Vec<_> = leaves.iter().map(|leaf| Cpu::parts(batch, leaf)).collect();
         let packs = Some(Arc::new(PackCache::new(parameters, cut.iter().map(Vec::len).sum())));
-        let run = |device: &Cpu, parts: &[Vec<Range<usize>>], lanes: &mut [L], [side, sides]: [usize; 2]| {
+        let run = |device: &Cpu, parts: &[Vec<Range<usize>>], lanes: &mut [L], (side, sides): (usize, usize)| {
             let last = parts.iter().rposition(|parts| !parts.is_empty());
             device.scope(|| {
                 let mut done = Vec::new();
@@ -123,14 +123,14 @@ impl Cpu {
         let middle = leaves.len() / 2;
         let halves = self.halves.get_or_init(|| self.processor.halves()).as_ref().filter(|_| middle > 0);
         let Some(halves) = halves else {
-            return run(&Cpu { packs, ..self.clone() }, &cut, lanes, [0, 1]);
+            return run(&Cpu { packs, ..self.clone() }, &cut, lanes, (0, 1));
         };
         let [one, other] =
             halves.clone().map(|half| Cpu { packs: packs.clone(), precision: self.precision, ..Cpu::of(half) });
         let (first, second) = lanes.split_at_mut(middle);
         let (front, back) = self
             .processor
-            .both(|| run(&one, &cut[..middle], first, [0, 2]), || run(&other, &cut[middle..], second, [1, 2]));
+            .both(|| run(&one, &cut[..middle], first, (0, 2)), || run(&other, &cut[middle..], second, (1, 2)));
         let mut all = front?;
         all.extend(back?);
         Ok(all)

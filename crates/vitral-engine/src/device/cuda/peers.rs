@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::Cuda;
 use super::api::driver::{Driver, Failure};
@@ -14,6 +15,9 @@ use crate::device::storage::{FlatBuffer, FlatStorage};
 
 /// Values that are added up at a time by [`Peers::sum`]: what is received needs half as much memory beside.
 const SEGMENT: usize = if cfg!(test) { 1 << 10 } else { 1 << 24 };
+
+/// How long is waited before the card is asked again whether it is done.
+const PAUSE: Duration = Duration::from_micros(20);
 
 /// NVIDIA's NCCL, found but not yet connected.
 pub struct PeerLibrary {
@@ -113,6 +117,7 @@ impl Peers {
             let mut buffer = FlatBuffer(FlatStorage::Cuda(self.cuda.flat_zeros(own.len())));
             buffer.write(0, &own);
             sum(self, &mut buffer);
+            self.settle()?;
             let found = buffer.to_vec()?;
             if found.iter().any(|&sum| sum != expected) {
                 return Err(self.cuda.peerless(format!("expected sums of {expected} by NCCL, found {found:?}")));
@@ -141,6 +146,26 @@ impl Peers {
             self.run(|driver, communicator| communicator.all_reduce(driver, memory.address(0), memory.len()));
         }
         flat.changed();
+    }
+
+    /// Waits until the sums are there, once it is known that all cards take part in them. Where NCCL finds that another
+    /// process or the network is gone, it gives up and ends what waits on the card; the error sticks.
+    ///
+    /// # Errors
+    /// Whatever went wrong on the device, or between the cards.
+    pub fn settle(&self) -> Result<(), DeviceError> {
+        loop {
+            let mut done = true;
+            self.cuda.inner.run(|driver| {
+                done = driver.is_done()?;
+                if done { Ok(()) } else { locked(&self.communicator).check(driver) }
+            });
+            match self.cuda.inner.fault() {
+                Some(fault) => return Err(fault),
+                None if done => return Ok(()),
+                None => std::thread::sleep(PAUSE),
+            }
+        }
     }
 
     fn sum_segment(&self, values: &Memory, segment: std::ops::Range<usize>) {
@@ -183,6 +208,8 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
     use crate::Device;
     use crate::ops::check::gpu;
@@ -195,8 +222,9 @@ mod tests {
         }
         let Some(device) = gpu() else { return Vec::new() };
         let key = library(&device).key().expect("a key");
+        let all = Barrier::new(size);
         std::thread::scope(|scope| {
-            let (of, key) = (&of, &key);
+            let (of, key, all) = (&of, &key, &all);
             let card = |rank: usize| {
                 let device = gpu().expect("there is one");
                 let values = of(rank);
@@ -205,6 +233,8 @@ mod tests {
                 let mut buffer = device.flat_zeros(values.len());
                 buffer.write(0, &values);
                 sum(&peers, &mut buffer);
+                peers.settle().expect("nobody has left");
+                all.wait();
                 buffer.to_vec().expect("no fault")
             };
             let running: Vec<_> = (0..size).map(|rank| scope.spawn(move || card(rank))).collect();
@@ -255,6 +285,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn who_waits_for_a_card_that_has_left_ends() {
+        if std::env::var_os("VITRAL_CHECK_CUDA").is_some() {
+            return;
+        }
+        let Some(device) = gpu() else { return };
+        let key = library(&device).key().expect("a key");
+        let left = Barrier::new(2);
+        std::thread::scope(|scope| {
+            let (key, left) = (&key, &left);
+            let join = |rank| {
+                let peers = library(&gpu().expect("there is one")).join(key, rank, 2, 8).expect("connected");
+                peers.try_out().expect("right sums");
+                peers
+            };
+            scope.spawn(move || {
+                let peers = join(1);
+                left.wait();
+                drop(peers);
+                left.wait();
+            });
+            let peers = join(0);
+            left.wait();
+            left.wait();
+            let mut values = FlatBuffer(FlatStorage::Cuda(peers.cuda.flat_zeros(8)));
+            values.write(0, &[1.0; 8]);
+            let error = peers.settle().expect_err("the other has left").to_string();
+            assert!(error.contains("another process failed"), "{error}");
+            peers.sum(&mut values);
+            assert_eq!(values.to_vec().expect_err("it sticks").to_string(), error);
+        });
     }
 
     #[test]

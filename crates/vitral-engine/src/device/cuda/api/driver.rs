@@ -33,6 +33,7 @@ functions! {
         fn cuMemsetD8Async(Address, u8, usize, Handle);
         fn cuStreamCreate(*mut Handle, u32);
         fn cuStreamSynchronize(Handle);
+        fn cuStreamQuery(Handle);
         fn cuStreamWaitEvent(Handle, Handle, u32);
         fn cuStreamBeginCapture_v2(Handle, i32);
         fn cuStreamEndCapture(Handle, *mut Handle);
@@ -56,6 +57,7 @@ functions! {
 
 const OUT_OF_MEMORY: i32 = 2;
 const NO_DEVICE: i32 = 100;
+const NOT_READY: i32 = 600;
 const CAPABILITY: [i32; 2] = [75, 76];
 const SHARED_MEMORY_LIMIT: i32 = 97;
 const MAX_DYNAMIC_SHARED_MEMORY: i32 = 8;
@@ -340,6 +342,17 @@ impl Driver {
     pub(in crate::device::cuda) fn wait(&self) -> Result<(), Failure> {
         // SAFETY: the stream is alive.
         self.call("waiting for the card", |table| unsafe { (table.cuStreamSynchronize)(self.stream) })
+    }
+
+    /// Whether everything that was queued is done.
+    pub(in crate::device::cuda) fn is_done(&self) -> Result<bool, Failure> {
+        self.enter()?;
+        // SAFETY: the stream is alive.
+        match unsafe { (self.table.cuStreamQuery)(self.stream) } {
+            0 => Ok(true),
+            NOT_READY => Ok(false),
+            code => Err(self.failure("asking whether the card is done", code)),
+        }
     }
 
     /// Loads compiled kernels.

@@ -25,6 +25,7 @@ functions! {
         fn ncclGetUniqueId(*mut UniqueId);
         fn ncclCommInitRank(*mut Handle, i32, UniqueId, i32);
         fn ncclCommAbort(Handle);
+        fn ncclCommGetAsyncError(Handle, *mut i32);
         fn ncclAllReduce(Address, Address, usize, i32, i32, Handle, Handle);
         fn ncclSend(Address, usize, i32, i32, Handle, Handle);
         fn ncclRecv(Address, usize, i32, i32, Handle, Handle);
@@ -34,6 +35,7 @@ functions! {
 }
 
 const FLOAT: i32 = 7;
+const IN_PROGRESS: i32 = 7;
 const SUM: i32 = 0;
 
 /// NCCL, loaded.
@@ -49,6 +51,7 @@ pub(in crate::device::cuda) struct Nccl {
 /// One of the cards that work together.
 pub(in crate::device::cuda) struct Communicator {
     nccl: Nccl,
+    /// Null once it was given up.
     handle: Handle,
 }
 
@@ -158,23 +161,53 @@ impl Communicator {
         })
     }
 
+    /// Whether an exchange that is under way can still end. If not, it is given up: what waits on the card for another one
+    /// would wait for ever.
+    pub(in crate::device::cuda) fn check(&mut self, driver: &Driver) -> Result<(), Failure> {
+        let (handle, mut fault) = (self.handle, 0);
+        let asked = self.call(driver, |table| {
+            // SAFETY: the number lives through the call.
+            unsafe { (table.ncclCommGetAsyncError)(handle, &mut fault) }
+        });
+        let found = asked.and_then(|()| match fault {
+            0 | IN_PROGRESS => Ok(()),
+            code => Err(failure(code)),
+        });
+        if found.is_err() {
+            self.give_up();
+        }
+        found
+    }
+
     fn call(&self, driver: &Driver, call: impl FnOnce(&Table) -> i32) -> Result<(), Failure> {
         driver.enter()?;
+        if self.handle.is_null() {
+            let text = "exchanging gradients with other cards: it was given up".to_owned();
+            return Err(Failure { text, out_of_memory: false });
+        }
         match call(self.nccl.table) {
             0 => Ok(()),
-            code => Err(Failure {
-                text: format!("exchanging gradients with other cards: {}", text(code)),
-                out_of_memory: false,
-            }),
+            code => Err(failure(code)),
+        }
+    }
+
+    fn give_up(&mut self) {
+        let handle = std::mem::replace(&mut self.handle, null_mut());
+        if !handle.is_null() {
+            // Not `ncclCommDestroy`, which waits for the others: one that fails leaves alone.
+            // SAFETY: nobody else has the handle.
+            unsafe { (self.nccl.table.ncclCommAbort)(handle) };
         }
     }
 }
 
+fn failure(code: i32) -> Failure {
+    Failure { text: format!("exchanging gradients with other cards: {}", text(code)), out_of_memory: false }
+}
+
 impl Drop for Communicator {
     fn drop(&mut self) {
-        // Not `ncclCommDestroy`, which waits for the others: one that fails leaves alone.
-        // SAFETY: nobody else has the handle.
-        unsafe { (self.nccl.table.ncclCommAbort)(self.handle) };
+        self.give_up();
     }
 }
 

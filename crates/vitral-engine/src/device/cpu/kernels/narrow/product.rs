@@ -164,7 +164,7 @@ impl Product<'_> {
             let own_words = &self.panels.data[panel * steps * width..][..steps * width];
             let multiplied = match self.dot {
                 Dot::Int8Float => {
-                    self.widen(panel, widened);
+                    self.widen(own_words, widened);
                     std::ptr::null()
                 }
                 #[cfg(target_arch = "x86_64")]
@@ -191,9 +191,9 @@ impl Product<'_> {
                             None => ATile { data: own.as_ptr(), row_stride: self.stride, step: 1 },
                         };
                         let prefetch = shares.of(t, next, width);
-                        // SAFETY: the instructions were detected; the rows were packed with `steps` words each (twice as many
-                        // pairs, as those of the panel), or step by step, the panels' length was checked on entry, and the sums
-                        // have room for the largest tile.
+                        // SAFETY: the instructions were detected; rows and panel have `steps` words, or `2 · steps` words of
+                        // pairs, columns are packed step by step, the panels' length was checked on entry, and the sums have
+                        // room for the largest tile.
                         unsafe { kernel(steps, a, multiplied, sums.0.as_mut_ptr(), width, prefetch) };
                     }
                     (None, Some(floats)) => {
@@ -277,11 +277,10 @@ impl Product<'_> {
     }
 
     /// A panel of bytes as floats, `[depth][panel]`.
-    fn widen(&self, panel: usize, widened: &mut Option<Buffer>) {
-        let (width, steps) = (self.isa.panel(), self.panels.words.of(self.gemm.depth));
-        let out = grown(widened, 4 * steps * width);
-        let words = self.panels.data[panel * steps * width..][..steps * width].chunks_exact(width);
-        for (words, out) in words.zip(out.chunks_exact_mut(4 * width)) {
+    fn widen(&self, words: &[f32], widened: &mut Option<Buffer>) {
+        let width = self.isa.panel();
+        let out = grown(widened, 4 * words.len());
+        for (words, out) in words.chunks_exact(width).zip(out.chunks_exact_mut(4 * width)) {
             for (k, out) in out.chunks_exact_mut(width).enumerate() {
                 for (out, word) in out.iter_mut().zip(words) {
                     *out = ((word.to_bits() << (24 - 8 * k)) as i32 >> 24) as f32;
