@@ -29,22 +29,22 @@ pub struct Segment {
 /// The sum of gradients of one leaf, in which backward adds up.
 pub struct Lane<'a> {
     flat: &'a mut FlatBuffer,
-    tell: Option<Tell<'a>>,
+    report: Option<Report<'a>>,
 }
 
 impl std::fmt::Debug for Lane<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("flat", &self.flat).field("told", &self.tell.is_some()).finish()
+        f.debug_struct("Lane").field("flat", &self.flat).field("reported", &self.report.is_some()).finish()
     }
 }
 
-/// Who is told from which place on a buffer is complete.
-pub(crate) type Tell<'a> = &'a mut dyn FnMut(&FlatBuffer, usize);
+/// Who gets a report from which place on a buffer is complete.
+pub(crate) type Report<'a> = &'a mut dyn FnMut(&FlatBuffer, usize);
 
 impl Lane<'_> {
-    pub(crate) fn parts(&mut self) -> (&mut FlatBuffer, Option<Tell<'_>>) {
-        let tell = self.tell.as_mut().map(|tell| &mut **tell as Tell<'_>);
-        (self.flat, tell)
+    pub(crate) fn parts(&mut self) -> (&mut FlatBuffer, Option<Report<'_>>) {
+        let report = self.report.as_mut().map(|report| &mut **report as Report<'_>);
+        (self.flat, report)
     }
 }
 
@@ -99,46 +99,46 @@ impl GradientSum {
         part: impl Fn(&Device, Range<usize>, &mut FlatBuffer) -> Result<T, E> + Sync + Send,
     ) -> Result<Vec<T>, E> {
         let part = |device: &Device, images: Range<usize>, lane: Lane<'_>| part(device, images, lane.flat);
-        self.accumulate_and_tell(batch, leaves, parameters, part, None)
+        self.accumulate_and_report(batch, leaves, parameters, part, None)
     }
 
     /// As [`GradientSum::accumulate`], of the last batch of a sum. `part` gives its lane to [`Context::backward_into`].
-    /// Segments ([`GradientSum::segments`]) that are complete are told at once, from the end of the buffer to its
+    /// Segments ([`GradientSum::segments`]) that are complete are reported at once, from the end of the buffer to its
     /// beginning, by each of the threads that work side by side; not all of them need to be. A device that computes by
-    /// itself tells none.
+    /// itself reports none.
     ///
     /// # Errors
     /// As [`GradientSum::accumulate`].
     ///
     /// [`Context::backward_into`]: crate::Context::backward_into
-    pub fn accumulate_and_tell<T: Send, E: Send>(
+    pub fn accumulate_and_report<T: Send, E: Send>(
         &mut self,
         batch: BatchExtent,
         leaves: &[Range<usize>],
         parameters: &Parameters,
         part: impl Fn(&Device, Range<usize>, Lane<'_>) -> Result<T, E> + Sync + Send,
-        tell: Option<&(dyn Fn(Segment) + Sync)>,
+        report: Option<&(dyn Fn(Segment) + Sync)>,
     ) -> Result<Vec<T>, E> {
         let count = parameters.declarations().specs().len();
         let segments = self.segments();
         let task =
             |device: &Device, images: Range<usize>, flat: &mut FlatBuffer, rest: Option<Rest<'_, FlatBuffer>>| {
-                let mut told = 0;
-                let mut report = rest.zip(tell).map(|(rest, tell)| {
+                let mut reported = 0;
+                let mut report = rest.zip(report).map(|(rest, report)| {
                     let segments = &segments;
                     move |flat: &FlatBuffer, open: usize| {
                         let Rest { before, after, side, sides } = &rest;
-                        while let Some(range) = segments.get(told).filter(|range| range.start >= open) {
+                        while let Some(range) = segments.get(reported).filter(|range| range.start >= open) {
                             let lanes: Vec<&FlatBuffer> = before.iter().chain([flat]).chain(after.iter()).collect();
                             // Only a device with faults of its own fails here, and it is asked for the rest later.
                             let Ok(values) = added(&lanes, range) else { return };
-                            tell(Segment { index: told, side: *side, sides: *sides, values });
-                            told += 1;
+                            report(Segment { index: reported, side: *side, sides: *sides, values });
+                            reported += 1;
                         }
                     }
                 });
-                let tell = report.as_mut().map(|report| report as &mut dyn FnMut(&FlatBuffer, usize));
-                part(device, images, Lane { flat, tell })
+                let report = report.as_mut().map(|report| report as &mut dyn FnMut(&FlatBuffer, usize));
+                part(device, images, Lane { flat, report })
             };
         self.device.each_part(batch, leaves, count, &mut self.lanes, task)
     }
@@ -245,19 +245,19 @@ mod tests {
             let x: Vec<f32> = (0..5 * WIDTH).map(|at| normal(1, at as u64)).collect();
             let output = forward(&cx, &layers, &cx.watch(&device.upload([5, WIDTH], &x).expect("memory")));
             let mut flat = device.flat_zeros(parameters.flat().len());
-            let mut told: Vec<(usize, Vec<f32>)> = Vec::new();
-            let mut tell = |flat: &FlatBuffer, open: usize| {
-                if told.last().is_none_or(|(last, _)| *last > open) {
-                    told.push((open, flat.read(open..flat.len()).expect("memory of the CPU")));
+            let mut reported: Vec<(usize, Vec<f32>)> = Vec::new();
+            let mut report = |flat: &FlatBuffer, open: usize| {
+                if reported.last().is_none_or(|(last, _)| *last > open) {
+                    reported.push((open, flat.read(open..flat.len()).expect("memory of the CPU")));
                 }
             };
-            cx.backward_into(&output, output.clone(), Lane { flat: &mut flat, tell: Some(&mut tell) });
-            let found: Vec<usize> = told.iter().map(|(open, _)| open / (WIDTH * WIDTH + WIDTH)).collect();
-            // What is used twice is complete after its first use alone, and lies before what could be told otherwise.
+            cx.backward_into(&output, output.clone(), Lane { flat: &mut flat, report: Some(&mut report) });
+            let found: Vec<usize> = reported.iter().map(|(open, _)| open / (WIDTH * WIDTH + WIDTH)).collect();
+            // What is used twice is complete after its first use alone, and lies before what could be reported otherwise.
             assert_eq!(found, if again { vec![5, 0] } else { vec![5, 4, 3, 2, 1, 0] });
             let end = flat.to_vec().expect("memory of the CPU");
             assert!(end.iter().all(|value| *value != 0.0));
-            assert!(told.iter().all(|(open, values)| values == &end[*open..]));
+            assert!(reported.iter().all(|(open, values)| values == &end[*open..]));
             layers.drain(..layers.len() - LAYERS);
         }
     }
@@ -269,24 +269,24 @@ mod tests {
         let (parameters, layers) = layers(&device);
         let cx = Context::recording(&parameters).with_checkpoints();
         let x = cx.watch(&device.upload([5, WIDTH], &[1.0; 5 * WIDTH]).expect("memory"));
-        // Inside a part, a second use that the tape was not told of as it was recorded.
+        // Inside a part, a second use that was not there when the tape was recorded.
         let (hidden, last) = (std::cell::Cell::new(true), layers[5]);
         let x = cx.checkpointed(&x, move |cx, x| if hidden.take() { x.clone() } else { cx.linear(x, last) });
         let output = forward(&cx, &layers, &x);
         let mut flat = device.flat_zeros(parameters.flat().len());
-        cx.backward_into(&output, output.clone(), Lane { flat: &mut flat, tell: None });
+        cx.backward_into(&output, output.clone(), Lane { flat: &mut flat, report: None });
     }
 
     #[test]
-    fn segments_that_are_told_are_those_of_the_sum() {
+    fn segments_that_are_reported_are_those_of_the_sum() {
         for (threads, count, images) in [(1, 1, 3), (1, 4, 9), (2, 4, 9), (2, 2, 2), (4, 8, 5), (2, 4, 1)] {
             let device = Device::cpu(threads);
             let (parameters, layers) = layers(&device);
             let x: Vec<f32> = (0..images * WIDTH).map(|at| normal(2, at as u64)).collect();
             let x = device.upload([images, WIDTH], &x).expect("memory");
             let mut sum = GradientSum::zeros(&parameters, count);
-            let told = Mutex::new(Vec::new());
-            let tell = |segment| told.lock().expect("no panic").push(segment);
+            let reported = Mutex::new(Vec::new());
+            let report = |segment| reported.lock().expect("no panic").push(segment);
             let extent = BatchExtent { tokens: 1000, convolutions: false };
             let part = |device: &Device, images: Range<usize>, lane: Lane<'_>| {
                 let cx = Context::recording(&parameters).on(device);
@@ -295,7 +295,7 @@ mod tests {
                 Ok::<_, ()>(())
             };
             let own = leaves(images, count);
-            sum.accumulate_and_tell(extent, &own, &parameters, part, Some(&tell)).expect("no error");
+            sum.accumulate_and_report(extent, &own, &parameters, part, Some(&report)).expect("no error");
             let first = sum.segments()[0].clone();
             sum.join_part(first.clone()).expect("memory of the CPU");
             let part = sum.sum().read(first.clone()).expect("memory of the CPU");
@@ -309,12 +309,12 @@ mod tests {
             sum.accumulate(extent, &own, &parameters, part_again).expect("no error");
             sum.join();
             assert_eq!(part, sum.sum().read(first).expect("memory of the CPU"));
-            let (segments, told) = (sum.segments(), told.into_inner().expect("no panic"));
+            let (segments, reported) = (sum.segments(), reported.into_inner().expect("no panic"));
             assert_eq!(segments.iter().map(ExactSizeIterator::len).sum::<usize>(), parameters.flat().len());
             let sides = if threads > 1 { 2 } else { 1 };
-            assert!(told.iter().all(|segment| segment.sides == sides), "{threads} threads");
-            let of = |side: usize| told.iter().filter(move |segment| segment.side == side).collect::<Vec<_>>();
-            // A side without images tells nothing.
+            assert!(reported.iter().all(|segment| segment.sides == sides), "{threads} threads");
+            let of = |side: usize| reported.iter().filter(move |segment| segment.side == side).collect::<Vec<_>>();
+            // A side without images reports nothing.
             let with_images = if images == 1 { 1 } else { sides };
             for side in 0..with_images {
                 let order: Vec<usize> = of(side).iter().map(|segment| segment.index).collect();

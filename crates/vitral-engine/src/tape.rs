@@ -10,7 +10,7 @@ use crate::arena::{ParameterId, Parameters};
 use crate::device::Device;
 use crate::device::backend::{Backend, Blocks, Draw, GradientRange, Source};
 use crate::device::storage::{FlatBuffer, ParameterView};
-use crate::gradients::{Lane, Tell};
+use crate::gradients::{Lane, Report};
 use crate::random::mix;
 use crate::shape::Shape;
 use crate::tensor::{NodeId, Tensor};
@@ -381,14 +381,14 @@ impl<'a> Context<'a> {
     }
 
     /// As [`Context::backward_from`], into a leaf's sum of gradients. Where others wait for it
-    /// ([`GradientSum::accumulate_and_tell`](crate::GradientSum::accumulate_and_tell)), they are told which gradients are
+    /// ([`GradientSum::accumulate_and_report`](crate::GradientSum::accumulate_and_report)), they get a report of which gradients are
     /// complete while the rest is still made.
     ///
     /// # Panics
     /// As [`Context::backward`].
     pub fn backward_into(self, output: &Tensor, gradient: Tensor, mut lane: Lane<'_>) -> WatchedGradients {
-        let (flat, tell) = lane.parts();
-        self.replay(output, gradient, Some(flat), usize::MAX, tell)
+        let (flat, report) = lane.parts();
+        self.replay(output, gradient, Some(flat), usize::MAX, report)
     }
 
     /// Gradients of parameters from `open` on in the flat buffer are complete: a pass that changes them is at fault.
@@ -398,7 +398,7 @@ impl<'a> Context<'a> {
         gradient: Tensor,
         parameters: Option<&mut FlatBuffer>,
         open: usize,
-        mut tell: Option<Tell<'_>>,
+        mut report: Option<Report<'_>>,
     ) -> WatchedGradients {
         assert_eq!(output.shape(), gradient.shape(), "gradient of another shape");
         let mut nodes = self.nodes.expect("the pass was recorded").into_inner();
@@ -431,12 +431,12 @@ impl<'a> Context<'a> {
             while let Some((start, _)) = ahead.pop_if(|(_, first)| *first >= index) {
                 gradients.open = gradients.open.min(start);
             }
-            if let (Some(tell), Some(flat)) = (&mut tell, gradients.flat.as_deref()) {
-                tell(flat, gradients.open.min(flat.len()));
+            if let (Some(report), Some(flat)) = (&mut report, gradients.flat.as_deref()) {
+                report(flat, gradients.open.min(flat.len()));
             }
         }
-        if let (Some(tell), Some(flat)) = (tell, gradients.flat.as_deref()) {
-            tell(flat, 0);
+        if let (Some(report), Some(flat)) = (report, gradients.flat.as_deref()) {
+            report(flat, 0);
         }
         WatchedGradients { slots: gradients.slots }
     }

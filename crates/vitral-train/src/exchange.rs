@@ -107,11 +107,11 @@ impl Exchange {
         let (ranks, (sender, receiver)) = (self.ranks.beside(), channel());
         let beside = ranks.clone();
         let summing = std::thread::Builder::new().name("exchange".into());
-        let summing = summing.spawn(move || sum_as_told(&beside, &receiver)).ok();
+        let summing = summing.spawn(move || sum_as_reported(&beside, &receiver)).ok();
         Underway { sender, summing, beside: ranks }
     }
 
-    /// Ends what [`Exchange::begin`] began: sums the segments that nobody told of. All ranks do this, whether they have
+    /// Ends what [`Exchange::begin`] began: sums the segments that were not reported. All ranks do this, whether they have
     /// gradients or not.
     pub(crate) fn end(&self, underway: Underway, gradients: &mut GradientSum) -> Result<(), TrainError> {
         let Underway { sender, summing, beside } = underway;
@@ -173,15 +173,15 @@ impl Underway {
     }
 }
 
-/// Sums segments over all ranks in their order, each as soon as all sides of this rank have told of it, until nobody is left
-/// to tell.
-fn sum_as_told(ranks: &Ranks, told: &Receiver<Segment>) -> Result<Vec<Vec<f32>>, RanksError> {
+/// Sums segments over all ranks in their order, each as soon as all sides of this rank have reported it, until no more
+/// reports can come.
+fn sum_as_reported(ranks: &Ranks, reported: &Receiver<Segment>) -> Result<Vec<Vec<f32>>, RanksError> {
     let mut sums: Vec<Vec<f32>> = Vec::new();
-    // What each side has told, from the segment on that is summed next. A side tells in the order of segments.
+    // What each side has reported, from the segment on that is summed next. A side reports in the order of segments.
     let mut waiting: Vec<VecDeque<Vec<f32>>> = Vec::new();
-    for Segment { index, side, sides, values } in told {
+    for Segment { index, side, sides, values } in reported {
         waiting.resize_with(sides, VecDeque::new);
-        debug_assert_eq!(index, sums.len() + waiting[side].len(), "a side tells in the order of segments");
+        debug_assert_eq!(index, sums.len() + waiting[side].len(), "a side reports in the order of segments");
         waiting[side].push_back(values);
         while waiting.iter().all(|side| !side.is_empty()) {
             let mut parts = waiting.iter_mut().filter_map(VecDeque::pop_front);

@@ -405,7 +405,7 @@ impl Trainer {
         Ok(parts)
     }
 
-    /// Adds the gradients of this rank's images, telling those who sum over ranks what is complete.
+    /// Adds the gradients of this rank's images, reporting what is complete to those who sum over ranks.
     fn add_all_gradients(
         &mut self,
         batches: &[Batch],
@@ -479,8 +479,8 @@ impl Trainer {
         let config = learner.vit().config();
         let cells = batch.pixels.shape().count() / (config.channels * config.token_stride().area()).max(1);
         let extent = BatchExtent { tokens: cells / images.max(1), convolutions: config.stem != Stem::Patches };
-        let tell = underway.map(|underway| |segment| underway.take(segment));
-        let tell = tell.as_ref().map(|tell| tell as &(dyn Fn(Segment) + Sync));
+        let report = underway.map(|underway| |segment| underway.take(segment));
+        let report = report.as_ref().map(|report| report as &(dyn Fn(Segment) + Sync));
         let one = |device: &Device, range: Range<usize>, lane: Lane<'_>| {
             let part = batch.part(device, range.clone());
             let taught = taught.map(|taught| device.slice(taught, range.clone()));
@@ -518,7 +518,7 @@ impl Trainer {
             context.backward_into(&loss, device.full(loss.shape(), share), lane);
             Ok(PartReport { batch: 0, loss, correct, share })
         };
-        gradients.accumulate_and_tell(extent, &own, parameters, one, tell)
+        gradients.accumulate_and_report(extent, &own, parameters, one, report)
     }
 }
 
