@@ -381,8 +381,8 @@ impl<'a> Context<'a> {
     }
 
     /// As [`Context::backward_from`], into a leaf's sum of gradients. Where others wait for it
-    /// ([`GradientSum::accumulate_and_report`](crate::GradientSum::accumulate_and_report)), they get a report of which gradients are
-    /// complete while the rest is still made.
+    /// ([`GradientSum::accumulate_and_report`](crate::GradientSum::accumulate_and_report)), it is reported which
+    /// gradients are complete while the rest is still made.
     ///
     /// # Panics
     /// As [`Context::backward`].
