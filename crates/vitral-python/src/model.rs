@@ -28,9 +28,6 @@ use crate::measure;
 use crate::sources::Source;
 use crate::stream::{Stream, Task};
 
-/// Bytes that decoding takes for each pixel, at most: so many are allowed when more pixels are.
-const BYTES_PER_PIXEL: u64 = 12;
-
 /// The compiled side of `vitral.Model`.
 #[pyclass(frozen, module = "vitral._native")]
 pub(crate) struct Model {
@@ -64,10 +61,7 @@ impl Model {
         let backend: Option<Backend> =
             backend.map(str::parse).transpose().map_err(|fault| Fault::config(format!("`backend`: {fault}")))?;
         let range = sample_range.parse().map_err(|fault| Fault::config(format!("`sample_range`: {fault}")))?;
-        let limits = max_pixels.map_or(Limits::DEFAULT, |pixels| {
-            let bytes = pixels.saturating_mul(BYTES_PER_PIXEL).max(Limits::DEFAULT.max_bytes);
-            Limits::DEFAULT.max_pixels(pixels).max_bytes(bytes)
-        });
+        let limits = max_pixels.map_or(Limits::DEFAULT, Limits::of_pixels);
         let decoding = DecodeOptions::default().limits(limits).sample_range(range);
         let opened = device::open(py, device, threads, cuda_path)?;
         if let Some(precision) = precision {

@@ -49,10 +49,39 @@ pub(crate) async fn read(app: &App, request: Request) -> Result<Received, Fault>
             }
             Err(fault)
         }
-        Err(_) => Err(Fault::new(
-            Kind::SlowBody,
-            format!("expected the whole body within {} s; send it faster, or in parts", time.as_secs_f64()),
-        )),
+        Err(_) => Err(late_body(time)),
+    }
+}
+
+/// The fault of a request whose body does not arrive in time.
+pub(crate) fn late_body(time: Duration) -> Fault {
+    let message = format!("expected the whole body within {} s; send it faster, or in parts", time.as_secs_f64());
+    Fault::new(Kind::SlowBody, message)
+}
+
+/// The fault of a request for whose body there is no room.
+pub(crate) fn held_too_much() -> Fault {
+    let message = "the server holds as many bytes of requests as it may; try again later";
+    Fault::new(Kind::Full { retry_after: Duration::from_secs(1) }, message)
+}
+
+/// Refuses JSON of very many values: in memory, each takes many times its own bytes. No request with as many images as a queue
+/// has places needs so many.
+pub(crate) fn check_values(json: &[u8]) -> Result<(), Fault> {
+    const MOST: usize = 100_000;
+    let (mut values, mut in_text, mut escaped) = (0, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' | b',' | b':' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    match values > MOST {
+        true => Err(Fault::new(Kind::TooLarge, format!("expected JSON of at most {MOST} values, found {values}"))),
+        false => Ok(()),
     }
 }
 
@@ -74,10 +103,7 @@ async fn collect(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<(Byt
             return Err(large(&"more"));
         }
         if !held.grow(data.len()) {
-            return Err(Fault::new(
-                Kind::Full { retry_after: Duration::from_secs(1) },
-                "the server holds as many bytes of requests as it may; try again later",
-            ));
+            return Err(held_too_much());
         }
         bytes.extend_from_slice(&data);
     }

@@ -39,10 +39,15 @@ impl Held {
         self.bytes += bytes;
         true
     }
+
+    /// Holds nothing any more.
+    pub(crate) fn release(&mut self) {
+        self.budget.held.fetch_sub(std::mem::take(&mut self.bytes), Relaxed);
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Relaxed);
+        self.release();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use vitral::explain::PreparedImage;
 use vitral::image::{DecodeOptions, Limits, Preprocess, decode_for};
 
 use crate::fault::{Fault, Kind};
@@ -47,7 +48,7 @@ impl Decoder {
         let options = DecodeOptions::default().limits(self.limits);
         let image = decode_for(&bytes, preprocess.channels, &options)?.into_image();
         if matches!(task, Task::Explain(_)) {
-            return Ok(Content::Image(image));
+            return Ok(Content::Image(PreparedImage::new(preprocess, &image)?));
         }
         Ok(Content::Pixels { size: preprocess.output_size_for(image.size()), values: preprocess.apply(&image)? })
     }

@@ -20,10 +20,24 @@ pub enum ServeError {
         name: String,
     },
     /// An origin cannot be one.
-    #[error("expected an origin such as `https://example.org`, or `*`, found `{origin}`")]
+    #[error(
+        "expected an origin as browsers send it, such as `https://example.org` or `http://localhost:3000` (a scheme and a host \
+         in lower case, without a path), or `*`, found `{origin}`"
+    )]
     Origin {
         /// The text.
         origin: String,
+    },
+    /// One body may be larger than all of them together.
+    #[error(
+        "expected room for at least one body: all bodies may have {max_bodies} bytes, a single one {max_body}; raise \
+         `--max-bodies`, or lower `--max-body`"
+    )]
+    Bodies {
+        /// Bytes of a body.
+        max_body: usize,
+        /// Bytes of all bodies.
+        max_bodies: usize,
     },
     /// A model could not be loaded.
     #[error("the model `{name}`: {detail}")]

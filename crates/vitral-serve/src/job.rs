@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use vitral::config::Size;
-use vitral::explain::{Map, Method};
+use vitral::explain::{Map, Method, PreparedImage};
 use vitral::features::FeatureKind;
-use vitral::image::{Image, RgbImage};
+use vitral::image::RgbImage;
 
 use crate::fault::{Fault, Kind};
 
@@ -128,8 +128,8 @@ pub(crate) struct Job {
 pub(crate) enum Content {
     /// The model's input, `[channels, height, width]`.
     Pixels { size: Size, values: Vec<f32> },
-    /// The image itself, for tasks that show it.
-    Image(Image),
+    /// The same with what the model sees of the image, for tasks that show it.
+    Image(PreparedImage),
 }
 
 /// One image that waits for the model.

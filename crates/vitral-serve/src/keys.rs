@@ -1,6 +1,6 @@
 //! Keys that a client must have.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -12,7 +12,8 @@ pub(crate) struct Keys(Vec<[u8; 32]>);
 
 impl Keys {
     pub(crate) fn new(keys: &[String]) -> Self {
-        Keys(keys.iter().map(|key| Sha256::digest(key).into()).collect())
+        // As of what a client sends, spaces around a key are not part of it.
+        Keys(keys.iter().map(|key| Sha256::digest(key.trim()).into()).collect())
     }
 
     /// Checks the value of an `Authorization` header.
@@ -42,7 +43,9 @@ impl Keys {
     }
 }
 
-/// Whether a path is open to everybody: what load balancers ask for, and the page, which has no data in it.
-pub(crate) fn is_open(path: &str) -> bool {
-    matches!(path, "/" | "/health" | "/v2/health/live" | "/v2/health/ready")
+/// Whether a request is open to everybody: what load balancers ask for, and the page, which has no data in it. A POST to the
+/// page's path is for a model.
+pub(crate) fn is_open(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+        && matches!(path, "/" | "/health" | "/v2/health/live" | "/v2/health/ready")
 }

@@ -25,6 +25,7 @@ mod app;
 mod batcher;
 mod body;
 mod budget;
+mod connection;
 mod decoder;
 mod error;
 mod fault;

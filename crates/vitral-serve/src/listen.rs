@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, stream};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::app::App;
+use crate::connection::Connection;
 use crate::error::ServeError;
+use crate::oip::admission::AdmissionLayer;
 use crate::oip::grpc::Service;
 
 /// How long connections are still taken after the server has begun to end: requests that are on their way get an answer,
@@ -44,12 +45,12 @@ pub(crate) async fn http(app: Arc<App>, router: Router, listener: TcpListener, m
     tokio::pin!(over);
     let take = |stream: TcpStream, place: Option<OwnedSemaphorePermit>| {
         let service = TowerToHyperService::new(router.clone());
+        let stream = Connection::new(stream, app.options.body_time, place);
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(fault) = connection.await {
                 tracing::debug!("a connection ended: {fault}");
             }
-            drop(place);
         });
     };
     loop {
@@ -104,13 +105,27 @@ pub(crate) async fn grpc(
         .tcp_nodelay(true)
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .add_service(Service(app).server());
+        .layer(AdmissionLayer(Arc::clone(&app)))
+        .add_service(Service(Arc::clone(&app)).server());
     let mut ended = ending.clone();
     let end = async move {
         let _ = ended.wait_for(|ending| *ending).await;
         tokio::time::sleep(LINGER.min(grace)).await;
     };
-    let serving = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), end);
+    let connections = Arc::new(Semaphore::new(app.options.max_connections.get()));
+    let patience = app.options.body_time;
+    let incoming = stream::unfold(listener, move |listener| {
+        let connections = Arc::clone(&connections);
+        async move {
+            let place = connections.acquire_owned().await.ok()?;
+            loop {
+                if let Some(stream) = accepted(listener.accept().await).await {
+                    return Some((Ok::<_, std::io::Error>(Connection::new(stream, patience, Some(place))), listener));
+                }
+            }
+        }
+    });
+    let serving = server.serve_with_incoming_shutdown(incoming, end);
     let limit = async move {
         let _ = ending.wait_for(|ending| *ending).await;
         tokio::time::sleep(LINGER + grace).await;

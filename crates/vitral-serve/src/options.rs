@@ -114,7 +114,7 @@ impl Options {
     }
 
     /// How long a client may take to send a request's header, and then how long to send its body. A connection that
-    /// sends nothing for the first of the two is closed.
+    /// sends nothing for the first of the two is closed, and so is one that takes nothing of an answer for the second.
     #[must_use]
     pub fn sending_times(mut self, header: Duration, body: Duration) -> Self {
         self.header_time = header;
@@ -129,7 +129,7 @@ impl Options {
         self
     }
 
-    /// Connections that are open at the same time; others wait.
+    /// Connections that are open at the same time, over HTTP and over gRPC each; others wait.
     #[must_use]
     pub fn max_connections(mut self, connections: NonZero<usize>) -> Self {
         self.max_connections = connections;

@@ -160,17 +160,23 @@ impl Registry {
     async fn try_load(self: &Arc<Self>, name: &str) -> Result<(), LoadFault> {
         let place = self.entries.iter().position(|entry| entry.name == name);
         let Some(place) = place else { return Err(LoadFault::Unknown(self.entry(name).err())) };
+        // A task of its own: a client that goes away in the meantime must not leave the model half loaded.
+        let work = tokio::spawn(Arc::clone(self).load_at(place));
+        work.await.unwrap_or_else(|_| Err(LoadFault::Failed("loading it failed; please report it".to_owned())))
+    }
+
+    async fn load_at(self: Arc<Self>, place: usize) -> Result<(), LoadFault> {
         let entry = &self.entries[place];
         let _one_at_a_time = entry.loading.lock().await;
         entry.change(|now| now.status = Status::Loading);
-        let registry = Arc::clone(self);
+        let registry = Arc::clone(&self);
         let work = tokio::task::spawn_blocking(move || registry.start(&registry.entries[place]));
         let started = work.await.unwrap_or_else(|_| Err("loading it failed; please report it".to_owned()));
         match started {
             Ok((runner, files)) => {
                 // The old one, if there is any, ends when its last request does.
                 entry.change(|now| *now = Now { runner: Some(Arc::new(runner)), status: Status::Ready, files });
-                tracing::info!(model = name, "loaded");
+                tracing::info!(model = entry.name, "loaded");
                 Ok(())
             }
             Err(fault) => {

@@ -63,7 +63,7 @@ impl Runner {
         let queue = Arc::new(Queue::new(options.max_queue_size.get(), 2 * max + threads));
         let pace = Arc::new(Pace::default());
         let preprocess = model.preprocess().map_err(Fault::from);
-        let decoder = Arc::new(Decoder { preprocess, limits: Limits::default().max_pixels(options.max_pixels) });
+        let decoder = Arc::new(Decoder { preprocess, limits: Limits::of_pixels(options.max_pixels) });
         for number in 0..threads {
             let (decoder, queue, metrics) = (Arc::clone(&decoder), Arc::clone(&queue), Arc::clone(&metrics));
             spawn(format!("decode-{number}"), move || decoder.run(&queue, &metrics));

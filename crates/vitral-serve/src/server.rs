@@ -50,7 +50,7 @@ impl ServerBuilder {
     /// Makes the server; no model is loaded yet.
     ///
     /// # Errors
-    /// If there is no model, or a name or an origin is not one.
+    /// If there is no model, a name or an origin is not one, or a body may be larger than all bodies together.
     pub fn build(self) -> Result<Server, ServeError> {
         if self.models.is_empty() {
             return Err(ServeError::NoModels);
@@ -66,13 +66,24 @@ impl ServerBuilder {
                 return Err(ServeError::SameName { name: name.clone() });
             }
         }
-        if let Some(origin) = self.options.cors.iter().find(|origin| HeaderValue::from_str(origin).is_err()) {
+        if let Some(origin) = self.options.cors.iter().find(|origin| !is_origin(origin)) {
             return Err(ServeError::Origin { origin: origin.clone() });
+        }
+        let Options { max_body, max_bodies, .. } = self.options;
+        if max_bodies < max_body {
+            return Err(ServeError::Bodies { max_body, max_bodies });
         }
         let app = App::new(self.models, self.device, self.options);
         let app = app.map_err(|fault| ServeError::Metrics { detail: fault.to_string() })?;
         Ok(Server { app })
     }
+}
+
+/// Whether a browser would send this as the origin of a page: a scheme and a host, and perhaps a port.
+fn is_origin(text: &str) -> bool {
+    let host = text.split_once("://").map_or("", |(scheme, host)| if scheme.is_empty() { "" } else { host });
+    let plain = !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) && text.is_ascii();
+    text == "*" || (plain && !text.contains(|c: char| c.is_ascii_uppercase()) && HeaderValue::from_str(text).is_ok())
 }
 
 /// A server of models. Clones are the same server.

@@ -70,10 +70,10 @@ impl ModelSource {
 
     /// What the files look like now; empty for a model without files.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        let path = match &self.0 {
+        let (path, options) = match &self.0 {
             #[cfg(feature = "embedded-model")]
             From::Embedded { .. } => return Vec::new(),
-            From::Path { path, .. } => path,
+            From::Path { path, options } => (path, options),
         };
         let entry = |path: &Path| {
             let data = path.metadata().ok()?;
@@ -83,6 +83,7 @@ impl ModelSource {
             Ok(entries) => entries.flatten().filter_map(|file| entry(&file.path())).collect(),
             Err(_) => entry(path).into_iter().collect(),
         };
+        files.extend(options.config_file().and_then(entry));
         files.sort();
         files
     }

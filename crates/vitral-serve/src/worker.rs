@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use vitral::config::Size;
 use vitral::explain::Progress;
-use vitral::explain::{Aim, InputImage, Options, Target};
+use vitral::explain::{Aim, InputImage, Options, PreparedImage, Target};
 use vitral::features::FeatureKind;
-use vitral::image::Image;
 use vitral::{Model, Tensor};
 
 use crate::batcher::Rule;
@@ -71,7 +70,7 @@ impl Worker {
         let images = tickets.len();
         match task {
             Task::Explain(wanted) => {
-                let [Content::Image(image)] = &contents[..] else {
+                let Ok([Content::Image(image)]) = <[Content; 1]>::try_from(contents) else {
                     return Err(Fault::bad("a map needs an image; `pixel_values` are none"));
                 };
                 let explained = explain(&self.model, image, wanted, &mut |_| {
@@ -141,8 +140,8 @@ fn rows(tensor: &Tensor, images: usize) -> Result<Vec<Row>, Fault> {
 }
 
 /// The map of an image.
-fn explain(model: &Model, image: &Image, wanted: &Wanted, progress: Progress<'_>) -> Result<Explained, Fault> {
-    let input = InputImage::new(model, "image", image)?;
+fn explain(model: &Model, image: PreparedImage, wanted: &Wanted, progress: Progress<'_>) -> Result<Explained, Fault> {
+    let input = InputImage::from_prepared(model, "image", image)?;
     let config = model.vit().config();
     let mut options = Options::default();
     let heads = if config.depth == 0 { 0 } else { config.heads };
@@ -163,7 +162,8 @@ fn explain(model: &Model, image: &Image, wanted: &Wanted, progress: Progress<'_>
     }
     let aim = match &wanted.class {
         Some(class) => Aim::Class(model.class(class)?),
-        None if model.check_classifies().is_ok() => Aim::Predicted,
+        // Without pooling there is no target, but methods without one still work.
+        None if model.check_classifies().is_ok() || model.check_pools("target").is_err() => Aim::Predicted,
         None => Aim::Feature,
     };
     let prediction = model.explained(&input, aim, 1)?;

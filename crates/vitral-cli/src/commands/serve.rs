@@ -94,10 +94,11 @@ struct LimitArgs {
     /// How long a client may take to send a request's header; a connection without requests is closed after it, too
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     header_time: Duration,
-    /// How long a client may take to send a request's body; beyond, it gets 408
+    /// How long a client may take to send a request's body (beyond, it gets 408), or take nothing of an answer (beyond, the
+    /// connection is closed)
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     body_time: Duration,
-    /// Open connections; others wait
+    /// Open connections, over HTTP and over gRPC each; others wait
     #[arg(long, value_name = "N", default_value = "8192")]
     max_connections: NonZero<usize>,
     /// How long what was accepted may take to finish when the server ends
@@ -157,7 +158,7 @@ pub(crate) fn run(args: &ServeArgs, settings: &Settings, printer: &Printer) -> a
         tracing::warn!("cannot raise the number of open files: {fault}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let http = listener(args.host, args.port).await?;
         let grpc = match args.grpc_port {
             Some(port) => Some(listener(args.host, port).await?),
@@ -179,8 +180,10 @@ pub(crate) fn run(args: &ServeArgs, settings: &Settings, printer: &Printer) -> a
         printer.flush()?;
         let end = signals(server.clone())?;
         Ok::<_, anyhow::Error>(server.serve(http, grpc, end).await?)
-    })?;
-    Ok(Outcome::Done)
+    });
+    // A model that is being loaded is not waited for.
+    runtime.shutdown_background();
+    served.map(|()| Outcome::Done)
 }
 
 async fn listener(host: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
@@ -195,7 +198,12 @@ fn models(args: &ServeArgs, settings: &Settings) -> anyhow::Result<Vec<(String, 
     let precision = args.precision.asked(settings)?;
     let mut given = args.model.clone();
     if given.is_empty() {
-        given.extend(std::env::var("VITRAL_MODEL").ok().filter(|name| !name.is_empty()));
+        if let Some(name) = std::env::var_os("VITRAL_MODEL").filter(|name| !name.is_empty()) {
+            let name = name.into_string().map_err(|name| {
+                Usage(format!("`VITRAL_MODEL`: expected a name or a path in UTF-8, found `{}`", name.display()))
+            })?;
+            given.push(name);
+        }
     }
     if args.config.is_some() && given.len() > 1 {
         bail!(Usage(format!(

@@ -5,9 +5,6 @@ use std::num::NonZero;
 use clap::Args;
 use vitral::image::{DecodeOptions, Limits, SampleRange};
 
-/// Bytes that decoding takes for each pixel, at most: so many are allowed when more pixels are.
-const BYTES_PER_PIXEL: u64 = 12;
-
 /// How images are read, and how many at a time.
 #[derive(Args, Debug)]
 pub(crate) struct ReadingArgs {
@@ -34,10 +31,8 @@ impl ReadingArgs {
         self.sample_range
     }
 
-    /// How images are decoded. Whoever allows more pixels allows their bytes too.
+    /// How images are decoded.
     pub(crate) fn decoding(&self) -> DecodeOptions {
-        let bytes = self.max_pixels.saturating_mul(BYTES_PER_PIXEL).max(Limits::DEFAULT.max_bytes);
-        let limits = Limits::DEFAULT.max_pixels(self.max_pixels).max_bytes(bytes);
-        DecodeOptions::default().limits(limits).sample_range(self.sample_range)
+        DecodeOptions::default().limits(Limits::of_pixels(self.max_pixels)).sample_range(self.sample_range)
     }
 }

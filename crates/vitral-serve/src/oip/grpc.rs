@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::admission::Holding;
 use super::http::{config_body, index_bodies, statistics_body};
 use super::json::DurationBody;
 use super::{InferRequest, InputData, InputTensor, OutputData, OutputTensor, WantedOutput, describe, infer};
@@ -48,11 +48,6 @@ impl Service {
             .max_decoding_message_size(limit)
             .max_encoding_message_size(usize::MAX)
             .accept_compressed(CompressionEncoding::Gzip)
-    }
-
-    fn check_key(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let key = metadata.get("authorization").map(|value| value.as_bytes());
-        self.0.keys.check(key).map_err(Status::from)
     }
 
     async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Fault> {
@@ -191,7 +186,6 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
-        self.check_key(request.metadata())?;
         let ModelReadyRequest { name, version } = request.into_inner();
         self.0.registry.check_version(&name, &version)?;
         let ready = !self.0.is_draining() && self.0.registry.get(Some(&name)).is_ok();
@@ -200,9 +194,8 @@ impl GrpcInferenceService for Service {
 
     async fn server_metadata(
         &self,
-        request: Request<ServerMetadataRequest>,
+        _: Request<ServerMetadataRequest>,
     ) -> Result<Response<ServerMetadataResponse>, Status> {
-        self.check_key(request.metadata())?;
         Ok(Response::new(ServerMetadataResponse {
             name: describe::SERVER.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -214,7 +207,6 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
-        self.check_key(request.metadata())?;
         let ModelMetadataRequest { name, version } = request.into_inner();
         let runner = self.0.registry.version(&name, &version)?;
         let tensor = |one: describe::TensorShape| TensorMetadata {
@@ -232,7 +224,8 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
-        self.check_key(request.metadata())?;
+        // The message counts against the memory for bodies until it is answered.
+        let _holding = request.extensions().get::<Holding>().cloned();
         Ok(Response::new(self.infer(request.into_inner()).await?))
     }
 
@@ -242,7 +235,6 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        self.check_key(request.metadata())?;
         let service = self.clone();
         // One after the other: answers come in the order of the requests, and a fault does not end the stream.
         let answers = request.into_inner().then(move |message| {
@@ -268,7 +260,6 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<ModelConfigRequest>,
     ) -> Result<Response<ModelConfigResponse>, Status> {
-        self.check_key(request.metadata())?;
         let ModelConfigRequest { name, version } = request.into_inner();
         let runner = self.0.registry.version(&name, &version)?;
         let body = config_body(&runner, &self.0.options);
@@ -318,7 +309,6 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
-        self.check_key(request.metadata())?;
         let ModelStatisticsRequest { name, version } = request.into_inner();
         let runners =
             if name.is_empty() { self.0.registry.running() } else { vec![self.0.registry.version(&name, &version)?] };
@@ -358,7 +348,6 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
-        self.check_key(request.metadata())?;
         let models = index_bodies(&self.0, request.into_inner().ready).into_iter().map(|entry| ModelIndex {
             name: entry.name,
             version: entry.version.to_owned(),
@@ -372,7 +361,6 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
-        self.check_key(request.metadata())?;
         self.0.check_open()?;
         let RepositoryModelLoadRequest { model_name, parameters, .. } = request.into_inner();
         if let Some(name) = parameters.keys().next() {
@@ -389,7 +377,6 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
-        self.check_key(request.metadata())?;
         self.0.check_open()?;
         self.0.registry.unload(&request.into_inner().model_name).await?;
         Ok(Response::new(RepositoryModelUnloadResponse {}))

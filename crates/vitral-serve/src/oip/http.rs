@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::json::{
     BatchStatisticsBody, BatchingBody, ConfigBody, ConfigTensorBody, DataBody, DurationBody, IndexBody, IndexEntryBody,
     InferAnswer, InferBody, InferStatisticsBody, InputBody, LiveBody, ModelBody, ModelReadyBody, ModelStatisticsBody,
-    OutputBody, Parameters, PolicyBody, ReadyBody, ServerBody, StatisticsBody, TensorBody,
+    OutputBody, Parameters, PolicyBody, ReadyBody, Scalar, ServerBody, StatisticsBody, TensorBody,
 };
 use super::{IMAGES, InferRequest, InputData, InputTensor, OutputData, OutputTensor, WantedOutput, describe, infer};
 use crate::app::App;
@@ -267,29 +267,21 @@ pub(crate) fn parsed(length: Option<&[u8]>, message: Bytes) -> Result<(Option<St
             rest.len()
         )));
     }
-    let binary = flag(&body.parameters, "binary_data_output");
+    let binary = body.parameters.binary_data_output.and_then(Scalar::truth).unwrap_or(false);
     let wanted = |wanted: super::json::WantedBody| WantedOutput {
-        binary: wanted.parameters.get("binary_data").and_then(Value::as_bool).unwrap_or(binary),
-        classes: count(&wanted.parameters, "classification") as usize,
+        binary: wanted.parameters.binary_data.and_then(Scalar::truth).unwrap_or(binary),
+        classes: wanted.parameters.classification.and_then(Scalar::count).unwrap_or(0) as usize,
         name: wanted.name,
     };
     let outputs = body.outputs.into_iter().map(wanted).collect();
-    let timeout = super::timeout(count(&body.parameters, "timeout"));
+    let timeout = super::timeout(body.parameters.timeout.and_then(Scalar::count).unwrap_or(0));
     Ok((body.id, InferRequest { inputs, outputs, binary, timeout }))
-}
-
-fn flag(parameters: &Parameters, name: &str) -> bool {
-    parameters.get(name).and_then(Value::as_bool).unwrap_or(false)
-}
-
-fn count(parameters: &Parameters, name: &str) -> u64 {
-    parameters.get(name).and_then(Value::as_u64).unwrap_or(0)
 }
 
 /// An input, whose elements are in the JSON or next in `rest`.
 fn tensor(input: InputBody, rest: &mut Bytes) -> Result<InputTensor, Fault> {
     let InputBody { name, shape, datatype, parameters, data } = input;
-    let size = parameters.get("binary_data_size").map(|size| size.as_u64().unwrap_or(u64::MAX));
+    let size = parameters.binary_data_size.map(|size| size.count().unwrap_or(u64::MAX));
     let found = match (size, data) {
         (Some(_), Some(_)) => Err(Fault::bad("expected `data` or `binary_data_size`, found both")),
         (None, None) => Err(Fault::bad("expected `data` or `binary_data_size`, found neither")),

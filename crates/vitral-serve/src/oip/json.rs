@@ -1,14 +1,123 @@
 //! The protocol's messages in JSON.
 
+use std::fmt;
+
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::wire::numbers::Elements;
 
-/// Parameters: the names that mean something are `timeout` (microseconds) and `binary_data_output` of a request,
-/// `binary_data_size` of an input, `binary_data` and `classification` of an output. Others are ignored.
+/// Parameters of an answer.
 pub(crate) type Parameters = Map<String, Value>;
+
+/// The parameters that mean something: `timeout` (microseconds) and `binary_data_output` of a request, `binary_data_size` of an
+/// input, `binary_data` and `classification` of an output. Others are read and thrown away.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct GivenParameters {
+    pub(crate) timeout: Option<Scalar>,
+    pub(crate) binary_data_output: Option<Scalar>,
+    pub(crate) binary_data_size: Option<Scalar>,
+    pub(crate) binary_data: Option<Scalar>,
+    pub(crate) classification: Option<Scalar>,
+}
+
+/// A boolean or a whole number; anything else takes no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    Truth(bool),
+    Count(u64),
+    Other,
+}
+
+impl Scalar {
+    pub(crate) fn truth(self) -> Option<bool> {
+        if let Scalar::Truth(truth) = self { Some(truth) } else { None }
+    }
+
+    pub(crate) fn count(self) -> Option<u64> {
+        if let Scalar::Count(count) = self { Some(count) } else { None }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_bool<E>(self, truth: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Truth(truth))
+            }
+
+            fn visit_u64<E>(self, count: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Count(count))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_unit<E>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scalar, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A list of tensors or of sides, of which a request has only a few: a long one would take many times its bytes.
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            const MOST: usize = 16;
+            let mut found = Vec::new();
+            while let Some(one) = list.next_element()? {
+                if found.len() == MOST {
+                    return Err(de::Error::custom(format!("expected a list of at most {MOST}, found more")));
+                }
+                found.push(one);
+            }
+            Ok(found)
+        }
+    }
+
+    deserializer.deserialize_seq(Few(std::marker::PhantomData))
+}
 
 /// A request for inference.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -18,11 +127,12 @@ pub(crate) struct InferBody {
     pub(crate) id: Option<String>,
     #[serde(default)]
     #[schema(value_type = Object)]
-    pub(crate) parameters: Parameters,
+    pub(crate) parameters: GivenParameters,
     /// One input: `images` or `pixel_values`.
+    #[serde(deserialize_with = "few")]
     pub(crate) inputs: Vec<InputBody>,
     /// The outputs that are wanted; all if absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few")]
     pub(crate) outputs: Vec<WantedBody>,
 }
 
@@ -33,13 +143,14 @@ pub(crate) struct InputBody {
     #[schema(examples("images"))]
     pub(crate) name: String,
     /// `[images]`, or `[images, channels, height, width]`.
+    #[serde(deserialize_with = "few")]
     pub(crate) shape: Vec<i64>,
     /// `BYTES` for `images`, `FP32` for `pixel_values`.
     #[schema(examples("BYTES"))]
     pub(crate) datatype: String,
     #[serde(default)]
     #[schema(value_type = Object)]
-    pub(crate) parameters: Parameters,
+    pub(crate) parameters: GivenParameters,
     /// Numbers, or encoded images in base64; absent if the input follows in binary form.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Value>>)]
@@ -54,7 +165,7 @@ pub(crate) struct WantedBody {
     pub(crate) name: String,
     #[serde(default)]
     #[schema(value_type = Object)]
-    pub(crate) parameters: Parameters,
+    pub(crate) parameters: GivenParameters,
 }
 
 /// An answer.

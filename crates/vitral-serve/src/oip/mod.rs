@@ -1,6 +1,7 @@
 //! The Open Inference Protocol (KServe's version 2, with Triton's extensions), over HTTP in [`http`] and over gRPC in
 //! [`grpc`]. What both share is here and in [`describe`].
 
+pub(crate) mod admission;
 pub(crate) mod describe;
 pub(crate) mod grpc;
 pub(crate) mod http;
@@ -135,7 +136,16 @@ pub(crate) async fn infer(runner: &Runner, request: InferRequest) -> Result<(Vec
                 Fault::bad(format!("expected an output among `{}`, found `{}`", names.join("`, `"), wanted.name))
             })
         };
-        request.outputs.into_iter().map(find).collect::<Result<Vec<_>, _>>()?
+        let found = request.outputs.into_iter().map(find).collect::<Result<Vec<(OutputName, _)>, _>>()?;
+        // Each is a copy of all its numbers.
+        if let Some((name, _)) = found
+            .iter()
+            .enumerate()
+            .find_map(|(place, one)| found[..place].iter().any(|(before, _)| *before == one.0).then_some(one))
+        {
+            return Err(Fault::bad(format!("expected each output once, found `{}` twice", name.name())));
+        }
+        found
     };
     let inputs = inputs(runner, request.inputs)?;
     let images = inputs.len();

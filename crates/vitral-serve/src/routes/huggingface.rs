@@ -87,7 +87,7 @@ pub(crate) struct Scored {
 /// The body is the image, or JSON with the image in base64. With `candidate_labels`, a model of images and texts says which of them
 /// fits.
 #[utoipa::path(post, path = "/", tag = "Hugging Face",
-    params(LabelsInQuery),
+    params(ParametersInQuery),
     request_body(content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (ImageBody = "application/json"))),
     responses((status = 200, description = "Labels, the best first", body = Vec<Scored>), PlainFaults))]
 pub(crate) async fn first(State(app): State<Arc<App>>, request: Request) -> Result<Response, Fault> {
@@ -98,7 +98,7 @@ pub(crate) async fn first(State(app): State<Arc<App>>, request: Request) -> Resu
 ///
 /// As by the first model.
 #[utoipa::path(post, path = "/models/{model}", tag = "Hugging Face",
-    params(("model" = String, Path, description = "Name of a model", example = "cifar10"), LabelsInQuery),
+    params(("model" = String, Path, description = "Name of a model", example = "cifar10"), ParametersInQuery),
     request_body(content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (ImageBody = "application/json"))),
     responses((status = 200, description = "Labels, the best first", body = Vec<Scored>), PlainFaults))]
 pub(crate) async fn named(
@@ -111,16 +111,18 @@ pub(crate) async fn named(
 
 async fn classify(app: &App, name: Option<&str>, request: Request) -> Result<Response, Fault> {
     let runner = app.model(name)?;
-    let query = labels_of_query(request.uri().query().unwrap_or_default());
+    let query = parameters_of_query(request.uri().query().unwrap_or_default())?;
     let received = body::read(app, request).await?;
     let (image, parameters) = if received.media_type() == "application/json" {
+        body::check_values(&received.body)?;
         let body: ImageBody = serde_json::from_slice(&received.body)
             .map_err(|fault| Fault::bad(format!("expected an image in base64 in `inputs`: {fault}")))?;
         let own = body.parameters.unwrap_or_default();
         let parameters = ImageParameters {
+            top_k: own.top_k.or(query.top_k),
+            function_to_apply: own.function_to_apply.or(query.function_to_apply),
             candidate_labels: own.candidate_labels.or(query.candidate_labels),
             hypothesis_template: own.hypothesis_template.or(query.hypothesis_template),
-            ..own
         };
         (encoded::image(&body.inputs)?, parameters)
     } else {
@@ -159,24 +161,46 @@ async fn classify(app: &App, name: Option<&str>, request: Request) -> Result<Res
     Ok(response)
 }
 
-/// Labels in words for a body that is the image.
+/// Parameters for a body that is the image.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `labels_of_query` reads")]
-struct LabelsInQuery {
+#[expect(dead_code, reason = "describes what `parameters_of_query` reads")]
+struct ParametersInQuery {
+    /// Labels, at most; 5 if absent.
+    #[param(minimum = 1)]
+    top_k: Option<usize>,
+    /// What becomes of the logits; the model's own if absent.
+    #[param(inline)]
+    function_to_apply: Option<Apply>,
     /// A label, several times for several, or all with commas.
     candidate_labels: Option<Vec<String>>,
     /// The text that each label becomes part of, in place of `{}`.
     hypothesis_template: Option<String>,
 }
 
-fn labels_of_query(query: &str) -> ImageParameters {
+fn parameters_of_query(query: &str) -> Result<ImageParameters, Fault> {
     let mut parameters = ImageParameters::default();
     let mut labels = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "candidate_labels" => labels.push(value.into_owned()),
             "hypothesis_template" => parameters.hypothesis_template = Some(value.into_owned()),
+            "top_k" => {
+                let wrong = || Fault::bad(format!("expected a `top_k` of at least 1, found `{value}`"));
+                parameters.top_k = Some(value.parse().map_err(|_| wrong())?);
+            }
+            "function_to_apply" => {
+                parameters.function_to_apply = Some(match &*value {
+                    "softmax" => Apply::Softmax,
+                    "sigmoid" => Apply::Sigmoid,
+                    "none" => Apply::None,
+                    _ => {
+                        return Err(Fault::bad(format!(
+                            "expected `function_to_apply` as softmax, sigmoid or none, found `{value}`"
+                        )));
+                    }
+                });
+            }
             _ => {}
         }
     }
@@ -185,7 +209,7 @@ fn labels_of_query(query: &str) -> ImageParameters {
         1 => labels.pop().map(CandidateLabels::Commas),
         _ => Some(CandidateLabels::List(labels)),
     };
-    parameters
+    Ok(parameters)
 }
 
 /// The model's own labels of an image, five unless told otherwise.

@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::fault::{Fault, Kind};
 use crate::{keys, oip, openapi, protocol, trace};
 
-/// The router: paths inside, and around them, from the outside: the log, the form of errors, CORS, keys, compression.
+/// The router: paths inside, and around them, from the outside: the log, CORS, the form of errors, keys, compression.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let routes = Router::new()
         .merge(oip::http::routes())
@@ -44,10 +44,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(app), check_key));
+    router = router.layer(from_fn(protocol::write_faults));
+    // Around the faults, too: a page may read why it was refused.
     if let Some(cors) = cors(&app.options.cors) {
         router = router.layer(cors);
     }
-    router.layer(from_fn(protocol::write_faults)).layer(from_fn_with_state(Arc::clone(app), trace::trace))
+    router.layer(from_fn_with_state(Arc::clone(app), trace::trace))
 }
 
 /// Lets pages of the named origins call the server; without any, browsers refuse.
@@ -59,13 +61,18 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         true => AllowOrigin::any(),
         false => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
     };
-    let headers =
-        [header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("inference-header-content-length")];
-    Some(CorsLayer::new().allow_origin(origin).allow_methods([Method::GET, Method::POST]).allow_headers(headers))
+    let length = HeaderName::from_static("inference-header-content-length");
+    Some(
+        CorsLayer::new()
+            .allow_origin(origin)
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, length.clone()])
+            .expose_headers([length, header::RETRY_AFTER, HeaderName::from_static("x-request-id")]),
+    )
 }
 
 async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if !keys::is_open(request.uri().path())
+    if !keys::is_open(request.method(), request.uri().path())
         && let Err(fault) = app.keys.check_headers(request.headers())
     {
         return fault.into_response();

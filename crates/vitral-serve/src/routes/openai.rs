@@ -98,6 +98,7 @@ struct Usage {
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, Fault> {
     app.check_open()?;
     let received = body::read(&app, request).await?;
+    body::check_values(&received.body)?;
     let body: EmbeddingsBody = serde_json::from_slice(&received.body)
         .map_err(|fault| Fault::bad(format!("expected a request for embeddings in JSON: {fault}")))?;
     let runner = app.model(body.model.as_deref())?;

@@ -32,6 +32,20 @@ fn number<'de, D: Deserializer<'de>, T: FromStr<Err: Display> + Deserialize<'de>
         .map_err(|fault| D::Error::custom(format!("expected a number, found `{text}`: {fault}")))
 }
 
+/// A word, or a number as one.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Read)]
+    #[serde(untagged, expecting = "expected a text or a number")]
+    enum Either {
+        Number(serde_json::Number),
+        Text(String),
+    }
+    Ok(Option::<Either>::deserialize(deserializer)?.map(|either| match either {
+        Either::Number(number) => number.to_string(),
+        Either::Text(text) => text,
+    }))
+}
+
 /// Checks a time in seconds.
 pub(crate) fn timeout(seconds: Option<f64>) -> Result<Option<Duration>, Fault> {
     let Some(seconds) = seconds else { return Ok(None) };
@@ -133,7 +147,7 @@ pub(crate) struct ExplainOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) method: Option<String>,
     /// The class to explain, by name or number; the most likely if absent
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub(crate) class: Option<String>,
     /// The layer, from 0 at the input or from -1 at the output; the last if absent
     #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]

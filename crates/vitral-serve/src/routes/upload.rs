@@ -64,6 +64,7 @@ fn pairs(query: &str) -> Result<Map<String, Value>, Fault> {
 
 /// The images of a body in JSON, and what else is in it.
 fn json(body: &[u8]) -> Result<(Vec<Upload>, Map<String, Value>), Fault> {
+    body::check_values(body)?;
     let mut all: Map<String, Value> = serde_json::from_slice(body)
         .map_err(|fault| Fault::bad(format!("expected an object in JSON with `image` or `images`: {fault}")))?;
     let texts = match (all.remove("image"), all.remove("images")) {

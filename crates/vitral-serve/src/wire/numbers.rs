@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
+/// The most texts in a list: in memory, each takes many times its bytes.
+const MOST_TEXTS: usize = 1 << 16;
+
 /// Elements in row-major order.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Elements {
@@ -67,13 +70,11 @@ impl<'de> Visitor<'de> for Into<'_> {
         Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if self.0.texts.len() == MOST_TEXTS {
+            return Err(E::custom(format!("expected at most {MOST_TEXTS} strings in `data`, found more")));
+        }
         self.0.texts.push(text.to_owned());
-        Ok(())
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<(), E> {
-        self.0.texts.push(text);
         Ok(())
     }
 }

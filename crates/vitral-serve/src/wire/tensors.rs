@@ -4,6 +4,9 @@ use bytes::{Buf, Bytes};
 
 use crate::fault::Fault;
 
+/// The most elements of a tensor of `BYTES`: in memory, each takes many times the bytes of an empty one.
+const MOST_ELEMENTS: usize = 1 << 16;
+
 /// `FP32`: four bytes a number.
 pub(crate) fn floats(bytes: &[u8]) -> Result<Vec<f32>, Fault> {
     let (numbers, rest) = bytes.as_chunks::<4>();
@@ -26,6 +29,9 @@ pub(crate) fn elements(mut bytes: Bytes) -> Result<Vec<Bytes>, Fault> {
         if bytes.remaining() < length {
             let left = bytes.remaining();
             return Err(Fault::bad(format!("expected {length} bytes of an element at byte {place}, found {left}")));
+        }
+        if found.len() == MOST_ELEMENTS {
+            return Err(Fault::bad(format!("expected at most {MOST_ELEMENTS} elements, found more")));
         }
         found.push(bytes.split_to(length));
     }

@@ -54,7 +54,39 @@ pub struct Prediction {
     pub explained: String,
 }
 
+/// An image that is preprocessed, and not yet on the model's device.
+#[derive(Clone, Debug)]
+pub struct PreparedImage {
+    shown: RgbImage,
+    pixels: Vec<f32>,
+    original: crate::config::Size,
+}
+
+impl PreparedImage {
+    /// Preprocesses an image. Of an image of bands, the first three are shown.
+    ///
+    /// # Errors
+    /// If the image has other channels, or one of the steps cannot be done.
+    pub fn new(preprocess: &Preprocess, image: &impl AsImage) -> Result<Self, Error> {
+        let (shown, pixels) = (preprocess.image(image)?, preprocess.apply(image)?);
+        Ok(PreparedImage { shown, pixels, original: image.view().size() })
+    }
+}
+
 impl InputImage {
+    /// Takes an image that is preprocessed as the model's files describe to the model's device.
+    ///
+    /// # Errors
+    /// If the model does not take images of its size, or the device has no room for it.
+    pub fn from_prepared(model: &Model, name: &str, image: PreparedImage) -> Result<Self, Error> {
+        let PreparedImage { shown, pixels, original } = image;
+        let (size, config) = (shown.size(), model.vit.config());
+        let layout = Layout::new(config, size, model.vit.grid(size)?);
+        let shape = [1, config.channels, size.height, size.width];
+        let pixels = model.parameters.device().upload(shape, &pixels)?;
+        Ok(InputImage { name: name.to_owned(), shown, pixels, layout, original })
+    }
+
     /// Prepares an image as specified by the model's files. Of an image of bands, the first three are shown.
     ///
     /// # Errors
@@ -150,13 +182,18 @@ impl Model {
             };
         }
         let ranked = match &output.logits {
-            Some(logits) => top(&logits.to_vec()?, count.max(1), &self.labels, self.vit.config().problem),
-            None => Vec::new(),
+            // A projection to an embedding has logits, too, but no classes.
+            Some(logits) if self.check_classifies().is_ok() => {
+                top(&logits.to_vec()?, count.max(1), &self.labels, self.vit.config().problem)
+            }
+            _ => Vec::new(),
         };
         let named = |class: usize| format!("class `{}`", self.labels.name(class));
         let (target, explained) = match aim {
-            Aim::Class(_) if output.logits.is_none() => return Err(Error::NoHead { name: self.name.clone() }),
-            Aim::Class(class) => (Some(Target::Class(class)), named(class)),
+            Aim::Class(class) => {
+                self.check_classifies()?;
+                (Some(Target::Class(class)), named(class))
+            }
             Aim::Predicted => match ranked.first() {
                 Some(best) => (Some(Target::Class(best.class)), named(best.class)),
                 None => (None, "nothing: the model has no classifier".to_owned()),

@@ -31,7 +31,7 @@ pub mod tiled;
 
 pub use error::ExplainError;
 pub use gradient::{GradientPass, Wanted};
-pub use input::{Aim, InputImage, Prediction, Target};
+pub use input::{Aim, InputImage, Prediction, PreparedImage, Target};
 pub use layout::{Layout, PatchArea};
 pub use map::Map;
 pub use method::{About, Method};

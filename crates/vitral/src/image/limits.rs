@@ -23,6 +23,16 @@ impl Limits {
     /// As many pixels as Pillow accepts, and 2 GiB.
     pub const DEFAULT: Self = Limits { max_pixels: 178_956_970, max_bytes: 2 << 30 };
 
+    /// As many pixels, and the bytes that decoding them takes: whoever allows more pixels allows their bytes, too.
+    #[must_use]
+    pub const fn of_pixels(pixels: u64) -> Self {
+        // The decoder that takes the most: samples of 16 bits with alpha, and the result.
+        const BYTES_PER_PIXEL: u64 = 12;
+        let bytes = pixels.saturating_mul(BYTES_PER_PIXEL);
+        let least = Limits::DEFAULT.max_bytes;
+        Limits { max_pixels: pixels, max_bytes: if bytes > least { bytes } else { least } }
+    }
+
     /// Rejects images of more pixels.
     #[must_use]
     pub const fn max_pixels(mut self, pixels: u64) -> Self {
