@@ -117,13 +117,21 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, by: ChooseBy, device: &Dev
         }
         Ok(())
     })?;
+    if seen == 0 {
+        let images = test.dataset();
+        return Err(TrainError::Data {
+            path: images.name(0).into(),
+            fault: format!("expected validation images that can be read, found none among {}", images.len()),
+            hint: "the best epoch is chosen by them: check the files, or split off others",
+        });
+    }
     let accuracy = match (labeling, by) {
-        (Labeling::One, ChooseBy::Accuracy) => correct / seen.max(1) as f64,
+        (Labeling::One, ChooseBy::Accuracy) => correct / seen as f64,
         (Labeling::One, ChooseBy::BalancedAccuracy) => of_classes.balanced_accuracy(),
         (Labeling::Several, _) => metrics.report(0).mean_average_precision,
         (Labeling::Number, _) => errors.report(0).r_squared,
     };
-    Ok(Score { loss: loss / seen.max(1) as f64, accuracy })
+    Ok(Score { loss: loss / seen as f64, accuracy }.in_range())
 }
 
 /// Writes the model as the bundle `best`, in place of the previous one.

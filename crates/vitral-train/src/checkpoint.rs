@@ -50,7 +50,7 @@ pub struct Position {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainedOn {
-    /// Names of the classes, in order; empty in checkpoints of earlier versions.
+    /// Names of the classes, in order; empty in pre-training, and in checkpoints of earlier versions.
     pub classes: Vec<String>,
     /// Number of training images.
     pub images: usize,
@@ -59,7 +59,8 @@ pub struct TrainedOn {
 impl TrainedOn {
     /// Why a run on `self` cannot go on with `now`.
     fn contradiction(&self, now: &TrainedOn) -> Option<String> {
-        if self.classes.is_empty() || self == now {
+        // Checkpoints of earlier versions say neither; without labels there are only images.
+        if self == now || (self.classes.is_empty() && (self.images == 0 || !now.classes.is_empty())) {
             return None;
         }
         let (before, after) = (&self.classes, &now.classes);

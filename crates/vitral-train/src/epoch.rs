@@ -21,6 +21,14 @@ impl Score {
     pub fn is_better_than(&self, other: &Score) -> bool {
         self.accuracy > other.accuracy || (self.accuracy == other.accuracy && self.loss < other.loss)
     }
+
+    /// The score with numbers that are not finite replaced by the worst finite ones: a checkpoint can hold those, and any
+    /// other score is better.
+    #[must_use]
+    pub(crate) fn in_range(self) -> Score {
+        let worst = |value: f64, worst: f64| if value.is_finite() { value } else { worst };
+        Score { loss: worst(self.loss, f64::MAX), accuracy: worst(self.accuracy, f64::MIN) }
+    }
 }
 
 /// Sums over an epoch's steps so far.
@@ -51,11 +59,12 @@ impl EpochStats {
         self.learning_rate = report.learning_rate;
     }
 
-    /// The epoch's line in the journal.
+    /// The epoch's line in the journal; `counts` is whether correct answers were counted.
     pub(crate) fn entry(
         &self,
         epoch: u64,
         step: u64,
+        counts: bool,
         score: Option<Score>,
         images_per_second: f64,
         seconds: f64,
@@ -66,7 +75,7 @@ impl EpochStats {
             step,
             learning_rate: self.learning_rate,
             train_loss: self.loss / steps,
-            train_accuracy: self.correct as f64 / self.seen.max(1) as f64,
+            train_accuracy: counts.then(|| self.correct as f64 / self.seen.max(1) as f64),
             validation_loss: score.map(|score| score.loss),
             validation_accuracy: score.map(|score| score.accuracy),
             gradient_norm: self.norm / steps,
@@ -87,5 +96,9 @@ mod tests {
         assert!(score(0.9, 1.0).is_better_than(&score(0.9, 2.0)));
         assert!(!score(0.9, 2.0).is_better_than(&score(0.9, 2.0)));
         assert!(!score(0.9, f64::NAN).is_better_than(&score(0.9, 2.0)));
+        let lost = score(f64::NAN, f64::INFINITY).in_range();
+        assert!(score(-1e300, 1e300).is_better_than(&lost) && !lost.is_better_than(&lost));
+        let text = serde_json::to_string(&lost).expect("plain data");
+        assert_eq!(serde_json::from_str::<Score>(&text).expect("what was written"), lost);
     }
 }

@@ -217,7 +217,8 @@ pub fn fit(
         }
         let seconds = before + begun.elapsed().as_secs_f64();
         let stats = std::mem::take(&mut position.stats);
-        let entry = stats.entry(position.epoch, trainer.step, score, images_per_second, seconds);
+        let entry =
+            stats.entry(position.epoch, trainer.step, trainer.counts_correct(), score, images_per_second, seconds);
         ranks::on_first(&ranks, || journal.as_mut().map_or(Ok(()), |journal| journal.push(entry)))?;
         save(trainer, &mut position)?;
         watcher.epoch(&entry, best.is_some());

@@ -108,12 +108,12 @@ fn json(entry: &Entry) -> String {
 fn row(e: &Entry) -> String {
     let optional = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.5}"));
     format!(
-        "{},{},{:e},{:.5},{:.5},{},{},{:.4},{:.1},{:.1}\n",
+        "{},{},{:e},{:.5},{},{},{},{:.4},{:.1},{:.1}\n",
         e.epoch,
         e.step,
         e.learning_rate,
         e.train_loss,
-        e.train_accuracy,
+        optional(e.train_accuracy),
         optional(e.validation_loss),
         optional(e.validation_accuracy),
         e.gradient_norm,

@@ -104,6 +104,16 @@ impl<'a> Run<'a> {
         let start = recipe.start(0, Loss::CrossEntropy, learned.as_ref(), &stepping)?;
         let (parameters, learner) = learner(recipe, &rule, &start, &stepping)?;
         let Start { vit, preprocess, .. } = start;
+        let patches = vit.config().grid().area();
+        if patches < 2 {
+            let problem = format!(
+                "expected images of at least two patches, some of which are hidden, found {patches} for images of {} pixels and \
+                 patches of {}",
+                vit.config().image_size,
+                vit.config().patch_size
+            );
+            return Err(fault("[pretraining]", problem));
+        }
         let batch = recipe.run.batch.min(images.train.len());
         let resolved = toml::to_string_pretty(recipe).map_err(|error| fault("[model]", error.to_string()))?;
         let options = training(recipe, &preprocess, batch)?.in_leaves(recipe.run.leaves, &on.ranks);

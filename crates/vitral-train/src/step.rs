@@ -108,6 +108,13 @@ pub enum Learner {
     MaskedPatches(Box<MaskedPatches>),
 }
 
+impl Learner {
+    /// Whether its answers are right or wrong.
+    fn has_classes(&self) -> bool {
+        matches!(self, Learner::Classifier(_))
+    }
+}
+
 impl From<MaskedAutoencoder> for Learner {
     fn from(autoencoder: MaskedAutoencoder) -> Self {
         Learner::Autoencoder(Box::new(autoencoder))
@@ -293,6 +300,11 @@ impl Trainer {
     /// The model.
     pub fn vit(&self) -> &Vit {
         self.learner.vit()
+    }
+
+    /// Whether a step counts right answers: not where labels are numbers, and not without labels.
+    pub(crate) fn counts_correct(&self) -> bool {
+        self.learner.has_classes() && self.rules.loss != Loss::Squared
     }
 
     /// What is trained.

@@ -39,5 +39,9 @@ pub fn best(folder: &std::path::Path) -> Result<Option<(f64, u64, f64)>, TrainEr
     let evaluated = entries.iter().filter_map(|entry| Some((entry.validation_accuracy?, entry.epoch)));
     let best = evaluated.reduce(|best, next| if best.0 >= next.0 { best } else { next });
     let seconds = entries.last().map_or(0.0, |entry| entry.seconds);
-    Ok(best.map(|(accuracy, epoch)| (crate::report::measure(folder).unwrap_or(accuracy), epoch, seconds)))
+    Ok(best.map(|(accuracy, epoch)| {
+        // Of equal accuracies, the loss decides, which the report knows.
+        let epoch = crate::report::best_epoch(folder).unwrap_or(epoch);
+        (crate::report::measure(folder).unwrap_or(accuracy), epoch, seconds)
+    }))
 }

@@ -66,6 +66,10 @@ pub struct Augment {
     pub mixing: Option<Mixing>,
     /// The fraction of every target that is spread over all classes.
     pub label_smoothing: f32,
+    /// If given, targets above it count as 1 and all others as 0, after mixing: with 0, an image mixed of two shows both of
+    /// their classes (DeiT III, ResNet strikes back; timm's `bce_target_thresh`). For a binary loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_threshold: Option<f32>,
     /// Repetitions of an image in an epoch, whose length stays the same (DeiT's repeated augmentation: 3).
     pub repeats: usize,
     /// Number of final epochs without policy, color jitter, erasing and mixing, so that training ends on unaltered
@@ -90,6 +94,7 @@ impl Default for Augment {
             erasing: None,
             mixing: None,
             label_smoothing: 0.0,
+            target_threshold: None,
             repeats: 1,
             plain_epochs: 0,
         }
@@ -112,6 +117,7 @@ impl Augment {
             ("horizontal_flip", self.horizontal_flip),
             ("vertical_flip", self.vertical_flip),
             ("label_smoothing", f64::from(self.label_smoothing)),
+            ("target_threshold", f64::from(self.target_threshold.unwrap_or(0.0))),
             ("erasing.probability", erasing),
             ("mixing.probability", mixing.probability),
             ("mixing.switch_probability", mixing.switch_probability),
@@ -247,6 +253,13 @@ impl Augment {
     /// Whether images may be mixed.
     pub(crate) fn mixes(&self) -> bool {
         self.mixing.is_some_and(|mixing| mixing.mixup > 0.0 || mixing.cutmix > 0.0)
+    }
+
+    /// Applies the threshold to targets that are mixed.
+    pub(crate) fn decide(&self, targets: &mut [f32]) {
+        if let Some(threshold) = self.target_threshold {
+            targets.iter_mut().for_each(|target| *target = f32::from(u8::from(*target > threshold)));
+        }
     }
 
     /// Mixes images `[batch, channels, height, width]` and their targets in pairs, all in the same way, each with another

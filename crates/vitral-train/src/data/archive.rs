@@ -9,7 +9,7 @@ use vitral::image::preprocess::Channels;
 use vitral::image::{DecodeOptions, Image, ImageError, decode_for};
 
 use super::classes::{Classes, of_labels, ordered};
-use super::members::{Entry, Listing, list};
+use super::members::{Entry, Listing, depth_of_classes, list};
 use super::split::Split;
 use super::stored::Stored;
 use super::{Dataset, fault};
@@ -35,19 +35,20 @@ struct Member {
 }
 
 impl Archive {
-    /// Lists the archives of one data set. A member's class is the folder it is in, or the contents of the `KEY.cls`
-    /// next to it. If there are members in `train/` and `test/`, only those of `split` are used.
+    /// Lists the archives of one data set. A member's class is the outermost folder that it is in, below folders around all of the
+    /// data and those of splits, or the contents of the `KEY.cls` next to it. If there are members in `train/` and `test/`, only those of `split` are used.
     ///
     /// # Errors
     /// If one cannot be read, or they hold no images in folders.
     pub fn open(paths: &[PathBuf], split: Option<Split>, classes: Option<&[String]>) -> Result<Self, TrainError> {
         let listings = paths.iter().map(|path| list(path)).collect::<Result<Vec<_>, _>>()?;
         let all = || paths.iter().zip(&listings).flat_map(|(path, of)| of.images.iter().map(move |one| (path, one)));
+        let depth = depth_of_classes(all().map(|(_, image)| image));
         let classes = match classes {
             Some(classes) => classes.to_vec(),
             None => {
                 let names: BTreeSet<String> =
-                    all().map(|(path, image)| class(path, image)).collect::<Result<_, _>>()?;
+                    all().map(|(path, image)| class(path, image, depth)).collect::<Result<_, _>>()?;
                 if all().any(|(_, image)| image.keyed.is_some()) { of_labels(names) } else { ordered(names) }
             }
         };
@@ -60,7 +61,7 @@ impl Archive {
             images.sort_by(|a, b| (&a.name, a.start).cmp(&(&b.name, b.start)));
             for image in images {
                 let place = image.name.display().to_string();
-                let class = class(path, &image)?;
+                let class = class(path, &image, depth)?;
                 let label = match image.keyed {
                     Some(_) => known.labeled(&class, &place, path)?,
                     None => known.named(&class, path)?,
@@ -86,8 +87,8 @@ impl Archive {
 }
 
 /// The name of an image's class.
-fn class(path: &Path, image: &Entry) -> Result<String, TrainError> {
-    image.class().ok_or_else(|| {
+fn class(path: &Path, image: &Entry, depth: usize) -> Result<String, TrainError> {
+    image.class(depth).ok_or_else(|| {
         let found = format!("expected a class folder around `{}`, found none", image.name.display());
         fault(path, found, "put each image into a folder named after its class")
     })

@@ -413,6 +413,7 @@ impl Work {
         let shape = [made.len(), channels, size.height, size.width];
         let mut draws = Draws::new(seed, epoch, !(number as u64) ^ 1 << 63);
         augment.mix(shape, &groups, &mut pixels, &mut targets, &mut draws);
+        augment.decide(&mut targets);
         let mut labels: Vec<usize> = made.iter().map(|(index, _)| self.dataset.label(*index)).collect();
         if listed {
             let place = Place { first: first_place, of: self.dataset.len() };

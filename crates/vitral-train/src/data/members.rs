@@ -38,11 +38,30 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The folder it is in, unless that is a split, or the contents of its `KEY.cls`.
-    pub(super) fn class(&self) -> Option<String> {
-        let folder = || Some(spelled(&self.name.parent()?.file_name()?.to_string_lossy()));
-        self.keyed.clone().or_else(|| folder().filter(|name| Split::of_name(name).is_none()))
+    /// The folders it is in, the outermost first.
+    fn folders(&self) -> Vec<String> {
+        let parts = self.name.parent().into_iter().flat_map(Path::components);
+        parts.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
     }
+
+    /// Its class, if the classes of the data are `depth` folders below the top, not counting those of splits; or the contents of
+    /// its `KEY.cls`.
+    pub(super) fn class(&self, depth: usize) -> Option<String> {
+        let folder = || self.folders().into_iter().filter(|name| Split::of_name(name).is_none()).nth(depth);
+        self.keyed.clone().or_else(|| folder().map(|name| spelled(&name)))
+    }
+}
+
+/// How many folders around all of the data there are above those of its classes, not counting those of splits: the same as
+/// when the archive is unpacked and a folder that holds nothing but one folder is passed through.
+pub(super) fn depth_of_classes<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
+    let paths: Vec<Vec<String>> = entries
+        .filter(|entry| entry.keyed.is_none())
+        .map(|entry| entry.folders().into_iter().filter(|name| Split::of_name(name).is_none()).collect())
+        .collect();
+    let Some(first) = paths.first() else { return 0 };
+    let around = |depth: &usize| paths.iter().all(|path| path.len() > depth + 1 && path[*depth] == first[*depth]);
+    (0..).take_while(around).count()
 }
 
 /// Whether a file is an archive that can be read here, according to its name.

@@ -14,7 +14,7 @@ use super::parts::Parts;
 use super::rows::{is_labeled, is_list};
 use super::shards::{FilePredicate, Shards};
 use super::split::Split;
-use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Numbers, Parquet, Subset, fault};
+use super::{Archive, Cifar, Dataset, Idx, ImageFolder, List, Numbers, Parquet, Subset, fault, listed};
 use crate::error::TrainError;
 
 /// How a data set without a test split is split.
@@ -122,9 +122,10 @@ fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
         found.sort();
         found
     };
+    // As in MNIST's `t10k-images…`, EMNIST's `emnist-balanced-test-images…` and CIFAR's `test_batch.bin`.
     let is_test = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        name.starts_with("t10k") || name.starts_with("test")
+        name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| matches!(word, "t10k" | "test" | "testing"))
     };
     let idx = named(&|name| name.contains("images") && name.contains("idx") && !name.contains("labels"));
     let cifar = named(&|name| {
@@ -140,7 +141,15 @@ fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
         let parts = if divided { BTreeSet::from([Split::Train, Split::Test]) } else { BTreeSet::new() };
         let part = if train.is_empty() || divided && split != Split::Train { test } else { train };
         let dataset: Arc<dyn Dataset> = match of_idx {
-            true => Arc::new(Idx::open(&part[0])?),
+            true => match &part[..] {
+                [only] => Arc::new(Idx::open(only)?),
+                several => {
+                    let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+                    let found =
+                        format!("expected one set of images in idx files, found {}: {}", names.len(), listed(&names));
+                    return Err(fault(path, found, "put each set into a folder of its own"));
+                }
+            },
             false => Arc::new(Cifar::open(&part)?),
         };
         return Ok(Part { dataset, parts, notes: Vec::new() });

@@ -67,7 +67,11 @@ impl Relabeled {
 
     fn matched(inner: Arc<dyn Dataset>, classes: Vec<String>, matching: Matching) -> Self {
         let own = inner.classes();
-        let known = |index: usize| inner.labels(index).iter().any(|&label| matching.to()[label].is_some());
+        let known = |index: usize| {
+            let labels = inner.labels(index);
+            // That none of the classes applies is known, too.
+            labels.is_empty() || labels.iter().any(|&label| matching.to()[label].is_some())
+        };
         let mut kept = Vec::with_capacity(inner.len());
         let mut left_out = vec![0; own.len()];
         for index in 0..inner.len() {

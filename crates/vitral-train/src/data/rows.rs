@@ -102,6 +102,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>, TrainError> {
             .map(|(number, line)| json_row(path, number + 1, line))
             .collect::<Result<_, _>>()?,
     };
+    if let (Some(_), Some(without)) =
+        (rows.iter().find(|row| row.split.is_some()), rows.iter().find(|row| row.split.is_none()))
+    {
+        let found = format!("line {}: expected a `split`, as other rows have one, found none", without.line);
+        return Err(fault(path, found, "give every row its split, or none"));
+    }
     // Without a column of splits, the folders in the paths say which split a row belongs to, if there are several.
     if rows.iter().all(|row| row.split.is_none()) {
         let of = |row: &Row| Split::of_path(Path::new(&row.path.replace('\\', "/")));
@@ -175,10 +181,11 @@ fn cell(text: &str) -> (Vec<String>, bool) {
 fn word(value: &Value) -> Option<String> {
     match value {
         Value::String(word) => Some(word.clone()),
-        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Some(whole.to_string()),
-            (None, Some(float)) if float >= 0.0 && float.fract() == 0.0 => Some(format!("{float:.0}")),
-            _ => None,
+            (None, Some(float)) if float.fract() == 0.0 && float.abs() < 1e15 => Some(format!("{float:.0}")),
+            // What a model is to predict may be any number.
+            _ => Some(number.to_string()),
         },
         Value::Bool(yes) => Some(yes.to_string()),
         _ => None,
@@ -218,9 +225,15 @@ fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
         Value::Array(labels) => (labels.iter().map(word).collect(), true),
         label => (word(label).map(|label| vec![label]), false),
     };
-    let expected = || wrong(format!("expected labels that are words or whole numbers, found {label}"));
+    let expected = || wrong(format!("expected labels that are words or numbers, found {label}"));
     let labels: Vec<String> = labels.ok_or_else(expected)?;
-    let split = value.get("split").and_then(Value::as_str).map(|word| split(path, line, word)).transpose()?;
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let split = match (value.get("split"), TRAINING.iter().find_map(|key| Some((key, value.get(key)?)))) {
+        (Some(Value::String(word)), _) => Some(split(path, line, word)?),
+        (Some(other), _) => return Err(wrong(format!("expected `split` to be a text, found {other}"))),
+        (None, Some((key, yes))) => Some(training(path, line, &text(yes), key)?),
+        (None, None) => None,
+    };
     checked(path, Row { line, path: image.to_owned(), labels, split, is_list })
 }
 

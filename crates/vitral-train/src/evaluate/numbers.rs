@@ -26,8 +26,9 @@ pub struct Errors {
     count: usize,
     absolute: f64,
     squared: f64,
-    labels: f64,
-    squared_labels: f64,
+    /// Mean of the labels, and the sum of their squared distances from it (Welford's, which does not cancel).
+    mean: f64,
+    spread: f64,
 }
 
 impl Errors {
@@ -42,21 +43,21 @@ impl Errors {
             self.count += 1;
             self.absolute += (answer - label).abs();
             self.squared += (answer - label).powi(2);
-            self.labels += label;
-            self.squared_labels += label * label;
+            let before = label - self.mean;
+            self.mean += before / self.count as f64;
+            self.spread += before * (label - self.mean);
         }
     }
 
     /// The report; `skipped` images could not be read.
     pub fn report(&self, skipped: usize) -> NumbersReport {
         let count = self.count.max(1) as f64;
-        let spread = self.squared_labels - self.labels * self.labels / count;
         NumbersReport {
             images: self.count,
             skipped,
             mean_absolute_error: self.absolute / count,
             root_mean_squared_error: (self.squared / count).sqrt(),
-            r_squared: if spread > 0.0 { 1.0 - self.squared / spread } else { 0.0 },
+            r_squared: if self.spread > 0.0 { 1.0 - self.squared / self.spread } else { 0.0 },
         }
     }
 }
@@ -87,5 +88,12 @@ mod tests {
         assert_eq!((report.images, report.mean_absolute_error), (4, 0.5));
         assert!((report.root_mean_squared_error - 0.612_372_435_695_794_5).abs() < 1e-12);
         assert!((report.r_squared - 0.948_608_137_044_967_9).abs() < 1e-12);
+    }
+
+    #[test]
+    fn labels_that_are_all_equal_have_no_spread() {
+        let mut errors = Errors::default();
+        errors.add(&[0.2; 1000], &[0.1; 1000]);
+        assert_eq!(errors.report(0).r_squared, 0.0);
     }
 }

@@ -13,8 +13,10 @@ pub struct Entry {
     pub learning_rate: f32,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Fraction of training images, as augmented, that were classified correctly.
-    pub train_accuracy: f64,
+    /// Fraction of training images, as augmented, that were classified correctly; absent where labels are numbers, and without
+    /// labels.
+    #[serde(default)]
+    pub train_accuracy: Option<f64>,
     /// Mean loss on the validation images that select the best epoch, if they were evaluated. Older journals call it
     /// `test_loss`.
     #[serde(alias = "test_loss")]

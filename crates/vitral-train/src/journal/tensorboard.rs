@@ -16,7 +16,7 @@ pub(super) fn event(entry: &Entry, seconds: f64) -> Vec<u8> {
     for (tag, value) in [
         ("loss/train", Some(entry.train_loss)),
         ("loss/validation_split", entry.validation_loss),
-        ("accuracy/train", Some(entry.train_accuracy)),
+        ("accuracy/train", entry.train_accuracy),
         ("accuracy/validation_split", entry.validation_accuracy),
         ("learning_rate", Some(f64::from(entry.learning_rate))),
         ("gradient_norm", Some(entry.gradient_norm)),

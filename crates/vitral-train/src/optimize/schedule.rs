@@ -35,7 +35,7 @@ pub struct Schedule {
     pub warmup_epochs: f32,
     /// Rate of the first warm-up step. The first step after warm-up has the peak rate, as in timm.
     pub warmup_learning_rate: f32,
-    /// Rate at the end of cosine and linear: that of a step after the last one, as in timm, and of the cool-down.
+    /// Rate at the end of cosine and linear: that of a step after the last one, as in timm, and of the cool-down after any shape.
     pub final_learning_rate: f32,
     /// Epochs at the end that stay at `final_learning_rate`.
     pub cooldown_epochs: f32,
@@ -81,6 +81,9 @@ impl Schedule {
         if step < self.warmup_steps {
             let first = f64::from(self.warmup_learning_rate);
             return (first + (learning_rate - first) * step as f64 / self.warmup_steps as f64) as f32;
+        }
+        if step >= total {
+            return self.final_learning_rate;
         }
         let after = total.saturating_sub(self.warmup_steps).max(1);
         let done = ((step - self.warmup_steps) as f64 / after as f64).min(1.0);
@@ -141,7 +144,8 @@ mod tests {
         let end = |shape| {
             Schedule { learning_rate: 1.0, final_learning_rate: 0.25, shape, ..Schedule::default() }.at(100, 100)
         };
-        assert_eq!((end(Shape::Cosine), end(Shape::Linear), end(Shape::Constant)), (0.25, 0.25, 1.0));
-        assert!((end(Shape::Step) - 1e-3).abs() < 1e-9);
+        assert_eq!([Shape::Cosine, Shape::Linear, Shape::Constant, Shape::Step].map(end), [0.25; 4]);
+        let last = |shape| Schedule { learning_rate: 1.0, shape, ..Schedule::default() }.at(99, 100);
+        assert!(last(Shape::Constant) == 1.0 && (last(Shape::Step) - 1e-3).abs() < 1e-9);
     }
 }

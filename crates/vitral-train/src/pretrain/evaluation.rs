@@ -94,5 +94,5 @@ pub(super) fn score(trainer: &Trainer, choosing: &Hiding, device: &Device) -> Re
             1.0 - loss / variance.max(f64::MIN_POSITIVE)
         }
     };
-    Ok(Some(Score { loss, accuracy }))
+    Ok(Some(Score { loss, accuracy }.in_range()))
 }

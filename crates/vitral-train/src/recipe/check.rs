@@ -3,12 +3,12 @@
 
 use vitral::image::bands::MOST_BANDS;
 
-use super::keys::Recipe;
+use super::keys::{NewHead, Recipe};
 use crate::balance::{ChooseBy, ClassRule, ClassWeights};
 use crate::data::Sampling;
 use crate::hidden::{Corruption, Pretraining};
 use crate::loss::{Distillation, Loss};
-use crate::optimize::{Clip, Optimizer};
+use crate::optimize::{Clip, Optimizer, Shape};
 
 /// A key's value and the values that it may have.
 struct Rule(&'static str, f64, &'static str, bool);
@@ -149,6 +149,29 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
     if let Some(mean) = data.mean.iter().flatten().find(|mean| !mean.is_finite()) {
         return Err(format!("expected `data.mean` to be numbers, found {mean}"));
     }
+    if matches!(schedule.shape, Shape::Constant | Shape::Step)
+        && schedule.final_learning_rate > 0.0
+        && schedule.cooldown_epochs == 0.0
+    {
+        return Err("`schedule.final_learning_rate` is for the shapes `cosine` and `linear`, and for a cool-down \
+                    (`schedule.cooldown_epochs`); leave it out"
+            .to_owned());
+    }
+    if let Some(threshold) = recipe.augment.target_threshold {
+        if !matches!(run.loss, Some(Loss::Binary | Loss::BinaryFocal { .. })) {
+            return Err("`augment.target_threshold` is for `run.loss` = \"binary\" or \"binary-focal\"; leave it out"
+                .to_owned());
+        }
+        if threshold < recipe.augment.label_smoothing {
+            return Err(format!(
+                "`augment.target_threshold` = {threshold} is below `augment.label_smoothing`, so that every class would count; \
+                 raise it, or leave the smoothing out"
+            ));
+        }
+    }
+    if recipe.model.from.is_none() && recipe.model.head != NewHead::default() {
+        return Err("`model.head` is for a pretrained model (`model.from`); leave it out".to_owned());
+    }
     if recipe.pretraining.is_some()
         && let Some(key) = needs_labels(recipe)
     {
@@ -187,6 +210,7 @@ fn needs_labels(recipe: &Recipe) -> Option<&'static str> {
         ("augment.mixing", augment.mixing.is_some()),
         ("augment.erasing", augment.erasing.is_some()),
         ("augment.label_smoothing", augment.label_smoothing > 0.0),
+        ("augment.target_threshold", augment.target_threshold.is_some()),
     ];
     keys.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
 }

@@ -99,6 +99,12 @@ pub fn measure(folder: &Path) -> Option<f64> {
     ["top1", "mean_average_precision", "r_squared"].iter().find_map(|key| report[key].as_f64())
 }
 
+/// The epoch that a run's report says was kept, if there is one.
+pub fn best_epoch(folder: &Path) -> Option<u64> {
+    let text = std::fs::read(folder.join("report.json")).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&text).ok()?["best"]["epoch"].as_u64()
+}
+
 /// What a report is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {

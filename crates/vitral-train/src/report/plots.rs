@@ -54,7 +54,7 @@ pub fn curves(entries: &[Entry], by: ChooseBy) -> String {
         let loss: [Line; 2] =
             [("training", TRAIN, |entry| Some(entry.train_loss)), ("validation", HELD, |entry| entry.validation_loss)];
         let accuracy: [Line; 2] = [
-            ("training, as augmented", TRAIN, |entry| Some(100.0 * entry.train_accuracy)),
+            ("training, as augmented", TRAIN, |entry| entry.train_accuracy.map(|accuracy| 100.0 * accuracy)),
             (validation, HELD, |entry| entry.validation_accuracy.map(|accuracy| 100.0 * accuracy)),
         ];
         panel(&left, "loss", entries, loss)?;
