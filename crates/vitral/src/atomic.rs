@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use tempfile::{Builder, NamedTempFile};
@@ -220,9 +221,9 @@ pub fn recover(path: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(rest) = name.strip_prefix(&*start.to_string_lossy()) else { continue };
-        let marked = |ending: &str| {
-            rest.strip_suffix(ending).is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
-        };
+        let of_ours = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+        let marked =
+            |ending: &str| rest.strip_suffix(ending).is_some_and(|id| !id.is_empty() && id.bytes().all(of_ours));
         if marked(UNFINISHED) {
             unfinished.push(entry.path());
         } else if marked(BEFORE) {
@@ -248,10 +249,11 @@ fn start_of(path: &Path) -> OsString {
     name
 }
 
-/// A name beside a path that is unique to this process.
+/// A name beside a path that nothing else in any running process has.
 fn sibling(path: &Path, ending: &str) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut name = start_of(path);
-    name.push(format!("{}{ending}", std::process::id()));
+    name.push(format!("{}-{}{ending}", std::process::id(), COUNT.fetch_add(1, Relaxed)));
     folder_of(path).join(name)
 }
 
@@ -319,6 +321,17 @@ mod tests {
         filled("three").replace_with("new").unwrap();
         drop(filled("never"));
         assert_eq!((read(), names(place.path())), ("three".to_owned(), vec!["best".to_owned()]));
+        // Two at once do not touch each other's files; the first to finish wins.
+        let other = place.path().join("other");
+        let both = [(); 2].map(|()| AtomicFolder::beside(&other).unwrap());
+        for (folder, text) in both.iter().zip(["one", "two"]) {
+            fs::write(folder.path().join(text), text).unwrap();
+        }
+        let [one, two] = both;
+        one.finish().unwrap();
+        assert!(two.finish().is_err());
+        assert_eq!(names(&other), ["one"]);
+        fs::remove_dir_all(&other).unwrap();
         let file = place.path().join("file");
         let folder = AtomicFolder::beside(&file).unwrap();
         fs::write(folder.path().join("one"), "1").unwrap();

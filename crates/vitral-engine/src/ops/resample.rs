@@ -73,11 +73,17 @@ impl AxisWeights {
 
     /// Bicubic with a = −0.75, pixel centers at half, edges repeated: PyTorch's `bicubic` without antialias.
     pub fn bicubic(from: usize, to: usize) -> Self {
+        AxisWeights::bicubic_as_if(from, to, to as f64)
+    }
+
+    /// The same at the steps of a target of `length`, which need not be whole: PyTorch's `bicubic` with a scale factor of
+    /// `length / from` instead of a size.
+    pub fn bicubic_as_if(from: usize, to: usize, length: f64) -> Self {
         const A: f64 = -0.75;
         let near = |t: f64| ((A + 2.0) * t - (A + 3.0)) * t * t + 1.0;
         let far = |t: f64| ((A * t - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A;
         AxisWeights::build(from, to, |i, add| {
-            let center = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+            let center = (i as f64 + 0.5) * from as f64 / length - 0.5;
             let t = center - center.floor();
             for (k, weight) in [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)].into_iter().enumerate() {
                 let j = (center.floor() as isize - 1 + k as isize).clamp(0, from as isize - 1);
@@ -214,6 +220,33 @@ mod tests {
                 check.against(&golden, &[golden.tensor("x")], &["x"], |cx, x| {
                     cx.resample_grid(&x[0], &kernel(5, height), &kernel(7, width))
                 });
+            }
+        }
+    }
+
+    /// By `torch.nn.functional.interpolate` of PyTorch 2.15 with `scale_factor=(to + 0.1) / 5` and `mode="bicubic"`.
+    #[test]
+    fn a_scale_factor_is_not_a_size() {
+        let x = [0.5, -1.0, 2.0, 0.25, 3.0];
+        let expected: [&[f32]; 2] = [
+            &[
+                0.640_770_14,
+                -0.359_630_17,
+                -0.940_854_3,
+                1.144_212_5,
+                1.763_964_3,
+                0.249_957_32,
+                1.503_277_8,
+                3.202_538_5,
+            ],
+            &[-0.075_374_246, 1.887_438_8, 1.571_913_5],
+        ];
+        for expected in expected {
+            let to = expected.len();
+            let axis = AxisWeights::bicubic_as_if(5, to, to as f64 + 0.1);
+            for (weights, expected) in axis.weights().chunks(5).zip(expected) {
+                let found: f32 = weights.iter().zip(x).map(|(weight, x)| weight * x).sum();
+                assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
             }
         }
     }

@@ -13,16 +13,7 @@ impl ModelConfig {
     /// # Errors
     /// The first contradiction found.
     pub fn check(&self) -> Result<(), ConfigError> {
-        for (field, value) in [
-            ("image_size", self.image_size.area()),
-            ("patch_size", self.patch_size.area()),
-            ("channels", self.channels),
-            ("width", self.width),
-        ] {
-            if value == 0 {
-                return Err(ConfigError::Zero { field });
-            }
-        }
+        self.check_extents()?;
         let attends = self.depth > 0 || self.pooling == Pooling::Attention;
         for (field, value) in [("heads", self.heads), ("head_width", self.head_width), ("mlp_width", self.mlp_width)] {
             if value == 0 && attends {
@@ -98,6 +89,47 @@ impl ModelConfig {
         self.check_size()
     }
 
+    /// Rejects single numbers that are zero, or so large that they can only be a mistake or an attack; products of the
+    /// others do not overflow.
+    fn check_extents(&self) -> Result<(), ConfigError> {
+        const MOST: usize = 1 << 24;
+        const MOST_BLOCKS: usize = 10_000;
+        let sizes = [("image_size", self.image_size), ("patch_size", self.patch_size)];
+        for (field, Size { height, width }) in sizes {
+            if height == 0 || width == 0 {
+                return Err(ConfigError::Zero { field });
+            }
+            if height > MOST || width > MOST {
+                let found = format!("{height}×{width}");
+                return Err(ConfigError::Range { field, found, expected: "sides of at most 16777216 pixels" });
+            }
+        }
+        for (field, value) in [("channels", self.channels), ("width", self.width)] {
+            if value == 0 {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        for (field, value) in [
+            ("channels", self.channels),
+            ("width", self.width),
+            ("heads", self.heads),
+            ("head_width", self.head_width),
+            ("mlp_width", self.mlp_width),
+            ("registers", self.registers),
+            ("classes", self.classes),
+        ] {
+            if value > MOST {
+                let found = value.to_string();
+                return Err(ConfigError::Range { field, found, expected: "at most 16777216" });
+            }
+        }
+        if self.depth > MOST_BLOCKS {
+            let found = self.depth.to_string();
+            return Err(ConfigError::Range { field: "depth", found, expected: "at most 10000 blocks" });
+        }
+        Ok(())
+    }
+
     /// Rejects sizes that can only be a mistake or an attack, before anything is allocated.
     fn check_size(&self) -> Result<(), ConfigError> {
         const LIMIT: u128 = 1 << 40;
@@ -114,7 +146,21 @@ impl ModelConfig {
             )
             .saturating_add(self.stem_weights())
             .saturating_add(self.relative_weights());
-        if count > LIMIT { Err(ConfigError::TooLarge { count, limit: LIMIT }) } else { Ok(()) }
+        if count > LIMIT {
+            return Err(ConfigError::TooLarge { count, limit: LIMIT });
+        }
+        // Positions by sines and cosines are computed where others are read.
+        const MOST_POSITIONS: u128 = 1 << 32;
+        let positions = wide(self.width).saturating_mul(wide(self.tokens()));
+        if positions > MOST_POSITIONS {
+            let found = format!("{} tokens of width {}", self.tokens(), self.width);
+            return Err(ConfigError::Range {
+                field: "image_size",
+                found,
+                expected: "at most 2^32 values in all tokens",
+            });
+        }
+        Ok(())
     }
 
     /// Number of entries in all relative position tables together.

@@ -139,6 +139,9 @@ pub enum PositionResample {
     BicubicAntialias,
     /// Bicubic, a = −0.75, no antialiasing (most of Hugging Face).
     Bicubic,
+    /// The same at the steps of a grid that is a tenth of a patch longer: the code of DINO and of DINOv2 without registers,
+    /// which adds 0.1 to the number of patches so that their quotient is not rounded down.
+    BicubicOffset,
     /// Linear with aligned corners, like `scipy.ndimage.zoom(order=1)` (Google's JAX code).
     LinearAligned,
     /// Linear with antialiasing (Hugging Face's SigLIP 2 NaFlex).

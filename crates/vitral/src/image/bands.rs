@@ -1,7 +1,7 @@
 //! Images of any number of bands: what satellites, microscopes and scanners record.
 
 use super::depth::SampleRange;
-use super::resize::{Window, resample_numbers};
+use super::resize::{Window, interpolate, resample_numbers};
 use super::{Filter, ImageError, RgbImage};
 use crate::config::Size;
 
@@ -100,6 +100,11 @@ impl BandImage {
             return self.clone();
         }
         self.changed(size, |plane| resample_numbers(plane, self.size, size, filter))
+    }
+
+    /// Resized to `size` by linear interpolation between the four nearest samples, each band by itself, without antialiasing.
+    pub(super) fn interpolated(&self, size: Size) -> Self {
+        self.changed(size, |plane| interpolate(plane, 1, self.size, size))
     }
 
     /// A part of the image.

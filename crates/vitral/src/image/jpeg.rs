@@ -41,7 +41,7 @@ use markers::next_segment;
 use notes::Notes;
 use scan::Scan;
 use stored::Stored;
-use tables::Tables;
+pub(super) use tables::Tables;
 
 /// More scans than any encoder writes; each costs time, however little data it has.
 const MOST_SCANS: usize = 256;
@@ -82,18 +82,11 @@ pub(super) struct Part {
     pub(super) samples: Vec<u8>,
 }
 
-/// Decodes a part of another file, which may keep the tables for all parts in one place; it must not be larger than
-/// `most`, width before height.
-pub(super) fn decode_part(
-    bytes: &[u8],
-    shared_tables: Option<&[u8]>,
-    colors: Colors,
-    most: (usize, usize),
-    limits: &Limits,
-) -> Result<Part, ImageError> {
+/// The tables that a file keeps in one place for all its parts.
+pub(super) fn shared_tables(bytes: Option<&[u8]>) -> Result<Tables, ImageError> {
     let mut tables = Tables::default();
     let mut at = 2;
-    while let Some(segment) = shared_tables.and_then(|bytes| next_segment(bytes, at).ok()) {
+    while let Some(segment) = bytes.and_then(|bytes| next_segment(bytes, at).ok()) {
         at = segment.end;
         match segment.marker {
             0xC4 => tables.read_codes(segment.payload)?,
@@ -103,6 +96,17 @@ pub(super) fn decode_part(
             _ => {}
         }
     }
+    Ok(tables)
+}
+
+/// Decodes a part of another file; it must not be larger than `most`, width before height.
+pub(super) fn decode_part(
+    bytes: &[u8],
+    shared_tables: &Tables,
+    colors: Colors,
+    most: (usize, usize),
+    limits: &Limits,
+) -> Result<Part, ImageError> {
     let pixels = most.0.saturating_mul(most.1);
     let limits = limits.max_pixels(limits.max_pixels.min(pixels as u64));
     // libjpeg supplies a missing end marker, which libtiff relies on.
@@ -117,7 +121,8 @@ pub(super) fn decode_part(
         }
         other => other,
     };
-    let Decoded { frame, samples, .. } = decode_samples(&ended, tables, Some(model), &limits).map_err(larger)?;
+    let Decoded { frame, samples, .. } =
+        decode_samples(&ended, shared_tables.clone(), Some(model), &limits).map_err(larger)?;
     Ok(Part { width: frame.width, height: frame.height, components: frame.components.len(), samples })
 }
 

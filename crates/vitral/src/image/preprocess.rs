@@ -111,6 +111,14 @@ pub enum Step {
         /// The filter.
         filter: Filter,
     },
+    /// Interpolates between the four nearest pixels, without antialiasing, in floats: TensorFlow's `tf.image.resize` as
+    /// Google's JAX code calls it.
+    Interpolate {
+        /// The target size.
+        to: Target,
+        /// Whether the results are rounded down to 8 bits, as in `big_vision`. If not, it must be the last step.
+        whole: bool,
+    },
     /// Crops the center. A side that is too short is padded.
     CenterCrop {
         /// The size of the crop.
@@ -126,6 +134,7 @@ impl Step {
     /// The target size and the filter of a resize, whatever its arithmetic.
     pub fn resize(&self) -> Option<(Target, Filter)> {
         match self {
+            Step::Interpolate { to, .. } => Some((*to, Filter::Bilinear)),
             Step::Resize { to, filter } | Step::ResizeTensor { to, filter } | Step::ResizeNumbers { to, filter } => {
                 Some((*to, *filter))
             }

@@ -127,6 +127,36 @@ pub(super) fn resample_numbers(plane: &[f32], from: Size, to: Size, filter: Filt
     out
 }
 
+/// Interleaved samples `[height, width, channels]` interpolated linearly between the four nearest pixels, without
+/// antialiasing: `tf.image.resize` of TensorFlow 2, with its centers of pixels and its order of operations.
+pub(super) fn interpolate<S: Copy + Into<f32>>(samples: &[S], channels: usize, from: Size, to: Size) -> Vec<f32> {
+    assert_eq!(samples.len(), from.area() * channels, "samples of {from} with {channels} channels");
+    let between = |from: usize, to: usize| -> Vec<(usize, usize, f32)> {
+        let scale = from as f32 / to as f32;
+        let place = |target: usize| {
+            let at = (target as f32 + 0.5) * scale - 0.5;
+            let below = at.floor();
+            (below.max(0.0) as usize, (at.ceil() as usize).min(from - 1), at - below)
+        };
+        (0..to).map(place).collect()
+    };
+    let (rows, columns) = (between(from.height, to.height), between(from.width, to.width));
+    let mut out = Vec::with_capacity(to.area() * channels);
+    for &(top, bottom, down) in &rows {
+        let line = |row: usize| &samples[row * from.width * channels..(row + 1) * from.width * channels];
+        let (top, bottom) = (line(top), line(bottom));
+        for &(left, right, across) in &columns {
+            out.extend((0..channels).map(|channel| {
+                let at = |line: &[S], column: usize| -> f32 { line[column * channels + channel].into() };
+                let mix = |a: f32, b: f32, share: f32| a + (b - a) * share;
+                let upper = mix(at(top, left), at(top, right), across);
+                mix(upper, mix(at(bottom, left), at(bottom, right), across), down)
+            }));
+        }
+    }
+    out
+}
+
 /// Whether Pillow resizes along columns before rows.
 fn columns_first(from: Size, to: Size) -> bool {
     let removed = |from: usize, to: usize| from as i128 - to as i128;

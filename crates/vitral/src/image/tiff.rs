@@ -34,7 +34,7 @@ use super::options::DecodeOptions;
 use super::orientation::Orientation;
 use super::{BandImage, ImageError, RgbImage};
 use crate::config::Size;
-use canvas::{Canvas, check_work, stored_rows};
+use canvas::{Canvas, Reading, check_work, stored_rows};
 use codec::Compression;
 use directory::{Directory, tag};
 use fault::corrupt;
@@ -49,7 +49,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<AsStored, 
     let directory = Directory::read(bytes)?;
     let layout = Layout::read(&directory, &options.limits)?;
     let mut canvas = Canvas::new(&layout, &options.limits)?;
-    let tables = directory.bytes(tag::JPEG_TABLES);
+    let tables = shared_tables(&directory, &layout)?;
+    let mut reading = Reading::within(&options.limits);
     for plane in 0..if layout.planar { layout.samples } else { 1 } {
         if !canvas.needs(plane) {
             continue;
@@ -59,13 +60,15 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<AsStored, 
             let place = layout.chunks.place(within);
             if layout.compression == Compression::Jpeg {
                 if let Some(data) = layout.chunks.bytes(index, bytes, None)? {
-                    canvas.put_bytes(plane, place, &jpeg_samples(data, tables, &layout, place, &options.limits)?);
+                    reading.add(data)?;
+                    canvas.put_bytes(plane, place, &jpeg_samples(data, &tables, &layout, place, &options.limits)?);
                 }
             } else {
                 let rows = canvas.rows(place);
                 let raw = layout.compression == Compression::None;
                 let length = raw.then_some(rows.stride * rows.count);
                 if let Some(data) = layout.chunks.bytes(index, bytes, length)? {
+                    reading.add(data)?;
                     canvas.put_rows(plane, place, &restored(data, &rows, &layout)?, rows.stride);
                 }
             }
@@ -121,9 +124,10 @@ pub(super) fn decode_bands(
     let full = planes::full(&pages[0].1);
     let size = Size { height: pages[0].1.height, width: pages[0].1.width };
     let mut planes = Planes::new(&pages[0].1, bands, &options.limits)?;
+    let mut reading = Reading::within(&options.limits);
     for (directory, layout) in &pages {
         check_work(layout, &options.limits)?;
-        put_page(&mut planes, bytes, directory, layout, &options.limits)?;
+        put_page(&mut planes, &mut reading, bytes, directory, layout, &options.limits)?;
         planes.end_page(layout);
     }
     Ok((BandImage::new(size, bands, planes.finish(), full)?, orientation, note))
@@ -143,19 +147,21 @@ fn continued(pages: &[(Directory, Layout)]) -> Result<bool, ImageError> {
 /// Puts every strip and tile of a page in its place.
 fn put_page(
     planes: &mut Planes,
+    reading: &mut Reading,
     bytes: &[u8],
     directory: &Directory,
     layout: &Layout,
     limits: &Limits,
 ) -> Result<(), ImageError> {
-    let tables = directory.bytes(tag::JPEG_TABLES);
+    let tables = shared_tables(directory, layout)?;
     for plane in 0..if layout.planar { layout.samples } else { 1 } {
         for within in 0..layout.chunks.per_plane() {
             let index = plane * layout.chunks.per_plane() + within;
             let place = layout.chunks.place(within);
             if layout.compression == Compression::Jpeg {
                 if let Some(data) = layout.chunks.bytes(index, bytes, None)? {
-                    let part = jpeg_samples(data, tables, layout, place, limits)?;
+                    reading.add(data)?;
+                    let part = jpeg_samples(data, &tables, layout, place, limits)?;
                     planes.put(layout, plane, place, &part.samples, part.width * part.components);
                 }
                 continue;
@@ -163,6 +169,7 @@ fn put_page(
             let rows = stored_rows(layout, place);
             let length = (layout.compression == Compression::None).then_some(rows.stride * rows.count);
             if let Some(data) = layout.chunks.bytes(index, bytes, length)? {
+                reading.add(data)?;
                 planes.put(layout, plane, place, &restored(data, &rows, layout)?, rows.stride);
             }
         }
@@ -202,10 +209,16 @@ fn restored(data: &[u8], rows: &Rows, layout: &Layout) -> Result<Vec<u8>, ImageE
     Ok(restored)
 }
 
+/// The tables of an image whose strips or tiles are JPEG files without them.
+fn shared_tables(directory: &Directory, layout: &Layout) -> Result<jpeg::Tables, ImageError> {
+    let used = layout.compression == Compression::Jpeg;
+    jpeg::shared_tables(directory.bytes(tag::JPEG_TABLES).filter(|_| used))
+}
+
 /// The samples of a strip or tile that is a JPEG file without its tables.
 fn jpeg_samples(
     data: &[u8],
-    tables: Option<&[u8]>,
+    tables: &jpeg::Tables,
     layout: &Layout,
     place: chunks::Place,
     limits: &Limits,

@@ -109,6 +109,7 @@ impl PositionResample {
             PositionResample::BicubicAntialias => AxisWeights::bicubic_antialias,
             PositionResample::LinearAntialias => AxisWeights::linear_antialias,
             PositionResample::Bicubic => AxisWeights::bicubic,
+            PositionResample::BicubicOffset => |from, to| AxisWeights::bicubic_as_if(from, to, to as f64 + 0.1),
             PositionResample::LinearAligned => AxisWeights::linear_aligned,
         };
         [weights(from.height, to.height), weights(from.width, to.width)]

@@ -72,6 +72,10 @@ fn steps(preprocess: &Preprocess) -> Vec<(&'static str, String)> {
                 entries.push(("resize", written(to)));
                 entries.push(("interpolation", filter.to_string().to_lowercase()));
             }
+            Step::Interpolate { to, .. } => {
+                entries.push(("resize", written(to)));
+                entries.push(("interpolation", "bilinear without antialiasing".to_owned()));
+            }
             Step::CenterCrop { size, .. } => entries.push(("crop", written(&[size.height, size.width]))),
         }
     }

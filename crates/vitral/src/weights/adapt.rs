@@ -8,7 +8,9 @@ use vitral_engine::ops::{AxisWeights, resample};
 
 use super::resample::resample_positions;
 use super::{Assignment, WeightsError};
-use crate::config::{Head, ModelConfig, OtherSizes, PositionResample, Positions, RelativePositions, Size, Stem};
+use crate::config::{
+    Head, ModelConfig, OtherSizes, PositionResample, Positions, Problem, RelativePositions, Size, Stem,
+};
 use crate::model::init::initial_values;
 use crate::model::{Initialization, Vit};
 
@@ -81,6 +83,10 @@ impl Adaptation {
             HeadChoice::Drop => config.classes = 0,
             HeadChoice::Zeros { classes } | HeadChoice::Initialized { classes, .. } => {
                 config.classes = classes;
+                if config.problem == Problem::Embedding {
+                    // What projected to an embedding is a classifier like any other.
+                    (config.problem, config.head_bias) = (Problem::SingleLabel, true);
+                }
                 // All zero, a head of several maps would never learn.
                 if config.head != Head::Linear {
                     config.head = Head::Linear;

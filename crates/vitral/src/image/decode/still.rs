@@ -32,7 +32,10 @@ pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> R
             read(format, decoder, allowed, options)?
         }
         Format::WebP => read(format, WebPDecoder::new(Cursor::new(bytes)).map_err(fault)?, allowed, options)?,
-        Format::Bmp => read(format, BmpDecoder::new(Cursor::new(bytes)).map_err(fault)?, allowed, options)?,
+        Format::Bmp => {
+            let (image, note) = read(format, BmpDecoder::new(Cursor::new(bytes)).map_err(fault)?, allowed, options)?;
+            (expanded_as_pillow(image, bytes)?, note)
+        }
         _ => unreachable!("{} has a decoder of its own", format.name()),
     };
     let orientation = match format {
@@ -99,6 +102,35 @@ fn read(
     Ok((RgbImage::new(width, height, pixels)?, note))
 }
 
+/// A BMP of 16 bits a pixel with its samples of 5 or 6 bits expanded to 8 as Pillow does it, rounded down; the decoder
+/// rounds to the nearest.
+fn expanded_as_pillow(image: RgbImage, bytes: &[u8]) -> Result<RgbImage, ImageError> {
+    let number = |at: usize, length: usize| -> u32 {
+        let bytes = bytes.get(at..at + length).unwrap_or_default();
+        bytes.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte))
+    };
+    const BITS_A_PIXEL: usize = 28;
+    const COMPRESSION: usize = 30;
+    const GREEN_MASK: usize = 58;
+    if number(BITS_A_PIXEL, 2) != 16 {
+        return Ok(image);
+    }
+    let bits = match number(COMPRESSION, 4) {
+        0 => [5, 5, 5],
+        3 | 6 if number(GREEN_MASK, 4) == 0x7E0 => [5, 6, 5],
+        3 | 6 if number(GREEN_MASK, 4) == 0x3E0 => [5, 5, 5],
+        _ => return Ok(image),
+    };
+    let (width, height) = (image.width(), image.height());
+    let expanded = |(sample, bits): (u8, u32)| {
+        let most = (1u32 << bits) - 1;
+        let stored = (u32::from(sample) * most + 127) / 255;
+        (stored * 255 / most) as u8
+    };
+    let samples = image.pixels().iter().copied().zip(bits.into_iter().cycle()).map(expanded);
+    RgbImage::new(width, height, samples.collect())
+}
+
 /// The big-endian width or height in a PNG header.
 fn side(bytes: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
@@ -149,5 +181,36 @@ fn translate(format: Format, limits: &Limits, error: Fault) -> ImageError {
             ImageError::Truncated { format: name, detail }
         }
         _ => ImageError::Corrupt { format: name, detail },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bitmap of 32 pixels in a row, whose samples count up.
+    fn bitmap(masks: Option<[u32; 3]>, pixel: impl Fn(u16) -> u16) -> Vec<u8> {
+        let head = 14 + 40 + if masks.is_some() { 12 } else { 0 };
+        let mut bytes = b"BM".to_vec();
+        bytes.extend([(head + 64u32).to_le_bytes(), [0; 4], head.to_le_bytes()].concat());
+        bytes.extend([40u32, 32, 1].map(u32::to_le_bytes).concat());
+        bytes.extend([1u16, 16].map(u16::to_le_bytes).concat());
+        bytes.extend([if masks.is_some() { 3u32 } else { 0 }, 64, 0, 0, 0, 0].map(u32::to_le_bytes).concat());
+        bytes.extend(masks.unwrap_or_default().map(u32::to_le_bytes).concat().iter().take(head as usize - 54));
+        bytes.extend((0..32).flat_map(|place| pixel(place).to_le_bytes()));
+        bytes
+    }
+
+    /// Pillow computes `sample * 255 / most` in whole numbers.
+    #[test]
+    fn sixteen_bits_a_pixel_are_expanded_as_pillow_does_it() {
+        let five = bitmap(None, |place| place << 10 | place << 5 | place);
+        let found = decode(Format::Bmp, &five, &DecodeOptions::default()).expect("an image").image;
+        let expected: Vec<u8> = (0..32u32).flat_map(|place| [(place * 255 / 31) as u8; 3]).collect();
+        assert_eq!(found.pixels(), expected);
+        let six = bitmap(Some([0xF800, 0x7E0, 0x1F]), |place| place << 11 | (2 * place + 1) << 5 | place);
+        let found = decode(Format::Bmp, &six, &DecodeOptions::default()).expect("an image").image;
+        let pixel = |place: u32| [place * 255 / 31, (2 * place + 1) * 255 / 63, place * 255 / 31].map(|v| v as u8);
+        assert_eq!(found.pixels(), (0..32).flat_map(pixel).collect::<Vec<u8>>());
     }
 }

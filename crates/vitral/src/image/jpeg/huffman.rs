@@ -11,6 +11,7 @@ const LOOKAHEAD: u32 = 10;
 const LONGEST: usize = 16;
 
 /// A table as defined in a file.
+#[derive(Clone)]
 pub(super) struct Codes {
     counts: [u8; LONGEST],
     symbols: [u8; 256],

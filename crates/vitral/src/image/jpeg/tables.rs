@@ -34,8 +34,8 @@ pub(super) type Quantization = [i16; 64];
 pub(super) type Codes4 = [Option<Codes>; 4];
 
 /// All tables defined so far.
-#[derive(Default)]
-pub(super) struct Tables {
+#[derive(Clone, Default)]
+pub(in crate::image) struct Tables {
     pub(super) quantization: [Option<Quantization>; 4],
     pub(super) dc: Codes4,
     pub(super) ac: Codes4,

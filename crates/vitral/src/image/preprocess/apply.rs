@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::resize::{Arithmetic, Window, resample, resample_numbers};
+use super::super::resize::{Arithmetic, Window, interpolate, resample, resample_numbers};
 use super::super::{AsImage, BandImage, Filter, ImageError, ImageView, RgbImage};
 use super::{Channels, Halving, Normalize, Preprocess, Rescale, Step};
 use crate::config::Size;
@@ -65,11 +65,17 @@ impl Preprocess {
 
     fn image_in_color(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         let (mut pixels, last) = self.pixels(image)?;
-        if let Some((to, filter)) = last {
+        if let Some(Last { to, filter }) = last {
             let window = Window::whole(to);
-            let resized = match self.channels {
-                Channels::Rgb => resample::<3>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
-                _ => resample::<1>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
+            let resized = match (filter, self.channels) {
+                (Some(filter), Channels::Rgb) => {
+                    resample::<3>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window)
+                }
+                (Some(filter), _) => resample::<1>(Arithmetic::Pillow, &pixels.bytes, pixels.size, to, filter, window),
+                (None, _) => {
+                    let numbers = interpolate(&pixels.bytes, self.channels.count(), pixels.size, to);
+                    numbers.iter().map(|number| number.round() as u8).collect()
+                }
             };
             pixels = Pixels { size: to, bytes: Cow::Owned(resized) };
         }
@@ -81,7 +87,7 @@ impl Preprocess {
     }
 
     /// Runs the steps over 8-bit pixels, and returns the last one if it is over floats.
-    fn pixels<'a>(&self, image: &'a RgbImage) -> Result<(Pixels<'a>, Option<(Size, Filter)>), ImageError> {
+    fn pixels<'a>(&self, image: &'a RgbImage) -> Result<(Pixels<'a>, Option<Last>), ImageError> {
         self.check_channels()?;
         let bytes = match self.channels {
             Channels::Rgb => Cow::Borrowed(image.pixels()),
@@ -97,7 +103,7 @@ impl Preprocess {
             let to = step.size_of(from);
             step.check_size(from, to)?;
             pixels = match step {
-                Step::ResizeNumbers { filter, .. } => {
+                Step::ResizeNumbers { .. } | Step::Interpolate { whole: false, .. } => {
                     if let Some(next) = steps.next() {
                         return Err(ImageError::Value {
                             place: "the preprocessing",
@@ -106,7 +112,16 @@ impl Preprocess {
                             found: format!("`{next}` after it"),
                         });
                     }
-                    return Ok((pixels, Some((to, *filter))));
+                    let filter = match step {
+                        Step::ResizeNumbers { filter, .. } => Some(*filter),
+                        _ => None,
+                    };
+                    return Ok((pixels, Some(Last { to, filter })));
+                }
+                Step::Interpolate { .. } => {
+                    let numbers = interpolate(&pixels.bytes, self.channels.count(), from, to);
+                    let bytes: Vec<u8> = numbers.iter().map(|&number| number as u8).collect();
+                    Pixels { size: to, bytes: Cow::Owned(bytes) }
                 }
                 Step::Resize { filter, .. } | Step::ResizeTensor { filter, .. } => {
                     let arithmetic = match step {
@@ -147,9 +162,18 @@ impl Preprocess {
     }
 
     /// Scales and normalizes interleaved bytes into planes, with a resize in between if that is the last step.
-    fn numbers(&self, pixels: &Pixels<'_>, last: Option<(Size, Filter)>, tensor: &mut [f32]) {
+    fn numbers(&self, pixels: &Pixels<'_>, last: Option<Last>, tensor: &mut [f32]) {
         let (bytes, channels) = (&*pixels.bytes, self.channels.count());
-        if let Some((to, filter)) = last {
+        if let Some(Last { to, filter: None }) = last {
+            let numbers = interpolate(bytes, channels, pixels.size, to);
+            for (channel, plane) in tensor.chunks_exact_mut(to.area()).enumerate() {
+                for (number, value) in plane.iter_mut().zip(numbers.iter().skip(channel).step_by(channels)) {
+                    *number = self.normalized(channel, self.scaled_sample(*value, 255.0));
+                }
+            }
+            return;
+        }
+        if let Some(Last { to, filter: Some(filter) }) = last {
             for (channel, plane) in tensor.chunks_exact_mut(to.area()).enumerate() {
                 let scaled = bytes.iter().skip(channel).step_by(channels);
                 let scaled: Vec<f32> = scaled.map(|&value| self.scaled(usize::from(value))).collect();
@@ -193,8 +217,16 @@ fn kept(from: Size, crop: Size, halving: Halving) -> Window {
 
 /// An image after the steps: bytes, with a resize over floats that is yet to be done, or bands.
 enum Ready<'a> {
-    Pixels(Pixels<'a>, Option<(Size, Filter)>),
+    Pixels(Pixels<'a>, Option<Last>),
     Bands(Cow<'a, BandImage>),
+}
+
+/// A last step whose results are floats.
+#[derive(Clone, Copy)]
+struct Last {
+    to: Size,
+    /// Antialiased by this filter; `None` is an interpolation between the nearest pixels.
+    filter: Option<Filter>,
 }
 
 /// Interleaved bytes between two steps.

@@ -66,6 +66,11 @@ impl Preprocess {
                     return Err(ImageError::Backend { found: format!("the filter `{filter}`") });
                 }
                 (Step::Resize { to, filter }, Backend::Torchvision) => Step::ResizeTensor { to, filter },
+                // What transformers does for the same weights.
+                (Step::Interpolate { to, .. }, Backend::Pil) => Step::Resize { to, filter: Filter::Bilinear },
+                (Step::Interpolate { to, .. }, Backend::Torchvision) => {
+                    Step::ResizeTensor { to, filter: Filter::Bilinear }
+                }
                 (Step::ResizeTensor { to, filter }, Backend::Pil) => Step::Resize { to, filter },
                 (Step::CenterCrop { halving: Halving::Even, .. }, Backend::Torchvision) => {
                     return Err(ImageError::Backend {

@@ -35,6 +35,11 @@ impl Preprocess {
                         image = Cow::Owned(image.resized(to, *filter));
                     }
                 }
+                Step::Interpolate { .. } => {
+                    if from != to {
+                        image = Cow::Owned(image.interpolated(to));
+                    }
+                }
                 Step::CenterCrop { fill, halving, .. } => {
                     if *fill != [0; 3] && (from.height < to.height || from.width < to.width) {
                         return Err(ImageError::UnknownStep {

@@ -24,6 +24,8 @@ impl fmt::Display for Step {
             Step::Resize { to, filter } => write!(f, "resize {to} {filter}"),
             Step::ResizeTensor { to, filter } => write!(f, "resize {to} {filter} by torchvision"),
             Step::ResizeNumbers { to, filter } => write!(f, "resize {to} {filter} without rounding"),
+            Step::Interpolate { to, whole: true } => write!(f, "resize {to} bilinear by TensorFlow"),
+            Step::Interpolate { to, whole: false } => write!(f, "resize {to} bilinear by TensorFlow without rounding"),
             Step::CenterCrop { size, fill, .. } if *fill == [0; 3] => write!(f, "center crop {size}"),
             Step::CenterCrop { size, fill: [r, g, b], .. } => write!(f, "center crop {size} on #{r:02x}{g:02x}{b:02x}"),
         }

@@ -88,7 +88,10 @@ impl Step {
     /// The size of an image of size `from` after this step.
     pub(super) fn size_of(&self, from: Size) -> Size {
         match self {
-            Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => to.of(from),
+            Step::Resize { to, .. }
+            | Step::ResizeTensor { to, .. }
+            | Step::ResizeNumbers { to, .. }
+            | Step::Interpolate { to, .. } => to.of(from),
             Step::CenterCrop { size, .. } => *size,
         }
     }
@@ -111,7 +114,10 @@ impl Preprocess {
     /// The size of every tensor, if fixed: that of the last crop or exact resize. `None` if it depends on the image.
     pub fn output_size(&self) -> Option<Size> {
         self.steps.iter().fold(None, |_, step| match step {
-            Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => to.fixed(),
+            Step::Resize { to, .. }
+            | Step::ResizeTensor { to, .. }
+            | Step::ResizeNumbers { to, .. }
+            | Step::Interpolate { to, .. } => to.fixed(),
             Step::CenterCrop { size, .. } => Some(*size),
         })
     }
@@ -127,7 +133,10 @@ impl Preprocess {
         let mut size = from;
         for step in &self.steps {
             match step {
-                Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => {
+                Step::Resize { to, .. }
+                | Step::ResizeTensor { to, .. }
+                | Step::ResizeNumbers { to, .. }
+                | Step::Interpolate { to, .. } => {
                     let to = to.of(size);
                     (row, column) = (row * to.height / size.height.max(1), column * to.width / size.width.max(1));
                     size = to;

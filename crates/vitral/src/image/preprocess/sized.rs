@@ -35,6 +35,7 @@ impl Preprocess {
         match last {
             Some(Step::ResizeTensor { filter, .. }) => Step::ResizeTensor { to, filter: *filter },
             Some(Step::ResizeNumbers { filter, .. }) => Step::ResizeNumbers { to, filter: *filter },
+            Some(Step::Interpolate { whole, .. }) => Step::Interpolate { to, whole: *whole },
             Some(Step::Resize { filter, .. }) => Step::Resize { to, filter: *filter },
             Some(Step::CenterCrop { .. }) | None => Step::Resize { to, filter: Filter::Bicubic },
         }
@@ -56,7 +57,10 @@ impl Preprocess {
         for step in &mut self.steps {
             match step {
                 Step::CenterCrop { size, .. } => *size = sized(*size),
-                Step::Resize { to, .. } | Step::ResizeTensor { to, .. } | Step::ResizeNumbers { to, .. } => {
+                Step::Resize { to, .. }
+                | Step::ResizeTensor { to, .. }
+                | Step::ResizeNumbers { to, .. }
+                | Step::Interpolate { to, .. } => {
                     *to = match *to {
                         Target::Exact(size) => Target::Exact(sized(size)),
                         Target::ShortSide(side) => Target::ShortSide(short(side)),

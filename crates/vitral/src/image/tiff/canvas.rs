@@ -152,6 +152,29 @@ fn stride(layout: &Layout) -> Option<usize> {
     }
 }
 
+/// What has been read of the compressed strips and tiles. Their places may overlap, so a small file can hold any number of
+/// large ones.
+pub(super) struct Reading {
+    bytes: u64,
+    limit: u64,
+}
+
+impl Reading {
+    pub(super) fn within(limits: &Limits) -> Self {
+        Reading { bytes: 0, limit: limits.max_bytes }
+    }
+
+    /// Counts a strip or tile.
+    pub(super) fn add(&mut self, data: &[u8]) -> Result<(), ImageError> {
+        self.bytes = self.bytes.saturating_add(data.len() as u64);
+        if self.bytes > self.limit {
+            let what = "reading the strips or tiles of a TIFF image, which overlap,".to_owned();
+            return Err(ImageError::TooManyBytes { what, needed: self.bytes, limit: self.limit });
+        }
+        Ok(())
+    }
+}
+
 /// Rejects strips and tiles that hold far more than the image: each costs time and memory, however little data it has.
 pub(super) fn check_work(layout: &Layout, limits: &Limits) -> Result<(), ImageError> {
     let (width, height) = (layout.chunks.width, layout.chunks.height);

@@ -25,6 +25,8 @@ pub(super) struct Chunks {
     offsets: Vec<u64>,
     /// Empty if the file does not say.
     counts: Vec<u64>,
+    /// The offsets in order, if the file does not say how long strips and tiles are: one ends where the next begins.
+    starts: Vec<u64>,
 }
 
 impl Chunks {
@@ -69,7 +71,13 @@ impl Chunks {
         if counts.len() < count {
             counts.clear();
         }
-        Ok(Chunks { width: chunk_width, height: chunk_height, image: (width, height), across, down, offsets, counts })
+        let mut starts = Vec::new();
+        if counts.is_empty() {
+            starts.clone_from(&offsets);
+            starts.sort_unstable();
+        }
+        let image = (width, height);
+        Ok(Chunks { width: chunk_width, height: chunk_height, image, across, down, offsets, counts, starts })
     }
 
     /// Number of strips or tiles in a plane.
@@ -112,7 +120,11 @@ impl Chunks {
             (Some(length), _) => Ok(Some(&rest[..length.min(rest.len())])),
             (None, Some(count @ 1..)) => Ok(Some(&rest[..count.min(rest.len())])),
             // A decoder stops by itself when all rows are there.
-            (None, _) => Ok(Some(rest)),
+            (None, _) => {
+                let next = self.starts.partition_point(|&next| next <= start as u64);
+                let next = self.starts.get(next).and_then(|&next| usize::try_from(next).ok());
+                Ok(Some(next.and_then(|next| rest.get(..next - start)).unwrap_or(rest)))
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ impl<'a> Fields<'a> {
 
     /// A count.
     pub(super) fn count(&self, key: &str) -> Result<Option<usize>, WeightsError> {
-        self.read(key, "a whole number", |value| value.as_u64().and_then(|count| usize::try_from(count).ok()))
+        self.read(key, "a whole number of at most a billion", whole)
     }
 
     /// A number.
@@ -97,19 +97,16 @@ impl<'a> Fields<'a> {
 
     /// One number for a square, or height and width.
     pub(super) fn size(&self, key: &str) -> Result<Option<Size>, WeightsError> {
-        self.read(key, "a number or [height, width]", |value| {
-            let count = |value: &Value| value.as_u64().and_then(|count| usize::try_from(count).ok());
-            match value {
-                Value::Array(pair) => match pair.as_slice() {
-                    [height, width] => Some(Size { height: count(height)?, width: count(width)? }),
-                    [side] => Some(Size::square(count(side)?)),
-                    _ => None,
-                },
-                Value::Object(pair) => {
-                    Some(Size { height: count(pair.get("height")?)?, width: count(pair.get("width")?)? })
-                }
-                side => Some(Size::square(count(side)?)),
+        self.read(key, "a number or [height, width]", |value| match value {
+            Value::Array(pair) => match pair.as_slice() {
+                [height, width] => Some(Size { height: whole(height)?, width: whole(width)? }),
+                [side] => Some(Size::square(whole(side)?)),
+                _ => None,
+            },
+            Value::Object(pair) => {
+                Some(Size { height: whole(pair.get("height")?)?, width: whole(pair.get("width")?)? })
             }
+            side => Some(Size::square(whole(side)?)),
         })
     }
 
@@ -136,6 +133,11 @@ impl<'a> Fields<'a> {
         }
         self.fault(key, format!("expected {what}, found `{found}`"))
     }
+}
+
+/// A count or a side. Larger ones can only be a mistake or an attack, and products of them would overflow.
+fn whole(value: &Value) -> Option<usize> {
+    value.as_u64().filter(|&count| count <= 1_000_000_000).and_then(|count| usize::try_from(count).ok())
 }
 
 /// An activation function, by its names in PyTorch, timm and transformers.

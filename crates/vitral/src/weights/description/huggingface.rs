@@ -58,11 +58,7 @@ pub(super) fn folder(
     };
     let kind = fields.text("model_type")?.unwrap_or_default();
     // Models of image and text nest the vision tower's settings; class counts stay outside.
-    let nested = match fields.object("vision_config")? {
-        Some(vision) => Some(vision),
-        // CLIP's files of 2021.
-        None => fields.object("vision_config_dict")?,
-    };
+    let nested = nested(fields, "vision_config", "vision_config_dict")?;
     let vision = nested.as_ref().unwrap_or(fields);
     let task = match class {
         _ if class.ends_with("ForImageClassificationWithTeacher") => Task::Teacher,
@@ -115,6 +111,15 @@ pub(super) fn folder(
     };
     without_absent_pooler(&mut description)?;
     Ok(description)
+}
+
+/// The settings of a tower. CLIP's files of 2021 have them under another name, which counts where both are there, as in
+/// transformers.
+pub(super) fn nested<'a>(fields: &Fields<'a>, name: &str, before: &str) -> Result<Option<Fields<'a>>, WeightsError> {
+    match fields.object(before)? {
+        Some(settings) => Ok(Some(settings)),
+        None => fields.object(name),
+    }
 }
 
 /// The class whose head the files hold, where `config.json` names none. The library's pipelines choose the class by their
@@ -188,6 +193,16 @@ fn common(
 ) -> Result<ModelConfig, WeightsError> {
     let width = fields.count("hidden_size")?.unwrap_or(768);
     let heads = fields.count("num_attention_heads")?.unwrap_or(12);
+    sized(fields, (patch, epsilon), activation, [width, heads, 3072])
+}
+
+/// The same with this width, number of heads, and width of the MLP if the file does not say.
+fn sized(
+    fields: &Fields<'_>,
+    (patch, epsilon): (usize, f64),
+    activation: Activation,
+    [width, heads, mlp_width]: [usize; 3],
+) -> Result<ModelConfig, WeightsError> {
     if heads == 0 || !width.is_multiple_of(heads) {
         return Err(
             fields.fault("num_attention_heads", format!("the width {width} is not a multiple of {heads} heads"))
@@ -202,7 +217,7 @@ fn common(
         depth: fields.count("num_hidden_layers")?.unwrap_or(12),
         heads,
         head_width: fields.count("head_dim")?.unwrap_or(width / heads),
-        mlp_width: fields.count("intermediate_size")?.unwrap_or(3072),
+        mlp_width: fields.count("intermediate_size")?.unwrap_or(mlp_width),
         norm_epsilon: fields.number("layer_norm_eps")?.unwrap_or(epsilon) as f32,
         qkv_bias: fields.truth("qkv_bias")?.unwrap_or(true),
         activation: fields.activation("hidden_act")?.unwrap_or(activation),
@@ -274,7 +289,9 @@ fn dinov3(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError>
     if !matches!(class, "" | "DINOv3ViTModel" | "DINOv3ViTBackbone") {
         return Err(fields.fault("architectures", format!("expected `DINOv3ViTModel`, found `{class}`")));
     }
-    let mut config = common(fields, 16, 1e-5, Activation::Gelu)?;
+    let width = fields.count("hidden_size")?.unwrap_or(384);
+    let heads = fields.count("num_attention_heads")?.unwrap_or(6);
+    let mut config = sized(fields, (16, 1e-5), Activation::Gelu, [width, heads, 1536])?;
     let truth = |key: &str, default: bool| Ok::<_, WeightsError>(fields.truth(key)?.unwrap_or(default));
     let biases = [truth("query_bias", true)?, truth("key_bias", false)?, truth("value_bias", true)?];
     (config.qkv_bias, config.key_bias) = match biases {
@@ -283,9 +300,6 @@ fn dinov3(fields: &Fields<'_>, class: &str) -> Result<ModelConfig, WeightsError>
         [false, false, false] => (false, true),
         _ => return Err(fields.fault("query_bias", "expected a bias on both query and value, or on neither")),
     };
-    if !fields.has("hidden_size") {
-        (config.width, config.heads, config.head_width, config.mlp_width) = (384, 6, 64, 1536);
-    }
     config.projection_bias = truth("proj_bias", true)?;
     config.mlp_bias = truth("mlp_bias", true)?;
     if truth("use_gated_mlp", false)? {

@@ -3,7 +3,8 @@
 //! What shapes do not show is constant in the code of `vision_transformer` and `big_vision`: `nn.gelu` is flax's, which
 //! is the tanh approximation (timm and Hugging Face run the same weights with the exact one); layer and group norms
 //! have an epsilon of 1e-6; positions are resampled to other sizes by linear interpolation with aligned corners; images
-//! are resized to the model's size regardless of aspect ratio, then scaled to [−1, 1].
+//! are resized to the model's size regardless of aspect ratio, by `tf.image.resize`, which does not antialias (`big_vision`
+//! rounds the result down to 8 bits, `vision_transformer` does not), then scaled to [−1, 1].
 
 mod bit;
 
@@ -52,7 +53,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
     let (config, big_vision) = arrays.config()?;
     let preprocess = json!({
         "channels": if config.channels == 1 { "gray" } else { "rgb" },
-        "steps": [{ "resize": { "to": { "exact": config.image_size }, "filter": "bilinear" } }],
+        "steps": [{ "interpolate": { "to": { "exact": config.image_size }, "whole": big_vision } }],
         "rescale": { "multiply": { "factor": 1.0 / 127.5, "offset": -1.0 } },
         "normalize": null,
     });

@@ -1,7 +1,7 @@
 //! The original files of DeiT, DINO, DINOv2 and MAE published by Meta: only tensors, with the names that timm adopted.
 //!
-//! What shapes do not show is the same in all of these code bases: heads of width 64, the exact GELU, layer norms with
-//! an epsilon of 1e-6. The file does not say how images are preprocessed, and we do not guess.
+//! What shapes do not show is the same in all of these code bases: the number of heads for a width, the exact GELU, layer
+//! norms with an epsilon of 1e-6. The file does not say how images are preprocessed, and we do not guess.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,10 @@ use super::imagenet::LabelSet;
 use crate::config::{Activation, MlpKind, ModelConfig, OtherSizes, Pooling, PositionResample, Positions, Size};
 use crate::weights::{Container, WeightsError};
 
-/// Width of a head in all of these models.
-const HEAD_WIDTH: usize = 64;
+/// Widths of these models with their numbers of heads: Ti, S, B, L, H, g of DINOv2, and timm's g and G. Shapes do not
+/// show it, and a wrong number would go unnoticed, so other widths are not read without a configuration.
+const HEADS: [(usize, usize); 8] =
+    [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16), (1536, 24), (1408, 16), (1664, 16)];
 
 /// A name in OpenAI's CLIP, whose files do not say which GELU they were trained with.
 const CLIP: &str = "visual.transformer.resblocks.0.ln_1.weight";
@@ -35,11 +37,14 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
     let &[width, channels, patch_height, patch_width] = shape("patch_embed.proj.weight").unwrap_or_default() else {
         return Ok(None);
     };
-    if width == 0 || width % HEAD_WIDTH != 0 {
-        let fault =
-            format!("width {width} is not a multiple of {HEAD_WIDTH}, so its heads are not known; use `--config FILE`");
-        return Err(unknown(fault));
-    }
+    let Some((_, heads)) = HEADS.into_iter().find(|(known, _)| *known == width) else {
+        let known: Vec<String> = HEADS.iter().map(|(width, _)| width.to_string()).collect();
+        return Err(unknown(format!(
+            "expected a known width ({}), found {width}, for which the number of heads is not known; describe the model with \
+             `--config FILE`",
+            known.join(", ")
+        )));
+    };
     let gated = has("blocks.0.mlp.w12.weight");
     let up = if gated { "blocks.0.mlp.w12.weight" } else { "blocks.0.mlp.fc1.weight" };
     let hidden = shape(up).and_then(<[usize]>::first).copied().unwrap_or(0);
@@ -59,8 +64,8 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
         classes: shape("head.weight").filter(|shape| shape.len() == 2).map_or(0, |shape| shape[0]),
         width,
         depth: (0..).take_while(|i: &usize| has(&format!("blocks.{i}.norm1.weight"))).count(),
-        heads: width / HEAD_WIDTH,
-        head_width: HEAD_WIDTH,
+        heads,
+        head_width: width / heads,
         mlp_width: if gated { hidden / 2 } else { hidden },
         mlp: if gated { MlpKind::Gated } else { MlpKind::Plain },
         activation: if gated { Activation::Silu } else { Activation::Gelu },
@@ -70,9 +75,14 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
         distillation_head: distilled && has("head_dist.weight"),
         registers,
         positions: if registers > 0 { Positions::LearnedWithoutRegisters } else { Positions::LearnedAll },
-        // DINO and DINOv2 resample with bicubic interpolation; with registers they antialias.
+        // DINO and DINOv2 resample with an offset; with registers they antialias instead. Classifiers are DeiT's and MAE's,
+        // whose code resamples to a size.
         other_sizes: OtherSizes::Resample {
-            kernel: if registers > 0 { PositionResample::BicubicAntialias } else { PositionResample::Bicubic },
+            kernel: match registers > 0 {
+                true => PositionResample::BicubicAntialias,
+                false if mean || distilled || has("head.weight") => PositionResample::Bicubic,
+                false => PositionResample::BicubicOffset,
+            },
             pad: false,
         },
         pooling: if mean { Pooling::Mean } else { Pooling::Class },

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::fields::{Fields, read_json};
+use super::huggingface::nested;
 use super::{load_description, weight_files};
 use crate::config::{Activation, Problem, TextConfig, TextPooling};
 use crate::weights::{Container, WeightsError};
@@ -42,11 +43,7 @@ pub fn load_text_description(path: &Path, config: Option<&Path>) -> Result<TextD
     }
     let json = read_json(&file)?;
     let fields = Fields::new(&file, &json)?;
-    let nested = match fields.object("text_config")? {
-        Some(text) => Some(text),
-        // CLIP's files of 2021.
-        None => fields.object("text_config_dict")?,
-    };
+    let nested = nested(&fields, "text_config", "text_config_dict")?;
     let kind = fields.text("model_type")?.unwrap_or_default();
     let files = if path.is_dir() { weight_files(path)? } else { vec![path.to_owned()] };
     let Some(text) = nested else {

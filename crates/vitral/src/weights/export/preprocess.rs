@@ -13,8 +13,8 @@ use crate::weights::error::Difference;
 struct Effect {
     channels: Channels,
     resize: Option<(Target, Filter)>,
-    /// Whether the resize rounds to 8 bits.
-    rounds: bool,
+    /// How the resize computes.
+    sampling: Sampling,
     /// Whether samples are scaled by the largest value of their type, which for bytes is like any other scale.
     by_type: bool,
     crop: Option<Size>,
@@ -22,9 +22,20 @@ struct Effect {
     numbers: Vec<[f64; 2]>,
 }
 
+/// How a resize computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sampling {
+    /// Antialiased, rounded to 8 bits.
+    Rounded,
+    /// Antialiased, in floats.
+    Unrounded,
+    /// Between the nearest pixels, not antialiased. Whether it is rounded is part of the code base, not of a file.
+    Nearest,
+}
+
 impl Effect {
     fn of(preprocess: &Preprocess) -> Option<Self> {
-        let (mut resize, mut crop, mut rounds) = (None, None, true);
+        let (mut resize, mut crop, mut sampling) = (None, None, Sampling::Rounded);
         for step in &preprocess.steps {
             match step {
                 // Whose integers it is resampled in is not part of a file.
@@ -34,7 +45,10 @@ impl Effect {
                     resize = Some((*to, *filter))
                 }
                 Step::ResizeNumbers { to, filter } if resize.is_none() && crop.is_none() => {
-                    (resize, rounds) = (Some((*to, *filter)), false);
+                    (resize, sampling) = (Some((*to, *filter)), Sampling::Unrounded);
+                }
+                Step::Interpolate { to, .. } if resize.is_none() && crop.is_none() => {
+                    (resize, sampling) = (Some((*to, Filter::Bilinear)), Sampling::Nearest);
                 }
                 Step::CenterCrop { size, .. } if crop.is_none() => crop = Some(*size),
                 _ => return None,
@@ -58,14 +72,17 @@ impl Effect {
         let bands = matches!(preprocess.channels, Channels::Bands(_));
         let by_type = bands && preprocess.rescale == Some(Rescale::TypeRange);
         // Bands are never rounded.
-        let rounds = rounds || bands;
-        Some(Effect { channels: preprocess.channels, resize, rounds, by_type, crop, numbers })
+        let sampling = match sampling {
+            Sampling::Unrounded if bands => Sampling::Rounded,
+            sampling => sampling,
+        };
+        Some(Effect { channels: preprocess.channels, resize, sampling, by_type, crop, numbers })
     }
 
     fn is(&self, other: &Effect) -> bool {
         let near = |a: &[f64; 2], b: &[f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * (1.0 + a.abs()));
-        (self.channels, &self.resize, self.rounds, self.by_type, self.crop)
-            == (other.channels, &other.resize, other.rounds, other.by_type, other.crop)
+        (self.channels, &self.resize, self.sampling, self.by_type, self.crop)
+            == (other.channels, &other.resize, other.sampling, other.by_type, other.crop)
             && self.numbers.len() == other.numbers.len()
             && self.numbers.iter().zip(&other.numbers).all(|(a, b)| near(a, b))
     }
@@ -118,8 +135,10 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
     let [mean, std] = effect.mean_std();
     let sides = |size: Size| json!({ "height": size.height, "width": size.width });
     let (class, size) = match (to, effect.crop) {
-        (Target::Exact(size), None) if !effect.rounds => ("DINOv3ViTImageProcessor", sides(size)),
-        _ if !effect.rounds => return None,
+        (Target::Exact(size), None) if effect.sampling == Sampling::Unrounded => {
+            ("DINOv3ViTImageProcessor", sides(size))
+        }
+        _ if effect.sampling == Sampling::Unrounded => return None,
         (Target::Patches { patch, most }, None) if kind.starts_with("siglip2") && patch.height == patch.width => {
             ("Siglip2ImageProcessor", json!({ "patch_size": patch.height, "max_num_patches": most }))
         }
@@ -171,7 +190,7 @@ pub(super) fn huggingface(preprocess: &Preprocess, kind: &str) -> Option<Value> 
 
 /// The keys of timm's `pretrained_cfg`.
 pub(super) fn timm(preprocess: &Preprocess) -> Option<Map<String, Value>> {
-    let effect = Effect::of(preprocess).filter(|effect| effect.rounds)?;
+    let effect = Effect::of(preprocess).filter(|effect| effect.sampling != Sampling::Unrounded)?;
     let (to, filter) = effect.resize?;
     let [mean, std] = effect.mean_std();
     let fraction = |crop: usize, side: usize| {

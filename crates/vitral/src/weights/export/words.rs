@@ -18,6 +18,9 @@ pub(super) fn other_sizes(choice: OtherSizes) -> &'static str {
     match choice {
         OtherSizes::Refuse => "images of its own size only",
         OtherSizes::Resample { kernel: PositionResample::Bicubic, .. } => "positions resampled to any size (bicubic)",
+        OtherSizes::Resample { kernel: PositionResample::BicubicOffset, .. } => {
+            "positions resampled to any size (bicubic, with DINO's steps)"
+        }
         OtherSizes::Resample { kernel: PositionResample::BicubicAntialias, .. } => {
             "positions resampled to any size (bicubic with antialiasing)"
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use ureq::Body;
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::Response;
 
 use super::cache::Cache;
@@ -15,6 +16,9 @@ use super::error::HubError;
 use super::name::HubName;
 use super::place::Hub;
 use crate::atomic;
+
+/// Redirects within the hub that are followed.
+const MOST_REDIRECTS: usize = 5;
 
 /// The largest answer accepted as a description, which is always small.
 const LONGEST_LIST: u64 = 16 << 20;
@@ -51,6 +55,8 @@ impl<'a> Fetcher<'a> {
     pub(super) fn new(hub: &'a Hub) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            // A hub redirects to paths of its own, which want the token too; those who store large files do not get it.
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .timeout_connect(Some(Duration::from_secs(15)))
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .user_agent(concat!("vitral/", env!("CARGO_PKG_VERSION")));
@@ -117,16 +123,19 @@ impl<'a> Fetcher<'a> {
         cache.link(commit, file, &promised.checksum)
     }
 
-    /// Requests a file's checksum and size. Large files answer with a redirect that includes them.
+    /// Requests a file's checksum and size. Large files answer with a redirect to another host that includes them; redirects
+    /// within the hub, as of a model that was renamed and of some mirrors, are followed.
     fn promised(&self, url: &str) -> Result<Promised, HubError> {
-        let request = self.agent.head(url).config().max_redirects(0).max_redirects_will_error(false).build();
-        let request = match &self.hub.token {
-            Some(token) => request.header("Authorization", &format!("Bearer {token}")),
-            None => request,
-        };
-        let response = request.header("Accept-Encoding", "identity").call();
-        let response = response.map_err(|error| connection(url, &error))?;
-        refuse(url, response.status().as_u16())?;
+        let mut response = self.head(url)?;
+        let mut at = url.to_owned();
+        for _ in 0..MOST_REDIRECTS {
+            let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+            let within = location.filter(|location| location.starts_with('/') && !location.starts_with("//"));
+            let redirects = response.status().is_redirection() && !response.headers().contains_key("x-linked-etag");
+            let Some(within) = within.filter(|_| redirects) else { break };
+            at = format!("{}{within}", origin(&at));
+            response = self.head(&at)?;
+        }
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let checksum = header("x-linked-etag").or_else(|| header("etag"));
         let checksum = checksum.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
@@ -137,6 +146,19 @@ impl<'a> Fetcher<'a> {
         let plain = || header("content-length").filter(|_| !redirected);
         let size = header("x-linked-size").or_else(plain).and_then(|size| size.parse().ok());
         Ok(Promised { checksum, size })
+    }
+
+    /// The headers of a file, or of a redirect to it.
+    fn head(&self, url: &str) -> Result<Response<Body>, HubError> {
+        let request = self.agent.head(url).config().max_redirects(0).max_redirects_will_error(false).build();
+        let request = match &self.hub.token {
+            Some(token) => request.header("Authorization", &format!("Bearer {token}")),
+            None => request,
+        };
+        let response = request.header("Accept-Encoding", "identity").call();
+        let response = response.map_err(|error| connection(url, &error))?;
+        self.refuse(url, response.status().as_u16())?;
+        Ok(response)
     }
 
     /// Downloads a file, resuming an interrupted download.
@@ -193,7 +215,6 @@ impl<'a> Fetcher<'a> {
 
     fn get(&self, url: &str, from: Option<u64>, whole: bool) -> Result<Response<Body>, HubError> {
         let mut request = self.agent.get(url);
-        // The token is sent to the hub, but not to where a file is redirected.
         if let Some(token) = &self.hub.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
@@ -208,8 +229,26 @@ impl<'a> Fetcher<'a> {
         if status == 416 && from.is_some() {
             return self.get(url, None, whole);
         }
-        refuse(url, status)?;
+        self.refuse(url, status)?;
         Ok(response)
+    }
+
+    fn refuse(&self, url: &str, status: u16) -> Result<(), HubError> {
+        let meaning = match (status, self.hub.token.is_some()) {
+            (200..=399, _) => return Ok(()),
+            (401, false) => "no such model, or one that requires a token; check the name, and set HF_TOKEN",
+            (401, true) => {
+                "no such model, or one that the token that was sent does not open; check the name, and HF_TOKEN or the file of \
+                 `hf auth login`"
+            }
+            (403, false) => "the model requires a token; set HF_TOKEN",
+            (403, true) => "the token that was sent may not read this model; request access on its page",
+            (404, _) => "no such model, revision or file; check the name",
+            (429, _) => "too many requests; wait a little",
+            (500.., _) => "the hub has a problem; try again later",
+            _ => "unexpected; check the name and HF_ENDPOINT",
+        };
+        Err(HubError::Status { url: url.to_owned(), status, meaning })
     }
 }
 
@@ -217,17 +256,10 @@ fn connection(url: &str, error: &ureq::Error) -> HubError {
     HubError::Connection { url: url.to_owned(), fault: error.to_string() }
 }
 
-fn refuse(url: &str, status: u16) -> Result<(), HubError> {
-    let meaning = match status {
-        200..=399 => return Ok(()),
-        401 => "no such model, or one that requires a token; check the name, and set HF_TOKEN",
-        403 => "the token may not read this model; request access on its page",
-        404 => "no such model, revision or file; check the name",
-        429 => "too many requests; wait a little",
-        500.. => "the hub has a problem; try again later",
-        _ => "unexpected; check the name and HF_ENDPOINT",
-    };
-    Err(HubError::Status { url: url.to_owned(), status, meaning })
+/// `https://host` of an address.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    &url[..url[host..].find('/').map_or(url.len(), |at| host + at)]
 }
 
 /// Whether a checksum or commit is safe as a file's name.

@@ -74,6 +74,36 @@ fn large_sizes_are_rejected_before_anything_is_allocated() {
     }
 }
 
+/// Strips may lie on top of each other, so that a small file holds any number of large ones.
+#[test]
+fn overlapping_strips_are_not_read_again_and_again() {
+    const ROWS: u32 = 100_000;
+    let data = vec![0u8; 200_000];
+    let entries: [(u16, u16, u32, u32); 9] = [
+        (256, 4, 1, 8),
+        (257, 4, 1, ROWS),
+        (258, 3, 1, 8),
+        (259, 3, 1, 32773),
+        (262, 3, 1, 1),
+        (266, 3, 1, 2),
+        (273, 4, ROWS, 8 + 2 + 9 * 12 + 4),
+        (277, 3, 1, 1),
+        (278, 4, 1, 1),
+    ];
+    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+    bytes.extend((entries.len() as u16).to_le_bytes());
+    for (tag, kind, count, value) in entries {
+        bytes.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        bytes.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    bytes.extend([0; 4]);
+    let start = bytes.len() as u32 + 4 * ROWS;
+    bytes.extend((0..ROWS).flat_map(|_| start.to_le_bytes()));
+    bytes.extend(data);
+    let error = decode(&bytes, &LIMITS).unwrap_err();
+    assert!(matches!(error, ImageError::TooManyBytes { .. }), "{error}");
+}
+
 #[test]
 fn every_truncated_jpeg_is_reported_as_such() {
     for name in ["baseline.jpg", "progressive_420.jpg", "cmyk.jpg"] {

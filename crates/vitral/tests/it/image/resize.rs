@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use vitral::config::Size;
+use vitral::image::preprocess::{Channels, Step, Target};
 use vitral::image::resize::{Window, resize_window};
-use vitral::image::{Filter, Limits, RgbImage, open, resize};
+use vitral::image::{Backend, Filter, Limits, Preprocess, RgbImage, open, resize};
 
 use super::{furthest, golden, golden_bytes};
 
@@ -20,6 +21,40 @@ fn every_filter_matches_pillow() {
         let found = furthest(resize(&image, size, filter).pixels(), expected.data());
         assert_eq!(found, 0, "`{name}`: {found} levels from Pillow");
     }
+}
+
+/// `tf.image.resize` adds in another order with some instruction sets, which shows in the last bits.
+#[test]
+fn interpolation_matches_tensorflow() {
+    let bytes = golden_bytes("tensorflow_resized.safetensors");
+    let mut unlike_pillow = 0.0f32;
+    for (name, expected) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+        let mut words = name.split(' ');
+        let image = open(golden(words.next().unwrap()), &Limits::default()).unwrap();
+        let mut side = || words.next().unwrap().parse().unwrap();
+        let size = Size { height: side(), width: side() };
+        let resize = |whole| Preprocess {
+            channels: Channels::Rgb,
+            steps: vec![Step::Interpolate { to: Target::Exact(size), whole }],
+            rescale: None,
+            normalize: None,
+        };
+        let expected: Vec<f32> =
+            expected.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let found = resize(false).apply(&image).unwrap();
+        let whole = resize(true).apply(&image).unwrap();
+        let pillow = resize(true).with_backend(Backend::Pil).unwrap().apply(&image).unwrap();
+        for (place, &expected) in expected.iter().enumerate() {
+            let at = place % 3 * size.area() + place / 3;
+            assert!((found[at] - expected).abs() < 1e-4, "`{name}` at {place}: {} instead of {expected}", found[at]);
+            assert!(
+                whole[at] == expected.floor() || (found[at] - found[at].round()).abs() < 1e-4,
+                "`{name}` at {place}"
+            );
+            unlike_pillow = unlike_pillow.max((pillow[at] - expected).abs());
+        }
+    }
+    assert!(unlike_pillow > 20.0, "the goldens do not tell the two apart: {unlike_pillow}");
 }
 
 proptest! {

@@ -60,9 +60,8 @@ fn walkdir(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Files for which we differ from Pillow on purpose or because decoders tolerate different errors, with the reason.
-const EXCEPTIONS: [(&str, &str); 5] = [
+const EXCEPTIONS: [(&str, &str); 4] = [
     ("bmp/images/pal4rletrns.bmp", "skipped pixels of a run-length bitmap are black, not the first color"),
-    ("bmp/images/rgb16", "5-bit and 6-bit fields are widened with different rounding, one level away"),
     ("bmp/images/lenient/", "invalid bitmaps; Pillow and the decoder tolerate different ones"),
     ("webp/extended_images/anim.webp", "a transparent first frame shows its canvas"),
     ("png/xcsn0g01.png", "a wrong checksum, which Pillow tolerates"),

@@ -1,7 +1,7 @@
 //! Adapted models compared with timm's: every folder of `goldens/adaptations`.
 
 use serde_json::Value;
-use vitral::config::{Head, ModelConfig, Size};
+use vitral::config::{Head, ModelConfig, Problem, Size};
 use vitral::model::Initialization;
 use vitral::trace::TraceOptions;
 use vitral::weights::adapt::{Adaptation, HeadChoice, TokenChoice};
@@ -88,6 +88,10 @@ fn a_new_classifier_is_one_linear_map() {
     let adapt = Adaptation { head: HeadChoice::Zeros { classes: 3 }, ..Adaptation::default() };
     let target = adapt.target(&source);
     assert_eq!((target.head, target.head_bias, target.classes), (Head::Linear, true, 3));
+    // CLIP's projection becomes a classifier, whose logits are no features.
+    let source = ModelConfig { problem: Problem::Embedding, head_bias: false, ..ModelConfig::default() };
+    let target = adapt.target(&source);
+    assert_eq!((target.problem, target.head_bias, target.classes), (Problem::SingleLabel, true, 3));
 }
 
 /// Three bands in another order have the kernels of their colors.

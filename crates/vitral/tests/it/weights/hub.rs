@@ -92,6 +92,13 @@ fn answer(stream: TcpStream, state: &mut State) -> std::io::Result<()> {
     if state.token.is_some() && header("authorization") != state.token.as_ref().map(|token| format!("Bearer {token}")) {
         return send("401 Unauthorized\r\nContent-Length: 0", b"");
     }
+    // A model that was renamed: redirects within the hub, without a word about the file.
+    if let Some(rest) = ["/api/models/org/before/", "/org/before/"].iter().find_map(|old| {
+        let rest = path.strip_prefix(old)?;
+        Some(format!("{}{rest}", old.replace("before", "vit")))
+    }) {
+        return send(&format!("307 Temporary Redirect\r\nLocation: {rest}\r\nContent-Length: 0"), b"");
+    }
     if let Some(revision) = path.strip_prefix("/api/models/org/vit/revision/") {
         if revision != "main" && revision != "v1" {
             return send("404 Not Found\r\nContent-Length: 0", b"");
@@ -107,7 +114,10 @@ fn answer(stream: TcpStream, state: &mut State) -> std::io::Result<()> {
     let Some((name, body)) = file else { return send("404 Not Found\r\nContent-Length: 0", b"") };
     let sum: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
     let linked = format!("X-Linked-Etag: \"{sum}\"\r\nX-Linked-Size: {}", body.len());
-    send(&format!("302 Found\r\nLocation: /cdn/{name}\r\n{linked}\r\nETag: \"cdn\"\r\nContent-Length: 0"), b"")
+    // The content store is another host.
+    let port = header("host").and_then(|host| Some(host.rsplit_once(':')?.1.to_owned())).unwrap_or_default();
+    let store = format!("http://localhost:{port}/cdn/{name}");
+    send(&format!("302 Found\r\nLocation: {store}\r\n{linked}\r\nETag: \"cdn\"\r\nContent-Length: 0"), b"")
 }
 
 fn golden(case: &str) -> State {
@@ -222,7 +232,14 @@ fn tokens_revisions_and_refused_requests() {
     assert!(error.contains("401") && error.contains("HF_TOKEN"), "{error}");
     let with = Hub { token: Some("secret".into()), ..without };
     with.pull(&"hf:org/vit@v1".parse().unwrap(), &mut |_| {}).unwrap();
+    // Redirects within the hub are followed with the token.
+    let renamed = tempfile::tempdir().unwrap();
+    let elsewhere = Hub { cache: renamed.path().to_owned(), ..with.clone() };
+    elsewhere.pull(&"hf:org/before".parse().unwrap(), &mut |_| {}).unwrap();
     assert!(!state.lock().unwrap().leaked, "the token was sent to the content store");
+    let wrong = Hub { token: Some("other".into()), ..elsewhere };
+    let error = wrong.pull(&"hf:org/vit@v1".parse().unwrap(), &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("401") && error.contains("the token that was sent"), "{error}");
     let revision = std::fs::read_to_string(scratch.path().join("models--org--vit/refs/v1")).unwrap();
     assert_eq!(revision, COMMIT);
     let error = with.pull(&"hf:org/vit@v9".parse().unwrap(), &mut |_| {}).unwrap_err().to_string();

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use vitral::config::{Activation, ModelConfig, Positions, Size};
 use vitral::weights::{Container, ResolveOptions, WeightsError, load_description, recognize, resolve};
 use vitral_engine::ParameterSpec;
 
@@ -135,6 +136,46 @@ fn older_formats_of_either_file() {
         "vision_config": null, "vision_config_dict": {"hidden_size": 48, "num_attention_heads": 4}}"#;
     let clip = described(clip).unwrap().config;
     assert_eq!((clip.width, clip.classes, clip.head_width), (48, 6, 12));
+    // Where both are there, the older one counts, as in transformers.
+    let both = r#"{"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 6,
+        "vision_config": {"hidden_act": "gelu"}, "vision_config_dict": {"hidden_act": "quick_gelu"}}"#;
+    assert_eq!(described(both).unwrap().config.activation, Activation::QuickGelu);
+}
+
+/// As in transformers' `DINOv3ViTConfig`, whatever else is there.
+#[test]
+fn keys_that_a_file_leaves_out_have_the_library_s_defaults() {
+    let dinov3 = |more: &str| {
+        let config = described(&format!(r#"{{"model_type": "dinov3_vit"{more}}}"#)).unwrap().config;
+        (config.width, config.heads, config.head_width, config.mlp_width)
+    };
+    assert_eq!(dinov3(""), (384, 6, 64, 1536));
+    assert_eq!(dinov3(r#", "num_attention_heads": 12"#), (384, 12, 32, 1536));
+    assert_eq!(dinov3(r#", "hidden_size": 192, "intermediate_size": 768"#), (192, 6, 32, 768));
+}
+
+#[test]
+fn sizes_that_no_model_has_are_refused_before_anything_is_allocated() {
+    let error = |more: &str| {
+        let text = format!(r#"{{"model_type": "vit", "architectures": ["ViTForImageClassification"], {more}}}"#);
+        match described(&text) {
+            Err(error) => error.to_string(),
+            Ok(description) => vitral::model::Vit::new(description.config).unwrap_err().to_string(),
+        }
+    };
+    let blocks =
+        r#""hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 1000000000"#;
+    assert!(error(blocks).contains("at most 10000 blocks"), "{}", error(blocks));
+    let side = r#""image_size": 4294967296"#;
+    assert!(error(side).contains("image_size") && error(side).contains("4294967296"), "{}", error(side));
+    let positions = ModelConfig {
+        width: 4,
+        positions: Positions::SinCos2d,
+        image_size: Size::square(1 << 20),
+        ..ModelConfig::default()
+    };
+    let error = vitral::model::Vit::new(positions).unwrap_err().to_string();
+    assert!(error.contains("4294967297 tokens of width 4"), "{error}");
 }
 
 #[test]

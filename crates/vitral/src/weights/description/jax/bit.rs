@@ -1,7 +1,7 @@
 //! BiT's own files (google-research/big_transfer): only arrays, like the ViT's.
 //!
 //! What shapes do not show is constant in that code: 32 groups with an epsilon of 1e-5, max pooling with zero padding,
-//! and images resized to 480 pixels regardless of aspect ratio, then scaled to [−1, 1] (BiT-HyperRule, for images of
+//! and images resized to 480 pixels regardless of aspect ratio, by `tf.image.resize` (which does not antialias), then scaled to [−1, 1] (BiT-HyperRule, for images of
 //! more than 96 pixels). The network takes any size.
 
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<D
     let config = ModelConfig { image_size: Size::square(480), channels, ..resnet.classifier(classes) };
     let preprocess = json!({
         "channels": if channels == 1 { "gray" } else { "rgb" },
-        "steps": [{ "resize": { "to": { "exact": config.image_size }, "filter": "bilinear" } }],
+        "steps": [{ "interpolate": { "to": { "exact": config.image_size }, "whole": false } }],
         "rescale": { "multiply": { "factor": 1.0 / 127.5, "offset": -1.0 } },
         "normalize": null,
     });
