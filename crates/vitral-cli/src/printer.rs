@@ -1,8 +1,8 @@
 //! The only place that prints: results to standard output, everything else to standard error.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use console::Style;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -24,6 +24,8 @@ pub(crate) struct Printer {
     bar: RefCell<Option<ProgressBar>>,
     quiet: bool,
     terminal: bool,
+    /// Whether a standard output that is closed ends the command.
+    ends_with_output: Cell<bool>,
     /// On a rank that is not the first, which prints for all: what it would have said.
     said: Option<RefCell<Vec<String>>>,
 }
@@ -32,7 +34,19 @@ impl Printer {
     pub(crate) fn new(settings: &Settings) -> Self {
         let terminal = std::io::stdout().is_terminal();
         let said = (!settings.ranks.is_first()).then(RefCell::default);
-        Printer { waiting: RefCell::default(), bar: RefCell::default(), quiet: settings.quiet, terminal, said }
+        Printer {
+            waiting: RefCell::default(),
+            bar: RefCell::default(),
+            quiet: settings.quiet,
+            terminal,
+            ends_with_output: Cell::new(true),
+            said,
+        }
+    }
+
+    /// For commands that write files: if standard output is closed, as `head` does, they go on without it.
+    pub(crate) fn go_on_without_output(&self) {
+        self.ends_with_output.set(false);
     }
 
     /// What this rank would have said, if it is not the one that prints.
@@ -90,7 +104,10 @@ impl Printer {
             Some(bar) => bar.suspend(write),
             None => write(),
         };
-        written.map_err(StandardOutput)
+        match written {
+            Err(fault) if fault.kind() == ErrorKind::BrokenPipe && !self.ends_with_output.get() => Ok(()),
+            written => written.map_err(StandardOutput),
+        }
     }
 
     /// Prints a message to standard error, unless quiet.

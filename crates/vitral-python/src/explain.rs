@@ -25,12 +25,21 @@ pub(crate) fn methods() -> Vec<(&'static str, &'static str, &'static str)> {
     Method::ALL.iter().map(|method| method.about()).map(|about| (about.name, about.title, about.meaning)).collect()
 }
 
+/// What is to be explained, as Python gives it.
+#[derive(FromPyObject)]
+enum Sought {
+    /// A class by its number, whatever the names are.
+    Number(i64),
+    /// A class by its name, or by its number as a text; or the pooled features.
+    Word(String),
+}
+
 /// The options of `Model.explain`, as Python gives them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Given {
     method: String,
-    target: Option<String>,
+    target: Option<Sought>,
     layer: Option<i64>,
     head: Option<i64>,
     at: Option<[usize; 2]>,
@@ -50,7 +59,7 @@ struct Given {
 /// What to make.
 pub(crate) struct Wanted {
     method: Method,
-    target: Option<String>,
+    target: Option<Sought>,
     layer: Option<i64>,
     head: Option<i64>,
     at: Option<[usize; 2]>,
@@ -164,7 +173,7 @@ pub(crate) fn explain(loaded: &Loaded, source: Source, wanted: &Wanted, stop: &S
         options.head = place("head", wanted.head, attention::heads(model))?;
         options.patch = wanted.at.map(|at| input.patch_at(model, at)).transpose()?;
         options.check(model)?;
-        let prediction = model.explained(&input, aim(model, wanted.target.as_deref())?, SHOWN)?;
+        let prediction = model.explained(&input, aim(model, wanted.target.as_ref())?, SHOWN)?;
         let mut progress = |_| if stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let map = model.explain(&input, wanted.method, prediction.target.as_ref(), &options, &mut progress)?;
         let mut overlay = paint::overlay(&input.shown, &wanted.method.painted(&map), wanted.opacity)?;
@@ -179,11 +188,19 @@ pub(crate) fn explain(loaded: &Loaded, source: Source, wanted: &Wanted, stop: &S
 }
 
 /// What is explained: a class by its name or number, the pooled features, or the most likely class.
-fn aim(model: &Model, target: Option<&str>) -> Result<Aim, Fault> {
+fn aim(model: &Model, target: Option<&Sought>) -> Result<Aim, Fault> {
     match target {
         None => Ok(Aim::Predicted),
-        Some("feature") => Ok(Aim::Feature),
-        Some(class) => Ok(Aim::Class(model.class(class)?)),
+        Some(Sought::Word(word)) if word == "feature" => Ok(Aim::Feature),
+        Some(Sought::Word(class)) => Ok(Aim::Class(model.class(class)?)),
+        Some(Sought::Number(number)) => {
+            model.check_classifies()?;
+            let classes = model.vit().config().classes;
+            let class = usize::try_from(*number).ok().filter(|&class| class < classes);
+            class.map(Aim::Class).ok_or_else(|| {
+                Fault::config(format!("`target`: expected a class from 0 to {}, found {number}", classes - 1))
+            })
+        }
     }
 }
 

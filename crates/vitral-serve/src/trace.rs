@@ -35,11 +35,14 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, request: Request, next: N
     let status = response.status().as_u16();
     // Paths that match no route are not counted apart: anybody can make them up.
     app.metrics.request(route.as_deref().unwrap_or("none"), status, took);
-    let trace_id = parent.as_ref().and_then(trace_id).unwrap_or_default();
-    let fault = response.extensions().get::<Fault>().map(|fault| fault.message().to_owned()).unwrap_or_default();
+    // What a request does not have is left out.
+    let trace_id = parent.as_ref().and_then(trace_id);
+    let trace_id = trace_id.as_deref();
+    let fault = response.extensions().get::<Fault>().map(|fault| fault.message().to_owned());
+    let fault = fault.as_deref();
     let served = response.extensions().get::<Served>().cloned();
-    let (model, images) = served.map_or((String::new(), 0), |served| (served.model, served.images));
-    let milliseconds = took.as_secs_f64() * 1e3;
+    let (model, images) = (served.as_ref().map(|served| &*served.model), served.as_ref().map(|served| served.images));
+    let milliseconds = milliseconds(took);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -63,6 +66,11 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, request: Request, next: N
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// To the microsecond.
+pub(crate) fn milliseconds(took: std::time::Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The client's own identifier, if it is one that can stand in a log.

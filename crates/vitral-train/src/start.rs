@@ -1,6 +1,6 @@
 //! The model at the start of a run: a named size with initial values, or a pretrained model.
 
-use vitral::config::{ModelConfig, Pooling, Problem};
+use vitral::config::{ModelConfig, OtherSizes, Pooling, Problem, Size};
 use vitral::image::Preprocess;
 use vitral::image::preprocess::{Channels, Normalize, Step, Target};
 use vitral::model::init::initialize;
@@ -157,6 +157,9 @@ impl Recipe {
             Loss::Squared => Problem::Regression,
         };
         let config = ModelConfig { problem, ..config };
+        if self.model.set.contains_key("image_size") {
+            check_patches(&config)?;
+        }
         if config.classes != classes {
             let found = config.classes;
             return Err(fault(format!("`model.head` is kept for {found} classes, the data has {classes}")));
@@ -234,6 +237,21 @@ impl Recipe {
             }
         }
     }
+}
+
+/// Refuses an image size that was asked for and leaves a strip of pixels that no patch covers.
+fn check_patches(config: &ModelConfig) -> Result<(), TrainError> {
+    let (image, stride) = (config.image_size, config.token_stride());
+    let pads = matches!(config.other_sizes, OtherSizes::Resample { pad: true, .. });
+    if pads || (image.height.is_multiple_of(stride.height) && image.width.is_multiple_of(stride.width)) {
+        return Ok(());
+    }
+    let below = Size { height: image.height / stride.height, width: image.width / stride.width };
+    let [less, more] = [below, Size { height: below.height + 1, width: below.width + 1 }]
+        .map(|grid| Size { height: grid.height * stride.height, width: grid.width * stride.width });
+    Err(fault(format!(
+        "`image_size`: expected whole patches of {stride} pixels, found images of {image}; take {less} or {more}"
+    )))
 }
 
 /// The same steps as other libraries can say them: an image that covers a square has a short side of that length. (They

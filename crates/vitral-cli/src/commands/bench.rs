@@ -93,12 +93,20 @@ fn size(text: &str) -> Result<Size, String> {
 struct Measured {
     arch: String,
     image_size: Size,
+    /// Only if it is another one than the name says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_size: Option<Size>,
     batch: usize,
     threads: usize,
     device: &'static str,
     precision: &'static str,
     instruction_set: Option<&'static str>,
     train: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    recompute: bool,
+    /// Rank of the low-rank updates that are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lora: Option<u16>,
     runs: usize,
     median_ms: f64,
     min_ms: f64,
@@ -133,11 +141,47 @@ struct Stage {
 /// The fields of an earlier measurement that this one is compared with.
 #[derive(Deserialize)]
 struct Earlier {
+    #[serde(flatten)]
+    work: Work,
+    median_ms: f64,
+}
+
+/// What is measured; two measurements of other things are not compared.
+#[derive(Deserialize, PartialEq)]
+struct Work {
     arch: String,
+    /// Results of earlier versions do not say it.
+    image_size: Option<Size>,
+    patch_size: Option<Size>,
     batch: usize,
     #[serde(default)]
     train: bool,
-    median_ms: f64,
+    #[serde(default)]
+    recompute: bool,
+    lora: Option<u16>,
+}
+
+impl std::fmt::Display for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.arch)?;
+        if let Some(size) = self.patch_size {
+            write!(f, " with patches of {size}")?;
+        }
+        if let Some(size) = self.image_size {
+            write!(f, " on images of {size}")?;
+        }
+        write!(f, " at batch {}", self.batch)?;
+        if self.train {
+            f.write_str(", training")?;
+        }
+        if let Some(rank) = self.lora {
+            write!(f, " low-rank updates of {rank}")?;
+        }
+        if self.recompute {
+            f.write_str(", recomputing blocks")?;
+        }
+        Ok(())
+    }
 }
 
 impl Earlier {
@@ -146,11 +190,16 @@ impl Earlier {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let earlier: Earlier = serde_json::from_str(&text)
             .with_context(|| format!("`{}` is not a result of `vitral bench --json`", path.display()))?;
-        let what = |arch: &str, batch: usize, train: bool| {
-            format!("{arch} at batch {batch}{}", if train { ", training" } else { "" })
+        let before = earlier.work;
+        let after = Work {
+            arch: now.arch.clone(),
+            image_size: before.image_size.and(Some(now.image_size)),
+            patch_size: now.patch_size,
+            batch: now.batch,
+            train: now.train,
+            recompute: now.recompute,
+            lora: now.lora,
         };
-        let before = what(&earlier.arch, earlier.batch, earlier.train);
-        let after = what(&now.arch, now.batch, now.train);
         if before != after {
             bail!("`{}` measured {before}, not {after}: the two must match", path.display());
         }
@@ -253,12 +302,15 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let mut measured = Measured {
         arch: name,
         image_size: image,
+        patch_size: args.patch_size,
         batch,
         threads: settings.threads().get(),
         device: device.name(),
         precision: device.precision().name(),
         instruction_set: device.instruction_set(),
         train: args.train,
+        recompute: args.recompute,
+        lora: args.lora,
         runs,
         median_ms: rounded(1e3 * median.as_secs_f64(), 3),
         min_ms: rounded(1e3 * least.as_secs_f64(), 3),

@@ -30,7 +30,7 @@ use crate::settings::{Settings, located};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  vitral convert vit-base-patch16-224 vit-timm --to timm
+  vitral convert vit-base-patch16-224 vit-timm --to timm --allow norm_epsilon
   vitral convert dinov2-small dinov2-timm --to timm --image-size 224
   vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon
   vitral convert vit-base-patch16-224 vit.onnx --to onnx
@@ -137,6 +137,7 @@ pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) ->
         }
         (None, _) => return Err(Usage("expected a model and where to write it, found one path".into()).into()),
     };
+    check_fields(&args.allow)?;
     if let Some(labels) = args.labels.labels()? {
         return with_labels(args, labels, [source, destination], settings, printer);
     }
@@ -144,6 +145,27 @@ pub(crate) fn run(args: &ConvertArgs, settings: &Settings, printer: &Printer) ->
         To::Library(target) => to_library(args, source, destination, target, settings, printer),
         To::Onnx => to_onnx(args, source, destination, settings, printer),
     }
+}
+
+/// Refuses a field in `--allow` that nothing can differ in.
+fn check_fields(allow: &[String]) -> anyhow::Result<()> {
+    match allow.iter().find(|pattern| !export::is_field(pattern)) {
+        Some(pattern) => Err(Usage(format!(
+            "`--allow {pattern}`: there is no such field; expected a name from the refusal message, such as `norm_epsilon`, \
+             `activation` or `preprocess`"
+        ))
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what is for a graph alone.
+fn check_no_graph(args: &ConvertArgs, target: Target) -> anyhow::Result<()> {
+    if args.opset.is_some() || args.external_data {
+        let flag = if args.external_data { "--external-data" } else { "--opset" };
+        return Err(Usage(format!("`{flag}` is for `--to onnx`, found `--to {target}`; leave it out")).into());
+    }
+    Ok(())
 }
 
 /// Writes a bundle of a model of images and texts with classes in words.
@@ -159,6 +181,7 @@ fn with_labels(
             "a model with classes in words is written with `--to bundle`; convert the bundle further from there";
         return Err(Usage(fault.into()).into());
     }
+    check_no_graph(args, Target::Bundle)?;
     let adapt = Adaptation { image_size: args.image_size, ..Adaptation::default() };
     let options = LoadOptions::default().config(args.config.clone()).adapt(adapt).labels(labels);
     let model = Model::load(&located(source, settings)?, &options, &Device::cpu(0))?;
@@ -184,10 +207,7 @@ fn to_library(
     settings: &Settings,
     printer: &Printer,
 ) -> anyhow::Result<Outcome> {
-    if args.opset.is_some() || args.external_data {
-        let flag = if args.external_data { "--external-data" } else { "--opset" };
-        return Err(Usage(format!("`{flag}` is for `--to onnx`, found `--to {target}`; leave it out")).into());
-    }
+    check_no_graph(args, target)?;
     let options = ConvertOptions::default()
         .config(args.config.clone())
         .allow(&args.allow)
@@ -221,6 +241,10 @@ fn to_onnx(
         let fault =
             "`--allow` is for other targets: a graph computes what the model does, or is not written; leave it out";
         return Err(Usage(fault.into()).into());
+    }
+    if !destination.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
+        let found = destination.display();
+        return Err(Usage(format!("expected a file whose name ends in `.onnx` for the graph, found `{found}`")).into());
     }
     let opset = args.opset.unwrap_or_default();
     let options = OnnxOptions::default()

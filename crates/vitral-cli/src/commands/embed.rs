@@ -20,6 +20,7 @@ use args::TENSOR;
 pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     if let Some((path, _)) = &args.output {
         args.inputs.refuse_output(path, args.model.chosen().as_deref())?;
+        printer.go_on_without_output();
     }
     if !args.text.is_empty() || args.texts_from.is_some() {
         return texts(args, settings, printer);
@@ -100,7 +101,11 @@ fn texts(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Re
     }
     if let (Some(rows), Some((path, _))) = (rows, &args.output) {
         rows.finish()?;
-        printer.note(format_args!("{} texts to `{}`", texts.len(), path.display()));
+        if settings.json {
+            printer.json(&serde_json::json!({ "output": path.display().to_string(), "texts": texts.len() }))?;
+        } else {
+            printer.note(format_args!("{} texts to `{}`", texts.len(), path.display()));
+        }
     }
     Ok(Outcome::Done)
 }

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use vitral::config::Size;
 use vitral::trace::TraceOptions;
 use vitral::weights::{Container, DataType};
 use vitral::{Device, Model, Precision, Tensor};
 
 use crate::fault::Usage;
 use crate::outcome::Outcome;
-use crate::output::{OutputFile, write_tensors};
+use crate::output::{Format, OutputFile, write_tensors};
 use crate::printer::Printer;
 use crate::settings::{GivenModelArgs, PrecisionArgs, Settings};
 
@@ -38,7 +39,7 @@ pub(crate) struct ForwardArgs {
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
     /// File to write
-    #[arg(long, short, alias = "out", value_name = "OUT.safetensors")]
+    #[arg(long, short, alias = "out", value_name = "OUT.safetensors", value_parser = safetensors)]
     output: PathBuf,
     /// Save the tokens before the first block and after every block
     #[arg(long)]
@@ -49,6 +50,10 @@ pub(crate) struct ForwardArgs {
     /// Batch size; it does not affect the results
     #[arg(long, alias = "batch-size", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
+}
+
+fn safetensors(text: &str) -> Result<PathBuf, String> {
+    Format::ending(text, &["safetensors"])
 }
 
 /// Contents of the input file.
@@ -79,6 +84,13 @@ pub(crate) fn run(args: &ForwardArgs, settings: &Settings, printer: &Printer) ->
     let options = TraceOptions::default().hidden_states(args.hidden_states).attentions(args.attentions);
 
     let [count, channels, height, width] = input.shape;
+    let (size, config) = (Size { height, width }, model.vit().config());
+    if model.vit().grid(size)? != config.grid() && config.learned_positions().is_some() {
+        printer.note(format_args!(
+            "images of {size} for a model of {}: its positions are resampled, as its library does it where that is asked for",
+            config.image_size
+        ));
+    }
     let image = channels * height * width;
     let mask_per_image = input.mask.as_ref().map_or(0, |mask| mask.len() / count);
     // Name, shape, values; each batch adds its rows.
@@ -153,7 +165,7 @@ fn read(path: &Path, model: &Model) -> anyhow::Result<Pixels> {
     if view.bytes.is_empty() {
         bail!("`{place}`: expected at least one image, found `pixel_values` of shape {:?}", view.shape);
     }
-    let grid = model.vit().grid(vitral::config::Size { height, width }).with_context(|| format!("`{place}`"))?;
+    let grid = model.vit().grid(Size { height, width }).with_context(|| format!("`{place}`"))?;
     let mask = match container.tensor("mask") {
         None => None,
         Some(mask) => {

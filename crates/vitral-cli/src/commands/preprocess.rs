@@ -24,8 +24,12 @@ pub(crate) struct PreprocessArgs {
     #[command(flatten)]
     model: ImageModelArgs,
     /// The .safetensors file to write; image names go into its metadata
-    #[arg(long, short, alias = "out", value_name = "OUT.safetensors")]
+    #[arg(long, short, alias = "out", value_name = "OUT.safetensors", value_parser = safetensors)]
     output: PathBuf,
+}
+
+fn safetensors(text: &str) -> Result<PathBuf, String> {
+    Format::ending(text, &["safetensors"])
 }
 
 pub(crate) fn run(args: &PreprocessArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {

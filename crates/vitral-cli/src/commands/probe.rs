@@ -79,12 +79,12 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
     if settings.json {
         printer.json(&found)?;
     } else {
-        show(&found, printer)?;
+        show(&found, &args.shots, printer)?;
     }
     Ok(if found.skipped > 0 { Outcome::Incomplete } else { Outcome::Done })
 }
 
-fn show(found: &ProbeReport, printer: &Printer) -> anyhow::Result<()> {
+fn show(found: &ProbeReport, shots: &[usize], printer: &Printer) -> anyhow::Result<()> {
     let ProbeReport { precision, train, test, width, neighbors, linear, few_shot, few_shot_chosen, .. } = found;
     printer.line(format_args!(
         "features of width {width}, computed in {precision}; fitted on {train} images, tested on {test}"
@@ -103,6 +103,12 @@ fn show(found: &ProbeReport, printer: &Printer) -> anyhow::Result<()> {
     for (row, chosen) in few_shot.iter().zip(few_shot_chosen) {
         let name = if row.shots == 1 { "1 shot".to_owned() } else { format!("{} shots", row.shots) };
         printer.line(format_args!("{name:<22} {}   leave-one-out tuned {}", share(row), share(chosen)))?;
+    }
+    let missing = shots.iter().filter(|shots| !few_shot.iter().any(|row| row.shots == **shots));
+    let missing: Vec<String> = missing.map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        printer
+            .note(format_args!("left out: {} shots, as some classes have fewer training images", missing.join(", ")));
     }
     Ok(())
 }

@@ -93,8 +93,8 @@ pub(crate) fn run(args: &QuantizeArgs, settings: &Settings, printer: &Printer) -
     at(Precision::Int8)?;
     let options = LoadOptions::default().config(args.config.clone()).precision(Precision::F32);
     let model = Model::load(&located(&args.model, settings)?, &options, &settings.device)?;
-    let sources = chosen(args)?;
-    let images = read(&model, &sources, settings, printer)?;
+    let (sources, unreadable) = chosen(args, printer)?;
+    let (images, skipped) = read(&model, &sources, settings, printer)?;
     let mut calibration = Calibration::new(args.seed);
     printer.start_progress(images.len(), "images");
     for image in &images {
@@ -125,33 +125,38 @@ pub(crate) fn run(args: &QuantizeArgs, settings: &Settings, printer: &Printer) -
     } else {
         report.print(printer)?
     }
-    Ok(Outcome::Done)
+    Ok(if unreadable || skipped { Outcome::Incomplete } else { Outcome::Done })
 }
 
-/// The images that layers are measured on, by the seed.
-fn chosen(args: &QuantizeArgs) -> anyhow::Result<Vec<PathBuf>> {
+/// The images that layers are measured on, by the seed, and whether some of the folder could not be looked at.
+fn chosen(args: &QuantizeArgs, printer: &Printer) -> anyhow::Result<(Vec<PathBuf>, bool)> {
     let folder = &args.images;
     let found = vitral::files::images_in(folder).with_context(|| format!("`{}`", folder.display()))?;
+    for (path, why) in found.faults() {
+        printer.fault(format_args!("skipped: `{}`: {why}", path.display()));
+    }
+    let unreadable = !found.faults().is_empty();
     let images = found.into_images();
     if images.is_empty() {
         bail!("`{}`: expected images, found none", folder.display());
     }
-    Ok(Calibration::choose(images, args.calibrate.into(), args.seed))
+    Ok((Calibration::choose(images, args.calibrate.into(), args.seed), unreadable))
 }
 
-/// Images as the model takes them, each by itself.
+/// Images as the model takes them, each by itself, and whether some could not be read.
 fn read(
     model: &Model,
     sources: &[PathBuf],
     settings: &Settings,
     printer: &Printer,
-) -> anyhow::Result<Vec<vitral::Tensor>> {
+) -> anyhow::Result<(Vec<vitral::Tensor>, bool)> {
     let preprocess = model.preprocess()?;
     let options = BatchOptions { batch: NonZero::<usize>::MIN, threads: settings.threads() };
     let decode = |path: &PathBuf| Ok(open_for(path, preprocess.channels, &DecodeOptions::default())?.into_image());
-    let mut images = Vec::new();
+    let (mut images, mut skipped) = (Vec::new(), false);
     batches(sources, &preprocess, options, &settings.device, decode, |batch| -> anyhow::Result<()> {
         batch.faults.iter().for_each(|(_, fault)| printer.fault(format_args!("skipped: {fault}")));
+        skipped |= !batch.faults.is_empty();
         if !batch.indices.is_empty() {
             images.push(batch.pixels);
         }
@@ -160,7 +165,7 @@ fn read(
     if images.is_empty() {
         bail!("none of the images could be read");
     }
-    Ok(images)
+    Ok((images, skipped))
 }
 
 /// How many images each gets right, where the images lie in folders named like the model's classes.

@@ -9,7 +9,7 @@ mod parquet;
 mod rows;
 mod safetensors;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use grids::Grids;
 pub(crate) use json_lines::JsonLines;
@@ -39,6 +39,14 @@ impl Format {
             Some("parquet") => Ok(Format::Parquet),
             _ => Err("expected a name that ends in .npy, .safetensors, .csv, .jsonl or .parquet".into()),
         }
+    }
+
+    /// A path whose name ends in one of these, for commands that write only that.
+    pub(crate) fn ending(text: &str, endings: &[&str]) -> Result<PathBuf, String> {
+        let path = PathBuf::from(text);
+        let found =
+            path.extension().is_some_and(|found| endings.iter().any(|ending| found.eq_ignore_ascii_case(ending)));
+        if found { Ok(path) } else { Err(format!("expected a name that ends in .{}", endings.join(" or ."))) }
     }
 
     /// Opens a file for rows; `tensor` names the values in formats that name them.

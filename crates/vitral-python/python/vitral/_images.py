@@ -94,7 +94,7 @@ def source(image: Image, bands: bool = False) -> str | bytes | NDArray[Any]:
     if isinstance(image, os.PathLike):
         return os.fspath(image)
     if _is_pillow(image):
-        return _of_pillow(image)
+        return _of_pillow(image, bands)
     if hasattr(image, "read"):
         data = image.read()
         if not isinstance(data, bytes):
@@ -135,10 +135,18 @@ def _is_pillow(image: Any) -> bool:
     return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(image).__mro__)
 
 
-def _of_pillow(image: Any) -> NDArray[np.uint8]:
+def _of_pillow(image: Any, bands: bool) -> NDArray[Any]:
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+        if bands and upright.mode != "I":
+            return np.asarray(upright)[:, :, np.newaxis]
+        raise _image_error(
+            f"expected an image of 8 bits, found one of Pillow's mode `{upright.mode}`, whose samples Pillow would cut off at 255; "
+            "pass the file's path or its bytes, or scale it to 8 bits"
+        )
+    return np.asarray(upright.convert("RGB"))
 
 
 def _image_error(text: str) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, overload
@@ -55,15 +56,20 @@ class Model:
             raise TypeError(f"unexpected option `{sorted(unknown)[0]}`; expected one of `{'`, `'.join(_DEFAULTS)}`")
         if options["threads"] is not None and not 1 <= options["threads"] <= 1024:
             raise ConfigError(f"`threads`: expected 1 to 1024, or None for all, found {options['threads']}")
+        # As it is pickled: paths mean the same from any folder, and an iterator is used up once.
+        ignore = options["ignore"]
+        options["ignore"] = [ignore] if isinstance(ignore, str) else list(ignore)
+        for side in ("config", "cuda_path"):
+            options[side] = None if options[side] is None else _whole(options[side])
         self._options = {"path": path if path is None else _whole(path), **options}
         self._native = _native.Model.load(
             None if path is None else os.fspath(path),
-            config=None if options["config"] is None else os.fspath(options["config"]),
-            ignore=[options["ignore"]] if isinstance(options["ignore"], str) else list(options["ignore"]),
+            config=options["config"],
+            ignore=options["ignore"],
             precision=options["precision"],
             device=options["device"],
             threads=options["threads"] or 0,
-            cuda_path=None if options["cuda_path"] is None else os.fspath(options["cuda_path"]),
+            cuda_path=options["cuda_path"],
             image_size=options["image_size"],
             without_head=options["without_head"],
             backend=options["backend"],
@@ -273,7 +279,7 @@ class Model:
             raise ConfigError(f"`method`: expected one of `{'`, `'.join(METHODS)}`, found `{method}`")
         options = dict(
             method=method,
-            target=None if target is None else str(target),
+            target=target if target is None or isinstance(target, str) else operator.index(target),
             layer=layer,
             head=head,
             at=at,

@@ -16,6 +16,7 @@ use super::{InferRequest, InputData, InputTensor, OutputData, OutputTensor, Want
 use crate::app::App;
 use crate::fault::{Fault, Kind};
 use crate::metrics::VERSION;
+use crate::trace::milliseconds;
 use crate::wire::inference::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::wire::inference::infer_parameter::ParameterChoice;
 use crate::wire::inference::model_infer_request::InferInputTensor;
@@ -59,8 +60,8 @@ impl Service {
             found.as_ref().map_or_else(|f| f.status().as_u16(), |_| 200),
             started.elapsed(),
         );
-        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
-        let fault = found.as_ref().err().map(|fault| fault.message().to_owned()).unwrap_or_default();
+        let milliseconds = milliseconds(started.elapsed());
+        let fault = found.as_ref().err().map(Fault::message);
         tracing::info!(?code, milliseconds, fault, "grpc request");
         found
     }

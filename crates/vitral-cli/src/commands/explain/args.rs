@@ -12,6 +12,7 @@ use vitral::explain::{Method, Options};
 use crate::fault::Usage;
 use crate::inputs::OptionalInputArgs;
 use crate::labels::LabelArgs;
+use crate::output::Format;
 use crate::settings::ImageModelArgs;
 use crate::tiles::TileArgs;
 
@@ -159,7 +160,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_enum, default_value = "safetensors")]
     pub(super) numbers: Numbers,
     /// Write everything to one self-contained page
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", value_parser = page)]
     pub(super) report: Option<PathBuf>,
 }
 
@@ -331,6 +332,10 @@ impl ExplainArgs {
         options.seed = self.seed;
         options
     }
+}
+
+fn page(text: &str) -> Result<PathBuf, String> {
+    Format::ending(text, &["html"])
 }
 
 #[cfg(test)]

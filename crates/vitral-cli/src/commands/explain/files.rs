@@ -98,20 +98,35 @@ impl Folder {
     }
 }
 
-/// Chooses a folder name for each image: the file name without its extension, numbered if it repeats.
+/// Chooses a folder name for each image: the file name without its extension, numbered if it is taken.
 #[derive(Default)]
-pub(super) struct Stems(HashMap<String, usize>);
+pub(super) struct Stems {
+    taken: HashSet<String>,
+    /// The last number that a name was given.
+    numbers: HashMap<String, usize>,
+}
 
 impl Stems {
     pub(super) fn of(&mut self, name: &str) -> String {
         let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let stem = match stem.as_deref() {
             None | Some("-") => "image".to_owned(),
+            // As of `...jpg`: it would be a folder above.
+            Some(stem) if stem.chars().all(|c| c == '.') => "image".to_owned(),
             Some(stem) => stem.to_owned(),
         };
-        let times = self.0.entry(stem.clone()).or_default();
-        *times += 1;
-        if *times == 1 { stem } else { format!("{stem}-{times}") }
+        if self.taken.insert(stem.clone()) {
+            return stem;
+        }
+        let number = self.numbers.entry(stem.clone()).or_insert(1);
+        loop {
+            *number += 1;
+            let numbered = format!("{stem}-{number}");
+            // Another image may have that very name.
+            if self.taken.insert(numbered.clone()) {
+                return numbered;
+            }
+        }
     }
 }
 
@@ -123,5 +138,6 @@ mod tests {
     fn images_with_the_same_name_get_separate_folders() {
         let mut stems = Stems::default();
         assert_eq!(["a/cat.jpg", "b/cat.png", "-"].map(|name| stems.of(name)), ["cat", "cat-2", "image"]);
+        assert_eq!(["c/cat-2.jpg", "d/cat.jpg", "...jpg"].map(|name| stems.of(name)), ["cat-2-2", "cat-3", "image-2"]);
     }
 }

@@ -22,6 +22,14 @@ use crate::output::{Named, write_file};
 impl<'a> Work<'a> {
     /// Makes everything requested.
     pub(super) fn run(mut self) -> anyhow::Result<Outcome> {
+        self.printer.go_on_without_output();
+        let mut before = std::fs::read_dir(&self.args.output).into_iter().flatten();
+        if before.next().is_some() {
+            self.printer.note(format_args!(
+                "`{}` has files from before: those of the same names are replaced, others stay",
+                self.args.output.display()
+            ));
+        }
         let mut lines = figures::of_model(&mut self)?;
         let mut gathering = figures::Gathering::new(&self);
         let (args, printer) = (self.args, self.printer);

@@ -45,7 +45,7 @@ impl Gallery {
     /// The sheet; `None` if a single map, which has a file of its own, is all there is.
     pub(super) fn paint(&self, model: &str) -> Result<Option<RgbImage>, Error> {
         // The first image in a row is the input itself.
-        if self.rows.iter().map(|row| row.len() - 1).sum::<usize>() <= 1 {
+        if self.rows.iter().all(|row| row.len() <= 1) {
             return Ok(None);
         }
         let sheet = Sheet::new(self.rows.clone(), 160, 6)

@@ -8,7 +8,7 @@ use vitral::search::Index;
 use vitral_train::curate::{Card, Gallery};
 
 use crate::fault::Usage;
-use crate::output::write_file;
+use crate::output::{Format, write_file};
 use crate::printer::Printer;
 
 /// Whether to write a page, and how large.
@@ -23,9 +23,7 @@ pub(super) struct PageArgs {
 }
 
 fn page(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    let ending = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("html"));
-    if ending { Ok(path) } else { Err("expected a name that ends in .html".into()) }
+    Format::ending(text, &["html"])
 }
 
 impl PageArgs {

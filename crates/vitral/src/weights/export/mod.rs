@@ -74,6 +74,12 @@ impl ConvertOptions {
     }
 }
 
+/// Whether there is a field of that name, or one that the pattern matches (`*` is anything), in which a target can differ.
+pub fn is_field(pattern: &str) -> bool {
+    let others = ["preprocess", "labels", OTHER_SIZES];
+    compare::fields().iter().chain(&others).any(|field| matches_glob(pattern, field))
+}
+
 /// Converts the model at `source` into `target` at `destination`, and returns the differences permitted by the options.
 /// What was written is loaded again and must compute the same.
 ///
