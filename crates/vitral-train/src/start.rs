@@ -76,8 +76,20 @@ impl Recipe {
     /// The loss for images with one label or several.
     ///
     /// # Errors
-    /// If the recipe asks for one that takes a single label, or for a teacher, which gives a single one.
+    /// If the recipe asks for one that takes a single label, or for a teacher, which gives a single one; or if targets are to be
+    /// decided by a threshold and the loss does not take single decisions.
     pub fn loss(&self, labeling: Labeling) -> Result<Loss, TrainError> {
+        let loss = self.loss_for(labeling)?;
+        let decides = self.augment.target_threshold.is_some();
+        if decides && !matches!(loss, Loss::Binary | Loss::BinaryFocal { .. }) {
+            return Err(fault(
+                "`augment.target_threshold` is for `run.loss` = \"binary\" or \"binary-focal\"; leave it out",
+            ));
+        }
+        Ok(loss)
+    }
+
+    fn loss_for(&self, labeling: Labeling) -> Result<Loss, TrainError> {
         let problem = |found: &str, hint: &str| {
             fault(format!("expected what fits images with several labels each, found {found}; {hint}"))
         };

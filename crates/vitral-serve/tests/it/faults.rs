@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use vitral::LoadOptions;
 use vitral_serve::{ModelSource, Options, ServeError, Server};
@@ -113,6 +115,11 @@ fn tensors_that_do_not_fit_are_named() {
     let wanted = json!({ "inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": ["aGk="]}],
                          "outputs": [{ "name": "boxes" }] });
     assert_eq!(server.json("/v2/models/cifar10/infer", &wanted).0, 400);
+    // Each output is a copy of all its numbers.
+    let twice = json!({ "inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": ["aGk="]}],
+                        "outputs": [{ "name": "features" }, { "name": "features" }] });
+    let (status, answer) = server.json("/v2/models/cifar10/infer", &twice);
+    assert!(status == 400 && message(&answer).is_some_and(|text| text.contains("`features` twice")), "{answer}");
 }
 
 #[test]
@@ -121,6 +128,10 @@ fn a_key_opens_what_is_closed() {
     for path in ["/v2/health/live", "/v2/health/ready", "/health", "/"] {
         assert_eq!(server.get(path).status(), 200, "{path}");
     }
+    // The page is open, but not the model behind the same path.
+    assert_eq!(server.image("/", &cat()).0, 401);
+    let asked = agent().post(server.url("/")).header("authorization", "Bearer secret").send(&cat()[..]);
+    assert_eq!(read(asked.expect("an answer")).0, 200);
     for path in ["/v1/models", "/metrics", "/openapi.json", "/v2", "/info"] {
         let response = server.get(path);
         assert_eq!(
@@ -150,6 +161,34 @@ fn a_model_without_a_head_embeds_and_refuses_to_classify() {
     assert_eq!(read(server.get("/info")).1["pipeline_tag"], json!("image-feature-extraction"));
 }
 
+/// Otherwise a browser would hide from the page why it was refused.
+#[test]
+fn pages_of_other_origins_may_read_faults() {
+    let server = Started::with(Options::default().cors(["https://example.org"]).api_keys(["secret"]));
+    let asked = agent().get(server.url("/v1/models")).header("origin", "https://example.org").call();
+    let response = asked.expect("an answer");
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers()["access-control-allow-origin"], "https://example.org");
+    assert!(
+        response.headers()["access-control-expose-headers"].to_str().is_ok_and(|text| text.contains("retry-after"))
+    );
+}
+
+#[test]
+fn parameters_stand_in_the_query_or_in_the_body() {
+    let server = Started::usual();
+    let (status, answer) = server.image("/?top_k=2&function_to_apply=none", &cat());
+    assert!(status == 200 && answer.as_array().is_some_and(|labels| labels.len() == 2), "{answer}");
+    assert!(answer[0]["score"].as_f64().is_some_and(|score| score > 1.0), "a logit: {answer}");
+    assert_eq!(server.image("/?top_k=many", &cat()).0, 400);
+    // A class is a number or a text.
+    for class in [json!(3), json!("3"), json!("cat")] {
+        let body = json!({ "image": STANDARD.encode(cat()), "class": class, "method": "gradcam", "format": "json" });
+        let (status, answer) = server.json("/v1/explain", &body);
+        assert!(status == 200 && answer["label"] == "cat", "{class}: {status} {answer}");
+    }
+}
+
 #[test]
 fn a_server_that_cannot_be_made_says_why() {
     let source = || ModelSource::embedded(None);
@@ -159,6 +198,16 @@ fn a_server_that_cannot_be_made_says_why() {
     }
     let twice = Server::builder().model("a", source()).model("a", source()).build();
     assert!(matches!(twice, Err(ServeError::SameName { .. })));
+    for origin in ["example.org", "https://example.org/", "https://Example.org", "*.example.org"] {
+        let options = Options::default().cors([origin]);
+        let made = Server::builder().model("a", source()).options(options).build();
+        assert!(matches!(made, Err(ServeError::Origin { .. })), "{origin}");
+    }
+    let options = Options::default().cors(["http://localhost:3000", "*"]);
+    assert!(Server::builder().model("a", source()).options(options).build().is_ok());
+    let options = Options::default().max_body(1 << 30);
+    let made = Server::builder().model("a", source()).options(options).build();
+    assert!(matches!(made, Err(ServeError::Bodies { .. })));
     let missing = ModelSource::path("/nowhere/at/all", LoadOptions::default());
     let server = Server::builder().model("a", missing).build().expect("a server");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

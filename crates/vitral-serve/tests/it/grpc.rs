@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{TryStreamExt, stream};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -80,6 +81,25 @@ async fn call<Q: prost::Message + Send + Sync + 'static, A: prost::Message + Def
     client.unary(request, path, codec).await.map(tonic::Response::into_inner)
 }
 
+/// An answer in a stream.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Streamed {
+    #[prost(string, tag = "1")]
+    fault: String,
+    #[prost(message, optional, tag = "2")]
+    answer: Option<Inferred>,
+}
+
+/// Sends messages one after the other, and collects the answers.
+async fn stream(server: &Started, messages: Vec<Infer>) -> Result<Vec<Streamed>, Status> {
+    let mut client = tonic::client::Grpc::new(channel(server).await);
+    client.ready().await.map_err(|fault| Status::unavailable(fault.to_string()))?;
+    let path = PathAndQuery::from_static("/inference.GRPCInferenceService/ModelStreamInfer");
+    let codec = tonic_prost::ProstCodec::<Infer, Streamed>::default();
+    let answers = client.streaming(Request::new(stream::iter(messages)), path, codec).await?;
+    answers.into_inner().try_collect().await
+}
+
 fn infer(images: &[&[u8]]) -> Infer {
     let elements = |image: &&[u8]| [&(image.len() as u32).to_le_bytes(), *image].concat();
     Infer {
@@ -104,6 +124,23 @@ fn answers_have_the_bits_of_the_library() {
     let logits = model.logits(&model.pixels(&[image]).expect("pixels")).expect("logits").to_vec().expect("values");
     let bytes: Vec<u8> = logits.iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(found.raw[0], [bytes.clone(), bytes].concat());
+}
+
+/// The same memory as for bodies over HTTP; of a stream, a message counts until it is answered.
+#[test]
+fn messages_together_have_a_limit() {
+    let whole = cat().len() + 200;
+    let server = Started::with(Options::default().max_body(whole).max_bodies(whole));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let found = runtime.block_on(stream(&server, vec![infer(&[&cat()]); 4])).expect("answers");
+    assert_eq!(found.len(), 4);
+    assert!(found.iter().all(|one| one.fault.is_empty() && one.answer.as_ref().is_some_and(|one| one.id == "7")));
+    let large = Request::new(infer(&[&cat(), &cat()]));
+    let refused = runtime.block_on(async { call::<_, Inferred>(&channel(&server).await, "ModelInfer", large).await });
+    assert_eq!(refused.expect_err("two are too many").code(), Code::ResourceExhausted);
+    let one = Request::new(infer(&[&cat()]));
+    let found = runtime.block_on(async { call::<_, Inferred>(&channel(&server).await, "ModelInfer", one).await });
+    assert_eq!(found.expect("room again").outputs[0].shape, [1, 10]);
 }
 
 #[test]

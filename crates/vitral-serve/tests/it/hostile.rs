@@ -64,9 +64,54 @@ fn bodies_without_end_are_refused() {
         .send(&packed.finish().expect("memory"))
         .expect("an answer");
     assert_eq!(read(response).0, 413);
-    // All bodies together.
-    let server = Started::with(Options::default().max_bodies(1000));
+}
+
+#[test]
+fn all_bodies_together_have_a_limit() {
+    let whole = cat().len();
+    let server = Started::with(Options::default().max_body(whole).max_bodies(whole));
+    assert_eq!(server.image("/v1/classify", &cat()).0, 200);
+    let mut half = TcpStream::connect(server.address).expect("a connection");
+    let head = format!("POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: {whole}\r\n\r\n");
+    half.write_all(&[head.as_bytes(), &cat()[..whole / 2]].concat()).expect("sent");
+    std::thread::sleep(Duration::from_millis(200));
     assert_eq!(server.image("/v1/classify", &cat()).0, 429);
+    drop(half);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(server.image("/v1/classify", &cat()).0, 200);
+}
+
+/// Answers that nobody reads fill the connection, and then wait.
+#[test]
+fn clients_that_read_nothing_are_cut_off() {
+    let server = Started::with(Options::default().sending_times(Duration::from_secs(60), Duration::from_millis(500)));
+    let mut stream = TcpStream::connect(server.address).expect("a connection");
+    let request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2000);
+    stream.set_write_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    // The server stops reading once it cannot write, and then gives up.
+    let _ = stream.write_all(&request);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").is_err() || {
+            std::thread::sleep(Duration::from_millis(200));
+            stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").is_err()
+        }
+    );
+    assert_eq!(server.image("/v1/classify", &cat()).0, 200);
+}
+
+/// In memory, each value takes many times its bytes.
+#[test]
+fn json_of_very_many_values_is_refused() {
+    let server = Started::usual();
+    let many = format!(r#"{{"image": "", "x": [{}0]}}"#, "[],".repeat(60_000));
+    for path in ["/v1/classify", "/v1/embeddings", "/"] {
+        assert_eq!(read(server.post(path, "application/json", many.as_bytes())).0, 413, "{path}");
+    }
+    let outputs = r#"{"name": "features"},"#.repeat(1000);
+    let many = format!(r#"{{"inputs": [], "outputs": [{}]}}"#, outputs.trim_end_matches(','));
+    let (status, answer) = read(server.post("/v2/models/cifar10/infer", "application/json", many.as_bytes()));
+    assert!(status == 400 && answer.to_string().contains("at most 16"), "{status} {answer}");
 }
 
 #[test]

@@ -282,3 +282,17 @@ impl Augment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_above_the_threshold_count_in_full() {
+        let mut targets = [0.0, 0.3, 0.7, 1.0];
+        Augment::default().decide(&mut targets);
+        assert_eq!(targets, [0.0, 0.3, 0.7, 1.0]);
+        Augment { target_threshold: Some(0.0), ..Augment::default() }.decide(&mut targets);
+        assert_eq!(targets, [0.0, 1.0, 1.0, 1.0]);
+    }
+}

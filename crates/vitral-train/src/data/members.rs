@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
 use flate2::read::MultiGzDecoder;
@@ -41,7 +41,8 @@ impl Entry {
     /// The folders it is in, the outermost first.
     fn folders(&self) -> Vec<String> {
         let parts = self.name.parent().into_iter().flat_map(Path::components);
-        parts.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+        let named = parts.filter(|part| matches!(part, Component::Normal(_)));
+        named.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
     }
 
     /// Its class, if the classes of the data are `depth` folders below the top, not counting those of splits; or the contents of

@@ -158,10 +158,6 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
             .to_owned());
     }
     if let Some(threshold) = recipe.augment.target_threshold {
-        if !matches!(run.loss, Some(Loss::Binary | Loss::BinaryFocal { .. })) {
-            return Err("`augment.target_threshold` is for `run.loss` = \"binary\" or \"binary-focal\"; leave it out"
-                .to_owned());
-        }
         if threshold < recipe.augment.label_smoothing {
             return Err(format!(
                 "`augment.target_threshold` = {threshold} is below `augment.label_smoothing`, so that every class would count; \

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use vitral_train::data::{Part, Split, ValidationSplit, open_part};
+use vitral_train::data::{Dataset, Part, Relabeled, Split, ValidationSplit, open_part};
 use vitral_train::recipe::{Recipe, Setting};
 use vitral_train::sets::{Sets, open_sets};
 
@@ -248,6 +248,91 @@ fn numbered_folders_and_archives_are_in_the_same_order() {
     let whole = std::fs::read(place.0.path().join("data.zip")).expect("read");
     place.write("cut.zip", &whole[..whole.len() / 2]);
     assert!(place.refused("cut.zip").contains("cut.zip"));
+}
+
+/// An archive has the classes of the folder that was packed.
+#[test]
+fn folders_inside_classes_are_no_classes() {
+    for folders in [
+        ["dogs/2019", "dogs/2020", "cats/2019", "cats/2020"],
+        ["pets/dogs/2019", "pets/dogs/2020", "pets/cats/2019", "pets/cats/2020"],
+        ["train/dogs/2019", "train/cats/2019", "test/dogs/2020", "test/cats/2020"],
+        ["./dogs", "./dogs/2020", "./cats", "./cats/2020"],
+    ] {
+        let place = Place::new();
+        place.images(&folders.map(|folder| format!("data/{folder}")).each_ref().map(String::as_str));
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append_dir_all("data", place.0.path().join("data")).expect("memory");
+        place.write("data.tar", tar.into_inner().expect("memory"));
+        let [folder, packed] = ["data", "data.tar"].map(|name| place.open(name, Split::Train));
+        assert_eq!(classes(&folder), ["cats", "dogs"], "{folders:?}");
+        assert_eq!((classes(&packed), packed.dataset.len()), (classes(&folder), folder.dataset.len()), "{folders:?}");
+    }
+}
+
+/// Two images of 2 × 2 pixels and their labels, as idx files with this name in front.
+fn idx(place: &Place, name: &str, level: u8) {
+    let images = [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2][..], &[level; 8]].concat();
+    place.write(&format!("{name}-images-idx3-ubyte"), images);
+    place.write(&format!("{name}-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 2, 0, 1]);
+}
+
+#[test]
+fn test_images_in_idx_files_are_known_wherever_their_name_says_it() {
+    for (train, test) in
+        [("train", "t10k"), ("emnist-balanced-train", "emnist-balanced-test"), ("a-train", "a-testing")]
+    {
+        let place = Place::new();
+        for (name, level) in [(train, 10), (test, 20)] {
+            idx(&place, &format!("data/{name}"), level);
+        }
+        for (split, level) in [(Split::Train, 10), (Split::Test, 20)] {
+            let part = place.open("data", split);
+            assert_eq!((part.dataset.len(), part.dataset.image(0).expect("an image").pixel(0, 0)), (2, [level; 3]));
+        }
+    }
+    let place = Place::new();
+    for set in ["balanced", "letters"] {
+        idx(&place, &format!("data/emnist-{set}-train"), 10);
+        idx(&place, &format!("data/emnist-{set}-test"), 20);
+    }
+    let error = place.refused("data");
+    assert!(error.contains("found 2") && error.contains("emnist-letters-train"), "{error}");
+}
+
+#[test]
+fn lists_in_json_have_the_columns_of_tables() {
+    let place = Place::new();
+    let row = |path: &str, more: &str| format!(r#"{{"path": "{path}", "label": "a"{more}}}"#);
+    place.images(&["x"]);
+    place
+        .write("x/list.jsonl", [row("0.png", r#", "is_train": 1"#), row("1.png", r#", "is_train": false"#)].join("\n"));
+    for (split, name) in [(Split::Train, "0.png"), (Split::Test, "1.png")] {
+        let part = place.open("x/list.jsonl", split);
+        assert_eq!(part.dataset.len(), 1);
+        assert!(part.dataset.name(0).ends_with(name), "{}", part.dataset.name(0));
+    }
+    place.write("x/some.jsonl", [row("0.png", r#", "split": "train""#), row("1.png", "")].join("\n"));
+    let error = place.refused("x/some.jsonl");
+    assert!(error.contains("line 2") && error.contains("expected a `split`"), "{error}");
+    let numbers = r#"{"path": "0.png", "label": 0.37}"#.to_owned() + "\n" + r#"{"path": "1.png", "label": -2}"#;
+    place.write("x/numbers.jsonl", numbers);
+    let part = place.open("x/numbers.jsonl", Split::Train);
+    let mut found = classes(&part);
+    found.sort_unstable();
+    assert_eq!(found, ["-2", "0.37"]);
+}
+
+/// That none of the classes applies to an image is known, too.
+#[test]
+fn images_without_labels_are_evaluated() {
+    let place = Place::new();
+    place.images(&["x"]).write("x/list.csv", "path,label\n0.png,\"['a', 'b']\"\n1.png,[]\n");
+    let part = place.open("x", Split::Train);
+    let names = ["b".to_owned(), "a".to_owned()];
+    let matched = Relabeled::to(part.dataset, 2, Some(&names)).expect("the same classes");
+    assert_eq!((matched.len(), matched.labels(0), matched.labels(1)), (2, vec![1, 0], vec![]));
+    assert!(matched.unknown().iter().all(|(_, images)| *images == 0));
 }
 
 #[test]
