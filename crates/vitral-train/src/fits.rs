@@ -23,15 +23,17 @@ pub(crate) struct Tried<'a> {
 /// Adds to a card's want of memory which batch would have fit: steps are rehearsed with smaller ones. Other errors stay
 /// as they are, and so does this one where steps were not what was too large.
 ///
-/// `make` makes the trainer of the run on a device. What the run itself took must have been given back.
+/// `make` makes the trainer of the run on a device, and `hide` adds to a batch what the run hides of it, if anything. What
+/// the run itself took must have been given back.
 pub(crate) fn explained(
     error: TrainError,
     device: &Device,
     tried: &Tried<'_>,
     make: impl Fn(&Device) -> Result<Trainer, TrainError>,
+    hide: impl Fn(&Device, Batch) -> Result<Batch, TrainError>,
 ) -> TrainError {
     let TrainError::Device(error @ DeviceError::OutOfDeviceMemory { .. }) = error else { return error };
-    match largest(device, tried, make) {
+    match largest(device, tried, make, hide) {
         Some(fits) if fits < tried.batch => {
             TrainError::BatchTooLarge { error, batch: tried.batch * tried.ranks, fits: fits * tried.ranks }
         }
@@ -39,8 +41,18 @@ pub(crate) fn explained(
     }
 }
 
+/// Hides nothing.
+pub(crate) fn whole(_: &Device, batch: Batch) -> Result<Batch, TrainError> {
+    Ok(batch)
+}
+
 /// The largest batch that fits up to the one that was tried; 0 if there is none. Nothing if it cannot be found out.
-fn largest(device: &Device, tried: &Tried<'_>, make: impl Fn(&Device) -> Result<Trainer, TrainError>) -> Option<usize> {
+fn largest(
+    device: &Device,
+    tried: &Tried<'_>,
+    make: impl Fn(&Device) -> Result<Trainer, TrainError>,
+    hide: impl Fn(&Device, Batch) -> Result<Batch, TrainError>,
+) -> Option<usize> {
     let room = device.room()?.ok()?;
     let (config, image) = (tried.config, tried.image);
     let fits = |images: usize| {
@@ -50,8 +62,10 @@ fn largest(device: &Device, tried: &Tried<'_>, make: impl Fn(&Device) -> Result<
         let pixels = vec![0.0; shape.iter().product()];
         let batch = || {
             let labels = vec![0; images];
-            let targets = device.one_hot(&labels, config.classes, 0.0).ok()?;
-            Some(Batch::whole(device.upload(shape, &pixels).ok()?, targets, labels))
+            // Without labels there is one class, as in a data set of them.
+            let targets = device.one_hot(&labels, config.classes.max(1), 0.0).ok()?;
+            let batch = Batch::whole(device.upload(shape, &pixels).ok()?, targets, labels);
+            hide(&device, batch).ok()
         };
         let _waiting = (0..tried.waiting).map(|_| batch()).collect::<Option<Vec<_>>>()?;
         // It diverges: what is read from a rehearsal is zero.

@@ -9,17 +9,20 @@ mod images;
 use std::path::Path;
 use std::sync::Arc;
 
+use vitral::config::ModelConfig;
 use vitral::image::Preprocess;
-use vitral::model::{MaskedAutoencoder, MaskedPatches};
+use vitral::model::{MaskedAutoencoder, MaskedPatches, Vit};
 use vitral::{Device, Model, atomic};
 use vitral_engine::{Context, Declarations, Parameters};
+use vitral_ranks::Ranks;
 
 use crate::best;
 use crate::checkpoint::TrainedOn;
-use crate::data::{Loader, LoaderOptions, Subset};
+use crate::data::{LOADED, Loader, LoaderOptions, Subset};
 use crate::epoch::Score;
 use crate::error::TrainError;
 use crate::fit::{self, Outcome, Plan, RunSize, Source, Watcher};
+use crate::fits;
 use crate::hidden::{Brightness, Pretraining};
 use crate::loss::Loss;
 use crate::optimize::groups;
@@ -27,7 +30,7 @@ use crate::ranks;
 use crate::recipe::Recipe;
 use crate::run::{RunOn, cached, open_folder, rules, training, write_recipe};
 use crate::start::Start;
-use crate::step::{Learner, Trainer};
+use crate::step::{Learner, Rules, Trainer};
 
 use drawing::Drawn;
 use hiding::Hiding;
@@ -62,7 +65,11 @@ pub fn pretrain(
     let prepared = Run::prepare(recipe, images, learned, folder, on, watcher);
     let (run, mut trainer) = ranks::agree(&ranks, prepared)?;
     let _lock = ranks::on_first(&ranks, || open_folder(folder, &run.resolved))?;
-    run.fit(&mut trainer, watcher)
+    run.fit(&mut trainer, watcher).map_err(|error| {
+        let (rules, config) = (*trainer.rules(), trainer.vit().config().clone());
+        drop(trainer);
+        run.explained(error, &rules, &config)
+    })
 }
 
 /// A pre-training whose images and model are ready.
@@ -169,6 +176,28 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
+    /// Says which batch fits, if the memory of a card was too small for the run's.
+    fn explained(&self, error: TrainError, rules: &Rules, config: &ModelConfig) -> TrainError {
+        let (recipe, image) = (self.recipe, self.preprocess.output_size().unwrap_or(config.image_size));
+        let make = |device: &Device| {
+            let vit = Vit::new(config.clone()).map_err(|found| fault("[model]", found.to_string()))?;
+            let (parameters, learner) = untrained(&self.train.rule, config, device)?;
+            let groups = groups(&vit, &parameters, &recipe.groups, &recipe.optimizer);
+            let rules = Rules { share_moments: false, ..*rules };
+            Trainer::with_hidden_patches(learner, parameters, groups, rules, Ranks::alone())
+        };
+        let hide = |device: &Device, batch| self.train.hide_on(device, batch, 0, 0);
+        // In the precision of the steps.
+        let precision = recipe.run.precision.map(Into::into);
+        let device = precision.and_then(|precision| self.on.device.clone().with_precision(precision).ok());
+        let device = device.as_ref().unwrap_or(self.on.device);
+        let (ranks, images) = (self.on.ranks.size(), recipe.run.batch.min(self.images.train.len()));
+        // Those of the step, and those that the loader has ready.
+        let waiting = recipe.run.accumulate.max(1) - 1 + LOADED;
+        let tried = fits::Tried { batch: images.div_ceil(ranks), ranks, waiting, config, image };
+        fits::explained(error, device, &tried, make, hide)
+    }
+
     /// The mean loss on the held-out images, and R² of their pixels or the accuracy of their colors.
     fn score(&self, trainer: &Trainer, device: &Device) -> Result<Score, TrainError> {
         evaluation::score(trainer, &self.choosing, device)?.ok_or_else(|| {
@@ -197,6 +226,25 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What is trained, with parameters that are all zero.
+fn untrained(rule: &Pretraining, config: &ModelConfig, device: &Device) -> Result<(Parameters, Learner), TrainError> {
+    let refused = |error: vitral::config::ConfigError| fault("pretraining", error.to_string());
+    let zeros = |declarations: &Declarations| {
+        device.check_memory(4 * declarations.count() as u64)?;
+        Ok::<_, TrainError>(Parameters::zeros(declarations.clone(), device.clone()))
+    };
+    Ok(match rule {
+        Pretraining::MaskedAutoencoder(rule) => {
+            let autoencoder = MaskedAutoencoder::new(config.clone(), rule.decoder()).map_err(refused)?;
+            (zeros(autoencoder.declarations())?, Learner::from(autoencoder))
+        }
+        Pretraining::MaskedPatches(_) => {
+            let model = MaskedPatches::new(config.clone()).map_err(refused)?;
+            (zeros(model.declarations())?, Learner::from(model))
+        }
+    })
+}
+
 /// What is trained by a recipe, and its initial values, the encoder's from `start`.
 fn learner(
     recipe: &Recipe,
@@ -204,27 +252,13 @@ fn learner(
     start: &Start,
     device: &Device,
 ) -> Result<(Parameters, Learner), TrainError> {
-    let config = start.vit.config().clone();
-    let refused = |error: vitral::config::ConfigError| fault("pretraining", error.to_string());
     let (scheme, seed) = (recipe.model.initialize, recipe.run.seed);
-    let zeros = |declarations: &Declarations| {
-        device.check_memory(4 * declarations.count() as u64)?;
-        Ok::<_, TrainError>(Parameters::zeros(declarations.clone(), device.clone()))
-    };
-    let (mut parameters, learner) = match rule {
-        Pretraining::MaskedAutoencoder(rule) => {
-            let autoencoder = MaskedAutoencoder::new(config, rule.decoder()).map_err(refused)?;
-            let mut parameters = zeros(autoencoder.declarations())?;
-            autoencoder.initialize(&mut parameters, scheme, seed);
-            (parameters, Learner::from(autoencoder))
-        }
-        Pretraining::MaskedPatches(_) => {
-            let model = MaskedPatches::new(config).map_err(refused)?;
-            let mut parameters = zeros(model.declarations())?;
-            model.initialize(&mut parameters, scheme, seed);
-            (parameters, Learner::from(model))
-        }
-    };
+    let (mut parameters, learner) = untrained(rule, start.vit.config(), device)?;
+    match &learner {
+        Learner::Autoencoder(autoencoder) => autoencoder.initialize(&mut parameters, scheme, seed),
+        Learner::MaskedPatches(model) => model.initialize(&mut parameters, scheme, seed),
+        Learner::Classifier(_) => unreachable!("there are no labels"),
+    }
     // The encoder's parameters come first, under the same numbers.
     for id in start.vit.declarations().ids() {
         parameters.write(id, &start.parameters.read(id)?);

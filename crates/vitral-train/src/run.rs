@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
         // Those of the step, and those that the loader has ready.
         let waiting = recipe.run.accumulate.max(1) - 1 + LOADED;
         let tried = fits::Tried { batch: images.div_ceil(ranks), ranks, waiting, config: &config, image };
-        fits::explained(error, device, &tried, make)
+        fits::explained(error, device, &tried, make, fits::whole)
     }
 
     /// Evaluates the best model on the test images and writes the report, unless a finished run has one already. If the

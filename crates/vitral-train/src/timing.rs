@@ -64,7 +64,8 @@ pub fn time_steps_from_files(
     let config = ModelConfig { classes: dataset.classes().len(), image_size: image, ..config };
     timed_from_files(dataset, &config, device, batch, (runs, threads), after).map_err(|error| {
         let tried = Tried { batch, ranks: 1, waiting: LOADED, config: &config, image };
-        fits::explained(error, device, &tried, |device| trainer(model(config.clone())?, device, &Saving::default(), 1))
+        let make = |device: &Device| trainer(model(config.clone())?, device, &Saving::default(), 1);
+        fits::explained(error, device, &tried, make, fits::whole)
     })
 }
 
@@ -124,7 +125,8 @@ pub fn time_steps(
     }
     timed(vit, device, (batch, image), saving, runs, after).map_err(|error| {
         let tried = Tried { batch, ranks: 1, waiting: 0, config: &config, image };
-        fits::explained(error, device, &tried, |device| trainer(model(config.clone())?, device, saving, 1))
+        let make = |device: &Device| trainer(model(config.clone())?, device, saving, 1);
+        fits::explained(error, device, &tried, make, fits::whole)
     })
 }
 

@@ -23,6 +23,17 @@ pub(super) struct Hiding {
 impl Hiding {
     /// A batch of the loader as one with hidden patches. `round` is the epoch, and `before` the images in it before the batch.
     pub(super) fn hide(&self, batch: Batch, round: u64, before: usize) -> Result<Batch, TrainError> {
+        self.hide_on(&self.device, batch, round, before)
+    }
+
+    /// The same for a batch on another device.
+    pub(super) fn hide_on(
+        &self,
+        device: &Device,
+        batch: Batch,
+        round: u64,
+        before: usize,
+    ) -> Result<Batch, TrainError> {
         let [images, channels, height, width] = batch.pixels.shape()[..] else { unreachable!("a batch of images") };
         let image = Size { height, width };
         let patches = (height / self.patch.height) * (width / self.patch.width);
@@ -32,7 +43,7 @@ impl Hiding {
             Pretraining::MaskedAutoencoder(rule) => {
                 let targets = rule.targets(&pixels, channels, image, self.patch);
                 let shape = [images, patches, channels * self.patch.area()];
-                let targets = self.device.upload(shape, &targets)?;
+                let targets = device.upload(shape, &targets)?;
                 let visible = (images > 0).then(|| rule.draw(self.seed, round, first, images, patches));
                 Ok(Batch { targets, hidden: visible.map(Hidden::AllBut), ..batch })
             }

@@ -104,7 +104,10 @@ fn descriptions_that_cannot_be_followed() {
         ("[]", "expected a JSON object"),
         ("{}", "expected `model_type`"),
         (r#"{"model_type": "bert"}"#, "`bert` is not a known Vision Transformer"),
-        (r#"{"model_type": "vit", "hidden_size": "wide"}"#, "`hidden_size`: expected a whole number of at most a billion, found `\"wide\"`"),
+        (
+            r#"{"model_type": "vit", "hidden_size": "wide"}"#,
+            "`hidden_size`: expected a whole number of at most a billion, found `\"wide\"`",
+        ),
         (r#"{"model_type": "vit", "hidden_act": "mish"}"#, "`hidden_act`: expected one of gelu"),
         (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "is not a multiple of 7 heads"),
         (r#"{"architecture": "resnet50"}"#, "`resnet50` is not a known timm Vision Transformer"),
