@@ -6,12 +6,13 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use vitral::features::FeatureKind;
+use vitral::message::count;
 use vitral::pipeline::Batch;
 use vitral::search::{Flat, Hit, Index, Origin};
 use vitral_train::curate::{Card, Gallery, Section};
 
 use super::opened::IndexFile;
-use super::page::{PageArgs, card, count};
+use super::page::{PageArgs, card};
 use crate::fault::Usage;
 use crate::inputs::{OptionalInputArgs, Records};
 use crate::outcome::Outcome;
