@@ -8,6 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use vitral::Precision;
 use vitral::config::Size;
+use vitral::message::count;
 use vitral::model::Vit;
 use vitral::model::cost::Macs;
 use vitral::model::init::{Initialization, frozen};
@@ -300,8 +301,8 @@ impl Measured {
             self.instruction_set.unwrap_or(self.device),
             self.precision
         ))?;
-        let passes = if self.train { "steps" } else { "passes" };
-        field("median", format!("{:.2} ms of {} {passes}, minimum {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
+        let passes = count(self.runs, if self.train { "step" } else { "pass" });
+        field("median", format!("{:.2} ms of {passes}, minimum {:.2} ms", self.median_ms, self.min_ms))?;
         field("throughput", format!("{:.2} images/s", self.images_per_second))?;
         let of_peak = match self.fma_peak_gflops.zip(self.fraction_of_peak) {
             Some((peak, share)) => format!(", {:.0} % of a peak of {peak}", 100.0 * share),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use vitral::features::FeatureKind;
+use vitral::message::count;
 use vitral_train::evaluate::{FewShot, Nearest, ProbeLinear, ProbeOptions, ProbeReport, probe};
 
 use crate::outcome::Outcome;
@@ -87,7 +88,8 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
 fn show(found: &ProbeReport, printer: &Printer) -> anyhow::Result<()> {
     let ProbeReport { precision, train, test, width, neighbors, linear, few_shot, few_shot_chosen, .. } = found;
     printer.line(format_args!(
-        "features of width {width}, computed in {precision}; fitted on {train} images, tested on {test}"
+        "features of width {width}, computed in {precision}; fitted on {}, tested on {test}",
+        count(*train, "image")
     ))?;
     for Nearest { k, accuracy } in neighbors {
         let name = if *k == 1 { "nearest neighbor".to_owned() } else { format!("{k} nearest neighbors") };
