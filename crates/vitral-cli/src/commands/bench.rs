@@ -22,12 +22,15 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{FirstModelArgs, Settings};
 
+/// What `--model` is here, where `VITRAL_MODEL` does not count.
+const OF_A_MODEL: &str = "A model, as in other commands, in place of a named size";
+
 /// Measure how fast a model runs here
 ///
 /// Times forward passes over synthetic images already in memory, after one warm-up pass. A named size gets random
 /// weights. The fraction of peak is relative to the measured multiply-add peak of this CPU's threads.
 #[derive(Args, Debug)]
-#[command(after_long_help = "\
+#[command(mut_arg("model", |arg| arg.help(OF_A_MODEL)), after_long_help = "\
 Examples:
   vitral bench --arch B/16
   vitral bench --arch Ti/16 --batch 8 --threads 2 --runs 20 --json

@@ -23,11 +23,11 @@ use crate::settings::{ImageModelArgs, Settings};
 /// chosen by leave-one-out cross-validation. With --dense, a linear classifier of single patches on images with masks.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-With --dense, DATA is a folder of images and of masks with the number of a class for each pixel: `images/` and `masks/`
-(or `annotations/`), each with `train/` and `val/` or without; `train/` and `val/`, each with both inside; or Pascal VOC's
-folders. A mask has the name of its image: a gray PNG or one with a palette, or a TIFF or .npy of one band. `classes.txt`,
-if there is one, names the numbers, from 0, one on each line. Images are resized to a short side of the model's input and
-looked at in overlapping windows; the classifier's logits are enlarged to the masks, and the result is the mean
+With --dense, DATA is a folder of images and of masks with the number of a class for each pixel: `images/` and `masks/` \
+(or `annotations/`), each with `train/` and `val/` or without; `train/` and `val/`, each with both inside; or Pascal VOC's \
+folders. A mask has the name of its image: a gray PNG or one with a palette, or a TIFF or .npy of one band. `classes.txt`, \
+if there is one, names the numbers, from 0, one on each line. Images are resized to a short side of the model's input and \
+looked at in overlapping windows; the classifier's logits are enlarged to the masks, and the result is the mean \
 intersection over union.
 
 Examples:

@@ -23,7 +23,7 @@ const SECTIONS: [&[&str]; 11] = [
     &["run"],
 ];
 
-/// The word before the name of a key that does not exist.
+/// What is before the name of a key that does not exist.
 const UNKNOWN: &str = "unknown field `";
 
 /// The recipe in a table.
@@ -33,11 +33,11 @@ const UNKNOWN: &str = "unknown field `";
 pub(super) fn read(table: Table) -> Result<Recipe, String> {
     deserialized(table.clone()).map_err(|(key, problem)| {
         let unknown = problem.strip_prefix(UNKNOWN).and_then(|rest| rest.split_once('`'));
-        let section: Vec<&str> = key.split('.').filter(|part| !part.is_empty()).collect();
-        match unknown.map(|(name, _)| (name, elsewhere(&table, &section, name))) {
-            Some((name, places)) if !places.is_empty() => {
-                let given = [&section[..], &[name]].concat().join(".");
-                format!("no such key `{given}`; did you mean `{}`?", places.join("` or `"))
+        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+        let section: Vec<&str> = section.split('.').filter(|part| !part.is_empty()).collect();
+        match unknown.map(|(name, _)| elsewhere(&table, &section, name)) {
+            Some(places) if !places.is_empty() => {
+                format!("no such key `{key}`; did you mean `{}`?", places.join("` or `"))
             }
             _ if key == "." => plain(&problem),
             _ => format!("`{key}`: {}", plain(&problem)),
@@ -64,7 +64,7 @@ fn elsewhere(table: &Table, given: &[&str], name: &str) -> Vec<String> {
         match deserialized(tried) {
             Ok(_) => true,
             // A value of the wrong kind is at a key that exists.
-            Err((key, _)) => key == place,
+            Err((key, problem)) => key == place && !problem.starts_with(UNKNOWN),
         }
     };
     let sections = SECTIONS.into_iter().filter(|section| *section != given).filter(known);

@@ -19,13 +19,17 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ImageModelArgs, Settings};
 
+/// What `--model` is here.
+const OF_AN_INDEX: &str = "The model that the index was made with, if it is at another place now [default: the one that the \
+                           index names]";
+
 /// Find the images of an index that are nearest to some images
 ///
 /// By the cosine of their features, exactly: every image of the index is compared. Equal ones are in the order of the index.
 /// The model is the one that the index was made with, unless another place is given for it; a model that gives other features
 /// is refused.
 #[derive(Args, Debug)]
-#[command(after_long_help = "\
+#[command(mut_arg("model", |arg| arg.help(OF_AN_INDEX)), after_long_help = "\
 Examples:
   vitral search query photos.safetensors cat.jpg
   vitral search query photos.safetensors 'new/*.jpg' --top-k 3 --json
