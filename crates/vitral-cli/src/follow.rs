@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use vitral::image::preprocess::Channels;
+use vitral::message::count;
 use vitral::{LoadOptions, Model};
 use vitral_ranks::{Ranks, Reduction};
 use vitral_train::balance::ChooseBy;
@@ -268,7 +269,11 @@ impl Watcher for Lines<'_> {
             "model      {} parameters{trained}; {cost:.2} G multiply-accumulates per image",
             million(size.parameters)
         ));
-        self.printer.note(format_args!("run        {} steps of {} images", size.steps, size.images));
+        self.printer.note(format_args!(
+            "run        {} of {}",
+            count(size.steps as usize, "step"),
+            count(size.images, "image")
+        ));
     }
 
     fn step(&mut self, report: &StepReport, batch: usize, batches: usize) {

@@ -209,6 +209,11 @@ impl<const REQUIRED: bool> InputArgs<REQUIRED> {
                 found.add_folder(image, printer)?;
             } else if ArchivedImages::is_archive(image) && image.is_file() {
                 found.add_archive(image, printer)?;
+            } else if is_address(image) {
+                let fault = anyhow::anyhow!(
+                    "addresses are not fetched; pipe the image in, with `-` in its place: `curl -s ADDRESS | vitral … -`"
+                );
+                found.skipped.push(Skipped::new(image.display().to_string(), &fault, printer));
             } else if !image.exists() && is_pattern(image) {
                 found.add_pattern(image, printer)?;
             } else {
@@ -263,6 +268,10 @@ fn standard_input() -> anyhow::Result<Vec<u8>> {
         bail!("standard input: expected an image of at most {limit} bytes, found more");
     }
     Ok(bytes)
+}
+
+fn is_address(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)))
 }
 
 fn is_pattern(path: &Path) -> bool {

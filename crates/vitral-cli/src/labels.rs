@@ -1,5 +1,6 @@
 //! Classes in words, for models of images and texts.
 
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
@@ -28,6 +29,9 @@ impl FromStr for Words {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<String> = match text.strip_prefix('@') {
+            None if is_list(text) => {
+                return Err(format!("`{text}` is a file; write `@{text}` for the labels in its lines"));
+            }
             None => text.split(',').map(|word| word.trim().to_owned()).collect(),
             Some(file) => {
                 let read = std::fs::read_to_string(file);
@@ -42,6 +46,12 @@ impl FromStr for Words {
             false => Ok(Words(words)),
         }
     }
+}
+
+/// Whether a text is the name of a file with an ending, which no label has.
+fn is_list(text: &str) -> bool {
+    let path = Path::new(text);
+    path.extension().is_some() && path.is_file()
 }
 
 impl LabelArgs {
@@ -65,8 +75,10 @@ mod tests {
         let words = |text: &str| text.parse::<Words>().map(|words| words.0);
         assert_eq!(words("a cat, a dog").unwrap(), ["a cat", "a dog"]);
         assert!(words("a cat,,").is_err() && words("").is_err() && words("@/no/such/file").is_err());
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let file = tempfile::Builder::new().suffix(".txt").tempfile().unwrap();
         std::fs::write(file.path(), "a cat, asleep\n\n a dog\n").unwrap();
         assert_eq!(words(&format!("@{}", file.path().display())).unwrap(), ["a cat, asleep", "a dog"]);
+        let forgotten = words(&file.path().display().to_string()).unwrap_err();
+        assert!(forgotten.contains(&format!("write `@{}`", file.path().display())), "{forgotten}");
     }
 }

@@ -23,11 +23,11 @@ pub(crate) struct GlobalArgs {
     /// Number of threads [default: all hardware threads]
     #[arg(long, alias = "num-threads", value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Compute device: `cpu`, `cuda` (a GPU of NVIDIA's), `cuda:1` (the second one), `reference` (plain loops in double
+    /// Compute device: `cpu`, `cuda` (an NVIDIA GPU), `cuda:1` (the second one), `reference` (plain loops in double
     /// precision, one thread: slow, for comparison), or `auto`, which takes a GPU where there is one
     #[arg(long, value_name = "DEVICE", env = "VITRAL_DEVICE", default_value = "auto", global = true)]
     device: DeviceChoice,
-    /// The folder of NVIDIA's libraries (cuBLASLt, NVRTC), where they are not found by themselves
+    /// The folder of NVIDIA's libraries (cuBLASLt, NVRTC), if they are not found automatically
     #[arg(long, value_name = "FOLDER", env = "VITRAL_CUDA_PATH", global = true)]
     cuda_path: Option<PathBuf>,
     /// Print only results and errors

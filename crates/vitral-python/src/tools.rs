@@ -77,7 +77,7 @@ pub(crate) fn images_in(py: Python<'_>, folder: PathBuf) -> PyResult<Vec<PathBuf
         log(py, Level::Warning, &format!("skipped: `{}`: {why}", path.display()))?;
     }
     if let Some(others) = files::passed_over(found.others()) {
-        log(py, Level::Info, &format!("`{}`: passed over {others}", folder.display()))?;
+        log(py, Level::Info, &format!("`{}`: skipped {others}", folder.display()))?;
     }
     Ok(found.into_images())
 }

@@ -197,6 +197,23 @@ impl Runner {
         }
     }
 
+    /// Refuses a model that gives no ranking of classes for an image.
+    pub(crate) fn check_classifies(&self) -> Result<(), Fault> {
+        match self.model.check_classifies() {
+            Err(vitral::Error::Projects { .. }) if self.takes_texts() => Err(self.without_labels()),
+            checked => Ok(checked?),
+        }
+    }
+
+    /// What to do with a model of images and texts where labels are asked for.
+    pub(crate) fn without_labels(&self) -> Fault {
+        Fault::bad(format!(
+            "the model `{}` has no labels of its own; send some with `POST /?candidate_labels=a+cat,a+dog`, or as \
+             `candidate_labels` in `parameters`",
+            self.name
+        ))
+    }
+
     /// Refuses more images than a request may have.
     pub(crate) fn check_count(&self, images: usize) -> Result<(), Fault> {
         if images <= self.capacity {

@@ -134,7 +134,7 @@ pub(crate) fn score(trainer: &Trainer, test: &Loader, by: ChooseBy, device: &Dev
     Ok(Score { loss: loss / seen as f64, accuracy }.in_range())
 }
 
-/// Writes the model as the bundle `best`, in place of the previous one.
+/// Writes the model as the bundle `best`, named after the run, in place of the previous one.
 ///
 /// # Errors
 /// If it cannot be written; the previous one then stays.
@@ -148,8 +148,10 @@ pub(crate) fn keep(
     let parameters = kept(trainer, device)?;
     let declarations = trainer.vit().declarations();
     let classifies = trainer.vit().config().classes > 0;
+    let run = folder.canonicalize().ok();
+    let name = run.as_deref().unwrap_or(folder).file_name().map(|name| name.to_string_lossy().into_owned());
     let source = ExportSource {
-        name: "trained",
+        name: name.as_deref().unwrap_or("trained"),
         vit: trainer.vit(),
         preprocess: Some(preprocess.clone()),
         labels: Some(labels).filter(|_| classifies),

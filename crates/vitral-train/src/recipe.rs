@@ -1,6 +1,7 @@
 //! Recipes: a run described in TOML. `keys.rs` defines every key with its default, `check.rs` the values it may have.
 
 mod check;
+mod fault;
 mod finetuning;
 mod keys;
 mod renamed;
@@ -69,7 +70,12 @@ impl Recipe {
     /// # Errors
     /// If the file cannot be read, a key is unknown, or a value is invalid.
     pub fn load(path: &Path, settings: &[Setting]) -> Result<Self, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(TrainError::file(path, "reading a recipe"))?;
+        let other = |bytes: &[u8]| TrainError::Recipe { path: path.to_owned(), fault: fault::no_text(path, bytes) };
+        if path.is_dir() {
+            return Err(other(&[]));
+        }
+        let bytes = std::fs::read(path).map_err(TrainError::file(path, "reading a recipe"))?;
+        let text = String::from_utf8(bytes).map_err(|error| other(error.as_bytes()))?;
         Recipe::parse(&text, path, settings)
     }
 
@@ -107,11 +113,7 @@ impl Recipe {
                 *value = whole.to_string_lossy().into_owned();
             }
         }
-        let recipe: Recipe = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
-            let key = error.path().to_string();
-            let problem = error.into_inner().to_string();
-            fault(if key == "." { problem } else { format!("`{key}`: {problem}") })
-        })?;
+        let recipe = fault::read(table).map_err(fault)?;
         match (&recipe.model.variant, &recipe.model.from) {
             (Some(_), Some(_)) => Err(fault("`model` has both `variant` and `from`; keep one".to_owned())),
             (None, None) => Err(fault("`model` has neither `variant` nor `from`; give one".to_owned())),
@@ -257,6 +259,36 @@ mod tests {
         {
             let error = written(SMALL, &[setting]).expect_err("a mistake");
             assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_section_is_found() {
+        for (setting, expected) in [
+            ("epochs=3", "no such key `epochs`; did you mean `run.epochs`?"),
+            ("epochs=many", "no such key `epochs`; did you mean `run.epochs`?"),
+            ("run.learning_rate=1", "no such key `run.learning_rate`; did you mean `schedule.learning_rate`?"),
+            ("width=64", "no such key `width`; did you mean `model.set.width`?"),
+            ("run.epochs=many", "`run.epochs`: invalid type: string \"many\", expected a whole number"),
+            ("data.subset=0.01", "expected a table such as `{ fraction = 0.01 }`"),
+            ("run.batch=1.5", "expected a whole number"),
+        ] {
+            let error = written(SMALL, &[setting]).expect_err(setting).to_string();
+            assert!(error.contains(expected) && error.trim_end() == error, "{setting}: {error}");
+        }
+        let error = written(SMALL, &["other=1"]).expect_err("in no section").to_string();
+        assert!(error.contains("expected one of `model`"), "{error}");
+    }
+
+    #[test]
+    fn files_that_are_no_recipes_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let said = |path: &Path| Recipe::load(path, &[]).expect_err("no recipe").to_string();
+        assert!(said(folder.path()).contains("expected a recipe (a TOML file), found a folder"));
+        let file = folder.path().join("cat.jpg");
+        for (bytes, found) in [(&b"\xFF\xD8\xFF\xE0"[..], "an image (JPEG)"), (b"\xFE", "a file that is no text")] {
+            std::fs::write(&file, bytes).expect("written");
+            assert!(said(&file).contains(&format!("found {found}")), "{}", said(&file));
         }
     }
 

@@ -11,6 +11,7 @@ use vitral::config::ModelConfig;
 use vitral::files::{is_hidden, is_image};
 use vitral::image::Preprocess;
 use vitral::image::preprocess::Channels;
+use vitral::message::count;
 use vitral::model::Vit;
 use vitral::{Device, LoadOptions, Model, Tensor, atomic};
 use vitral_engine::Parameters;
@@ -206,7 +207,11 @@ impl<'a> Run<'a> {
         });
         if rules.schedule.warmup_steps >= rules.total_steps {
             let (warmup, total) = (rules.schedule.warmup_steps, rules.total_steps);
-            watcher.note(&format!("warm-up takes {warmup} of {total} steps: the peak learning rate is never reached"));
+            watcher.note(&format!(
+                "the warm-up ({}) is not shorter than the run ({}): the peak learning rate is never reached",
+                count(warmup as usize, "step"),
+                count(total as usize, "step")
+            ));
         }
         let trainer = Trainer::on_ranks(vit, parameters, groups, rules, on.ranks.clone())?;
         let trainer = match class_weights {
@@ -408,8 +413,8 @@ fn refuse_other_files(folder: &Path, resolved: &str) -> Result<(), TrainError> {
     match inside.iter().find(foreign) {
         Some(path) => Err(TrainError::Data {
             path: folder.to_owned(),
-            fault: format!("expected a new folder or a run's, found another one, with `{}`", path.display()),
-            hint: "choose another folder for the run",
+            fault: format!("expected a new folder or that of a run, found one with other files (`{}`)", path.display()),
+            hint: "choose another",
         }),
         None => Ok(()),
     }

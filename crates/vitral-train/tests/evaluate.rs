@@ -84,6 +84,9 @@ fn metrics_equal_numpy() {
     );
     let table = report.to_string();
     assert!(table.contains("200 images (3 more could not be read)") && table.contains("predicted as"), "{table}");
+    let rows = table.lines().skip_while(|line| !line.starts_with("class")).take_while(|line| !line.is_empty());
+    let ends: Vec<usize> = rows.map(|line| line.chars().count()).collect();
+    assert!(ends.len() > CLASSES && ends.iter().all(|&end| end == ends[0]), "{table}");
     let written = serde_json::to_string(&report).expect("plain data");
     assert_eq!(serde_json::from_str::<vitral_train::evaluate::Report>(&written).expect("what was written"), report);
 }

@@ -138,7 +138,9 @@ pub enum Error {
     #[error(transparent)]
     Explain(Box<ExplainError>),
     /// A classification was requested from a model without a classifier.
-    #[error("the model `{name}` has no classifier; use `embed` for its features")]
+    #[error(
+        "the model `{name}` has no classifier; use `embed` for its features, `probe` to measure them, or `finetune` to give it a classifier"
+    )]
     NoHead {
         /// The model.
         name: String,

@@ -65,7 +65,7 @@ impl Found {
     }
 }
 
-/// Files that were passed over, as part of a sentence: `3 files that are not images (2 .heic, 1 .txt)`. `None` if there
+/// Files that were skipped, as part of a sentence: `3 files that are not images (2 .heic, 1 .txt)`. `None` if there
 /// are none.
 pub fn passed_over(others: &BTreeMap<String, usize>) -> Option<String> {
     /// Endings to list.
@@ -77,7 +77,7 @@ pub fn passed_over(others: &BTreeMap<String, usize>) -> Option<String> {
     let mut endings: Vec<_> = others.iter().collect();
     endings.sort_by_key(|&(ending, &count)| (std::cmp::Reverse(count), ending));
     let named = |(ending, count): &(&String, &usize)| match ending.is_empty() {
-        true => format!("{count} without an ending"),
+        true => format!("{count} without an extension"),
         false => format!("{count} .{ending}"),
     };
     let mut listed: Vec<String> = endings.iter().take(LISTED).map(named).collect();

@@ -1,6 +1,15 @@
-//! Errors as a user reads them: on one line, without what says nothing to them.
+//! What a user reads: errors on one line, without what says nothing to them, and numbers of things.
 
 use std::error::Error;
+
+/// A number of things, with their noun: `1 image`, `2 classes`.
+pub fn count(number: usize, noun: &str) -> String {
+    match noun {
+        _ if number == 1 => format!("1 {noun}"),
+        noun if noun.ends_with('s') => format!("{number} {noun}es"),
+        noun => format!("{number} {noun}s"),
+    }
+}
 
 /// An error and its causes on one line. A cause that the message already contains is not repeated.
 pub fn line(error: &dyn Error) -> String {
@@ -37,6 +46,12 @@ pub fn plain(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "image")), ["0 images", "1 image", "2 images"]);
+        assert_eq!([1, 2].map(|number| count(number, "class")), ["1 class", "2 classes"]);
+    }
 
     #[test]
     fn numbers_of_system_errors_are_left_out() {

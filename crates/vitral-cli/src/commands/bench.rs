@@ -8,6 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use vitral::Precision;
 use vitral::config::Size;
+use vitral::message::count;
 use vitral::model::Vit;
 use vitral::model::cost::Macs;
 use vitral::model::init::{Initialization, frozen};
@@ -21,12 +22,15 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{FirstModelArgs, Settings};
 
+/// What `--model` is here, where `VITRAL_MODEL` does not count.
+const OF_A_MODEL: &str = "A model, as in other commands, in place of a named size";
+
 /// Measure how fast a model runs here
 ///
 /// Times forward passes over synthetic images already in memory, after one warm-up pass. A named size gets random
 /// weights. The fraction of peak is relative to the measured multiply-add peak of this CPU's threads.
 #[derive(Args, Debug)]
-#[command(after_long_help = "\
+#[command(mut_arg("model", |arg| arg.help(OF_A_MODEL)), after_long_help = "\
 Examples:
   vitral bench --arch B/16
   vitral bench --arch Ti/16 --batch 8 --threads 2 --runs 20 --json
@@ -352,8 +356,8 @@ impl Measured {
             self.instruction_set.unwrap_or(self.device),
             self.precision
         ))?;
-        let passes = if self.train { "steps" } else { "passes" };
-        field("median", format!("{:.2} ms of {} {passes}, minimum {:.2} ms", self.median_ms, self.runs, self.min_ms))?;
+        let passes = count(self.runs, if self.train { "step" } else { "pass" });
+        field("median", format!("{:.2} ms of {passes}, minimum {:.2} ms", self.median_ms, self.min_ms))?;
         field("throughput", format!("{:.2} images/s", self.images_per_second))?;
         let of_peak = match self.fma_peak_gflops.zip(self.fraction_of_peak) {
             Some((peak, share)) => format!(", {:.0} % of a peak of {peak}", 100.0 * share),

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::ValueEnum;
 use vitral::config::Size;
+use vitral::message::count;
 use vitral::onnx::{self, OnnxOptions, Opset};
 use vitral::text::TextLabels;
 use vitral::weights::adapt::Adaptation;
@@ -194,7 +195,11 @@ fn with_labels(
             &serde_json::json!({ "destination": destination, "to": Target::Bundle.name(), "classes": classes }),
         )?;
     } else {
-        printer.line(format_args!("wrote {} for bundle: {classes} classes in words", destination.display()))?;
+        printer.line(format_args!(
+            "wrote `{}` as a bundle with {} in words",
+            destination.display(),
+            count(classes, "class")
+        ))?;
     }
     Ok(Outcome::Done)
 }

@@ -20,9 +20,11 @@ use crate::settings::Settings;
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
-  vitral distill recipes/mnist.toml --teacher runs/large/best --out runs/small
-  vitral distill recipes/mnist.toml --teacher runs/large/best --kind soft --temperature 3 --out runs/soft
-  vitral distill recipes/deit.toml --teacher runs/large/best --out runs/deit --set model.set.distillation_token=true")]
+  vitral distill recipes/mnist.toml --teacher runs/large/best --out runs/small --set data.train=mnist/
+  vitral distill recipes/mnist.toml --teacher runs/large/best --kind soft --temperature 3 --out runs/soft \\
+      --set data.train=mnist/
+  vitral distill recipes/deit.toml --teacher runs/large/best --out runs/deit --set data.train=photos/ \\
+      --set model.set.distillation_token=true")]
 pub(crate) struct DistillArgs {
     /// The student's recipe
     recipe: PathBuf,

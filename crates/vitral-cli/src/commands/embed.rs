@@ -5,6 +5,7 @@ mod tiled;
 
 use anyhow::Context;
 use vitral::features::FeatureKind;
+use vitral::message;
 use vitral::pipeline::Batch;
 
 use crate::fault::Usage;
@@ -66,8 +67,7 @@ pub(crate) fn run(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> a
                 "precision": model.precision().name(),
             }))?;
         } else {
-            let noun = if count == 1 { "image" } else { "images" };
-            printer.note(format_args!("{count} {noun} to `{}`", path.display()));
+            printer.note(format_args!("{} to `{}`", message::count(count, "image"), path.display()));
         }
     }
     Ok(outcome)
@@ -104,7 +104,7 @@ fn texts(args: &EmbedArgs, settings: &Settings, printer: &Printer) -> anyhow::Re
         if settings.json {
             printer.json(&serde_json::json!({ "output": path.display().to_string(), "texts": texts.len() }))?;
         } else {
-            printer.note(format_args!("{} texts to `{}`", texts.len(), path.display()));
+            printer.note(format_args!("{} to `{}`", message::count(texts.len(), "text"), path.display()));
         }
     }
     Ok(Outcome::Done)

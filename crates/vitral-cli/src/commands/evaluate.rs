@@ -9,6 +9,7 @@ use vitral::text::TextLabels;
 use vitral_train::data::{Split, ValidationSplit, open_part};
 use vitral_train::evaluate::{ModelEvaluation, evaluate_model};
 
+use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::progress::Progress;
@@ -78,7 +79,10 @@ impl From<Part> for Split {
 
 pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {
     let model = load(args, settings)?;
-    model.check_classifies()?;
+    model.check_classifies().map_err(|fault| match fault {
+        vitral::Error::Projects { .. } => in_words(&model),
+        other => other.into(),
+    })?;
     let options = ModelEvaluation { mirror: args.mirror, five_crops: args.five_crops, ..ModelEvaluation::default() };
     let options = options.split(args.split.into()).batch(args.batch.into());
     let report =
@@ -90,6 +94,16 @@ pub(crate) fn run(args: &EvaluateArgs, settings: &Settings, printer: &Printer) -
         printer.line(format_args!("computed in {}", model.precision()))?;
     }
     Ok(if report.skipped() > 0 { Outcome::Incomplete } else { Outcome::Done })
+}
+
+/// What to do with a model that may know classes in words.
+fn in_words(model: &Model) -> anyhow::Error {
+    let name = model.name();
+    Usage(format!(
+        "the model `{name}` has no classes of its own; if it is one of images and texts, give a text for those of the images \
+         with `--template 'a photo of a {{}}.'`"
+    ))
+    .into()
 }
 
 /// Loads the model; with templates, the classes are those of the images, in words.

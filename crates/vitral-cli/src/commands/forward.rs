@@ -19,8 +19,8 @@ use crate::settings::{GivenModelArgs, PrecisionArgs, Settings};
 ///
 /// Reads `pixel_values`, float32 [N, channels, height, width], already preprocessed, and optionally `mask`, uint8
 /// [N, grid height, grid width], 1 where a patch is attended to. Writes `logits` [N, classes] (if there is a head) and
-/// `features` [N, width]. Everything is computed in float32
-/// unless `--precision` says otherwise, with dropout off.
+/// `features` [N, width]. Everything is computed in float32, with dropout off, unless `--precision` says otherwise or the
+/// model is a bundle in 8 bits, which a CPU computes in int8.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 With --hidden-states: `hidden_states.0`, the input of the first block, and `hidden_states.l` after block l, before the \

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use vitral::features::FeatureKind;
+use vitral::message::count;
 use vitral_train::evaluate::{FewShot, Nearest, ProbeLinear, ProbeOptions, ProbeReport, probe};
 
 use crate::outcome::Outcome;
@@ -22,11 +23,11 @@ use crate::settings::{ImageModelArgs, Settings};
 /// chosen by leave-one-out cross-validation. With --dense, a linear classifier of single patches on images with masks.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-With --dense, DATA is a folder of images and of masks with the number of a class for each pixel: `images/` and `masks/`
-(or `annotations/`), each with `train/` and `val/` or without; `train/` and `val/`, each with both inside; or Pascal VOC's
-folders. A mask has the name of its image: a gray PNG or one with a palette, or a TIFF or .npy of one band. `classes.txt`,
-if there is one, names the numbers, from 0, one on each line. Images are resized to a short side of the model's input and
-looked at in overlapping windows; the classifier's logits are enlarged to the masks, and the result is the mean
+With --dense, DATA is a folder of images and of masks with the number of a class for each pixel: `images/` and `masks/` \
+(or `annotations/`), each with `train/` and `val/` or without; `train/` and `val/`, each with both inside; or Pascal VOC's \
+folders. A mask has the name of its image: a gray PNG or one with a palette, or a TIFF or .npy of one band. `classes.txt`, \
+if there is one, names the numbers, from 0, one on each line. Images are resized to a short side of the model's input and \
+looked at in overlapping windows; the classifier's logits are enlarged to the masks, and the result is the mean \
 intersection over union.
 
 Examples:
@@ -87,7 +88,8 @@ pub(crate) fn run(args: &ProbeArgs, settings: &Settings, printer: &Printer) -> a
 fn show(found: &ProbeReport, shots: &[usize], printer: &Printer) -> anyhow::Result<()> {
     let ProbeReport { precision, train, test, width, neighbors, linear, few_shot, few_shot_chosen, .. } = found;
     printer.line(format_args!(
-        "features of width {width}, computed in {precision}; fitted on {train} images, tested on {test}"
+        "features of width {width}, computed in {precision}; fitted on {}, tested on {test}",
+        count(*train, "image")
     ))?;
     for Nearest { k, accuracy } in neighbors {
         let name = if *k == 1 { "nearest neighbor".to_owned() } else { format!("{k} nearest neighbors") };

@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{Settings, agree};
 
-/// Show the processes that work together
+/// Show the processes (MPI ranks) of this job
 ///
 /// Under `mpirun`, `mpiexec` or `srun`, the commands that train, evaluate and embed share their work among all processes.
 /// The MPI library is found at run time: the one beside the launcher, or the first that the system finds;

@@ -1,6 +1,6 @@
 //! `vitral serve`: labels, vectors and maps over HTTP and gRPC.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     backend: BackendArgs,
     /// Address to listen on; 0.0.0.0 is every network that the machine is in
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = host)]
     host: IpAddr,
     /// Port for HTTP; 0 is any that is free
     #[arg(long, value_name = "PORT", default_value = "8000")]
@@ -111,7 +111,7 @@ struct AccessArgs {
     /// A key that requests must have, as `Authorization: Bearer KEY`; several times for several keys
     #[arg(long, value_name = "KEY", env = "VITRAL_API_KEY", hide_env_values = true)]
     api_key: Vec<String>,
-    /// A file with such keys, one a line: other users of the machine can read a command line, but not this file
+    /// A file with such keys, one per line: other users of the machine can read a command line, but not this file
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// An origin whose pages may call the server, such as https://example.org, or `*`; several times for several
@@ -120,7 +120,7 @@ struct AccessArgs {
     /// The form of the log, on standard error
     #[arg(long, value_enum, default_value = "text")]
     log: LogFormat,
-    /// What the log tells, and what is more important [default: info; with --quiet: warn]
+    /// The least severe level that is logged [default: info; with --quiet: warn]
     #[arg(long, value_enum)]
     log_level: Option<LogLevel>,
 }
@@ -129,7 +129,7 @@ struct AccessArgs {
 enum LogFormat {
     /// Lines for people
     Text,
-    /// An object a line
+    /// One object per line
     Json,
 }
 
@@ -139,6 +139,15 @@ enum LogLevel {
     Warn,
     Info,
     Debug,
+}
+
+fn host(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        address => address.parse().map_err(|_| {
+            "expected an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::1, or `localhost`".to_owned()
+        }),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -264,7 +273,7 @@ fn options(args: &ServeArgs, settings: &Settings) -> anyhow::Result<Options> {
         keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
         if keys.is_empty() {
             // An empty file must not open the server to everybody.
-            bail!(Usage(format!("`{}`: expected at least one key, one a line, found none", file.display())));
+            bail!(Usage(format!("`{}`: expected at least one key, one per line, found none", file.display())));
         }
     }
     let mebibytes = |n: u32| (n as usize) << 20;
@@ -345,6 +354,13 @@ fn signals(_: Server) -> anyhow::Result<impl Future<Output = ()>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machine_itself_can_be_named() {
+        assert_eq!(host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(host("::1"), Ok(std::net::Ipv6Addr::LOCALHOST.into()));
+        assert!(host("example.org").is_err_and(|said| said.contains("`localhost`")));
+    }
 
     #[test]
     fn models_are_named_by_the_user_or_by_their_folder() {

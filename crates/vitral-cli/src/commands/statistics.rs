@@ -6,6 +6,7 @@ use vitral::image::Preprocess;
 use vitral::image::bands::MOST_BANDS;
 use vitral::image::preprocess::{Channels, Rescale};
 use vitral::image::statistics::BandStatistics;
+use vitral::message::count;
 
 use crate::inputs::{InputArgs, Seen};
 use crate::outcome::Outcome;
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &StatisticsArgs, settings: &Settings, printer: &Printer)
         }))?;
         return Ok(outcome);
     }
-    printer.note(format_args!("of {} images, {preprocess}", found.images()));
+    printer.note(format_args!("of {}, {preprocess}", count(found.images() as usize, "image")));
     if let Some(bands) = args.bands {
         printer.line(format_args!("bands = {bands}"))?;
     }

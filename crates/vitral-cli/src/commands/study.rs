@@ -27,7 +27,8 @@ use crate::settings::{Settings, agree};
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
-  vitral study recipes/study/vit.toml recipes/study/hybrid.toml --fractions 0.1,0.25,0.5,1 --out runs/study
+  vitral study recipes/study/vit.toml recipes/study/hybrid.toml --fractions 0.1,0.25,0.5,1 --out runs/study \\
+      --set data.train=train.tar.gz --set data.test=test.tar.gz
   vitral study recipes/mnist.toml --fractions 0.01,0.1,1 --same-steps --out runs/study --set data.train=mnist/
 
 With --json: one line per epoch as with `train`, and one line for each finished run: model, parameters, fraction, \

@@ -19,8 +19,8 @@ use crate::settings::Settings;
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
-  vitral train recipes/mnist.toml --out runs/mnist
-  vitral train recipes/mnist.toml --out runs/short --set run.epochs=2 --set run.batch=64
+  vitral train recipes/mnist.toml --out runs/mnist --set data.train=mnist/
+  vitral train recipes/mnist.toml --out runs/short --set data.train=mnist/ --set run.epochs=2 --set run.batch=64
   vitral classify --model runs/mnist/best digit.png
 
 Every key of a recipe: docs/recipes.md in Vitral's repository.")]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
+use vitral::files::{IMAGE_ENDINGS, images_in, is_array, passed_over};
 use vitral::image::preprocess::Channels;
 use vitral::image::{DecodeOptions, Decoded, Image, ImageError, decode_for, open_for};
 use vitral_train::data::ArchivedImages;
@@ -96,6 +96,11 @@ impl Found {
         let skip = |(path, why): &(PathBuf, _)| {
             Skipped::new(path.display().to_string(), &anyhow::anyhow!("`{}`: {why}", path.display()), printer)
         };
+        let of_model = ["config.json", "vitral.json"].iter().any(|name| folder.join(name).is_file());
+        if of_model && found.images().iter().all(|file| is_array(file)) {
+            let folder = folder.display();
+            bail!("`{folder}`: expected images, found a model's files; did you mean `--model {folder}`?");
+        }
         self.skipped.extend(found.faults().iter().map(skip));
         let others = passed_over(found.others());
         if found.images().is_empty() && found.faults().is_empty() {
@@ -104,7 +109,7 @@ impl Found {
             bail!("`{folder}`: no images in this folder{instead}; expected files ending in .{endings}");
         }
         if let Some(others) = others {
-            printer.note(format_args!("`{}`: passed over {others}", folder.display()));
+            printer.note(format_args!("`{}`: skipped {others}", folder.display()));
         }
         self.sources.extend(found.into_images().into_iter().map(Source::File));
         Ok(())
@@ -121,7 +126,7 @@ impl Found {
             );
         }
         if let Some(others) = passed_over(images.others()) {
-            printer.note(format_args!("`{}`: passed over {others}", archive.display()));
+            printer.note(format_args!("`{}`: skipped {others}", archive.display()));
         }
         self.archives.push(archive.to_owned());
         self.sources.extend((0..images.len()).map(|index| Source::Member(Arc::clone(&images), index)));

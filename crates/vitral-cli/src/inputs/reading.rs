@@ -14,8 +14,8 @@ pub(crate) struct ReadingArgs {
     /// Largest image to decode, in pixels
     #[arg(long, value_name = "N", default_value_t = Limits::DEFAULT.max_pixels)]
     max_pixels: u64,
-    /// What becomes black to white in images with more than 8 bits per sample: `full` (all that the file declares), a
-    /// number of bits such as `12`, or `auto` (as many bits as each image's largest sample needs)
+    /// The range of sample values that maps to black through white, in images with more than 8 bits per sample: `full` (all
+    /// that the file declares), a number of bits such as `12`, or `auto` (as many bits as each image's largest sample needs)
     #[arg(long, value_name = "RANGE", default_value = "full")]
     sample_range: SampleRange,
 }
@@ -26,7 +26,7 @@ impl ReadingArgs {
         NonZero::new(usize::from(self.batch)).unwrap_or(NonZero::<usize>::MIN)
     }
 
-    /// The range of samples that becomes black to white.
+    /// The range of samples that maps to black through white.
     pub(crate) fn sample_range(&self) -> SampleRange {
         self.sample_range
     }

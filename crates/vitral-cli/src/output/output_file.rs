@@ -17,6 +17,10 @@ impl OutputFile {
         if path.metadata().is_ok_and(|found| !found.is_file()) {
             bail!("{}: expected a file, found a folder or a device; choose another path", place());
         }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+            bail!("{}: the folder `{}` does not exist; create it first", place(), folder.display());
+        }
         Ok(OutputFile(AtomicFile::create(path).with_context(place)?))
     }
 

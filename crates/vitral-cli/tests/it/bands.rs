@@ -100,6 +100,7 @@ fn a_model_of_color_learns_a_class_that_one_of_five_bands_shows() {
     let evaluated = json(&vitral(["evaluate", "--model", &best, &at("test"), "--json"]).ok());
     assert_eq!(evaluated["top1"], 1.0, "{evaluated}");
     let bundle = json(&std::fs::read_to_string(place.path().join("run/best/vitral.json")).expect("a bundle"));
+    assert_eq!(bundle["name"], "run");
     assert_eq!(bundle["preprocess"]["channels"], serde_json::json!({ "bands": 5 }), "{bundle}");
     assert_eq!(bundle["model"]["channels"], 5);
 

@@ -43,6 +43,7 @@ fn reads_an_image_from_standard_input() {
     assert_eq!(run.ok(), "-\n   99.99 %  7\n");
     let said = vitral_fed(["classify", "-"], b"not an image").fails(1);
     assert!(said.starts_with("skipped: `-`: expected an image (JPEG, PNG,"), "{said}");
+    assert!(said.contains("found the text `not an image`"), "{said}");
     assert!(vitral(["classify", "-", "-"]).fails(2).contains("`-` was given twice"));
 }
 
@@ -102,6 +103,11 @@ fn folders_and_patterns_are_searched() {
     assert!(empty.starts_with("error: ") && empty.contains("no images in this folder"), "{empty}");
     let nothing = vitral(["classify".as_ref(), folder.path().join("*.gif").as_os_str()]).fails(1);
     assert!(nothing.contains("no match as a pattern"), "{nothing}");
+    let model = golden("hf_vit_model").display().to_string();
+    let weights = vitral(["classify", &model]).fails(1);
+    assert!(weights.contains(&format!("did you mean `--model {model}`?")), "{weights}");
+    let address = vitral(["classify", "https://example.org/cat.jpg"]).fails(1);
+    assert!(address.starts_with("skipped: `https://example.org/cat.jpg`: addresses are not fetched"), "{address}");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn masks_that_do_not_fit_are_refused() {
     assert!(said.contains("at least 32 pixels"), "{said}");
     std::fs::remove_file(masks.join("3.png")).expect("removed");
     let said = built_in(["probe", &data, "--dense"]).fails(1);
-    assert!(said.contains("1 images have no mask"), "{said}");
+    assert!(said.contains("1 image has no mask"), "{said}");
     let said = built_in(["probe", &data, "--dense", "--ignore-index", "x"]).fails(2);
     assert!(said.contains("separated by commas"), "{said}");
     let said = built_in(["probe", &data, "--ignore-index", "0"]).fails(2);

@@ -171,6 +171,7 @@ fn all_reports_what_does_not_apply() {
     for name in ["attention", "chefer", "heads", "distance", "positions", "filters"] {
         assert!(run.err.contains(&format!("left out `{name}`: the model")), "{name}: {}", run.err);
     }
+    assert!(!run.err.contains("; leave out"), "{}", run.err);
     run.ok();
     for name in ["attention", "heads", "distance", "entropy", "positions", "filters"] {
         let said = explain(folder.path(), &[photo], &["--model", &resnet, "--method", name]).fails(1);

@@ -110,7 +110,11 @@ fn what_does_not_fit_is_refused_and_nothing_is_lost() {
         built_in(["search", "index", &images, "--out", &out].iter().chain(more))
     };
     let said = built_in_model(&[]).fails(1);
-    assert!(said.contains("not comparable") && said.contains("--rebuild"), "{said}");
+    assert!(said.contains("not comparable") && said.contains("; it was made with `"), "{said}");
+    assert!(
+        said.contains(": give `--model ") && said.contains("`, choose another `--out`, or add `--rebuild`"),
+        "{said}"
+    );
     let said = indexed.index(&["--pool", "mean"]).fails(1);
     assert!(said.contains("expected the pooling `pooled`, found `mean`"), "{said}");
     let said = indexed.ask("query", &[&digit("one"), "--sample-range", "auto"]).fails(2);
@@ -136,7 +140,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_lost() {
     assert!(said.contains("no images in this folder"), "{said}");
     assert!(!indexed.at("new.safetensors").exists());
     let said = vitral(["search", "index", &images, "--out", &indexed.text("nowhere/new.safetensors")]).fails(1);
-    assert!(said.contains("could not be written: No such file"), "{said}");
+    assert!(said.contains("could not be written: the folder `") && said.contains("does not exist"), "{said}");
     // The model of the index is found by itself, whatever the usual one is.
     indexed.index(&["--rebuild"]).fails(1);
     std::fs::write(indexed.at("digits.safetensors"), &before).expect("written");

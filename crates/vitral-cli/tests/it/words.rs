@@ -50,7 +50,7 @@ fn classes_of_a_folder_are_measured_by_their_names() {
     let report = vitral(with(&["evaluate", &data, "--template", "the digit {}", "--json"])).ok();
     let report: Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!((&report["images"], report["classes"].as_array().map(Vec::len)), (&2.into(), Some(2)), "{report}");
-    assert!(vitral(with(&["evaluate", &data])).fails(1).contains("--labels"));
+    assert!(vitral(with(&["evaluate", &data])).fails(2).contains("--template 'a photo of a {}.'"));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub enum Device {
     Cpu(Cpu),
     /// Plain loops in double precision: slow, and what every other device is compared with.
     Reference(Reference),
-    /// A GPU of NVIDIA's.
+    /// An NVIDIA GPU.
     Cuda(Cuda),
 }
 
@@ -53,7 +53,7 @@ impl Device {
         Device::Reference(Reference::new())
     }
 
-    /// A GPU of NVIDIA's, the first being 0. Its libraries are looked for in `folder` first, then where the system looks
+    /// An NVIDIA GPU, the first being 0. Its libraries are looked for in `folder` first, then where the system looks
     /// and in the usual places.
     ///
     /// # Errors

@@ -148,10 +148,7 @@ async fn classify(app: &App, name: Option<&str>, request: Request) -> Result<Res
             return Err(Fault::bad("`hypothesis_template` is for `candidate_labels`; give them, or leave it out"));
         }
         None if runner.takes_texts() => {
-            return Err(Fault::bad(format!(
-                "the model `{}` has no labels of its own; give some as `candidate_labels` in `parameters`",
-                runner.name()
-            )));
+            return Err(runner.without_labels());
         }
         None => rank(&runner, image, parameters.function_to_apply, parameters.top_k).await?,
     };

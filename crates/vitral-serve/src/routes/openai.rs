@@ -180,7 +180,8 @@ fn piece(runner: &Runner, text: String) -> Result<Piece, Fault> {
 
 /// A fault of a string that may have been meant as a text.
 fn not_a_text(runner: &Runner, fault: Fault) -> Fault {
-    Fault::new(fault.kind(), format!("{fault}; the model `{}` takes no texts", runner.name()))
+    let expected = "expected an image as a data URI or in base64, found a text";
+    Fault::new(fault.kind(), format!("{expected}; the model `{}` takes no texts", runner.name()))
 }
 
 /// Vectors of images and texts in the order of a request.

@@ -102,7 +102,7 @@ pub(crate) async fn classify(State(app): State<Arc<App>>, request: Request) -> R
     let Uploads { images, options, .. } = &mut upload::read::<ClassifyOptions>(&app, request).await?;
     let runner = app.model(options.model.as_deref())?;
     let model = runner.model();
-    model.check_classifies()?;
+    runner.check_classifies()?;
     let count = match options.top {
         Some(0) => return Err(Fault::bad("expected a `top` of at least 1, found 0")),
         top => top.unwrap_or(5) as usize,

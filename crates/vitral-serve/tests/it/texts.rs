@@ -161,6 +161,9 @@ fn what_cannot_be_answered_is_said() {
         assert_eq!(found, status, "{path}: {said}");
         assert!(said.contains(says) && !said.contains("goldens"), "{path}: {said}");
     }
+    let (found, said) = read(server.post("/v1/classify?model=clip", "image/png", &cat()));
+    assert_eq!(found, 400);
+    assert!(said.to_string().contains("POST /?candidate_labels=a+cat,a+dog"), "{said}");
     // Neither of them is in the way of the next.
     assert_eq!(server.json("/models/clip", &zero_shot(json!(["cat"]))).0, 200);
 }

@@ -76,7 +76,7 @@ impl Archive {
             let first = paths.first().map_or(Path::new(""), |path| path);
             return Err(fault(first, "expected images, found none", "pack images, with one folder per class"));
         }
-        let notes = passed_over(&passed).map(|others| format!("passed over {others}")).into_iter().collect();
+        let notes = passed_over(&passed).map(|others| format!("skipped {others}")).into_iter().collect();
         Ok(Archive { files, classes, members, notes })
     }
 

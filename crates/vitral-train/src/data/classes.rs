@@ -57,7 +57,11 @@ impl<'a> Classes<'a> {
     /// If there is none; the error names some that there are.
     pub(super) fn named(&self, name: &str, path: &Path) -> Result<usize, TrainError> {
         self.places.get(name).copied().ok_or_else(|| {
-            let found = format!("expected one of the classes {}, found `{name}`", listed(self.names));
+            let found = format!(
+                "expected one of the classes {}, found `{name}`{}",
+                listed(self.names),
+                in_case(name, self.names)
+            );
             fault(path, found, "correct the label or its folder")
         })
     }
@@ -77,7 +81,8 @@ impl<'a> Classes<'a> {
                 fault(path, found, hint)
             }),
             None => {
-                let found = format!("{place}: expected one of the classes {}, found `{label}`", listed(self.names));
+                let (names, meant) = (listed(self.names), in_case(label, self.names));
+                let found = format!("{place}: expected one of the classes {names}, found `{label}`{meant}");
                 Err(fault(path, found, hint))
             }
         }
@@ -87,6 +92,12 @@ impl<'a> Classes<'a> {
 /// A name in one spelling: macOS writes letters with accents in two characters, other systems in one.
 pub(crate) fn spelled(name: &str) -> String {
     name.nfc().collect()
+}
+
+/// The name that one differs from in case alone, as part of a sentence; nothing if there is none.
+pub(crate) fn in_case(name: &str, names: &[String]) -> String {
+    let same = names.iter().find(|known| known.to_lowercase() == name.to_lowercase());
+    same.map_or_else(String::new, |known| format!(" (did you mean `{known}`? case matters)"))
 }
 
 /// Some names, as part of a sentence.
@@ -146,5 +157,7 @@ mod tests {
         assert_eq!(find(&["17", "4023"], "4023"), Ok(1));
         assert!(find(&["17", "4023"], "1").is_err_and(|error| error.contains("line 1") && error.contains("`17`")));
         assert!(find(&["cat", "dog"], "2").is_err_and(|error| error.contains("below 2")));
+        assert!(find(&["cat"], "Cat").is_err_and(|error| error.contains("`Cat` (did you mean `cat`? case matters);")));
+        assert!(find(&["cat"], "cats").is_err_and(|error| !error.contains("did you mean")));
     }
 }

@@ -72,7 +72,7 @@ impl ImageFolder {
         if images.is_empty() {
             return Err(fault(path, "expected images, found none", "add images to the class folders"));
         }
-        notes.extend(passed_over(&others).map(|others| format!("passed over {others}")));
+        notes.extend(passed_over(&others).map(|others| format!("skipped {others}")));
         notes.extend(same_inside(path, &found, &places)?);
         Ok(ImageFolder { classes: classes.map_or(found, <[String]>::to_vec), images, notes })
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use vitral::files::{IMAGE_ENDINGS, is_hidden};
 use vitral::image::preprocess::Channels;
 use vitral::image::{DecodeOptions, Image, open_for};
+use vitral::message;
 
 use super::classes::{Classes, class_names, of_labels};
 use super::folder::entries;
@@ -113,11 +114,12 @@ fn merged(rows: Vec<Row>, notes: &mut Vec<String>) -> Vec<Row> {
     }
     if merged.len() < count {
         let more = count - merged.len();
-        notes
-            .push(format!("{more} rows name an image that is listed before: the labels of its rows were put together"));
+        let (rows, verb) = (message::count(more, "row"), if more == 1 { "names" } else { "name" });
+        notes.push(format!("{rows} {verb} an image that is listed before: the labels of its rows were put together"));
     }
     if again > 0 {
-        notes.push(format!("{again} images are in more than one split: what is tested on was trained on"));
+        let (images, verb) = (message::count(again, "image"), if again == 1 { "is" } else { "are" });
+        notes.push(format!("{images} {verb} in more than one split: what is tested on was trained on"));
     }
     merged
 }

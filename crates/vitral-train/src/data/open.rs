@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vitral::files::{images_in, is_image};
+use vitral::message::count;
 
 use super::folder::{class_folders, entries};
 use super::members::is_archive;
@@ -216,7 +217,8 @@ fn described(folder: &Path, list: &Path, split: Split) -> Result<Part, TrainErro
     let inside = images_in(folder).map_err(TrainError::file(folder, "listing a folder"))?;
     let more = inside.images().iter().filter(|image| !named.contains(*image)).count();
     if more > 0 {
-        found.notes.push(format!("left out: {more} images that are not in the list"));
+        let verb = if more == 1 { "is" } else { "are" };
+        found.notes.push(format!("left out: {} that {verb} not in the list", count(more, "image")));
     }
     Ok(found)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vitral::image::Image;
 use vitral::image::preprocess::Channels;
 
-use super::classes::listed;
+use super::classes::{in_case, listed};
 use super::{Dataset, Match, Matching, fault};
 use crate::error::TrainError;
 use crate::labeling::Labeling;
@@ -23,6 +23,9 @@ pub struct Relabeled {
     unknown: Vec<(String, usize)>,
 }
 
+/// How many of a model's classes an error names.
+const NAMED: usize = 5;
+
 impl Relabeled {
     /// Maps the data to the classes of a model that has `count` of them, with these names, by [`Matching::of`].
     ///
@@ -31,11 +34,19 @@ impl Relabeled {
     pub fn to(inner: Arc<dyn Dataset>, count: usize, names: Option<&[String]>) -> Result<Self, TrainError> {
         let own = inner.classes().to_vec();
         let Some(matching) = Matching::of(&own, count, names) else {
-            let model = match names {
-                Some(names) => format!("{} ({})", count, listed(&names[..names.len().min(5)])),
-                None => format!("{count}, without names"),
+            let problem = match names {
+                Some(names) => format!(
+                    "none of the data's classes ({}) is one of the model's, which has {count} ({}{})",
+                    listed(&own),
+                    listed(&names[..names.len().min(NAMED)]),
+                    if names.len() > NAMED { ", …" } else { "" }
+                ),
+                None => format!(
+                    "expected as many classes as the model has, {count} without names, found {} ({})",
+                    own.len(),
+                    listed(&own)
+                ),
             };
-            let problem = format!("expected classes of the model, which has {model}, found {}", listed(&own));
             let hint = "name the folders after the model's labels, or fine-tune it on this data";
             return Err(fault(inner.name(0).as_ref(), problem, hint));
         };
@@ -55,10 +66,12 @@ impl Relabeled {
         let matching = Matching::exact(inner.classes(), classes);
         let unknown: Vec<String> = matching.unknown(inner.classes()).into_iter().cloned().collect();
         if !unknown.is_empty() {
+            let meant = unknown.iter().map(|name| in_case(name, classes)).find(|meant| !meant.is_empty());
             let problem = format!(
-                "expected the classes of the training images ({}), found other ones: {}",
+                "expected the classes of the training images ({}), found other ones: {}{}",
                 listed(classes),
-                listed(&unknown)
+                listed(&unknown),
+                meant.unwrap_or_default()
             );
             return Err(fault(inner.name(0).as_ref(), problem, "give all parts of the data the same class names"));
         }
@@ -179,6 +192,9 @@ mod tests {
         assert_eq!(labels, expected.map(|(name, label)| (name.to_owned(), label)));
         assert_eq!(found.unknown(), [("x".to_owned(), 2)]);
         let error = Relabeled::to(Arc::new(Named(names(&["x", "y"]))), 3, Some(&model)).expect_err("none fits");
-        assert!(error.to_string().contains("`x`, `y`") && error.to_string().contains("`a`"), "{error}");
+        let expected = "none of the data's classes (`x`, `y`) is one of the model's, which has 3 (`a`, `b`, `c`);";
+        assert!(error.to_string().contains(expected), "{error}");
+        let error = Relabeled::among(Arc::new(Named(names(&["A", "b"]))), &model).expect_err("another case");
+        assert!(error.to_string().contains("`A` (did you mean `a`? case matters)"), "{error}");
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use vitral::config::Size;
 use vitral::image::preprocess::Channels;
+use vitral::message::count;
 
 use super::{Dataset, shuffled};
 
@@ -57,8 +58,8 @@ impl fmt::Display for Summary {
         let counts = self.classes.iter().map(|(_, count)| *count);
         let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
         match self.numbers {
-            Some([least, most]) => write!(f, "{} images with numbers from {least} to {most}", self.images)?,
-            None => write!(f, "{} images of {} classes, ", self.images, self.classes.len())?,
+            Some([least, most]) => write!(f, "{} with numbers from {least} to {most}", count(self.images, "image"))?,
+            None => write!(f, "{} of {}, ", count(self.images, "image"), count(self.classes.len(), "class"))?,
         }
         match least == most {
             _ if self.numbers.is_some() => {}

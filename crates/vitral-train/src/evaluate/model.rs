@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use vitral::config::Problem;
 use vitral::image::Preprocess;
+use vitral::message::count;
 use vitral::{Model, Tensor};
 use vitral_ranks::Ranks;
 
@@ -93,12 +94,12 @@ pub fn evaluate_model(
     let regression = model.vit().config().problem == Problem::Regression;
     let open = if regression { open_numbers } else { open_part };
     let opened = open(path, split, whole)?;
-    let count = opened.dataset.len();
+    let count = count(opened.dataset.len(), "image");
     if opened.parts.is_empty() {
-        watcher.note(&format!("the data is not split: evaluating all of its {count} images"));
+        watcher.note(&format!("the data is not split: evaluating all of its {count}"));
     } else if !opened.parts.contains(&split) {
         let name = format!("{split:?}").to_lowercase();
-        watcher.note(&format!("the data has no {name} split: evaluating the {count} images of another one"));
+        watcher.note(&format!("the data has no {name} split: evaluating the {count} of another one"));
     }
     let data = opened.dataset;
     opened.notes.iter().for_each(|note| watcher.note(note));
@@ -106,7 +107,12 @@ pub fn evaluate_model(
     let matched = match regression {
         true => None,
         false => {
-            Some(Arc::new(Relabeled::to(Arc::clone(&data), model.vit().config().classes, model.labels().names())?))
+            let matched = Relabeled::to(Arc::clone(&data), model.vit().config().classes, model.labels().names());
+            // That no class fits is a matter of all images.
+            Some(Arc::new(matched.map_err(|fault| match fault {
+                TrainError::Data { fault, hint, .. } => TrainError::Data { path: path.to_owned(), fault, hint },
+                other => other,
+            })?))
         }
     };
     let data: Arc<dyn Dataset> = matched.clone().map_or(data, |matched| matched);

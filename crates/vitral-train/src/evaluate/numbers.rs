@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use vitral::message::count;
 
 /// The quality of a regression on images labeled with numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ impl fmt::Display for NumbersReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mean absolute error {:.4}", self.mean_absolute_error)?;
         write!(f, "   root of the mean squared error {:.4}", self.root_mean_squared_error)?;
-        write!(f, "   R² {:.4}   {} images", self.r_squared, self.images)?;
+        write!(f, "   R² {:.4}   {}", self.r_squared, count(self.images, "image"))?;
         if self.skipped > 0 {
             write!(f, " ({} more could not be read)", self.skipped)?;
         }

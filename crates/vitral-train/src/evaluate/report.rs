@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use vitral::message::count;
 
 use crate::data::{Match, listed};
 
@@ -128,7 +129,7 @@ impl fmt::Display for Beside<'_> {
         }
         let images: usize = self.unknown.iter().map(|class| class.images).sum();
         let names: Vec<String> = self.unknown.iter().map(|class| class.name.clone()).collect();
-        write!(f, "\nleft out: {images} images of classes that the model does not know: {}", listed(&names))
+        write!(f, "\nleft out: {} of classes that the model does not know: {}", count(images, "image"), listed(&names))
     }
 }
 
@@ -140,7 +141,7 @@ impl fmt::Display for Report {
             write!(f, "   top-5 {:.2} %", percent(self.top5))?;
         }
         write!(f, "   loss {:.4}   calibration error {:.2} %", self.loss, percent(self.calibration_error))?;
-        write!(f, "   {} images", self.images)?;
+        write!(f, "   {}", count(self.images, "image"))?;
         if self.skipped > 0 {
             write!(f, " ({} more could not be read)", self.skipped)?;
         }
@@ -149,7 +150,7 @@ impl fmt::Display for Report {
         let taken = |class: &&ClassReport| class.images > 0 || class.precision > 0.0;
         let shown: Vec<&ClassReport> = self.classes.iter().filter(taken).collect();
         let width = shown.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).clamp(5, 32);
-        write!(f, "\n\n{:width$}  images  precision  recall      F1", "class")?;
+        write!(f, "\n\n{:width$}  {:>8}  {:>10}{:>9}{:>9}", "class", "images", "precision", "recall", "F1")?;
         let mut line = |name: &str, images: usize, [precision, recall, f1]: [f64; 3]| {
             let name: String = name.chars().take(width).collect();
             let [precision, recall, f1] = [precision, recall, f1].map(percent);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use vitral::message::count;
 
 use super::report::{Beside, UnknownClass};
 use crate::data::Match;
@@ -193,14 +194,14 @@ impl fmt::Display for SeveralReport {
         let percent = |share: f64| 100.0 * share;
         write!(f, "mean average precision {:.2} %", percent(self.mean_average_precision))?;
         write!(f, "   F1 {:.2} %   exact {:.2} %", percent(self.f1), percent(self.exact))?;
-        write!(f, "   loss {:.4}   {} images", self.loss, self.images)?;
+        write!(f, "   loss {:.4}   {}", self.loss, count(self.images, "image"))?;
         if self.skipped > 0 {
             write!(f, " ({} more could not be read)", self.skipped)?;
         }
         write!(f, "\na label counts as predicted from a probability of {} on", self.threshold)?;
         write!(f, "{}", Beside { matched: self.matched, unknown: &self.unknown })?;
         let width = self.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).clamp(5, 32);
-        write!(f, "\n\n{:width$}  images  average precision  precision  recall      F1", "class")?;
+        write!(f, "\n\n{:width$}  images  average precision  precision{:>9}{:>9}", "class", "recall", "F1")?;
         let mut line = |name: &str, images: usize, values: [f64; 4]| {
             let name: String = name.chars().take(width).collect();
             let [average, precision, recall, f1] = values.map(percent);
@@ -245,5 +246,7 @@ mod tests {
         close(report.loss, 0.495_549_7);
         let text = report.to_string();
         assert!(text.contains("88.89 %") && text.contains("1 more could not be read"), "{text}");
+        let ends: Vec<usize> = text.lines().skip(3).map(|line| line.chars().count()).collect();
+        assert!(ends.len() == 5 && ends.iter().all(|&end| end == ends[0]), "{text}");
     }
 }

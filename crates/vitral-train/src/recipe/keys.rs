@@ -149,7 +149,7 @@ impl DataRecipe {
 
 /// A subset of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as `{ fraction = 0.01 }`")]
 pub struct SubsetRecipe {
     /// Fraction of every class.
     pub fraction: f64,

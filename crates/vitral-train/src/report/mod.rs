@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use vitral::atomic;
 use vitral::image::preprocess::Channels;
+use vitral::message::count;
 
 use crate::balance::ChooseBy;
 use crate::data::Dataset;
@@ -213,7 +214,7 @@ fn page(sources: &Sources<'_>, curves: &str, body: &str) -> String {
         add(format_args!("{} {noun} in {}. ", last.epoch, span(last.seconds)));
     }
     if evaluation.skipped() > 0 {
-        add(format_args!("{} images could not be read. ", evaluation.skipped()));
+        add(format_args!("{} could not be read. ", count(evaluation.skipped(), "image")));
     }
     let Chosen { on, by, epoch, accuracy } = chosen;
     add(format_args!("This is the model in <code>best</code>, of epoch {epoch}: the best epoch was {}. ", on.how()));

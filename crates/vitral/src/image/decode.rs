@@ -120,8 +120,11 @@ fn unknown(bytes: &[u8]) -> ImageError {
     if bytes.is_empty() {
         return ImageError::Empty;
     }
-    match foreign::of(bytes) {
-        Some(foreign) => ImageError::Foreign { found: foreign.found, advice: foreign.advice },
+    if let Some(foreign) = foreign::of(bytes) {
+        return ImageError::Foreign { found: foreign.found, advice: foreign.advice };
+    }
+    match foreign::text(bytes) {
+        Some(start) => ImageError::Text { start },
         None => ImageError::UnknownFormat {
             length: bytes.len(),
             start: bytes.iter().take(8).map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" "),

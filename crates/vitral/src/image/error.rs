@@ -35,6 +35,14 @@ pub enum ImageError {
         /// What to do about it.
         advice: &'static str,
     },
+    /// A text, such as the name of an image in its place.
+    #[error(
+        "expected an image (JPEG, PNG, WebP, GIF, BMP, TIFF or PNM), found the text `{start}`; give the image itself"
+    )]
+    Text {
+        /// Its first line, or the beginning of that.
+        start: String,
+    },
     /// The format is not recognized.
     #[error(
         "expected an image (JPEG, PNG, WebP, GIF, BMP, TIFF or PNM), found {length} bytes that begin with [{start}]; \
@@ -154,7 +162,8 @@ pub enum ImageError {
     },
     /// The image has other bands than the model takes.
     #[error(
-        "expected an image of {expected} bands, which the model takes, found {found}; give the image all of them and no others"
+        "expected an image of {expected} bands, as the model takes or `--bands` says, found {found}; give the image all of \
+         them and no others"
     )]
     Bands {
         /// What the model takes.
@@ -164,7 +173,8 @@ pub enum ImageError {
     },
     /// An image of bands for a model that takes color.
     #[error(
-        "expected an image in color or gray, found {bands} bands; a model with `channels` of as many bands takes them"
+        "expected an image in color or gray, found {bands} bands without colors; images of bands are for models of as many \
+         bands, and for `--bands {bands}` of `finetune` and `statistics`"
     )]
     NotColor {
         /// The number of bands.
@@ -284,7 +294,8 @@ pub enum ImageError {
     },
     /// Preprocessing that Hugging Face's processors on torchvision do not do.
     #[error(
-        "expected steps of a Hugging Face processor on torchvision, found {found}; leave out the backend `torchvision`"
+        "expected steps of a Hugging Face processor on torchvision, found {found}; leave out the backend `torchvision`, which \
+         is for Hugging Face's models"
     )]
     Backend {
         /// What it has no form of.

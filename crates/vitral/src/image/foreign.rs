@@ -9,6 +9,8 @@ pub(super) struct Foreign {
 const CONVERT: &str = "convert it to PNG or JPEG";
 const DOWNLOAD: &str = "download the image itself";
 const UNPACK: &str = "unpack it first";
+const OF_BANDS: &str = "the model takes color, and arrays are for models of bands (`--bands N` of `finetune`)";
+const WEIGHTS: &str = "give a model's weights with `--model`; arrays are for models of bands";
 
 /// Brands of the container that AVIF and HEIC share.
 const AVIF: [&[u8; 4]; 2] = [b"avif", b"avis"];
@@ -33,13 +35,36 @@ pub(super) fn of(bytes: &[u8]) -> Option<Foreign> {
         [b'P', b'7', b'\n', ..] => ("a PAM image", CONVERT),
         [b'P', b'f' | b'F', b'\n', ..] => ("a PFM image", CONVERT),
         [b'S', b'I', b'M', b'P', b'L', b'E', ..] => ("a FITS image", CONVERT),
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => ("a NumPy array", "save it as PNG"),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => ("a NumPy array", OF_BANDS),
+        // The length of a header, and the header.
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => ("a safetensors file", WEIGHTS),
         [b'P', b'K', 3, 4, ..] => ("a ZIP archive", UNPACK),
         [0x1F, 0x8B, ..] => ("a gzip archive", UNPACK),
         _ if bytes.get(128..132) == Some(b"DICM") => ("a DICOM image", CONVERT),
         _ => return of_text(bytes),
     };
     Some(Foreign { found, advice })
+}
+
+/// The first line of a text, or its beginning; `None` for what is no text.
+pub(super) fn text(bytes: &[u8]) -> Option<String> {
+    /// Characters shown at most.
+    const SHOWN: usize = 60;
+    let start = &bytes[..bytes.len().min(256)];
+    let text = match std::str::from_utf8(start) {
+        Ok(text) => text,
+        // The last character may be cut.
+        Err(fault) if start.len() < bytes.len() && fault.error_len().is_none() => {
+            std::str::from_utf8(&start[..fault.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    if text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()) {
+        return None;
+    }
+    let line = text.trim().lines().next()?;
+    let shown: String = line.chars().take(SHOWN).collect();
+    Some(if shown.len() < line.len() { format!("{shown}…") } else { shown })
 }
 
 /// The kind of a file whose first box lists what it is compatible with.

@@ -28,13 +28,13 @@ pub enum WeightsError {
     },
     /// A file's format is not recognized.
     #[error(
-        "`{}`: neither safetensors, nor a PyTorch checkpoint, nor a NumPy archive: {found}; convert it with the library that wrote it",
+        "`{}`: neither safetensors, nor a PyTorch checkpoint, nor a NumPy archive: {found}",
         path.display()
     )]
     UnknownContainer {
         /// The file.
         path: PathBuf,
-        /// What its first bytes look like.
+        /// What its first bytes look like, and what to do.
         found: String,
     },
     /// A file's format is recognized, but the file is broken.
@@ -281,11 +281,25 @@ fn more(f: &mut fmt::Formatter<'_>, count: usize, what: &str) -> fmt::Result {
     if count > SHOWN { write!(f, "\n  … and {} more {what}", count - SHOWN) } else { Ok(()) }
 }
 
-/// The first few differences, one a line.
+/// The first few differences, one per line; the same one of several blocks is one.
 fn lines(differences: &[Difference]) -> String {
-    let mut text: String = differences.iter().take(SHOWN).map(|difference| format!("\n  {difference}")).collect();
-    if differences.len() > SHOWN {
-        text += &format!("\n  … and {} more", differences.len() - SHOWN);
+    let mut kinds: Vec<(Difference, usize)> = Vec::new();
+    for difference in differences {
+        let numbered = |part| if str::parse::<usize>(part).is_ok() { "*" } else { part };
+        let field = difference.field.split('.').map(numbered).collect::<Vec<_>>().join(".");
+        let kind = Difference { field, ..difference.clone() };
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    let line = |(kind, count): &(Difference, usize)| match count {
+        1 => format!("\n  {kind}"),
+        _ => format!("\n  `{}` ({count} tensors): {}", kind.field, kind.values()),
+    };
+    let mut text: String = kinds.iter().take(SHOWN).map(line).collect();
+    if kinds.len() > SHOWN {
+        text += &format!("\n  … and {} more", kinds.len() - SHOWN);
     }
     text
 }
@@ -320,8 +334,32 @@ pub struct Difference {
     pub theirs: String,
 }
 
+impl Difference {
+    /// The two values, as part of a sentence.
+    fn values(&self) -> String {
+        format!("the model has {}, the target would have {}", self.ours, self.theirs)
+    }
+}
+
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}`: the model has {}, the target would have {}", self.field, self.ours, self.theirs)
+        write!(f, "`{}`: {}", self.field, self.values())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_of_the_same_kind_are_one_line() {
+        let of = |field: String| Difference { field, ours: "[384]".into(), theirs: "no such tensor".into() };
+        let mut all: Vec<Difference> = (0..12).map(|block| of(format!("blocks.{block}.scale1"))).collect();
+        all.push(of("norm.weight".into()));
+        assert_eq!(
+            lines(&all),
+            "\n  `blocks.*.scale1` (12 tensors): the model has [384], the target would have no such tensor\
+             \n  `norm.weight`: the model has [384], the target would have no such tensor"
+        );
     }
 }

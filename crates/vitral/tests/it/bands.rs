@@ -156,7 +156,8 @@ fn an_image_of_other_bands_is_refused_by_name() {
         assert!(said.contains(name) && said.contains(found), "{said}");
     }
     // Models that take color see what they saw before: a TIFF of bands is an error, a PNG loses its alpha.
-    assert!(open(folder.join("interleaved.tif"), &Default::default()).is_err());
+    let said = open(folder.join("interleaved.tif"), &Default::default()).expect_err("no colors").to_string();
+    assert!(said.contains("found 5 bands without colors") && said.contains("`--bands 5`"), "{said}");
     assert_eq!(open(folder.join("rgba.png"), &Default::default()).expect("a PNG").size().height, 40);
     assert!(
         open(folder.join("last.npy"), &Default::default()).expect_err("no image").to_string().contains("NumPy array")

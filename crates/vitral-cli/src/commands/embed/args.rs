@@ -32,8 +32,8 @@ Formats, by the extension of the output file:
   .jsonl        {\"image\": …, \"features\": […]}, as on standard output
   .parquet      image, features: a list of floats (with --pool tokens: image, token, features)
 
-With --tiles, an image of any size is looked at in overlapping windows. --pool tokens joins them to one grid of patch
-tokens for each image, [rows, columns, width], in a .npy for one image or in a .safetensors with one tensor for each;
+With --tiles, an image of any size is looked at in overlapping windows. --pool tokens joins them to one grid of patch \
+tokens for each image, [rows, columns, width], in a .npy for one image or in a .safetensors with one tensor for each; \
 other kinds of features give one row for each window, named `IMAGE#xywh=LEFT,TOP,WIDTH,HEIGHT`.
 
 On standard output, an image that cannot be read has a line in its place: {\"image\": …, \"error\": …}")]

@@ -39,8 +39,8 @@ Maps over an image:
   norms                 norms of patch tokens, and their histogram
   random                a random map, as a baseline
   heads                 attention of all layers and heads, on one sheet
-  pca                   principal components of patch tokens as colors, the same in all images: results
-                        come once all have been seen
+  pca                   principal components of patch tokens as colors, the same in all images;
+                        drawn after all images have been read
   lens                  what the head would predict after each layer
 
 Figures over all images:
@@ -63,8 +63,8 @@ Examples:
   vitral explain --model my-model slide.tif --tiles --class tumor --method gradcam
   vitral explain --model vit-base-patch16-224 photos/ --method all --faithfulness --report report.html
 
-With --tiles, an image of any size is looked at in overlapping windows, and their maps are joined: `score`, what the model
-says about each window, and those maps over an image that are named with --method, without --at. The classes of the image
+With --tiles, an image of any size is looked at in overlapping windows, and their maps are joined: `score`, what the model \
+says about each window, and those maps over an image that are named with --method, without --at. The classes of the image \
 are the mean over its windows, and maps that explain a class count each window by its score.
 
 With --faithfulness, a table says how much each map shows of what the model uses, and how to read it:

@@ -6,6 +6,7 @@ use vitral::explain::faithfulness::{READING, Ranking};
 use vitral::explain::paint::{self, Tile};
 use vitral::explain::{Method, representation};
 use vitral::labels::Ranked;
+use vitral::message::count;
 
 use super::args::Figure;
 use super::sheets;
@@ -101,7 +102,8 @@ impl Work<'_> {
         }
         printer.line(printer.heading(name))?;
         if let Some(tiles) = tiles {
-            printer.line(format_args!("  {} windows; of the classes, the mean over them", tiles["windows"]))?;
+            let windows = count(tiles["windows"].as_u64().unwrap_or(0) as usize, "window");
+            printer.line(format_args!("  class probabilities: mean over {windows}"))?;
         }
         for answer in prediction.ranked.iter().take(3) {
             if self.model.vit().config().problem == Problem::Regression {

@@ -1,8 +1,10 @@
 //! Sheets of many images, with labels.
 
+use std::path::Path;
+
 use vitral::Error;
 use vitral::explain::paint::{self, Caption, Legend, Sheet, Tile};
-use vitral::explain::{InputImage, Map, Prediction};
+use vitral::explain::{InputImage, Map, Prediction, Target};
 use vitral::image::RgbImage;
 
 /// Every image with all its maps: a row for each.
@@ -10,19 +12,42 @@ use vitral::image::RgbImage;
 pub(super) struct Gallery {
     columns: Vec<String>,
     rows: Vec<Vec<Tile>>,
-    sides: Vec<String>,
+    sides: Vec<Side>,
+}
+
+/// What is beside a row: the image's name, and what the model says or what is explained.
+struct Side {
+    name: String,
+    below: Option<String>,
+}
+
+impl Side {
+    /// The file's name alone; if others have the same one, with its folder.
+    fn text(&self, others: &[Side]) -> String {
+        let file = |side: &Side| Path::new(&side.name).file_name().map(|name| name.to_string_lossy().into_owned());
+        let same = others.iter().filter(|other| file(other) == file(self)).count() > 1;
+        let name = file(self).filter(|_| !same).unwrap_or_else(|| {
+            let parts: Vec<_> = Path::new(&self.name).iter().map(|part| part.to_string_lossy()).collect();
+            parts[parts.len().saturating_sub(2)..].join("/")
+        });
+        self.below.as_ref().map_or_else(|| name.clone(), |below| format!("{name}\n{below}"))
+    }
 }
 
 impl Gallery {
     /// Begins the row of an image.
     pub(super) fn begin(&mut self, name: &str, shown: &RgbImage, prediction: &Prediction) {
-        let file = std::path::Path::new(name).file_name().map(|name| name.to_string_lossy());
-        let mut side = file.map_or(name.to_owned(), |name| name.into_owned());
-        if let Some(best) = prediction.ranked.first() {
-            let label = best.label.split(',').next().unwrap_or_default();
-            side = format!("{side}\n{label}");
-        }
-        self.sides.push(side);
+        let short = |label: &str| label.split(',').next().unwrap_or_default().to_owned();
+        let best = prediction.ranked.first();
+        let below = match (&prediction.target, best) {
+            // Another class than the most likely one was asked for.
+            (Some(Target::Class(class)), Some(best)) if *class != best.class => {
+                let named = prediction.explained.trim_start_matches("class ").trim_matches('`');
+                Some(format!("explained: {}", short(named)))
+            }
+            _ => best.map(|best| short(&best.label)),
+        };
+        self.sides.push(Side { name: name.to_owned(), below });
         self.rows.push(vec![]);
         self.add("image", Tile::from(paint::enlarged(shown)));
     }
@@ -51,7 +76,7 @@ impl Gallery {
         let sheet = Sheet::new(self.rows.clone(), 160, 6)
             .title(format!("Maps by {model}"))
             .columns("", self.columns.iter().cloned())
-            .sides(self.sides.iter().cloned())
+            .sides(self.sides.iter().map(|side| side.text(&self.sides)))
             .legend(Legend::Text(
                 "Below each map: the values of its darkest and its brightest color. Of maps over pixels, 1% at either end \
                  is clipped."
@@ -83,7 +108,9 @@ pub(super) fn of_heads(heads: &[Vec<Map>], input: &InputImage) -> Result<RgbImag
         .sides((0..heads.len()).map(|layer| format!("layer {layer}")))
         .legend(Legend::Scale("smallest".into(), "largest".into()))
         .legend(Legend::Text(
-            "Attention weights from the token that is read out to each patch; each map has a scale of its own.".into(),
+            "Attention weights from the token that is read out (or the pooled tokens) to each patch; each map has a scale of \
+             its own."
+                .into(),
         ))
         .paint()
 }
@@ -92,4 +119,28 @@ pub(super) fn of_heads(heads: &[Vec<Map>], input: &InputImage) -> Result<RgbImag
 pub(super) fn of_components(painted: &RgbImage) -> Result<RgbImage, Error> {
     let cell = painted.width().max(painted.height());
     Sheet::new(vec![vec![painted.clone().into()]], cell, 0).legend(paint::principal_legend()).paint()
+}
+
+#[cfg(test)]
+mod tests {
+    use vitral::labels::Ranked;
+
+    use super::*;
+
+    #[test]
+    fn rows_tell_images_and_what_is_explained() {
+        let ranked = vec![Ranked { class: 0, label: "cat, tabby".into(), probability: 0.9, logit: 1.0 }];
+        let of = |class: usize, explained: &str| Prediction {
+            ranked: ranked.clone(),
+            target: Some(Target::Class(class)),
+            explained: explained.into(),
+        };
+        let shown = RgbImage::new(1, 1, vec![0; 3]).expect("a pixel");
+        let mut gallery = Gallery::default();
+        gallery.begin("photos/a/cat.jpg", &shown, &of(0, "class `cat, tabby`"));
+        gallery.begin("photos/b/cat.jpg", &shown, &of(1, "class `dog`"));
+        gallery.begin("photos/b/ship.jpg", &shown, &of(1, "class `dog`"));
+        let sides: Vec<String> = gallery.sides.iter().map(|side| side.text(&gallery.sides)).collect();
+        assert_eq!(sides, ["a/cat.jpg\ncat", "b/cat.jpg\nexplained: dog", "ship.jpg\nexplained: dog"]);
+    }
 }

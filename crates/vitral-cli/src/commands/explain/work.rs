@@ -128,8 +128,11 @@ impl<'a> Work<'a> {
 
     /// Records that something that was not named cannot be made, and why.
     pub(super) fn leave_out(&mut self, name: &'static str, fault: &Error) {
-        self.printer.note(format_args!("left out `{name}`: {fault}"));
-        self.left_out.push((name, fault.to_string()));
+        let fault = fault.to_string();
+        // What is left out already needs no advice to leave it out.
+        let reason = fault.strip_suffix(&format!("; leave out `{name}`")).unwrap_or(&fault);
+        self.printer.note(format_args!("left out `{name}`: {reason}"));
+        self.left_out.push((name, reason.to_owned()));
     }
 
     /// Whether a figure was named, which makes it an error if it cannot be made.

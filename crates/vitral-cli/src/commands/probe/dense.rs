@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use vitral::Model;
+use vitral::message::count;
 use vitral_train::evaluate::{DenseOptions, DenseReport, probe_dense};
 
 use crate::fault::Usage;
@@ -84,7 +85,10 @@ pub(super) fn run(
 fn show(found: &DenseReport, printer: &Printer) -> anyhow::Result<()> {
     let DenseReport { train, patches, test, width, overlap, files, .. } = found;
     printer.line(format_args!(
-        "tokens of width {width}; fitted on {patches} patches of {train} images, tested on {test} images"
+        "tokens of width {width}; fitted on {} of {}, tested on {}",
+        format_args!("{patches} patches"),
+        count(*train, "image"),
+        count(*test, "image")
     ))?;
     printer.line(format_args!("{:<22} {:6.2} %", "mean IoU", 100.0 * overlap.mean_iou))?;
     printer.line(format_args!("{:<22} {:6.2} %", "mean recall", 100.0 * overlap.mean_recall))?;
@@ -107,8 +111,11 @@ fn show(found: &DenseReport, printer: &Printer) -> anyhow::Result<()> {
     if classes.len() > LISTED {
         printer.line(format_args!("and {} more, with --json", classes.len() - LISTED))?;
     }
-    match files.len() {
-        0 => Ok(()),
-        count => Ok(printer.line(format_args!("{count} files, {} last", files[count - 1]))?),
+    if let Some((last, others)) = files.split_last() {
+        let last = Path::new(last);
+        let (folder, name) = (last.parent().unwrap_or(last), last.file_name().unwrap_or_default());
+        let written = count(others.len() + 1, "file");
+        printer.line(format_args!("wrote {written} to `{}`, `{}` last", folder.display(), name.display()))?;
     }
+    Ok(())
 }

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use serde::Serialize;
+use vitral::message::count;
 use vitral::search::{Alike, Group, Index, Relation, duplicates, rounds};
 use vitral_train::curate::{Card, Gallery, Section};
 
 use super::opened::IndexFile;
-use super::page::{PageArgs, card, count};
+use super::page::{PageArgs, card};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;

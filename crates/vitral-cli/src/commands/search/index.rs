@@ -10,10 +10,10 @@ use clap::Args;
 use vitral::Model;
 use vitral::features::FeatureKind;
 use vitral::files::{IMAGE_ENDINGS, images_in, passed_over};
+use vitral::message::count;
 use vitral::search::{BuildOptions, Builder, Done, Ended, Index, Listed, Origin, SearchError, Stored};
 use vitral_train::data::classes_by_folder;
 
-use super::page::count;
 use crate::fault::{self, Usage};
 use crate::inputs::{ReadingArgs, in_flags, summarize};
 use crate::interrupt;
@@ -77,7 +77,12 @@ pub(super) fn run(args: &IndexArgs, settings: &Settings, printer: &Printer) -> a
     let (before, of) = previous.as_ref().map_or((0, None), |old| (old.len(), Some(old.folder().to_owned())));
     let builder = Builder::new(origin, &folder, listed, previous.as_ref()).map_err(|fault| match fault {
         SearchError::OtherModel { .. } => {
-            anyhow::anyhow!("`{}`: {fault}, choose another `--out`, or add `--rebuild`", out.display())
+            let made_with = previous.as_ref().map(|old| old.origin()).filter(|old| old.model() != model.name());
+            let remedy = made_with.map_or(String::new(), |old| match old.location() {
+                Some(place) => format!("it was made with `{place}`: give `--model {place}`, "),
+                None => "it was made with the built-in model: leave out `--model`, ".to_owned(),
+            });
+            anyhow::anyhow!("`{}`: {fault}; {remedy}choose another `--out`, or add `--rebuild`", out.display())
         }
         fault => fault.into(),
     })?;
@@ -149,7 +154,7 @@ fn listed(folder: &Path, printer: &Printer) -> anyhow::Result<(Vec<Listed>, usiz
         bail!("`{place}`: no images in this folder{instead}; expected files ending in .{}", IMAGE_ENDINGS.join(", ."));
     }
     if let Some(others) = others {
-        printer.note(format_args!("`{place}`: passed over {others}"));
+        printer.note(format_args!("`{place}`: skipped {others}"));
     }
     let mut names = Vec::with_capacity(found.images().len());
     for path in found.images() {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use vitral::message::count;
 use vitral::search::Index;
 use vitral_train::curate::{Map, Method, PERPLEXITY, Scatter, map};
 
 use super::opened::IndexFile;
-use super::page::count;
 use crate::fault::Usage;
 use crate::outcome::Outcome;
 use crate::output::write_file;

@@ -1,10 +1,11 @@
 //! `vitral search outliers`: images unlike all others.
 
 use clap::Args;
+use vitral::message::count;
 use vitral_train::curate::{Card, Gallery, Outlier, Section, outliers};
 
 use super::opened::IndexFile;
-use super::page::{PageArgs, card, count};
+use super::page::{PageArgs, card};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;

@@ -54,8 +54,3 @@ impl PageArgs {
 pub(super) fn card(index: &Index, row: usize) -> Card {
     Card { path: index.path(row), name: index.entries()[row].name.clone(), ..Card::default() }
 }
-
-/// A number of things, with their noun.
-pub(super) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}

@@ -6,17 +6,22 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use vitral::features::FeatureKind;
+use vitral::message::count;
 use vitral::pipeline::Batch;
 use vitral::search::{Flat, Hit, Index, Origin};
 use vitral_train::curate::{Card, Gallery, Section};
 
 use super::opened::IndexFile;
-use super::page::{PageArgs, card, count};
+use super::page::{PageArgs, card};
 use crate::fault::Usage;
 use crate::inputs::{OptionalInputArgs, Records};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::{ImageModelArgs, Settings};
+
+/// What `--model` is here.
+const OF_AN_INDEX: &str = "The model that the index was made with, if it is at another place now [default: the one that the \
+                           index names]";
 
 /// Find the images of an index that are nearest to some images
 ///
@@ -24,7 +29,7 @@ use crate::settings::{ImageModelArgs, Settings};
 /// The model is the one that the index was made with, unless another place is given for it; a model that gives other features
 /// is refused.
 #[derive(Args, Debug)]
-#[command(after_long_help = "\
+#[command(mut_arg("model", |arg| arg.help(OF_AN_INDEX)), after_long_help = "\
 Examples:
   vitral search query photos.safetensors cat.jpg
   vitral search query photos.safetensors 'new/*.jpg' --top-k 3 --json

@@ -1,11 +1,12 @@
 //! `vitral search labels`: labels that are likely wrong.
 
 use clap::Args;
+use vitral::message::count;
 use vitral::search::Index;
 use vitral_train::curate::{Card, Gallery, LabelOptions, LabelReport, Section, Suspect, suspects};
 
 use super::opened::IndexFile;
-use super::page::{PageArgs, card, count};
+use super::page::{PageArgs, card};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 use crate::settings::Settings;
@@ -80,9 +81,10 @@ fn summary(report: &LabelReport) -> String {
     let confident = report.suspects.iter().filter(|suspect| suspect.confident).count();
     let suspects = count(report.suspects.len(), "label");
     format!(
-        "{suspects} of {} to look at, {confident} of them errors by confident learning (*); the classifier gives {agree:.1} % of \
-         the labels",
-        report.images
+        "{suspects} of {} to look at, {confident} marked as {} by confident learning (*); the classifier agrees with \
+         {agree:.1} % of the labels",
+        report.images,
+        if confident == 1 { "an error" } else { "errors" }
     )
 }
 

@@ -1,4 +1,4 @@
-//! A GPU of NVIDIA's: products by cuBLASLt, everything else by kernels of our own, all in one stream.
+//! An NVIDIA GPU: products by cuBLASLt, everything else by kernels of our own, all in one stream.
 //!
 //! Nothing of CUDA is needed to build this; the libraries are loaded when a device is opened ([`api`]). Kernels
 //! (`kernels/*.cu`) are compiled for the card when they are first used, and kept on disk. Each file here is the counterpart
@@ -60,7 +60,7 @@ use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// A GPU of NVIDIA's. Clones mean the same device.
+/// An NVIDIA GPU. Clones mean the same device.
 #[derive(Clone)]
 pub struct Cuda {
     inner: Arc<Inner>,

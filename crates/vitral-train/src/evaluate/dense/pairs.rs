@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use vitral::files::{images_in, is_array, is_hidden};
+use vitral::message::count;
 
 use crate::data::{Split, shuffled};
 use crate::error::TrainError;
@@ -74,7 +75,9 @@ impl Pairs {
             let chosen = all.iter().enumerate().filter(|(index, _)| test.binary_search(index).is_ok() == inside);
             chosen.map(|(_, pair)| pair.clone()).collect()
         };
-        notes.push(format!("tested on {held} of the {} images, split off by chance", all.len()));
+        if !all.is_empty() {
+            notes.push(format!("tested on {held} of the {}, chosen at random", count(all.len(), "image")));
+        }
         Pairs { train: pick(false), test: pick(true), notes }.checked(data)
     }
 
@@ -197,14 +200,15 @@ fn matched(images: &Path, masks: &Path, notes: &mut Vec<String>) -> Result<Vec<P
         }
     }
     if let Some(first) = without.first() {
-        let text =
-            format!("{} images have no mask in `{}`, `{}` first", without.len(), masks.display(), first.display());
+        let verb = if without.len() == 1 { "has" } else { "have" };
+        let without = count(without.len(), "image");
+        let text = format!("{without} {verb} no mask in `{}`, `{}` first", masks.display(), first.display());
         return Err(fault(images, text, "a mask has the name of its image; move images without one elsewhere"));
     }
     if !masks_by_name.is_empty() {
         notes.push(format!(
-            "left out: {} masks of `{}`, whose images are not there",
-            masks_by_name.len(),
+            "left out: {} of `{}`, whose images are not there",
+            count(masks_by_name.len(), "mask"),
             masks.display()
         ));
     }
@@ -353,7 +357,7 @@ mod tests {
     #[test]
     fn nothing_is_matched_that_has_another_name() {
         let fault = counts(&["images/a.jpg", "images/b.jpg", "masks/a.png", "masks/c.png"]).expect_err("no mask");
-        assert!(fault.contains("1 images have no mask") && fault.contains("b.jpg"), "{fault}");
+        assert!(fault.contains("1 image has no mask") && fault.contains("b.jpg"), "{fault}");
         let fault = counts(&["images/a.jpg", "images/a.png", "masks/a.png"]).expect_err("two images of a mask");
         assert!(fault.contains("same mask"), "{fault}");
         let fault = counts(&["images/a.jpg", "masks/a.png", "masks/a_mask.png"]).expect_err("two masks");

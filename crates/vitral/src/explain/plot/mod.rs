@@ -208,12 +208,14 @@ pub fn histogram(labels: &Labels<'_>, values: &[f32], bins: usize) -> Result<Str
         area.fill(&WHITE).map_err(drawing)?;
         // Outliers are few and would be invisible among thousands, so the axis is logarithmic.
         let most = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
+        // Powers of ten would be too few to read small counts by.
+        let base = if most < 100.0 { 2.0 } else { 10.0 };
         let mut chart = ChartBuilder::on(&area)
             .caption(labels.title, (FONT, 18))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(56)
-            .build_cartesian_2d(low..high, (0.5..most * 1.5).log_scale())
+            .build_cartesian_2d(low..high, (0.5..most * 1.5).log_scale().base(base))
             .map_err(drawing)?;
         chart
             .configure_mesh()
@@ -279,6 +281,18 @@ mod tests {
     use super::*;
 
     const LABELS: Labels<'static> = Labels { title: "A title", x: "layer", y: "pixels" };
+
+    #[test]
+    fn counts_can_be_read_whether_few_or_many() {
+        for (count, ticks) in
+            [(9, &["1", "2", "4", "8"][..]), (40, &["1", "4", "16"]), (5000, &["1", "10", "100", "1000"])]
+        {
+            let values: Vec<f32> = (0..count).map(|value| if value == 0 { 1.0 } else { 0.0 }).collect();
+            let text = histogram(&LABELS, &values, 5).expect("drawn");
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            assert!(ticks.iter().all(|tick| lines.contains(tick)), "{count}: {text}");
+        }
+    }
 
     #[test]
     fn plots_are_svg_for_any_values() {

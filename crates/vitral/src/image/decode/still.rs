@@ -180,8 +180,19 @@ fn translate(format: Format, limits: &Limits, error: Fault) -> ImageError {
         Fault::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
             ImageError::Truncated { format: name, detail }
         }
-        _ => ImageError::Corrupt { format: name, detail },
+        _ => {
+            let detail = checksum(&detail).unwrap_or(detail);
+            ImageError::Corrupt { format: name, detail }
+        }
     }
+}
+
+/// A wrong checksum in words, in place of the decoder's, which lists the fields of its structures.
+fn checksum(detail: &str) -> Option<String> {
+    let (_, rest) = detail.split_once("CRC error")?;
+    let (_, rest) = rest.split_once("type: ")?;
+    let chunk: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+    Some(format!("a wrong checksum in its part {chunk}"))
 }
 
 #[cfg(test)]
@@ -199,6 +210,21 @@ mod tests {
         bytes.extend(masks.unwrap_or_default().map(u32::to_le_bytes).concat().iter().take(head as usize - 54));
         bytes.extend((0..32).flat_map(|place| pixel(place).to_le_bytes()));
         bytes
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_said_in_words() {
+        const IEND: usize = 12;
+        let mut bytes = Cursor::new(Vec::new());
+        image::RgbImage::new(4, 4).write_to(&mut bytes, image::ImageFormat::Png).expect("a PNG");
+        let mut bytes = bytes.into_inner();
+        let checksum = bytes.len() - IEND - 1;
+        bytes[checksum] ^= 1;
+        let said = match decode(Format::Png, &bytes, &DecodeOptions::default()) {
+            Ok(_) => panic!("the checksum is wrong"),
+            Err(fault) => fault.to_string(),
+        };
+        assert!(said.contains("found an error: a wrong checksum in its part IDAT; re-save"), "{said}");
     }
 
     /// Pillow computes `sample * 255 / most` in whole numbers.

@@ -36,7 +36,7 @@ impl fmt::Display for Rescale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rescale::Divide255 => f.write_str("/255"),
-            Rescale::TypeRange => f.write_str("/largest of the type"),
+            Rescale::TypeRange => f.write_str("/largest value of the type"),
             Rescale::Multiply { factor, offset } | Rescale::Fused { factor, offset } => {
                 if *factor == 1.0 / 255.0 {
                     f.write_str("/255")?;

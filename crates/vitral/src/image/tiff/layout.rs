@@ -254,7 +254,7 @@ fn color(directory: &Directory, samples: usize, extra: usize) -> Result<Color, I
     };
     // Several bands that are called gray, as of satellites: the first alone is not the image.
     if matches!(color, Color::Gray { .. }) && samples > 2 {
-        return Err(unsupported(format!("{samples} bands without colors")));
+        return Err(ImageError::NotColor { bands: samples });
     }
     match plausible {
         true => Ok(color),

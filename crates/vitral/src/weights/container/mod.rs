@@ -248,9 +248,10 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>, WeightsError> {
         .collect()
 }
 
+/// What a file's first bytes look like, and what to do about it.
 fn first_bytes(bytes: &[u8]) -> String {
     if bytes.is_empty() {
-        return "the file is empty".into();
+        return "the file is empty; fetch or save it again".into();
     }
     if bytes.starts_with(b"version https://git-lfs") {
         return "this is a Git LFS pointer; fetch the real file with `git lfs pull`".into();
@@ -259,10 +260,11 @@ fn first_bytes(bytes: &[u8]) -> String {
         return "a tar archive, as written by PyTorch before 0.4; load and save it with a newer PyTorch".into();
     }
     if bytes.starts_with(b"\x89HDF") {
-        return "an HDF5 file of Keras or TensorFlow".into();
+        return "an HDF5 file of Keras or TensorFlow; convert it with the library that wrote it".into();
     }
     if bytes.starts_with(b"<") {
-        return "it begins like a web page, perhaps from a failed download".into();
+        return "it begins like a web page, perhaps from a failed download; fetch the file again".into();
     }
-    format!("it begins with `{}`", bytes[..bytes.len().min(16)].escape_ascii())
+    let start = bytes[..bytes.len().min(16)].escape_ascii();
+    format!("it begins with `{start}`; convert it with the library that wrote it")
 }

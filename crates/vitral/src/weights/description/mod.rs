@@ -11,12 +11,14 @@ mod text;
 mod timm;
 mod vitral;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::{Container, WeightsError};
 use crate::config::ModelConfig;
+use crate::image::Format;
 use fields::{Fields, read_json};
 
 pub(crate) use self::imagenet::is_known;
@@ -58,14 +60,23 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
     }
     if !path.exists() {
         let text = "no such file or folder; give a model's folder, or a checkpoint with `--config`";
-        return Err(no_model(match path.to_str().filter(|name| looks_published(name)) {
-            Some(name) => format!("{text}; if this is a model's name on the Hugging Face hub, write `hf:{name}`"),
-            None => text.to_owned(),
+        return Err(no_model(match path.to_str() {
+            Some(name) if looks_published(name) => {
+                format!("{text}; if this is a model's name on the Hugging Face hub, write `hf:{name}`")
+            }
+            Some(name) if is_plain(name) => format!(
+                "{text}, or a name on the hub, such as `timm/vit_base_patch16_224.augreg2_in21k_ft_in1k` or \
+                 `hf:google/vit-base-patch16-224`; `vitral models --published` lists some"
+            ),
+            _ => text.to_owned(),
         }));
     }
     if !path.is_dir() {
         if let Some(description) = by_arrays(path)? {
             return Ok(description);
+        }
+        if let Some(other) = other_than_weights(path)? {
+            return Err(no_model(format!("expected a model, found {other}; give a model's folder")));
         }
         return Err(no_model(
             "a weight file alone does not say what model it is; give its folder, or describe it with `--config FILE`"
@@ -83,7 +94,12 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
         {
             return Ok(description);
         }
-        return Err(no_model("expected `config.json` or `vitral.json` in this folder".into()));
+        let best = path.join("best");
+        return Err(no_model(if best.join("vitral.json").is_file() {
+            format!("expected a model's folder, found a run's; its model is `{}`", best.display())
+        } else {
+            "expected `config.json` or `vitral.json` in this folder".into()
+        }));
     }
     let json = read_json(&file)?;
     let fields = Fields::new(&file, &json)?;
@@ -104,13 +120,29 @@ pub fn load_description(path: &Path, config: Option<&Path>) -> Result<Descriptio
 
 /// Whether a path that does not exist looks like a model's name on a hub: two plain names, the first of which is no folder.
 fn looks_published(path: &str) -> bool {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    let parts = path.split_once('/').filter(|(organization, name)| plain(organization) && plain(name));
+    let parts = path.split_once('/').filter(|(organization, name)| is_plain(organization) && is_plain(name));
     parts.is_some_and(|(organization, _)| !Path::new(organization).exists())
+}
+
+/// Whether a name has only what names of models on a hub are made of.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// What a file is that holds no weights, in words.
+fn other_than_weights(file: &Path) -> Result<Option<String>, WeightsError> {
+    // Nothing at the beginning of an ONNX graph says what it is.
+    if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
+        return Ok(Some("an ONNX graph, which Vitral writes but does not read".to_owned()));
+    }
+    // The length at the beginning of a safetensors file may look like the beginning of an image.
+    if Container::open(file).is_ok() {
+        return Ok(None);
+    }
+    let mut start = Vec::new();
+    let opened = std::fs::File::open(file).map_err(|source| WeightsError::io(file, source))?;
+    opened.take(16).read_to_end(&mut start).map_err(|source| WeightsError::io(file, source))?;
+    Ok(Format::of(&start).map(|format| format!("an image ({})", format.name())))
 }
 
 /// Every `model_type` of Hugging Face's `config.json` that can be read.

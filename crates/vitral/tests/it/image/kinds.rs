@@ -92,6 +92,11 @@ fn other_formats_are_named_with_advice() {
         (b"\n<!DOCTYPE html><html>".to_vec(), "a web page (HTML); download the image itself"),
         (b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), "a pointer of Git LFS; run `git lfs pull`"),
         (b"PK\x03\x04".to_vec(), "a ZIP archive"),
+        (b"\x93NUMPY\x01\0".to_vec(), "a NumPy array; the model takes color, and arrays are for models of bands"),
+        (b"\x10\x5C\0\0\0\0\0\0{\"a\":".to_vec(), "a safetensors file; give a model's weights with `--model`"),
+        (b"c.jpg".to_vec(), "the text `c.jpg`; give the image itself"),
+        ("é".repeat(200).into_bytes(), &format!("the text `{}…`", "é".repeat(60))),
+        (b"c\x01.jpg".to_vec(), "6 bytes that begin with [63 01"),
         (dicom, "a DICOM image"),
         (Vec::new(), "an empty file"),
     ] {

@@ -217,6 +217,22 @@ fn paths_without_a_model() {
     let file = goldens().join("models/torchvision_plain/model.pth");
     let error = load_description(&file, None).unwrap_err().to_string();
     assert!(error.contains("`--config FILE`"), "{error}");
+    let error = load_description(Path::new("vit_base_patch16_224"), None).unwrap_err().to_string();
+    assert!(error.contains("or a name on the hub, such as `timm/vit_base"), "{error}");
+    let run = folder.path().join("run");
+    fs::create_dir_all(run.join("best")).unwrap();
+    fs::write(run.join("best/vitral.json"), "{}").unwrap();
+    let error = load_description(&run, None).unwrap_err().to_string();
+    assert!(error.contains(&format!("found a run's; its model is `{}`", run.join("best").display())), "{error}");
+    for (name, bytes, expected) in [
+        ("cat.jpg", &b"\xFF\xD8\xFF\xE0\0"[..], "found an image (JPEG)"),
+        ("d.onnx", b"\x08\x08", "found an ONNX graph, which Vitral writes but does not read"),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        let error = load_description(&file, None).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
     fs::write(folder.path().join("config.json"), r#"{"model_type": "vit"}"#).unwrap();
     let error = load_description(folder.path(), None).unwrap_err().to_string();
     assert!(error.contains("no weights; expected one of `model.safetensors`"), "{error}");
