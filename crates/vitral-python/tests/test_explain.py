@@ -42,7 +42,11 @@ def test_targets_layers_and_heads(model, images):
     image = images[0]
     dog, number = model.explain(image, "gradcam", "dog"), model.explain(image, "gradcam", target=5)
     assert dog.explained == "class `dog`" and np.array_equal(dog.values, number.values)
+    assert np.array_equal(dog.values, model.explain(image, "gradcam", target=np.int64(5)).values)
     assert not np.array_equal(dog.values, model.explain(image, "gradcam").values)
+    for wrong in (-1, 10):
+        with pytest.raises(vitral.ConfigError, match="a class from 0 to 9"):
+            model.explain(image, "gradcam", target=wrong)
     assert model.explain(image, "gradient", "feature").explained == "the pooled features"
     last = model.explain(image, layer=-1, head=-1)
     assert np.array_equal(last.values, model.explain(image, layer=2, head=3).values)

@@ -133,6 +133,12 @@ def test_limits_and_sample_ranges(images, tmp_path, caplog):
         plain = vitral.Model.load().preprocess(tmp_path / "dark.png")
     assert "`sample_range=\"12\"` stretches them" in caplog.text
     assert vitral.Model.load(sample_range=12).preprocess(tmp_path / "dark.png").max() > plain.max()
+    # Pillow would cut off what is above 255.
+    with Image.open(tmp_path / "dark.png") as opened:
+        with pytest.raises(vitral.ImageError, match="8 bits, found one of Pillow's mode `I"):
+            vitral.Model.load().preprocess(opened)
+    with pytest.raises(vitral.ImageError, match="mode `F`"):
+        vitral.Model.load().preprocess(Image.fromarray(dark.astype(np.float32)))
 
 
 def test_folders(images, tmp_path):

@@ -178,6 +178,29 @@ fn a_batch_that_is_too_large_is_told_which_one_fits() {
     bench("72000000", &fits.to_string()).ok();
 }
 
+/// Without labels, too, where what is hidden is on the card as well.
+#[test]
+fn a_batch_of_hidden_patches_that_is_too_large_is_told_which_one_fits() {
+    let Some(gpu) = emulated() else { return };
+    let place = place();
+    let images = within(place.path(), "images");
+    let recipe = within(place.path(), "mae.toml");
+    let text = "[model]\nvariant = \"test/4\"\nset = { image_size = 64 }\n[data]\ntrain = \"\"\nmean = [0.5, 0.5, 0.5]\n\
+                std = [0.5, 0.5, 0.5]\n[pretraining]\nhidden = 0.5\ndecoder_width = 16\ndecoder_depth = 1\ndecoder_heads = 2\n\
+                [optimizer]\nkind = \"adamw\"\n[schedule]\n[run]\nepochs = 1\nbatch = 7\n";
+    std::fs::write(&recipe, text).expect("written");
+    let data = format!("data.train={images}");
+    let said: Vec<String> = [32, 16, 8, 4, 2]
+        .map(|megabytes| {
+            let out = within(place.path(), &format!("run-{megabytes}"));
+            let memory = (megabytes * 1_000_000).to_string();
+            let args = ["train", &recipe, "--out", &out, "--set", &data];
+            on_gpu(&gpu, &args, &[("VITRAL_EMULATOR_MEMORY", &memory)]).err
+        })
+        .into();
+    assert!(said.iter().any(|said| said.contains("fits, 7 do not")), "{said:#?}");
+}
+
 #[test]
 fn memory_that_runs_out_and_a_card_that_is_lost_end_a_command_with_one_error() {
     let Some(gpu) = emulated() else { return };

@@ -22,6 +22,14 @@ fn wrong_command_lines_exit_with_code_2() {
         (vec!["convert", "a", "b", "--to", "timm", "--external-data"], "`--external-data` is for `--to onnx`"),
         (vec!["convert", "a", "b", "--to", "onnx", "--image-size", "224x"], "expected sides of 1 to 32768 pixels"),
         (vec!["convert", "a", "b", "--to", "onnx", "--image-size", "0"], "expected sides of 1 to 32768 pixels"),
+        (vec!["convert", "a", "b", "--to", "onnx"], "ends in `.onnx`"),
+        (vec!["convert", "a", "b", "--to", "timm", "--allow", "foo"], "there is no such field"),
+        (
+            vec!["convert", "a", "b", "--to", "bundle", "--labels", "x,y", "--opset", "17"],
+            "`--opset` is for `--to onnx`",
+        ),
+        (vec!["preprocess", "a.png", "--output", "a.npy"], "ends in .safetensors"),
+        (vec!["explain", "a.png", "--report", "a.pdf"], "ends in .html"),
         (vec!["paint"], "unrecognized subcommand"),
     ] {
         let said = vitral(&args).fails(2);
