@@ -82,6 +82,7 @@ const ALLOWED: [(&str, &[Rule]); 5] = [
             ("options", &[]),
             ("source", &[]),
             ("budget", &[]),
+            ("connection", &[]),
             ("turns", &[]),
             ("pace", &[]),
             ("process", &[]),
