@@ -236,7 +236,8 @@ impl Report<'_> {
             printer.line(format_args!("{name:wide$}  {storage:<6}  {moved:<6}  {signal_db:5.1} dB{before}"))?;
         }
         printer.line(format_args!(
-            "features: cosine with f32 mean {cosine_mean:.6}, minimum {cosine_least:.6}, of {calibrated_on} images"
+            "features, cosine with f32: mean {cosine_mean:.6}, minimum {cosine_least:.6}, of {}",
+            vitral::message::count(*calibrated_on as usize, "image")
         ))?;
         if let Some(Accuracy { images, f32, int8 }) = accuracy {
             let net = ((int8 - f32) * *images as f64).round();

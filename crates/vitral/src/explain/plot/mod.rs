@@ -191,6 +191,9 @@ pub fn lines(labels: &Labels<'_>, series: &[Series<'_>]) -> Result<String, Error
     Ok(text)
 }
 
+/// Where the bars of a histogram begin: below a count of 1, and above 0.5, the power of two before it.
+const BOTTOM: f64 = 0.6;
+
 /// A histogram of `values` with `bins` bars.
 ///
 /// # Errors
@@ -215,7 +218,7 @@ pub fn histogram(labels: &Labels<'_>, values: &[f32], bins: usize) -> Result<Str
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(56)
-            .build_cartesian_2d(low..high, (0.5..most * 1.5).log_scale().base(base))
+            .build_cartesian_2d(low..high, (BOTTOM..most * 1.5).log_scale().base(base))
             .map_err(drawing)?;
         chart
             .configure_mesh()
@@ -230,7 +233,7 @@ pub fn histogram(labels: &Labels<'_>, values: &[f32], bins: usize) -> Result<Str
         let step = (high - low) / bins as f64;
         let bars = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(bin, count)| {
             let left = low + step * bin as f64;
-            Rectangle::new([(left, 0.5), (left + step, *count as f64)], shade(1, 3).filled())
+            Rectangle::new([(left, BOTTOM), (left + step, *count as f64)], shade(1, 3).filled())
         });
         chart.draw_series(bars).map_err(drawing)?;
         area.present().map_err(drawing)?;
