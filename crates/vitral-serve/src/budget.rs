@@ -40,14 +40,21 @@ impl Held {
         true
     }
 
-    /// Holds nothing any more.
-    pub(crate) fn release(&mut self) {
-        self.budget.held.fetch_sub(std::mem::take(&mut self.bytes), Relaxed);
+    /// Holds at least this many bytes, if there is room.
+    #[must_use]
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
+        self.grow(bytes.saturating_sub(self.bytes))
+    }
+
+    /// Holds at most this many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let kept = self.bytes.min(bytes);
+        self.budget.held.fetch_sub(std::mem::replace(&mut self.bytes, kept) - kept, Relaxed);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.release();
+        self.shrink_to(0);
     }
 }

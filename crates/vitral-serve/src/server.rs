@@ -82,8 +82,10 @@ impl ServerBuilder {
 /// Whether a browser would send this as the origin of a page: a scheme and a host, and perhaps a port.
 fn is_origin(text: &str) -> bool {
     let host = text.split_once("://").map_or("", |(scheme, host)| if scheme.is_empty() { "" } else { host });
-    let plain = !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) && text.is_ascii();
-    text == "*" || (plain && !text.contains(|c: char| c.is_ascii_uppercase()) && HeaderValue::from_str(text).is_ok())
+    let plain = !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']) && text.is_ascii();
+    // Pages from files and in sandboxes say `null`.
+    matches!(text, "*" | "null")
+        || (plain && !text.contains(|c: char| c.is_ascii_uppercase()) && HeaderValue::from_str(text).is_ok())
 }
 
 /// A server of models. Clones are the same server.

@@ -1,6 +1,6 @@
 //! The model at the start of a run: a named size with initial values, or a pretrained model.
 
-use vitral::config::{ModelConfig, OtherSizes, Pooling, Problem, Size};
+use vitral::config::{ModelConfig, OtherSizes, Pooling, Problem, Size, Stem};
 use vitral::image::Preprocess;
 use vitral::image::preprocess::{Channels, Normalize, Step, Target};
 use vitral::model::init::initialize;
@@ -254,8 +254,9 @@ impl Recipe {
 /// Refuses an image size that was asked for and leaves a strip of pixels that no patch covers.
 fn check_patches(config: &ModelConfig) -> Result<(), TrainError> {
     let (image, stride) = (config.image_size, config.token_stride());
-    let pads = matches!(config.other_sizes, OtherSizes::Resample { pad: true, .. });
-    if pads || (image.height.is_multiple_of(stride.height) && image.width.is_multiple_of(stride.width)) {
+    // The convolutions of other stems round up.
+    let covers = config.stem != Stem::Patches || matches!(config.other_sizes, OtherSizes::Resample { pad: true, .. });
+    if covers || (image.height.is_multiple_of(stride.height) && image.width.is_multiple_of(stride.width)) {
         return Ok(());
     }
     let below = Size { height: image.height / stride.height, width: image.width / stride.width };

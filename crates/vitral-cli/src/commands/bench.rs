@@ -253,7 +253,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     if args.train && device.precision() == Precision::Int8 {
         return Err(Usage("`--precision int8` is for inference; leave out `--train`, or take bf16".into()).into());
     }
-    let mut preprocessed = None;
+    let (mut preprocessed, mut usual_patch) = (None, None);
     let (name, vit, learned) = if given.model.is_some() {
         let model = given.load(settings)?;
         let name = model.name().to_owned();
@@ -266,6 +266,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
             Some(architecture) => architecture.clone(),
             None => architecture("B/16").map_err(Usage)?,
         };
+        usual_patch = Some(architecture.config.patch_size);
         architecture.config.image_size = args.image_size.unwrap_or(architecture.config.image_size);
         architecture.config.patch_size = args.patch_size.unwrap_or(architecture.config.patch_size);
         (architecture.name, Vit::new(architecture.config)?, None)
@@ -306,7 +307,7 @@ pub(crate) fn run(args: &BenchArgs, settings: &Settings, printer: &Printer) -> a
     let mut measured = Measured {
         arch: name,
         image_size: image,
-        patch_size: args.patch_size,
+        patch_size: args.patch_size.filter(|&size| usual_patch.is_some_and(|usual| usual != size)),
         batch,
         threads: settings.threads().get(),
         device: device.name(),

@@ -33,7 +33,7 @@ use crate::settings::{Settings, located};
 Examples:
   vitral convert vit-base-patch16-224 vit-timm --to timm --allow norm_epsilon
   vitral convert dinov2-small dinov2-timm --to timm --image-size 224
-  vitral convert B_16.npz vit-hf --to huggingface --allow activation --allow norm_epsilon
+  vitral convert B_16.npz vit-hf --to huggingface --allow preprocess    # TensorFlow's resize does not antialias
   vitral convert vit-base-patch16-224 vit.onnx --to onnx
   vitral convert dinov2-small dinov2.onnx --to onnx --image-size 224x448 --dtype f16
   vitral convert clip-vit-base-patch32 pets --to bundle --labels cat,dog,horse --template 'a photo of a {}.'

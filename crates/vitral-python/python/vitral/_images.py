@@ -141,7 +141,9 @@ def _of_pillow(image: Any, bands: bool) -> NDArray[Any]:
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
         if bands and upright.mode != "I":
-            return np.asarray(upright)[:, :, np.newaxis]
+            samples = np.asarray(upright)[:, :, np.newaxis]
+            # Also in the byte order of another machine.
+            return samples.astype(samples.dtype.newbyteorder("="))
         raise _image_error(
             f"expected an image of 8 bits, found one of Pillow's mode `{upright.mode}`, whose samples Pillow would cut off at 255; "
             "pass the file's path or its bytes, or scale it to 8 bits"

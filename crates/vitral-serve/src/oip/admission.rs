@@ -1,7 +1,7 @@
 //! What a gRPC request must have before it is read, and what it may hold until it is answered: the same as over HTTP.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 use crate::app::App;
 use crate::body::{held_too_much, late_body};
 use crate::budget::Held;
+use crate::fault::Fault;
 
 /// Methods that are open to everybody, as their paths over HTTP are.
 const OPEN: [&str; 2] = ["/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"];
@@ -43,9 +44,25 @@ pub(crate) struct Admission<S> {
     app: Arc<App>,
 }
 
-/// The memory of a request's message, in the request's extensions: whoever answers keeps it until then.
+/// The memory of a request's messages, in the request's extensions: whoever answers keeps it until then.
 #[derive(Clone)]
 pub(crate) struct Holding(Arc<Mutex<Held>>);
+
+impl Holding {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a message as large as it is once it is unpacked.
+    pub(crate) fn count(&self, bytes: usize) -> Result<(), Fault> {
+        if self.held().grow_to(bytes) { Ok(()) } else { Err(held_too_much()) }
+    }
+
+    /// Counts a message no longer, once it is answered.
+    pub(crate) fn answered(&self) {
+        self.held().shrink_to(0);
+    }
+}
 
 impl<S> Service<Request<Body>> for Admission<S>
 where
@@ -77,12 +94,13 @@ where
     }
 }
 
-/// The messages of a request as they arrive. Of a stream, a message counts until the next one is asked for.
+/// The messages of a request as they arrive. Of a stream, whole messages count until they are answered, and until the next one is
+/// asked for at the latest.
 struct Arriving {
     body: Body,
     holding: Holding,
     time: Duration,
-    /// Runs while a message is not complete.
+    /// Runs while the client is waited for in the middle of a message.
     deadline: Option<Pin<Box<Sleep>>>,
     streams: bool,
     messages: Messages,
@@ -90,8 +108,7 @@ struct Arriving {
 
 impl Arriving {
     fn new(body: Body, holding: Holding, time: Duration, streams: bool) -> Self {
-        let deadline = (!streams).then(|| Box::pin(tokio::time::sleep(time)));
-        Arriving { body, holding, time, deadline, streams, messages: Messages::default() }
+        Arriving { body, holding, time, deadline: None, streams, messages: Messages::default() }
     }
 }
 
@@ -101,27 +118,28 @@ impl HttpBody for Arriving {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if this.streams && this.messages.are_whole() {
-            this.deadline = None;
-            this.holding.0.lock().unwrap_or_else(PoisonError::into_inner).release();
+        if this.streams {
+            // Whoever asks for more has taken every whole message before.
+            this.holding.held().shrink_to(this.messages.arrived);
         }
         let frame = Pin::new(&mut this.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.messages.add(data);
-            if !this.holding.0.lock().unwrap_or_else(PoisonError::into_inner).grow(data.len()) {
+            if this.messages.add(data) {
+                this.deadline = None;
+            }
+            if !this.holding.held().grow(data.len()) {
                 return Poll::Ready(Some(Err(held_too_much().into())));
             }
-            if this.streams && this.deadline.is_none() {
-                this.deadline = Some(Box::pin(tokio::time::sleep(this.time)));
-            }
         }
-        if frame.is_pending()
-            && let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Some(Err(late_body(this.time).into())));
+        // Between the messages of a stream a client may be silent.
+        if frame.is_pending() && (!this.streams || this.messages.arrived > 0) {
+            let time = this.time;
+            let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+            if deadline.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(late_body(time).into())));
+            }
         }
         frame
     }
@@ -139,33 +157,34 @@ impl HttpBody for Arriving {
 #[derive(Default)]
 struct Messages {
     prefix: [u8; PREFIX],
-    /// Bytes of the prefix that have arrived.
-    begun: usize,
-    /// Bytes of the message that have not.
-    rest: usize,
+    /// Bytes that have arrived of a message that is not whole, with its prefix.
+    arrived: usize,
+    /// Bytes that a message has after its prefix; only once that has arrived.
+    length: usize,
 }
 
 impl Messages {
-    fn are_whole(&self) -> bool {
-        self.begun == 0 && self.rest == 0
-    }
-
-    fn add(&mut self, mut data: &[u8]) {
+    /// Takes down bytes; whether a message is whole with them.
+    fn add(&mut self, mut data: &[u8]) -> bool {
+        let mut completed = false;
         while !data.is_empty() {
-            if self.rest > 0 {
-                let taken = self.rest.min(data.len());
-                self.rest -= taken;
-                data = &data[taken..];
-                continue;
-            }
-            self.prefix[self.begun] = data[0];
-            self.begun += 1;
-            data = &data[1..];
-            if self.begun == PREFIX {
+            if self.arrived < PREFIX {
+                self.prefix[self.arrived] = data[0];
+                self.arrived += 1;
+                data = &data[1..];
                 let [_, length @ ..] = self.prefix;
-                (self.begun, self.rest) = (0, u32::from_be_bytes(length) as usize);
+                self.length = u32::from_be_bytes(length) as usize;
+            } else {
+                let taken = (PREFIX + self.length - self.arrived).min(data.len());
+                self.arrived += taken;
+                data = &data[taken..];
+            }
+            if self.arrived >= PREFIX && self.arrived == PREFIX + self.length {
+                self.arrived = 0;
+                completed = true;
             }
         }
+        completed
     }
 }
 
@@ -176,18 +195,23 @@ mod tests {
     #[test]
     fn messages_are_whole_wherever_their_bytes_are_cut() {
         let bytes = [&[0, 0, 0, 0, 3, 1, 2, 3][..], &[1, 0, 0, 0, 0], &[0, 0, 0, 0, 1, 9]].concat();
+        // Where a message ends, from the beginning.
+        let ends = [8, 13, 19];
         for size in 1..=bytes.len() {
             let mut messages = Messages::default();
-            let mut whole = Vec::new();
-            for (index, part) in bytes.chunks(size).enumerate() {
-                messages.add(part);
-                if messages.are_whole() {
-                    whole.push((index + 1) * size);
-                }
+            let mut at = 0;
+            for part in bytes.chunks(size) {
+                let completed = messages.add(part);
+                let before = at;
+                at += part.len();
+                assert_eq!(
+                    completed,
+                    ends.iter().any(|end| (before + 1..=at).contains(end)),
+                    "parts of {size} at {at}"
+                );
+                let begin = ends.iter().rev().find(|end| **end <= at).copied().unwrap_or(0);
+                assert_eq!(messages.arrived, at - begin, "parts of {size} at {at}");
             }
-            let expected: Vec<usize> = [8, 13, 19].into_iter().filter(|end| end % size == 0 || *end == 19).collect();
-            let found: Vec<usize> = whole.into_iter().map(|end| end.min(19)).collect();
-            assert_eq!(found, expected, "parts of {size}");
         }
     }
 }

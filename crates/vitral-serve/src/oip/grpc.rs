@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
+use prost::Message;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -44,7 +45,8 @@ pub(crate) struct Service(pub(crate) Arc<App>);
 impl Service {
     /// The service within the limits of the server.
     pub(crate) fn server(self) -> GrpcInferenceServiceServer<Self> {
-        let limit = self.0.options.max_body + ENVELOPE;
+        // One message alone must find room.
+        let limit = (self.0.options.max_body + ENVELOPE).min(self.0.options.max_bodies);
         GrpcInferenceServiceServer::new(self)
             .max_decoding_message_size(limit)
             .max_encoding_message_size(usize::MAX)
@@ -226,8 +228,12 @@ impl GrpcInferenceService for Service {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         // The message counts against the memory for bodies until it is answered.
-        let _holding = request.extensions().get::<Holding>().cloned();
-        Ok(Response::new(self.infer(request.into_inner()).await?))
+        let holding = request.extensions().get::<Holding>().cloned();
+        let message = request.into_inner();
+        if let Some(holding) = &holding {
+            holding.count(message.encoded_len())?;
+        }
+        Ok(Response::new(self.infer(message).await?))
     }
 
     type ModelStreamInferStream = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
@@ -237,13 +243,23 @@ impl GrpcInferenceService for Service {
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let service = self.clone();
+        let holding = request.extensions().get::<Holding>().cloned();
         // One after the other: answers come in the order of the requests, and a fault does not end the stream.
         let answers = request.into_inner().then(move |message| {
-            let service = service.clone();
+            let (service, holding) = (service.clone(), holding.clone());
             async move {
                 let message = message?;
                 let id = message.id.clone();
-                Ok(match service.infer(message).await {
+                let counted = holding.as_ref().map_or(Ok(()), |holding| holding.count(message.encoded_len()));
+                let answer = match counted {
+                    Ok(()) => service.infer(message).await,
+                    Err(fault) => Err(fault),
+                };
+                // However long the client takes to read the answer.
+                if let Some(holding) = &holding {
+                    holding.answered();
+                }
+                Ok(match answer {
                     Ok(response) => {
                         ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
                     }

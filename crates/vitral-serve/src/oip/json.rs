@@ -14,14 +14,48 @@ pub(crate) type Parameters = Map<String, Value>;
 
 /// The parameters that mean something: `timeout` (microseconds) and `binary_data_output` of a request, `binary_data_size` of an
 /// input, `binary_data` and `classification` of an output. Others are read and thrown away.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub(crate) struct GivenParameters {
     pub(crate) timeout: Option<Scalar>,
     pub(crate) binary_data_output: Option<Scalar>,
     pub(crate) binary_data_size: Option<Scalar>,
     pub(crate) binary_data: Option<Scalar>,
     pub(crate) classification: Option<Scalar>,
+}
+
+impl<'de> Deserialize<'de> for GivenParameters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named;
+
+        impl<'de> Visitor<'de> for Named {
+            type Value = GivenParameters;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of parameters")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GivenParameters, A::Error> {
+                let mut given = GivenParameters::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let value = match name.as_str() {
+                        "timeout" => &mut given.timeout,
+                        "binary_data_output" => &mut given.binary_data_output,
+                        "binary_data_size" => &mut given.binary_data_size,
+                        "binary_data" => &mut given.binary_data,
+                        "classification" => &mut given.classification,
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    *value = map.next_value()?;
+                }
+                Ok(given)
+            }
+        }
+
+        deserializer.deserialize_map(Named)
+    }
 }
 
 /// A boolean or a whole number; anything else takes no memory.

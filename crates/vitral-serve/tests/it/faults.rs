@@ -198,12 +198,14 @@ fn a_server_that_cannot_be_made_says_why() {
     }
     let twice = Server::builder().model("a", source()).model("a", source()).build();
     assert!(matches!(twice, Err(ServeError::SameName { .. })));
-    for origin in ["example.org", "https://example.org/", "https://Example.org", "*.example.org"] {
+    for origin in
+        ["example.org", "https://example.org/", "https://Example.org", "*.example.org", "https://*.example.org"]
+    {
         let options = Options::default().cors([origin]);
         let made = Server::builder().model("a", source()).options(options).build();
         assert!(matches!(made, Err(ServeError::Origin { .. })), "{origin}");
     }
-    let options = Options::default().cors(["http://localhost:3000", "*"]);
+    let options = Options::default().cors(["http://localhost:3000", "null", "*"]);
     assert!(Server::builder().model("a", source()).options(options).build().is_ok());
     let options = Options::default().max_body(1 << 30);
     let made = Server::builder().model("a", source()).options(options).build();

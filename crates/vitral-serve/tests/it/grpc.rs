@@ -129,15 +129,17 @@ fn answers_have_the_bits_of_the_library() {
 /// The same memory as for bodies over HTTP; of a stream, a message counts until it is answered.
 #[test]
 fn messages_together_have_a_limit() {
-    let whole = cat().len() + 200;
-    let server = Started::with(Options::default().max_body(whole).max_bodies(whole));
+    // What follows an image in its file does not matter; a message is larger than a frame of HTTP/2.
+    let cat = || [cat(), vec![0; 40_000]].concat();
+    let server = Started::with(Options::default().max_body(64_000).max_bodies(80_000));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let found = runtime.block_on(stream(&server, vec![infer(&[&cat()]); 4])).expect("answers");
-    assert_eq!(found.len(), 4);
+    let found = runtime.block_on(stream(&server, vec![infer(&[&cat()]); 6])).expect("answers");
+    assert_eq!(found.len(), 6);
     assert!(found.iter().all(|one| one.fault.is_empty() && one.answer.as_ref().is_some_and(|one| one.id == "7")));
     let large = Request::new(infer(&[&cat(), &cat()]));
     let refused = runtime.block_on(async { call::<_, Inferred>(&channel(&server).await, "ModelInfer", large).await });
-    assert_eq!(refused.expect_err("two are too many").code(), Code::ResourceExhausted);
+    let refused = refused.expect_err("two are too many").code();
+    assert!(matches!(refused, Code::ResourceExhausted | Code::OutOfRange), "{refused:?}");
     let one = Request::new(infer(&[&cat()]));
     let found = runtime.block_on(async { call::<_, Inferred>(&channel(&server).await, "ModelInfer", one).await });
     assert_eq!(found.expect("room again").outputs[0].shape, [1, 10]);

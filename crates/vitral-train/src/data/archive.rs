@@ -9,7 +9,7 @@ use vitral::image::preprocess::Channels;
 use vitral::image::{DecodeOptions, Image, ImageError, decode_for};
 
 use super::classes::{Classes, of_labels, ordered};
-use super::members::{Entry, Listing, depth_of_classes, list};
+use super::members::{Entry, Listing, depth_of_classes, list, within_own_folder};
 use super::split::Split;
 use super::stored::Stored;
 use super::{Dataset, fault};
@@ -41,7 +41,10 @@ impl Archive {
     /// # Errors
     /// If one cannot be read, or they hold no images in folders.
     pub fn open(paths: &[PathBuf], split: Option<Split>, classes: Option<&[String]>) -> Result<Self, TrainError> {
-        let listings = paths.iter().map(|path| list(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut listings = paths.iter().map(|path| list(path)).collect::<Result<Vec<_>, _>>()?;
+        for (path, listing) in paths.iter().zip(&mut listings) {
+            within_own_folder(path, listing);
+        }
         let all = || paths.iter().zip(&listings).flat_map(|(path, of)| of.images.iter().map(move |one| (path, one)));
         let depth = depth_of_classes(all().map(|(_, image)| image));
         let classes = match classes {

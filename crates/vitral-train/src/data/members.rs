@@ -35,14 +35,17 @@ pub(super) struct Entry {
     pub(super) keyed: Option<String>,
     pub(super) start: u64,
     pub(super) length: usize,
+    /// The folder around all of the archive that is named like it.
+    pub(super) around: Option<String>,
 }
 
 impl Entry {
-    /// The folders it is in, the outermost first.
+    /// The folders it is in, the outermost first, below that of the archive.
     fn folders(&self) -> Vec<String> {
         let parts = self.name.parent().into_iter().flat_map(Path::components);
         let named = parts.filter(|part| matches!(part, Component::Normal(_)));
-        named.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+        let named = named.map(|part| part.as_os_str().to_string_lossy().into_owned());
+        named.skip(usize::from(self.around.is_some())).collect()
     }
 
     /// Its class, if the classes of the data are `depth` folders below the top, not counting those of splits; or the contents of
@@ -50,6 +53,18 @@ impl Entry {
     pub(super) fn class(&self, depth: usize) -> Option<String> {
         let folder = || self.folders().into_iter().filter(|name| Split::of_name(name).is_none()).nth(depth);
         self.keyed.clone().or_else(|| folder().map(|name| spelled(&name)))
+    }
+}
+
+/// Takes the folder named like the archive, as of each shard, off the names of its images, if all are in it.
+pub(super) fn within_own_folder(path: &Path, listing: &mut Listing) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = name.split('.').next().unwrap_or_default();
+    let within = |entry: &Entry| entry.folders().len() > 1 && entry.folders()[0] == stem;
+    if listing.images.iter().all(within) {
+        for entry in &mut listing.images {
+            entry.around = Some(stem.to_owned());
+        }
     }
 }
 
@@ -226,7 +241,7 @@ fn from_tar(path: &Path, file: File, packed: bool) -> Result<Listing, TrainError
                 let start = if packed { memory.len() as u64 } else { entry.raw_file_position() };
                 let length =
                     if packed { entry.read_to_end(&mut memory).map_err(damaged)? } else { entry.size() as usize };
-                sorted.images.push(Entry { name, keyed: None, start, length });
+                sorted.images.push(Entry { name, keyed: None, start, length, around: None });
             }
             Kind::Other => {}
         }
@@ -266,7 +281,7 @@ fn from_zip(path: &Path, file: File) -> Result<Listing, TrainError> {
             sorted.keyed.insert(name.with_extension(""), class);
         } else {
             let start = stored.push(&bytes).map_err(storing())?;
-            sorted.images.push(Entry { name, keyed: None, start, length: bytes.len() });
+            sorted.images.push(Entry { name, keyed: None, start, length: bytes.len(), around: None });
         }
     }
     sorted.listing(stored.done(), path)

@@ -100,6 +100,13 @@ fn undivided(dataset: impl Dataset + 'static) -> Part {
     Part { dataset: Arc::new(dataset), parts: BTreeSet::new(), notes: Vec::new() }
 }
 
+/// Files without those that stand beside as `.gz`, too.
+fn unpacked(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let plain = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "gz").then(|| path.with_extension(""));
+    let twice = |path: &PathBuf| plain(path).is_some_and(|plain| files.contains(&plain));
+    files.iter().filter(|path| !twice(path)).cloned().collect()
+}
+
 /// The data set at a path, reduced to `split` if it comes in splits.
 fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
     if !path.is_dir() {
@@ -142,7 +149,7 @@ fn find(path: &Path, split: Split) -> Result<Part, TrainError> {
         let parts = if divided { BTreeSet::from([Split::Train, Split::Test]) } else { BTreeSet::new() };
         let part = if train.is_empty() || divided && split != Split::Train { test } else { train };
         let dataset: Arc<dyn Dataset> = match of_idx {
-            true => match &part[..] {
+            true => match &unpacked(part)[..] {
                 [only] => Arc::new(Idx::open(only)?),
                 several => {
                     let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();

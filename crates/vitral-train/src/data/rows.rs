@@ -213,7 +213,9 @@ fn training(path: &Path, line: usize, word: &str, column: &str) -> Result<Split,
 fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
     let wrong = |found: String| fault(path, format!("line {line}: {found}"), HINT);
     let value: Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    let get = |known: &[&str]| known.iter().find_map(|key| value.get(key));
+    // What tables write for an empty cell is as good as absent.
+    let find = |key: &str| value.get(key).filter(|value| !value.is_null());
+    let get = |known: &[&str]| known.iter().find_map(|key| find(key));
     let Some((image, label)) = get(&PATHS).zip(get(&LABELS)) else {
         let [paths, labels] = [&PATHS[..3], &LABELS[..3]].map(|names| names.join("`, `"));
         return Err(wrong(format!(
@@ -228,7 +230,7 @@ fn json_row(path: &Path, line: usize, text: &str) -> Result<Row, TrainError> {
     let expected = || wrong(format!("expected labels that are words or numbers, found {label}"));
     let labels: Vec<String> = labels.ok_or_else(expected)?;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let split = match (value.get("split"), TRAINING.iter().find_map(|key| Some((key, value.get(key)?)))) {
+    let split = match (find("split"), TRAINING.iter().find_map(|key| Some((key, find(key)?)))) {
         (Some(Value::String(word)), _) => Some(split(path, line, word)?),
         (Some(other), _) => return Err(wrong(format!("expected `split` to be a text, found {other}"))),
         (None, Some((key, yes))) => Some(training(path, line, &text(yes), key)?),

@@ -157,6 +157,14 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
                     (`schedule.cooldown_epochs`); leave it out"
             .to_owned());
     }
+    if matches!(schedule.shape, Shape::Constant | Shape::Step)
+        && schedule.cooldown_epochs > 0.0
+        && schedule.final_learning_rate == 0.0
+    {
+        return Err("`schedule.cooldown_epochs` after the shape `constant` or `step` needs a `schedule.final_learning_rate`; nothing \
+                    is learned at a rate of 0"
+            .to_owned());
+    }
     if let Some(threshold) = recipe.augment.target_threshold {
         if threshold < recipe.augment.label_smoothing {
             return Err(format!(

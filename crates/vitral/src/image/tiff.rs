@@ -50,7 +50,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<AsStored, 
     let layout = Layout::read(&directory, &options.limits)?;
     let mut canvas = Canvas::new(&layout, &options.limits)?;
     let tables = shared_tables(&directory, &layout)?;
-    let mut reading = Reading::within(&options.limits);
+    let mut reading = Reading::of(bytes, &options.limits);
     for plane in 0..if layout.planar { layout.samples } else { 1 } {
         if !canvas.needs(plane) {
             continue;
@@ -124,7 +124,7 @@ pub(super) fn decode_bands(
     let full = planes::full(&pages[0].1);
     let size = Size { height: pages[0].1.height, width: pages[0].1.width };
     let mut planes = Planes::new(&pages[0].1, bands, &options.limits)?;
-    let mut reading = Reading::within(&options.limits);
+    let mut reading = Reading::of(bytes, &options.limits);
     for (directory, layout) in &pages {
         check_work(layout, &options.limits)?;
         put_page(&mut planes, &mut reading, bytes, directory, layout, &options.limits)?;

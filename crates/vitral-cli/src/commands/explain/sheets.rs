@@ -67,7 +67,7 @@ impl Gallery {
         row.push(tile);
     }
 
-    /// The sheet; `None` if a single map, which has a file of its own, is all there is.
+    /// The sheet; `None` if there is no map.
     pub(super) fn paint(&self, model: &str) -> Result<Option<RgbImage>, Error> {
         // The first image in a row is the input itself.
         if self.rows.iter().all(|row| row.len() <= 1) {

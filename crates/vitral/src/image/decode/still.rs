@@ -109,10 +109,12 @@ fn expanded_as_pillow(image: RgbImage, bytes: &[u8]) -> Result<RgbImage, ImageEr
         let bytes = bytes.get(at..at + length).unwrap_or_default();
         bytes.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte))
     };
+    // Of OS/2's older headers, pixels stand where these numbers do in others.
+    const HEADER_LENGTH: usize = 14;
     const BITS_A_PIXEL: usize = 28;
     const COMPRESSION: usize = 30;
     const GREEN_MASK: usize = 58;
-    if number(BITS_A_PIXEL, 2) != 16 {
+    if number(HEADER_LENGTH, 4) < 40 || number(BITS_A_PIXEL, 2) != 16 {
         return Ok(image);
     }
     let bits = match number(COMPRESSION, 4) {

@@ -160,8 +160,9 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn within(limits: &Limits) -> Self {
-        Reading { bytes: 0, limit: limits.max_bytes }
+    /// As much as may be decoded, and as much as the file has: without overlaps, more cannot be read.
+    pub(super) fn of(file: &[u8], limits: &Limits) -> Self {
+        Reading { bytes: 0, limit: limits.max_bytes.saturating_add(file.len() as u64) }
     }
 
     /// Counts a strip or tile.

@@ -25,7 +25,7 @@ pub(super) struct Chunks {
     offsets: Vec<u64>,
     /// Empty if the file does not say.
     counts: Vec<u64>,
-    /// The offsets in order, if the file does not say how long strips and tiles are: one ends where the next begins.
+    /// The offsets in order, if the file does not say how long all strips and tiles are: one ends where the next begins.
     starts: Vec<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Chunks {
             counts.clear();
         }
         let mut starts = Vec::new();
-        if counts.is_empty() {
+        if counts.is_empty() || counts.contains(&0) {
             starts.clone_from(&offsets);
             starts.sort_unstable();
         }

@@ -75,12 +75,13 @@ pub(super) fn file(path: &Path, stem: String, container: &Container) -> Result<O
         distillation_head: distilled && has("head_dist.weight"),
         registers,
         positions: if registers > 0 { Positions::LearnedWithoutRegisters } else { Positions::LearnedAll },
-        // DINO and DINOv2 resample with an offset; with registers they antialias instead. Classifiers are DeiT's and MAE's,
-        // whose code resamples to a size.
+        // DINO and DINOv2 resample with an offset; with registers they antialias instead. DeiT and MAE resample to a size: they
+        // are known by their heads, and by widths that DINO does not have. MAE's B without a head looks like DINO's.
         other_sizes: OtherSizes::Resample {
             kernel: match registers > 0 {
                 true => PositionResample::BicubicAntialias,
-                false if mean || distilled || has("head.weight") => PositionResample::Bicubic,
+                false if has("blocks.0.ls1.gamma") => PositionResample::BicubicOffset,
+                false if mean || distilled || has("head.weight") || width > 768 => PositionResample::Bicubic,
                 false => PositionResample::BicubicOffset,
             },
             pad: false,
