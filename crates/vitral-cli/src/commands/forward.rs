@@ -39,7 +39,7 @@ pub(crate) struct ForwardArgs {
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
     /// File to write
-    #[arg(long, short, alias = "out", value_name = "OUT.safetensors", value_parser = safetensors)]
+    #[arg(long, short, alias = "out", value_name = "OUT.safetensors", value_parser = Format::safetensors)]
     output: PathBuf,
     /// Save the tokens before the first block and after every block
     #[arg(long)]
@@ -50,10 +50,6 @@ pub(crate) struct ForwardArgs {
     /// Batch size; it does not affect the results
     #[arg(long, alias = "batch-size", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-}
-
-fn safetensors(text: &str) -> Result<PathBuf, String> {
-    Format::ending(text, &["safetensors"])
 }
 
 /// Contents of the input file.

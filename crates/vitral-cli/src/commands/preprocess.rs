@@ -24,12 +24,8 @@ pub(crate) struct PreprocessArgs {
     #[command(flatten)]
     model: ImageModelArgs,
     /// The .safetensors file to write; image names go into its metadata
-    #[arg(long, short, alias = "out", value_name = "OUT.safetensors", value_parser = safetensors)]
+    #[arg(long, short, alias = "out", value_name = "OUT.safetensors", value_parser = Format::safetensors)]
     output: PathBuf,
-}
-
-fn safetensors(text: &str) -> Result<PathBuf, String> {
-    Format::ending(text, &["safetensors"])
 }
 
 pub(crate) fn run(args: &PreprocessArgs, settings: &Settings, printer: &Printer) -> anyhow::Result<Outcome> {

@@ -49,6 +49,15 @@ impl Format {
         if found { Ok(path) } else { Err(format!("expected a name that ends in .{}", endings.join(" or ."))) }
     }
 
+    /// A path for a `.safetensors` file; one whose name ends like another format's would be misread.
+    pub(crate) fn safetensors(text: &str) -> Result<PathBuf, String> {
+        const OTHERS: [&str; 9] = ["npy", "npz", "csv", "json", "jsonl", "parquet", "pt", "pth", "onnx"];
+        match Format::ending(text, &OTHERS) {
+            Ok(_) => Err("expected a name that ends in .safetensors".into()),
+            Err(_) => Ok(PathBuf::from(text)),
+        }
+    }
+
     /// Opens a file for rows; `tensor` names the values in formats that name them.
     pub(crate) fn create(self, path: &Path, tensor: &'static str) -> anyhow::Result<Box<dyn Rows>> {
         let file = OutputFile::create(path)?;

@@ -142,10 +142,10 @@ fn a_run_takes_no_folder_with_other_files() {
     let recipe = std::fs::read_to_string(path("recipe.toml")).expect("a recipe");
     // The folder that the recipe itself is in.
     let error = vitral(["train", &path("recipe.toml"), "--out", &place.path().display().to_string()]).fails(1);
-    assert!(error.contains("another folder"), "{error}");
+    assert!(error.contains("choose another"), "{error}");
     // A folder of the data.
     let error = vitral(["train", &path("recipe.toml"), "--out", &path("images/one")]).fails(1);
-    assert!(error.contains("images/one") && error.contains("another folder"), "{error}");
+    assert!(error.contains("images/one") && error.contains("choose another"), "{error}");
     // A log beside the run is no reason to refuse.
     std::fs::create_dir(path("run")).expect("made");
     std::fs::write(path("run/log.txt"), "").expect("written");

@@ -132,7 +132,7 @@ fn a_name_on_a_hub_without_its_mark_gets_a_hint() {
     let said = |path: &str| load_description(Path::new(path), None).expect_err("no such folder").to_string();
     assert!(said("google/vit-base-patch16-224").contains("write `hf:google/vit-base-patch16-224`"));
     for path in ["./models/vit", "/models/vit", "vit", "src/nothing", "a/b/c", "models/../vit"] {
-        assert!(!said(path).contains("hf:"), "{path}");
+        assert!(!said(path).contains("write `hf:"), "{path}");
     }
 }
 
