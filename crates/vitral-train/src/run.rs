@@ -207,8 +207,10 @@ impl<'a> Run<'a> {
         });
         if rules.schedule.warmup_steps >= rules.total_steps {
             let (warmup, total) = (rules.schedule.warmup_steps, rules.total_steps);
+            let idle = total == 1 && rules.schedule.warmup_learning_rate == 0.0;
+            let so = if idle { "nothing is learned at a rate of 0" } else { "the peak learning rate is never reached" };
             watcher.note(&format!(
-                "the warm-up ({}) is not shorter than the run ({}): the peak learning rate is never reached",
+                "the warm-up ({}) is not shorter than the run ({}): {so}",
                 count(warmup as usize, "step"),
                 count(total as usize, "step")
             ));

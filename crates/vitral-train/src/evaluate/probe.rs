@@ -141,6 +141,10 @@ pub fn probe(
         if features.is_empty() {
             return Err(fault("none of the images could be read".into(), "see what is said about each"));
         }
+        if !(0..features.len()).all(|row| features.row(row).iter().all(|value| value.is_finite())) {
+            let found = "expected features that are numbers, found ones that are not finite".into();
+            return Err(fault(found, "compute them in f32 (`--precision f32`), or check the model's weights"));
+        }
         Ok(features)
     };
     let (known, unknown) = (seen(known)?, seen(unknown)?);
