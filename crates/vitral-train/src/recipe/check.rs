@@ -165,13 +165,13 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), String> {
                     is learned at a rate of 0"
             .to_owned());
     }
-    if let Some(threshold) = recipe.augment.target_threshold {
-        if threshold < recipe.augment.label_smoothing {
-            return Err(format!(
-                "`augment.target_threshold` = {threshold} is below `augment.label_smoothing`, so that every class would count; \
-                 raise it, or leave the smoothing out"
-            ));
-        }
+    if let Some(threshold) = recipe.augment.target_threshold
+        && threshold < recipe.augment.label_smoothing
+    {
+        return Err(format!(
+            "`augment.target_threshold` = {threshold} is below `augment.label_smoothing`, so that every class would count; \
+             raise it, or leave the smoothing out"
+        ));
     }
     if recipe.model.from.is_none() && recipe.model.head != NewHead::default() {
         return Err("`model.head` is for a pretrained model (`model.from`); leave it out".to_owned());
