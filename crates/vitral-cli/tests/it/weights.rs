@@ -50,7 +50,7 @@ fn what_a_target_cannot_express_is_refused_by_name_and_nothing_is_written() {
     let place = folder();
     let target = place.path().join("out").display().to_string();
     let said = vitral(["convert", "goldens/models/timm_swiglu_packed", &target, "--to", "torchvision"]).fails(1);
-    assert!(said.contains("`blocks.0.scale1`"), "{said}");
+    assert!(said.contains("`blocks.*.scale1`"), "{said}");
     assert!(std::fs::read_dir(place.path()).expect("the folder").next().is_none(), "something was left behind");
 }
 
