@@ -416,7 +416,7 @@ fn refuse_other_files(folder: &Path, resolved: &str) -> Result<(), TrainError> {
         Some(path) => Err(TrainError::Data {
             path: folder.to_owned(),
             fault: format!("expected a new folder or that of a run, found one with other files (`{}`)", path.display()),
-            hint: "choose another",
+            hint: "choose another folder",
         }),
         None => Ok(()),
     }

@@ -206,13 +206,13 @@ async fn listener(host: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
 fn models(args: &ServeArgs, settings: &Settings) -> anyhow::Result<Vec<(String, ModelSource)>> {
     let precision = args.precision.asked(settings)?;
     let mut given = args.model.clone();
-    if given.is_empty() {
-        if let Some(name) = std::env::var_os("VITRAL_MODEL").filter(|name| !name.is_empty()) {
-            let name = name.into_string().map_err(|name| {
-                Usage(format!("`VITRAL_MODEL`: expected a name or a path in UTF-8, found `{}`", name.display()))
-            })?;
-            given.push(name);
-        }
+    if given.is_empty()
+        && let Some(name) = std::env::var_os("VITRAL_MODEL").filter(|name| !name.is_empty())
+    {
+        let name = name.into_string().map_err(|name| {
+            Usage(format!("`VITRAL_MODEL`: expected a name or a path in UTF-8, found `{}`", name.display()))
+        })?;
+        given.push(name);
     }
     if args.config.is_some() && given.len() > 1 {
         bail!(Usage(format!(
