@@ -108,13 +108,13 @@ class Model:
         :param precision: of matrix products; as the model's bundle says, else ``f32`` (on a GPU ``bf16``).
         :param device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``reference``.
         :param threads: all, unless a number is given. Results do not depend on it.
-        :param cuda_path: the folder of NVIDIA's libraries, where they are not found by themselves.
+        :param cuda_path: the folder of NVIDIA's libraries, if they are not found automatically.
         :param image_size: another side in pixels than the model's own: positions are resampled, preprocessing follows.
         :param without_head: leaves the classifier out.
         :param backend: whose arithmetic resizes and normalizes images for Hugging Face's models, as in transformers: ``pil``,
             or ``torchvision``, its default for most models; as the model's bundle says, else ``pil``.
         :param max_pixels: the largest image to decode, in pixels.
-        :param sample_range: what becomes black to white in images of more than 8 bits: ``full``, ``auto``, or so many bits.
+        :param sample_range: the range of samples that maps to black through white, of images of more than 8 bits: ``full``, ``auto``, or so many bits.
         :param labels: classes in words, for a model of images and texts (CLIP, SigLIP), which then classifies by them.
         :param template: the text for a label, which takes the place of ``{}``, or several, whose mean is used.
         :raises WeightsError: if its files are missing or damaged, or do not fit each other.
