@@ -114,7 +114,8 @@ class Model:
         :param backend: whose arithmetic resizes and normalizes images for Hugging Face's models, as in transformers: ``pil``,
             or ``torchvision``, its default for most models; as the model's bundle says, else ``pil``.
         :param max_pixels: the largest image to decode, in pixels.
-        :param sample_range: the range of samples that maps to black through white, of images of more than 8 bits: ``full``, ``auto``, or so many bits.
+        :param sample_range: the range of samples that maps to black through white, of images of more than 8 bits: ``full``,
+            ``auto``, or so many bits.
         :param labels: classes in words, for a model of images and texts (CLIP, SigLIP), which then classifies by them.
         :param template: the text for a label, which takes the place of ``{}``, or several, whose mean is used.
         :raises WeightsError: if its files are missing or damaged, or do not fit each other.
