@@ -97,11 +97,13 @@ impl Found {
             Skipped::new(path.display().to_string(), &anyhow::anyhow!("`{}`: {why}", path.display()), printer)
         };
         let of_model = ["config.json", "vitral.json"].iter().any(|name| folder.join(name).is_file());
+        // Arrays may be images of bands beside somebody's `config.json`.
         let weights = |file: &PathBuf| {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            is_array(file) && (name.starts_with("model") || name.starts_with("pytorch_model"))
+            name.starts_with("model") || name.starts_with("pytorch_model")
         };
-        if of_model && found.images().iter().all(weights) {
+        let arrays = found.images().iter().all(|file| is_array(file));
+        if of_model && arrays && found.images().iter().any(weights) {
             let folder = folder.display();
             bail!("`{folder}`: expected images, found a model's files; did you mean `--model {folder}`?");
         }
