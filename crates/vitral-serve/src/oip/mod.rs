@@ -138,11 +138,7 @@ pub(crate) async fn infer(runner: &Runner, request: InferRequest) -> Result<(Vec
         };
         let found = request.outputs.into_iter().map(find).collect::<Result<Vec<(OutputName, _)>, _>>()?;
         // Each is a copy of all its numbers.
-        if let Some((name, _)) = found
-            .iter()
-            .enumerate()
-            .find_map(|(place, one)| found[..place].iter().any(|(before, _)| *before == one.0).then_some(one))
-        {
+        if let Some(name) = has.iter().find(|name| found.iter().filter(|(one, _)| one == *name).count() > 1) {
             return Err(Fault::bad(format!("expected each output once, found `{}` twice", name.name())));
         }
         found

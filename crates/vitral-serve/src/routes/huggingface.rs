@@ -6,6 +6,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::{self, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use vitral::config::Problem;
@@ -187,16 +188,9 @@ fn parameters_of_query(query: &str) -> Result<ImageParameters, Fault> {
                 parameters.top_k = Some(value.parse().map_err(|_| wrong())?);
             }
             "function_to_apply" => {
-                parameters.function_to_apply = Some(match &*value {
-                    "softmax" => Apply::Softmax,
-                    "sigmoid" => Apply::Sigmoid,
-                    "none" => Apply::None,
-                    _ => {
-                        return Err(Fault::bad(format!(
-                            "expected `function_to_apply` as softmax, sigmoid or none, found `{value}`"
-                        )));
-                    }
-                });
+                let apply = Apply::deserialize(IntoDeserializer::<de::value::Error>::into_deserializer(&*value));
+                let wrong = |fault| Fault::bad(format!("`function_to_apply`: {fault}"));
+                parameters.function_to_apply = Some(apply.map_err(wrong)?);
             }
             _ => {}
         }

@@ -104,20 +104,18 @@ impl ModelConfig {
                 return Err(ConfigError::Range { field, found, expected: "sides of at most 16777216 pixels" });
             }
         }
-        for (field, value) in [("channels", self.channels), ("width", self.width)] {
-            if value == 0 {
+        for (field, value, least) in [
+            ("channels", self.channels, 1),
+            ("width", self.width, 1),
+            ("heads", self.heads, 0),
+            ("head_width", self.head_width, 0),
+            ("mlp_width", self.mlp_width, 0),
+            ("registers", self.registers, 0),
+            ("classes", self.classes, 0),
+        ] {
+            if value < least {
                 return Err(ConfigError::Zero { field });
             }
-        }
-        for (field, value) in [
-            ("channels", self.channels),
-            ("width", self.width),
-            ("heads", self.heads),
-            ("head_width", self.head_width),
-            ("mlp_width", self.mlp_width),
-            ("registers", self.registers),
-            ("classes", self.classes),
-        ] {
             if value > MOST {
                 let found = value.to_string();
                 return Err(ConfigError::Range { field, found, expected: "at most 16777216" });

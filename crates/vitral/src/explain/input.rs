@@ -101,14 +101,13 @@ impl InputImage {
     /// As [`InputImage::new`]; if the image does not have such bands, or is not one of bands.
     pub fn showing(model: &Model, name: &str, image: &impl AsImage, bands: Option<[usize; 3]>) -> Result<Self, Error> {
         let preprocess = model.preprocess()?;
-        let shown = match (image.view(), bands) {
-            (ImageView::Bands(image), Some(bands)) => preprocess.bands(image)?.shown(bands)?,
+        let mut prepared = PreparedImage::new(&preprocess, image)?;
+        match (image.view(), bands) {
+            (ImageView::Bands(image), Some(bands)) => prepared.shown = preprocess.bands(image)?.shown(bands)?,
             (ImageView::Rgb(_), Some(_)) => return Err(ExplainError::NoBands { image: name.to_owned() }.into()),
-            (_, None) => preprocess.image(image)?,
-        };
-        let pixels = model.pixels(std::slice::from_ref(image))?;
-        let layout = Layout::new(model.vit.config(), shown.size(), model.vit.grid(shown.size())?);
-        Ok(InputImage { name: name.to_owned(), shown, pixels, layout, original: image.view().size() })
+            (_, None) => {}
+        }
+        Self::from_prepared(model, name, prepared)
     }
 
     /// A window of a larger image, with preprocessing of its own.

@@ -1,8 +1,8 @@
 //! BiT's own files (google-research/big_transfer): only arrays, like the ViT's.
 //!
 //! What shapes do not show is constant in that code: 32 groups with an epsilon of 1e-5, max pooling with zero padding,
-//! and images resized to 480 pixels regardless of aspect ratio, by `tf.image.resize` (which does not antialias), then scaled to [−1, 1] (BiT-HyperRule, for images of
-//! more than 96 pixels). The network takes any size.
+//! and images resized to 480 pixels regardless of aspect ratio, by `tf.image.resize` (which does not antialias), then scaled
+//! to [−1, 1] (BiT-HyperRule, for images of more than 96 pixels). The network takes any size.
 
 use std::path::{Path, PathBuf};
 
